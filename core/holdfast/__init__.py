@@ -1,0 +1,101 @@
+"""Holdfast keeps what a training run produces: metrics, checkpoints and memories, alike on PyTorch and on JAX.
+
+Names are loaded at their first use, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from holdfast._version import __version__
+
+if TYPE_CHECKING:
+    from holdfast import metrics, plugins, testing, tree
+    from holdfast.agent import Agent
+    from holdfast.backend import Backend
+    from holdfast.checkpoint import Checkpoint, CheckpointStore
+    from holdfast.config import ExperimentConfig
+    from holdfast.demo import DemoResult, DemoSettings
+    from holdfast.errors import (
+        BrokenPlugin,
+        ConfigError,
+        CorruptCheckpoint,
+        CorruptFile,
+        CorruptMemory,
+        DirectoryError,
+        HoldfastError,
+        HoldfastWarning,
+        InvalidValue,
+        LoadMismatch,
+        MissingDependency,
+        NotFound,
+        PluginConflict,
+        ShapeMismatch,
+        UnknownPlugin,
+        UnsupportedModule,
+        UsageError,
+        WriteFailed,
+        WriterFailed,
+    )
+    from holdfast.experiment import Experiment
+    from holdfast.hookspecs import hookimpl
+    from holdfast.loading import LoadReport
+    from holdfast.memory import Memory, MemoryExporter, MemorySnapshot, read_memory
+    from holdfast.modules import attribute, load, save
+    from holdfast.plugins import lazy
+    from holdfast.writer import MultiWriter, Writer, WriterContext
+
+_HOMES = {
+    "agent": ["Agent"],
+    "backend": ["Backend"],
+    "checkpoint": ["Checkpoint", "CheckpointStore"],
+    "config": ["ExperimentConfig"],
+    "demo": ["DemoResult", "DemoSettings"],
+    "errors": [
+        "BrokenPlugin",
+        "ConfigError",
+        "CorruptCheckpoint",
+        "CorruptFile",
+        "CorruptMemory",
+        "DirectoryError",
+        "HoldfastError",
+        "HoldfastWarning",
+        "InvalidValue",
+        "LoadMismatch",
+        "MissingDependency",
+        "NotFound",
+        "PluginConflict",
+        "ShapeMismatch",
+        "UnknownPlugin",
+        "UnsupportedModule",
+        "UsageError",
+        "WriteFailed",
+        "WriterFailed",
+    ],
+    "experiment": ["Experiment"],
+    "hookspecs": ["hookimpl"],
+    "loading": ["LoadReport"],
+    "memory": ["Memory", "MemoryExporter", "MemorySnapshot", "read_memory"],
+    "modules": ["attribute", "load", "save"],
+    "plugins": ["lazy"],
+    "writer": ["MultiWriter", "Writer", "WriterContext"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_SUBMODULES = ("metrics", "plugins", "testing", "tree")
+
+__all__ = sorted([*_HOME_OF, *_SUBMODULES, "__version__"])  # noqa: PLE0605  (one list, kept in one place)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"holdfast.{name}")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module `holdfast` has no attribute `{name}`")
+    value = getattr(importlib.import_module(f"holdfast.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,119 @@
+"""One thread behind training that does what was promised, in order, with back-pressure."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import final
+
+_ALIVE: weakref.WeakSet[Background] = weakref.WeakSet()
+
+
+@final
+class Background:
+    """Runs jobs one at a time on a thread of its own.
+
+    A job's failure is raised at the next `submit`, `wait` or `close`, whichever comes first. At interpreter exit all
+    jobs are finished first. In a forked child the jobs are forgotten: they are the parent's, which does them.
+
+    Args:
+        name: names the thread.
+        limit: how many jobs may be unfinished; `submit` waits for room beyond that.
+    """
+
+    def __init__(self, name: str, limit: int = 1) -> None:
+        self._name, self._limit = name, limit
+        self._reset()
+        _ALIVE.add(self)
+
+    def _reset(self) -> None:
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._unfinished = 0
+        self._failures: deque[BaseException] = deque()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Queue a job; waits while `limit` jobs are unfinished.
+
+        Raises:
+            BaseException: what an earlier job raised; the new job is then not queued.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._unfinished < self._limit or bool(self._failures))
+            self._raise_failure()
+            self._jobs.append(job)
+            self._unfinished += 1
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def wait(self) -> None:
+        """Return when every job is done.
+
+        Raises:
+            BaseException: what a job raised.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._unfinished == 0)
+            self._raise_failure()
+
+    def close(self) -> None:
+        """Finish every job and end the thread; the next `submit` starts another.
+
+        Raises:
+            BaseException: what a job raised.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._unfinished == 0)
+            self._thread = None
+            self._changed.notify_all()
+            self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        if self._failures:
+            raise self._failures.popleft()
+
+    def _run(self) -> None:
+        me = threading.current_thread()
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._jobs) or self._thread is not me)
+                if not self._jobs:
+                    return
+                job = self._jobs.popleft()
+            failure = _outcome(job)
+            del job  # it may hold hundreds of megabytes
+            with self._changed:
+                self._unfinished -= 1
+                if failure is not None:
+                    self._failures.append(failure)
+                self._changed.notify_all()
+
+
+def _outcome(job: Callable[[], None]) -> BaseException | None:
+    try:
+        job()
+    except BaseException as error:  # noqa: BLE001  (kept, and raised in the thread that trains)
+        return error
+    return None
+
+
+def _finish_all() -> None:
+    for background in list(_ALIVE):
+        background.close()
+
+
+def _forget_in_child() -> None:
+    for background in list(_ALIVE):
+        background._reset()  # noqa: SLF001  (its own module)
+
+
+atexit.register(_finish_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,152 @@
+"""Trees as JSON: the form in which structure and metadata travel beside arrays, with no code in it.
+
+Lists, strings, booleans, integers, finite floats and None are JSON's own; everything else is an object with one key
+that names its kind. Where an array goes is the caller's choice: inline as base64, or by reference into a file.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holdfast.tree import Tree
+
+PutArray = Callable[[str, NDArray[Any]], Any]
+GetArray = Callable[[Any], NDArray[Any]]
+
+_MAPPINGS: dict[str, type[dict[Any, Any]]] = {"dict": dict, "odict": OrderedDict, "counter": Counter}
+
+
+def dtype_of(name: str) -> np.dtype[Any]:
+    """Return the NumPy dtype of a name, with the machine-learning ones (bfloat16, float8) where `ml_dtypes` is there.
+
+    Raises:
+        TypeError: if no such dtype is known.
+    """
+    try:
+        return np.dtype(name)
+    except TypeError:
+        import ml_dtypes
+
+        found = getattr(ml_dtypes, name, None)
+        if found is None:
+            raise TypeError(f"unknown dtype `{name}`") from None
+        return np.dtype(found)
+
+
+def array_bytes(array: NDArray[Any]) -> memoryview:
+    """Return the bytes of an array in C order, without a copy where it is contiguous already."""
+    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+
+def array_from_bytes(data: Any, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return an array over bytes, sharing their memory."""
+    flat = np.frombuffer(data, np.uint8)
+    return flat.view(dtype_of(dtype)).reshape(shape)
+
+
+def _inline(_path: str, array: NDArray[Any]) -> list[Any]:
+    return [str(array.dtype), list(array.shape), base64.b64encode(array_bytes(array)).decode("ascii")]
+
+
+def _outline(stored: Any) -> NDArray[Any]:
+    dtype, shape, data = stored
+    return array_from_bytes(base64.b64decode(data), dtype, tuple(shape)).copy()
+
+
+def encode(tree: Tree, put: PutArray = _inline, path: str = "") -> Any:
+    """Return a tree as values that JSON can hold.
+
+    Args:
+        tree: containers and leaves as the module's docstring lists them.
+        put: stores an array found at a path and returns how to find it again.
+        path: the path of `tree` itself.
+
+    Raises:
+        TypeError: if a leaf is of a kind that no file of ours can hold; names its path.
+    """
+
+    def below(key: Any) -> str:
+        return f"{path}.{key}" if path else str(key)
+
+    if tree is None or isinstance(tree, bool | str):
+        return tree
+    if isinstance(tree, np.ndarray | np.generic):
+        return {"array": put(path, np.asarray(tree))}
+    if isinstance(tree, int):
+        return int(tree)
+    if isinstance(tree, float):
+        return float(tree) if math.isfinite(tree) else {"float": repr(float(tree))}
+    if isinstance(tree, complex):
+        return {"complex": [repr(tree.real), repr(tree.imag)]}
+    if isinstance(tree, bytes | bytearray):
+        return {"bytes": base64.b64encode(tree).decode("ascii")}
+    if isinstance(tree, Mapping):
+        kind = next((name for name, cls in _MAPPINGS.items() if type(tree) is cls), "dict")
+        return {kind: [[encode(key), encode(child, put, below(key))] for key, child in tree.items()]}
+    if isinstance(tree, list):
+        return [encode(child, put, below(key)) for key, child in enumerate(tree)]
+    if isinstance(tree, tuple):
+        return {"tuple": [encode(child, put, below(key)) for key, child in enumerate(tree)]}
+    if isinstance(tree, set | frozenset):
+        return {"set": [encode(child) for child in sorted(tree)]}
+    raise TypeError(
+        f"`{path or '(root)'}` is a {type(tree).__module__}.{type(tree).__qualname__}, which cannot be stored; "
+        "allowed: numbers, strings, bytes, None, arrays, and dicts, lists, tuples and sets of them"
+    )
+
+
+def decode(stored: Any, get: GetArray = _outline) -> Tree:
+    """Return the tree that `encode` made the values of.
+
+    Raises:
+        ValueError: if the values are not of `encode`'s making.
+    """
+    if isinstance(stored, list):
+        return [decode(child, get) for child in stored]
+    if not isinstance(stored, dict):
+        return stored
+    if len(stored) != 1:
+        raise ValueError(f"an encoded container has the keys {sorted(stored)} where one was expected")
+    ((kind, body),) = stored.items()
+    return _decode_kind(kind, body, get)
+
+
+def _decode_kind(kind: str, body: Any, get: GetArray) -> Tree:
+    if kind in _MAPPINGS:
+        return _MAPPINGS[kind]({decode(key): decode(child, get) for key, child in body})
+    match kind:
+        case "array":
+            return get(body)
+        case "tuple":
+            return tuple(decode(child, get) for child in body)
+        case "set":
+            return {decode(child) for child in body}
+        case "float":
+            return float(body)
+        case "complex":
+            return complex(float(body[0]), float(body[1]))
+        case "bytes":
+            return base64.b64decode(body)
+    raise ValueError(f"an encoded container is of the unknown kind `{kind}`")
+
+
+def dumps(tree: Tree) -> str:
+    """Return a tree as JSON text, its arrays inline."""
+    return json.dumps(encode(tree), separators=(",", ":"), ensure_ascii=True)
+
+
+def loads(text: str | bytes) -> Tree:
+    """Return the tree of `dumps`.
+
+    Raises:
+        ValueError: if the text is no such JSON.
+    """
+    return decode(json.loads(text))

@@ -1,0 +1,98 @@
+"""Files that are complete or absent: temporary file, fsync, rename, fsync of the directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from holdfast.errors import WriteFailed
+
+try:
+    import fcntl
+except ImportError:  # Windows has no advisory locks of this kind; there a sweep removes only what it can open
+    fcntl = None  # type: ignore[assignment]
+
+_SUFFIX = ".holdfast-tmp"
+
+
+def commit(path: Path, write: Callable[[BinaryIO], None]) -> int:
+    """Write a file so that its final name shows the whole of it or what was there before.
+
+    The bytes go to a temporary file in the same directory and are fsynced; then the file is renamed over `path` and
+    the directory fsynced, so that the rename itself survives a power loss. When this returns, the file is durable.
+
+    Args:
+        path: the final name.
+        write: gets the open file, readable, writable and seekable, and writes the content.
+
+    Returns:
+        The size of the file in bytes.
+
+    Raises:
+        WriteFailed: if the operating system refused any step. What was at `path` before is untouched.
+    """
+    try:
+        return _commit(path, write)
+    except OSError as error:
+        if isinstance(error, WriteFailed):
+            raise
+        reason = error.strerror or str(error)
+        raise WriteFailed(f"cannot write `{path}`: {reason}; what was there before is untouched") from error
+
+
+def _commit(path: Path, write: Callable[[BinaryIO], None]) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked_temporary(path) as (file, temporary):
+        write(file)
+        file.flush()
+        size = os.fstat(file.fileno()).st_size
+        os.fsync(file.fileno())
+        os.replace(temporary, path)  # noqa: PTH105  (fault injection in the tests replaces os.replace)
+    sync_directory(path.parent)
+    return size
+
+
+@contextlib.contextmanager
+def _locked_temporary(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_SUFFIX}")
+    with temporary.open("x+b") as file:
+        try:
+            if fcntl is not None:
+                # Held until the file is closed, also by a kill: whoever sweeps can tell litter from work in progress.
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield file, temporary
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames and removals in a directory durable."""
+    if os.name == "nt":  # directories cannot be opened there
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep(directory: Path) -> list[Path]:
+    """Remove what killed saves left behind, and nothing that a living process still writes.
+
+    Returns:
+        The files that were removed.
+    """
+    removed = []
+    for litter in sorted(directory.glob(f".*{_SUFFIX}")):
+        with contextlib.suppress(OSError), litter.open("rb") as file:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where its writer lives
+            litter.unlink()
+            removed.append(litter)
+    return removed

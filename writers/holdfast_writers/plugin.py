@@ -1,0 +1,18 @@
+"""Registers the built-in writers. A new writer is a row here and a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import holdfast
+
+
+@holdfast.hookimpl
+def holdfast_writers() -> Mapping[str, Callable[..., Any]]:
+    """List the writers of this package."""
+    return {
+        "console": holdfast.lazy("holdfast_writers.console:ConsoleWriter"),
+        "jsonl": holdfast.lazy("holdfast_writers.jsonl:JsonlWriter"),
+        "tensorboard": holdfast.lazy("holdfast_writers.tensorboard:TensorBoardWriter"),
+    }
