@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast._version import __version__
 
 if TYPE_CHECKING:
-    from holdfast import metrics, plugins, testing, tree
+    from holdfast import codec, metrics, plugins, testing, tree
     from holdfast.agent import Agent
     from holdfast.backend import Backend
     from holdfast.checkpoint import Checkpoint, CheckpointStore
@@ -82,7 +82,7 @@ _HOMES = {
     "writer": ["MultiWriter", "Writer", "WriterContext"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_SUBMODULES = ("metrics", "plugins", "testing", "tree")
+_SUBMODULES = ("codec", "metrics", "plugins", "testing", "tree")
 
 __all__ = sorted([*_HOME_OF, *_SUBMODULES, "__version__"])  # noqa: PLE0605  (one list, kept in one place)
 

@@ -52,10 +52,10 @@ class CheckpointStore(abc.ABC):
 
             def write(self, checkpoint, file):
                 document = {"state": checkpoint.state, "metadata": checkpoint.metadata}
-                file.write(holdfast.tree.dumps(document).encode())
+                file.write(holdfast.codec.dumps(document).encode())
 
             def read(self, path):
-                document = holdfast.tree.loads(path.read_bytes())
+                document = holdfast.codec.loads(path.read_bytes())
                 return holdfast.Checkpoint(document["state"], document["metadata"])
 
     Registered by a plugin: ``holdfast_checkpoint_formats`` returns ``{"json": JsonStore}``.
