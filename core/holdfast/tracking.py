@@ -1,0 +1,156 @@
+"""Tracks values between two writes and turns them into statistics.
+
+Numbers are added up as they come. Tensors and arrays are held without waiting for their device, and fetched together
+in one transfer when the statistics are asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, final
+
+from holdfast._arrays import check_number, host_array
+from holdfast._warnings import warn
+from holdfast.backends import Holder
+from holdfast.episodes import EpisodeTracker
+from holdfast.tree import is_array
+
+HELD_LIMIT = 1024
+"""How many tensors of one tag are held at most, so that memory stays bounded however long the interval is."""
+
+
+@final
+class Statistic:
+    """Adds up numbers, in the order they come, so that a resumed run arrives at the very same bits."""
+
+    __slots__ = ("count", "maximum", "minimum", "nonfinite", "total")
+
+    def __init__(
+        self,
+        count: int = 0,
+        total: float = 0.0,
+        maximum: float = -math.inf,
+        minimum: float = math.inf,
+        nonfinite: int = 0,
+    ) -> None:
+        self.count, self.total, self.maximum, self.minimum = count, total, maximum, minimum
+        self.nonfinite = nonfinite
+
+    def add(self, value: float) -> None:
+        """Add one number; infinities and NaNs are counted but kept out."""
+        if not math.isfinite(value):
+            self.nonfinite += 1
+            return
+        self.count += 1
+        self.total += value
+        if value > self.maximum:
+            self.maximum = value
+        if value < self.minimum:
+            self.minimum = value
+
+    def result(self, tag: str) -> float:
+        """Return what the tag asks for: its maximum, its minimum, else its mean."""
+        if tag.endswith("(max)"):
+            return self.maximum
+        if tag.endswith("(min)"):
+            return self.minimum
+        return self.total / self.count
+
+    def state(self) -> list[float]:
+        """Return what `Statistic(*state)` makes the same statistic of."""
+        return [self.count, self.total, self.maximum, self.minimum, self.nonfinite]
+
+
+@final
+class Tracker:
+    """Holds what was tracked since the last write.
+
+    Tags ending in "(max)" or "(min)" take that statistic, all others are averaged. Non-finite values are kept out,
+    counted, and reported once per tag.
+    """
+
+    def __init__(self) -> None:
+        self._holder = Holder()
+        self._statistics: dict[str, Statistic] = {}
+        self._held: dict[str, list[Any]] = {}
+        self.nonfinite: dict[str, int] = {}
+        self.episodes = EpisodeTracker(self._holder)
+
+    def track(self, tag: str, value: Any) -> None:
+        """Track one number.
+
+        Args:
+            tag: what it is, ``"Loss / Policy loss"`` for example.
+            value: a number, or an array or tensor on any device that holds one.
+
+        Raises:
+            InvalidValue: if it is no single number.
+        """
+        if type(value) is not float:
+            check_number(value, tag)
+            if is_array(value):
+                self._hold(tag, value)
+                return
+            value = float(value)
+        statistic = self._statistics.get(tag)
+        if statistic is None:
+            statistic = self._statistics[tag] = Statistic()
+        statistic.add(value)
+
+    def _hold(self, tag: str, value: Any) -> None:
+        held = self._held.setdefault(tag, [])
+        held.append(self._holder.hold(value))
+        if len(held) >= HELD_LIMIT:
+            self._fold([tag])
+
+    def _fold(self, tags: list[str]) -> None:
+        held = [(tag, value) for tag in tags for value in self._held.pop(tag, ())]
+        fetched = self._holder.fetch([value for _, value in held])
+        for (tag, _), array in zip(held, fetched, strict=True):
+            self._statistics.setdefault(tag, Statistic()).add(float(host_array(array).reshape(-1)[0]))
+
+    def statistics(self) -> dict[str, float]:
+        """Return the statistic of every tag that has data, episodes included, and start the next interval."""
+        self._fold(list(self._held))
+        found = self.episodes.statistics()
+        nonfinite = self.episodes.take_nonfinite()
+        for tag, statistic in self._statistics.items():
+            if statistic.count:
+                found[tag] = statistic.result(tag)
+            if statistic.nonfinite:
+                nonfinite[tag] = statistic.nonfinite
+        self._statistics.clear()
+        self._report(nonfinite)
+        return found
+
+    def _report(self, nonfinite: Mapping[str, int]) -> None:
+        for tag, count in nonfinite.items():
+            first = tag not in self.nonfinite
+            self.nonfinite[tag] = self.nonfinite.get(tag, 0) + count
+            if first:
+                warn(
+                    f"{count} value(s) of `{tag}` were not finite and are kept out of its statistic; "
+                    "further ones are counted and told at close"
+                )
+
+    @property
+    def pending(self) -> bool:
+        """Say whether anything was tracked since the last write."""
+        return bool(self._statistics or self._held or self.episodes.pending)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything tracked since the last write, as a tree."""
+        self._fold(list(self._held))
+        return {
+            "statistics": {tag: statistic.state() for tag, statistic in self._statistics.items()},
+            "nonfinite": dict(self.nonfinite),
+            "episodes": self.episodes.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned, in the place of whatever was tracked."""
+        self._held.clear()
+        self._statistics = {tag: Statistic(*values) for tag, values in state["statistics"].items()}
+        self.nonfinite = dict(state["nonfinite"])
+        self.episodes.load_state_dict(state["episodes"])
