@@ -1,0 +1,69 @@
+"""An unpickler that runs nothing: the names a pickle may use are a table, and all else is refused."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, final
+
+Admitted = Mapping[str, Any]
+"""What a pickle may name, as ``module.name``, and the plain data or the function of ours that stands in for it."""
+
+
+@final
+class CodeRefused(Exception):
+    """A pickle names something that is not in the table.
+
+    Args:
+        name: what it names, ``module.name``.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+@final
+class StandIn:
+    """A function that a pickle may call but not change: the BUILD instruction sets attributes of what it is given."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
+
+    def __setstate__(self, state: object) -> None:
+        raise pickle.UnpicklingError("the pickle tries to change a function")
+
+
+@final
+class SafeUnpickler(pickle.Unpickler):
+    """Reads a pickle of containers, numbers, strings and bytes, and of what a table admits beside them.
+
+    Args:
+        file: the pickle.
+        admitted: the table; its functions are called with whatever arguments the pickle has for them.
+        persistent: turns what the pickle says of data kept outside it into that data.
+    """
+
+    def __init__(self, file: BinaryIO, admitted: Admitted, persistent: Callable[[Any], Any] | None = None) -> None:
+        super().__init__(file)
+        self._admitted = admitted
+        self._persistent = persistent
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return the stand-in for a name."""
+        full = f"{module.replace('__builtin__', 'builtins')}.{name}"
+        if full not in self._admitted:
+            raise CodeRefused(full)
+        found = self._admitted[full]
+        return StandIn(found) if callable(found) else found
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Return data kept outside the pickle."""
+        if self._persistent is None:
+            raise pickle.UnpicklingError("the pickle refers to data outside it")
+        return self._persistent(pid)
