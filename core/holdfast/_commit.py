@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +19,7 @@ except ImportError:  # Windows has no advisory locks of this kind; there a sweep
 _SUFFIX = ".holdfast-tmp"
 
 
-def commit(path: Path, write: Callable[[BinaryIO], None]) -> int:
+def commit(path: Path, write: Callable[[BinaryIO], object]) -> int:
     """Write a file so that its final name shows the whole of it or what was there before.
 
     The bytes go to a temporary file in the same directory and are fsynced; then the file is renamed over `path` and
@@ -35,25 +35,38 @@ def commit(path: Path, write: Callable[[BinaryIO], None]) -> int:
     Raises:
         WriteFailed: if the operating system refused any step. What was at `path` before is untouched.
     """
+    return commit_together({path: write})[path]
+
+
+def commit_together(files: Mapping[Path, Callable[[BinaryIO], object]]) -> dict[Path, int]:
+    """Write several files of one directory; each is renamed only once all are durable under temporary names.
+
+    Returns:
+        The size of each file in bytes.
+
+    Raises:
+        WriteFailed: as for `commit`; when writing any of them failed, none was renamed.
+    """
+    path = next(iter(files))
     try:
-        return _commit(path, write)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            written = {}
+            for path, write in files.items():
+                file, temporary = stack.enter_context(_locked_temporary(path))
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+                written[path] = (temporary, os.fstat(file.fileno()).st_size)
+            for path, (temporary, _) in written.items():
+                os.replace(temporary, path)  # noqa: PTH105  (fault injection in the tests replaces os.replace)
+        sync_directory(path.parent)
     except OSError as error:
         if isinstance(error, WriteFailed):
             raise
         reason = error.strerror or str(error)
         raise WriteFailed(f"cannot write `{path}`: {reason}; what was there before is untouched") from error
-
-
-def _commit(path: Path, write: Callable[[BinaryIO], None]) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked_temporary(path) as (file, temporary):
-        write(file)
-        file.flush()
-        size = os.fstat(file.fileno()).st_size
-        os.fsync(file.fileno())
-        os.replace(temporary, path)  # noqa: PTH105  (fault injection in the tests replaces os.replace)
-    sync_directory(path.parent)
-    return size
+    return {path: size for path, (_, size) in written.items()}
 
 
 @contextlib.contextmanager

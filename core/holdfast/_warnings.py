@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import sys
 import warnings
-from pathlib import Path
 
 from holdfast.errors import HoldfastWarning
 
-_ROOTS = tuple(
-    str(Path(__file__).resolve().parents[2] / folder)
-    for folder in ("core/holdfast", "backends", "writers", "holdfast", "holdfast_torch", "holdfast_jax", "holdfast_writers")
-)
+_OWN = ("holdfast", "holdfast_torch", "holdfast_jax", "holdfast_writers")
 
 
 def warn(message: str) -> None:
     """Warn, pointing at the line of the user's code that led here."""
     level = 2
     frame = sys._getframe(1)  # noqa: SLF001  (the interpreter's own, documented)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_ROOTS):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OWN:
         frame = frame.f_back
         level += 1
     warnings.warn(message, HoldfastWarning, stacklevel=level)

@@ -1,0 +1,206 @@
+"""From modules to checkpoints on disk, behind training."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+from holdfast._background import Background
+from holdfast._warnings import warn
+from holdfast.backend import Backend
+from holdfast.backends import configured
+from holdfast.best import BestJudge
+from holdfast.checkpoint import Checkpoint, CheckpointStore
+from holdfast.checkpoint_directory import CheckpointDirectory
+from holdfast.checkpoint_index import IndexedCheckpoint
+from holdfast.config import ExperimentConfig
+from holdfast.errors import CorruptFile, NotFound
+from holdfast.modules import Module, RegisteredModule, copy_all, metadata, registered
+from holdfast.plugins import registry
+from holdfast.retention import Retention
+from holdfast.schedule import Schedule
+from holdfast.tree import Tree
+
+FALLBACK_INTERVAL = 10_000
+"""Timesteps between checkpoints where "auto" has no length of training to go by."""
+
+SAMPLES = 10
+"""How many checkpoints "auto" spreads over a training."""
+
+
+@final
+class Checkpointer:
+    """Copies the modules when a checkpoint is due and writes the copy behind training, one at a time.
+
+    A checkpoint that the operating system refuses does not end the training: it is told once, counted, and the tally
+    told at close. Any other failure is raised at the next call.
+
+    Args:
+        config: the experiment's settings.
+        directory: where checkpoints go.
+        modules: what to save, looked at anew each time.
+        resume_state: returns what an exact resume needs beside the modules.
+
+    Raises:
+        UnknownPlugin: if the configuration names a backend or format that nobody provides.
+        MissingDependency: if it names one whose packages are not installed.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        directory: Path,
+        modules: Mapping[str, Module],
+        resume_state: Callable[[Sequence[RegisteredModule]], dict[str, Any]],
+    ) -> None:
+        self._config, self._modules, self._resume_state = config, modules, resume_state
+        self._named: Backend | None = configured(config.backend)
+        self._store: CheckpointStore | None = None
+        if config.checkpoint_format != "auto":
+            self._store = registry().get("checkpoint format", config.checkpoint_format)()
+        self._background = Background("holdfast-checkpoints")
+        self._retention = Retention(config.keep_last, config.keep_every, config.keep_best, config.best_mode)
+        self._refused: list[str] = []
+        self._told = 0
+        self._lock = threading.Lock()
+        self.directory = CheckpointDirectory(directory)
+        self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes)
+        self.schedule = Schedule(0)
+
+    def set_length(self, timesteps: int | None) -> None:
+        """Set the interval, given the length of the training or None."""
+        self.schedule = Schedule.of(self._config.checkpoint_interval, timesteps, SAMPLES, FALLBACK_INTERVAL)
+
+    def modules(self) -> list[RegisteredModule]:
+        """Return the registered modules with their backends.
+
+        Raises:
+            UnsupportedModule: if no backend can capture one of them.
+        """
+        return registered(self._modules, self._named)
+
+    def store(self, modules: Sequence[RegisteredModule]) -> CheckpointStore:
+        """Return the format that checkpoints are written in."""
+        if self._store is None:
+            store: CheckpointStore = registry().get("checkpoint format", modules[0].backend.checkpoint_format)()
+            self._store = store
+        return self._store
+
+    def judge(self, statistics: Mapping[str, float], episodes: int, timestep: int) -> None:
+        """Judge an interval, and keep a copy of the modules where it was the best so far."""
+        if self.schedule.enabled and self._config.keep_best and self._modules:
+            self.best.judge(statistics, episodes, timestep, self._capture)
+
+    def _capture(self) -> tuple[dict[str, Tree], dict[str, Any]]:
+        modules = self.modules()
+        return copy_all(modules), self._resume_state(modules)
+
+    def checkpoint(self, timestep: int) -> None:
+        """Copy the modules now, and write them and the best candidate behind training.
+
+        Args:
+            timestep: the completed timesteps.
+
+        Raises:
+            BaseException: what went wrong with an earlier checkpoint, other than being refused.
+        """
+        self.tell()
+        if not self._modules:
+            return
+        modules = self.modules()
+        # The best first: its score then is part of what the periodic checkpoint lets a resume know.
+        self._submit_best(modules)
+        state, resume = self._capture()
+        self._submit(state, metadata(modules, timestep=timestep, resume=resume), self.store(modules), best=False)
+
+    def store_best(self) -> None:
+        """Write the best candidate, if there is one that is not stored yet."""
+        if self._modules:
+            self._submit_best(self.modules())
+
+    def _submit_best(self, modules: Sequence[RegisteredModule]) -> None:
+        candidate = self.best.take()
+        if candidate is None:
+            return
+        metric = {"tag": self.best.metric, "value": candidate.score}
+        described = metadata(modules, timestep=candidate.timestep, metric=metric, resume=candidate.resume)
+        self._submit(candidate.state, described, self.store(modules), best=True)
+
+    def _submit(
+        self, state: Mapping[str, Tree], described: Mapping[str, Any], store: CheckpointStore, *, best: bool
+    ) -> None:
+        def job() -> None:
+            try:
+                self.directory.write(
+                    state,
+                    described,
+                    store,
+                    separately=self._config.store_separately,
+                    best=best,
+                    retention=self._retention,
+                )
+            except OSError as error:
+                with self._lock:
+                    self._refused.append(str(error))
+
+        if self._config.async_checkpoints:
+            self._background.submit(job)
+        else:
+            job()
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell of a refused checkpoint, the first time there is one."""
+        with self._lock:
+            first = self._refused[0] if self._refused and not self._told else None
+            self._told = len(self._refused) if first else self._told
+        if first is not None:
+            warn(f"a checkpoint could not be stored: {first}. Training goes on; further ones are counted")
+
+    def find(self, which: str, directory: CheckpointDirectory) -> tuple[IndexedCheckpoint, Checkpoint, dict[Path, str]]:
+        """Return the checkpoint to resume from, read and verified.
+
+        Args:
+            which: ``"latest"`` or ``"best"``.
+            directory: where to look.
+
+        Returns:
+            What the index says of it, what it holds, and the damaged ones passed over, each with the reason.
+
+        Raises:
+            NotFound: if there is none that can be loaded; lists what is damaged.
+        """
+        skipped: dict[Path, str] = {}
+        for indexed in directory.newest_first(best=which == "best"):
+            try:
+                checkpoint = directory.read(indexed)
+            except (CorruptFile, NotFound) as error:
+                skipped[directory.path / sorted(indexed.names)[0]] = str(error)
+                continue
+            if skipped:
+                warn("skipped " + "; ".join(skipped.values()) + f"; going on with {', '.join(sorted(indexed.names))}")
+            return indexed, checkpoint, skipped
+        damage = "".join(f"\n  {reason}" for reason in skipped.values())
+        raise NotFound(f"there is no checkpoint to resume from in `{directory.path}`{damage}")
+
+    def wait(self) -> None:
+        """Return when every checkpoint that was promised is on disk.
+
+        Raises:
+            BaseException: what went wrong with one of them, other than being refused.
+        """
+        self._background.wait()
+        self.tell()
+
+    def close(self) -> None:
+        """Write the best candidate, wait, end the thread, and tell how many checkpoints were refused."""
+        try:
+            self.store_best()
+            self._background.close()
+        finally:
+            self.tell()
+            if len(self._refused) > 1:
+                warn(f"{len(self._refused)} checkpoints could not be stored; the last reason: {self._refused[-1]}")
+            self._refused.clear()

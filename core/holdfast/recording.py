@@ -1,0 +1,140 @@
+"""From tracked values to writers, at the write interval."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, final
+
+from holdfast._warnings import warn
+from holdfast.config import ExperimentConfig
+from holdfast.errors import MissingDependency
+from holdfast.multi_writer import MultiWriter
+from holdfast.plugins import registry
+from holdfast.schedule import Schedule
+from holdfast.tracking import Tracker
+from holdfast.writer import Writer, WriterContext
+
+FALLBACK_INTERVAL = 1000
+"""Timesteps between writes where "auto" has no length of training to go by."""
+
+FALLBACK_WRITER = "jsonl"
+"""What stands in for TensorBoard where none of its libraries is installed."""
+
+SAMPLES = 100
+"""How many writes "auto" spreads over a training."""
+
+
+@final
+class Recorder:
+    """Tracks values, and hands their statistics to the writers when that is due.
+
+    Writers are found by name at once, so that a wrong name is told at the start; they are made at the first need, so
+    that a resume can still tell them where the run goes on.
+
+    Raises:
+        UnknownPlugin: if the configuration names a writer that nobody provides.
+        ConfigError: if an entry of ``writers`` makes no sense.
+    """
+
+    def __init__(self, config: ExperimentConfig, directory: Path, agent_config: Mapping[str, Any]) -> None:
+        self._config, self._directory, self._agent_config = config, directory, agent_config
+        self._factories = [
+            (name, options, registry().get("writer", name)) for name, options in config.writer_table()
+        ]
+        self._writer: MultiWriter | None = None
+        self._writer_state: Mapping[str, Any] = {}
+        self._resume_step: int | None = None
+        self.tracker = Tracker()
+        self.schedule = Schedule(0)
+        self.written_step = 0
+
+    def set_length(self, timesteps: int | None) -> None:
+        """Set the interval, given the length of the training or None."""
+        self.schedule = Schedule.of(self._config.write_interval, timesteps, SAMPLES, FALLBACK_INTERVAL)
+
+    @property
+    def enabled(self) -> bool:
+        """Say whether anything is tracked and written at all."""
+        interval = self._config.write_interval
+        return interval == "auto" or interval > 0
+
+    @property
+    def writer(self) -> MultiWriter:
+        """Return the writers behind one, made now if they were not."""
+        if self._writer is None:
+            self._writer = MultiWriter(
+                self._make_writers() if self.enabled else {}, on_error=self._config.on_writer_error
+            )
+            self._writer.load_state_dict(self._writer_state)
+        return self._writer
+
+    def _make_writers(self) -> dict[str, Writer]:
+        context = WriterContext(self._directory, self._directory.name, self._agent_config, self._resume_step)
+        made: dict[str, Writer] = {}
+        for name, options, factory in self._factories:
+            made.update(self._make_writer(name, options, factory, context, made))
+        return made
+
+    def _make_writer(
+        self,
+        name: str,
+        options: Mapping[str, Any],
+        factory: Callable[..., Writer],
+        context: WriterContext,
+        made: Mapping[str, Writer],
+    ) -> dict[str, Writer]:
+        try:
+            return {name: factory(context, **options)}
+        except MissingDependency as error:
+            if name != "tensorboard":
+                raise
+            warn(f"{error}; until then the run is kept by the `{FALLBACK_WRITER}` writer")
+            if FALLBACK_WRITER in made or any(other == FALLBACK_WRITER for other, _, _ in self._factories):
+                return {}
+            return {FALLBACK_WRITER: registry().get("writer", FALLBACK_WRITER)(context)}
+
+    def write(self, step: int) -> dict[str, float]:
+        """Write the statistics of the interval that ends here, and return them.
+
+        Args:
+            step: the completed timesteps.
+        """
+        statistics = self.tracker.statistics()
+        if statistics:
+            self.writer.write_scalars(statistics, step, time.time())
+        self.written_step = step
+        return statistics
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the interval so far and what each writer needs, as a tree."""
+        writers = self._writer_state if self._writer is None else self._writer.state_dict()
+        return {"tracker": self.tracker.state_dict(), "writers": writers, "written_step": self.written_step}
+
+    def resume(self, state: Mapping[str, Any] | None, step: int) -> None:
+        """Go on from a timestep: what was written beyond it is void.
+
+        Args:
+            state: what `state_dict` returned then, or None where the checkpoint has no such thing.
+            step: the completed timesteps.
+        """
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+        self._resume_step = step
+        self.written_step = step
+        if state is not None:
+            self.tracker.load_state_dict(state["tracker"])
+            self._writer_state = state["writers"]
+            self.written_step = state["written_step"]
+
+    def flush(self) -> None:
+        """Return when what was written is where the writers keep it."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Close the writers."""
+        if self._writer is not None:
+            self._writer.close()

@@ -1,0 +1,48 @@
+"""What stays and what goes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+from holdfast.checkpoint_index import IndexedCheckpoint
+
+
+@final
+@dataclass(frozen=True)
+class Retention:
+    """Chooses the checkpoints to remove once newer ones are durable.
+
+    Attributes:
+        keep_last: how many periodic checkpoints stay; all if None.
+        keep_every: a periodic checkpoint at a multiple of it stays forever; none does for that reason if None.
+        keep_best: how many of the best stay.
+        mode: whether more or less of the metric is better.
+    """
+
+    keep_last: int | None
+    keep_every: int | None
+    keep_best: int
+    mode: Literal["max", "min"]
+
+    def removable(self, checkpoints: Sequence[IndexedCheckpoint]) -> list[IndexedCheckpoint]:
+        """Return what may go: never the latest, never the best, never what Holdfast did not write."""
+        own = [checkpoint for checkpoint in checkpoints if checkpoint.own]
+        periodic = sorted(
+            (checkpoint for checkpoint in own if not checkpoint.best and checkpoint.timestep is not None),
+            key=lambda checkpoint: checkpoint.timestep or 0,
+        )
+        old = [] if self.keep_last is None else periodic[: -self.keep_last]
+        ranked = sorted((checkpoint for checkpoint in own if checkpoint.best), key=self._rank)
+        return [checkpoint for checkpoint in old if not self._milestone(checkpoint)] + ranked[max(self.keep_best, 1) :]
+
+    def _milestone(self, checkpoint: IndexedCheckpoint) -> bool:
+        return self.keep_every is not None and (checkpoint.timestep or 0) % self.keep_every == 0
+
+    def _rank(self, checkpoint: IndexedCheckpoint) -> float:
+        score = checkpoint.score
+        if score is None or math.isnan(score):
+            return math.inf
+        return -score if self.mode == "max" else score
