@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         PluginConflict,
         ShapeMismatch,
         UnknownPlugin,
+        UnknownTensor,
         UnsupportedModule,
         UsageError,
         WriteFailed,
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
     from holdfast.experiment import Experiment
     from holdfast.hookspecs import hookimpl
     from holdfast.loading import LoadReport
-    from holdfast.memory import Memory, MemoryExporter, MemorySnapshot, read_memory
+    from holdfast.memory import MemoryExporter, MemorySnapshot
+    from holdfast.memory_files import convert_memory, iter_memories, merge_memories, read_memory
+    from holdfast.memory_live import Memory
     from holdfast.modules import attribute, load, save
     from holdfast.plugins import lazy
     from holdfast.writer import MultiWriter, Writer, WriterContext
@@ -68,6 +71,7 @@ _HOMES = {
         "PluginConflict",
         "ShapeMismatch",
         "UnknownPlugin",
+        "UnknownTensor",
         "UnsupportedModule",
         "UsageError",
         "WriteFailed",
@@ -76,7 +80,9 @@ _HOMES = {
     "experiment": ["Experiment"],
     "hookspecs": ["hookimpl"],
     "loading": ["LoadReport"],
-    "memory": ["Memory", "MemoryExporter", "MemorySnapshot", "read_memory"],
+    "memory": ["MemoryExporter", "MemorySnapshot"],
+    "memory_files": ["convert_memory", "iter_memories", "merge_memories", "read_memory"],
+    "memory_live": ["Memory"],
     "modules": ["attribute", "load", "save"],
     "plugins": ["lazy"],
     "writer": ["MultiWriter", "Writer", "WriterContext"],
@@ -84,7 +90,58 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _SUBMODULES = ("codec", "metrics", "plugins", "testing", "tree")
 
-__all__ = sorted([*_HOME_OF, *_SUBMODULES, "__version__"])  # noqa: PLE0605  (one list, kept in one place)
+__all__ = [
+    "Agent",
+    "Backend",
+    "BrokenPlugin",
+    "Checkpoint",
+    "CheckpointStore",
+    "ConfigError",
+    "CorruptCheckpoint",
+    "CorruptFile",
+    "CorruptMemory",
+    "DemoResult",
+    "DemoSettings",
+    "DirectoryError",
+    "Experiment",
+    "ExperimentConfig",
+    "HoldfastError",
+    "HoldfastWarning",
+    "InvalidValue",
+    "LoadMismatch",
+    "LoadReport",
+    "Memory",
+    "MemoryExporter",
+    "MemorySnapshot",
+    "MissingDependency",
+    "MultiWriter",
+    "NotFound",
+    "PluginConflict",
+    "ShapeMismatch",
+    "UnknownPlugin",
+    "UnknownTensor",
+    "UnsupportedModule",
+    "UsageError",
+    "WriteFailed",
+    "Writer",
+    "WriterContext",
+    "WriterFailed",
+    "__version__",
+    "attribute",
+    "codec",
+    "convert_memory",
+    "hookimpl",
+    "iter_memories",
+    "lazy",
+    "load",
+    "merge_memories",
+    "metrics",
+    "plugins",
+    "read_memory",
+    "save",
+    "testing",
+    "tree",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -98,4 +155,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return list(__all__)
+    return __all__

@@ -9,12 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from holdfast._file_lock import lock
 from holdfast.errors import WriteFailed
-
-try:
-    import fcntl
-except ImportError:  # Windows has no advisory locks of this kind; there a sweep removes only what it can open
-    fcntl = None  # type: ignore[assignment]
 
 _SUFFIX = ".holdfast-tmp"
 
@@ -74,9 +70,8 @@ def _locked_temporary(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_SUFFIX}")
     with temporary.open("x+b") as file:
         try:
-            if fcntl is not None:
-                # Held until the file is closed, also by a kill: whoever sweeps can tell litter from work in progress.
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Held until the file is closed, also by a kill: whoever sweeps can tell litter from work in progress.
+            lock(file.fileno(), wait=False)
             yield file, temporary
         except BaseException:
             with contextlib.suppress(OSError):
@@ -104,8 +99,7 @@ def sweep(directory: Path) -> list[Path]:
     removed = []
     for litter in sorted(directory.glob(f".*{_SUFFIX}")):
         with contextlib.suppress(OSError), litter.open("rb") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where its writer lives
+            lock(file.fileno(), wait=False)  # raises where its writer lives
             litter.unlink()
             removed.append(litter)
     return removed

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.demo import DemoSettings, DemoResult
+from holdfast.demo import DemoResult, DemoSettings
 from holdfast.tree import Tree, is_array, map_leaves
 
 
@@ -77,11 +77,11 @@ class Backend(abc.ABC):
             The module if it was changed in place, or the new value that replaces it.
         """
 
-    def replaces(self, module: Any) -> bool:  # noqa: ARG002  (for subclasses)
+    def replaces(self, module: Any) -> bool:
         """Say whether `restore` returns a new value instead of changing the module in place."""
         return False
 
-    def is_open(self, module: Any) -> bool:  # noqa: ARG002  (for subclasses)
+    def is_open(self, module: Any) -> bool:
         """Say whether a module takes entries it does not have yet, as an optimizer does before its first step."""
         return False
 
@@ -108,7 +108,7 @@ class Backend(abc.ABC):
         """Return the state of the framework's own random generators, empty where it has none."""
         return {}
 
-    def set_random_state(self, state: Tree) -> None:  # noqa: ARG002  (for subclasses)
+    def set_random_state(self, state: Tree) -> None:
         """Put back what `random_state` returned."""
         return
 

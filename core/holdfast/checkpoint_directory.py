@@ -188,7 +188,9 @@ def _whole(documents: Mapping[Path, Checkpoint]) -> Checkpoint:
             )
         modules.update(_named_modules(path, document))
     if absent := set(first.metadata.get("modules", ())) - set(modules):
-        raise CorruptCheckpoint(f"`{first_path}` belongs with files of {', '.join(sorted(absent))}, which are not there")
+        raise CorruptCheckpoint(
+            f"`{first_path}` belongs with files of {', '.join(sorted(absent))}, which are not there"
+        )
     return Checkpoint(modules, {key: value for key, value in first.metadata.items() if key != "module"})
 
 

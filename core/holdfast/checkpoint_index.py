@@ -13,13 +13,9 @@ from typing import Any, final
 
 from holdfast._commit import commit
 from holdfast._digest import file_digest
+from holdfast._file_lock import lock
 from holdfast.checkpoint import Checkpoint
 from holdfast.errors import HoldfastError
-
-try:
-    import fcntl
-except ImportError:  # as in _commit
-    fcntl = None  # type: ignore[assignment]
 
 INDEX = "index.json"
 INDEX_VERSION = 1
@@ -120,12 +116,9 @@ def order(checkpoint: IndexedCheckpoint) -> tuple[bool, int, list[str]]:
 @contextlib.contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
     """Hold a directory against other processes while its index is read, changed and committed."""
-    if fcntl is None:
-        yield
-        return
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock(descriptor, wait=True)
         yield
     finally:
         os.close(descriptor)
@@ -181,7 +174,9 @@ def rebuild(directory: Path, readers: Mapping[str, Any]) -> tuple[list[IndexedCh
             except (HoldfastError, OSError) as error:
                 damaged[path] = str(error)
                 continue
-            files = {key: replace(file, digest=file_digest(directory / file.name)) for key, file in described.files.items()}
+            files = {
+                key: replace(file, digest=file_digest(directory / file.name)) for key, file in described.files.items()
+            }
             found.append(replace(described, files=files))
         write_index(directory, found)
     return found, damaged

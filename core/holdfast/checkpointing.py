@@ -177,7 +177,7 @@ class Checkpointer:
             try:
                 checkpoint = directory.read(indexed)
             except (CorruptFile, NotFound) as error:
-                skipped[directory.path / sorted(indexed.names)[0]] = str(error)
+                skipped[directory.path / min(indexed.names)] = str(error)
                 continue
             if skipped:
                 warn("skipped " + "; ".join(skipped.values()) + f"; going on with {', '.join(sorted(indexed.names))}")

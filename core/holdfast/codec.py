@@ -31,19 +31,20 @@ def dtype_of(name: str) -> np.dtype[Any]:
         TypeError: if no such dtype is known.
     """
     try:
-        return np.dtype(name)
+        found: np.dtype[Any] = np.dtype(name)
+        return found
     except TypeError:
         import ml_dtypes
 
-        found = getattr(ml_dtypes, name, None)
-        if found is None:
+        scalar = getattr(ml_dtypes, name, None)
+        if scalar is None:
             raise TypeError(f"unknown dtype `{name}`") from None
-        return np.dtype(found)
+        return np.dtype(scalar)  # type: ignore[no-any-return]
 
 
 def array_bytes(array: NDArray[Any]) -> memoryview:
     """Return the bytes of an array in C order, without a copy where it is contiguous already."""
-    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def array_from_bytes(data: Any, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -76,29 +77,32 @@ def encode(tree: Tree, put: PutArray = _inline, path: str = "") -> Any:
     def below(key: Any) -> str:
         return f"{path}.{key}" if path else str(key)
 
-    if tree is None or isinstance(tree, bool | str):
-        return tree
-    if isinstance(tree, np.ndarray | np.generic):
-        return {"array": put(path, np.asarray(tree))}
-    if isinstance(tree, int):
-        return int(tree)
-    if isinstance(tree, float):
-        return float(tree) if math.isfinite(tree) else {"float": repr(float(tree))}
-    if isinstance(tree, complex):
-        return {"complex": [repr(tree.real), repr(tree.imag)]}
-    if isinstance(tree, bytes | bytearray):
-        return {"bytes": base64.b64encode(tree).decode("ascii")}
     if isinstance(tree, Mapping):
         kind = next((name for name, cls in _MAPPINGS.items() if type(tree) is cls), "dict")
         return {kind: [[encode(key), encode(child, put, below(key))] for key, child in tree.items()]}
-    if isinstance(tree, list):
-        return [encode(child, put, below(key)) for key, child in enumerate(tree)]
-    if isinstance(tree, tuple):
-        return {"tuple": [encode(child, put, below(key)) for key, child in enumerate(tree)]}
+    if isinstance(tree, list | tuple):
+        children = [encode(child, put, below(key)) for key, child in enumerate(tree)]
+        return children if isinstance(tree, list) else {"tuple": children}
     if isinstance(tree, set | frozenset):
         return {"set": [encode(child) for child in sorted(tree)]}
+    if isinstance(tree, np.ndarray | np.generic):
+        return {"array": put(path, np.asarray(tree))}
+    return _encode_plain(tree, path)
+
+
+def _encode_plain(leaf: Any, path: str) -> Any:
+    if leaf is None or isinstance(leaf, bool | str):
+        return leaf
+    if isinstance(leaf, int):
+        return int(leaf)
+    if isinstance(leaf, float):
+        return float(leaf) if math.isfinite(leaf) else {"float": repr(float(leaf))}
+    if isinstance(leaf, complex):
+        return {"complex": [repr(leaf.real), repr(leaf.imag)]}
+    if isinstance(leaf, bytes | bytearray):
+        return {"bytes": base64.b64encode(leaf).decode("ascii")}
     raise TypeError(
-        f"`{path or '(root)'}` is a {type(tree).__module__}.{type(tree).__qualname__}, which cannot be stored; "
+        f"`{path or '(root)'}` is a {type(leaf).__module__}.{type(leaf).__qualname__}, which cannot be stored; "
         "allowed: numbers, strings, bytes, None, arrays, and dicts, lists, tuples and sets of them"
     )
 

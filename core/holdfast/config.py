@@ -15,8 +15,13 @@ from holdfast.errors import ConfigError, MissingDependency, NotFound, nearest
 LEVEL = "experiment"
 """The level of an agent's configuration that holds these settings."""
 
+
 def _as_string(value: Any) -> Any:
     return str(value) if isinstance(value, PurePath) else value
+
+
+def _default_writers() -> list[str | dict[str, Any]]:
+    return ["tensorboard"]
 
 
 _PluginName = Annotated[str, StringConstraints(min_length=1)]
@@ -44,7 +49,8 @@ class ExperimentConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     directory: Annotated[str, BeforeValidator(_as_string)] = Field(
-        "", description="where experiments are stored; `runs` in the working directory if empty",
+        "",
+        description="where experiments are stored; `runs` in the working directory if empty",
     )
     experiment_name: str = Field("", description="the experiment's own directory; date, time and agent if empty")
     write_interval: int | Literal["auto"] = Field("auto", description="timesteps between writes; 0 or less disables")
@@ -56,9 +62,9 @@ class ExperimentConfig(BaseModel):
     wandb_kwargs: dict[str, Any] = Field(default_factory=dict, description="arguments of wandb.init")
     backend: _PluginName = Field("auto", description='"torch", "jax" or a plugin\'s name; "auto" infers it')
     writers: Annotated[list[_PluginName | dict[str, Any]], Field(strict=False)] = Field(
-        default_factory=lambda: ["tensorboard"], description='names, or {"name": ..., **options}'
+        default_factory=_default_writers, description='names, or {"name": ..., **options}'
     )
-    checkpoint_format: _PluginName = Field("auto", description='a format\'s name; "auto" is the backend\'s own')
+    checkpoint_format: _PluginName = Field("auto", description="a format's name; \"auto\" is the backend's own")
     keep_last: Annotated[int, Field(ge=1)] | None = Field(None, description="checkpoints to keep; all if None")
     keep_every: Annotated[int, Field(ge=1)] | None = Field(
         None, description="timesteps whose multiples `keep_last` never removes"
@@ -98,7 +104,9 @@ class ExperimentConfig(BaseModel):
             options = {"name": entry} if isinstance(entry, str) else dict(entry)
             name = options.pop("name", None)
             if not isinstance(name, str):
-                raise ConfigError(f'an entry of `writers` has no "name": {entry!r}; allowed: {{"name": ..., **options}}')
+                raise ConfigError(
+                    f'an entry of `writers` has no "name": {entry!r}; allowed: {{"name": ..., **options}}'
+                )
             table.append((name, options))
         names = [name for name, _ in table]
         if self.wandb and "wandb" not in names:
@@ -109,7 +117,9 @@ class ExperimentConfig(BaseModel):
         return table
 
 
-def agent_settings(cfg: ExperimentConfig | Mapping[str, Any] | str | Path | None) -> tuple[ExperimentConfig, dict[str, Any]]:
+def agent_settings(
+    cfg: ExperimentConfig | Mapping[str, Any] | str | Path | None,
+) -> tuple[ExperimentConfig, dict[str, Any]]:
     """Return the experiment's settings and the agent's whole configuration.
 
     An agent's configuration holds settings of its own beside ``"experiment"``. Where that level is absent, the

@@ -235,14 +235,16 @@ class Experiment:
             inner = path / CHECKPOINTS
             return self._find_in(CheckpointDirectory(inner if inner.is_dir() else path), "latest")
         if not path.exists() and not path.suffix:
-            raise NotFound(f'there is nothing to resume from at `{path}`; allowed: "latest", "best", or an existing path')
+            raise NotFound(
+                f'there is nothing to resume from at `{path}`; allowed: "latest", "best", or an existing path'
+            )
         return path, read_checkpoint(path), None, {}
 
     def _find_in(
         self, directory: CheckpointDirectory, which: str
     ) -> tuple[Path, Checkpoint, int | None, dict[Path, str]]:
         indexed, checkpoint, skipped = self._checkpointer.find(which, directory)
-        return directory.path / sorted(indexed.names)[0], checkpoint, indexed.timestep, skipped
+        return directory.path / min(indexed.names), checkpoint, indexed.timestep, skipped
 
     def _restore_rest(self, state: Mapping[str, Any] | None, modules: Sequence[RegisteredModule], step: int) -> None:
         self.completed = step
@@ -274,7 +276,11 @@ class Experiment:
         self._closed = True
         self._preemption.release()
         try:
-            if self._recorder.enabled and self._recorder.tracker.pending and self.completed > self._recorder.written_step:
+            if (
+                self._recorder.enabled
+                and self._recorder.tracker.pending
+                and self.completed > self._recorder.written_step
+            ):
                 self.write_tracking_data(self.completed)
         finally:
             try:

@@ -282,7 +282,8 @@ def require(report: LoadReport, *, strict: bool) -> None:
         raise LoadMismatch(f"nothing in `{report.path}` matches the modules it was loaded into:\n{_listing(report)}")
     if strict and not report:
         raise LoadMismatch(
-            f"`{report.path}` does not fit, and nothing was loaded (`strict=False` loads what fits):\n{_listing(report)}"
+            f"`{report.path}` does not fit, and nothing was loaded (`strict=False` loads what fits):\n"
+            f"{_listing(report)}"
         )
 
 

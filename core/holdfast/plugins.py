@@ -53,6 +53,11 @@ class lazy:  # noqa: N801  (used like a function, in the tables of the plugins)
         return tuple(package for package in self.requires if importlib.util.find_spec(package) is None)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Import the target and call it.
+
+        Raises:
+            MissingDependency: if a required package is not installed; says what to run.
+        """
         if absent := self.missing():
             raise MissingDependency(f"`{self.target.partition(':')[2]}` needs {_install_hint(absent, self.extra)}")
         module, _, attribute = self.target.partition(":")

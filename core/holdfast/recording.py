@@ -40,9 +40,7 @@ class Recorder:
 
     def __init__(self, config: ExperimentConfig, directory: Path, agent_config: Mapping[str, Any]) -> None:
         self._config, self._directory, self._agent_config = config, directory, agent_config
-        self._factories = [
-            (name, options, registry().get("writer", name)) for name, options in config.writer_table()
-        ]
+        self._factories = [(name, options, registry().get("writer", name)) for name, options in config.writer_table()]
         self._writer: MultiWriter | None = None
         self._writer_state: Mapping[str, Any] = {}
         self._resume_step: int | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import platform
 import sys
@@ -23,7 +23,7 @@ TIME_FORMAT = "%y-%m-%d_%H-%M-%S-%f"
 
 def run_directory(config: ExperimentConfig, agent: str) -> Path:
     """Return the directory that a configuration names, by date, time and agent where it names none; makes nothing."""
-    name = config.experiment_name or f"{datetime.datetime.now().astimezone():{TIME_FORMAT}}_{agent}"
+    name = config.experiment_name or f"{dt.datetime.now().astimezone():{TIME_FORMAT}}_{agent}"
     return Path(config.directory or DEFAULT_DIRECTORY).absolute() / name
 
 
