@@ -8,10 +8,11 @@ from typing import Any
 
 from holdfast.backends import configured
 from holdfast.checkpoint import Checkpoint
+from holdfast.checkpoint_formats import read_checkpoint, store_for
 from holdfast.config import ExperimentConfig, agent_settings
 from holdfast.experiment import Experiment
 from holdfast.loading import LoadOptions, LoadReport
-from holdfast.modules import Module, copy_all, metadata, read_checkpoint, registered, restore_all, store_for
+from holdfast.modules import Module, copy_all, metadata, registered, restore_all
 from holdfast.multi_writer import MultiWriter
 from holdfast.run_directory import run_directory
 

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, final
 from holdfast._commit import commit_together, sweep, sync_directory
 from holdfast._digest import file_digest
 from holdfast.checkpoint import Checkpoint, CheckpointStore
+from holdfast.checkpoint_formats import stores
 from holdfast.checkpoint_index import (
     GROUPED,
     IndexedCheckpoint,
@@ -22,16 +23,8 @@ from holdfast.checkpoint_index import (
     write_index,
 )
 from holdfast.errors import CorruptCheckpoint, InvalidValue, NotFound
-from holdfast.plugins import registry
 from holdfast.retention import Retention
 from holdfast.tree import Tree
-
-
-def stores() -> dict[str, CheckpointStore]:
-    """Return every checkpoint format that is ready to use, by extension."""
-    formats = (provided for provided in registry().provided("checkpoint format") if provided.status == "ready")
-    made: list[CheckpointStore] = [provided.factory() for provided in formats]
-    return {store.extension: store for store in made}
 
 
 @final

@@ -9,11 +9,12 @@ from typing import Any, Self, final
 
 from holdfast.checkpoint import Checkpoint
 from holdfast.checkpoint_directory import CheckpointDirectory
+from holdfast.checkpoint_formats import read_checkpoint
 from holdfast.checkpointing import Checkpointer
 from holdfast.config import ExperimentConfig, agent_settings
 from holdfast.errors import NotFound, UsageError
 from holdfast.loading import LoadOptions, LoadReport
-from holdfast.modules import Module, RegisteredModule, read_checkpoint, restore_all
+from holdfast.modules import Module, RegisteredModule, restore_all
 from holdfast.multi_writer import MultiWriter
 from holdfast.random_state import capture_random_state, restore_random_state
 from holdfast.recording import Recorder

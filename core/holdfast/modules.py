@@ -12,10 +12,10 @@ from holdfast._version import __version__
 from holdfast._warnings import warn
 from holdfast.backend import Backend
 from holdfast.backends import backend_of, configured, recognize
-from holdfast.checkpoint import FORMAT_VERSION, Checkpoint, CheckpointStore
-from holdfast.errors import ConfigError, LoadMismatch, NotFound, UnsupportedModule
+from holdfast.checkpoint import FORMAT_VERSION, Checkpoint
+from holdfast.checkpoint_formats import read_checkpoint, store_for
+from holdfast.errors import LoadMismatch, UnsupportedModule
 from holdfast.loading import Entry, LoadOptions, LoadReport, Match, match, missing_module, require
-from holdfast.plugins import registry
 from holdfast.tree import Tree
 
 Module = Any
@@ -181,38 +181,6 @@ def _wanted(
             f"into: {', '.join(module.name for module in wanted) or '(none)'}; `rename` maps names"
         )
     return wanted
-
-
-def store_for(path: Path) -> CheckpointStore:
-    """Return the format that a file's extension belongs to.
-
-    Raises:
-        ConfigError: if no format has that extension.
-    """
-    extensions: list[str] = []
-    for provided in registry().provided("checkpoint format"):
-        if provided.status != "ready":
-            continue
-        store: CheckpointStore = provided.factory()
-        if store.extension == path.suffix:
-            return store
-        extensions.append(store.extension)
-    known = ", ".join(sorted(set(extensions)))
-    raise ConfigError(f"cannot tell the checkpoint format of `{path}` by its extension; known: {known}")
-
-
-def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read and verify a checkpoint file of any known format.
-
-    Raises:
-        NotFound: if there is no such file.
-        ConfigError: if its extension is of no known format.
-        CorruptCheckpoint: if it is damaged.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise NotFound(f"there is no checkpoint `{path}`")
-    return store_for(path).load(path)
 
 
 _SINGLE = "module"

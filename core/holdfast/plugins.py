@@ -192,7 +192,9 @@ class PluginRegistry:
         return sorted(found, key=lambda provided: provided.name)
 
     def _record_failure(self, name: str, error: Exception) -> None:
-        failed = Broken(name.rpartition(":")[2], *self._origins[name], error)
+        self._record(Broken(name.rpartition(":")[2], *self._origins[name], error))
+
+    def _record(self, failed: Broken) -> None:
         if all(str(failed) != str(known) for known in self.broken):
             self.broken.append(failed)
 
@@ -221,6 +223,18 @@ class PluginRegistry:
         known = did_you_mean(name, {candidate.name for candidate in provided})
         failed = "".join(f"\n{broken}" for broken in self.broken)
         raise UnknownPlugin(f"unknown {kind} `{name}`{known}{failed}")
+
+    def make_ready(self, kind: str) -> list[Any]:
+        """Make one of everything of a kind whose packages are installed; one that fails is recorded and left out."""
+        made = []
+        for provided in self.provided(kind):
+            if provided.status != "ready":
+                continue
+            try:
+                made.append(provided.factory())
+            except Exception as error:  # noqa: BLE001  (as in _load)
+                self._record(Broken(provided.name, provided.distribution, provided.version, error))
+        return made
 
     def everything(self) -> Iterator[Provided]:
         """Yield all that is provided, kind by kind."""
