@@ -112,6 +112,10 @@ class Backend(abc.ABC):
         """Put back what `random_state` returned."""
         return
 
+    def rank(self) -> int | None:
+        """Return this process's rank in a distributed run, or None where the framework runs alone."""
+        return None
+
     def demo(self) -> Callable[[DemoSettings], DemoResult] | None:
         """Return the function behind ``holdfast demo --backend NAME``, or None where there is no demo."""
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -16,6 +16,9 @@ from holdfast.plugins import lazy, registry
 
 ENVIRONMENT = "HOLDFAST_BACKEND"
 """The environment variable that names the backend where the configuration says "auto"."""
+
+RANK_VARIABLES = ("RANK", "SLURM_PROCID")
+"""The environment variables in which launchers tell a process its rank: torchrun, and SLURM."""
 
 _made: dict[str, Backend] = {}
 
@@ -39,19 +42,32 @@ def configured(name: str) -> Backend | None:
     return None if name == "auto" else backend_named(name)
 
 
+def loaded() -> Iterator[Backend]:
+    """Yield the backends whose framework the process has imported already."""
+    for provided in registry().provided("backend"):
+        factory = provided.factory
+        if not isinstance(factory, lazy) or all(package in sys.modules for package in factory.requires[:1]):
+            yield backend_named(provided.name)
+
+
 def recognize(module: object) -> Backend | None:
     """Return the backend that knows a module, or None.
 
-    Only backends whose framework is loaded already are asked: whoever holds one of its modules has loaded it.
+    Only backends whose framework is loaded are asked: whoever holds one of its modules has loaded it.
     """
-    for provided in registry().provided("backend"):
-        factory = provided.factory
-        if isinstance(factory, lazy) and any(package not in sys.modules for package in factory.requires[:1]):
-            continue
-        backend = backend_named(provided.name)
-        if backend.recognizes(module):
-            return backend
-    return None
+    return next((backend for backend in loaded() if backend.recognizes(module)), None)
+
+
+def process_rank() -> int:
+    """Return this process's rank among those of a distributed run, 0 where it runs alone.
+
+    A framework that is set up for a distributed run knows best; else a launcher's RANK or SLURM_PROCID tells.
+    """
+    ranks = [rank for rank in (backend.rank() for backend in loaded()) if rank is not None]
+    if ranks:
+        return max(ranks)
+    found = next((os.environ[name] for name in RANK_VARIABLES if os.environ.get(name, "").isdigit()), "0")
+    return int(found)
 
 
 def backend_of(module: object, named: Backend | None, others: Sequence[Backend] = ()) -> Backend:

@@ -42,6 +42,7 @@ class Checkpointer:
         directory: where checkpoints go.
         modules: what to save, looked at anew each time.
         resume_state: returns what an exact resume needs beside the modules.
+        enabled: whether anything is written; in a distributed run one process alone does.
 
     Raises:
         UnknownPlugin: if the configuration names a backend or format that nobody provides.
@@ -54,7 +55,10 @@ class Checkpointer:
         directory: Path,
         modules: Mapping[str, Module],
         resume_state: Callable[[Sequence[RegisteredModule]], dict[str, Any]],
+        *,
+        enabled: bool = True,
     ) -> None:
+        self._enabled = enabled
         self._config, self._modules, self._resume_state = config, modules, resume_state
         self._named: Backend | None = configured(config.backend)
         self._store: CheckpointStore | None = None
@@ -66,12 +70,15 @@ class Checkpointer:
         self._told = 0
         self._lock = threading.Lock()
         self.directory = CheckpointDirectory(directory)
+        self._memory_schedule = Schedule(0)
         self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes)
         self.schedule = Schedule(0)
 
     def set_length(self, timesteps: int | None) -> None:
         """Set the interval, given the length of the training or None."""
         self.schedule = Schedule.of(self._config.checkpoint_interval, timesteps, SAMPLES, FALLBACK_INTERVAL)
+        interval = self._config.memory_checkpoint_interval
+        self._memory_schedule = self.schedule if interval == "auto" else Schedule(max(interval, 0))
 
     def modules(self) -> list[RegisteredModule]:
         """Return the registered modules with their backends.
@@ -90,11 +97,13 @@ class Checkpointer:
 
     def judge(self, statistics: Mapping[str, float], episodes: int, timestep: int) -> None:
         """Judge an interval, and keep a copy of the modules where it was the best so far."""
-        if self.schedule.enabled and self._config.keep_best and self._modules:
-            self.best.judge(statistics, episodes, timestep, self._capture)
+        if self._enabled and self.schedule.enabled and self._config.keep_best and self._modules:
+            self.best.judge(statistics, episodes, timestep, lambda: self._capture(self._without_memories()))
 
-    def _capture(self) -> tuple[dict[str, Tree], dict[str, Any]]:
-        modules = self.modules()
+    def _without_memories(self) -> list[RegisteredModule]:
+        return [module for module in self.modules() if not module.is_memory]
+
+    def _capture(self, modules: Sequence[RegisteredModule]) -> tuple[dict[str, Tree], dict[str, Any]]:
         return copy_all(modules), self._resume_state(modules)
 
     def checkpoint(self, timestep: int) -> None:
@@ -107,23 +116,23 @@ class Checkpointer:
             BaseException: what went wrong with an earlier checkpoint, other than being refused.
         """
         self.tell()
-        if not self._modules:
+        if not self._modules or not self._enabled:
             return
-        modules = self.modules()
-        # The best first: its score then is part of what the periodic checkpoint lets a resume know.
-        self._submit_best(modules)
-        state, resume = self._capture()
+        # The best first: once the periodic one is durable, so is the best that its resume state speaks of.
+        self.store_best()
+        # A checkpoint asked for out of turn holds the memories too: whoever asks wants all there is.
+        out_of_turn = not self.schedule.due(timestep)
+        with_memories = out_of_turn or self._memory_schedule.due(timestep)
+        modules = self.modules() if with_memories else self._without_memories()
+        state, resume = self._capture(modules)
         self._submit(state, metadata(modules, timestep=timestep, resume=resume), self.store(modules), best=False)
 
     def store_best(self) -> None:
         """Write the best candidate, if there is one that is not stored yet."""
-        if self._modules:
-            self._submit_best(self.modules())
-
-    def _submit_best(self, modules: Sequence[RegisteredModule]) -> None:
         candidate = self.best.take()
         if candidate is None:
             return
+        modules = self._without_memories()
         metric = {"tag": self.best.metric, "value": candidate.score}
         described = metadata(modules, timestep=candidate.timestep, metric=metric, resume=candidate.resume)
         self._submit(candidate.state, described, self.store(modules), best=True)

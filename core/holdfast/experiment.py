@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, final
 
+from holdfast.backends import process_rank
 from holdfast.checkpoint import Checkpoint
 from holdfast.checkpoint_directory import CheckpointDirectory
 from holdfast.checkpoint_formats import read_checkpoint
@@ -33,6 +34,8 @@ class Experiment:
         timesteps: the length of the training, which "auto" intervals derive from; None if it is not known.
         directory: the run's own directory, where it is known already.
         modules: the table of modules, where somebody else keeps it.
+
+    In a distributed run the process of rank 0 alone writes and checkpoints; all of them resume.
 
     Raises:
         ConfigError: if a setting is wrong.
@@ -64,14 +67,18 @@ class Experiment:
         self.directory = run_directory(config, name) if directory is None else directory
         self.completed = 0
         self._modules: dict[str, Module] = {} if modules is None else modules
-        self._recorder = Recorder(config, self.directory, agent_config)
-        self._checkpointer = Checkpointer(config, self.directory / CHECKPOINTS, self._modules, self._resume_state)
+        first = process_rank() == 0
+        self._recorder = Recorder(config, self.directory, agent_config, enabled=first)
+        self._checkpointer = Checkpointer(
+            config, self.directory / CHECKPOINTS, self._modules, self._resume_state, enabled=first
+        )
         self._timesteps = timesteps
         self._closed = False
         self._preemption = Preemption()
         self.resumed: LoadReport | None = None
-        open_run_directory(self.directory, name, timesteps, agent_config)
-        self._checkpointer.directory.sweep()
+        if first:
+            open_run_directory(self.directory, name, timesteps, agent_config)
+            self._checkpointer.directory.sweep()
         self.set_timesteps(timesteps)
         self._preemption.watch()
 

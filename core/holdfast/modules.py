@@ -11,11 +11,12 @@ from typing import Any, final
 from holdfast._version import __version__
 from holdfast._warnings import warn
 from holdfast.backend import Backend
-from holdfast.backends import backend_of, configured, recognize
+from holdfast.backends import backend_named, backend_of, configured, recognize
 from holdfast.checkpoint import FORMAT_VERSION, Checkpoint
 from holdfast.checkpoint_formats import read_checkpoint, store_for
 from holdfast.errors import LoadMismatch, UnsupportedModule
 from holdfast.loading import Entry, LoadOptions, LoadReport, Match, match, missing_module, require
+from holdfast.memory_buffer import MemoryBuffer
 from holdfast.tree import Tree
 
 Module = Any
@@ -68,6 +69,11 @@ class RegisteredModule:
         """Return the module itself, looked up where it is replaced as training goes on."""
         return self.module.value if isinstance(self.module, Attribute) else self.module
 
+    @property
+    def is_memory(self) -> bool:
+        """Say whether it is a memory, which is large and has a checkpoint interval of its own."""
+        return isinstance(self.value, MemoryBuffer)
+
     def capture(self) -> Tree:
         """Return the module's present tree, its arrays still shared with it."""
         return self.backend.capture(self.value)
@@ -109,12 +115,16 @@ def registered(modules: Mapping[str, Module], named: Backend | None) -> list[Reg
         UnsupportedModule: if no backend knows a module.
     """
     values = {name: module.value if isinstance(module, Attribute) else module for name, module in modules.items()}
-    known = {name: named or recognize(value) for name, value in values.items()}
+    known = {name: named or _own_backend(value) for name, value in values.items()}
     others = [backend for backend in known.values() if backend is not None]
     return [
         RegisteredModule(name, module, known[name] or backend_of(values[name], named, others))
         for name, module in modules.items()
     ]
+
+
+def _own_backend(value: Any) -> Backend | None:
+    return backend_named(value.backend) if isinstance(value, MemoryBuffer) else recognize(value)
 
 
 def copy_all(modules: Sequence[RegisteredModule]) -> dict[str, Tree]:
@@ -148,6 +158,8 @@ def restore_all(
     matches: list[tuple[RegisteredModule, Tree]] = []
     for module in wanted:
         if module.name not in found:
+            if module.is_memory:  # its interval may be longer than that of the checkpoints
+                continue
             entries += missing_module(module.name, module.capture())
             continue
         matched = module.match(found[module.name], options)

@@ -33,12 +33,30 @@ class Recorder:
     Writers are found by name at once, so that a wrong name is told at the start; they are made at the first need, so
     that a resume can still tell them where the run goes on.
 
+    Args:
+        config: the experiment's settings.
+        directory: the experiment's directory.
+        agent_config: the agent's whole configuration, for writers to keep.
+        enabled: whether anything is written; in a distributed run one process alone does.
+
+    Attributes:
+        enabled: whether anything is tracked and written at all.
+
     Raises:
         UnknownPlugin: if the configuration names a writer that nobody provides.
         ConfigError: if an entry of ``writers`` makes no sense.
     """
 
-    def __init__(self, config: ExperimentConfig, directory: Path, agent_config: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        directory: Path,
+        agent_config: Mapping[str, Any],
+        *,
+        enabled: bool = True,
+    ) -> None:
+        interval = config.write_interval
+        self.enabled = enabled and (interval == "auto" or interval > 0)
         self._config, self._directory, self._agent_config = config, directory, agent_config
         self._factories = [(name, options, registry().get("writer", name)) for name, options in config.writer_table()]
         self._writer: MultiWriter | None = None
@@ -51,12 +69,6 @@ class Recorder:
     def set_length(self, timesteps: int | None) -> None:
         """Set the interval, given the length of the training or None."""
         self.schedule = Schedule.of(self._config.write_interval, timesteps, SAMPLES, FALLBACK_INTERVAL)
-
-    @property
-    def enabled(self) -> bool:
-        """Say whether anything is tracked and written at all."""
-        interval = self._config.write_interval
-        return interval == "auto" or interval > 0
 
     @property
     def writer(self) -> MultiWriter:
