@@ -15,6 +15,8 @@ def holdfast_checkpoint_formats() -> Mapping[str, Callable[[], Any]]:
     return {
         "pt": lazy("holdfast.formats.pt:PtStore"),
         "safetensors": lazy("holdfast.formats.safetensors:SafetensorsStore"),
+        "msgpack": lazy("holdfast.formats.msgpack:MsgpackStore", requires=("msgpack",), extra="jax"),
+        "pickle": lazy("holdfast.formats.flax_pickle:PickleStore", requires=("msgpack",), extra="jax"),
     }
 
 

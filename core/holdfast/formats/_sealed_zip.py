@@ -11,15 +11,22 @@ from __future__ import annotations
 
 import struct
 import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.formats._digests import digests_ahead, read_digested
+from holdfast.formats._sealed_file import (
+    SEAL_DIGITS,
+    Damage,
+    SealedWriter,
+    check_seal,
+    digests_ahead,
+    read_digested,
+    wrong_digest,
+)
 
 ALIGNMENT = 64
 ZIP64_LIMIT = 0xFFFFFFFF
@@ -32,7 +39,6 @@ _END64_LOCATOR = struct.Struct("<4sIQI")
 _END = struct.Struct("<4s4H2IH")
 _UTF8, _DESCRIPTOR = 0x0800, 0x0008
 _SEAL = b"holdfast seal 1: "
-_SEAL_DIGITS = 8
 
 
 @final
@@ -41,7 +47,7 @@ class _Entry:
     name: bytes
     offset: int
     size: int
-    digest: int
+    digest: int = 0
 
     @property
     def flags(self) -> int:
@@ -64,50 +70,44 @@ class SealedZipWriter:
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._position = 0
-        self._seal = 0
+        self._out = SealedWriter(file)
         self._entries: list[_Entry] = []
 
     def write(self, records: Iterable[tuple[str, Any]]) -> None:
         """Write records, each a name and a buffer of bytes, without copying the buffers."""
-        named = [(name, memoryview(data)) for name, data in records]
+        named = [(name.encode(), memoryview(data)) for name, data in records]
         with digests_ahead([data for _, data in named]) as digests:
             for name, data in named:
-                self._write_record(name.encode(), data, digests)
-
-    def _write_record(self, name: bytes, data: memoryview, digests: Iterator[int]) -> None:
-        offset, size = self._position, data.nbytes
-        entry = _Entry(name, offset, size, 0)
-        self._structure(self._local_header(entry))
-        self._file.write(data)
-        self._position += size
-        entry = _Entry(name, offset, size, next(digests))
-        if size:
-            wide = size >= ZIP64_LIMIT or offset >= ZIP64_LIMIT
-            self._structure(struct.pack("<4sI2Q" if wide else "<4s3I", b"PK\7\x08", entry.digest, size, size))
-        self._entries.append(entry)
-
-    def _local_header(self, entry: _Entry) -> bytes:
-        extra = entry.zip64
-        unpadded = entry.offset + _LOCAL.size + len(entry.name) + len(extra) + 4
-        padding = -unpadded % ALIGNMENT
-        extra += struct.pack("<2sH", b"FB", padding) + b"Z" * padding
-        fields = (b"PK\3\4", 0, entry.flags, 0, 0, 0, 0, 0, 0, len(entry.name), len(extra))
-        return _LOCAL.pack(*fields) + entry.name + extra
-
-    def _structure(self, data: bytes) -> None:
-        self._file.write(data)
-        self._seal = zlib.crc32(data, self._seal)
-        self._position += len(data)
+                offset, size = self._out.position, data.nbytes
+                self._out.structure(_local_header(_Entry(name, offset, size)))
+                self._out.payload(data)
+                entry = _Entry(name, offset, size, next(digests))
+                self._out.structure(_data_descriptor(entry))
+                self._entries.append(entry)
 
     def finish(self) -> None:
         """Write the directory and the seal."""
-        start = self._position
+        start = self._out.position
         for entry in self._entries:
-            self._structure(_central_header(entry))
-        self._structure(_end_records(start, self._position - start, len(self._entries)))
-        self._file.write(f"{self._seal:08x}".encode())
+            self._out.structure(_central_header(entry))
+        self._out.structure(_end_records(start, self._out.position - start, len(self._entries)))
+        self._out.finish()
+
+
+def _local_header(entry: _Entry) -> bytes:
+    extra = entry.zip64
+    unpadded = entry.offset + _LOCAL.size + len(entry.name) + len(extra) + 4
+    padding = -unpadded % ALIGNMENT
+    extra += struct.pack("<2sH", b"FB", padding) + b"Z" * padding
+    fields = (b"PK\3\4", 0, entry.flags, 0, 0, 0, 0, 0, 0, len(entry.name), len(extra))
+    return _LOCAL.pack(*fields) + entry.name + extra
+
+
+def _data_descriptor(entry: _Entry) -> bytes:
+    if not entry.size:
+        return b""
+    sizes = "2Q" if entry.zip64 else "2I"
+    return struct.pack(f"<4sI{sizes}", b"PK\7\x08", entry.digest, entry.size, entry.size)
 
 
 def _central_header(entry: _Entry) -> bytes:
@@ -121,22 +121,8 @@ def _end_records(start: int, size: int, count: int) -> bytes:
     wide = _END64.pack(b"PK\6\6", _END64.size - 12, 0x031E, 45, 0, 0, count, count, size, start)
     locator = _END64_LOCATOR.pack(b"PK\6\7", 0, start + size, 1)
     few, small, low = min(count, 0xFFFF), min(size, ZIP64_LIMIT), min(start, ZIP64_LIMIT)
-    end = _END.pack(b"PK\5\6", 0, 0, few, few, small, low, len(_SEAL) + _SEAL_DIGITS)
+    end = _END.pack(b"PK\5\6", 0, 0, few, few, small, low, len(_SEAL) + SEAL_DIGITS)
     return wide + locator + end + _SEAL
-
-
-@final
-class DamagedZip(Exception):
-    """An archive is not as it was written.
-
-    Args:
-        part: the record, or the part of the archive between the records.
-        reason: what is wrong with it.
-    """
-
-    def __init__(self, part: str, reason: str) -> None:
-        super().__init__(f"{part}: {reason}")
-        self.part, self.reason = part, reason
 
 
 @final
@@ -147,7 +133,7 @@ class SealedZipReader:
         file: an archive, open for reading.
 
     Raises:
-        DamagedZip: if the directory cannot be read, or anything outside the records differs from what was sealed.
+        Damage: if the directory cannot be read, or anything outside the records differs from what was sealed.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -157,12 +143,13 @@ class SealedZipReader:
             self._size = file.seek(0, 2)
             self._starts = {info.filename: self._data_offset(info) for info in self._zip.infolist()}
         except Exception as error:  # zipfile raises nearly anything for bytes that are no archive
-            raise DamagedZip("zip directory", f"cannot be read ({error})") from error
+            raise Damage("zip directory", f"cannot be read ({error})") from error
         self.sealed = self._zip.comment.startswith(_SEAL)
         if self.sealed:
-            self._check_seal()
-        if min((info.header_offset for info in self._zip.infolist()), default=0) != 0:
-            raise DamagedZip("beginning", "is not that of the archive")
+            check_seal(file, [(self._starts[info.filename], info.compress_size) for info in self._zip.infolist()])
+        if min((info.header_offset for info in self._zip.infolist()), default=1) != 0:
+            # An archive that is the tail of another file, as when a file that holds one is truncated right behind it.
+            raise Damage("zip directory", "does not describe this file")
 
     @property
     def names(self) -> list[str]:
@@ -179,35 +166,21 @@ class SealedZipReader:
             raise ValueError(f"the record `{info.filename}` ends after the file")
         return start
 
-    def _check_seal(self) -> None:
-        position, seal = 0, 0
-        spans = [(self._starts[info.filename], info.compress_size) for info in self._zip.infolist()]
-        for start, size in [*sorted(spans), (self._size - _SEAL_DIGITS, 0)]:
-            if start < position:
-                raise DamagedZip("zip directory", "has records that overlap")
-            self._file.seek(position)
-            seal = zlib.crc32(self._file.read(start - position), seal)
-            position = start + size
-        self._file.seek(position)
-        if self._file.read() != f"{seal:08x}".encode():
-            raise DamagedZip("zip structure", "differs from what was written")
-
     def read(self, name: str) -> NDArray[np.uint8]:
         """Return the verified bytes of a record, in memory of their own.
 
         Raises:
             KeyError: if there is no such record.
-            DamagedZip: if the bytes are not those that were written.
+            Damage: if the bytes are not those that were written.
         """
         info = self._zip.getinfo(name)
         try:
             if info.compress_type != zipfile.ZIP_STORED:
                 inflated: NDArray[np.uint8] = np.frombuffer(bytearray(self._zip.read(info)), np.uint8)
                 return inflated
-            self._file.seek(self._starts[name])
-            data, digest = read_digested(self._file, info.file_size)
+            data, digest = read_digested(self._file, self._starts[name], info.file_size)
         except Exception as error:  # a damaged compressed record raises nearly anything
-            raise DamagedZip(name, f"cannot be read ({error})") from error
+            raise Damage(name, f"cannot be read ({error})") from error
         if digest != info.CRC:
-            raise DamagedZip(name, f"has the CRC-32 {digest:08x} where {info.CRC:08x} was written")
+            raise wrong_digest(name, digest, info.CRC)
         return data

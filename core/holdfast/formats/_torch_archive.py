@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from holdfast import codec
 from holdfast.errors import CorruptCheckpoint, CorruptFile
 from holdfast.formats._safe_pickle import CodeRefused
-from holdfast.formats._sealed_zip import ALIGNMENT, DamagedZip, SealedZipReader, SealedZipWriter
+from holdfast.formats._sealed_file import Damage, verified
+from holdfast.formats._sealed_zip import ALIGNMENT, SealedZipReader, SealedZipWriter
 from holdfast.formats._torch_pickle import StoredTensor, TreePickler, load_tree
 from holdfast.tree import Tree
 
@@ -28,7 +29,7 @@ _METADATA = "holdfast.json"
 _FORMAT_VERSION = b"1"
 _VERSION = b"3\n"
 _LEGACY_BEGINNING = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
-_LEAVES = (type(None), bool, int, float, complex, str, bytes, set)
+_LEAVES = (type(None), bool, int, float, complex, str, bytes)
 
 
 def write_archive(file: BinaryIO, tree: Tree, metadata: Mapping[str, Any]) -> None:
@@ -78,22 +79,13 @@ def read_archive(path: Path, error: type[CorruptFile] = CorruptCheckpoint) -> tu
         CorruptFile: `error`, if the file is damaged, or holds or names anything but tensors and plain containers.
         OSError: if it cannot be opened.
     """
-    with path.open("rb") as file:
-        beginning = file.read(len(_LEGACY_BEGINNING))
-        if beginning == _LEGACY_BEGINNING:
+    with verified(path, error) as file:
+        if file.read(len(_LEGACY_BEGINNING)) == _LEGACY_BEGINNING:
             raise error(
                 f"`{path}` is in the layout of PyTorch before 1.6, which is not read here; convert it once: "
                 f"torch.save(torch.load(path, weights_only=True), path)"
             )
-        try:
-            return _Reader(file).read()
-        except DamagedZip as damage:
-            raise error(f"`{path}` is damaged: the {damage.part} {damage.reason}") from damage
-        except CodeRefused as refused:
-            raise error(
-                f"`{path}` is refused: it carries code, `{refused.name}`, and loading runs no code; a checkpoint "
-                "holds tensors, numbers, strings and plain containers (save a state_dict, not the object itself)"
-            ) from refused
+        return _Reader(file).read()
 
 
 @final
@@ -106,26 +98,28 @@ class _Reader:
 
     def read(self) -> tuple[Tree, dict[str, Any]]:
         if self._text("byteorder", sys.byteorder) != sys.byteorder:
-            raise DamagedZip("byteorder", f"is not this machine's ({sys.byteorder}); such files are not read")
+            raise Damage("byteorder", f"is not this machine's ({sys.byteorder}); such files are not read")
         metadata = self._metadata()
-        pickled = self._record("data.pkl", "pickle `data.pkl`")
-        try:
-            described = load_tree(io.BytesIO(pickled.tobytes()))
-        except CodeRefused:
-            raise
-        except Exception as error:  # unpickling damaged bytes raises nearly anything
-            raise DamagedZip("pickle `data.pkl`", f"cannot be read ({type(error).__name__}: {error})") from error
-        tree = self._fill(described, "")
+        tree = self._fill(self._unpickle(), "")
         for name in sorted(self._unread):
             self._zip.read(name)
         return tree, metadata
+
+    def _unpickle(self) -> Tree:
+        pickled = self._record("data.pkl", "pickle `data.pkl`")
+        try:
+            return load_tree(io.BytesIO(pickled.tobytes()))
+        except CodeRefused:
+            raise
+        except Exception as error:  # unpickling damaged bytes raises nearly anything
+            raise Damage("pickle `data.pkl`", f"cannot be read ({type(error).__name__}: {error})") from error
 
     def _metadata(self) -> dict[str, Any]:
         if self._prefix + _METADATA not in self._unread:
             return {}
         if not self._zip.sealed:
-            raise DamagedZip("seal", "is not what was written")
-        return dict(codec.loads(self._record(_METADATA, "metadata").tobytes()))
+            raise Damage("seal", "is not what was written")
+        return dict(codec.loads(self._text(_METADATA, "")))
 
     def _text(self, name: str, default: str) -> str:
         known = self._prefix + name in self._unread
@@ -137,27 +131,22 @@ class _Reader:
         try:
             return self._zip.read(full)
         except KeyError:
-            raise DamagedZip(part, "is missing") from None
-        except DamagedZip as damage:
-            raise DamagedZip(part, damage.reason) from damage
+            raise Damage(part, "is missing") from None
+        except Damage as damage:
+            raise Damage(part, damage.reason) from damage
 
     def _fill(self, node: Any, path: str) -> Tree:
         """Return clean containers with arrays in them for those that the pickle described."""
-
-        def below(key: Any) -> str:
-            return f"{path}.{key}" if path else str(key)
-
         if isinstance(node, StoredTensor):
             return self._tensor(node, path)
-        if isinstance(node, dict):
-            filled = {key: self._fill(child, below(key)) for key, child in node.items()}
+        if _is_plain(node):
+            return node
+        if isinstance(node, dict) and all(map(_is_plain, node)):
             kind = next((kind for kind in (OrderedDict, Counter) if isinstance(node, kind)), dict)
-            return kind(filled)
+            return kind({key: self._fill(child, _join(path, key)) for key, child in node.items()})
         if isinstance(node, list | tuple):
-            return type(node)(self._fill(child, below(key)) for key, child in enumerate(node))
-        if type(node) not in _LEAVES:
-            raise DamagedZip(f"entry `{path}`", f"is a {type(node).__name__}, which is no tensor, number or text")
-        return node
+            return type(node)(self._fill(child, _join(path, key)) for key, child in enumerate(node))
+        raise Damage(f"entry `{path}`", f"is a {type(node).__name__} of what is no tensor, number or text")
 
     def _tensor(self, tensor: StoredTensor, path: str) -> NDArray[Any]:
         part = f"entry `{path}`"
@@ -165,8 +154,19 @@ class _Reader:
             self._storages[tensor.key] = self._record(f"data/{tensor.key}", part)
         storage = self._storages[tensor.key]
         if storage.nbytes != tensor.nbytes:
-            raise DamagedZip(part, f"has {storage.nbytes} bytes where {tensor.nbytes} belong")
+            raise Damage(part, f"has {storage.nbytes} bytes where {tensor.nbytes} belong")
         try:
             return tensor.over(storage)
-        except ValueError as error:
-            raise DamagedZip(part, f"does not lie within its storage ({error})") from error
+        except (ValueError, TypeError) as error:
+            raise Damage(part, f"does not lie within its storage ({error})") from error
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _is_plain(value: Any) -> bool:
+    """Say whether a value, as a leaf or as a key, is of the kinds that `write_archive` takes."""
+    if type(value) in (tuple, set):
+        return all(map(_is_plain, value))
+    return type(value) in _LEAVES

@@ -8,6 +8,7 @@ instructions and names that ``torch.load(weights_only=True)`` knows are written.
 
 from __future__ import annotations
 
+import functools
 import pickle
 import struct
 from collections import Counter, OrderedDict
@@ -50,8 +51,17 @@ _WIDEST_INT = 255
 """The most bytes of an integer that ``weights_only`` reads."""
 
 
+@functools.cache
+def _dtype_name(dtype: np.dtype[Any]) -> str:
+    """Return the name that NumPy and PyTorch both use, or "" for a dtype that PyTorch does not have."""
+    name = str(dtype)  # slow enough to show where there are hundreds of arrays
+    return name if name in _TYPED or name in _UNTYPED else ""
+
+
 def _dense_order(array: NDArray[Any]) -> NDArray[Any] | None:
     """Return the array with its axes permuted into C order, or None where its elements are not side by side."""
+    if array.flags.c_contiguous:
+        return array
     axes = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
     permuted = array.transpose(axes)
     return permuted if permuted.flags.c_contiguous else None
@@ -120,6 +130,12 @@ class TreePickler:
             raise TypeError(f"`{path or '(root)'}` is an integer of {len(encoded)} bytes; at most {_WIDEST_INT} fit")
         self._out += pickle.LONG1 + bytes([len(encoded)]) + encoded
 
+    def _put_ints(self, values: tuple[int, ...]) -> None:
+        self._out += pickle.MARK
+        for value in values:
+            self._put_int(value, "")
+        self._out += pickle.TUPLE
+
     def _put_string(self, value: str) -> None:
         encoded = value.encode("utf-8", "surrogatepass")
         self._out += pickle.BINUNICODE + struct.pack("<I", len(encoded)) + encoded
@@ -158,39 +174,39 @@ class TreePickler:
 
     def _put_array(self, array: NDArray[Any], path: str) -> None:
         array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-        name = str(array.dtype)
-        if name not in _TYPED and name not in _UNTYPED:
-            raise TypeError(f"`{path or '(root)'}` has the dtype {name}, which PyTorch does not have")
-        if _dense_order(array) is None:
-            array = np.ascontiguousarray(array)
+        name = _dtype_name(array.dtype)
+        if not name:
+            raise TypeError(f"`{path or '(root)'}` has the dtype {array.dtype}, which PyTorch does not have")
+        dense = _dense_order(array)
+        if dense is None:
+            array = dense = np.ascontiguousarray(array)
         self._put_global(f"torch._utils _rebuild_tensor_{'v2' if name in _TYPED else 'v3'}")
         self._out += pickle.MARK
-        self._put_storage(array, path)
+        self._put_storage(dense, name)
         strides = tuple(stride // array.itemsize for stride in array.strides)
-        for argument in (0, array.shape, strides, False):
-            self._put(argument, path)
+        self._put_int(0, path)
+        self._put_ints(array.shape)
+        self._put_ints(strides)
+        self._out += pickle.NEWFALSE
         self._put_call("collections OrderedDict", (), path)
         if name in _UNTYPED:
             self._put_global(f"torch {name}")
         self._out += pickle.TUPLE + pickle.REDUCE
 
-    def _put_storage(self, array: NDArray[Any], path: str) -> None:
-        name = str(array.dtype)
+    def _put_storage(self, dense: NDArray[Any], name: str) -> None:
         typed = name in _TYPED
         self._out += pickle.MARK
         self._put_string("storage")
         self._put_global(f"torch {_TYPED[name]}" if typed else "torch.storage UntypedStorage")
-        self._put_string(str(self._storage_key(array)))
+        self._put_string(str(self._storage_key(dense, name)))
         self._put_string("cpu")
-        self._put_int(array.size if typed else array.nbytes, path)
+        self._put_int(dense.size if typed else dense.nbytes, "")
         self._out += pickle.TUPLE + pickle.BINPERSID
 
-    def _storage_key(self, array: NDArray[Any]) -> int:
-        identity = (array.ctypes.data, array.nbytes, str(array.dtype))
-        if array.size == 0 or identity not in self._keys:
+    def _storage_key(self, dense: NDArray[Any], name: str) -> int:
+        identity = (dense.__array_interface__["data"][0], dense.nbytes, name)
+        if dense.size == 0 or identity not in self._keys:
             self._keys[identity] = len(self.storages)
-            dense = _dense_order(array)
-            assert dense is not None  # noqa: S101  (the caller made it so)
             self.storages.append(dense.reshape(-1).view(np.uint8))
         return self._keys[identity]
 

@@ -1,0 +1,180 @@
+"""What the formats share: every byte of a file under a CRC-32, computed beside the writing and the reading.
+
+A file consists of payloads, the bytes of arrays, each with a digest of its own that names it when it is damaged; and
+of all the rest, the structure, which has one digest, the seal. The seal stands at the end of the structure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holdfast.codec import dtype_of
+from holdfast.errors import CorruptCheckpoint, CorruptFile
+from holdfast.formats._safe_pickle import CodeRefused
+
+SEAL_DIGITS = 8
+"""How long a digest is when written: hexadecimal, lower case."""
+
+_CHUNK = 1 << 20
+"""How much is read before it is digested: little enough to be in the processor's cache still."""
+
+_WORTH_A_THREAD = 1 << 21
+"""From how many bytes on a thread saves more time than it costs."""
+
+
+@final
+class Damage(Exception):
+    """A file is not as it was written; a format makes the error of it that names the file.
+
+    Args:
+        part: what is damaged.
+        reason: how that shows.
+    """
+
+    def __init__(self, part: str, reason: str) -> None:
+        super().__init__(f"{part} {reason}")
+        self.part, self.reason = part, reason
+
+
+def wrong_digest(part: str, found: int, written: int) -> Damage:
+    """Return the damage of a payload whose digest is not what was written."""
+    return Damage(part, f"has the CRC-32 {found:08x} where {written:08x} was written")
+
+
+@contextlib.contextmanager
+def verified(path: Path, error: type[CorruptFile] = CorruptCheckpoint) -> Iterator[BinaryIO]:
+    """Open a file to read; damage and code that are found in it become the error that names the file."""
+    with path.open("rb") as file:
+        try:
+            yield file
+        except Damage as damage:
+            raise error(f"`{path}` is damaged: the {damage}") from damage
+        except CodeRefused as refused:
+            raise error(
+                f"`{path}` is refused: it carries code, `{refused.name}`, and loading runs no code; a file holds "
+                "arrays, numbers, strings and plain containers (save a state dict, not the object itself)"
+            ) from refused
+
+
+@final
+class SealedWriter:
+    """Writes structure and payloads front to back, and knows the seal of what it has written.
+
+    Args:
+        file: an empty file, open for writing.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.position = 0
+        self._seal = 0
+
+    def structure(self, data: bytes) -> None:
+        """Write bytes that the seal protects."""
+        self._file.write(data)
+        self._seal = zlib.crc32(data, self._seal)
+        self.position += len(data)
+
+    def payload(self, data: memoryview) -> None:
+        """Write bytes that have a digest of their own."""
+        self._file.write(data)
+        self.position += data.nbytes
+
+    def finish(self) -> None:
+        """Write the seal."""
+        self._file.write(f"{self._seal:08x}".encode())
+
+
+def check_seal(file: BinaryIO, payloads: Iterable[tuple[int, int]]) -> None:
+    """Check everything in a file but its payloads.
+
+    Args:
+        file: the file; its last bytes are the seal.
+        payloads: where each begins and how many bytes it has.
+
+    Raises:
+        Damage: if anything differs from what was sealed.
+    """
+    end = file.seek(0, 2) - SEAL_DIGITS
+    position, seal = 0, 0
+    for start, size in [*sorted(payloads), (end, 0)]:
+        if start < position or size < 0:
+            raise Damage("directory", "has entries that overlap")
+        file.seek(position)
+        seal = zlib.crc32(file.read(start - position), seal)
+        position = start + size
+    file.seek(end)
+    if position != end or file.read() != f"{seal:08x}".encode():
+        raise Damage("structure", "(names, shapes, directory) differs from what was written")
+
+
+@contextlib.contextmanager
+def digests_ahead(buffers: Sequence[memoryview]) -> Iterator[Iterator[int]]:
+    """Give an iterator over the CRC-32 of each buffer, in order, computed on a thread while the caller writes them.
+
+    Digesting is faster than writing and releases the interpreter's lock, so a writer that asks for each digest after
+    writing the bytes waits for next to nothing.
+    """
+    if sum(buffer.nbytes for buffer in buffers) < _WORTH_A_THREAD:
+        yield map(zlib.crc32, buffers)
+        return
+    found: queue.SimpleQueue[int] = queue.SimpleQueue()
+    stopped = threading.Event()
+
+    def digest_all() -> None:
+        for buffer in buffers:
+            if stopped.is_set():
+                return
+            found.put(zlib.crc32(buffer))
+
+    worker = threading.Thread(target=digest_all, name="holdfast-digests", daemon=True)
+    try:
+        worker.start()
+    except RuntimeError:  # the interpreter is ending and starts no more threads
+        yield map(zlib.crc32, buffers)
+        return
+    try:
+        yield (found.get() for _ in buffers)
+    finally:
+        stopped.set()
+        worker.join()
+
+
+def read_digested(file: BinaryIO, start: int, nbytes: int) -> tuple[NDArray[np.uint8], int]:
+    """Read bytes into memory of their own and return them with their CRC-32.
+
+    Raises:
+        EOFError: if the file ends before.
+    """
+    file.seek(start)
+    data = np.empty(nbytes, np.uint8)
+    view, digest, done = data.data, 0, 0
+    while done < nbytes:
+        count = file.readinto(view[done : done + _CHUNK])  # type: ignore[attr-defined]  # every real file has it
+        if not count:
+            raise EOFError("ends after the file")
+        digest = zlib.crc32(view[done : done + count], digest)
+        done += count
+    return data, digest
+
+
+def native(array: NDArray[Any], path: str) -> NDArray[Any]:
+    """Return an array in the machine's byte order, itself if it is.
+
+    Raises:
+        TypeError: if its bytes alone do not hold it (objects, structures); names its path.
+    """
+    array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    with contextlib.suppress(TypeError):
+        if not array.dtype.hasobject and dtype_of(str(array.dtype)) == array.dtype:
+            return array
+    raise TypeError(f"`{path or '(root)'}` is an array of dtype {array.dtype}, which cannot be stored")
