@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -28,6 +29,16 @@ FALLBACK_INTERVAL = 10_000
 
 SAMPLES = 10
 """How many checkpoints "auto" spreads over a training."""
+
+
+@final
+@dataclass(frozen=True)
+class _Promised:
+    """A copy of modules that is to be written."""
+
+    state: Mapping[str, Tree]
+    metadata: Mapping[str, Any]
+    best: bool
 
 
 @final
@@ -118,47 +129,58 @@ class Checkpointer:
         self.tell()
         if not self._modules or not self._enabled:
             return
-        # The best first: once the periodic one is durable, so is the best that its resume state speaks of.
-        self.store_best()
         # A checkpoint asked for out of turn holds the memories too: whoever asks wants all there is.
         out_of_turn = not self.schedule.due(timestep)
         with_memories = out_of_turn or self._memory_schedule.due(timestep)
         modules = self.modules() if with_memories else self._without_memories()
+        # The best first: once the periodic one is durable, so is the best that its resume state speaks of.
+        promised = self._promised_best()
         state, resume = self._capture(modules)
-        self._submit(state, metadata(modules, timestep=timestep, resume=resume), self.store(modules), best=False)
+        promised.append(_Promised(state, metadata(modules, timestep=timestep, resume=resume), best=False))
+        self._submit(promised, self.store(modules))
 
     def store_best(self) -> None:
         """Write the best candidate, if there is one that is not stored yet."""
+        promised = self._promised_best()
+        if promised:
+            self._submit(promised, self.store(self._without_memories()))
+
+    def _promised_best(self) -> list[_Promised]:
         candidate = self.best.take()
         if candidate is None:
-            return
-        modules = self._without_memories()
-        metric = {"tag": self.best.metric, "value": candidate.score}
-        described = metadata(modules, timestep=candidate.timestep, metric=metric, resume=candidate.resume)
-        self._submit(candidate.state, described, self.store(modules), best=True)
+            return []
+        described = metadata(
+            self._without_memories(),
+            timestep=candidate.timestep,
+            metric={"tag": self.best.metric, "value": candidate.score},
+            resume=candidate.resume,
+        )
+        return [_Promised(candidate.state, described, best=True)]
 
-    def _submit(
-        self, state: Mapping[str, Tree], described: Mapping[str, Any], store: CheckpointStore, *, best: bool
-    ) -> None:
+    def _submit(self, promised: list[_Promised], store: CheckpointStore) -> None:
         def job() -> None:
-            try:
-                self.directory.write(
-                    state,
-                    described,
-                    store,
-                    separately=self._config.store_separately,
-                    best=best,
-                    retention=self._retention,
-                )
-            except OSError as error:
-                with self._lock:
-                    self._refused.append(str(error))
+            while promised:
+                self._write(promised.pop(0), store)  # popped, so that its memory is free before the next is written
 
         if self._config.async_checkpoints:
             self._background.submit(job)
         else:
             job()
         self.tell()
+
+    def _write(self, promised: _Promised, store: CheckpointStore) -> None:
+        try:
+            self.directory.write(
+                promised.state,
+                promised.metadata,
+                store,
+                separately=self._config.store_separately,
+                best=promised.best,
+                retention=self._retention,
+            )
+        except OSError as error:
+            with self._lock:
+                self._refused.append(str(error))
 
     def tell(self) -> None:
         """Tell of a refused checkpoint, the first time there is one."""
