@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import struct
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
@@ -34,7 +35,7 @@ class PickleStore(CheckpointStore):
         """Write a checkpoint; the names of the modules become strings for readers of the older layout."""
         one_module = "module" in checkpoint.metadata or not isinstance(checkpoint.state, Mapping)
         value = _bytes(checkpoint.state, "") if one_module else _dict_of_bytes(checkpoint.state)
-        write_with_trailer(file, checkpoint, [_MARKER, *value, pickle.STOP], lambda _length: b"")
+        write_with_trailer(file, checkpoint, chain([_MARKER], value, [pickle.STOP]), lambda _length: b"")
 
     def read(self, path: Path) -> Checkpoint:
         """Read and verify a file of this format; one of another tool gives maps, nothing to verify them."""

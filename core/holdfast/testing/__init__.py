@@ -1,0 +1,28 @@
+"""The contracts that plugins prove themselves by: pytest classes to inherit, each with one fixture to give."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from holdfast.testing.checkpoint_store import CheckpointStoreContract
+    from holdfast.testing.memory_exporter import MemoryExporterContract
+
+_HOMES = {
+    "CheckpointStoreContract": "checkpoint_store",
+    "MemoryExporterContract": "memory_exporter",
+}
+
+# Before they are imported, so that a failing contract shows both sides, as the asserts of any test do.
+pytest.register_assert_rewrite(*(f"holdfast.testing.{home}" for home in _HOMES.values()))
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605  (one list, kept in one place)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module `holdfast.testing` has no attribute `{name}`")
+    return getattr(importlib.import_module(f"holdfast.testing.{_HOMES[name]}"), name)

@@ -1,0 +1,38 @@
+"""Damage as disks do it, for the contracts of file formats."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+Damaged = tuple[str, bytes]
+"""What was done to a file's bytes, and the bytes after it."""
+
+
+def flips(intact: bytes, count: int, seed: int = 0) -> Iterator[Damaged]:
+    """Yield the bytes with one bit flipped, each time another one, anywhere in the file."""
+    for place in random.Random(seed).sample(range(8 * len(intact)), count):  # noqa: S311  (a choice, no secret)
+        damaged = bytearray(intact)
+        damaged[place // 8] ^= 1 << place % 8
+        yield f"bit {place % 8} of byte {place // 8} of {len(intact)} flipped", bytes(damaged)
+
+
+def zeroed_blocks(intact: bytes, count: int, seed: int = 0, size: int = 4096) -> Iterator[Damaged]:
+    """Yield the bytes with one block of zeros, each time another one, where a disk has its blocks.
+
+    Args:
+        intact: a file in which no block is zeros already.
+        count: how many blocks; at most as many as the file has.
+        seed: chooses them.
+        size: how many bytes a block has.
+    """
+    blocks = range(0, len(intact), size)
+    for start in random.Random(seed).sample(blocks, count):  # noqa: S311  (a choice, no secret)
+        damaged = intact[:start] + bytes(len(intact[start : start + size])) + intact[start + size :]
+        yield f"bytes {start} to {start + size} of {len(intact)} zeroed", damaged
+
+
+def truncations(intact: bytes, count: int, seed: int = 0) -> Iterator[Damaged]:
+    """Yield the beginning of the bytes, each time of another length, shorter than the whole."""
+    for length in random.Random(seed).sample(range(len(intact)), count):  # noqa: S311  (a choice, no secret)
+        yield f"truncated to {length} of {len(intact)} bytes", intact[:length]
