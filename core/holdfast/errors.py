@@ -50,6 +50,10 @@ class ShapeMismatch(HoldfastError, ValueError):
     """An array has another shape than the place it was meant for."""
 
 
+class UnknownTensor(HoldfastError, KeyError, ValueError):
+    """A memory has no tensor of the name that was asked for."""
+
+
 class UnsupportedModule(HoldfastError, TypeError):
     """An object was registered as a module that no backend can capture."""
 

@@ -43,11 +43,31 @@ class MemorySnapshot:
         """Return the number of environments."""
         return next((int(tensor.shape[1]) for tensor in self.tensors.values()), 0)
 
+    def __len__(self) -> int:
+        """Return the number of samples, counted over all environments."""
+        if self.filled:
+            return self.memory_size * self.num_envs
+        return self.memory_index * self.num_envs + self.env_index
+
     def chronological(self) -> dict[str, NDArray[Any]]:
-        """Return each tensor's written rows, oldest first, of shape (rows, num_envs, *size)."""
+        """Return each tensor's complete rows, oldest first, of shape (rows, num_envs, *size).
+
+        A row that only some environments have written yet is left out.
+        """
         if not self.filled:
             return {name: tensor[: self.memory_index] for name, tensor in self.tensors.items()}
-        return {name: np.roll(tensor, -self.memory_index, axis=0) for name, tensor in self.tensors.items()}
+        order = chronological_order(self.memory_size, self.num_envs, self.memory_index, self.env_index)
+        columns = np.arange(self.num_envs)
+        return {name: tensor[order, columns] for name, tensor in self.tensors.items()}
+
+
+def chronological_order(memory_size: int, num_envs: int, memory_index: int, env_index: int) -> NDArray[np.intp]:
+    """Return, for each environment of a filled memory, its rows from the oldest on; of shape (memory_size, num_envs).
+
+    Environments before `env_index` have written one row more than the others.
+    """
+    oldest = memory_index + (np.arange(num_envs) < env_index)
+    return (np.arange(memory_size)[:, None] + oldest) % memory_size
 
 
 class MemoryExporter(abc.ABC):

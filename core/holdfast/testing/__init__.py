@@ -9,17 +9,19 @@ import pytest
 
 if TYPE_CHECKING:
     from holdfast.testing.checkpoint_store import CheckpointStoreContract
+    from holdfast.testing.memory import MemoryContract
     from holdfast.testing.memory_exporter import MemoryExporterContract
 
 _HOMES = {
     "CheckpointStoreContract": "checkpoint_store",
+    "MemoryContract": "memory",
     "MemoryExporterContract": "memory_exporter",
 }
 
 # Before they are imported, so that a failing contract shows both sides, as the asserts of any test do.
 pytest.register_assert_rewrite(*(f"holdfast.testing.{home}" for home in _HOMES.values()))
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605  (one list, kept in one place)
+__all__ = ["CheckpointStoreContract", "MemoryExporterContract"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,124 @@
+"""RandomMemory on JAX."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from numpy.typing import NDArray
+
+from holdfast.errors import InvalidValue
+from holdfast.memory_live import Memory
+
+
+@final
+class RandomMemory(Memory):
+    """Keeps the newest samples of a number of environments and returns random ones; on JAX.
+
+    The buffers stay on their device and are updated in place: adding takes the time of the samples, however large the
+    memory is. Random numbers are NumPy's global ones, those of ``numpy.random.seed``.
+
+    Example:
+        >>> memory = RandomMemory(memory_size=16, num_envs=4)
+        >>> memory.create_tensor("states", size=3)
+        True
+        >>> memory.add_samples(states=np.zeros((4, 3)))
+        >>> (batch,) = memory.sample(["states"], batch_size=8)
+        >>> batch[0].shape
+        (8, 3)
+    """
+
+    __doc__ = f"{__doc__}\n{Memory.__doc__}"
+
+    backend: ClassVar[str] = "jax"
+
+    def _parse_device(self, device: Any) -> jax.Device:
+        if device is None:
+            return jax.devices()[0]
+        if not isinstance(device, str):
+            return device
+        platform, _, index = device.partition(":")
+        return jax.devices(platform)[int(index or 0)]
+
+    def _dtype_name(self, dtype: Any) -> str:
+        return str(np.dtype(dtype))
+
+    def _framework_dtype(self, name: str) -> Any:
+        dtype = jnp.dtype(name)
+        if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+            raise InvalidValue(f'the dtype {name} needs `jax.config.update("jax_enable_x64", True)`')
+        return dtype
+
+    def _allocate(self, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        chosen = jax.dtypes.canonicalize_dtype(jnp.float32 if dtype is None else dtype)
+        fill = jnp.nan if jnp.issubdtype(chosen, jnp.floating) else 0
+        return jnp.full(shape, fill, chosen, device=self.device)
+
+    def _array(self, value: Any) -> Any:
+        # JAX reads NumPy arrays after the call has returned, when their owner may have changed them: hence the copy.
+        return value if isinstance(value, jax.Array) else np.array(value)
+
+    def _write(self, start: int, samples: Mapping[str, Any]) -> None:
+        buffers = {name: self._flat[name] for name in samples}
+        self._flat.update(_update(buffers, dict(samples), start))
+
+    def _view(self, name: str, shape: tuple[int, ...]) -> jax.Array:
+        # A copy, for the buffer itself is consumed by the next `_update`.
+        copied: jax.Array = _copy(self._flat[name], shape)
+        return copied
+
+    def _host_array(self, value: Any) -> NDArray[Any]:
+        return np.asarray(value)
+
+    def _host(self, name: str) -> NDArray[Any]:
+        return np.array(self._flat[name])
+
+    def _draw(self, size: int, count: int) -> NDArray[Any]:
+        # The global generator is the one that users seed and that checkpoints keep.
+        if self.replacement:
+            return np.random.randint(size, size=count)  # noqa: NPY002
+        return np.random.permutation(size)[:count]  # noqa: NPY002
+
+    def _indexes(self, indexes: Any) -> Any:
+        return indexes
+
+    def _take(self, names: Sequence[str], indexes: Any) -> list[jax.Array]:
+        found: list[jax.Array] = _gather([self._flat[name] for name in names], indexes)
+        return found
+
+    def _slice(self, name: str, start: int, stop: int) -> jax.Array:
+        part: jax.Array = _part(self._flat[name], start, stop - start)
+        return part
+
+    def _versions(self) -> dict[str, str]:
+        return {"jax": jax.__version__}
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _update(buffers: dict[str, jax.Array], samples: dict[str, Any], start: int) -> dict[str, jax.Array]:
+    """Write samples into buffers, which are consumed: the results take over their memory."""
+    return {
+        name: lax.dynamic_update_slice_in_dim(buffers[name], values.astype(buffers[name].dtype), start, axis=0)
+        for name, values in samples.items()
+    }
+
+
+@jax.jit
+def _gather(buffers: list[jax.Array], indexes: Any) -> list[jax.Array]:
+    return [buffer.at[indexes].get(mode="promise_in_bounds") for buffer in buffers]
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _copy(buffer: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return jnp.copy(buffer).reshape(shape)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _part(buffer: jax.Array, start: int, count: int) -> jax.Array:
+    """Copy a part out of a buffer, so that it outlives it."""
+    return lax.dynamic_slice_in_dim(buffer, start, count)

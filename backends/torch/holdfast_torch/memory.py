@@ -1,0 +1,127 @@
+"""RandomMemory on PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from holdfast.errors import InvalidValue
+from holdfast.memory_live import Memory
+
+_BY_BITS = {torch.bfloat16: torch.int16, torch.float8_e4m3fn: torch.uint8, torch.float8_e5m2: torch.uint8}
+"""The dtypes that NumPy lacks, each with one of the same width that it has."""
+
+
+@final
+class RandomMemory(Memory):
+    """Keeps the newest samples of a number of environments and returns random ones; on PyTorch.
+
+    Tensors stay on their device. Random numbers are those of ``torch.manual_seed``.
+
+    Example:
+        >>> memory = RandomMemory(memory_size=16, num_envs=4, device="cpu")
+        >>> memory.create_tensor("states", size=3)
+        True
+        >>> memory.add_samples(states=torch.zeros(4, 3))
+        >>> (batch,) = memory.sample(["states"], batch_size=8)
+        >>> batch[0].shape
+        torch.Size([8, 3])
+    """
+
+    __doc__ = f"{__doc__}\n{Memory.__doc__}"
+
+    backend: ClassVar[str] = "torch"
+
+    def _parse_device(self, device: Any) -> torch.device:
+        if device is None:
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(device)
+
+    def _dtype_name(self, dtype: Any) -> str:
+        return str(_dtype(dtype)).removeprefix("torch.")
+
+    def _framework_dtype(self, name: str) -> torch.dtype:
+        return _dtype(name)
+
+    def _allocate(self, shape: tuple[int, ...], dtype: Any) -> torch.Tensor:
+        chosen = torch.get_default_dtype() if dtype is None else _dtype(dtype)
+        buffer = torch.zeros(shape, dtype=chosen, device=self.device)
+        return buffer.fill_(float("nan")) if chosen.is_floating_point else buffer
+
+    def _array(self, value: Any) -> torch.Tensor:
+        if isinstance(value, torch.Tensor):
+            return value.detach() if value.requires_grad else value
+        return _from_host(value) if isinstance(value, np.ndarray) else torch.as_tensor(value)
+
+    def _write(self, start: int, samples: Mapping[str, torch.Tensor]) -> None:
+        for name, values in samples.items():
+            self._flat[name].narrow(0, start, values.shape[0]).copy_(values)
+
+    def _view(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        flat: torch.Tensor = self._flat[name]
+        return flat.view(shape)
+
+    def _host_array(self, value: Any) -> NDArray[Any]:
+        return _to_host(value) if isinstance(value, torch.Tensor) else np.asarray(value)
+
+    def _host(self, name: str) -> NDArray[Any]:
+        flat: torch.Tensor = self._flat[name]
+        return _to_host(flat.clone() if flat.device.type == "cpu" else flat)
+
+    def _draw(self, size: int, count: int) -> torch.Tensor:
+        if self.replacement:
+            return torch.randint(size, (count,), device=self.device)
+        return torch.randperm(size, device=self.device)[:count]
+
+    def _indexes(self, indexes: Any) -> torch.Tensor:
+        return torch.as_tensor(indexes, device=self.device)
+
+    def _take(self, names: Sequence[str], indexes: torch.Tensor) -> list[torch.Tensor]:
+        return [self._flat[name].index_select(0, indexes) for name in names]
+
+    def _slice(self, name: str, start: int, stop: int) -> torch.Tensor:
+        flat: torch.Tensor = self._flat[name]
+        return flat[start:stop]
+
+    def _versions(self) -> dict[str, str]:
+        return {"torch": str(torch.__version__)}
+
+    def share_memory(self) -> None:
+        """Move the tensors into memory that processes share; where the next sample goes stays each process's own."""
+        for flat in self._flat.values():
+            if flat.device.type == "cpu":
+                flat.share_memory_()
+
+
+def _dtype(dtype: Any) -> torch.dtype:
+    """Return the dtype that users name, by itself or by its name."""
+    name = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype | str) else np.dtype(dtype).name
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype):
+        raise InvalidValue(f"PyTorch has no dtype {dtype!r}")
+    return found
+
+
+def _to_host(tensor: torch.Tensor) -> NDArray[Any]:
+    """Return a tensor as a NumPy array of the same dtype; a copy unless it is on the host already."""
+    host = tensor.detach().cpu()
+    if host.dtype not in _BY_BITS:
+        return host.numpy()
+    import ml_dtypes
+
+    name = str(host.dtype).removeprefix("torch.")
+    return host.view(_BY_BITS[host.dtype]).numpy().view(getattr(ml_dtypes, name))
+
+
+def _from_host(array: NDArray[Any]) -> torch.Tensor:
+    """Return a tensor of the values of a NumPy array, of the same dtype."""
+    dtype = _dtype(array.dtype)
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()  # PyTorch wraps neither without a warning or an error
+    if dtype not in _BY_BITS:
+        return torch.from_numpy(array)
+    return torch.from_numpy(array.view(f"i{array.itemsize}" if array.itemsize > 1 else "u1")).view(dtype)

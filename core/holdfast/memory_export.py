@@ -1,0 +1,133 @@
+"""MemoryExport: where the files of one memory go, and the thread that writes them behind training."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import deque
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, final
+
+from holdfast._background import Background
+from holdfast._commit import sweep
+from holdfast._warnings import warn
+from holdfast.errors import DirectoryError, InvalidValue
+from holdfast.memory import MemoryExporter, MemorySnapshot
+from holdfast.plugins import registry
+
+_STAMP = "%y-%m-%d_%H-%M-%S-%f"
+
+
+@final
+class MemoryExport:
+    """Names and writes the files of one memory.
+
+    One file may be in the making while training goes on; a memory that fills again before it is done waits for it.
+    A file that cannot be written (a full disk, say) does not end training: the first is reported by a warning, the
+    others are counted, and closing tells how many are missing.
+
+    Args:
+        format: the memory format, by name.
+        directory: where the files go.
+        keep: how many automatically exported files stay, the newest; None keeps all.
+
+    Raises:
+        UnknownPlugin: if nobody provides the format.
+        MissingDependency: if the format needs a package that is not installed.
+        InvalidValue: if `keep` is no positive number.
+    """
+
+    def __init__(self, format: str, directory: str | os.PathLike[str], keep: int | None = None) -> None:  # noqa: A002  (the design's name)
+        self._exporter = exporter(format)
+        if keep is not None and keep < 1:
+            raise InvalidValue(f"`export_keep` is {keep!r}; allowed: None, or a number of files of at least 1")
+        self.format, self.directory, self.keep = format, Path(directory), keep
+        self.cycles = 0
+        self._token = secrets.token_hex(4)
+        self._written: deque[Path] = deque()
+        self._failures: list[str] = []
+        self._reported = 0
+        self._background: Background | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The thread stays with its process, and names must differ between the two.
+        return {**self.__dict__, "_background": None, "_token": secrets.token_hex(4)}
+
+    def prepare(self) -> None:
+        """Check, before training depends on it, that files can be written into the directory.
+
+        Raises:
+            DirectoryError: if the directory cannot be made or written in.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            probe = self.directory / f".{self._token}.holdfast-tmp"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise DirectoryError(
+                f"memories cannot be exported to `{self.directory}`: {reason}; give another `export_directory`"
+            ) from error
+        sweep(self.directory)
+
+    def submit(self, snapshot: MemorySnapshot) -> None:
+        """Write a snapshot behind training; waits while the one before it is still being written."""
+        if self._background is None:
+            self._background = Background("holdfast-memory-export")
+        path = self.unused_path(self.directory, self._exporter)
+        self._background.submit(lambda: self._write(snapshot, path))
+
+    def _write(self, snapshot: MemorySnapshot, path: Path) -> None:
+        try:
+            self._exporter.save(snapshot, path)
+        except OSError as error:
+            self._failures.append(str(error))
+            return
+        self._written.append(path)
+        while self.keep is not None and len(self._written) > self.keep:
+            self._written.popleft().unlink(missing_ok=True)
+
+    def report(self) -> None:
+        """Warn, once, of a file that could not be written."""
+        if self._failures and not self._reported:
+            self._reported = 1
+            warn(f"a memory was not exported: {self._failures[0]}; training goes on, further failures are counted")
+
+    def wait(self) -> None:
+        """Return when every file is on disk, or has failed."""
+        if self._background is not None:
+            self._background.wait()
+        self.report()
+
+    def close(self) -> None:
+        """Finish what was promised, and tell how much of it failed."""
+        if self._background is not None:
+            self._background.close()
+        if len(self._failures) > self._reported:
+            warn(
+                f"{len(self._failures)} of {self.cycles} memory exports to `{self.directory}` failed; "
+                f"the first: {self._failures[0]}"
+            )
+            self._reported = len(self._failures)
+
+    def unused_path(self, directory: Path, chosen: MemoryExporter) -> Path:
+        """Return a path that names the time, this memory and its cycle, and that no file has yet."""
+        moment = datetime.now().astimezone()
+        while True:
+            path = directory / f"{moment.strftime(_STAMP)}_memory_{self._token}-{self.cycles}{chosen.extension}"
+            if not path.exists():
+                return path
+            moment += timedelta(microseconds=1)
+
+
+def exporter(format: str) -> MemoryExporter:  # noqa: A002  (the design's name)
+    """Return the exporter of a memory format.
+
+    Raises:
+        UnknownPlugin: if nobody provides it; lists the known ones and the nearest.
+        MissingDependency: if it needs a package that is not installed.
+    """
+    made: MemoryExporter = registry().get("memory format", format)()
+    return made
