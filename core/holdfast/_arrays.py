@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,21 @@ def host_array(value: Any) -> NDArray[Any]:
     return np.asarray(value)
 
 
+def is_real(array: Any) -> bool:
+    """Say whether the elements of an array or tensor are real numbers or booleans."""
+    kind = getattr(array.dtype, "kind", "V")  # NumPy's one-letter kind; V for dtypes that are not its own
+    return kind in "biuf" or (kind == "V" and dtype_name(array).startswith(("bool", "int", "uint", "float", "bfloat")))
+
+
 def check_number(value: Any, tag: str) -> None:
     """Check, without waiting for a device, that a value is one number.
 
     Raises:
         InvalidValue: if it is not; names the tag and what was given.
     """
-    if isinstance(value, int | float | np.number | np.bool):
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise InvalidValue(f"the value of `{tag}` is too large: an int of {value.bit_length()} bits")
+    if isinstance(value, int | float) and not isinstance(value, np.generic):
         return
     if not is_array(value):
         raise InvalidValue(
@@ -40,9 +49,8 @@ def check_number(value: Any, tag: str) -> None:
             f"the value of `{tag}` has the shape {tuple(value.shape)}, so it is no single number; reduce it first, "
             "with .mean() for example"
         )
-    kind = dtype_name(value)
-    if kind.startswith(("complex", "str", "<U", "object", "key")):
-        raise InvalidValue(f"the value of `{tag}` has the dtype {kind}, which is no number")
+    if not is_real(value):
+        raise InvalidValue(f"the value of `{tag}` has the dtype {dtype_name(value)}, which is no real number")
 
 
 def scalar(value: Any, tag: str) -> float:

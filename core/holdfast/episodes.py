@@ -15,8 +15,10 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from holdfast._arrays import is_real
 from holdfast.backends import Holder
-from holdfast.errors import ShapeMismatch
+from holdfast.errors import InvalidValue, ShapeMismatch
+from holdfast.tree import dtype_name, is_array
 
 CHUNK_STEPS = 256
 """How many steps are held at most before they are worked off."""
@@ -65,7 +67,8 @@ class EpisodeTracker:
             truncated: of the same number of elements; whether each environment's episode was cut short.
 
         Raises:
-            ShapeMismatch: if the numbers of elements differ among them or from those before.
+            ShapeMismatch: if the numbers of elements differ among them or from those before, or are zero.
+            InvalidValue: if the rewards are no numbers.
         """
         shapes = (
             getattr(rewards, "shape", None),
@@ -92,14 +95,18 @@ class EpisodeTracker:
                 f"record_transition got {given}; expected {expected} element(s) in each, one for each environment, "
                 f"of shape ({expected},) or ({expected}, 1)"
             )
+        if expected == 0:
+            raise ShapeMismatch("record_transition got no environment; expected at least 1 element in each part")
+        if not is_real(kind := step[0] if is_array(step[0]) else np.asarray(step[0])):
+            raise InvalidValue(f"record_transition got rewards of dtype {dtype_name(kind)}; allowed: real numbers")
         if self._num_envs is None:
             self._set_num_envs(expected)
             self._returns, self._lengths = np.zeros(expected), np.zeros(expected, np.int64)
             self._sums = np.zeros(expected)
 
-    def _set_num_envs(self, num_envs: int) -> None:
+    def _set_num_envs(self, num_envs: int | None) -> None:
         self._num_envs = num_envs
-        self._chunk = max(1, min(CHUNK_STEPS, CHUNK_ELEMENTS // max(num_envs, 1)))
+        self._chunk = max(1, min(CHUNK_STEPS, CHUNK_ELEMENTS // max(num_envs or 1, 1)))
 
     def _fold(self) -> None:
         if not self._steps:
@@ -110,8 +117,9 @@ class EpisodeTracker:
         rewards = np.concatenate([part.reshape(-1) for part in fetched[0::3]]).reshape(shape)
         done = np.concatenate([part.reshape(-1) for part in fetched[1::3]]).astype(bool)
         done |= np.concatenate([part.reshape(-1) for part in fetched[2::3]]).astype(bool)
-        self._add_rewards(rewards)
-        self._add_episodes(rewards, done.reshape(shape))
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is counted, and told by the tracker
+            self._add_rewards(rewards)
+            self._add_episodes(rewards, done.reshape(shape))
 
     def _add_rewards(self, rewards: NDArray[Any]) -> None:
         maximum, minimum, bad = float(rewards.max()), float(rewards.min()), 0
@@ -197,8 +205,7 @@ class EpisodeTracker:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned, in the place of whatever was recorded."""
         self._steps, self._shapes = [], None
-        if state["num_envs"] is not None:
-            self._set_num_envs(state["num_envs"])
+        self._set_num_envs(state["num_envs"])
         self._returns, self._lengths = np.array(state["returns"]), np.array(state["lengths"])
         self._finished = deque(((float(total), int(length)) for total, length in state["finished"]), LAST_EPISODES)
         self.ended, self._count = state["ended"], state["count"]

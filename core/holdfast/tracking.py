@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, final
 
+import numpy as np
+
 from holdfast._arrays import check_number, host_array
 from holdfast._warnings import warn
 from holdfast.backends import Holder
@@ -89,10 +91,13 @@ class Tracker:
         """
         if type(value) is not float:
             check_number(value, tag)
-            if is_array(value):
+            if is_array(value) and not isinstance(value, np.generic):
                 self._hold(tag, value)
                 return
             value = float(value)
+        if self._held and tag in self._held:  # behind the arrays that came before it
+            self._hold(tag, value)
+            return
         statistic = self._statistics.get(tag)
         if statistic is None:
             statistic = self._statistics[tag] = Statistic()
