@@ -1,0 +1,93 @@
+"""Saves 20 MB again and again until it is killed; started by `test_kill.py`.
+
+The process imports a framework once and then forks a child for each line it reads, so that fifty kills do not pay for
+fifty imports. A child tells of each checkpoint once it is durable.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import holdfast
+import holdfast.experiment  # what a child would otherwise import after the fork
+
+ELEMENTS = 5 * 2**20
+"""Of float32: 20 MB."""
+
+
+def torch_module() -> Any:
+    import torch
+
+    layer = torch.nn.Linear(ELEMENTS // 16, 16, bias=False)
+    layer.requires_grad_(False)
+    return layer
+
+
+def fill_torch(layer: Any, value: int) -> None:
+    layer.weight.fill_(float(value))
+
+
+class JaxOwner:
+    def __init__(self) -> None:
+        import jax
+
+        self.params = {"weight": jax.numpy.zeros((16, ELEMENTS // 16), "float32")}
+
+
+def fill_jax(owner: JaxOwner, value: int) -> None:
+    import jax
+
+    owner.params = {"weight": jax.numpy.full((16, ELEMENTS // 16), float(value), "float32")}
+
+
+def save_forever(backend: str, mode: str, naming: str, directory: Path) -> None:
+    module: Any = torch_module() if backend == "torch" else JaxOwner()
+    fill = fill_torch if backend == "torch" else fill_jax
+    cfg = {
+        "directory": str(directory),
+        "experiment_name": "killed",
+        "writers": [],
+        "async_checkpoints": mode == "async",
+        "keep_last": 3,
+    }
+    experiment = holdfast.Experiment(cfg, timesteps=1_000_000)
+    experiment.register(policy=module if backend == "torch" else holdfast.attribute(module, "params"))
+    start = experiment.resume()
+    number = int(value_of(module, backend))
+    while True:
+        number += 1
+        fill(module, number)
+        experiment.write_checkpoint(1 if naming == "same" else start + number)
+        if mode == "async":
+            fill(module, -1)  # must never reach the file
+            experiment.wait()
+        os.write(1, f"durable {number}\n".encode())
+
+
+def value_of(module: Any, backend: str) -> float:
+    return float(module.weight[0, 0]) if backend == "torch" else float(module.params["weight"][0, 0])
+
+
+def main() -> None:
+    backend, mode, naming, directory = sys.argv[1:]
+    if backend == "torch":
+        import torch
+
+        torch.set_num_threads(1)
+    else:
+        import flax
+        import jax  # noqa: F401  (imported for the children)
+    for _ in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            save_forever(backend, mode, naming, Path(directory))
+        os.write(1, f"child {child}\n".encode())
+        os.waitpid(child, 0)
+        os.write(1, b"gone\n")
+
+
+if __name__ == "__main__":
+    main()
