@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from holdfast.testing.backend import BackendContract, BackendSubject
     from holdfast.testing.checkpoint_store import CheckpointStoreContract
     from holdfast.testing.memory import MemoryContract
     from holdfast.testing.memory_exporter import MemoryExporterContract
 
 _HOMES = {
+    "BackendContract": "backend",
+    "BackendSubject": "backend",
     "CheckpointStoreContract": "checkpoint_store",
     "MemoryContract": "memory",
     "MemoryExporterContract": "memory_exporter",
@@ -21,7 +24,7 @@ _HOMES = {
 # Before they are imported, so that a failing contract shows both sides, as the asserts of any test do.
 pytest.register_assert_rewrite(*(f"holdfast.testing.{home}" for home in _HOMES.values()))
 
-__all__ = ["CheckpointStoreContract", "MemoryExporterContract"]
+__all__ = ["BackendContract", "BackendSubject", "CheckpointStoreContract", "MemoryContract", "MemoryExporterContract"]
 
 
 def __getattr__(name: str) -> Any:
