@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 import weakref
@@ -46,12 +47,23 @@ class Background:
         with self._changed:
             self._changed.wait_for(lambda: self._unfinished < self._limit or bool(self._failures))
             self._raise_failure()
-            self._jobs.append(job)
-            self._unfinished += 1
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+            behind = self._thread is not None or self._start()
+            if behind:
+                self._jobs.append(job)
+                self._unfinished += 1
+                self._changed.notify_all()
+        if not behind:
+            job()
+
+    def _start(self) -> bool:
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread = thread
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads: the interpreter is on its way out, or the system refuses
+            self._thread = None
+            return False
+        return True
 
     def wait(self) -> None:
         """Return when every job is done.
@@ -105,8 +117,9 @@ def _outcome(job: Callable[[], None]) -> BaseException | None:
 
 
 def _finish_all() -> None:
-    for background in list(_ALIVE):
-        background.close()
+    with contextlib.ExitStack() as closing:  # one that raises does not keep the others from finishing
+        for background in list(_ALIVE):
+            closing.callback(background.close)
 
 
 def _forget_in_child() -> None:

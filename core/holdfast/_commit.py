@@ -29,7 +29,8 @@ def commit(path: Path, write: Callable[[BinaryIO], object]) -> int:
         The size of the file in bytes.
 
     Raises:
-        WriteFailed: if the operating system refused any step. What was at `path` before is untouched.
+        WriteFailed: if the operating system refused any step. What was at `path` before is untouched, unless only the
+            last step failed, the fsync of the directory: then the whole new file is there, and the error says so.
     """
     return commit_together({path: write})[path]
 
@@ -56,27 +57,43 @@ def commit_together(files: Mapping[Path, Callable[[BinaryIO], object]]) -> dict[
                 written[path] = (temporary, os.fstat(file.fileno()).st_size)
             for path, (temporary, _) in written.items():
                 os.replace(temporary, path)  # noqa: PTH105  (fault injection in the tests replaces os.replace)
+    except OSError as error:
+        raise WriteFailed(f"cannot write `{path}`: {_reason(error)}; what was there before is untouched") from error
+    try:
         sync_directory(path.parent)
     except OSError as error:
-        if isinstance(error, WriteFailed):
-            raise
-        reason = error.strerror or str(error)
-        raise WriteFailed(f"cannot write `{path}`: {reason}; what was there before is untouched") from error
+        raise WriteFailed(
+            f"cannot make `{path}` durable: {_reason(error)}; it is there and whole, but a power loss may undo it"
+        ) from error
     return {path: size for path, (_, size) in written.items()}
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 @contextlib.contextmanager
 def _locked_temporary(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_SUFFIX}")
-    with temporary.open("x+b") as file:
+    file, temporary = _open_locked(path)
+    with file:
         try:
-            # Held until the file is closed, also by a kill: whoever sweeps can tell litter from work in progress.
-            lock(file.fileno(), wait=False)
             yield file, temporary
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+
+def _open_locked(path: Path) -> tuple[BinaryIO, Path]:
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{_SUFFIX}")
+        file = temporary.open("x+b")
+        # Held until the file is closed, also by a kill: whoever sweeps can tell litter from work in progress.
+        with contextlib.suppress(BlockingIOError):
+            lock(file.fileno(), wait=False)
+            if os.name == "nt" or os.fstat(file.fileno()).st_nlink:
+                return file, temporary
+        file.close()  # swept between its creation and the lock; the next name is luckier
 
 
 def sync_directory(directory: Path) -> None:
@@ -99,7 +116,7 @@ def sweep(directory: Path) -> list[Path]:
     removed = []
     for litter in sorted(directory.glob(f".*{_SUFFIX}")):
         with contextlib.suppress(OSError), litter.open("rb") as file:
-            lock(file.fileno(), wait=False)  # raises where its writer lives
-            litter.unlink()
-            removed.append(litter)
+            if lock(file.fileno(), wait=False):  # raises where its writer lives
+                litter.unlink()
+                removed.append(litter)
     return removed

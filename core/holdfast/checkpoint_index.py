@@ -13,7 +13,7 @@ from typing import Any, final
 
 from holdfast._commit import commit
 from holdfast._digest import file_digest
-from holdfast._file_lock import lock
+from holdfast._file_lock import lock, unlock
 from holdfast.checkpoint import Checkpoint
 from holdfast.errors import HoldfastError
 
@@ -121,6 +121,7 @@ def exclusive(directory: Path) -> Iterator[None]:
         lock(descriptor, wait=True)
         yield
     finally:
+        unlock(descriptor)
         os.close(descriptor)
 
 

@@ -148,7 +148,7 @@ def test_a_changed_buffer_does_not_change_what_was_tracked() -> None:
 
 
 def test_an_endless_interval_takes_bounded_memory() -> None:
-    """After a million numbers and tens of thousands of arrays, hardly anything is held: they are folded as they come."""
+    """After a million numbers and thousands of arrays hardly anything is held: they are folded as they come."""
     tracker = Tracker()
     tracker.track("number", 0.0)
     before = sys.getallocatedblocks()

@@ -1,0 +1,233 @@
+"""Files are complete or absent, whatever the operating system refuses."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+import holdfast
+from holdfast import _file_lock
+from holdfast._commit import commit, commit_together, sweep
+
+OLD, NEW = b"old " * 1000, b"new " * 100_000
+
+
+def write_in_parts(file: BinaryIO) -> None:
+    for start in range(0, len(NEW), 100_000):
+        file.write(NEW[start : start + 100_000])
+
+
+def test_a_committed_file_is_there_with_its_size(tmp_path: Path) -> None:
+    """Missing directories are made, the size is returned, and nothing else lies beside the file."""
+    path = tmp_path / "a" / "b" / "file"
+    assert commit(path, write_in_parts) == len(NEW)
+    assert path.read_bytes() == NEW
+    assert os.listdir(path.parent) == ["file"]
+
+
+def test_the_bytes_are_durable_before_the_name_and_the_name_before_the_return(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First fsync of every file, then the renames, then fsync of the directory."""
+    calls: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def spy_fsync(descriptor: int) -> None:
+        calls.append("directory" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "file")
+        fsync(descriptor)
+
+    def spy_replace(source: Any, target: Any) -> None:
+        calls.append(f"rename {Path(target).name}")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", spy_fsync)
+    monkeypatch.setattr(os, "replace", spy_replace)
+    commit_together({tmp_path / "a": write_in_parts, tmp_path / "b": write_in_parts})
+    assert calls == ["file", "file", "rename a", "rename b", "directory"]
+
+
+class Fault:
+    """Raises an `OSError` at the n-th call of a kind; calls go through otherwise."""
+
+    def __init__(self, real: Callable[..., Any], at: int, code: int, *, directories: bool = False) -> None:
+        self.real, self.at, self.code, self.directories = real, at, code, directories
+        self.calls = 0
+
+    def __call__(self, *arguments: Any) -> Any:
+        if isinstance(arguments[0], int) and os.path.isdir(f"/proc/self/fd/{arguments[0]}") != self.directories:
+            return self.real(*arguments)
+        self.calls += 1
+        if self.calls == self.at:
+            raise OSError(self.code, os.strerror(self.code))
+        return self.real(*arguments)
+
+
+@pytest.mark.parametrize("at", [1, 2])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_refused_step_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, at: int
+) -> None:
+    """The previous files are untouched, no litter stays, and the error names the file and the reason."""
+    paths = [tmp_path / "first", tmp_path / "second"]
+    for path in paths:
+        path.write_bytes(OLD)
+    monkeypatch.setattr(os, step, Fault(getattr(os, step), at, errno.EIO))
+    with pytest.raises(holdfast.WriteFailed) as raised:
+        commit_together(dict.fromkeys(paths, write_in_parts))
+    assert (
+        str(raised.value) == f"cannot write `{paths[at - 1]}`: Input/output error; what was there before is untouched"
+    )
+    assert isinstance(raised.value, OSError)
+    assert sorted(os.listdir(tmp_path)) == ["first", "second"]
+    assert paths[at - 1].read_bytes() == OLD
+    assert all(path.read_bytes() in (OLD, NEW) for path in paths)
+    if step == "fsync":
+        assert paths[0].read_bytes() == OLD
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_a_full_disk_at_any_write_leaves_what_was_there(tmp_path: Path, part: int) -> None:
+    """Wherever in the file the space runs out, the previous file stays and the litter goes."""
+    path = tmp_path / "file"
+    path.write_bytes(OLD)
+
+    def write(file: BinaryIO) -> None:
+        for number in range(4):
+            if number == part:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            file.write(NEW)
+
+    with pytest.raises(holdfast.WriteFailed, match=r"cannot write `.*file`: No space left on device"):
+        commit(path, write)
+    assert path.read_bytes() == OLD
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_real_full_device_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's own ENOSPC, seen only when buffers are flushed, is reported the same way."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    path = tmp_path / "file"
+    path.write_bytes(OLD)
+
+    def write(file: BinaryIO) -> None:
+        descriptor = os.open("/dev/full", os.O_RDWR)
+        os.dup2(descriptor, file.fileno())
+        os.close(descriptor)
+        file.write(b"x")
+
+    with pytest.raises(holdfast.WriteFailed, match="No space left on device"):
+        commit(path, write)
+    assert path.read_bytes() == OLD
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_refused_fsync_of_the_directory_is_told_as_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new file is whole under its name; the error says that only its durability is in doubt."""
+    path = tmp_path / "file"
+    path.write_bytes(OLD)
+    monkeypatch.setattr(os, "fsync", Fault(os.fsync, 1, errno.EIO, directories=True))
+    with pytest.raises(holdfast.WriteFailed, match=r"cannot make `.*file` durable: Input/output error"):
+        commit(path, write_in_parts)
+    assert path.read_bytes() == NEW
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("error", [TypeError("no such leaf"), KeyboardInterrupt()], ids=repr)
+def test_a_writer_that_raises_leaves_what_was_there(tmp_path: Path, error: BaseException) -> None:
+    """Its own error comes through as it is, and neither file nor litter changes."""
+    path = tmp_path / "file"
+    path.write_bytes(OLD)
+
+    def write(file: BinaryIO) -> None:
+        file.write(NEW)
+        raise error
+
+    with pytest.raises(type(error)):
+        commit(path, write)
+    assert path.read_bytes() == OLD
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("obstacle", ["a file in the way", "a directory of that name", "a name too long"])
+def test_an_impossible_place_is_told(tmp_path: Path, obstacle: str) -> None:
+    """Whatever the file system says of a path, the error names it and nothing is left."""
+    (tmp_path / "file").write_bytes(OLD)
+    (tmp_path / "directory").mkdir()
+    path = {
+        "a file in the way": tmp_path / "file" / "below",
+        "a directory of that name": tmp_path / "directory",
+        "a name too long": tmp_path / ("x" * 300),
+    }[obstacle]
+    with pytest.raises(holdfast.WriteFailed, match="cannot write `"):
+        commit(path, write_in_parts)
+    assert sorted(os.listdir(tmp_path)) == ["directory", "file"]
+
+
+def litter(directory: Path, name: str = ".agent_5.pt.0123456789ab.holdfast-tmp") -> Path:
+    path = directory / name
+    path.write_bytes(b"half")
+    return path
+
+
+def test_sweeping_removes_the_litter_of_the_dead_and_nothing_else(tmp_path: Path) -> None:
+    """What a killed save left goes; other files, hidden ones too, stay."""
+    kept = [tmp_path / name for name in ("agent_5.pt", ".hidden", "notes.holdfast-tmp", ".other.tmp")]
+    for path in kept:
+        path.write_bytes(OLD)
+    dead = litter(tmp_path)
+    assert sweep(tmp_path) == [dead]
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+
+
+def test_sweeping_leaves_what_is_being_written(tmp_path: Path) -> None:
+    """A sweep in the middle of a commit, as another process starting beside it makes one, changes nothing."""
+    path = tmp_path / "file"
+
+    def write(file: BinaryIO) -> None:
+        file.write(NEW)
+        assert sweep(tmp_path) == []
+
+    commit(path, write)
+    assert path.read_bytes() == NEW
+
+
+def test_a_file_swept_before_it_was_locked_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between a temporary file's creation and its lock a sweep may take it; the commit goes on under another name."""
+    real, swept = _file_lock.lock, []
+
+    def lock(descriptor: int, *, wait: bool) -> bool:
+        if not swept:
+            swept.extend(tmp_path.glob(".file*"))
+            swept[0].unlink()
+        return real(descriptor, wait=wait)
+
+    monkeypatch.setattr("holdfast._commit.lock", lock)
+    assert commit(tmp_path / "file", write_in_parts) == len(NEW)
+    assert len(swept) == 1
+    assert (tmp_path / "file").read_bytes() == NEW
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_file_system_without_locks_is_written_to_but_not_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody can tell the living from the dead, files are still committed, and litter stays."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(descriptor: int, flags: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    left = litter(tmp_path)
+    commit(tmp_path / "file", write_in_parts)
+    assert sweep(tmp_path) == []
+    assert left.exists()
+    assert (tmp_path / "file").read_bytes() == NEW
