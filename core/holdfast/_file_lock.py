@@ -11,11 +11,11 @@ _UNSUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, err
 
 if sys.platform == "win32":
 
-    def lock(descriptor: int, *, wait: bool) -> bool:
+    def lock(descriptor: int, *, wait: bool) -> bool:  # noqa: ARG001
         """Do nothing: Windows opens such files for one process at a time."""
         return True
 
-    def unlock(descriptor: int) -> None:
+    def unlock(descriptor: int) -> None:  # noqa: ARG001
         """Do nothing, as above."""
 
 else:
@@ -43,6 +43,6 @@ else:
         return True
 
     def unlock(descriptor: int) -> None:
-        """Unlock an open file, also for children that a fork gave a copy of it: closing alone would leave it to them."""
+        """Unlock an open file, also where a fork gave a child a copy: closing alone would leave the lock to it."""
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -72,11 +72,9 @@ def test_a_failure_is_raised_at_the_next_call(call: str) -> None:
     background = Background("test")
     background.submit(failing(ValueError("broken")))
     after: list[str] = []
+    arguments = [lambda: after.append("refused")] if call == "submit" else []
     with pytest.raises(ValueError, match="broken"):
-        if call == "submit":
-            background.submit(lambda: after.append("refused"))
-        else:
-            getattr(background, call)()
+        getattr(background, call)(*arguments)
     background.submit(lambda: after.append("done"))
     background.close()
     assert after == ["done"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,8 +19,15 @@ OLD, NEW = b"old " * 1000, b"new " * 100_000
 
 
 def write_in_parts(file: BinaryIO) -> None:
-    for start in range(0, len(NEW), 100_000):
-        file.write(NEW[start : start + 100_000])
+    file.writelines(NEW[start : start + 100_000] for start in range(0, len(NEW), 100_000))
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def is_directory(descriptor: int) -> bool:
+    return stat.S_ISDIR(os.fstat(descriptor).st_mode)
 
 
 def test_a_committed_file_is_there_with_its_size(tmp_path: Path) -> None:
@@ -27,7 +35,7 @@ def test_a_committed_file_is_there_with_its_size(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "file"
     assert commit(path, write_in_parts) == len(NEW)
     assert path.read_bytes() == NEW
-    assert os.listdir(path.parent) == ["file"]
+    assert names(path.parent) == ["file"]
 
 
 def test_the_bytes_are_durable_before_the_name_and_the_name_before_the_return(
@@ -38,7 +46,7 @@ def test_the_bytes_are_durable_before_the_name_and_the_name_before_the_return(
     fsync, replace = os.fsync, os.replace
 
     def spy_fsync(descriptor: int) -> None:
-        calls.append("directory" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "file")
+        calls.append("directory" if is_directory(descriptor) else "file")
         fsync(descriptor)
 
     def spy_replace(source: Any, target: Any) -> None:
@@ -59,7 +67,7 @@ class Fault:
         self.calls = 0
 
     def __call__(self, *arguments: Any) -> Any:
-        if isinstance(arguments[0], int) and os.path.isdir(f"/proc/self/fd/{arguments[0]}") != self.directories:
+        if isinstance(arguments[0], int) and is_directory(arguments[0]) != self.directories:
             return self.real(*arguments)
         self.calls += 1
         if self.calls == self.at:
@@ -83,7 +91,7 @@ def test_a_refused_step_leaves_what_was_there(
         str(raised.value) == f"cannot write `{paths[at - 1]}`: Input/output error; what was there before is untouched"
     )
     assert isinstance(raised.value, OSError)
-    assert sorted(os.listdir(tmp_path)) == ["first", "second"]
+    assert names(tmp_path) == ["first", "second"]
     assert paths[at - 1].read_bytes() == OLD
     assert all(path.read_bytes() in (OLD, NEW) for path in paths)
     if step == "fsync":
@@ -105,7 +113,7 @@ def test_a_full_disk_at_any_write_leaves_what_was_there(tmp_path: Path, part: in
     with pytest.raises(holdfast.WriteFailed, match=r"cannot write `.*file`: No space left on device"):
         commit(path, write)
     assert path.read_bytes() == OLD
-    assert os.listdir(tmp_path) == ["file"]
+    assert names(tmp_path) == ["file"]
 
 
 def test_a_real_full_device_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +132,7 @@ def test_a_real_full_device_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(holdfast.WriteFailed, match="No space left on device"):
         commit(path, write)
     assert path.read_bytes() == OLD
-    assert os.listdir(tmp_path) == ["file"]
+    assert names(tmp_path) == ["file"]
 
 
 def test_a_refused_fsync_of_the_directory_is_told_as_what_it_is(
@@ -137,7 +145,7 @@ def test_a_refused_fsync_of_the_directory_is_told_as_what_it_is(
     with pytest.raises(holdfast.WriteFailed, match=r"cannot make `.*file` durable: Input/output error"):
         commit(path, write_in_parts)
     assert path.read_bytes() == NEW
-    assert os.listdir(tmp_path) == ["file"]
+    assert names(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("error", [TypeError("no such leaf"), KeyboardInterrupt()], ids=repr)
@@ -153,7 +161,7 @@ def test_a_writer_that_raises_leaves_what_was_there(tmp_path: Path, error: BaseE
     with pytest.raises(type(error)):
         commit(path, write)
     assert path.read_bytes() == OLD
-    assert os.listdir(tmp_path) == ["file"]
+    assert names(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("obstacle", ["a file in the way", "a directory of that name", "a name too long"])
@@ -168,7 +176,7 @@ def test_an_impossible_place_is_told(tmp_path: Path, obstacle: str) -> None:
     }[obstacle]
     with pytest.raises(holdfast.WriteFailed, match="cannot write `"):
         commit(path, write_in_parts)
-    assert sorted(os.listdir(tmp_path)) == ["directory", "file"]
+    assert names(tmp_path) == ["directory", "file"]
 
 
 def litter(directory: Path, name: str = ".agent_5.pt.0123456789ab.holdfast-tmp") -> Path:
@@ -213,7 +221,7 @@ def test_a_file_swept_before_it_was_locked_is_made_again(tmp_path: Path, monkeyp
     assert commit(tmp_path / "file", write_in_parts) == len(NEW)
     assert len(swept) == 1
     assert (tmp_path / "file").read_bytes() == NEW
-    assert os.listdir(tmp_path) == ["file"]
+    assert names(tmp_path) == ["file"]
 
 
 def test_a_file_system_without_locks_is_written_to_but_not_swept(

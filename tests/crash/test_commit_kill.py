@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -82,7 +81,7 @@ def test_a_kill_in_the_middle_of_a_commit_never_shows(
         kill(process)
         complete += whole(path)
         littered += len(sweep(tmp_path))
-        assert os.listdir(tmp_path) == ["file"]
+        assert list(tmp_path.iterdir()) == [path]
     with capsys.disabled():
         sys.stdout.write(f"\n{complete} of {KILLS} files whole after SIGKILL, {littered} pieces of litter swept\n")
     assert complete == KILLS
