@@ -1,0 +1,48 @@
+"""``holdfast index``: what a run's checkpoint directory holds, and making its index again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from holdfast.checkpoint_directory import CheckpointDirectory
+from holdfast.checkpoint_formats import stores
+from holdfast.checkpoint_index import IndexedCheckpoint, rebuild
+from holdfast.cli import _console
+from holdfast.errors import NotFound
+from holdfast.run_directory import CHECKPOINTS
+
+
+def index(
+    path: Annotated[Path, typer.Argument(help="A run's directory, or its checkpoints.", show_default=False)],
+    remake: Annotated[bool, typer.Option("--rebuild", help="Make index.json again from the files.")] = False,
+) -> None:
+    """List a run's checkpoints; with --rebuild, make the index again from the files themselves."""
+    directory = CheckpointDirectory(path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path)
+    if remake and directory.path.is_dir():
+        _, damaged = rebuild(directory.path, stores())
+        for reason in damaged.values():
+            _console.warn(f"left out of the index: {reason}")
+    checkpoints = directory.checkpoints()
+    if not checkpoints:
+        raise NotFound(f"there are no checkpoints at `{path}`")
+    table = Table("timestep", "files", "modules", "metric", "bytes", box=None, header_style="bold", pad_edge=False)
+    table.columns[4].justify = "right"
+    for checkpoint in checkpoints:
+        table.add_row(*map(Text, _row(checkpoint)))
+    _console.output().print(table)
+
+
+def _row(checkpoint: IndexedCheckpoint) -> tuple[str, str, str, str, str]:
+    metric = "" if checkpoint.metric is None else f"{checkpoint.metric['tag']} = {checkpoint.metric['value']:g}"
+    return (
+        "" if checkpoint.timestep is None else str(checkpoint.timestep),
+        ", ".join(sorted(checkpoint.names)),
+        ", ".join(checkpoint.modules),
+        metric,
+        f"{sum(file.size for file in checkpoint.files.values()):,}",
+    )
