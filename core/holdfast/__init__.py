@@ -45,9 +45,11 @@ if TYPE_CHECKING:
     from holdfast.memory import MemoryExporter, MemorySnapshot
     from holdfast.memory_files import convert_memory, iter_memories, merge_memories, read_memory
     from holdfast.memory_live import Memory
+    from holdfast.metrics.reading import iter_metrics, read_metrics
     from holdfast.modules import attribute, load, save
+    from holdfast.multi_writer import MultiWriter
     from holdfast.plugins import lazy
-    from holdfast.writer import MultiWriter, Writer, WriterContext
+    from holdfast.writer import Writer, WriterContext
 
 _HOMES = {
     "agent": ["Agent"],
@@ -83,9 +85,11 @@ _HOMES = {
     "memory": ["MemoryExporter", "MemorySnapshot"],
     "memory_files": ["convert_memory", "iter_memories", "merge_memories", "read_memory"],
     "memory_live": ["Memory"],
+    "metrics.reading": ["iter_metrics", "read_metrics"],
     "modules": ["attribute", "load", "save"],
+    "multi_writer": ["MultiWriter"],
     "plugins": ["lazy"],
-    "writer": ["MultiWriter", "Writer", "WriterContext"],
+    "writer": ["Writer", "WriterContext"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _SUBMODULES = ("codec", "metrics", "plugins", "testing", "tree")
@@ -132,12 +136,14 @@ __all__ = [
     "convert_memory",
     "hookimpl",
     "iter_memories",
+    "iter_metrics",
     "lazy",
     "load",
     "merge_memories",
     "metrics",
     "plugins",
     "read_memory",
+    "read_metrics",
     "save",
     "testing",
     "tree",

@@ -181,7 +181,7 @@ class Writer(abc.ABC):
         self,
         hparam_dict: Mapping[str, Any],
         metric_dict: Mapping[str, Any],
-        hparam_domain_discrete: Mapping[str, Sequence[Any]] | None = None,  # noqa: ARG002  (SummaryWriter's signature)
+        hparam_domain_discrete: Mapping[str, Sequence[Any]] | None = None,
         run_name: str | None = None,
         global_step: int | None = None,
     ) -> None:

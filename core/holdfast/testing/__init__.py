@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from holdfast.testing.checkpoint_store import CheckpointStoreContract
     from holdfast.testing.memory import MemoryContract
     from holdfast.testing.memory_exporter import MemoryExporterContract
+    from holdfast.testing.writer import WriterContract
 
 _HOMES = {
     "BackendContract": "backend",
@@ -19,12 +20,20 @@ _HOMES = {
     "CheckpointStoreContract": "checkpoint_store",
     "MemoryContract": "memory",
     "MemoryExporterContract": "memory_exporter",
+    "WriterContract": "writer",
 }
 
 # Before they are imported, so that a failing contract shows both sides, as the asserts of any test do.
 pytest.register_assert_rewrite(*(f"holdfast.testing.{home}" for home in _HOMES.values()))
 
-__all__ = ["BackendContract", "BackendSubject", "CheckpointStoreContract", "MemoryContract", "MemoryExporterContract"]
+__all__ = [
+    "BackendContract",
+    "BackendSubject",
+    "CheckpointStoreContract",
+    "MemoryContract",
+    "MemoryExporterContract",
+    "WriterContract",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,262 @@
+"""The lane a writer runs in, apart from training and from the other writers."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from holdfast.errors import WriterFailed
+from holdfast.writer import Writer
+
+QUEUE_LIMIT = 1024
+"""How many calls may wait for a writer."""
+
+QUEUE_BYTES = 64 * 2**20
+"""How many bytes of arrays may wait for a writer."""
+
+SLOW_AVERAGE = 0.01
+"""A writer whose calls take longer than these seconds on average is slow: training does not wait for it."""
+
+SLOW_CALL = 0.25
+"""Nor for one call that takes longer than these seconds."""
+
+QUARANTINE_AFTER = 10
+"""How many failures in a row send a writer into quarantine."""
+
+QUARANTINE_SECONDS = 60.0
+"""How long it stays there before it is tried again."""
+
+EXIT_SECONDS = 10.0
+"""How long the end of the interpreter waits for a writer that was not closed."""
+
+
+@final
+@dataclass
+class WriterHealth:
+    """How one writer fares.
+
+    Attributes:
+        calls: the calls that reached it.
+        failed: those of them that raised.
+        dropped: the calls that did not reach it: its queue was full, or it was in quarantine.
+        failed_in_row: the failures since the last success.
+        quarantined: whether it failed so often that it is left alone for a while.
+        last_error: what it raised last.
+    """
+
+    calls: int = 0
+    failed: int = 0
+    dropped: int = 0
+    failed_in_row: int = 0
+    quarantined: bool = False
+    last_error: BaseException | None = None
+
+    def __str__(self) -> str:
+        parts = [f"{self.failed} of {self.calls} calls failed"] if self.failed else []
+        if self.dropped:
+            reason = "it failed too often" if self.quarantined else "it was too slow, or failed too often"
+            parts.append(f"{self.dropped} calls were dropped because {reason}")
+        if self.last_error is not None:
+            parts.append(f"last cause: {describe(self.last_error)}")
+        return "; ".join(parts)
+
+
+def describe(error: BaseException) -> str:
+    """Return an error's kind and text."""
+    return f"{type(error).__name__}: {error}"
+
+
+@final
+class Call:
+    """One call of a writer's method, and what came of it."""
+
+    def __init__(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.method, self.args, self.kwargs = method, args, kwargs
+        self.size = sum(arg.nbytes for arg in args if isinstance(arg, np.ndarray))
+        self.result: Any = None
+        self.done = threading.Event()
+
+    def perform(self, writer: Writer) -> None:
+        """Call the method, in whatever thread this is."""
+        self.result = getattr(writer, self.method)(*self.args, **self.kwargs)
+
+
+@final
+class DirectLane:
+    """Calls a writer where training stands, so that its error stops training there."""
+
+    def __init__(self, name: str, writer: Writer) -> None:
+        self.name, self.writer = name, writer
+        self.health = WriterHealth()
+
+    def submit(self, call: Call) -> None:
+        """Perform a call.
+
+        Raises:
+            WriterFailed: from what the writer raised.
+        """
+        self.health.calls += 1
+        try:
+            call.perform(self.writer)
+        except Exception as error:
+            self.health.failed += 1
+            self.health.last_error = error
+            raise WriterFailed(f"writer `{self.name}` failed in {call.method}: {describe(error)}") from error
+        call.done.set()
+
+    def ask(self, call: Call, timeout: float) -> bool:
+        """Perform a call; it is done when this returns."""
+        self.submit(call)
+        return True
+
+    def end(self) -> None:
+        """Do nothing: there is no thread to end."""
+
+
+@final
+class QueueLane:
+    """Calls a writer on a thread of its own, in order, and lets nothing it does reach training.
+
+    What the writer raises is counted. Training waits for room in the queue only while the writer is quick, so that a
+    burst of calls loses nothing; for a slow or blocked writer the newest calls are dropped and counted. In a forked
+    child the queue starts empty: what was in it is the parent's. At interpreter exit the queue is worked off.
+    """
+
+    def __init__(self, name: str, writer: Writer, limit: int = QUEUE_LIMIT) -> None:
+        self.name, self.writer = name, writer
+        self.health = WriterHealth()
+        self._limit = limit
+        self._average = 0.0
+        self._quarantined_until = 0.0
+        self._reset()
+        _ALIVE.add(self)
+
+    def _reset(self) -> None:
+        self._calls: deque[Call] = deque()
+        self._bytes = 0
+        self._started: float | None = None
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, call: Call) -> None:
+        """Queue a call, or drop and count it where the writer is slow and its queue full."""
+        with self._changed:
+            if self._wait_for_room(call):
+                self._append(call)
+            else:
+                self.health.dropped += 1
+
+    def ask(self, call: Call, timeout: float) -> bool:
+        """Queue a call beyond all limits and wait until it is done.
+
+        Returns:
+            Whether it was done within `timeout` seconds.
+        """
+        with self._changed:
+            self._append(call)
+        return call.done.wait(timeout)
+
+    def end(self) -> None:
+        """Let the thread end once the queue is empty."""
+        with self._changed:
+            self._thread = None
+            self._changed.notify_all()
+
+    @property
+    def slow(self) -> bool:
+        """Say whether the writer is too slow to be waited for."""
+        started = self._started
+        return self._average > SLOW_AVERAGE or (started is not None and time.monotonic() - started > SLOW_CALL)
+
+    def _wait_for_room(self, call: Call) -> bool:
+        while len(self._calls) >= self._limit or (self._bytes and self._bytes + call.size > QUEUE_BYTES):
+            if self.slow:
+                return False
+            self._changed.wait(SLOW_AVERAGE)
+        return True
+
+    def _append(self, call: Call) -> None:
+        self._calls.append(call)
+        self._bytes += call.size
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name=f"writer {self.name}", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
+
+    def _run(self) -> None:
+        me = threading.current_thread()
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._calls) or self._thread is not me)
+                if not self._calls:
+                    return
+                call = self._calls.popleft()
+                self._bytes -= call.size
+                self._started = time.monotonic()
+                self._changed.notify_all()
+            self._perform(call)
+            with self._changed:
+                self._average += 0.1 * (time.monotonic() - self._started - self._average)
+                self._started = None
+                self._changed.notify_all()
+
+    def _perform(self, call: Call) -> None:
+        health = self.health
+        if health.quarantined and time.monotonic() < self._quarantined_until and call.method != "close":
+            health.dropped += call.method.startswith("write_")
+            call.done.set()
+            return
+        health.calls += 1
+        try:
+            call.perform(self.writer)
+        except BaseException as error:  # noqa: BLE001  (counted, and told by the thread that trains)
+            self._note_failure(error)
+        else:
+            health.failed_in_row, health.quarantined = 0, False
+        call.done.set()
+
+    def _note_failure(self, error: BaseException) -> None:
+        health = self.health
+        health.failed += 1
+        health.failed_in_row += 1
+        health.last_error = error
+        if health.failed_in_row >= QUARANTINE_AFTER:
+            health.quarantined = True
+            self._quarantined_until = time.monotonic() + QUARANTINE_SECONDS
+
+    @property
+    def waiting(self) -> int:
+        """Return how many calls are not done yet."""
+        with self._changed:
+            return len(self._calls) + (self._started is not None)
+
+
+Lane = DirectLane | QueueLane
+LaneFactory = Callable[[str, Writer], Lane]
+
+_ALIVE: weakref.WeakSet[QueueLane] = weakref.WeakSet()
+
+
+def _finish_all() -> None:
+    for lane in list(_ALIVE):
+        if lane.waiting:
+            lane.ask(Call("flush", (), {}), EXIT_SECONDS)
+
+
+def _forget_in_child() -> None:
+    for lane in list(_ALIVE):
+        lane._reset()  # noqa: SLF001  (its own module)
+
+
+atexit.register(_finish_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,234 @@
+"""MultiWriter: many writers behind one, each kept apart from the others and from training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from holdfast._warnings import warn
+from holdfast._writer_lane import Call, DirectLane, Lane, QueueLane, WriterHealth, describe
+from holdfast.errors import InvalidValue, WriterFailed
+from holdfast.writer import Writer
+
+PATIENCE = 60.0
+"""How many seconds a flush, and closing, wait for a writer; Weights & Biases uploads the rest of a run at its close."""
+
+FIGURE_SECONDS = 5.0
+"""How long training waits until a writer has drawn a figure, which may change afterwards."""
+
+STATE_SECONDS = 1.0
+"""How long a checkpoint waits for a writer's state; beyond that the one before is taken."""
+
+
+@final
+class MultiWriter(Writer):
+    """Hands everything to several writers, and keeps what goes wrong with one from the others and from training.
+
+    With ``on_error="warn"`` each writer is called on a thread of its own, in order, from a bounded queue. One that
+    raises is reported once, counted, and goes on being asked; after ten failures in a row it is left alone for a
+    minute. One that is slow or blocks loses what no longer fits its queue; training waits for quick writers only.
+    What went wrong is told at close, and by `health` at any time. A value is where its writer keeps it after `flush`.
+
+    Args:
+        writers: the writers by name, or a sequence, where they are named after their classes.
+        on_error: ``"warn"``, or ``"raise"`` to call every writer in line and raise what goes wrong as `WriterFailed`.
+        patience: how many seconds a flush, and closing, wait for a writer that is slow or blocks.
+
+    Raises:
+        InvalidValue: if `on_error` is neither.
+
+    Example::
+
+        with holdfast.MultiWriter([JsonlWriter(context), PrintWriter(context)]) as writer:
+            writer.add_scalar("Loss / Policy loss", 0.5, global_step=10)
+    """
+
+    def __init__(
+        self,
+        writers: Mapping[str, Writer] | Sequence[Writer],
+        on_error: Literal["warn", "raise"] = "warn",
+        *,
+        patience: float = PATIENCE,
+    ) -> None:
+        if on_error not in ("warn", "raise"):
+            raise InvalidValue(f'`on_error` is {on_error!r}; allowed: "warn", "raise"')
+        lane = DirectLane if on_error == "raise" else QueueLane
+        named = writers if isinstance(writers, Mapping) else _named(writers)
+        self._lanes: list[Lane] = [lane(name, writer) for name, writer in named.items()]
+        self._patience = patience
+        self._reported: set[str] = set()
+        self._states: dict[str, Any] = {}
+        self._closed = False
+
+    @property
+    def writers(self) -> dict[str, Writer]:
+        """Return the writers by name."""
+        return {lane.name: lane.writer for lane in self._lanes}
+
+    @property
+    def health(self) -> dict[str, WriterHealth]:
+        """Return how each writer fares, by name."""
+        return {lane.name: lane.health for lane in self._lanes}
+
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        """Hand the values of one step to every writer."""
+        self._fan_out("write_scalars", dict(scalars), step, wall_time)
+
+    def write_histogram(
+        self, tag: str, values: NDArray[Any], step: int, wall_time: float, *, bins: str | Sequence[float] = "tensorflow"
+    ) -> None:
+        """Hand an array to every writer, as it is now."""
+        self._fan_out("write_histogram", tag, np.array(values), step, wall_time, bins=bins)
+
+    def write_image(
+        self, tag: str, image: NDArray[Any], step: int, wall_time: float, *, dataformats: str = "CHW"
+    ) -> None:
+        """Hand an image to every writer, as it is now."""
+        self._fan_out("write_image", tag, np.array(image), step, wall_time, dataformats=dataformats)
+
+    def write_text(self, tag: str, text: str, step: int, wall_time: float) -> None:
+        """Hand a text to every writer."""
+        self._fan_out("write_text", tag, text, step, wall_time)
+
+    def write_figure(self, tag: str, figure: Any, step: int, wall_time: float, *, close: bool = True) -> None:
+        """Have every writer draw a figure; waits for them, because figures change and cannot be copied."""
+        self._fan_out("write_figure", tag, figure, step, wall_time, close=False, _timeout=FIGURE_SECONDS)
+        if close:
+            _close_figures(figure)
+
+    def write_video(self, tag: str, video: NDArray[Any], step: int, wall_time: float, *, fps: float = 4) -> None:
+        """Hand videos to every writer, as they are now."""
+        self._fan_out("write_video", tag, np.array(video), step, wall_time, fps=fps)
+
+    def write_hparams(
+        self,
+        hparams: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        step: int,
+        wall_time: float,
+        *,
+        run_name: str | None = None,
+    ) -> None:
+        """Hand hyperparameters and metrics to every writer."""
+        self._fan_out("write_hparams", dict(hparams), dict(metrics), step, wall_time, run_name=run_name)
+
+    def write_artifact(self, path: Path, step: int, wall_time: float, *, name: str, kind: str) -> None:
+        """Tell every writer of a file."""
+        self._fan_out("write_artifact", path, step, wall_time, name=name, kind=kind)
+
+    def flush(self) -> None:
+        """Return when every writer has flushed, or has not within the patience, which is reported.
+
+        Raises:
+            WriterFailed: with ``on_error="raise"``, if a writer failed.
+        """
+        self._fan_out("flush", _timeout=self._patience)
+
+    def close(self) -> None:
+        """Close every writer, the last first, and tell what went wrong over the run.
+
+        Raises:
+            WriterFailed: with ``on_error="raise"``, if a writer failed.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        failure = None
+        for lane in reversed(self._lanes):  # a writer may build on those before it
+            try:
+                self._close_lane(lane)
+            except WriterFailed as error:
+                failure = failure or error
+        if tally := self._tally():
+            warn(tally)
+        if failure is not None:
+            raise failure
+
+    def _close_lane(self, lane: Lane) -> None:
+        finished = lane.ask(Call("close", (), {}), self._patience)
+        lane.end()
+        if not finished:
+            warn(f"writer `{lane.name}` did not finish within {self._patience:g} seconds; what it had left is lost")
+
+    def _tally(self) -> str:
+        ill = [f"\n  {lane.name}: {lane.health}" for lane in self._lanes if lane.health.failed or lane.health.dropped]
+        return f"not every writer kept everything:{''.join(ill)}" if ill else ""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of every writer, by name."""
+        for lane in self._lanes:
+            if _overrides(lane.writer, "state_dict") and not (isinstance(lane, QueueLane) and lane.slow):
+                call = Call("state_dict", (), {})
+                if lane.ask(call, STATE_SECONDS) and isinstance(call.result, Mapping):
+                    self._states[lane.name] = call.result
+        return dict(self._states)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Give every writer its state back, by name."""
+        self._states = dict(state)
+        for lane in self._lanes:
+            if lane.name in state:
+                lane.submit(Call("load_state_dict", (state[lane.name],), {}))
+
+    def _fan_out(self, method: str, *args: Any, _timeout: float | None = None, **kwargs: Any) -> None:
+        calls = [(lane, Call(method, args, kwargs)) for lane in self._lanes]
+        failure = None
+        for lane, call in calls:
+            try:
+                self._hand(lane, call, in_queue=_timeout is None)
+            except WriterFailed as error:
+                failure = failure or error
+        if _timeout is not None:
+            self._await(calls, _timeout)
+        self._report()
+        if failure is not None:
+            raise failure
+
+    def _hand(self, lane: Lane, call: Call, *, in_queue: bool) -> None:
+        if call.method.startswith("write_") and not _overrides(lane.writer, call.method):
+            call.perform(lane.writer)  # tells, here and once, that it does not keep that kind
+            call.done.set()
+        elif in_queue:
+            lane.submit(call)
+        else:
+            lane.ask(call, 0)
+
+    def _await(self, calls: list[tuple[Lane, Call]], timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        for lane, call in calls:
+            if isinstance(lane, QueueLane) and not call.done.wait(max(0.0, deadline - time.monotonic())):
+                warn(f"writer `{lane.name}` has not finished {call.method} within {timeout:g} seconds; going on")
+
+    def _report(self) -> None:
+        for lane in self._lanes:
+            error = lane.health.last_error
+            if isinstance(lane, QueueLane) and error is not None and lane.name not in self._reported:
+                self._reported.add(lane.name)
+                warn(
+                    f"writer `{lane.name}` failed: {describe(error)}; training and the other writers go on, and the "
+                    "tally is told at close"
+                )
+
+
+def _named(writers: Sequence[Writer]) -> dict[str, Writer]:
+    named: dict[str, Writer] = {}
+    for position, writer in enumerate(writers):
+        name = type(writer).__name__
+        named[name if name not in named else f"{name} {position}"] = writer
+    return named
+
+
+def _overrides(writer: Writer, method: str) -> bool:
+    return getattr(type(writer), method) is not getattr(Writer, method)
+
+
+def _close_figures(figure: Any) -> None:
+    from matplotlib import pyplot as plt
+
+    for one in figure if isinstance(figure, list | tuple) else [figure]:
+        plt.close(one)

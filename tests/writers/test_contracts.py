@@ -1,0 +1,66 @@
+"""Every writer of ours fulfils the contract that third-party writers prove themselves by."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import holdfast
+from holdfast.testing import WriterContract
+
+Factory = Callable[[holdfast.WriterContext], holdfast.Writer]
+
+
+def points(file: Path) -> dict[str, list[tuple[int, float]]]:
+    found = holdfast.read_metrics(file)
+    return {tag: list(zip(steps.tolist(), values.tolist(), strict=True)) for tag, (steps, values, _) in found.items()}
+
+
+class TestJsonlWriter(WriterContract):
+    precision = 0.0
+
+    @pytest.fixture
+    def factory(self) -> Factory:
+        from holdfast_writers.jsonl import JsonlWriter
+
+        return JsonlWriter
+
+    def kept(self, directory: Path) -> dict[str, list[tuple[int, float]]]:
+        return points(directory / "metrics.jsonl")
+
+
+class TestConsoleWriter(WriterContract):
+    @pytest.fixture
+    def factory(self) -> Factory:
+        from holdfast_writers.console import ConsoleWriter
+
+        return functools.partial(ConsoleWriter, file=io.StringIO())
+
+
+class TestTensorBoardWriterOverTorch(WriterContract):
+    @pytest.fixture
+    def factory(self) -> Factory:
+        pytest.importorskip("torch")
+        pytest.importorskip("tensorboard")
+        from holdfast_writers.tensorboard import TensorBoardWriter
+
+        return functools.partial(TensorBoardWriter, library="torch")
+
+    def kept(self, directory: Path) -> dict[str, list[tuple[int, float]]]:
+        return points(directory)
+
+
+class TestTensorBoardWriterOverTensorboardX(WriterContract):
+    @pytest.fixture
+    def factory(self) -> Factory:
+        pytest.importorskip("tensorboardX")
+        from holdfast_writers.tensorboard import TensorBoardWriter
+
+        return functools.partial(TensorBoardWriter, library="tensorboardX")
+
+    def kept(self, directory: Path) -> dict[str, list[tuple[int, float]]]:
+        return points(directory)
