@@ -14,11 +14,12 @@ class DemoSettings:
     """What the command line asks of a demo.
 
     Attributes:
-        env: a Gymnasium environment id with a discrete action space and a flat observation.
+        env: a Gymnasium environment id with discrete actions and a vector of numbers as observation.
         timesteps: how many timesteps of each environment to train for.
         directory: where the experiment's directory is made.
         seed: seeds the environments, the parameters and the sampling.
-        progress: is called with the number of completed timesteps and the mean return of late, for a progress bar.
+        progress: is called after each timestep with the number of completed timesteps and the best score so far, or
+            None where there is none. What it raises ends the training; a `KeyboardInterrupt` ends it cleanly.
     """
 
     env: str
@@ -36,9 +37,9 @@ class DemoResult:
     Attributes:
         experiment_dir: the experiment's directory.
         memory_dir: where its memories were exported.
-        best_score: the best mean total reward of the training, or None where no episode ended.
-        evaluation_score: the mean return of the best checkpoint, loaded into a fresh agent, or None if interrupted
-            before there was a checkpoint.
+        best_score: the best mean total reward of the training, or None where no episode was judged.
+        evaluation_score: the mean return of the best checkpoint, loaded into a fresh agent, or None where there is no
+            best checkpoint.
         interrupted: whether Ctrl-C ended the training early.
         timesteps: how many timesteps were completed.
     """

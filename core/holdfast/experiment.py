@@ -104,6 +104,11 @@ class Experiment:
         return self._checkpointer.schedule.interval
 
     @property
+    def best_score(self) -> float | None:
+        """Return the best value of the metric that is judged, or None where nothing was judged yet."""
+        return self._checkpointer.best.score
+
+    @property
     def writer(self) -> MultiWriter:
         """Return all writers behind one, with the calls of torch's SummaryWriter, past all intervals."""
         return self._recorder.writer

@@ -1,0 +1,76 @@
+"""The command line, ``holdfast``: a file for each command.
+
+A command is a function with Typer's annotations and a row in `COMMANDS`. Importing this package loads no framework;
+a command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Annotated, Any
+
+import typer
+
+from holdfast._version import __version__
+from holdfast.cli import _console, demo, index, inspect, plugins, verify
+from holdfast.errors import ConfigError, HoldfastError, HoldfastWarning, InvalidValue, UnknownPlugin
+
+__all__ = ["app", "main"]
+
+COMMANDS = (demo.demo, index.index, inspect.inspect, plugins.plugins, verify.verify)
+
+USAGE_ERRORS = (ConfigError, InvalidValue, UnknownPlugin)
+"""What says that the command was typed wrong: exit code 2. Any other error exits with 1, Ctrl-C with 130."""
+
+app = typer.Typer(
+    name="holdfast",
+    help="Keeps what a training run produces: metrics, checkpoints and memories.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain messages, which stay whole in a log
+    pretty_exceptions_enable=False,  # `main` answers errors
+)
+for _command in COMMANDS:
+    app.command()(_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"holdfast {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Keep what a training run produces: metrics, checkpoints and memories."""
+
+
+def main() -> None:
+    """Run the command line, and end the process with its exit code."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except HoldfastError as error:
+        _console.fail(str(error))
+        sys.exit(2 if isinstance(error, USAGE_ERRORS) else 1)
+    except BrokenPipeError:
+        # Whoever read the output has left (`holdfast plugins | head -1`): nothing to tell, and nobody to tell it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    """Show Holdfast's own warnings as one line, and any other as Python does."""
+    if issubclass(category, HoldfastWarning):
+        _console.warn(str(message))
+    else:
+        _python_shows(message, category, *place, **more)
+
+
+_python_shows = warnings.showwarning

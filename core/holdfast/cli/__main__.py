@@ -1,0 +1,5 @@
+"""Runs the command line as ``python -m holdfast.cli``."""
+
+from holdfast.cli import main
+
+main()
