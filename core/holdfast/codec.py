@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from holdfast.errors import MissingDependency
 from holdfast.tree import Tree
 
 PutArray = Callable[[str, NDArray[Any]], Any]
@@ -29,13 +30,17 @@ def dtype_of(name: str) -> np.dtype[Any]:
 
     Raises:
         TypeError: if no such dtype is known.
+        MissingDependency: if NumPy has no such dtype and `ml_dtypes` is not installed.
     """
     try:
         found: np.dtype[Any] = np.dtype(name)
         return found
     except TypeError:
-        import ml_dtypes
-
+        try:
+            import ml_dtypes
+        except ImportError:
+            install = "which is not installed; run: pip install ml_dtypes"
+            raise MissingDependency(f"the dtype `{name}` needs `ml_dtypes`, {install}") from None
         scalar = getattr(ml_dtypes, name, None)
         if scalar is None:
             raise TypeError(f"unknown dtype `{name}`") from None

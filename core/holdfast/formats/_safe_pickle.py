@@ -39,23 +39,32 @@ class StandIn:
         raise pickle.UnpicklingError("the pickle tries to change a function")
 
 
-@final
-class SafeUnpickler(pickle.Unpickler):
-    """Reads a pickle of containers, numbers, strings and bytes, and of what a table admits beside them.
+def safe_load(file: BinaryIO, admitted: Admitted, persistent: Callable[[Any], Any] | None = None) -> Any:
+    """Return what a pickle of containers, numbers, strings and bytes, and of what a table admits beside them, holds.
 
     Args:
         file: the pickle.
         admitted: the table; its functions are called with whatever arguments the pickle has for them.
         persistent: turns what the pickle says of data kept outside it into that data.
-    """
 
-    def __init__(self, file: BinaryIO, admitted: Admitted, persistent: Callable[[Any], Any] | None = None) -> None:
+    Raises:
+        CodeRefused: if the pickle names anything else; nothing of it has run.
+        Exception: nearly any, if it is damaged.
+    """
+    try:
+        return _Unpickler(file, admitted, persistent).load()
+    except MemoryError as error:  # a damaged length asks for more than there is
+        raise pickle.UnpicklingError("the pickle asks for more memory than there is") from error
+
+
+@final
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: BinaryIO, admitted: Admitted, persistent: Callable[[Any], Any] | None) -> None:
         super().__init__(file)
         self._admitted = admitted
         self._persistent = persistent
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return the stand-in for a name."""
         full = f"{module.replace('__builtin__', 'builtins')}.{name}"
         if full not in self._admitted:
             raise CodeRefused(full)
@@ -63,7 +72,6 @@ class SafeUnpickler(pickle.Unpickler):
         return StandIn(found) if callable(found) else found
 
     def persistent_load(self, pid: Any) -> Any:
-        """Return data kept outside the pickle."""
         if self._persistent is None:
             raise pickle.UnpicklingError("the pickle refers to data outside it")
         return self._persistent(pid)

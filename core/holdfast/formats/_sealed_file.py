@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.codec import dtype_of
-from holdfast.errors import CorruptCheckpoint, CorruptFile
+from holdfast.errors import CorruptCheckpoint, CorruptFile, HoldfastError
 from holdfast.formats._safe_pickle import CodeRefused
 
 SEAL_DIGITS = 8
@@ -52,7 +52,10 @@ def wrong_digest(part: str, found: int, written: int) -> Damage:
 
 @contextlib.contextmanager
 def verified(path: Path, error: type[CorruptFile] = CorruptCheckpoint) -> Iterator[BinaryIO]:
-    """Open a file to read; damage and code that are found in it become the error that names the file."""
+    """Open a file to read; damage and code that are found in it become the error that names the file.
+
+    Whatever else is raised at content that is not as it should be becomes that error too, with its cause.
+    """
     with path.open("rb") as file:
         try:
             yield file
@@ -63,6 +66,11 @@ def verified(path: Path, error: type[CorruptFile] = CorruptCheckpoint) -> Iterat
                 f"`{path}` is refused: it carries code, `{refused.name}`, and loading runs no code; a file holds "
                 "arrays, numbers, strings and plain containers (save a state dict, not the object itself)"
             ) from refused
+        except (HoldfastError, OSError, MemoryError):
+            raise
+        except Exception as problem:
+            reason = f"{type(problem).__name__}: {problem}"
+            raise error(f"`{path}` is damaged: its content cannot be read ({reason})") from problem
 
 
 @final
@@ -173,8 +181,7 @@ def native(array: NDArray[Any], path: str) -> NDArray[Any]:
     Raises:
         TypeError: if its bytes alone do not hold it (objects, structures); names its path.
     """
-    array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-    with contextlib.suppress(TypeError):
-        if not array.dtype.hasobject and dtype_of(str(array.dtype)) == array.dtype:
-            return array
-    raise TypeError(f"`{path or '(root)'}` is an array of dtype {array.dtype}, which cannot be stored")
+    dtype = array.dtype.newbyteorder("=")
+    if dtype.hasobject or dtype.names is not None or dtype_of(str(dtype)) != dtype:
+        raise TypeError(f"`{path or '(root)'}` is an array of dtype {dtype}, which cannot be stored")
+    return array if array.dtype.isnative else array.astype(dtype)

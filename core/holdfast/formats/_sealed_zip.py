@@ -112,16 +112,21 @@ def _data_descriptor(entry: _Entry) -> bytes:
 
 def _central_header(entry: _Entry) -> bytes:
     extra = entry.zip64
-    size, offset = min(entry.size, ZIP64_LIMIT), min(entry.offset, ZIP64_LIMIT)
+    size, offset = _narrow(entry.size), _narrow(entry.offset)
     fields = (b"PK\1\2", 0, 0, entry.flags, 0, 0, 0, entry.digest, size, size, len(entry.name), len(extra))
     return _CENTRAL.pack(*fields, 0, 0, 0, 0, offset) + entry.name + extra
+
+
+def _narrow(value: int) -> int:
+    """Return what stands in a field of 32 bits: the value, or the mark that it stands in 64 bits elsewhere."""
+    return value if value < ZIP64_LIMIT else 0xFFFFFFFF
 
 
 def _end_records(start: int, size: int, count: int) -> bytes:
     wide = _END64.pack(b"PK\6\6", _END64.size - 12, 0x031E, 45, 0, 0, count, count, size, start)
     locator = _END64_LOCATOR.pack(b"PK\6\7", 0, start + size, 1)
-    few, small, low = min(count, 0xFFFF), min(size, ZIP64_LIMIT), min(start, ZIP64_LIMIT)
-    end = _END.pack(b"PK\5\6", 0, 0, few, few, small, low, len(_SEAL) + SEAL_DIGITS)
+    few = min(count, 0xFFFF)
+    end = _END.pack(b"PK\5\6", 0, 0, few, few, _narrow(size), _narrow(start), len(_SEAL) + SEAL_DIGITS)
     return wide + locator + end + _SEAL
 
 

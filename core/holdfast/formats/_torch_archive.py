@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast import codec
-from holdfast.errors import CorruptCheckpoint, CorruptFile
+from holdfast.errors import CorruptCheckpoint, CorruptFile, HoldfastError
 from holdfast.formats._safe_pickle import CodeRefused
 from holdfast.formats._sealed_file import Damage, verified
 from holdfast.formats._sealed_zip import ALIGNMENT, SealedZipReader, SealedZipWriter
@@ -109,7 +109,7 @@ class _Reader:
         pickled = self._record("data.pkl", "pickle `data.pkl`")
         try:
             return load_tree(io.BytesIO(pickled.tobytes()))
-        except CodeRefused:
+        except (CodeRefused, HoldfastError):
             raise
         except Exception as error:  # unpickling damaged bytes raises nearly anything
             raise Damage("pickle `data.pkl`", f"cannot be read ({type(error).__name__}: {error})") from error

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.codec import dtype_of
-from holdfast.formats._safe_pickle import SafeUnpickler
+from holdfast.formats._safe_pickle import safe_load
 from holdfast.tree import Tree
 
 _TYPED = {
@@ -329,4 +329,4 @@ def load_tree(file: BinaryIO) -> Tree:
         holdfast.formats._safe_pickle.CodeRefused: if it names anything but tensors and plain containers.
         Exception: nearly any, if it is damaged.
     """
-    return SafeUnpickler(file, _ADMITTED, _stored).load()
+    return safe_load(file, _ADMITTED, _stored)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, final
 
 from holdfast.checkpoint import Checkpoint, CheckpointStore
 from holdfast.formats._flax_bytes import Piece, pieces, restore
-from holdfast.formats._safe_pickle import CodeRefused, SafeUnpickler
+from holdfast.formats._safe_pickle import safe_load
 from holdfast.formats._sealed_file import Damage, verified
 from holdfast.formats._trailer import read_with_trailer, write_with_trailer
 from holdfast.tree import Tree
@@ -65,12 +65,7 @@ def _read_older(file: BinaryIO) -> Checkpoint:
     if file.read(len(_MARKER)) == _MARKER:
         raise Damage("ending", "is not what was written")
     file.seek(0)
-    try:
-        return Checkpoint(_restored(SafeUnpickler(file, {}).load()))
-    except CodeRefused:
-        raise
-    except Exception as error:  # pickle, msgpack and NumPy raise nearly anything for bytes that are not theirs
-        raise Damage("content", f"cannot be read ({type(error).__name__}: {error})") from error
+    return Checkpoint(_restored(safe_load(file, {})))
 
 
 def _restored(value: Any) -> Tree:

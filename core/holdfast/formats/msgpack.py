@@ -53,10 +53,7 @@ def _introduction(length: int) -> bytes:
 
 def _read_flax(file: BinaryIO) -> Checkpoint:
     file.seek(0)
-    try:
-        state = restore(file.read())
-    except Exception as error:  # msgpack and NumPy raise nearly anything for bytes that are not Flax's
-        raise Damage("content", f"cannot be read ({type(error).__name__}: {error})") from error
+    state = restore(file.read())
     if isinstance(state, dict) and _KEY in state:
         raise Damage("ending", "is not what was written")
     return Checkpoint(state)

@@ -154,7 +154,7 @@ class _Entry:
 def _read(file: BinaryIO) -> Checkpoint:
     size = file.seek(0, os.SEEK_END)
     header, document = _read_header(file, size)
-    own = document.pop("__metadata__", {})
+    own = document.pop("__metadata__")
     entries = _entries(document, size - len(header))
     digests = _digests(header, own, len(entries))
     arrays = {}
@@ -181,6 +181,8 @@ def _read_header(file: BinaryIO, size: int) -> tuple[bytes, dict[str, Any]]:
         raise Damage("header", f"is no JSON ({error})") from error
     if not isinstance(document, dict):
         raise Damage("header", "is no JSON object")
+    if not isinstance(document.setdefault("__metadata__", {}), dict):
+        raise Damage("header", "has metadata that is no JSON object")
     return beginning + header, document
 
 
@@ -209,7 +211,10 @@ def _entries(document: dict[str, Any], size: int) -> list[_Entry]:
         entries.sort(key=lambda entry: (entry.start, entry.end))
         for entry in entries:
             items = math.prod(entry.shape)
-            if items < 0 or items * codec.dtype_of(entry.dtype).itemsize != entry.end - entry.start:
+            if (
+                min(entry.shape, default=0) < 0
+                or items * codec.dtype_of(entry.dtype).itemsize != entry.end - entry.start
+            ):
                 raise Damage(f"entry `{entry.name}`", "has another size than its shape tells")
     except (KeyError, TypeError, ValueError) as error:
         raise Damage("header", f"describes an array wrongly ({type(error).__name__}: {error})") from error

@@ -31,7 +31,8 @@ SHAPES: tuple[tuple[int, ...], ...] = ((), (1,), (7,), (0,), (0, 3), (3, 0, 2), 
 TREES: dict[str, Tree] = {
     "empty": {},
     "dict": {"a": 1, "b": {"c": 2, "d": {}}},
-    "keys that are no strings": {0: "zero", 1: {2: "two"}, "0": "text", None: 3, (1, "a"): 4, True: 5},
+    "keys that are no strings": {0: "zero", 1: {2: "two"}, "0": "text", None: 3, (1, "a"): 4, 2.5: 5},
+    "keys that are booleans": {True: 1, False: 0},
     "keys with dots": {"a.b": np.ones(2), "a": {"b": np.zeros(3)}},
     "OrderedDict": OrderedDict(z=1, a=2),
     "Counter": Counter(a=2, b=0),
@@ -77,6 +78,8 @@ def assert_same(actual: Tree, expected: Tree, path: str = "state") -> None:
         assert len(actual) == len(expected), path
         for index, child in enumerate(expected):
             assert_same(actual[index], child, f"{path}.{index}")
+    elif isinstance(expected, set):
+        assert actual == expected, path
     else:
         assert repr(actual) == repr(expected), path  # tells -0.0 from 0.0, which == does not
 
