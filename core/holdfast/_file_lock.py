@@ -15,7 +15,7 @@ if sys.platform == "win32":
         """Do nothing: Windows opens such files for one process at a time."""
         return True
 
-    def unlock(descriptor: int) -> None:  # noqa: ARG001
+    def unlock(descriptor: int) -> None:
         """Do nothing, as above."""
 
 else:

@@ -83,6 +83,8 @@ class ExperimentConfig(BaseModel):
 
     def __init__(self, source: Mapping[str, Any] | str | Path | None = None, /, **settings: Any) -> None:
         given = {**_experiment_level(_read(source)), **settings}
+        if odd := [key for key in given if not isinstance(key, str)]:
+            raise ConfigError("\n".join(_explain_key(key, given[key]) for key in odd))
         try:
             super().__init__(**given)
         except ValidationError as error:
@@ -160,12 +162,10 @@ def _read(source: Mapping[str, Any] | str | Path | None) -> Mapping[str, Any]:
     if reader is None:
         raise ConfigError(f"cannot tell the format of `{path}`; allowed: {', '.join(_READERS)}")
     try:
-        text = path.read_text(encoding="utf-8")
+        content = reader(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise NotFound(f"there is no configuration file `{path}`") from None
-    try:
-        content = reader(text)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"`{path}` cannot be read: {error}") from error
     if not isinstance(content, Mapping):
         raise ConfigError(f"`{path}` holds a {type(content).__name__} at its top; allowed: a mapping of settings")
@@ -197,11 +197,11 @@ def _explain(error: ValidationError, given: Mapping[str, Any]) -> str:
     return "\n".join(_explain_key(key, given.get(key)) for key in keys)
 
 
-def _explain_key(key: str, value: Any) -> str:
+def _explain_key(key: Any, value: Any) -> str:
     fields = ExperimentConfig.model_fields
     if key in fields:
         return f"`{key}` is {value!r} ({type(value).__name__}); allowed: {_ALLOWED[key]} ({fields[key].description})"
-    close = nearest(key, fields)
+    close = nearest(str(key), fields)
     hint = f" Did you mean `{close}`?" if close else ""
     return f"unknown key `{key}` (given {value!r}); known: {', '.join(sorted(fields))}.{hint}"
 

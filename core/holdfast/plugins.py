@@ -163,14 +163,17 @@ class PluginRegistry:
             version: its version, if it has one.
 
         Raises:
-            ValueError: if the plugin or its name is registered already.
-            pluggy.PluginValidationError: if it implements a hook that does not exist.
+            PluginConflict: if the plugin or its name is registered already.
+            pluggy.PluginValidationError: if it implements a hook that does not exist, or with other arguments.
         """
-        self.manager.register(plugin, name)
+        if self.manager.has_plugin(name) or self.manager.is_registered(plugin):
+            raise PluginConflict(f"the plugin `{name}` is registered already")
         try:
+            self.manager.register(plugin, name)
             self.manager.check_pending()
         except Exception:
-            self.manager.unregister(plugin)
+            if self.manager.is_registered(plugin):
+                self.manager.unregister(plugin)
             raise
         self._origins[name] = (distribution or name, version)
 
@@ -184,7 +187,7 @@ class PluginRegistry:
         for implementation in getattr(self.manager.hook, HOOKS[kind]).get_hookimpls():
             name = implementation.plugin_name
             try:
-                table: Mapping[str, Callable[..., Any]] = dict(implementation.function())
+                table = _checked(implementation.function())
             except Exception as error:  # noqa: BLE001  (as in _load)
                 self._record_failure(name, error)
                 continue
@@ -240,6 +243,14 @@ class PluginRegistry:
         """Yield all that is provided, kind by kind."""
         for kind in HOOKS:
             yield from self.provided(kind)
+
+
+def _checked(table: Mapping[Any, Any]) -> dict[str, Callable[..., Any]]:
+    checked = dict(table)
+    for name, factory in checked.items():
+        if not isinstance(name, str) or not callable(factory):
+            raise TypeError(f"it lists {name!r} with {factory!r}; allowed: a string with a callable")
+    return checked
 
 
 def _normal(name: str) -> str:

@@ -1,0 +1,297 @@
+"""What users write under "experiment", and what they are told when it is wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import OrderedDict
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+import holdfast
+from holdfast import ExperimentConfig
+from holdfast.config import agent_settings
+
+SETTINGS = {
+    "directory": "runs",
+    "experiment_name": "first",
+    "write_interval": 100,
+    "checkpoint_interval": "auto",
+    "store_separately": True,
+    "wandb": False,
+    "wandb_kwargs": {"project": "x", "tags": ["a"]},
+    "backend": "torch",
+    "writers": ["tensorboard", {"name": "jsonl", "indent": 2}],
+    "checkpoint_format": "safetensors",
+    "keep_last": 3,
+    "keep_every": 1000,
+    "keep_best": 2,
+    "best_metric": "Loss / x",
+    "best_mode": "min",
+    "best_min_episodes": 5,
+    "memory_checkpoint_interval": 500,
+    "async_checkpoints": False,
+    "on_writer_error": "raise",
+}
+
+
+def test_the_defaults_are_those_of_the_documentation() -> None:
+    """Without any setting, every documented key has its documented value."""
+    assert ExperimentConfig().model_dump() == {
+        "directory": "",
+        "experiment_name": "",
+        "write_interval": "auto",
+        "checkpoint_interval": "auto",
+        "store_separately": False,
+        "wandb": False,
+        "wandb_kwargs": {},
+        "backend": "auto",
+        "writers": ["tensorboard"],
+        "checkpoint_format": "auto",
+        "keep_last": None,
+        "keep_every": None,
+        "keep_best": 1,
+        "best_metric": "Reward / Total reward (mean)",
+        "best_mode": "max",
+        "best_min_episodes": 0,
+        "memory_checkpoint_interval": "auto",
+        "async_checkpoints": True,
+        "on_writer_error": "warn",
+    }
+
+
+@pytest.mark.parametrize("level", [True, False], ids=["with the level", "without it"])
+@pytest.mark.parametrize("form", ["dict", "keywords", "proxy", "toml", "yaml", "yml", "json", "string path"])
+def test_every_form_means_the_same(tmp_path: Path, form: str, level: bool) -> None:
+    """A mapping, keyword arguments and files of each kind give equal configurations, with and without the level."""
+    nested: dict[str, Any] = {"experiment": SETTINGS} if level else SETTINGS
+    config: ExperimentConfig
+    if form == "dict":
+        config = ExperimentConfig(nested)
+    elif form == "keywords":
+        config = ExperimentConfig(**SETTINGS)
+    elif form == "proxy":
+        config = ExperimentConfig(MappingProxyType(OrderedDict(nested)))
+    else:
+        path = written(tmp_path, "json" if form == "string path" else form, nested)
+        config = ExperimentConfig(str(path) if form == "string path" else path)
+    assert config.model_dump() == SETTINGS
+    assert ExperimentConfig.of(config) is config
+
+
+def written(directory: Path, suffix: str, content: dict[str, Any]) -> Path:
+    path = directory / f"config.{suffix}"
+    if suffix == "toml":
+        level = content.get("experiment")
+        path.write_text(("[experiment]\n" if level else "") + toml(level or content))
+    else:
+        path.write_text(json.dumps(content))  # JSON is YAML too
+    return path
+
+
+def toml(settings: dict[str, Any]) -> str:
+    def value(given: Any) -> str:
+        if isinstance(given, dict):
+            return "{" + ", ".join(f"{key} = {value(item)}" for key, item in given.items()) + "}"
+        if isinstance(given, list):
+            return "[" + ", ".join(map(value, given)) + "]"
+        return json.dumps(given)
+
+    return "\n".join(f"{key} = {value(given)}" for key, given in settings.items())
+
+
+def test_keywords_win_over_the_source() -> None:
+    """A single setting beside a mapping replaces its own key alone."""
+    config = ExperimentConfig({"experiment": {"keep_last": 3, "keep_best": 2}}, keep_last=5)
+    assert (config.keep_last, config.keep_best) == (5, 2)
+
+
+def test_an_agents_own_keys_beside_the_level_are_no_business_of_the_experiment() -> None:
+    """With the level present, other keys belong to the agent."""
+    config, whole = agent_settings({"learning_rate": 1e-3, "experiment": {"keep_last": 3}})
+    assert config.keep_last == 3
+    assert whole["learning_rate"] == 1e-3
+    assert whole["experiment"] == config.model_dump()
+
+
+def test_an_agents_configuration_without_the_level_is_all_its_own() -> None:
+    """A configuration that has none of the experiment's keys leaves the experiment at its defaults."""
+    config, whole = agent_settings({"learning_rate": 1e-3})
+    assert config == ExperimentConfig()
+    assert whole == {"learning_rate": 1e-3, "experiment": config.model_dump()}
+
+
+def test_mixing_both_on_one_level_is_an_error() -> None:
+    """The error says which keys belong below."""
+    with pytest.raises(holdfast.ConfigError, match=r'`keep_best`, `keep_last` belong under "experiment"'):
+        agent_settings({"learning_rate": 1e-3, "keep_last": 3, "keep_best": 1})
+
+
+def test_a_path_is_a_directory_too() -> None:
+    """`directory` takes a pathlib.Path."""
+    assert ExperimentConfig(directory=Path("a") / "b").directory == str(Path("a") / "b")
+
+
+def test_the_callers_mapping_stays_as_it_is() -> None:
+    """Neither the mapping nor what is in it changes."""
+    given = {"experiment": {"wandb": True, "wandb_kwargs": {"project": "x"}, "writers": [{"name": "jsonl", "a": 1}]}}
+    before = json.dumps(given)
+    ExperimentConfig(given).writer_table()[0][1]["project"] = "y"
+    assert json.dumps(given) == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("directory", 5, "a string"),
+        ("experiment_name", None, "a string"),
+        ("write_interval", 1.5, 'an int or "auto"'),
+        ("write_interval", "100", 'an int or "auto"'),
+        ("write_interval", True, 'an int or "auto"'),
+        ("checkpoint_interval", None, 'an int or "auto"'),
+        ("store_separately", "yes", "True or False"),
+        ("wandb", 1, "True or False"),
+        ("wandb_kwargs", ["project"], "a mapping with string keys"),
+        ("wandb_kwargs", {1: 2}, "a mapping with string keys"),
+        ("backend", "", "a non-empty string"),
+        ("backend", None, "a non-empty string"),
+        ("writers", "tensorboard", "a list of names and mappings"),
+        ("writers", [5], "a list of names and mappings"),
+        ("checkpoint_format", 3, "a non-empty string"),
+        ("keep_last", 0, "an int of at least 1, or None"),
+        ("keep_every", -1, "an int of at least 1, or None"),
+        ("keep_best", -1, "an int of at least 0"),
+        ("best_metric", "", "a tag"),
+        ("best_mode", "maximum", '"max" or "min"'),
+        ("best_min_episodes", 0.5, "an int of at least 0"),
+        ("memory_checkpoint_interval", "never", 'an int or "auto"'),
+        ("async_checkpoints", None, "True or False"),
+        ("on_writer_error", "ignore", '"warn" or "raise"'),
+    ],
+)
+def test_a_wrong_value_names_the_key_the_value_and_what_is_allowed(key: str, value: Any, allowed: str) -> None:
+    """The error is one line, and a ValueError."""
+    with pytest.raises(holdfast.ConfigError) as raised:
+        ExperimentConfig({key: value})
+    assert str(raised.value).startswith(f"`{key}` is {value!r} ({type(value).__name__}); allowed: {allowed} (")
+    assert "\n" not in str(raised.value)
+    assert isinstance(raised.value, ValueError)
+
+
+def test_every_key_has_its_wrong_value_in_the_table_above() -> None:
+    """Each field of the configuration can be named in an error."""
+    from holdfast.config import _ALLOWED
+
+    assert set(_ALLOWED) == set(ExperimentConfig.model_fields) == set(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("write_intervall", "write_interval"), ("keeplast", "keep_last"), ("checkpoint_intervals", "checkpoint_interval")],
+)
+def test_an_unknown_key_is_answered_with_the_nearest(key: str, meant: str) -> None:
+    """The error names the key, what was given, every known key and the likely one."""
+    with pytest.raises(holdfast.ConfigError) as raised:
+        ExperimentConfig({"experiment": {key: 10}})
+    assert str(raised.value) == (
+        f"unknown key `{key}` (given 10); known: {', '.join(sorted(SETTINGS))}. Did you mean `{meant}`?"
+    )
+
+
+def test_everything_wrong_is_told_at_once() -> None:
+    """Three mistakes make three lines."""
+    with pytest.raises(holdfast.ConfigError) as raised:
+        ExperimentConfig({"keep_last": 0, "best_mode": "up", "zzz": 1})
+    assert [line.split("`")[1] for line in str(raised.value).splitlines()] == ["keep_last", "best_mode", "zzz"]
+
+
+def test_a_key_that_is_no_string_is_an_unknown_key() -> None:
+    """YAML makes numbers of unquoted keys; they are told like any other unknown key."""
+    with pytest.raises(holdfast.ConfigError, match=r"unknown key `1` \(given 2\)"):
+        ExperimentConfig({1: 2})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("given", [5, "x", None, [1]])
+def test_a_level_that_is_no_mapping_is_told(given: Any) -> None:
+    """The error gives the value and what is allowed."""
+    with pytest.raises(holdfast.ConfigError, match=r'"experiment" is .*; allowed: a mapping of settings'):
+        ExperimentConfig({"experiment": given})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("broken.toml", b"keep_last = ", "broken.toml` cannot be read: "),
+        ("broken.json", b"{", "broken.json` cannot be read: "),
+        ("broken.yaml", b"a: [", "broken.yaml` cannot be read: "),
+        ("binary.json", b"\xff\xfe\x00", "binary.json` cannot be read: "),
+        ("list.json", b"[1]", "list.json` holds a list at its top; allowed: a mapping of settings"),
+        ("empty.yaml", b"", "empty.yaml` holds a NoneType at its top"),
+        ("config.ini", b"", r"cannot tell the format of `.*config.ini`; allowed: .toml, .yaml, .yml, .json"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_told(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    """The error names the file and what is wrong with it."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(holdfast.ConfigError, match=message):
+        ExperimentConfig(tmp_path / name)
+
+
+def test_a_directory_of_a_files_name_is_told(tmp_path: Path) -> None:
+    """What the operating system refuses to read is a configuration error with its reason."""
+    (tmp_path / "config.toml").mkdir()
+    with pytest.raises(holdfast.ConfigError, match=r"config.toml` cannot be read: .*directory"):
+        ExperimentConfig(tmp_path / "config.toml")
+
+
+def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
+    """The error is the FileNotFoundError a caller would expect."""
+    with pytest.raises(holdfast.NotFound, match="there is no configuration file") as raised:
+        ExperimentConfig(tmp_path / "config.toml")
+    assert isinstance(raised.value, FileNotFoundError)
+
+
+def test_yaml_without_its_library_says_what_to_install(tmp_path: Path) -> None:
+    """PyYAML is not a dependency; who gives a YAML file is told to install it."""
+    path = tmp_path / "config.yaml"
+    path.write_text("keep_last: 3")
+    program = (
+        "import sys; sys.modules['yaml'] = None\n"
+        "import holdfast\n"
+        "try: holdfast.ExperimentConfig(sys.argv[1])\n"
+        "except holdfast.MissingDependency as error: print(error)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    assert ended.stdout == "a YAML configuration needs PyYAML; run: pip install pyyaml\n"
+
+
+def test_the_writer_table_lists_names_and_options() -> None:
+    """Names and mappings become rows, in order, and the options are the mapping's other keys."""
+    config = ExperimentConfig(writers=["tensorboard", {"name": "jsonl", "indent": 2}])
+    assert config.writer_table() == [("tensorboard", {}), ("jsonl", {"indent": 2})]
+    assert ExperimentConfig(writers=[]).writer_table() == []
+
+
+def test_weights_and_biases_comes_first_so_that_it_can_follow_the_event_writers() -> None:
+    """`wandb: True` puts it before the others with its own arguments, unless it is listed already."""
+    config = ExperimentConfig(wandb=True, wandb_kwargs={"project": "x"})
+    assert config.writer_table() == [("wandb", {"project": "x"}), ("tensorboard", {})]
+    config = ExperimentConfig(wandb=True, writers=["jsonl", {"name": "wandb", "project": "y"}])
+    assert config.writer_table() == [("jsonl", {}), ("wandb", {"project": "y"})]
+
+
+@pytest.mark.parametrize("entry", [{}, {"prefix": "> "}, {"name": 5}])
+def test_a_writer_without_a_name_is_told(entry: dict[str, Any]) -> None:
+    """The error shows the entry and what is allowed."""
+    with pytest.raises(holdfast.ConfigError, match=r'an entry of `writers` has no "name": \{'):
+        ExperimentConfig(writers=[entry]).writer_table()
+
+
+def test_a_writer_listed_twice_is_told() -> None:
+    """One name stands once, in whatever form."""
+    with pytest.raises(holdfast.ConfigError, match="names jsonl more than once"):
+        ExperimentConfig(writers=["jsonl", {"name": "jsonl"}]).writer_table()
