@@ -1,0 +1,29 @@
+"""Holdfast on JAX: the backend, a holder for flax.linen models, and memories."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from holdfast._version import __version__
+
+if TYPE_CHECKING:
+    from holdfast_jax.backend import JaxBackend
+    from holdfast_jax.memory import RandomMemory
+    from holdfast_jax.model import Model
+
+_HOMES = {"JaxBackend": "backend", "Model": "model", "RandomMemory": "memory"}
+
+__all__ = ["JaxBackend", "Model", "RandomMemory", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module `holdfast_jax` has no attribute `{name}`")
+    value = getattr(importlib.import_module(f"holdfast_jax.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
