@@ -143,8 +143,18 @@ class LoadOptions:
     device: Any = None
 
     def renamed_modules(self, found: Mapping[str, Tree]) -> dict[str, Tree]:
-        """Return the file's modules under the names that `rename` gives whole modules."""
-        return {self.rename.get(name, name): state for name, state in found.items()}
+        """Return the file's modules under the names that `rename` gives whole modules.
+
+        Raises:
+            LoadMismatch: if two of them get one name.
+        """
+        renamed: dict[str, Tree] = {}
+        for name, state in found.items():
+            target = self.rename.get(name, name)
+            if target in renamed:
+                raise LoadMismatch(f"`rename` makes two modules of the file `{target}`: {', '.join(found)}")
+            renamed[target] = state
+        return renamed
 
     def renamed(self, module: str, path: str) -> str:
         """Return the own path that a path of the file stands for."""
@@ -181,7 +191,11 @@ def match(module: str, expected: Tree, found: Tree, *, is_open: bool, options: L
     """
     own, theirs = flatten(expected), flatten(found)
     sources = _sources(module, own, theirs, options)
-    entries = [_compare(module, path, own[path], sources, theirs, options, lenient=is_open) for path in own]
+    entries = [
+        _compare(module, path, own[path], sources, theirs, options, lenient=is_open)
+        for path in own
+        if path in sources or not is_open
+    ]
     entries += [
         Entry(module, path, "loaded" if is_open else "extra", found=describe(theirs[path]))
         for path in theirs

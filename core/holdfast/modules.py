@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,11 @@ class RegisteredModule:
         """Say whether it is a memory, which is large and has a checkpoint interval of its own."""
         return isinstance(self.value, MemoryBuffer)
 
+    @property
+    def is_open(self) -> bool:
+        """Say whether it decides by itself what it takes from a file."""
+        return self.backend.is_open(self.value)
+
     def capture(self) -> Tree:
         """Return the module's present tree, its arrays still shared with it."""
         return self.backend.capture(self.value)
@@ -94,8 +100,7 @@ class RegisteredModule:
                 f"`{self.name}` is a {type(value).__qualname__}, which is replaced, not changed; register it as "
                 f'holdfast.attribute(owner, "{self.name}"), so that its owner gets the restored one'
             )
-        is_open = self.backend.is_open(value)
-        return match(self.name, self.backend.capture(value), found, is_open=is_open, options=options)
+        return match(self.name, self.backend.capture(value), found, is_open=self.is_open, options=options)
 
     def restore(self, state: Tree, device: Any) -> None:
         """Put a tree into the module, or a new module into its place."""
@@ -171,10 +176,19 @@ def restore_all(
     if options.modules is None:
         for name in absent:
             warn(f"Cannot load the {name} module. The agent doesn't have such an instance")
-    # Open modules check their own contents, so they go first: if one refuses, the others are still untouched.
-    for module, state in sorted(matches, key=lambda pair: not pair[0].backend.is_open(pair[0].value)):
-        module.restore(state, options.device)
+    _restore_or_undo(matches, options.device)
     return report
+
+
+def _restore_or_undo(matches: Sequence[tuple[RegisteredModule, Tree]], device: Any) -> None:
+    """Restore modules; if one refuses, put back those that went before it."""
+    with contextlib.ExitStack() as undo:
+        # Open modules check their own contents, so they go first, and only they need a way back.
+        for module, state in sorted(matches, key=lambda pair: not pair[0].is_open):
+            if module.is_open:
+                undo.callback(module.restore, module.copy(), None)
+            module.restore(state, device)
+        undo.pop_all()
 
 
 def _wanted(
