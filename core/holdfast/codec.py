@@ -84,15 +84,20 @@ def encode(tree: Tree, put: PutArray = _inline, path: str = "") -> Any:
 
     if isinstance(tree, Mapping):
         kind = next((name for name, cls in _MAPPINGS.items() if type(tree) is cls), "dict")
-        return {kind: [[encode(key), encode(child, put, below(key))] for key, child in tree.items()]}
+        return {kind: [[_encode_key(key), encode(child, put, below(key))] for key, child in tree.items()]}
     if isinstance(tree, list | tuple):
         children = [encode(child, put, below(key)) for key, child in enumerate(tree)]
         return children if isinstance(tree, list) else {"tuple": children}
     if isinstance(tree, set | frozenset):
-        return {"set": [encode(child) for child in sorted(tree)]}
-    if isinstance(tree, np.ndarray | np.generic):
+        return {"set": [_encode_key(child) for child in sorted(tree, key=repr)]}
+    if isinstance(tree, np.ndarray | np.generic) and not tree.dtype.hasobject:
         return {"array": put(path, np.asarray(tree))}
     return _encode_plain(tree, path)
+
+
+def _encode_key(key: Any) -> Any:
+    # An array cannot be a key again, so NumPy's numbers become Python's, which are equal to them and hash alike.
+    return encode(key.item() if isinstance(key, np.generic) else key)
 
 
 def _encode_plain(leaf: Any, path: str) -> Any:

@@ -67,6 +67,11 @@ def _dense_order(array: NDArray[Any]) -> NDArray[Any] | None:
     return permuted if permuted.flags.c_contiguous else None
 
 
+def _plain(key: Any) -> Any:
+    """Return a key or a member of a set, which cannot be an array, with NumPy's numbers as Python's."""
+    return key.item() if isinstance(key, np.generic) else key
+
+
 @final
 class TreePickler:
     """Turns a tree into a pickle and the storages that it refers to.
@@ -114,7 +119,7 @@ class TreePickler:
         elif isinstance(value, bytes | bytearray):
             self._put_call("_codecs encode", (value.decode("latin1"), "latin1"), path)
         elif isinstance(value, set | frozenset):
-            self._put_call("__builtin__ set", (list(value),), path)
+            self._put_call("__builtin__ set", ([_plain(member) for member in value],), path)
         else:
             raise TypeError(
                 f"`{path or '(root)'}` is a {type(value).__module__}.{type(value).__qualname__}, which a .pt file "
@@ -155,7 +160,7 @@ class TreePickler:
             self._out += pickle.EMPTY_DICT
         self._out += pickle.MARK
         for key, child in value.items():
-            self._put(key.item() if isinstance(key, np.generic) else key, path)
+            self._put(_plain(key), path)
             self._put(child, f"{path}.{key}" if path else str(key))
         self._out += pickle.SETITEMS
 

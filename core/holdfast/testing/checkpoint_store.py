@@ -177,6 +177,11 @@ class CheckpointStoreContract(abc.ABC):
         expected = {"scalar": np.array(1.5, np.float32), "swapped": np.arange(5, dtype=np.float32)}
         assert_same(store.load(path).state, {"m": expected})
 
+    def test_keys_and_members_that_are_numpy_numbers_become_plain(self, store: CheckpointStore, path: Path) -> None:
+        """NumPy's numbers as keys of a dict or members of a set come back as Python's."""
+        store.save(Checkpoint({"m": {"keys": {np.int64(3): 1}, "set": {np.int32(4), "a"}}}), path)
+        assert_same(store.load(path).state, {"m": {"keys": {3: 1}, "set": {4, "a"}}})
+
     def test_metadata_travels_beside_the_state(self, store: CheckpointStore, path: Path) -> None:
         """Metadata comes back with arrays, tuples and non-finite numbers in it, and adds nothing to the state."""
         metadata = {
@@ -216,8 +221,12 @@ class CheckpointStoreContract(abc.ABC):
         """A leaf of a kind that no file can hold raises TypeError with its path; the file that was there stays."""
         store.save(Checkpoint(self.state()), path)
         for leaf in (object(), np.array([object()]), len):
-            with pytest.raises(TypeError, match=r"policy\.inner\.0"):
-                store.save(Checkpoint({"policy": {"inner": [leaf]}}), path)
+            for checkpoint in (
+                Checkpoint({"policy": {"inner": [leaf]}}),
+                Checkpoint({}, {"policy": {"inner": [leaf]}}),
+            ):
+                with pytest.raises(TypeError, match=r"policy\.inner\.0"):
+                    store.save(checkpoint, path)
         assert_same(store.load(path).state, self.state())
         assert list(path.parent.iterdir()) == [path]
 
