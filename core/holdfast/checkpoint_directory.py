@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, final
 from holdfast._commit import commit_together, sweep, sync_directory
 from holdfast._digest import file_digest
 from holdfast.checkpoint import Checkpoint, CheckpointStore
-from holdfast.checkpoint_formats import stores
+from holdfast.checkpoint_formats import store_for, stores
 from holdfast.checkpoint_index import (
     GROUPED,
     IndexedCheckpoint,
@@ -75,7 +75,7 @@ class CheckpointDirectory:
             writes[self.path / _file_name(key, timestep, store.extension, best=best)] = _writer(store, document)
         self.path.mkdir(parents=True, exist_ok=True)
         with exclusive(self.path):
-            if best and retention.keep_best > 1:
+            if best and (retention.keep_best > 1 or separately):  # several names do not change in one step
                 self._set_aside_best()
             sizes = commit_together(writes)
             files = {
@@ -108,7 +108,8 @@ class CheckpointDirectory:
             for checkpoint in read_index(self.path)
             if not checkpoint.names & written.names and any((self.path / name).exists() for name in checkpoint.names)
         ]
-        removable = retention.removable([*others, written])
+        # What was just written stays, also where a resume from further back left later ones behind.
+        removable = [checkpoint for checkpoint in retention.removable([*others, written]) if checkpoint is not written]
         write_index(self.path, [*others, written])
         if removable:
             for name in {name for checkpoint in removable for name in checkpoint.names}:
@@ -130,12 +131,13 @@ class CheckpointDirectory:
         return (max if mode == "max" else min)(known, default=None)
 
     def newest_first(self, *, best: bool) -> Iterator[IndexedCheckpoint]:
-        """Yield the checkpoints to try, the latest first, or the best."""
+        """Yield the checkpoints to try: the periodic ones, the latest first, then the best; or the best alone."""
         found = [checkpoint for checkpoint in self.checkpoints() if checkpoint.best or not best]
         if best:
-            yield from sorted(found, key=lambda checkpoint: not _is_top(checkpoint))
+            # Each of the best was better than those before it, so the next best is the latest of the others.
+            yield from sorted(found, key=lambda c: (_is_top(c), c.timestep or 0), reverse=True)
             return
-        yield from sorted(found, key=lambda c: (-1 if c.timestep is None else c.timestep, not c.best), reverse=True)
+        yield from sorted(found, key=lambda c: (not c.best, -1 if c.timestep is None else c.timestep), reverse=True)
 
     def read(self, indexed: IndexedCheckpoint) -> Checkpoint:
         """Read and verify one checkpoint, all its files.
@@ -143,19 +145,19 @@ class CheckpointDirectory:
         Raises:
             CorruptCheckpoint: if a file is damaged, or its files do not make one whole.
             NotFound: if a file has vanished.
+            ConfigError: if no format of the file's extension is installed.
         """
-        known = stores()
         documents: dict[Path, Checkpoint] = {}
         for file in indexed.files.values():
             path = self.path / file.name
             if not path.exists():
                 raise NotFound(f"`{path}` is listed in the index but is not there")
-            documents[path] = known[path.suffix].load(path)
+            documents[path] = store_for(path).load(path)
         return _whole(documents)
 
 
 def _file_name(key: str, timestep: int, extension: str, *, best: bool) -> str:
-    if Path(key).name != key or key.startswith("."):
+    if not key or Path(key).name != key or key.startswith("."):
         raise InvalidValue(f"the module name `{key}` cannot be part of a file's name; register it without separators")
     return f"best_{key}{extension}" if best else f"{key}_{timestep}{extension}"
 

@@ -22,7 +22,10 @@ INDEX_VERSION = 1
 GROUPED = "agent"
 """The key in the name of a file that holds all modules."""
 
-_STEM = re.compile(r"^(?P<best>best_)?(?P<key>.+?)(?:_(?P<timestep>\d+))?$")
+BEST = "best_"
+"""How the names of the best begin."""
+
+_NUMBERED = re.compile(r"^(?P<key>.+)_(?P<timestep>\d+)$")
 
 
 @final
@@ -96,7 +99,7 @@ def read_index(directory: Path) -> list[IndexedCheckpoint]:
     try:
         document = json.loads((directory / INDEX).read_text(encoding="utf-8"))
         return [IndexedCheckpoint.from_json(row) for row in document["checkpoints"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
 
 
@@ -128,19 +131,33 @@ def exclusive(directory: Path) -> Iterator[None]:
 def scan(directory: Path, extensions: set[str]) -> list[IndexedCheckpoint]:
     """Return the checkpoints that the names of a directory's files tell of, in the order of `order`."""
     groups: dict[tuple[bool, int | None, str], dict[str, IndexedFile]] = {}
-    for path in sorted(directory.glob("*")):
-        matched = _STEM.match(path.stem)
-        if path.suffix not in extensions or path.name.startswith(".") or matched is None or not path.is_file():
-            continue
-        timestep = None if matched["timestep"] is None else int(matched["timestep"])
-        key = matched["key"]
-        if matched["best"] is None and timestep is None:
+    paths = [path for path in sorted(directory.glob("[!.]*")) if path.suffix in extensions and path.is_file()]
+    periodic = (_NUMBERED.match(path.stem) for path in paths if not path.name.startswith(BEST))
+    keys = {matched["key"] for matched in periodic if matched is not None}
+    for path in paths:
+        best, key, timestep = _parsed(path.stem, keys)
+        if not best and timestep is None:
             continue  # somebody's own file
         together = "" if key != GROUPED else path.suffix
-        files = groups.setdefault((matched["best"] is not None, timestep, together), {})
+        files = groups.setdefault((best, timestep, together), {})
         files[key] = IndexedFile(path.name, path.stat().st_size)
     found = [IndexedCheckpoint(timestep, best, files, own=False) for (best, timestep, _), files in groups.items()]
     return sorted(found, key=order)
+
+
+def _parsed(stem: str, keys: set[str]) -> tuple[bool, str, int | None]:
+    """Return whether a name is one of the best, its key, and its timestep if it has one.
+
+    Args:
+        stem: the file's name without its extension.
+        keys: the keys of the periodic checkpoints, among which those of the best are: ``best_critic_1`` is the best of
+            a module `critic_1`, if there is such a module, and else that of `critic` at timestep 1.
+    """
+    best, rest = stem.startswith(BEST), stem.removeprefix(BEST)
+    matched = _NUMBERED.match(rest)
+    if matched is None or (best and rest in keys):
+        return best, rest, None
+    return best, matched["key"], int(matched["timestep"])
 
 
 def merged(directory: Path, extensions: set[str]) -> list[IndexedCheckpoint]:
