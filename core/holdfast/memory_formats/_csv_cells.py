@@ -47,11 +47,11 @@ def float_text(value: Any) -> bytes:
         return _special_text(value)
     if value.dtype in (np.float16, np.float32, np.float64):
         text: str = str(value)
-        return text.encode()
+        return text.replace("e+", "e").encode()
     for digits in range(1, 18):
         text = f"{number:.{digits}g}"
         if value.dtype.type(float(text)) == value:
-            return repr(float(text)).encode()
+            return repr(float(text)).replace("e+", "e").encode()
     raise AssertionError(f"{value!r} has no exact text")
 
 

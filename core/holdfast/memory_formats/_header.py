@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from holdfast import codec
 from holdfast.errors import CorruptMemory
 from holdfast.memory import MemorySnapshot
 
@@ -30,6 +32,24 @@ def header_of(snapshot: MemorySnapshot) -> dict[str, Any]:
         },
         "metadata": dict(snapshot.metadata),
     }
+
+
+def header_text(snapshot: MemorySnapshot) -> bytes:
+    """Return the document of a snapshot as one line of JSON."""
+    header = header_of(snapshot)
+    return json.dumps({**header, "metadata": codec.encode(header["metadata"])}, separators=(",", ":")).encode()
+
+
+def header_from(text: bytes) -> dict[str, Any]:
+    """Return the document of `header_text`.
+
+    Raises:
+        ValueError: if the text is no such document.
+    """
+    header = json.loads(text)
+    if not isinstance(header, dict) or not {"tensors", "metadata"} <= header.keys():
+        raise ValueError("no document of a memory")
+    return {**header, "metadata": codec.decode(header["metadata"])}
 
 
 def check_version(header: Mapping[str, Any], path: Path) -> None:

@@ -10,23 +10,32 @@ The first line is a comment with the document of `holdfast.memory_formats._heade
 from __future__ import annotations
 
 import math
-import re
+import mmap
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, ClassVar, final
+from typing import Any, BinaryIO, ClassVar, final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from holdfast import codec
+from holdfast._side_by_side import side_by_side
+from holdfast._spacious import spacious_zeros
 from holdfast.errors import CorruptMemory
 from holdfast.memory import MemoryExporter, MemorySnapshot
-from holdfast.memory_formats._csv_cells import BadCell, cell_texts, parse_cells
-from holdfast.memory_formats._header import check_version, header_of, snapshot_from
+from holdfast.memory_formats._csv_cells import BadCell, parse_cells
+from holdfast.memory_formats._csv_numbers import Column, tables
+from holdfast.memory_formats._csv_text import lines
+from holdfast.memory_formats._header import check_version, header_from, header_text, snapshot_from
 
 _MARK = b"# holdfast memory: "
-_TRAILER = re.compile(rb"# crc32: ([0-9a-f]{8})\n")
 _TRAILER_SIZE = 18
-_ROWS = 4096
-"""How many rows are turned into text at a time."""
+_PART = 1 << 17
+"""How many characters are turned into values at a time."""
+
+_CELLS = 1 << 15
+"""How many cells are turned into text at a time: few enough for the processor's cache."""
 
 
 @final
@@ -46,62 +55,101 @@ class CsvExporter(MemoryExporter):
         file.write(b"# crc32: %08x\n" % digest)
 
     def read(self, path: Path) -> MemorySnapshot:  # noqa: D102  (the interface's)
-        data = path.read_bytes()
-        if not data.startswith(_MARK):
-            raise CorruptMemory(f"`{path}` is no memory that Holdfast wrote: its first line is no header")
-        snapshot = _read_own(data, path)
-        if data[-_TRAILER_SIZE:] != b"# crc32: %08x\n" % zlib.crc32(memoryview(data)[:-_TRAILER_SIZE]):
-            raise CorruptMemory(f"`{path}` is damaged: it differs from what was written, or its end is missing")
-        return snapshot
+        with path.open("rb") as file:
+            if path.stat().st_size < len(_MARK) + _TRAILER_SIZE:
+                raise CorruptMemory(f"`{path}` is damaged: it ends within its first line")
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return _read(data, path)
 
 
 def _blocks(snapshot: MemorySnapshot) -> Iterator[bytes]:
-    yield _MARK + codec.dumps(header_of(snapshot)).encode() + b"\n"
+    yield _MARK + header_text(snapshot) + b"\n"
     tensors = {name: tensor.reshape(-1, math.prod(tensor.shape[2:])) for name, tensor in snapshot.tensors.items()}
     columns = _columns({name: tensor.shape[1] for name, tensor in tensors.items()})
-    yield columns + b"\n"
-    for start in range(0, len(snapshot), _ROWS):
-        stop = min(start + _ROWS, len(snapshot))
-        cells = [cell_texts(column) for tensor in tensors.values() for column in tensor[start:stop].T]
-        yield b"".join(b",".join(row) + b"\n" for row in zip(*cells, strict=True))
-    yield (b"," * columns.count(b",") + b"\n") * (snapshot.memory_size * snapshot.num_envs - len(snapshot))
+    yield columns
+    if not any(tensor.shape[1] for tensor in tensors.values()):
+        yield b"\n"
+        return
+    rows = max(1, _CELLS // (columns.count(b",") + 1))
+    parts = [slice(start, min(start + rows, len(snapshot))) for start in range(0, len(snapshot), rows)]
+    yield from side_by_side(lambda part: lines([tensor[part] for tensor in tensors.values()]), parts)
+    yield (b"\n" + b"," * columns.count(b",")) * (snapshot.memory_size * snapshot.num_envs - len(snapshot)) + b"\n"
 
 
 def _columns(widths: Mapping[str, int]) -> bytes:
     return ",".join(f"{name}.{column}" for name, width in widths.items() for column in range(width)).encode()
 
 
-def _read_own(data: bytes, path: Path) -> MemorySnapshot:
-    first, columns, *rows = [*data[:-_TRAILER_SIZE].split(b"\n"), b""]
+def _read(data: mmap.mmap, path: Path) -> MemorySnapshot:
+    if not data[: len(_MARK)] == _MARK:
+        raise CorruptMemory(f"`{path}` is no memory that Holdfast wrote, or is damaged: its first line is no header")
+    size = len(data) - _TRAILER_SIZE
+    intact = data[size:] == b"# crc32: %08x\n" % zlib.crc32(memoryview(data)[:size])
+    first = data.find(b"\n")
+    header, columns = _header(data[len(_MARK) : first], path)
+    start = data.find(b"\n", first + 1) + 1
+    if not intact:
+        raise _damage(data, start, columns, path)
+    return snapshot_from(_tensors(data, start, header, columns), header, path)
+
+
+def _header(line: bytes, path: Path) -> tuple[dict[str, Any], list[Column]]:
     try:
-        header = codec.loads(first.removeprefix(_MARK))
-        described = {name: (codec.dtype_of(d["dtype"]), tuple(d["size"])) for name, d in header["tensors"].items()}
+        header = header_from(line)
+        columns = [
+            Column(name, codec.dtype_of(described["dtype"]), math.prod(described["size"]))
+            for name, described in header["tensors"].items()
+        ]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CorruptMemory(f"`{path}` is damaged: line 1, the header, cannot be read ({error})") from error
     check_version(header, path)
-    if columns != _columns({name: math.prod(size) for name, (_, size) in described.items()}):
-        raise CorruptMemory(f"`{path}` is damaged: line 2 does not name the columns that line 1 describes")
-    total = sum(math.prod(size) for _, size in described.values())
+    return header, columns
+
+
+def _tensors(data: mmap.mmap, start: int, header: Mapping[str, Any], columns: list[Column]) -> dict[str, NDArray[Any]]:
     sizes = header["memory_size"], header["num_envs"]
-    table = _table(rows[: math.prod(sizes)], total, path)
-    tensors, column = {}, 0
-    for name, (dtype, size) in described.items():
-        width = math.prod(size)
-        cells = [cell for row in table for cell in row[column : column + width]]
+    absent = 0 if header["filled"] else math.prod(sizes) - header["memory_index"] * sizes[1] - header["env_index"]
+    stop = len(data) - _TRAILER_SIZE - absent * sum(column.width for column in columns)  # of commas and a line feed
+    flat = {column.name: spacious_zeros((math.prod(sizes), column.width), column.dtype) for column in columns}
+    text = np.frombuffer(data, np.uint8)
+    row = 0
+    for values in side_by_side(lambda part: tables(text, *part, columns), _parts(data, start, stop)):
+        for column, table in zip(columns, values, strict=True):
+            flat[column.name][row : row + len(table)] = table
+        row += len(table)
+    return {name: flat[name].reshape(*sizes, *described["size"]) for name, described in header["tensors"].items()}
+
+
+def _parts(data: mmap.mmap, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Yield where whole lines begin and end, some of them at a time."""
+    while start < stop:
+        end = stop if stop - start <= _PART else data.rfind(b"\n", start, start + _PART) + 1
+        end = end or data.find(b"\n", start) + 1  # a line longer than a part
+        yield start, end
+        start = end
+
+
+def _damage(data: mmap.mmap, start: int, columns: list[Column], path: Path) -> CorruptMemory:
+    """Return the error of a file that is not as it was written; names the first line that cannot be."""
+    data.seek(start)
+    for number, line in enumerate(iter(data.readline, b""), start=3):
+        if line.startswith(b"# crc32"):
+            break
+        problem = _problem(line, columns)
+        if problem:
+            return CorruptMemory(f"`{path}` has a broken row: line {number} {problem}")
+    return CorruptMemory(f"`{path}` is damaged: its CRC-32 is not the one in its last line, or that line is missing")
+
+
+def _problem(line: bytes, columns: list[Column]) -> str:
+    cells, total = line.rstrip(b"\n").split(b","), sum(column.width for column in columns)
+    if len(cells) != total or not line.endswith(b"\n"):
+        return f"has {len(cells)} cells where {total} belong"
+    first = 0
+    for column in columns:
         try:
-            tensors[name] = parse_cells(cells, dtype).reshape(*sizes, *size)
+            parse_cells(cells[first : first + column.width], column.dtype)
         except BadCell as bad:
-            line = bad.index // width + 3
-            raise CorruptMemory(f"`{path}` has a broken row: line {line}, `{name}`: {bad}") from bad
-        column += width
-    return snapshot_from(tensors, header, path)
-
-
-def _table(rows: list[bytes], columns: int, path: Path) -> list[list[bytes]]:
-    table = []
-    for line, row in enumerate(rows, start=3):
-        cells = row.split(b",")
-        if len(cells) != columns:
-            raise CorruptMemory(f"`{path}` has a broken row: line {line} has {len(cells)} cells instead of {columns}")
-        table.append(cells)
-    return table
+            return f"has, as `{column.name}.{bad.index}`, {bad}"
+        first += column.width
+    return ""

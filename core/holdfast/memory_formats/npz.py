@@ -15,7 +15,7 @@ from holdfast.errors import CorruptMemory
 from holdfast.formats._sealed_file import Damage
 from holdfast.formats._sealed_zip import SealedZipReader, SealedZipWriter
 from holdfast.memory import MemoryExporter, MemorySnapshot
-from holdfast.memory_formats._header import header_of, snapshot_from
+from holdfast.memory_formats._header import header_from, header_text, snapshot_from
 
 _HEADER = "holdfast.json"
 
@@ -31,7 +31,7 @@ class NpzExporter(MemoryExporter):
 
     def write(self, snapshot: MemorySnapshot, file: BinaryIO) -> None:  # noqa: D102  (the interface's)
         writer = SealedZipWriter(file)
-        header = codec.dumps(header_of(snapshot)).encode()
+        header = header_text(snapshot)
         writer.write([(_HEADER, header), *((f"{name}.npy", _npy(tensor)) for name, tensor in snapshot.tensors.items())])
         writer.finish()
 
@@ -54,7 +54,7 @@ def _npy(tensor: NDArray[Any]) -> memoryview:
 def _read(archive: SealedZipReader, path: Path) -> MemorySnapshot:
     header: dict[str, Any] = {}
     if _HEADER in archive.names:
-        header = codec.loads(archive.read(_HEADER).tobytes())
+        header = header_from(archive.read(_HEADER).tobytes())
         if not archive.sealed:
             raise Damage("seal", "is not what was written")
     dtypes = {name: described["dtype"] for name, described in header.get("tensors", {}).items()}

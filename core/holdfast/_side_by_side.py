@@ -1,0 +1,42 @@
+"""Work on two things at a time, where the work releases the interpreter's lock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield the result of each item, in order, working on one of them on a thread and on the next one here.
+
+    Raises:
+        BaseException: what the work raised for an item, once the results before it were taken.
+    """
+    remaining = iter(items)
+    while pair := list(islice(remaining, 2)):
+        outcome: list[Any] = []
+        thread = threading.Thread(target=lambda: outcome.append(_outcome(work, pair[0])), daemon=True)  # noqa: B023
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is ending and starts no more threads
+            yield from map(work, pair)
+            continue
+        second = [_outcome(work, item) for item in pair[1:]]
+        thread.join()
+        for result, error in outcome + second:
+            if error is not None:
+                raise error
+            yield result
+
+
+def _outcome(work: Callable[[Item], Result], item: Item) -> tuple[Result | None, BaseException | None]:
+    try:
+        return work(item), None
+    except BaseException as error:  # noqa: BLE001  (kept, and raised where the result is asked for)
+        return None, error

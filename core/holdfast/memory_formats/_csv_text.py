@@ -1,0 +1,122 @@
+"""Tensors as lines of comma-separated text, many rows at a time.
+
+A cell is a separator and the text of a value, in words of eight characters, the first character in the lowest byte.
+All words of a block are written to their places in one sweep, in order: whatever a word holds beyond its cell is
+overwritten by the cells after it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from holdfast.codec import dtype_of
+from holdfast.memory_formats._csv_cells import cell_texts
+from holdfast.memory_formats._csv_floats import float32_words, word
+
+_BLOCK = 4096
+"""How many numbers are worked on at a time: few enough for the processor's cache."""
+
+_TABLE = 1 << 16
+"""How many different texts are worth a table."""
+
+Cells = tuple[NDArray[np.uint64], NDArray[np.intp]]
+"""The words of cells, of shape (n, words), and how many characters each cell has, its separator included."""
+
+
+def lines(columns: Sequence[NDArray[Any]]) -> bytes:
+    """Return rows as lines, each begun by a line feed in the place of the first separator.
+
+    Args:
+        columns: tensors of shape (rows, width), side by side.
+    """
+    rows = len(columns[0])
+    cells = [_cells(np.ascontiguousarray(tensor).reshape(-1)) for tensor in columns]
+    widths = [tensor.shape[1] for tensor in columns]
+    lengths = np.concatenate([length.reshape(rows, -1) for _, length in cells], axis=1).reshape(-1)
+    ends = np.cumsum(lengths)
+    starts = (ends - lengths).reshape(rows, -1)
+    places, words = [], []
+    for (text, _), width, column in zip(cells, widths, np.cumsum(widths), strict=True):
+        count = text.shape[1]
+        start = starts[:, column - width : column, None] + 8 * np.arange(count)
+        places.append(start.reshape(rows, width * count))
+        text[:, 0] |= np.uint64(ord(","))
+        words.append(text.reshape(rows, width * count))
+    first = next(text for text in words if text.shape[1])
+    first[:, 0] ^= np.uint64(ord(",") ^ ord("\n"))
+    return _placed(np.concatenate(words, axis=1), np.concatenate(places, axis=1), int(ends[-1]))
+
+
+def _placed(words: NDArray[np.uint64], places: NDArray[np.intp], size: int) -> bytes:
+    buffer = np.empty(size + 64, np.uint8)
+    anywhere = as_strided(buffer[:8].view(np.uint64), (size + 56,), (1,))
+    anywhere[places.reshape(-1)] = words.reshape(-1)
+    return buffer[:size].tobytes()
+
+
+def _cells(values: NDArray[Any]) -> Cells:
+    if values.dtype == np.float32:
+        return _float32_cells(values)
+    if values.dtype.itemsize == 1 or (values.dtype.itemsize == 2 and values.size >= _TABLE):
+        words, lengths = _texts_of_all(str(values.dtype))
+        index = values.view(f"u{values.dtype.itemsize}").astype(np.intp)
+        return words.take(index, axis=0), lengths.take(index)
+    if values.dtype.kind in "iu" and values.size:
+        low, high = int(values.min()), int(values.max())
+        if high - low < min(_TABLE, values.size):
+            words, lengths = _text_cells(cell_texts(np.arange(low, high + 1, dtype=values.dtype)))
+            index = (values - values.dtype.type(low)).astype(np.intp)
+            return words.take(index, axis=0), lengths.take(index)
+    return _text_cells(cell_texts(values))
+
+
+@functools.cache
+def _texts_of_all(dtype: str) -> Cells:
+    """Return the cells of every value that a dtype of one or two bytes has, by its bits."""
+    bits = np.arange(1 << 8 * dtype_of(dtype).itemsize, dtype=f"u{dtype_of(dtype).itemsize}")
+    if dtype == "bool":
+        bits = np.minimum(bits, 1)
+    return _text_cells(cell_texts(bits.view(dtype_of(dtype))))
+
+
+def _text_cells(texts: Sequence[bytes]) -> Cells:
+    lengths = np.fromiter(map(len, texts), np.intp, len(texts)) + 1
+    count = int(lengths.max(initial=1) + 7) // 8
+    padded = np.array([b"\0" + text for text in texts], f"S{8 * count}")
+    return padded.view(np.uint64).reshape(len(texts), count), lengths
+
+
+_NAN = np.uint64(word(b"\0nan"))
+_NAN_BITS = np.float32(np.nan).view(np.uint32)
+
+
+def _float32_cells(values: NDArray[np.float32]) -> Cells:
+    words, lengths = np.empty((len(values), 2), np.uint64), np.empty(len(values), np.intp)
+    handled = np.empty(len(values), np.bool_)
+    for start in range(0, len(values), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        words[part, 0], words[part, 1], lengths[part], handled[part] = float32_words(values[part])
+    if handled.all():
+        return words, lengths
+    unknown = values.view(np.uint32) == _NAN_BITS
+    words[unknown, 0], lengths[unknown] = _NAN, 4
+    return _with_others(values, words, lengths, np.flatnonzero(~handled & ~unknown))
+
+
+def _with_others(
+    values: NDArray[np.float32], words: NDArray[np.uint64], lengths: NDArray[np.intp], others: NDArray[np.intp]
+) -> Cells:
+    """Return cells with those of other numbers in their places, wider where these need it."""
+    if not len(others):
+        return words, lengths
+    texts, lengths[others] = _text_cells(cell_texts(values[others]))
+    if texts.shape[1] > words.shape[1]:
+        words = np.pad(words, ((0, 0), (0, texts.shape[1] - words.shape[1])))
+    words[others, : texts.shape[1]] = texts
+    return words, lengths
