@@ -28,4 +28,5 @@ def holdfast_memory_formats() -> Mapping[str, Callable[[], Any]]:
         "np": lazy("holdfast.memory_formats.npz:NpzExporter"),
         "npz": lazy("holdfast.memory_formats.npz:NpzExporter"),
         "csv": lazy("holdfast.memory_formats.csv:CsvExporter"),
+        "safetensors": lazy("holdfast.memory_formats.safetensors:SafetensorsExporter"),
     }

@@ -48,6 +48,9 @@ class Checkpointer:
     A checkpoint that the operating system refuses does not end the training: it is told once, counted, and the tally
     told at close. Any other failure is raised at the next call.
 
+    Attributes:
+        latest: the completed timesteps at the checkpoint promised last, or None.
+
     Args:
         config: the experiment's settings.
         directory: where checkpoints go.
@@ -84,6 +87,7 @@ class Checkpointer:
         self._memory_schedule = Schedule(0)
         self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes)
         self.schedule = Schedule(0)
+        self.latest: int | None = None
 
     def set_length(self, timesteps: int | None) -> None:
         """Set the interval, given the length of the training or None."""
@@ -138,6 +142,7 @@ class Checkpointer:
         state, resume = self._capture(modules)
         promised.append(_Promised(state, metadata(modules, timestep=timestep, resume=resume), best=False))
         self._submit(promised, self.store(modules))
+        self.latest = timestep
 
     def store_best(self) -> None:
         """Write the best candidate, if there is one that is not stored yet."""

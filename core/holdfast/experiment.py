@@ -289,17 +289,19 @@ class Experiment:
         self._closed = True
         self._preemption.release()
         try:
-            if (
-                self._recorder.enabled
-                and self._recorder.tracker.pending
-                and self.completed > self._recorder.written_step
-            ):
-                self.write_tracking_data(self.completed)
+            self._write_rest()
         finally:
             try:
                 self._checkpointer.close()
             finally:
                 self._recorder.close()
+
+    def _write_rest(self) -> None:
+        """Write the interval that the close cuts short, unless a checkpoint holds it for a resume to complete."""
+        recorder = self._recorder
+        resumable = self._checkpointer.latest == self.completed and self.completed != self._timesteps
+        if recorder.enabled and recorder.tracker.pending and self.completed > recorder.written_step and not resumable:
+            recorder.write(self.completed)  # not judged: it is no whole interval
 
     def __enter__(self) -> Self:
         if self._closed:

@@ -157,7 +157,8 @@ def rows(directory: Path) -> list[tuple[int, dict[str, float]]]:
 
 
 @pytest.mark.parametrize("settings", [{}, {"store_separately": True}, {"checkpoint_format": "pt"}], ids=str)
-@pytest.mark.parametrize("stop_at", [23, 59])
+@pytest.mark.slow
+@pytest.mark.parametrize("stop_at", [23])
 @pytest.mark.parametrize("kind", [TrainStateLearner, LinenLearner, NnxLearner])
 def test_a_resumed_run_is_bit_identical(
     kind: type[Any], stop_at: int, settings: dict[str, Any], tmp_path: Path

@@ -11,6 +11,7 @@ import queue
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
@@ -26,6 +27,9 @@ SEAL_DIGITS = 8
 
 _CHUNK = 1 << 20
 """How much is read before it is digested: little enough to be in the processor's cache still."""
+
+_WORTH_MAPPING = 1 << 26
+"""From how many bytes on a payload of a mapped file is not read: it may be larger than the memory there is."""
 
 _WORTH_A_THREAD = 1 << 21
 """From how many bytes on a thread saves more time than it costs."""
@@ -51,12 +55,15 @@ def wrong_digest(part: str, found: int, written: int) -> Damage:
 
 
 @contextlib.contextmanager
-def verified(path: Path, error: type[CorruptFile] = CorruptCheckpoint) -> Iterator[BinaryIO]:
+def verified(
+    path: Path, error: type[CorruptFile] = CorruptCheckpoint, *, mapped: bool = False
+) -> Iterator[BinaryIO]:
     """Open a file to read; damage and code that are found in it become the error that names the file.
 
-    Whatever else is raised at content that is not as it should be becomes that error too, with its cause.
+    Whatever else is raised at content that is not as it should be becomes that error too, with its cause. Large
+    payloads of a mapped file are memory-mapped instead of read.
     """
-    with path.open("rb") as file:
+    with MappedFile(FileIO(path)) if mapped else path.open("rb") as file:
         try:
             yield file
         except Damage as damage:
@@ -71,6 +78,11 @@ def verified(path: Path, error: type[CorruptFile] = CorruptCheckpoint) -> Iterat
         except Exception as problem:
             reason = f"{type(problem).__name__}: {problem}"
             raise error(f"`{path}` is damaged: its content cannot be read ({reason})") from problem
+
+
+@final
+class MappedFile(BufferedReader):
+    """A file whose large payloads are memory-mapped, copy on write, instead of read."""
 
 
 @final
@@ -126,14 +138,16 @@ def check_seal(file: BinaryIO, payloads: Iterable[tuple[int, int]]) -> None:
 
 
 @contextlib.contextmanager
-def digests_ahead(buffers: Sequence[memoryview]) -> Iterator[Iterator[int]]:
-    """Give an iterator over the CRC-32 of each buffer, in order, computed on a thread while the caller writes them.
+def digests_ahead(buffers: Sequence[Sequence[memoryview]]) -> Iterator[Iterator[int]]:
+    """Give an iterator over the CRC-32 of each payload, in order, computed on a thread while the caller writes them.
+
+    A payload is given as the buffers that make it up.
 
     Digesting is faster than writing and releases the interpreter's lock, so a writer that asks for each digest after
     writing the bytes waits for next to nothing.
     """
-    if sum(buffer.nbytes for buffer in buffers) < _WORTH_A_THREAD:
-        yield map(zlib.crc32, buffers)
+    if sum(part.nbytes for parts in buffers for part in parts) < _WORTH_A_THREAD:
+        yield map(_digest, buffers)
         return
     found: queue.SimpleQueue[int] = queue.SimpleQueue()
     stopped = threading.Event()
@@ -142,13 +156,13 @@ def digests_ahead(buffers: Sequence[memoryview]) -> Iterator[Iterator[int]]:
         for buffer in buffers:
             if stopped.is_set():
                 return
-            found.put(zlib.crc32(buffer))
+            found.put(_digest(buffer))
 
     worker = threading.Thread(target=digest_all, name="holdfast-digests", daemon=True)
     try:
         worker.start()
     except RuntimeError:  # the interpreter is ending and starts no more threads
-        yield map(zlib.crc32, buffers)
+        yield map(_digest, buffers)
         return
     try:
         yield (found.get() for _ in buffers)
@@ -157,12 +171,22 @@ def digests_ahead(buffers: Sequence[memoryview]) -> Iterator[Iterator[int]]:
         worker.join()
 
 
+def _digest(parts: Sequence[memoryview]) -> int:
+    digest = 0
+    for part in parts:
+        digest = zlib.crc32(part, digest)
+    return digest
+
+
 def read_digested(file: BinaryIO, start: int, nbytes: int) -> tuple[NDArray[np.uint8], int]:
     """Read bytes into memory of their own and return them with their CRC-32.
 
     Raises:
         EOFError: if the file ends before.
     """
+    if isinstance(file, MappedFile) and nbytes >= _WORTH_MAPPING:
+        mapped = np.memmap(file.raw, np.uint8, "c", start, (nbytes,))
+        return mapped, zlib.crc32(mapped)
     file.seek(start)
     data = np.empty(nbytes, np.uint8)
     view, digest, done = data.data, 0, 0

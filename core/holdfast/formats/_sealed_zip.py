@@ -74,13 +74,17 @@ class SealedZipWriter:
         self._entries: list[_Entry] = []
 
     def write(self, records: Iterable[tuple[str, Any]]) -> None:
-        """Write records, each a name and a buffer of bytes, without copying the buffers."""
-        named = [(name.encode(), memoryview(data)) for name, data in records]
+        """Write records, each a name and a buffer of bytes or a tuple of them, without copying the buffers."""
+        named = [
+            (name.encode(), [memoryview(part) for part in (data if isinstance(data, tuple) else (data,))])
+            for name, data in records
+        ]
         with digests_ahead([data for _, data in named]) as digests:
-            for name, data in named:
-                offset, size = self._out.position, data.nbytes
+            for name, parts in named:
+                offset, size = self._out.position, sum(part.nbytes for part in parts)
                 self._out.structure(_local_header(_Entry(name, offset, size)))
-                self._out.payload(data)
+                for part in parts:
+                    self._out.payload(part)
                 entry = _Entry(name, offset, size, next(digests))
                 self._out.structure(_data_descriptor(entry))
                 self._entries.append(entry)

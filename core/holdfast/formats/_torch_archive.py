@@ -63,7 +63,9 @@ def write_archive(file: BinaryIO, tree: Tree, metadata: Mapping[str, Any]) -> No
     writer.finish()
 
 
-def read_archive(path: Path, error: type[CorruptFile] = CorruptCheckpoint) -> tuple[Tree, dict[str, Any]]:
+def read_archive(
+    path: Path, error: type[CorruptFile] = CorruptCheckpoint, *, mapped: bool = False
+) -> tuple[Tree, dict[str, Any]]:
     """Read a file of `write_archive` or of ``torch.save``, verify it, and run no code from it.
 
     Arrays own writable memory; those that shared memory when they were written share it again.
@@ -71,6 +73,7 @@ def read_archive(path: Path, error: type[CorruptFile] = CorruptCheckpoint) -> tu
     Args:
         path: the file.
         error: what to raise where it is damaged.
+        mapped: whether to memory-map large arrays, copy on write, instead of reading them.
 
     Returns:
         The tree, and the metadata: empty in a file that PyTorch wrote.
@@ -79,7 +82,7 @@ def read_archive(path: Path, error: type[CorruptFile] = CorruptCheckpoint) -> tu
         CorruptFile: `error`, if the file is damaged, or holds or names anything but tensors and plain containers.
         OSError: if it cannot be opened.
     """
-    with verified(path, error) as file:
+    with verified(path, error, mapped=mapped) as file:
         if file.read(len(_LEGACY_BEGINNING)) == _LEGACY_BEGINNING:
             raise error(
                 f"`{path}` is in the layout of PyTorch before 1.6, which is not read here; convert it once: "

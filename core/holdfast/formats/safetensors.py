@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from holdfast import codec
 from holdfast.checkpoint import Checkpoint, CheckpointStore
+from holdfast.errors import CorruptCheckpoint, CorruptFile
 from holdfast.formats._sealed_file import (
     SEAL_DIGITS,
     Damage,
@@ -66,9 +67,17 @@ _SEAL = slice(_LENGTH.size + len(_BEGINNING), _LENGTH.size + len(_BEGINNING) + S
 
 @final
 class SafetensorsStore(CheckpointStore):
-    """Keeps checkpoints as safetensors; dtypes that it lacks are stored as their bytes and come back as they were."""
+    """Keeps checkpoints as safetensors; dtypes that it lacks are stored as their bytes and come back as they were.
+
+    Args:
+        error: what to raise where a file is damaged.
+        mapped: whether to memory-map large arrays, copy on write, instead of reading them.
+    """
 
     extension = ".safetensors"
+
+    def __init__(self, error: type[CorruptFile] = CorruptCheckpoint, *, mapped: bool = False) -> None:
+        self._error, self._mapped = error, mapped
 
     def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
         """Write a checkpoint; every array is there under its path, also where two share memory."""
@@ -85,7 +94,7 @@ class SafetensorsStore(CheckpointStore):
 
     def read(self, path: Path) -> Checkpoint:
         """Read and verify a file of this format; one of another tool gives a flat dict, its offsets verified."""
-        with verified(path) as file:
+        with verified(path, self._error, mapped=self._mapped) as file:
             return _read(file)
 
 
@@ -105,7 +114,7 @@ def _write(file: BinaryIO, arrays: dict[str, NDArray[Any]], texts: dict[str, str
     header = _unsealed_header(ordered, texts)
     file.write(header)
     found = []
-    with digests_ahead(buffers) as digests:
+    with digests_ahead([[buffer] for buffer in buffers]) as digests:
         for buffer in buffers:
             file.write(buffer)
             found.append(next(digests))

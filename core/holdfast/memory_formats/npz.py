@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from holdfast import codec
 from holdfast.errors import CorruptMemory
-from holdfast.formats._sealed_file import Damage
+from holdfast.formats._sealed_file import Damage, verified
 from holdfast.formats._sealed_zip import SealedZipReader, SealedZipWriter
 from holdfast.memory import MemoryExporter, MemorySnapshot
 from holdfast.memory_formats._header import header_from, header_text, snapshot_from
@@ -36,19 +36,16 @@ class NpzExporter(MemoryExporter):
         writer.finish()
 
     def read(self, path: Path) -> MemorySnapshot:  # noqa: D102  (the interface's)
-        with path.open("rb") as file:
-            try:
-                return _read(SealedZipReader(file), path)
-            except Damage as damage:
-                raise CorruptMemory(f"`{path}` is damaged: the {damage.part} {damage.reason}") from damage
+        with verified(path, CorruptMemory, mapped=True) as file:
+            return _read(SealedZipReader(file), path)
 
 
-def _npy(tensor: NDArray[Any]) -> memoryview:
+def _npy(tensor: NDArray[Any]) -> tuple[memoryview, memoryview]:
+    """Return the header and the bytes of an array, as `numpy.save` writes them."""
     contiguous = np.ascontiguousarray(tensor)
     buffer = io.BytesIO()
     npy.write_array_header_1_0(buffer, npy.header_data_from_array_1_0(contiguous))
-    buffer.write(codec.array_bytes(contiguous))
-    return buffer.getbuffer()
+    return buffer.getbuffer(), codec.array_bytes(contiguous)
 
 
 def _read(archive: SealedZipReader, path: Path) -> MemorySnapshot:

@@ -23,7 +23,7 @@ class PtExporter(MemoryExporter):
         write_archive(file, dict(snapshot.tensors), header_of(snapshot))
 
     def read(self, path: Path) -> MemorySnapshot:  # noqa: D102  (the interface's)
-        tensors, header = read_archive(path, CorruptMemory)
+        tensors, header = read_archive(path, CorruptMemory, mapped=True)
         if not isinstance(tensors, dict) or not all(isinstance(tensor, np.ndarray) for tensor in tensors.values()):
             raise CorruptMemory(f"`{path}` holds no memory: a memory is a dictionary of tensors")
         return snapshot_from(tensors, header, path)
