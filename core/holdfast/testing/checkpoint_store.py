@@ -9,7 +9,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import pytest
@@ -314,6 +314,7 @@ class CheckpointStoreContract(abc.ABC):
         assert noticed > 0
 
 
+@final
 class _Malice:
     """Would create a file if it were unpickled as `pickle` does it."""
 
