@@ -1,0 +1,101 @@
+"""How long a checkpoint blocks training, against a plain memory copy of the state.
+
+An asynchronous checkpoint returns when its copy is made; the write behind it ends before the next round begins. The
+plain copy is what a user would write: a fresh NumPy copy of each tensor. The operating system hands out fresh memory
+page by page, which takes longer than copying; the row "into memory already there" shows by how much.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import holdfast
+from benchmarks.measure import AtMost, Peer, Round, Row, Settings, clock, compare, installed, median
+from benchmarks.states import owner_of, torch_modules, torch_tensors, train_state
+
+LIMIT = AtMost(1.5, constant=2e-3)
+SIZES = (1, 16)
+LARGE_SIZES = (512,)
+ROUNDS = 15
+LARGE_ROUNDS = 5
+
+Kind = tuple[dict[str, Any], Callable[[], list[NDArray[Any]]], dict[str, Round]]
+"""What to register, what gives every array of the state as NumPy's, and peers beside the plain copy."""
+
+
+def rows(settings: Settings) -> Iterator[Row]:
+    """Yield the rows of each framework and size."""
+    for size in SIZES + LARGE_SIZES:
+        for framework, make in (("torch", torch_kind), ("JAX", jax_kind)):
+            if not installed(framework.lower()):
+                continue
+            modules, arrays, others = make(size * 1_000_000, settings.directory)
+            rounds = LARGE_ROUNDS if size in LARGE_SIZES else ROUNDS
+            agent = holdfast.Agent(cfg=configuration(settings.directory / f"{framework}-{size}"))
+            agent.checkpoint_modules.update(modules)
+            peers = {
+                "a plain copy": Peer(clock(lambda: [array.copy() for array in arrays()]), LIMIT),
+                "a copy into memory already there": Peer(copy_again(arrays())),
+                **{name: Peer(one_round) for name, one_round in others.items()},
+            }
+            what = f"a checkpoint blocks, {framework}, {size} MB"
+            yield from compare(what, checkpoint_round(agent), peers, rounds=rounds, summary=median)
+            agent.close()
+            shutil.rmtree(agent.experiment_dir)
+
+
+def configuration(directory: Path) -> dict[str, Any]:
+    """Return a configuration that keeps one checkpoint, so that the disk does not fill."""
+    return {"experiment": {"directory": str(directory), "writers": ["jsonl"], "keep_last": 1}}
+
+
+def checkpoint_round(agent: holdfast.Agent) -> Round:
+    """Return a round that takes a checkpoint when the one before is on disk."""
+    counter = itertools.count(1)
+    return clock(lambda: agent.write_checkpoint(next(counter)), before=agent.wait)
+
+
+def copy_again(arrays: Sequence[NDArray[Any]]) -> Round:
+    """Return a round that copies arrays over copies made once."""
+    copies = [array.copy() for array in arrays]
+    return clock(lambda: [np.copyto(copy, array) for copy, array in zip(copies, arrays, strict=True)])
+
+
+def torch_kind(nbytes: int, directory: Path) -> Kind:
+    """Return a network and its optimizer on PyTorch."""
+    modules = torch_modules(nbytes)
+
+    def clone() -> None:
+        _ = [tensor.clone() for tensor in torch_tensors(modules)]
+
+    return modules, lambda: [t.numpy() for t in torch_tensors(modules)], {"torch's clone of each tensor": clock(clone)}
+
+
+def jax_kind(nbytes: int, directory: Path) -> Kind:
+    """Return a train state on JAX, with Orbax's asynchronous checkpointer as a peer where there is one."""
+    import jax
+
+    state = train_state(nbytes)
+    modules = {"state": holdfast.attribute(owner_of(state), "state")}
+    others = {"Orbax, asynchronous": orbax_round(state, directory)} if installed("orbax") else {}
+    return modules, lambda: [np.asarray(leaf) for leaf in jax.tree.leaves(state)], others
+
+
+def orbax_round(state: Any, directory: Path) -> Round:
+    """Return a round that times how long Orbax's asynchronous save blocks."""
+    import orbax.checkpoint
+
+    checkpointer = orbax.checkpoint.StandardCheckpointer()
+    path = (directory / "orbax").resolve()
+
+    def finish() -> None:
+        checkpointer.wait_until_finished()
+
+    return clock(lambda: checkpointer.save(path, state, force=True), before=finish)

@@ -1,0 +1,128 @@
+"""A durable checkpoint, against writing and fsyncing the same bytes raw, and beside other libraries.
+
+Only Holdfast and the raw write are on disk when they return; whatever another library leaves in the system's cache is
+written out before the next round begins, and not counted.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import holdfast
+from benchmarks.measure import AtMost, Peer, Round, Row, Settings, clock, compare, installed, median
+from benchmarks.states import torch_modules, torch_tensors, train_state
+
+LIMIT = AtMost(1.3, constant=3e-3)
+SIZES = (1, 16, 512)
+ROUNDS = {1: 15, 16: 9, 512: 3}
+
+
+def rows(settings: Settings) -> Iterator[Row]:
+    """Yield the rows of each format and size."""
+    for size in SIZES:
+        nbytes = size * 1_000_000
+        if installed("torch"):
+            modules = torch_modules(nbytes)
+            agent = holdfast.Agent(cfg={"experiment": {"directory": str(settings.directory)}})
+            agent.checkpoint_modules.update(modules)
+            others = torch_peers(modules, settings.directory, everything=size < 512 or settings.large)
+            for format_name, extension in (("pt", ".pt"), ("safetensors", ".safetensors")):
+                path = settings.directory / f"ours{extension}"
+                yield from against_raw(f"torch, {format_name}, {size} MB", lambda path=path: agent.save(path), path, others, size)
+                others = {}
+        if installed("jax"):
+            state = train_state(nbytes)
+            path = settings.directory / "ours-jax.safetensors"
+            others = jax_peers(state, settings.directory) if size < 512 or settings.large else {}
+            yield from against_raw(
+                f"JAX, safetensors, {size} MB", lambda state=state, path=path: holdfast.save(state, path), path, others, size
+            )
+
+
+def against_raw(
+    what: str, save: Callable[[], object], path: Path, others: dict[str, Callable[[], object]], size: int
+) -> Iterator[Row]:
+    """Yield the rows of one format, its raw bytes those that we have just written."""
+    save()
+    data = path.read_bytes()
+    peers = {"a raw write and fsync": Peer(durable(lambda: write_raw(path.with_suffix(".raw"), data)), LIMIT)}
+    peers |= {name: Peer(durable(work)) for name, work in others.items()}
+    rounds = ROUNDS[size]
+    yield from compare(f"durable checkpoint, {what}", durable(save), peers, rounds=rounds, summary=median, nbytes=len(data))
+    path.unlink()
+
+
+def durable(work: Callable[[], object]) -> Round:
+    """Return a round that begins with nothing left to write from those before."""
+    return clock(work, before=os.sync)
+
+
+def write_raw(path: Path, data: bytes) -> None:
+    """Write bytes to a new file and wait until they are on disk."""
+    path.unlink(missing_ok=True)
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def torch_peers(modules: dict[str, Any], directory: Path, *, everything: bool) -> dict[str, Callable[[], object]]:
+    """Return what others save the same modules with."""
+    import safetensors.torch
+    import torch
+
+    def state() -> dict[str, Any]:
+        return {name: module.state_dict() for name, module in modules.items()}
+
+    def flat() -> dict[str, Any]:
+        return {str(number): tensor for number, tensor in enumerate(torch_tensors(modules))}
+
+    peers: dict[str, Callable[[], object]] = {"torch.save, not durable": lambda: torch.save(state(), directory / "torch.pt")}
+    if not everything:
+        return peers
+    peers["safetensors, not durable"] = lambda: safetensors.torch.save_file(flat(), directory / "torch.safetensors")
+    peers["torch DCP"] = lambda: dcp_save(state(), directory / "dcp")
+    if installed("torchrl"):
+        from torchrl.checkpoint import Checkpoint
+
+        peers["torchrl's Checkpoint"] = lambda: Checkpoint(**modules).save(directory / "torchrl")
+    if installed("skrl"):
+        agent = skrl_agent(modules, directory)
+        peers["skrl 1.4.3, not durable"] = lambda: agent.write_checkpoint(1, 1)
+    return peers
+
+
+def dcp_save(state: dict[str, Any], path: Path) -> None:
+    """Save with torch's distributed checkpointing, in this one process."""
+    import warnings
+
+    from torch.distributed import checkpoint
+
+    shutil.rmtree(path, ignore_errors=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is no process group
+        checkpoint.save(state, checkpoint_id=path)
+
+
+def skrl_agent(modules: dict[str, Any], directory: Path) -> Any:
+    """Return an agent of skrl with the same modules."""
+    from skrl.agents.torch import Agent
+
+    experiment = {"directory": str(directory), "experiment_name": "skrl", "write_interval": 0, "checkpoint_interval": 1}
+    agent = Agent(models={}, cfg={"experiment": experiment})
+    agent.checkpoint_modules.update(modules)
+    agent.init()
+    return agent
+
+
+def jax_peers(state: Any, directory: Path) -> dict[str, Callable[[], object]]:
+    """Return what others save the same state with."""
+    if not installed("orbax"):
+        return {}
+    from benchmarks.cases.checkpoint_orbax import orbax_save
+
+    return {"Orbax StandardCheckpointer": orbax_save(state, directory)}
