@@ -24,6 +24,9 @@ GetArray = Callable[[Any], NDArray[Any]]
 
 _MAPPINGS: dict[str, type[dict[Any, Any]]] = {"dict": dict, "odict": OrderedDict, "counter": Counter}
 
+_MACHINE_LEARNING = ("bfloat", "float", "int", "uint")
+"""How the names of `ml_dtypes` begin."""
+
 
 def dtype_of(name: str) -> np.dtype[Any]:
     """Return the NumPy dtype of a name, with the machine-learning ones (bfloat16, float8) where `ml_dtypes` is there.
@@ -36,6 +39,8 @@ def dtype_of(name: str) -> np.dtype[Any]:
         found: np.dtype[Any] = np.dtype(name)
         return found
     except TypeError:
+        if not name.startswith(_MACHINE_LEARNING):
+            raise TypeError(f"unknown dtype `{name}`") from None
         try:
             import ml_dtypes
         except ImportError:
@@ -130,7 +135,10 @@ def decode(stored: Any, get: GetArray = _outline) -> Tree:
     if len(stored) != 1:
         raise ValueError(f"an encoded container has the keys {sorted(stored)} where one was expected")
     ((kind, body),) = stored.items()
-    return _decode_kind(kind, body, get)
+    try:
+        return _decode_kind(kind, body, get)
+    except (TypeError, IndexError) as error:
+        raise ValueError(f"an encoded {kind} makes no sense: {error}") from error
 
 
 def _decode_kind(kind: str, body: Any, get: GetArray) -> Tree:

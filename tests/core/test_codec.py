@@ -1,0 +1,145 @@
+"""Trees as JSON, exact to the bit and free of code."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, OrderedDict
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from holdfast import codec
+
+ARRAYS = hnp.arrays(
+    st.sampled_from(["f2", "f4", "f8", "i1", "i8", "u1", "u8", "?", "c8", ">f4"]),
+    hnp.array_shapes(min_dims=0, min_side=0),
+)
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.complex_numbers(),
+    st.text(),
+    st.binary(),
+    ARRAYS,
+    st.sets(st.integers() | st.integers()),
+)
+KEYS = st.text(max_size=3) | st.integers() | st.booleans() | st.none() | st.tuples(st.integers(), st.text(max_size=2))
+TREES = st.recursive(
+    LEAVES,
+    lambda below: (
+        st.lists(below, max_size=3)
+        | st.lists(below, max_size=3).map(tuple)
+        | st.dictionaries(KEYS, below, max_size=3)
+        | st.dictionaries(KEYS, below, max_size=3).map(OrderedDict)
+        | st.dictionaries(st.text(max_size=2), st.integers(), max_size=3).map(Counter)
+    ),
+    max_leaves=10,
+)
+
+
+def identical(one: Any, other: Any) -> bool:
+    """Say whether two trees are alike in types, order and bits."""
+    if isinstance(one, np.ndarray):
+        return bool(
+            isinstance(other, np.ndarray)
+            and (one.dtype, one.shape) == (other.dtype, other.shape)
+            and one.tobytes() == other.tobytes()
+        )
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(identical(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(identical, one, other))
+    return repr(one) == repr(other) if isinstance(one, float | complex) else bool(one == other)
+
+
+@given(tree=TREES)
+def test_every_tree_comes_back_as_it_was(tree: Any) -> None:
+    """Types, keys of any kind, their order, negative zeros, infinities and every bit of every array."""
+    assert identical(codec.loads(codec.dumps(tree)), tree)
+
+
+@given(tree=TREES)
+def test_the_text_is_plain_json(tree: Any) -> None:
+    """Any JSON parser reads it, also a strict one that knows no NaN."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    json.loads(codec.dumps(tree), parse_constant=refuse)
+
+
+def test_numpy_scalars_become_arrays_of_no_dimension() -> None:
+    """Their dtype is kept."""
+    found = codec.loads(codec.dumps({"a": np.float32(0.1)}))["a"]
+    assert (found.dtype, found.shape, found) == (np.float32, (), np.float32(0.1))
+
+
+def test_arrays_that_are_scattered_in_memory_come_back_in_order() -> None:
+    """Transposed and strided views hold the same values after."""
+    array = np.arange(12).reshape(3, 4)
+    for view in (array.T, array[::2, ::3], np.asfortranarray(array)):
+        assert codec.loads(codec.dumps(view)).tolist() == view.tolist()
+
+
+def test_arrays_read_back_can_be_written_to() -> None:
+    """They own their memory."""
+    found = codec.loads(codec.dumps(np.zeros(2)))
+    found[0] = 1.0
+    assert found.tolist() == [1.0, 0.0]
+
+
+def test_bfloat16_keeps_its_dtype() -> None:
+    """The dtypes of machine learning travel by name."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    array = np.array([1.5, math.inf], ml_dtypes.bfloat16)
+    assert identical(codec.loads(codec.dumps(array)), array)
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"a": [object()]}, r"`a\.0` is a builtins\.object, which cannot be stored; allowed: numbers"),
+        (print, r"`\(root\)` is a builtins\.builtin_function_or_method"),
+        ({"a": {"b": lambda: None}}, r"`a\.b` is a builtins\.function"),
+    ],
+)
+def test_what_cannot_be_stored_is_named_by_its_path(tree: Any, message: str) -> None:
+    """Nothing is pickled behind the user's back."""
+    with pytest.raises(TypeError, match=message):
+        codec.dumps(tree)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        '{"dict": [], "tuple": []}',
+        "{}",
+        '{"function": "os.system"}',
+        '{"bytes": "a"}',
+        '{"float": "x"}',
+        '{"tuple": 3}',
+        '{"dict": [[1]]}',
+        '{"dict": [[{"dict": []}, 1]]}',
+        '{"complex": []}',
+        '{"array": ["<f4", [2], "AAAA"]}',
+        '{"array": ["no such dtype", [0], ""]}',
+        '{"array": 5}',
+        '{"set": [[1]]}',
+        '{"bytes": 5}',
+    ],
+)
+def test_what_encode_did_not_make_is_a_value_error(text: str) -> None:
+    """Readers need to expect one kind of error from a damaged text."""
+    with pytest.raises(ValueError, match=r".+"):
+        codec.loads(text)
