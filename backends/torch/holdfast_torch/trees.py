@@ -57,9 +57,11 @@ def _plain_leaf(leaf: Any, path: str) -> Any:
         return leaf
     if isinstance(leaf, bytearray | set | frozenset):
         return bytes(leaf) if isinstance(leaf, bytearray) else set(leaf)
+    own_module = hasattr(leaf, "state_dict")
     raise UnsupportedModule(
         f"`{path}` is a {_kind(leaf)}, which cannot be stored; allowed: tensors, NumPy arrays, numbers, strings, "
-        "bytes, None, and dicts, lists, tuples and sets of them. What is not state, leave out of `state_dict`"
+        "bytes, None, and dicts, lists, tuples and sets of them. "
+        + ("To save it, register it under a name of its own" if own_module else "What is no state, leave out of it")
     )
 
 
