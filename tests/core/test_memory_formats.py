@@ -5,6 +5,7 @@ import pytest
 from holdfast.memory_formats.csv import CsvExporter
 from holdfast.memory_formats.npz import NpzExporter
 from holdfast.memory_formats.pt import PtExporter
+from holdfast.memory_formats.safetensors import SafetensorsExporter
 from holdfast.testing.memory_exporter import MemoryExporterContract
 
 
@@ -18,6 +19,12 @@ class TestNpz(MemoryExporterContract):
     @pytest.fixture
     def exporter(self):
         return NpzExporter()
+
+
+class TestSafetensors(MemoryExporterContract):
+    @pytest.fixture
+    def exporter(self):
+        return SafetensorsExporter()
 
 
 class TestCsv(MemoryExporterContract):

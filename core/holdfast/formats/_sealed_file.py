@@ -55,9 +55,7 @@ def wrong_digest(part: str, found: int, written: int) -> Damage:
 
 
 @contextlib.contextmanager
-def verified(
-    path: Path, error: type[CorruptFile] = CorruptCheckpoint, *, mapped: bool = False
-) -> Iterator[BinaryIO]:
+def verified(path: Path, error: type[CorruptFile] = CorruptCheckpoint, *, mapped: bool = False) -> Iterator[BinaryIO]:
     """Open a file to read; damage and code that are found in it become the error that names the file.
 
     Whatever else is raised at content that is not as it should be becomes that error too, with its cause. Large
@@ -185,8 +183,8 @@ def read_digested(file: BinaryIO, start: int, nbytes: int) -> tuple[NDArray[np.u
         EOFError: if the file ends before.
     """
     if isinstance(file, MappedFile) and nbytes >= _WORTH_MAPPING:
-        mapped = np.memmap(file.raw, np.uint8, "c", start, (nbytes,))
-        return mapped, zlib.crc32(mapped)
+        mapped: NDArray[np.uint8] = np.asarray(np.memmap(file, np.uint8, "c", start, (nbytes,)))
+        return mapped, zlib.crc32(mapped.data)
     file.seek(start)
     data = np.empty(nbytes, np.uint8)
     view, digest, done = data.data, 0, 0

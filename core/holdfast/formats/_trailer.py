@@ -55,7 +55,7 @@ def write_with_trailer(
     buffers = [codec.array_bytes(piece[1]) for piece in pieces if isinstance(piece, tuple)]
     out = SealedWriter(file)
     payloads = []
-    with digests_ahead(buffers) as digests:
+    with digests_ahead([[buffer] for buffer in buffers]) as digests:
         remaining = iter(buffers)
         for piece in pieces:
             if isinstance(piece, bytes):
