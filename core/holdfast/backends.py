@@ -28,10 +28,12 @@ def backend_named(name: str) -> Backend:
 
     Raises:
         UnknownPlugin: if no plugin provides it.
+        PluginConflict: if two plugins do; names both.
         MissingDependency: if its framework is not installed; says what to run.
     """
+    factory = registry().get("backend", name)
     if name not in _made:
-        _made[name] = registry().get("backend", name)()
+        _made[name] = factory()
     return _made[name]
 
 
@@ -43,11 +45,17 @@ def configured(name: str) -> Backend | None:
 
 
 def loaded() -> Iterator[Backend]:
-    """Yield the backends whose framework the process has imported already."""
+    """Yield the backends whose framework the process has imported already, without those that fail.
+
+    A third party's backend that names no framework counts as loaded.
+    """
     for provided in registry().provided("backend"):
-        factory = provided.factory
-        if not isinstance(factory, lazy) or all(package in sys.modules for package in factory.requires[:1]):
-            yield backend_named(provided.name)
+        framework = provided.factory.requires[:1] if isinstance(provided.factory, lazy) else ()
+        if any(package not in sys.modules for package in framework):
+            continue
+        backend = _made.get(provided.name) or registry().make(provided)
+        if backend is not None:
+            yield _made.setdefault(provided.name, backend)
 
 
 def recognize(module: object) -> Backend | None:

@@ -227,17 +227,20 @@ class PluginRegistry:
         failed = "".join(f"\n{broken}" for broken in self.broken)
         raise UnknownPlugin(f"unknown {kind} `{name}`{known}{failed}")
 
+    def make(self, provided: Provided) -> Any | None:
+        """Make one of what is provided; where its packages are missing or it fails, which is recorded, return None."""
+        if provided.status != "ready":
+            return None
+        try:
+            return provided.factory()
+        except Exception as error:  # noqa: BLE001  (as in _load)
+            self._record(Broken(provided.name, provided.distribution, provided.version, error))
+            return None
+
     def make_ready(self, kind: str) -> list[Any]:
         """Make one of everything of a kind whose packages are installed; one that fails is recorded and left out."""
-        made = []
-        for provided in self.provided(kind):
-            if provided.status != "ready":
-                continue
-            try:
-                made.append(provided.factory())
-            except Exception as error:  # noqa: BLE001  (as in _load)
-                self._record(Broken(provided.name, provided.distribution, provided.version, error))
-        return made
+        made = (self.make(provided) for provided in self.provided(kind))
+        return [one for one in made if one is not None]
 
     def everything(self) -> Iterator[Provided]:
         """Yield all that is provided, kind by kind."""

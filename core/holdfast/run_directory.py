@@ -36,7 +36,7 @@ def open_run_directory(directory: Path, agent: str, timesteps: int | None, confi
     document = {
         "agent": agent,
         "timesteps": timesteps,
-        "config": config,
+        "config": _with_text_keys(config),
         "versions": {"holdfast": __version__, "python": platform.python_version(), "platform": sys.platform},
     }
     text = json.dumps(document, indent=2, default=repr)
@@ -50,3 +50,13 @@ def open_run_directory(directory: Path, agent: str, timesteps: int | None, confi
             f"cannot use `{directory}` as the experiment's directory: {reason}; set `directory` and "
             "`experiment_name` to a place that can be written in"
         ) from error
+
+
+def _with_text_keys(config: Any) -> Any:
+    """Return the same mappings with text for the keys that JSON cannot have."""
+    if isinstance(config, Mapping):
+        plain = str | int | float | None
+        return {key if isinstance(key, plain) else str(key): _with_text_keys(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [_with_text_keys(value) for value in config]
+    return config

@@ -1,0 +1,48 @@
+"""Every error is a HoldfastError and the built-in its caller would expect."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+
+import pytest
+
+from holdfast import HoldfastError, HoldfastWarning, errors
+from holdfast._warnings import warn
+
+CLASSES = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, HoldfastError)]
+BUILT_IN = (ValueError, KeyError, ImportError, TypeError, OSError, RuntimeError)
+
+
+@pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)
+def test_every_error_is_also_a_built_in(error: type[HoldfastError]) -> None:
+    """`except ValueError` and its like catch what they should."""
+    assert error is HoldfastError or issubclass(error, BUILT_IN)
+    assert inspect.getdoc(error)
+
+
+@pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)
+def test_every_error_prints_its_text_and_travels(error: type[HoldfastError]) -> None:
+    """No repr, no tuple; through pickle and copy, as between processes, it stays the same."""
+    raised = error("unknown `x`; known: a, b.")
+    assert str(raised) == "unknown `x`; known: a, b."
+    assert str(error()) == ""
+    for travelled in (pickle.loads(pickle.dumps(raised)), copy.copy(raised)):
+        assert (type(travelled), str(travelled)) == (error, str(raised))
+
+
+def test_a_suggestion_is_made_where_something_is_close() -> None:
+    """What is known is listed in order, the nearest at the end."""
+    assert errors.did_you_mean("tensorbord", ["wandb", "tensorboard"]) == (
+        "; known: tensorboard, wandb. Did you mean `tensorboard`?"
+    )
+    assert errors.did_you_mean("zzz", ["wandb"]) == "; known: wandb."
+    assert errors.did_you_mean("zzz", []) == "; known: (none)."
+
+
+def test_a_warning_points_at_the_users_line() -> None:
+    """Not into the library: the file it names is this one."""
+    with pytest.warns(HoldfastWarning, match="look here") as warned:
+        warn("look here")
+    assert warned[0].filename == __file__
