@@ -1,0 +1,365 @@
+"""Optimizers, schedulers and scalers of PyTorch go on from a file with the very bits they would have had."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import holdfast  # noqa: E402
+from holdfast.testing.checkpoint_store import assert_same  # noqa: E402
+from holdfast_torch import TorchBackend  # noqa: E402
+
+nn, optim, schedulers = torch.nn, torch.optim, torch.optim.lr_scheduler
+backend = TorchBackend()
+
+OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
+    "ASGD": lambda p: optim.ASGD(p, lr=0.1, t0=1),
+    "Adadelta": optim.Adadelta,
+    "Adafactor": optim.Adafactor,
+    "Adagrad": optim.Adagrad,
+    "Adam": optim.Adam,
+    "AdamW": lambda p: optim.AdamW(p, amsgrad=True),
+    "Adamax": optim.Adamax,
+    "LBFGS": lambda p: optim.LBFGS(p, max_iter=4, history_size=3, line_search_fn="strong_wolfe"),
+    "Muon": lambda p: optim.Muon(p, lr=0.1),
+    "NAdam": optim.NAdam,
+    "RAdam": optim.RAdam,
+    "RMSprop": lambda p: optim.RMSprop(p, centered=True, momentum=0.5),
+    "Rprop": optim.Rprop,
+    "SGD": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
+    "SparseAdam": lambda p: optim.SparseAdam(list(p)),
+}
+VARIANTS: dict[str, Callable[[Any], Any]] = {
+    "plain SGD": lambda p: optim.SGD(p, lr=0.1),
+    "Adam of two groups": lambda p: optim.Adam([{"params": [w], "lr": 0.1 * n} for n, w in enumerate(p, 1)]),
+    "Adam with a tensor for a learning rate": lambda p: optim.Adam(p, lr=torch.tensor(0.01), foreach=False),
+    "Adam one by one": lambda p: optim.Adam(p, foreach=False),
+    "fused Adam": lambda p: optim.Adam(p, fused=True),
+}
+
+
+def network(name: str, seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    if name == "SparseAdam":
+        return nn.Embedding(6, 3, sparse=True)
+    return nn.Sequential(nn.Linear(3, 5, bias=name != "Muon"), nn.Tanh(), nn.Linear(5, 3, bias=name != "Muon"))
+
+
+def train(net: Any, optimizer: Any, seed: int) -> None:
+    """Train for three steps on inputs that the seed gives."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(3):
+        inputs = torch.randn(6, 3, generator=generator)
+
+        def loss(inputs: Any = inputs) -> Any:
+            optimizer.zero_grad()
+            outputs = net(torch.arange(6)) if isinstance(net, nn.Embedding) else net(inputs)
+            value = (outputs - inputs.sin()).square().sum()
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+
+
+def test_the_table_has_every_optimizer_of_pytorch() -> None:
+    """Whatever PyTorch has as an optimizer is tested here."""
+    known = {name for name, kind in vars(optim).items() if isinstance(kind, type) and issubclass(kind, optim.Optimizer)}
+    assert known - {"Optimizer"} == set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("extension", [".pt", ".safetensors"])
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *VARIANTS])
+def test_an_optimizer_goes_on_bit_for_bit(name: str, extension: str, tmp_path: Path) -> None:
+    """Three steps after they were loaded from files, network and optimizer have the bits of those never stopped."""
+    make = {**OPTIMIZERS, **VARIANTS}[name]
+    net = network(name)
+    optimizer = make(net.parameters())
+    train(net, optimizer, seed=1)
+    agent = holdfast.Agent(models={"policy": net})
+    agent.checkpoint_modules["optimizer"] = optimizer
+    agent.save(tmp_path / f"agent{extension}")
+
+    other_net = network(name, seed=7)
+    other = make(other_net.parameters())
+    resumed = holdfast.Agent(models={"policy": other_net})
+    resumed.checkpoint_modules["optimizer"] = other
+    resumed.load(tmp_path / f"agent{extension}")
+    assert_same(host(other), host(optimizer))
+
+    train(net, optimizer, seed=2)
+    train(other_net, other, seed=2)
+    assert_same(host(other), host(optimizer))
+    assert_same(host(other_net), host(net))
+
+
+def host(module: Any) -> Any:
+    """Return what a checkpoint would hold of a module."""
+    return backend.host_copy(backend.capture(module))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_file_of_an_earlier_or_a_later_step_loads(name: str, tmp_path: Path) -> None:
+    """An optimizer that has stepped takes the state of one that has not, and the other way round."""
+    nets = [network(name), network(name)]
+    fresh, stepped = (OPTIMIZERS[name](net.parameters()) for net in nets)
+    train(nets[1], stepped, seed=1)
+    states = [host(fresh), host(stepped)]
+    for optimizer, state, path in ((fresh, states[1], "later.pt"), (stepped, states[0], "earlier.pt")):
+        holdfast.save(stepped if path == "later.pt" else OPTIMIZERS[name](nets[0].parameters()), tmp_path / path)
+        assert holdfast.load(optimizer, tmp_path / path)
+        assert_same(host(optimizer), state)
+
+
+def test_the_state_is_keyed_as_pytorch_keys_it(tmp_path: Path) -> None:
+    """In a .pt file the state of an optimizer is what `state_dict` gives, integer keys included."""
+    net = network("Adam")
+    optimizer = optim.Adam(net.parameters())
+    train(net, optimizer, seed=1)
+    saved = torch.load(holdfast.save(optimizer, tmp_path / "optimizer.pt"), weights_only=True)
+    expected = optimizer.state_dict()
+    assert saved["param_groups"] == expected["param_groups"]
+    assert list(saved["state"]) == [0, 1, 2, 3]
+    for number, entries in expected["state"].items():
+        assert all(torch.equal(saved["state"][number][name], entry) for name, entry in entries.items())
+    optim.Adam(net.parameters()).load_state_dict(saved)
+
+
+def trained_state(make: Callable[[Any], Any]) -> Any:
+    net = network("Adam")
+    optimizer = make(net.parameters())
+    train(net, optimizer, seed=1)
+    return host(optimizer)
+
+
+def test_every_difference_of_an_optimizers_state_is_listed() -> None:
+    """Shapes that differ from the parameters' are all named with both sides, and nothing is loaded."""
+    state = trained_state(optim.Adam)
+    state["state"][0]["exp_avg"] = np.zeros((5, 4), np.float32)
+    state["state"][3]["exp_avg_sq"] = np.zeros(9, np.float32)
+    net = network("Adam")
+    optimizer = optim.Adam(net.parameters())
+    before = host(optimizer)
+    with pytest.raises(holdfast.LoadMismatch) as caught:
+        backend.restore(optimizer, state)
+    assert str(caught.value) == (
+        "the state of a Adam does not fit, and was not loaded:"
+        "\n  state.0.exp_avg: the parameter has the shape (5, 3), the file has (5, 4)"
+        "\n  state.3.exp_avg_sq: the parameter has the shape (3,), the file has (9,)"
+    )
+    assert_same(host(optimizer), before)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda p: optim.Adam([{"params": [weight]} for weight in p]),
+            r"param_groups: the optimizer has 4 group\(s\), the file has 1",
+        ),
+        (
+            lambda p: optim.Adam(list(p)[:3]),
+            r"param_groups\.0\.params: the optimizer has 3 parameter\(s\), the file has 4",
+        ),
+    ],
+)
+def test_an_optimizer_of_other_parameters_is_refused(make: Callable[[Any], Any], message: str) -> None:
+    """Where the groups or the numbers of parameters differ, the error says both."""
+    with pytest.raises(holdfast.LoadMismatch, match=message):
+        backend.restore(make(network("Adam").parameters()), trained_state(optim.Adam))
+
+
+@pytest.mark.parametrize("state", [{}, {"weight": np.zeros(3)}, {"state": {}}, [1, 2], None])
+def test_what_is_no_optimizers_state_is_refused(state: Any) -> None:
+    """A state of something else says what an optimizer's state has."""
+    with pytest.raises(holdfast.LoadMismatch, match="an optimizer's state has `state` and `param_groups`, the file"):
+        backend.restore(optim.Adam(network("Adam").parameters()), state)
+
+
+def test_moments_of_bfloat16_parameters_keep_their_bits() -> None:
+    """The state of an optimizer of bfloat16 parameters is of bfloat16 and comes back bit for bit."""
+    nets = [network("Adam", seed).bfloat16() for seed in (0, 1)]
+    first, second = (optim.AdamW(net.parameters(), lr=0.1) for net in nets)
+    for parameter in nets[0].parameters():
+        parameter.grad = torch.randn_like(parameter)
+    first.step()
+    backend.restore(second, host(first))
+    assert second.state_dict()["state"][0]["exp_avg"].dtype == torch.bfloat16
+    assert_same(host(second), host(first))
+
+
+class Warmup:
+    """A learning-rate factor with a state of its own."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, epoch: int) -> float:
+        self.calls += 1
+        return 1 / (1 + epoch + self.calls)
+
+
+def halves(epoch: int) -> float:
+    return 0.5**epoch
+
+
+SCHEDULERS: dict[str, Callable[[Any], Any]] = {
+    "LambdaLR": lambda o: schedulers.LambdaLR(o, halves),
+    "LambdaLR of an object": lambda o: schedulers.LambdaLR(o, Warmup()),
+    "MultiplicativeLR": lambda o: schedulers.MultiplicativeLR(o, halves),
+    "StepLR": lambda o: schedulers.StepLR(o, 3),
+    "MultiStepLR": lambda o: schedulers.MultiStepLR(o, [2, 6, 6, 9]),
+    "ConstantLR": lambda o: schedulers.ConstantLR(o, total_iters=7),
+    "LinearLR": lambda o: schedulers.LinearLR(o, total_iters=9),
+    "ExponentialLR": lambda o: schedulers.ExponentialLR(o, 0.9),
+    "SequentialLR": lambda o: schedulers.SequentialLR(
+        o, [schedulers.LinearLR(o, total_iters=4), schedulers.MultiStepLR(o, [3])], milestones=[7]
+    ),
+    "PolynomialLR": lambda o: schedulers.PolynomialLR(o, total_iters=12, power=2),
+    "CosineAnnealingLR": lambda o: schedulers.CosineAnnealingLR(o, 9),
+    "ChainedScheduler": lambda o: schedulers.ChainedScheduler(
+        [schedulers.ConstantLR(o, total_iters=3), schedulers.ExponentialLR(o, 0.8)]
+    ),
+    "ReduceLROnPlateau": lambda o: schedulers.ReduceLROnPlateau(o, patience=1, cooldown=1),
+    "CyclicLR": lambda o: schedulers.CyclicLR(o, 0.01, 0.1, step_size_up=3),
+    "CyclicLR of an object": lambda o: schedulers.CyclicLR(o, 0.01, 0.1, step_size_up=3, scale_fn=Warmup()),
+    "CosineAnnealingWarmRestarts": lambda o: schedulers.CosineAnnealingWarmRestarts(o, 4),
+    "OneCycleLR": lambda o: schedulers.OneCycleLR(o, 0.1, total_steps=30),
+    "SWALR": lambda o: optim.swa_utils.SWALR(o, 0.05, anneal_epochs=12),
+}
+
+
+def test_the_table_has_every_scheduler_of_pytorch() -> None:
+    """Whatever PyTorch has as a learning-rate scheduler is tested here."""
+    kinds = [kind for kind in vars(schedulers).values() if isinstance(kind, type)]
+    known = {kind.__name__ for kind in kinds if issubclass(kind, schedulers.LRScheduler)}
+    assert known - {"LRScheduler", "_LRScheduler"} == {name.partition(" ")[0] for name in SCHEDULERS} - {"SWALR"}
+
+
+def scheduled(make: Callable[[Any], Any]) -> tuple[Any, Any]:
+    parameter = nn.Parameter(torch.ones(2))
+    optimizer = optim.SGD([{"params": [parameter], "lr": 0.1}], lr=0.2, momentum=0.9)
+    return optimizer, make(optimizer)
+
+
+def advance(optimizer: Any, scheduler: Any, epochs: int) -> list[float]:
+    """Return the learning rate of each of so many epochs."""
+    rates = []
+    for epoch in range(epochs):
+        optimizer.step()
+        if isinstance(scheduler, schedulers.ReduceLROnPlateau):
+            scheduler.step(1.0 + epoch // 3)
+        else:
+            scheduler.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    return rates
+
+
+@pytest.mark.parametrize("extension", [".pt", ".safetensors"])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_scheduler_goes_on_where_it_was(name: str, extension: str, tmp_path: Path) -> None:
+    """A scheduler and its optimizer, loaded from a file, give the learning rates of those that were never stopped."""
+    optimizer, scheduler = scheduled(SCHEDULERS[name])
+    before = advance(optimizer, scheduler, 5)
+    agent = holdfast.Agent()
+    agent.checkpoint_modules |= {"optimizer": optimizer, "scheduler": scheduler}
+    path = agent.save(tmp_path / f"agent{extension}")
+    other_optimizer, other = scheduled(SCHEDULERS[name])
+    resumed = holdfast.Agent()
+    resumed.checkpoint_modules |= {"optimizer": other_optimizer, "scheduler": other}
+    assert resumed.load(path)
+    assert_same(host(other), host(scheduler))
+    expected = advance(optimizer, scheduler, 10)
+    assert len({*before, *expected}) > 1
+    assert advance(other_optimizer, other, 10) == expected
+    assert_same(host(other), host(scheduler))
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_copy_of_a_scheduler_stays_as_it_is(name: str) -> None:
+    """The lists and counters of a scheduler's state are copied too: stepping on does not reach them, nor a restore."""
+    optimizer, scheduler = scheduled(SCHEDULERS[name])
+    advance(optimizer, scheduler, 2)
+    saved = host(scheduler)
+    expected = copy.deepcopy(saved)
+    advance(optimizer, scheduler, 8)
+    assert_same(saved, expected)
+    backend.restore(scheduler, saved)
+    advance(optimizer, scheduler, 8)
+    assert_same(saved, expected)
+
+
+def test_a_gradient_scaler_comes_back(tmp_path: Path) -> None:
+    """A GradScaler's scale and growth come back, and a disabled one has nothing to give or take."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=2)
+    parameter = nn.Parameter(torch.ones(2))
+    optimizer = optim.SGD([parameter], lr=0.1)
+    for _ in range(3):
+        scaler.scale(parameter.sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    other = torch.amp.GradScaler("cpu")
+    assert holdfast.load(other, holdfast.save(scaler, tmp_path / "scaler.pt"))
+    assert other.state_dict() == scaler.state_dict()
+    assert (other.get_scale(), other.state_dict()["_growth_tracker"]) == (8.0, 1)
+    assert host(torch.amp.GradScaler("cpu", enabled=False)) == {}
+
+
+def test_a_generator_of_ones_own_comes_back(tmp_path: Path) -> None:
+    """A `torch.Generator` that an agent samples with is a module like any other."""
+    generator = torch.Generator().manual_seed(3)
+    torch.rand(5, generator=generator)
+    path = holdfast.save(generator, tmp_path / "generator.pt")
+    expected = torch.rand(5, generator=generator)
+    other = torch.Generator()
+    holdfast.load(other, path)
+    assert torch.equal(torch.rand(5, generator=other), expected)
+
+
+class Stubborn:
+    """Refuses whatever it is given."""
+
+    def state_dict(self) -> Any:
+        return {"mean": torch.zeros(2)}
+
+    def load_state_dict(self, state: Any) -> None:
+        raise KeyError("variance")
+
+
+def test_an_object_that_refuses_its_state_is_named() -> None:
+    """What `load_state_dict` raises becomes a LoadMismatch that says whose it was, with the cause."""
+    with pytest.raises(holdfast.LoadMismatch, match="a Stubborn cannot load the file's state: 'variance'") as caught:
+        backend.restore(Stubborn(), {"mean": np.zeros(2)})
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_what_is_open_says_so() -> None:
+    """Optimizers, schedulers and objects with a state dict decide what they take; modules and tensors do not."""
+    optimizer, scheduler = scheduled(SCHEDULERS["StepLR"])
+    assert all(map(backend.is_open, (optimizer, scheduler, Stubborn(), torch.amp.GradScaler("cpu"))))
+    closed = (nn.Linear(1, 1), torch.zeros(1), nn.Parameter(torch.zeros(1)), {"a": torch.zeros(1)}, torch.Generator())
+    assert not any(map(backend.is_open, closed))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["Adam", "SGD", "LBFGS", "fused Adam"])
+def test_an_optimizer_goes_where_its_parameters_are(name: str) -> None:
+    """A state copied from a GPU trains on on the CPU, and a CPU's on a GPU."""
+    make = {**OPTIMIZERS, **VARIANTS}[name]
+    for source, target in (("cuda", "cpu"), ("cpu", "cuda")):
+        net, other_net = network(name).to(source), network(name).to(target)
+        optimizer, other = make(net.parameters()), make(other_net.parameters())
+        for parameter in net.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step(lambda: torch.zeros((), device=source))  # noqa: B023  (called at once)
+        backend.restore(other, host(optimizer))
+        assert_same(host(other), host(optimizer))
+        moments = [entry for entry in other.state[next(other_net.parameters())].values() if torch.is_tensor(entry)]
+        assert all(moment.device.type == target for moment in moments if moment.ndim)
