@@ -33,6 +33,9 @@ INSTANTANEOUS = "Reward / Instantaneous reward"
 TOTAL = "Reward / Total reward"
 LENGTH = "Episode / Total timesteps"
 
+_SHAPES: dict[type, tuple[()]] = {float: (), int: (), bool: ()}
+"""What a single environment may give instead of arrays."""
+
 Floats = NDArray[np.float64]
 
 
@@ -71,11 +74,11 @@ class EpisodeTracker:
             InvalidValue: if the rewards are no numbers.
         """
         shapes = (
-            getattr(rewards, "shape", None),
-            getattr(terminated, "shape", None),
-            getattr(truncated, "shape", None),
+            getattr(rewards, "shape", _SHAPES.get(type(rewards))),
+            getattr(terminated, "shape", _SHAPES.get(type(terminated))),
+            getattr(truncated, "shape", _SHAPES.get(type(truncated))),
         )
-        if shapes != self._shapes or None in shapes:
+        if shapes != self._shapes or None in shapes:  # the length of a list may change without a trace
             self._check(rewards, terminated, truncated)
             self._shapes = shapes
         hold = self._holder.hold
