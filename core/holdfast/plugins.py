@@ -142,7 +142,7 @@ class PluginRegistry:
         for distribution in importlib.metadata.distributions():
             for entry_point in distribution.entry_points:
                 if entry_point.group == GROUP:
-                    self._load(entry_point, distribution.metadata["Name"], distribution.version)
+                    self._load(entry_point, *_identity(distribution))
 
     def _load(self, entry_point: importlib.metadata.EntryPoint, distribution: str, version: str) -> None:
         name = f"{distribution}:{entry_point.name}"
@@ -254,6 +254,13 @@ def _checked(table: Mapping[Any, Any]) -> dict[str, Callable[..., Any]]:
         if not isinstance(name, str) or not callable(factory):
             raise TypeError(f"it lists {name!r} with {factory!r}; allowed: a string with a callable")
     return checked
+
+
+def _identity(distribution: importlib.metadata.Distribution) -> tuple[str, str]:
+    """Return a distribution's name and version, also of one that an interrupted uninstall left without metadata."""
+    metadata = distribution.metadata
+    known = {key: metadata[key] for key in ("Name", "Version") if key in metadata}
+    return known.get("Name", "(unnamed)"), known.get("Version", "")
 
 
 def _normal(name: str) -> str:

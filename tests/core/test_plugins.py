@@ -249,9 +249,9 @@ def install(site: Path, name: str, source: str) -> None:
     (info / "entry_points.txt").write_text(f"[holdfast]\n{name} = {module}\n")
 
 
-def ask(site: Path, *names: str) -> dict[str, Any]:
+def ask(site: Path, *names: str, first: str = "") -> dict[str, Any]:
     """Ask a fresh interpreter, which has the distributions of `site`, for writers."""
-    program = f"import sys; sys.path.insert(0, {str(site)!r})\n{ASKING}"
+    program = f"{first}import sys; sys.path.insert(0, {str(site)!r})\n{ASKING}"
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", program, *names], capture_output=True, text=True, timeout=60, check=False
     )
@@ -272,6 +272,27 @@ def test_installed_plugins_are_found_and_broken_ones_told(tmp_path: Path) -> Non
         assert told[name].removeprefix("BrokenPlugin: ") in told["unheard of"]
         assert told[name].removeprefix("BrokenPlugin: ") in told["broken"]
     assert len(told["broken"]) == len(BROKEN)
+
+
+def test_a_plugin_installed_twice_is_loaded_once(tmp_path: Path) -> None:
+    """A distribution that two directories of sys.path have does not conflict with itself."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        install(tmp_path / name, "working", WORKING)
+    program = f"import sys; sys.path.insert(0, {str(tmp_path / 'b')!r})\n"
+    told = ask(tmp_path / "a", "print", first=program)
+    assert told["print"] == "<class 'working_plugin.PrintWriter'>"
+    assert told["broken"] == []
+
+
+def test_a_distribution_without_metadata_hurts_nobody(tmp_path: Path) -> None:
+    """An uninstall that was interrupted leaves such a thing behind."""
+    install(tmp_path, "working", WORKING)
+    install(tmp_path, "gone", "raise RuntimeError('at import')")
+    (tmp_path / "holdfast_gone-0.3.dist-info" / "METADATA").unlink()
+    told = ask(tmp_path, "print", "gone")
+    assert told["print"] == "<class 'working_plugin.PrintWriter'>"
+    assert told["gone"].startswith("BrokenPlugin: plugin `gone` of ")
 
 
 def test_listing_plugins_imports_no_framework(tmp_path: Path) -> None:
