@@ -29,4 +29,5 @@ def holdfast_memory_formats() -> Mapping[str, Callable[[], Any]]:
         "npz": lazy("holdfast.memory_formats.npz:NpzExporter"),
         "csv": lazy("holdfast.memory_formats.csv:CsvExporter"),
         "safetensors": lazy("holdfast.memory_formats.safetensors:SafetensorsExporter"),
+        "parquet": lazy("holdfast.memory_formats.parquet:ParquetExporter", requires=("pyarrow",), extra="data"),
     }

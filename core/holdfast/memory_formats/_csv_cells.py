@@ -8,6 +8,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from holdfast.errors import InvalidValue
+
 TRUE, FALSE = b"true", b"false"
 _BOOLS = {b"true": True, b"false": False, b"True": True, b"False": False, b"1": True, b"0": False}
 
@@ -32,9 +34,15 @@ def is_float(dtype: np.dtype[Any]) -> bool:
 
 
 def cell_texts(values: NDArray[Any]) -> list[bytes]:
-    """Return the text of each value of a one-dimensional array."""
+    """Return the text of each value of a one-dimensional array.
+
+    Raises:
+        InvalidValue: if the dtype has no text, as complex numbers have none.
+    """
     if values.dtype == bool:
         return [TRUE if value else FALSE for value in values.tolist()]
+    if values.dtype.kind == "c":
+        raise InvalidValue(f"csv has no text for {values.dtype}; choose another format")
     if not is_float(values.dtype):
         return [b"%d" % value for value in values.tolist()]
     return [float_text(value) for value in values]

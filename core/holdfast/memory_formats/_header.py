@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from holdfast import codec
@@ -50,6 +51,11 @@ def header_from(text: bytes) -> dict[str, Any]:
     if not isinstance(header, dict) or not {"tensors", "metadata"} <= header.keys():
         raise ValueError("no document of a memory")
     return {**header, "metadata": codec.decode(header["metadata"])}
+
+
+def plain_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return a dtype that every reader knows: itself, or for those of `ml_dtypes` the integer of the same bits."""
+    return dtype if dtype.isbuiltin == 1 else np.dtype(f"u{dtype.itemsize}")
 
 
 def check_version(header: Mapping[str, Any], path: Path) -> None:

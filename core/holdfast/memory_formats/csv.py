@@ -56,8 +56,8 @@ class CsvExporter(MemoryExporter):
 
     def read(self, path: Path) -> MemorySnapshot:  # noqa: D102  (the interface's)
         with path.open("rb") as file:
-            if path.stat().st_size < len(_MARK) + _TRAILER_SIZE:
-                raise CorruptMemory(f"`{path}` is damaged: it ends within its first line")
+            if file.read(len(_MARK)) != _MARK or path.stat().st_size < len(_MARK) + _TRAILER_SIZE:
+                raise CorruptMemory(f"`{path}` is no memory that Holdfast wrote, or its first line is damaged")
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return _read(data, path)
 
@@ -81,8 +81,6 @@ def _columns(widths: Mapping[str, int]) -> bytes:
 
 
 def _read(data: mmap.mmap, path: Path) -> MemorySnapshot:
-    if not data[: len(_MARK)] == _MARK:
-        raise CorruptMemory(f"`{path}` is no memory that Holdfast wrote, or is damaged: its first line is no header")
     size = len(data) - _TRAILER_SIZE
     intact = data[size:] == b"# crc32: %08x\n" % zlib.crc32(memoryview(data)[:size])
     first = data.find(b"\n")
@@ -133,7 +131,7 @@ def _damage(data: mmap.mmap, start: int, columns: list[Column], path: Path) -> C
     """Return the error of a file that is not as it was written; names the first line that cannot be."""
     data.seek(start)
     for number, line in enumerate(iter(data.readline, b""), start=3):
-        if line.startswith(b"# crc32"):
+        if line.startswith(b"#"):
             break
         problem = _problem(line, columns)
         if problem:

@@ -15,7 +15,7 @@ from holdfast.errors import CorruptMemory
 from holdfast.formats._sealed_file import Damage, verified
 from holdfast.formats._sealed_zip import SealedZipReader, SealedZipWriter
 from holdfast.memory import MemoryExporter, MemorySnapshot
-from holdfast.memory_formats._header import header_from, header_text, snapshot_from
+from holdfast.memory_formats._header import header_from, header_text, plain_dtype, snapshot_from
 
 _HEADER = "holdfast.json"
 
@@ -24,7 +24,7 @@ _HEADER = "holdfast.json"
 class NpzExporter(MemoryExporter):
     """Writes an uncompressed ``.npz``: name -> array of (memory_size, num_envs, *size), and ``holdfast.json``.
 
-    NumPy's format has no name for bfloat16 and float8, so `numpy.load` shows those as raw two- and one-byte values.
+    NumPy's format has no name for bfloat16 and float8, so `numpy.load` shows those as integers of the same bits.
     """
 
     extension: ClassVar[str] = ".npz"
@@ -42,7 +42,7 @@ class NpzExporter(MemoryExporter):
 
 def _npy(tensor: NDArray[Any]) -> tuple[memoryview, memoryview]:
     """Return the header and the bytes of an array, as `numpy.save` writes them."""
-    contiguous = np.ascontiguousarray(tensor)
+    contiguous = np.ascontiguousarray(tensor).view(plain_dtype(tensor.dtype))
     buffer = io.BytesIO()
     npy.write_array_header_1_0(buffer, npy.header_data_from_array_1_0(contiguous))
     return buffer.getbuffer(), codec.array_bytes(contiguous)

@@ -1,0 +1,72 @@
+"""Memories as csv: the text itself, and what is said of a broken one."""
+
+import numpy as np
+import pytest
+
+from holdfast.errors import CorruptMemory
+from holdfast.memory import MemorySnapshot
+from holdfast.memory_formats.csv import CsvExporter
+
+
+@pytest.fixture
+def path(tmp_path):
+    tensors = {
+        "states": np.array([[[0.1, -2.5]], [[1e-7, np.nan]], [[0, 0]]], np.float32),
+        "terminated": np.array([[[True]], [[False]], [[False]]]),
+        "actions": np.array([[[3]], [[-1]], [[0]]]),
+    }
+    CsvExporter().save(MemorySnapshot(tensors, 2, 0, filled=False), tmp_path / "memory.csv")
+    return tmp_path / "memory.csv"
+
+
+def test_the_text_is_plain(path):
+    """There is a line of names, one for each sample, floats are as short as they can be, and absent cells empty."""
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith('# holdfast memory: {"format_version":1,"memory_size":3,"num_envs":1,')
+    assert '"states":{"dtype":"float32","size":[2]}' in lines[0]
+    assert lines[1:5] == ["states.0,states.1,terminated.0,actions.0", "0.1,-2.5,true,3", "1e-07,nan,false,-1", ",,,"]
+    assert lines[5].startswith("# crc32: ")
+    assert len(lines) == 6
+
+
+def test_polars_reads_it(path):
+    """polars reads the table when it is told of the comments."""
+    polars = pytest.importorskip("polars")
+    table = polars.read_csv(path, comment_prefix="#")
+    assert table["terminated.0"].to_list() == [True, False, None]
+    assert table["actions.0"].to_list() == [3, -1, None]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("-2.5,true,3", "-2.5,true", "line 3 has 3 cells where 4 belong"),
+        ("-2.5,true,3", "-2.5,true,three", "line 3 has, as `actions.0`, b'three' is no int64"),
+        ("1e-07", "1e-0.7", "line 4 has, as `states.0`, b'1e-0.7' is no float32"),
+        ("nan,false", "nan,maybe", "line 4 has, as `terminated.0`, b'maybe' is no bool"),
+        ("0.1,", "0.2,", "its CRC-32 is not the one in its last line"),
+        ("# crc32", "# crc", "its CRC-32 is not the one in its last line"),
+        ('"memory_size"', '"memory_size', "line 1, the header, cannot be read"),
+    ],
+)
+def test_a_broken_row_is_named_by_its_line(path, old, new, said):
+    """A row that was changed is reported with its line, its column and what it holds."""
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(CorruptMemory) as raised:
+        CsvExporter().load(path)
+    assert said in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+def test_csv_of_others_is_refused(tmp_path):
+    """A csv without Holdfast's header is no memory, and is said to be none."""
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(CorruptMemory, match="no memory that Holdfast wrote"):
+        CsvExporter().load(tmp_path / "table.csv")
+
+
+def test_lines_longer_than_a_part_are_read(tmp_path):
+    """A tensor of very many columns is read although not even one of its lines fits a part."""
+    values = np.random.default_rng(0).normal(size=(3, 2, 40_000)).astype(np.float32)
+    CsvExporter().save(MemorySnapshot({"x": values}, 0, 0, filled=True), tmp_path / "wide.csv")
+    np.testing.assert_array_equal(CsvExporter().load(tmp_path / "wide.csv").tensors["x"], values)

@@ -1,0 +1,127 @@
+"""Memory files without a live memory."""
+
+import numpy as np
+import pytest
+
+import holdfast
+from holdfast._spacious import spacious_zeros
+from holdfast.errors import CorruptMemory, InvalidValue, LoadMismatch, NotFound
+from holdfast.memory import MemorySnapshot
+from holdfast.memory_export import exporter
+from holdfast.memory_files import inspect_memory, numeric_order, verify_memories
+from holdfast.testing.memory_exporter import assert_same
+
+
+def _memory(first, memory_index=0, filled=True, envs=2):
+    values = (first + np.arange(3, dtype=np.float32))[:, None, None] * np.ones((3, envs, 1), np.float32)
+    return MemorySnapshot({"steps": values}, memory_index, 0, filled, {"agent": "PPO"})
+
+
+def test_files_come_in_the_order_of_time(tmp_path):
+    """Numbers in names are sorted as numbers, and each file is read only when it is asked for."""
+    for number in (10, 9, 100):
+        exporter("npz").save(_memory(number), tmp_path / f"22-01-09_memory_{number}.npz")
+    found = list(holdfast.iter_memories(tmp_path / "*.npz"))
+    assert [path.stem.rpartition("_")[2] for path, _ in found] == ["9", "10", "100"]
+    assert [snapshot.tensors["steps"][0, 0, 0] for _, snapshot in found] == [9, 10, 100]
+    assert numeric_order(tmp_path / "a2") < numeric_order(tmp_path / "a10")
+
+
+def test_nothing_found_is_an_error(tmp_path):
+    """A pattern that matches no file, and a path that is none, raise NotFound."""
+    with pytest.raises(NotFound, match="no memory file matches"):
+        next(holdfast.iter_memories(tmp_path / "*.npz"))
+    with pytest.raises(NotFound, match="there is no memory file"):
+        holdfast.read_memory(tmp_path / "absent.npz")
+
+
+def test_chronological_rows_begin_with_the_oldest():
+    """The rows of a full memory are turned so that the oldest comes first, each environment for itself."""
+    values = np.arange(6).reshape(3, 2, 1)
+    snapshot = MemorySnapshot({"x": values}, 1, 1, filled=True)
+    assert snapshot.chronological()["x"][..., 0].tolist() == [[4, 3], [0, 5], [2, 1]]
+    half = MemorySnapshot({"x": values}, 1, 1, filled=False)
+    assert half.chronological()["x"][..., 0].tolist() == [[0, 1]]
+    assert (len(snapshot), len(half)) == (6, 3)
+
+
+@pytest.mark.parametrize("target", ["pt", "npz", "csv", "safetensors"])
+@pytest.mark.parametrize("source", ["pt", "npz", "csv", "safetensors"])
+def test_any_format_becomes_any_other(tmp_path, source, target):
+    """Converting changes the format and nothing else, and tells its progress."""
+    exporter(source).save(_memory(1, memory_index=1), tmp_path / f"a.{source}")
+    steps = []
+    holdfast.convert_memory(tmp_path / f"a.{source}", tmp_path / f"b.{target}", lambda *done: steps.append(done))
+    assert_same(holdfast.read_memory(tmp_path / f"b.{target}"), _memory(1, memory_index=1))
+    assert steps == [(0, 2), (1, 2), (2, 2)]
+
+
+def test_a_target_of_no_format_is_refused_before_anything_is_read(tmp_path):
+    """An extension that no format has is an error that lists those there are."""
+    with pytest.raises(InvalidValue, match=r"`.*b\.npx` has the extension of no memory format; known: .*\.npz"):
+        holdfast.convert_memory(tmp_path / "absent.pt", tmp_path / "b.npx")
+
+
+def test_merging_puts_the_oldest_first(tmp_path):
+    """The complete rows of all files follow one another in one full memory."""
+    exporter("npz").save(_memory(1, memory_index=1), tmp_path / "m_1.npz")
+    exporter("csv").save(_memory(11, memory_index=2, filled=False), tmp_path / "m_2.csv")
+    holdfast.merge_memories(tmp_path / "m_*", tmp_path / "all.pt")
+    merged = holdfast.read_memory(tmp_path / "all.pt")
+    assert merged.tensors["steps"][:, 1, 0].tolist() == [2, 3, 1, 11, 12]
+    assert (merged.memory_size, merged.memory_index, merged.filled) == (5, 0, True)
+
+
+def test_only_like_memories_merge(tmp_path):
+    """A file with another number of environments is named, and nothing is written."""
+    exporter("npz").save(_memory(1), tmp_path / "m_1.npz")
+    exporter("npz").save(_memory(1, envs=3), tmp_path / "m_2.npz")
+    with pytest.raises(LoadMismatch, match=r"m_2\.npz` holds"):
+        holdfast.merge_memories(tmp_path / "m_*", tmp_path / "all.pt")
+    assert not (tmp_path / "all.pt").exists()
+
+
+def test_a_file_is_described(tmp_path):
+    """A description tells the sizes, the tensors and the metadata."""
+    exporter("npz").save(_memory(1, memory_index=2, filled=False), tmp_path / "m.npz")
+    found = inspect_memory(tmp_path / "m.npz")
+    assert (found.memory_size, found.num_envs, found.samples, found.filled) == (3, 2, 4, False)
+    assert found.tensors == {"steps": ("float32", (1,))}
+    assert found.metadata == {"agent": "PPO"}
+    assert found.nbytes == (tmp_path / "m.npz").stat().st_size
+
+
+def test_verifying_tells_the_damaged_from_the_intact(tmp_path):
+    """Each file is read whole; what is wrong with it is returned, not raised."""
+    for name in ("a", "b"):
+        exporter("npz").save(_memory(1), tmp_path / f"{name}.npz")
+    damaged = bytearray((tmp_path / "b.npz").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (tmp_path / "b.npz").write_bytes(damaged)
+    results = verify_memories(tmp_path / "*.npz")
+    assert results[tmp_path / "a.npz"] is None
+    assert isinstance(results[tmp_path / "b.npz"], CorruptMemory)
+
+
+def test_files_of_plain_numpy_and_pytorch_are_read(tmp_path):
+    """A file that `numpy.savez` wrote is a full memory; one whose tensors do not belong together is refused."""
+    np.savez(tmp_path / "plain.npz", states=np.ones((4, 2, 3), np.float32))
+    assert holdfast.read_memory(tmp_path / "plain.npz").filled
+    np.savez(tmp_path / "none.npz", states=np.ones((4, 2)), actions=np.ones((5, 2)))
+    with pytest.raises(CorruptMemory, match="holds no memory"):
+        holdfast.read_memory(tmp_path / "none.npz")
+
+
+def test_pickled_arrays_are_refused(tmp_path):
+    """An array of objects, which NumPy would unpickle, is never loaded."""
+    np.savez(tmp_path / "objects.npz", states=np.array([[{"a": 1}]], dtype=object))
+    with pytest.raises(CorruptMemory, match="objects"):
+        holdfast.read_memory(tmp_path / "objects.npz")
+
+
+def test_large_arrays_lie_in_a_file():
+    """An array beyond the limit is backed by a temporary file and still holds zeros until it is written."""
+    array = spacious_zeros((4, 4), np.dtype(np.float32), large=1)
+    array[1] = 5
+    assert isinstance(array, np.memmap)
+    assert array.sum() == 20
