@@ -245,3 +245,19 @@ def test_the_package_lists_its_names_without_loading_jax() -> None:
     )
     with pytest.raises(ImportError, match="nothing"):
         exec("from holdfast_jax import nothing")
+
+
+def test_where_jax_is_not_installed_the_error_says_what_to_run() -> None:
+    """The package itself is always there; its names need the framework."""
+    program = """
+        import sys
+        sys.modules["jax"] = None  # as if it were not there
+        import holdfast, holdfast_jax
+        try:
+            holdfast_jax.JaxBackend
+        except holdfast.MissingDependency as error:
+            print(error)
+    """
+    assert run(program) == (
+        '`holdfast_jax.JaxBackend` needs `jax`, which is not installed; run: pip install "holdfast[jax]"'
+    )

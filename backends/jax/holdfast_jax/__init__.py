@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from holdfast._version import __version__
+from holdfast.errors import MissingDependency
 
 if TYPE_CHECKING:
     from holdfast_jax.backend import JaxBackend
@@ -20,7 +21,15 @@ __all__ = ["JaxBackend", "Model", "RandomMemory", "__version__"]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module `holdfast_jax` has no attribute `{name}`")
-    value = getattr(importlib.import_module(f"holdfast_jax.{_HOMES[name]}"), name)
+    try:
+        home = importlib.import_module(f"holdfast_jax.{_HOMES[name]}")
+    except ModuleNotFoundError as error:
+        if error.name not in ("jax", "flax"):
+            raise
+        raise MissingDependency(
+            f'`holdfast_jax.{name}` needs `{error.name}`, which is not installed; run: pip install "holdfast[jax]"'
+        ) from error
+    value = getattr(home, name)
     globals()[name] = value
     return value
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.errors import LoadMismatch, UsageError
+from holdfast.errors import LoadMismatch, UnsupportedModule, UsageError
 from holdfast.tree import Tree, is_array
 from holdfast_jax.device import Placement
 
@@ -49,7 +49,7 @@ def is_key(leaf: object) -> bool:
 
 def is_leaf(node: object) -> bool:
     """Say whether a node is one that `capture_leaf` takes."""
-    return isinstance(node, _LEAVES) and not (isinstance(node, np.ndarray) and node.dtype.hasobject)
+    return isinstance(node, _LEAVES)
 
 
 def capture_leaf(leaf: Any, path: str) -> Tree:
@@ -57,8 +57,11 @@ def capture_leaf(leaf: Any, path: str) -> Tree:
 
     Raises:
         UsageError: if it is an array whose value is gone, or not there yet; names the path.
+        UnsupportedModule: if it is an array of Python objects; names the path.
     """
     if not isinstance(leaf, jax.Array):
+        if isinstance(leaf, np.ndarray) and leaf.dtype.hasobject:
+            raise UnsupportedModule(f"`{path or '(root)'}` is a NumPy array of Python objects, which cannot be stored")
         return leaf
     _check_readable(leaf, path)
     if is_key(leaf):

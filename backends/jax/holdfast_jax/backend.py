@@ -13,10 +13,10 @@ from holdfast.backend import Backend
 from holdfast.demo import DemoResult, DemoSettings
 from holdfast.errors import UsageError
 from holdfast.tree import Tree, items, leaves, rebuild
-from holdfast_jax.arrays import host_leaf, is_leaf
+from holdfast_jax.arrays import host_leaf
 from holdfast_jax.containers import open_container
 from holdfast_jax.device import parse_device
-from holdfast_jax.state import capture, is_mutable, keeps_own_state, restore
+from holdfast_jax.state import capture, find_kind, kind_of, restore
 
 _PACKAGES = frozenset({"jax", "jaxlib", "flax", "optax", "holdfast_jax"})
 """Whatever has a type of these packages, or one derived from theirs, is this backend's."""
@@ -68,11 +68,11 @@ class JaxBackend(Backend):
 
     def replaces(self, module: Any) -> bool:
         """Say whether a module is immutable, so that `restore` returns a new one."""
-        return not is_mutable(module)
+        return kind_of(module).replaces(module)
 
     def is_open(self, module: Any) -> bool:
         """Say whether a module restores itself by ``load_state_dict``, and so decides what it takes."""
-        return keeps_own_state(module)
+        return kind_of(module).is_open
 
     def host_copy(self, tree: Tree) -> Tree:
         """Return an independent copy of a captured tree, every array a NumPy array in C order.
@@ -123,18 +123,16 @@ def _host(tree: Tree) -> Tree:
 
 def _signs(node: Any) -> Iterator[bool]:
     """Yield True for every part of a module that tells of JAX, False for every part that tells of PyTorch."""
-    packages = {kind.__module__.partition(".")[0] for kind in type(node).__mro__}
+    packages = {base.__module__.partition(".")[0] for base in type(node).__mro__}
     if isinstance(node, type):  # its metaclass may be one of Flax
         return
     if "torch" in packages:
         yield False
     elif not _PACKAGES.isdisjoint(packages) or isinstance(node, np.ndarray | np.generic):
         yield True
-    elif is_leaf(node):
-        return
-    elif keeps_own_state(node):
+    elif (kind := find_kind(node)) is not None and kind.is_open:
         yield from _signs(node.state_dict())
-    elif (container := open_container(node)) is not None:
+    elif kind is not None and (container := open_container(node)) is not None:
         if container.registered:
             yield True
         for child in container.children.values():

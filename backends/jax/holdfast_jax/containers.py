@@ -42,7 +42,7 @@ def open_container(node: Any) -> Container | None:
     if type(node) in (list, tuple):
         return _sequence(node)
     pairs, structure = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda child: child is not node)
-    if pairs and not pairs[0][0]:  # a leaf to JAX
+    if node is None or (pairs and not pairs[0][0]):  # a leaf, to us or to JAX
         return _mapping(node) if isinstance(node, Mapping) else None
     children = _named([_key(path[0]) for path, _ in pairs], [child for _, child in pairs])
     return Container(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -51,7 +51,18 @@ class Model:
         return self.module.apply(self.variables, *args, **kwargs)
 
     def save(self, path: str | Path) -> Path:
-        """Save the variables, durable when this returns; see `holdfast.save`."""
+        """Save the variables, durable when this returns; see `holdfast.save`.
+
+        Args:
+            path: where to; the extension chooses the format: ``.safetensors`` or ``.msgpack``.
+
+        Returns:
+            The path.
+
+        Raises:
+            ConfigError: if the extension is of no known format.
+            WriteFailed: if the operating system refused; what was there before is untouched.
+        """
         return holdfast.save(self, path)
 
     def load(
@@ -59,9 +70,28 @@ class Model:
         path: str | Path,
         device: Any = None,
         *,
+        modules: Sequence[str] | None = None,
         strict: bool = True,
         cast: bool = False,
         rename: Mapping[str, str] | None = None,
     ) -> holdfast.LoadReport:
-        """Load the variables from a file; see `holdfast.load`."""
-        return holdfast.load(self, path, device, strict=strict, cast=cast, rename=rename)
+        """Load the variables from a file; see `holdfast.load`.
+
+        Args:
+            path: a file that `save` or an agent wrote, on this or another device.
+            device: a ``jax.Device``, a ``jax.sharding.Sharding`` or a name such as ``"cuda:1"``, for all arrays; None
+                leaves each where the model has it.
+            modules: the name of the module to take out of a file that holds several, in a list: ``["policy"]``.
+            strict: whether any difference is an error; else what fits is loaded.
+            cast: whether another dtype is converted.
+            rename: file path -> own path; a path also stands for all below it.
+
+        Returns:
+            What was loaded and what was not.
+
+        Raises:
+            LoadMismatch: if anything differs (when strict) or nothing matches; lists everything, nothing was loaded.
+            CorruptCheckpoint: if the file is damaged.
+            NotFound: if there is no such file.
+        """
+        return holdfast.load(self, path, device, modules=modules, strict=strict, cast=cast, rename=rename)
