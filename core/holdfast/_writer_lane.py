@@ -63,8 +63,7 @@ class WriterHealth:
     def __str__(self) -> str:
         parts = [f"{self.failed} of {self.calls} calls failed"] if self.failed else []
         if self.dropped:
-            reason = "it failed too often" if self.quarantined else "it was too slow, or failed too often"
-            parts.append(f"{self.dropped} calls were dropped because {reason}")
+            parts.append(f"{self.dropped} calls were dropped because it was too slow, or failed too often")
         if self.last_error is not None:
             parts.append(f"last cause: {describe(self.last_error)}")
         return "; ".join(parts)
@@ -166,10 +165,13 @@ class QueueLane:
         return call.done.wait(timeout)
 
     def end(self) -> None:
-        """Let the thread end once the queue is empty."""
+        """End the thread after the call it is in; what still waits is dropped and counted."""
         with self._changed:
             self._thread = None
+            self.health.dropped += sum(call.method.startswith("write_") for call in self._calls)
+            self._calls.clear()
             self._changed.notify_all()
+        _ALIVE.discard(self)
 
     @property
     def slow(self) -> bool:
@@ -205,6 +207,8 @@ class QueueLane:
                 self._changed.notify_all()
             self._perform(call)
             with self._changed:
+                if self._thread is not me:
+                    return
                 self._average += 0.1 * (time.monotonic() - self._started - self._average)
                 self._started = None
                 self._changed.notify_all()

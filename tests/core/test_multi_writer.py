@@ -1,0 +1,414 @@
+"""MultiWriter: what goes wrong with one writer reaches neither the others nor training."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import holdfast
+from holdfast import _writer_lane
+from holdfast._writer_lane import QUARANTINE_AFTER
+
+
+class ListWriter(holdfast.Writer):
+    """Keeps what it gets in lists."""
+
+    def __init__(self) -> None:
+        self.scalars: list[tuple[int, dict[str, float]]] = []
+        self.arrays: list[Any] = []
+        self.calls: list[str] = []
+
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        self.scalars.append((step, dict(scalars)))
+
+    def write_histogram(self, tag: str, values: Any, step: int, wall_time: float, *, bins: Any = "tensorflow") -> None:
+        self.arrays.append((tag, values, bins))
+
+    def flush(self) -> None:
+        self.calls.append("flush")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"written": len(self.scalars)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.calls.append(f"load {state['written']}")
+
+
+class FailingWriter(holdfast.Writer):
+    """Raises as long as `error` is set."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+        self.asked = 0
+
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+
+
+class GatedWriter(holdfast.Writer):
+    """Blocks in each write until its gate is opened."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.steps: list[int] = []
+
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        self.gate.wait()
+        self.steps.append(step)
+
+
+def write(writer: holdfast.Writer, steps: int) -> None:
+    for step in range(steps):
+        writer.write_scalars({"a": step / 2}, step, 1.0)
+
+
+@pytest.fixture
+def gated() -> Iterator[GatedWriter]:
+    writer = GatedWriter()
+    yield writer
+    writer.gate.set()
+
+
+def test_every_writer_gets_everything_in_order() -> None:
+    """Each call reaches every writer, in the order made."""
+    first, second = ListWriter(), ListWriter()
+    with holdfast.MultiWriter({"first": first, "second": second}) as writer:
+        write(writer, 5000)
+        writer.add_histogram("h", np.arange(3), 1, bins=[0.0, 1.0])
+    expected = [(step, {"a": step / 2}) for step in range(5000)]
+    assert first.scalars == expected
+    assert second.scalars == expected
+    assert [(tag, bins) for tag, _, bins in first.arrays] == [("h", [0.0, 1.0])]
+
+
+def test_no_writers_are_fine() -> None:
+    """A MultiWriter without writers takes everything and keeps nothing."""
+    with holdfast.MultiWriter({}) as writer:
+        writer.add_scalar("a", 1.0, 1)
+        writer.add_text("a", "text")
+        writer.flush()
+        assert writer.state_dict() == {}
+
+
+def test_a_sequence_of_writers_is_named_after_their_classes() -> None:
+    """Writers given without names get their classes' names, told apart by position."""
+    writer = holdfast.MultiWriter([ListWriter(), ListWriter(), FailingWriter(None)])
+    assert list(writer.writers) == ["ListWriter", "ListWriter 1", "FailingWriter"]
+    writer.close()
+
+
+def test_a_failing_writer_is_reported_once_and_counted() -> None:
+    """A writer that raises is told once with its name and cause; the tally at close counts every failure."""
+    healthy, failing = ListWriter(), FailingWriter(OSError("no space left"))
+    writer = holdfast.MultiWriter({"good": healthy, "bad": failing})
+    with pytest.warns(holdfast.HoldfastWarning) as told:
+        for step in range(3):
+            writer.write_scalars({"a": 1.0}, step, 1.0)
+            writer.flush()
+        writer.close()
+    messages = [str(warning.message) for warning in told]
+    assert len(messages) == 2
+    assert messages[0].startswith("writer `bad` failed: OSError: no space left")
+    assert "bad: 3 of " in messages[1]
+    assert "good" not in messages[1]
+    assert len(healthy.scalars) == 3
+
+
+def test_a_writer_that_recovers_is_asked_again() -> None:
+    """After a failure the writer goes on being asked, and what it keeps from then on is kept."""
+    failing = FailingWriter(ValueError("for now"))
+    writer = holdfast.MultiWriter({"bad": failing})
+    with pytest.warns(holdfast.HoldfastWarning, match="for now"):
+        writer.write_scalars({"a": 1.0}, 1, 1.0)
+        writer.flush()
+    failing.error = None
+    writer.write_scalars({"a": 1.0}, 2, 1.0)
+    writer.flush()
+    assert failing.asked == 2
+    assert (writer.health["bad"].failed, writer.health["bad"].failed_in_row) == (1, 0)
+    with pytest.warns(holdfast.HoldfastWarning, match=r"bad: 1 of"):
+        writer.close()
+
+
+def test_repeated_failures_quarantine_a_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After ten failures in a row a writer is left alone; after a while it is tried again, and may recover."""
+    failing = FailingWriter(OSError("gone"))
+    writer = holdfast.MultiWriter({"bad": failing})
+    with pytest.warns(holdfast.HoldfastWarning, match="gone"):
+        write(writer, QUARANTINE_AFTER + 5)
+        writer.flush()
+    assert failing.asked == QUARANTINE_AFTER
+    assert writer.health["bad"].quarantined
+    assert writer.health["bad"].dropped == 5
+
+    failing.error = None
+    (lane,) = writer._lanes
+    monkeypatch.setattr(lane, "_quarantined_until", 0.0)
+    writer.write_scalars({"a": 1.0}, 1, 1.0)
+    writer.flush()
+    assert failing.asked == QUARANTINE_AFTER + 1
+    assert not writer.health["bad"].quarantined
+    with pytest.warns(holdfast.HoldfastWarning, match="10 of 13 calls failed; 5 calls were dropped"):
+        writer.close()
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), MemoryError()])
+def test_a_writer_that_kills_its_thread_is_contained(error: BaseException) -> None:
+    """Not even what ends a thread ends the writer's lane, or training."""
+    healthy, failing = ListWriter(), FailingWriter(error)
+    writer = holdfast.MultiWriter({"bad": failing, "good": healthy})
+    with pytest.warns(holdfast.HoldfastWarning, match=type(error).__name__):
+        write(writer, 3)
+        writer.flush()
+        writer.close()
+    assert failing.asked == 3
+    assert len(healthy.scalars) == 3
+
+
+def test_raise_makes_a_writers_error_the_callers() -> None:
+    """With on_error="raise" the error is raised at the very call, from its cause; the other writers got their value."""
+    healthy, failing = ListWriter(), FailingWriter(OSError("no space left"))
+    writer = holdfast.MultiWriter({"bad": failing, "good": healthy}, on_error="raise")
+    with pytest.raises(
+        holdfast.WriterFailed, match="writer `bad` failed in write_scalars: OSError: no space"
+    ) as caught:
+        writer.write_scalars({"a": 1.0}, 1, 1.0)
+    assert caught.value.__cause__ is failing.error
+    assert healthy.scalars == [(1, {"a": 1.0})]
+    with pytest.warns(holdfast.HoldfastWarning, match="bad: 1 of"):
+        writer.close()
+
+
+def test_another_on_error_is_refused() -> None:
+    """Anything but "warn" and "raise" is refused, and both are named."""
+    with pytest.raises(holdfast.InvalidValue, match='`on_error` is \'ignore\'; allowed: "warn", "raise"'):
+        holdfast.MultiWriter({}, on_error="ignore")  # type: ignore[arg-type]
+
+
+def test_a_blocked_writer_holds_up_nobody(gated: GatedWriter) -> None:
+    """Training and the other writers go on while one blocks; its queue is bounded, and what is dropped is counted."""
+    healthy = ListWriter()
+    writer = holdfast.MultiWriter({"blocked": gated, "good": healthy}, patience=0.05)
+    begin = time.perf_counter()
+    write(writer, 5000)
+    assert time.perf_counter() - begin < 5
+    with pytest.warns(holdfast.HoldfastWarning, match="writer `blocked` has not finished flush within 0.05 seconds"):
+        writer.flush()
+    assert [step for step, _ in healthy.scalars] == list(range(5000))
+    assert writer.health["blocked"].dropped == 5000 - _writer_lane.QUEUE_LIMIT - 1
+    with pytest.warns(holdfast.HoldfastWarning) as told:
+        writer.close()
+    messages = "\n".join(str(warning.message) for warning in told)
+    assert "writer `blocked` did not finish within 0.05 seconds" in messages
+    assert "calls were dropped" in messages
+
+
+def test_waiting_arrays_are_bounded_in_bytes(gated: GatedWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays that wait for a blocked writer take no more memory than the limit."""
+
+    class Blocked(ListWriter):
+        def write_histogram(self, *args: Any, **kwargs: Any) -> None:
+            gated.gate.wait()
+            super().write_histogram(*args, **kwargs)
+
+    monkeypatch.setattr(_writer_lane, "QUEUE_BYTES", 10_000)
+    writer = holdfast.MultiWriter({"blocked": Blocked()}, patience=5)
+    for step in range(20):
+        writer.add_histogram("h", np.zeros(250, np.float32), step)
+    dropped = writer.health["blocked"].dropped
+    assert 8 <= dropped <= 10  # ten wait, and one or none is being written
+    gated.gate.set()
+    with pytest.warns(holdfast.HoldfastWarning, match="calls were dropped"):
+        writer.close()
+
+
+def test_a_burst_loses_nothing() -> None:
+    """A quick writer gets every value, however fast they come: training waits for room in its queue."""
+    quick = ListWriter()
+    with holdfast.MultiWriter({"quick": quick}) as writer:
+        write(writer, 30_000)
+    assert len(quick.scalars) == 30_000
+
+
+def test_flush_is_a_barrier() -> None:
+    """When flush returns, every writer has everything and has flushed."""
+    writers = [ListWriter(), ListWriter()]
+    with holdfast.MultiWriter(writers) as writer:
+        for round_ in range(1, 50):
+            writer.add_scalar("a", 1.0, round_)
+            writer.flush()
+            assert [len(one.scalars) for one in writers] == [round_, round_]
+            assert all(one.calls[-1] == "flush" for one in writers)
+
+
+def test_arrays_are_handed_over_as_they_are_now() -> None:
+    """An array that changes after the call is kept as it was."""
+    kept = ListWriter()
+    values = np.zeros(3)
+    with holdfast.MultiWriter({"kept": kept}) as writer:
+        writer.add_histogram("h", values, 1)
+        values[:] = 9
+    assert kept.arrays[0][1].tolist() == [0, 0, 0]
+
+
+def test_what_a_writer_does_not_keep_is_told_where_it_was_asked() -> None:
+    """The one warning that a writer does not keep texts points at the line that wrote a text."""
+    with holdfast.MultiWriter({"plain": FailingWriter(None)}) as writer:
+        with pytest.warns(holdfast.HoldfastWarning, match="FailingWriter does not keep texts") as told:
+            writer.add_text("a", "text")
+            writer.add_text("b", "text")
+        assert len(told) == 1
+        assert told[0].filename == __file__
+
+
+def test_writers_are_closed_last_first_and_once() -> None:
+    """Closing goes backwards, so that one writer may rest on another; the second time nothing happens."""
+    order: list[str] = []
+
+    class Noting(FailingWriter):
+        def __init__(self, name: str) -> None:
+            super().__init__(None)
+            self.name = name
+
+        def close(self) -> None:
+            order.append(self.name)
+
+    writer = holdfast.MultiWriter({name: Noting(name) for name in "abc"})
+    write(writer, 2)
+    writer.close()
+    writer.close()
+    assert order == ["c", "b", "a"]
+
+
+def test_states_travel_by_name() -> None:
+    """Each writer's state is kept under its name, and given back before anything is written."""
+    with holdfast.MultiWriter({"one": ListWriter(), "stateless": FailingWriter(None)}) as writer:
+        write(writer, 4)
+        state = writer.state_dict()
+    assert state == {"one": {"written": 4}}
+    again = ListWriter()
+    with holdfast.MultiWriter({"one": again}) as writer:
+        writer.load_state_dict(state)
+    assert again.calls[0] == "load 4"
+
+
+def test_a_checkpoint_does_not_wait_for_a_blocked_writer(gated: GatedWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a writer blocks, its last known state is what a checkpoint gets."""
+
+    class Stateful(GatedWriter):
+        def state_dict(self) -> dict[str, Any]:
+            return {"run": "abc"}
+
+    blocked = Stateful()
+    blocked.gate = gated.gate
+    monkeypatch.setattr("holdfast.multi_writer.STATE_SECONDS", 5.0)
+    writer = holdfast.MultiWriter({"blocked": blocked})
+    assert writer.state_dict() == {"blocked": {"run": "abc"}}
+    monkeypatch.setattr("holdfast.multi_writer.STATE_SECONDS", 0.01)
+    writer.write_scalars({"a": 1.0}, 1, 1.0)
+    begin = time.perf_counter()
+    assert writer.state_dict() == {"blocked": {"run": "abc"}}
+    assert time.perf_counter() - begin < 1
+    gated.gate.set()
+    writer.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_forked_child_writes_nothing_twice(tmp_path: Path) -> None:
+    """What waits in the queue at a fork is written by the parent alone, and the child can write of its own."""
+    script = f"""
+        import os, time, holdfast
+
+        class FileWriter(holdfast.Writer):
+            def write_scalars(self, scalars, step, wall_time):
+                time.sleep(0.002)
+                with open({str(tmp_path / "lines")!r}, "a") as file:
+                    file.write(f"{{step}}\\n")
+
+        writer = holdfast.MultiWriter({{"file": FileWriter()}})
+        for step in range(100):
+            writer.add_scalar("a", 1.0, step)
+        child = os.fork()
+        if child == 0:
+            writer.add_scalar("a", 1.0, 1000)
+            writer.flush()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        writer.close()
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)
+    steps = sorted(map(int, (tmp_path / "lines").read_text().split()))
+    assert steps == [*range(100), 1000]
+
+
+def test_a_normal_exit_without_close_works_the_queue_off(tmp_path: Path) -> None:
+    """What waits in a queue when the program ends is written first."""
+    script = f"""
+        import time, holdfast
+
+        class FileWriter(holdfast.Writer):
+            def write_scalars(self, scalars, step, wall_time):
+                time.sleep(0.002)
+                with open({str(tmp_path / "lines")!r}, "a") as file:
+                    file.write(f"{{step}}\\n")
+
+        writer = holdfast.MultiWriter({{"file": FileWriter()}})
+        for step in range(200):
+            writer.add_scalar("a", 1.0, step)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)
+    assert (tmp_path / "lines").read_text().split() == [str(step) for step in range(200)]
+
+
+class SleepingWriter(holdfast.Writer):
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        time.sleep(1)
+
+
+def train_a_step(writer: holdfast.Writer, step: int) -> float:
+    """Return the seconds that one step of work and its write take."""
+    begin = time.perf_counter()
+    loss = sum(number * 0.5 for number in range(15_000))
+    writer.write_scalars({"Loss / Policy loss": loss}, step, time.time())
+    return time.perf_counter() - begin
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "ill",
+    [lambda: FailingWriter(OSError("always")), SleepingWriter, lambda: FailingWriter(SystemExit())],
+    ids=["raises at every call", "sleeps a second per call", "kills its thread"],
+)
+def test_an_ill_writer_costs_training_less_than_five_percent(ill: Callable[[], holdfast.Writer]) -> None:
+    """Beside a writer that raises, sleeps or kills its thread, training takes as long, and the healthy writer has all.
+
+    Steps beside it and steps without it alternate and their medians are compared: the machine has other work too.
+    """
+    good = ListWriter()
+    alone = holdfast.MultiWriter({"good": ListWriter()})
+    beside = holdfast.MultiWriter({"ill": ill(), "good": good}, patience=0.01)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", holdfast.HoldfastWarning)
+        times = [(train_a_step(alone, step), train_a_step(beside, step)) for step in range(600)]
+        beside.close()
+    alone.close()
+    usual, with_ill = (statistics.median(column) for column in zip(*times, strict=True))
+    assert with_ill < 1.05 * usual
+    assert [step for step, _ in good.scalars] == list(range(600))
