@@ -275,6 +275,13 @@ def test_a_state_of_another_shape_is_refused() -> None:
         backend.restore({"a": {"b": torch.zeros(2)}}, {"a": {"b": "text"}})
 
 
+class Wrapper(torch.Tensor):
+    """A tensor that says it is made of others, as distributed and quantized ones do."""
+
+    def __tensor_flatten__(self) -> Any:
+        return ["inner"], None
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -293,6 +300,11 @@ def test_a_state_of_another_shape_is_refused() -> None:
             r"`_extra_state` has the key <class 'object'>",
         ),
         (lambda: torch.eye(3).to_sparse(), holdfast.UnsupportedModule, r"`\(root\)` is a torch.sparse_coo tensor"),
+        (
+            lambda: [torch.zeros(2).as_subclass(Wrapper)],
+            holdfast.UnsupportedModule,
+            "`0` is a .*Wrapper, which has its",
+        ),
         (lambda: {"a": torch.zeros(2, dtype=torch.complex32)}, holdfast.UnsupportedModule, "`a` is .*complex32"),
         (lambda: {"a": np.array([object()])}, holdfast.UnsupportedModule, "`a` is a numpy.ndarray"),
         (lambda: nn.Linear(2, 2, device="meta"), holdfast.UsageError, "`weight` is on the device `meta`"),

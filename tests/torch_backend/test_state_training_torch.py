@@ -13,11 +13,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import holdfast  # noqa: E402
+import holdfast_torch  # noqa: E402
 from holdfast.testing.checkpoint_store import assert_same  # noqa: E402
-from holdfast_torch import TorchBackend  # noqa: E402
 
 nn, optim, schedulers = torch.nn, torch.optim, torch.optim.lr_scheduler
-backend = TorchBackend()
+backend = holdfast_torch.TorchBackend()
 
 OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
     "ASGD": lambda p: optim.ASGD(p, lr=0.1, t0=1),
@@ -149,7 +149,7 @@ def test_every_difference_of_an_optimizers_state_is_listed() -> None:
     with pytest.raises(holdfast.LoadMismatch) as caught:
         backend.restore(optimizer, state)
     assert str(caught.value) == (
-        "the state of a Adam does not fit, and was not loaded:"
+        "the file's state does not fit this Adam; nothing loaded:"
         "\n  state.0.exp_avg: the parameter has the shape (5, 3), the file has (5, 4)"
         "\n  state.3.exp_avg_sq: the parameter has the shape (3,), the file has (9,)"
     )
@@ -308,7 +308,11 @@ def test_a_gradient_scaler_comes_back(tmp_path: Path) -> None:
     assert holdfast.load(other, holdfast.save(scaler, tmp_path / "scaler.pt"))
     assert other.state_dict() == scaler.state_dict()
     assert (other.get_scale(), other.state_dict()["_growth_tracker"]) == (8.0, 1)
-    assert host(torch.amp.GradScaler("cpu", enabled=False)) == {}
+    disabled = torch.amp.GradScaler("cpu", enabled=False)
+    assert host(disabled) == {}
+    backend.restore(disabled, {})
+    with pytest.raises(holdfast.LoadMismatch, match="GradScaler cannot load the file's state"):
+        backend.restore(other, {})
 
 
 def test_a_generator_of_ones_own_comes_back(tmp_path: Path) -> None:
@@ -320,6 +324,18 @@ def test_a_generator_of_ones_own_comes_back(tmp_path: Path) -> None:
     other = torch.Generator()
     holdfast.load(other, path)
     assert torch.equal(torch.rand(5, generator=other), expected)
+
+
+def test_a_memory_comes_back(tmp_path: Path) -> None:
+    """A memory that is registered as a module comes back with its samples and its position."""
+    memory, other = (holdfast_torch.RandomMemory(4, num_envs=2, device="cpu") for _ in range(2))
+    for each in (memory, other):
+        each.create_tensor("states", size=3, dtype=torch.float32)
+    for step in range(5):
+        memory.add_samples(states=torch.full((2, 3), float(step)))
+    assert holdfast.load(other, holdfast.save(memory, tmp_path / "memory.pt"))
+    assert torch.equal(other.get_tensor_by_name("states"), memory.get_tensor_by_name("states"))
+    assert (other.memory_index, other.filled) == (memory.memory_index, True)
 
 
 class Stubborn:
@@ -334,7 +350,7 @@ class Stubborn:
 
 def test_an_object_that_refuses_its_state_is_named() -> None:
     """What `load_state_dict` raises becomes a LoadMismatch that says whose it was, with the cause."""
-    with pytest.raises(holdfast.LoadMismatch, match="a Stubborn cannot load the file's state: 'variance'") as caught:
+    with pytest.raises(holdfast.LoadMismatch, match="Stubborn cannot load the file's state: 'variance'") as caught:
         backend.restore(Stubborn(), {"mean": np.zeros(2)})
     assert isinstance(caught.value.__cause__, KeyError)
 

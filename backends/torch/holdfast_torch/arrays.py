@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ _CARRIERS = {
 }
 """The dtypes that NumPy has from `ml_dtypes` only, each with an integer of its width that carries its bits."""
 
-_REAL = frozenset(
+NATIVE = frozenset(
     {
         torch.bool,
         *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
@@ -35,45 +35,61 @@ _REAL = frozenset(
 )
 """The real dtypes that NumPy has of its own."""
 
-DTYPES = _REAL | {torch.complex64, torch.complex128} | set(_CARRIERS)
+DTYPES = NATIVE | {torch.complex64, torch.complex128} | set(_CARRIERS)
 """Every dtype whose tensors can become NumPy arrays."""
 
 
-def host_copies(tensors: Iterable[torch.Tensor]) -> list[NDArray[Any]]:
-    """Return an independent NumPy array, in C order, for each tensor, having waited once for each accelerator.
+@final
+class HostCopier:
+    """Makes independent NumPy arrays of tensors, having waited once for each accelerator in the end.
 
     Tensors that are one and the same in memory, as tied weights are, become one array, which files then hold once.
-
-    Args:
-        tensors: of any shape and strides, of the dtypes in `DTYPES`, on any device.
     """
-    copies: dict[tuple[object, ...], NDArray[Any]] = {}
-    found, devices = [], set()
-    for tensor in tensors:
-        place = _place(tensor)
-        if place not in copies:
-            copies[place] = _begin_copy(tensor.detach())
-            if tensor.is_cuda:
-                devices.add(tensor.device)
-        found.append(copies[place])
-    for device in devices:
-        torch.cuda.current_stream(device).synchronize()
-    return found
+
+    def __init__(self) -> None:
+        self._first: dict[int, tuple[torch.Tensor, NDArray[Any]]] = {}
+        self._devices: set[torch.device] = set()
+
+    def copy(self, tensor: torch.Tensor) -> NDArray[Any]:
+        """Return an array in C order with the tensor's values; they are there once `wait` has returned.
+
+        Args:
+            tensor: of any shape and strides, of the dtypes in `DTYPES`, on any device.
+        """
+        place = tensor.data_ptr()
+        known = self._first.get(place)
+        if known is not None and _same_memory(known[0], tensor):
+            return known[1]
+        copy = _begin_copy(tensor.detach() if tensor.requires_grad else tensor)
+        self._first.setdefault(place, (tensor, copy))
+        if tensor.is_cuda:
+            self._devices.add(tensor.device)
+        return copy
+
+    def wait(self) -> None:
+        """Return when every copy is complete."""
+        for device in self._devices:
+            torch.cuda.current_stream(device).synchronize()
 
 
-def _place(tensor: torch.Tensor) -> tuple[object, ...]:
-    """Return what two tensors have in common only if they are the same numbers in the same memory."""
-    bits = (tensor.is_conj(), tensor.is_neg())
-    return (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), bits)
+def _same_memory(tensor: torch.Tensor, other: torch.Tensor) -> bool:
+    """Say whether two tensors that begin at one address are the same numbers."""
+    return (
+        (tensor.dtype, tensor.shape, tensor.stride()) == (other.dtype, other.shape, other.stride())
+        and tensor.device == other.device
+        and (tensor.is_conj(), tensor.is_neg()) == (other.is_conj(), other.is_neg())
+    )
 
 
 def _begin_copy(tensor: torch.Tensor) -> NDArray[Any]:
     """Return an array in C order that has the tensor's values as soon as its device is done."""
+    if tensor.is_conj() or tensor.is_neg():
+        tensor = tensor.resolve_conj().resolve_neg()
     carrier = _CARRIERS.get(tensor.dtype)
-    plain = tensor.resolve_conj().resolve_neg() if carrier is None else tensor.view(carrier)
+    plain = tensor if carrier is None else tensor.view(carrier)
     if plain.is_cpu:
         # NumPy asks for huge pages, so that large copies cost a fraction of the page faults that a clone costs.
-        copy = np.array(plain.numpy(), order="C")
+        copy = plain.numpy().copy()
     else:
         copy = torch.empty(plain.shape, dtype=plain.dtype).copy_(plain, non_blocking=plain.is_cuda).numpy()
     return copy if carrier is None else copy.view(_numpy_dtype(tensor.dtype))
@@ -104,7 +120,7 @@ def hold(tensor: torch.Tensor) -> torch.Tensor | NDArray[Any]:
 
     On the CPU that is a NumPy array, which costs a fraction of what a tensor costs; else a clone on the same device.
     """
-    if tensor.is_cpu and tensor.dtype in _REAL and not tensor.is_neg():
+    if tensor.is_cpu and tensor.dtype in NATIVE and not tensor.is_neg():
         return (tensor.detach() if tensor.requires_grad else tensor).numpy().copy()
     return tensor.detach().clone()
 

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from holdfast.backend import Backend
 from holdfast.demo import DemoResult, DemoSettings
-from holdfast.tree import Tree, leaves, map_leaves
-from holdfast_torch.arrays import fetch, hold, host_copies, tensor_copy
+from holdfast.step_buffer import Step, StepBuffer
+from holdfast.tree import Tree, map_leaves
+from holdfast_torch.arrays import HostCopier, fetch, hold, tensor_copy
 from holdfast_torch.state import find_kind, kind_of
+from holdfast_torch.step_buffer import step_buffer
 
 
 @final
@@ -69,14 +71,16 @@ class TorchBackend(Backend):
 
         Accelerators are waited for once. Tensors that are the same memory (tied weights) become one array.
         """
-        copies = iter(host_copies(leaf for _, leaf in leaves(tree) if isinstance(leaf, torch.Tensor)))
+        copier = HostCopier()
 
         def copy(_path: str, leaf: Any) -> Any:
             if isinstance(leaf, torch.Tensor):
-                return next(copies)
-            return np.array(leaf, order="C") if isinstance(leaf, np.ndarray) else leaf
+                return copier.copy(leaf)
+            return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
-        return map_leaves(copy, tree)
+        copied = map_leaves(copy, tree)
+        copier.wait()
+        return copied
 
     def hold(self, value: Any) -> Any:
         """Return something that keeps the present values of a tensor, without waiting for its device."""
@@ -85,6 +89,10 @@ class TorchBackend(Backend):
     def fetch(self, held: Sequence[Any]) -> list[NDArray[Any]]:
         """Return held values as NumPy arrays of their own shapes, in one transfer from each device."""
         return fetch(held)
+
+    def step_buffer(self, step: Step, capacity: int) -> StepBuffer | None:
+        """Return a buffer for the steps of environments that give tensors."""
+        return step_buffer(step, capacity)
 
     def random_state(self) -> Tree:
         """Return the state of the global generators of the CPU and of every accelerator in use, as NumPy arrays."""

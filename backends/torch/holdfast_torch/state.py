@@ -143,7 +143,7 @@ class _OptimizerKind(Kind):
     def restore(self, module: torch.optim.Optimizer, state: Tree, device: Any) -> torch.optim.Optimizer:
         if found := differences(module, state):
             listing = "".join(f"\n  {difference}" for difference in found)
-            raise LoadMismatch(f"the state of a {type(module).__name__} does not fit, and was not loaded:{listing}")
+            raise LoadMismatch(f"the file's state does not fit this {type(module).__name__}; nothing loaded:{listing}")
         _load(module, like(module.state_dict(), state))
         return module
 
@@ -177,7 +177,7 @@ def _load(module: Any, state: Any) -> None:
     except HoldfastError:
         raise
     except Exception as error:
-        raise LoadMismatch(f"a {type(module).__qualname__} cannot load the file's state: {error}") from error
+        raise LoadMismatch(f"{type(module).__qualname__} cannot load the file's state: {error}") from error
 
 
 @final

@@ -16,6 +16,9 @@ from holdfast_torch.arrays import DTYPES, tensor_copy
 _NUMBER = (bool, int, float, complex)
 _PLAIN = (type(None), str, bytes, *_NUMBER)
 
+_OWN_MEMORY = (torch.Tensor, torch.nn.Parameter)
+"""The common types of tensor, which are surely no wrappers of others."""
+
 
 def plain(node: Any, path: str = "") -> Tree:
     """Return a state with plain containers, its tensors and arrays still shared with whoever gave it.
@@ -30,7 +33,7 @@ def plain(node: Any, path: str = "") -> Tree:
         UnsupportedModule: if a part of it is nothing that a file can hold; names its path.
         UsageError: if a tensor has no values yet; names its path.
     """
-    children = items(node)
+    children = None if isinstance(node, torch.Tensor) else items(node)
     if children is None:
         return _plain_leaf(node, path or "(root)")
     made = {_plain_key(key, path): plain(child, f"{path}.{key}" if path else str(key)) for key, child in children}
@@ -75,6 +78,11 @@ def _check(tensor: torch.Tensor, path: str) -> None:
         raise UsageError(f"`{path}` is not initialized yet; run the module once before it is saved or loaded")
     if tensor.is_meta:
         raise UsageError(f"`{path}` is on the device `meta`, so it has no values; `Module.to_empty` gives it some")
+    if type(tensor) not in _OWN_MEMORY and hasattr(tensor, "__tensor_flatten__"):
+        raise UnsupportedModule(
+            f"`{path}` is a {_kind(tensor)}, which has its values in other tensors and cannot be stored; allowed: "
+            "tensors with values of their own. Gather or convert it in `state_dict`"
+        )
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.dtype not in DTYPES:
         kind = "quantized" if tensor.is_quantized else str(tensor.layout)
         raise UnsupportedModule(
