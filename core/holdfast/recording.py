@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -84,7 +85,8 @@ class Recorder:
         context = WriterContext(self._directory, self._directory.name, self._agent_config, self._resume_step)
         made: dict[str, Writer] = {}
         for name, options, factory in self._factories:
-            made.update(self._make_writer(name, options, factory, context, made))
+            own = dataclasses.replace(context, resume_state=self._writer_state.get(name, {}))
+            made.update(self._make_writer(name, options, factory, own, made))
         return made
 
     def _make_writer(

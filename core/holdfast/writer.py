@@ -26,12 +26,15 @@ class WriterContext:
         experiment_name: its name.
         config: the agent's whole configuration, with the level ``"experiment"``.
         resume_step: the timestep the run continues from, or None for a new run; what lies beyond it is void.
+        resume_state: what this writer's `state_dict` returned when the checkpoint was taken that the run continues
+            from, for a writer that needs it before it starts; every writer gets it by `load_state_dict` too.
     """
 
     directory: Path
     experiment_name: str
     config: Mapping[str, Any] = field(default_factory=dict)
     resume_step: int | None = None
+    resume_state: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Writer(abc.ABC):

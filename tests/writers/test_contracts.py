@@ -64,3 +64,16 @@ class TestTensorBoardWriterOverTensorboardX(WriterContract):
 
     def kept(self, directory: Path) -> dict[str, list[tuple[int, float]]]:
         return points(directory)
+
+
+class TestCsvWriter(WriterContract):
+    precision = 0.0
+
+    @pytest.fixture
+    def factory(self) -> Factory:
+        from holdfast_writers.csv import CsvWriter
+
+        return CsvWriter
+
+    def kept(self, directory: Path) -> dict[str, list[tuple[int, float]]]:
+        return points(directory / "metrics.csv")

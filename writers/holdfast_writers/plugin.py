@@ -13,6 +13,8 @@ def holdfast_writers() -> Mapping[str, Callable[..., Any]]:
     """List the writers of this package."""
     return {
         "console": holdfast.lazy("holdfast_writers.console:ConsoleWriter"),
+        "csv": holdfast.lazy("holdfast_writers.csv:CsvWriter"),
         "jsonl": holdfast.lazy("holdfast_writers.jsonl:JsonlWriter"),
         "tensorboard": holdfast.lazy("holdfast_writers.tensorboard:TensorBoardWriter"),
+        "wandb": holdfast.lazy("holdfast_writers.wandb:WandbWriter", requires=("wandb",), extra="wandb"),
     }

@@ -1,0 +1,239 @@
+"""Weights & Biases, the real one, offline."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import holdfast
+
+pytest.importorskip("wandb")
+
+HAS_TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
+
+
+HEADER, BLOCK, FRAGMENT = 7, 32768, 7
+
+
+def read_run(directory: Path) -> list[Any]:
+    """Return the records of the one offline run in a directory, as wandb's own protocol buffers.
+
+    wandb keeps them in the log format of LevelDB: a header of seven bytes, then blocks of 32 KiB with fragments of a
+    checksum (4 bytes), a length (2), a kind (1: whole, 2: first, 3: middle, 4: last) and the data.
+    """
+    from wandb.proto import wandb_internal_pb2
+
+    (path,) = directory.glob("*.wandb")
+    return [wandb_internal_pb2.Record.FromString(data) for data in _records(path.read_bytes())]
+
+
+def _records(content: bytes) -> Iterator[bytes]:
+    position, parts = HEADER, b""
+    while position + FRAGMENT <= len(content):
+        room = BLOCK - position % BLOCK
+        if room < FRAGMENT:
+            position += room
+            continue
+        length = int.from_bytes(content[position + 4 : position + 6], "little")
+        kind = content[position + 6]
+        parts += content[position + FRAGMENT : position + FRAGMENT + length]
+        position += FRAGMENT + length
+        if kind in (1, 4):
+            yield parts
+            parts = b""
+
+
+def history(records: list[Any]) -> list[dict[str, str]]:
+    """Return the logged values, each row's as JSON by key."""
+    rows = [record.history for record in records if record.WhichOneof("record_type") == "history"]
+    return [{item.key or ".".join(item.nested_key): item.value_json for item in row.item} for row in rows]
+
+
+def run_offline(directory: Path, script: str) -> str:
+    """Run a script with wandb offline, in a process of its own, since wandb completes its files at the end of one."""
+    preamble = f"""
+        import pathlib, time, holdfast
+        directory = pathlib.Path({str(directory)!r})
+        directory.mkdir(exist_ok=True)
+    """
+    environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": str(directory)}
+    finished = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(preamble) + textwrap.dedent(script)],
+        env=environment,
+        cwd=directory.parent,
+        check=True,
+        timeout=120,
+        capture_output=True,
+        text=True,
+    )
+    return finished.stdout
+
+
+def runs(directory: Path) -> list[list[Any]]:
+    """Return the records of each offline run below a directory, the oldest first."""
+    return [read_run(path) for path in sorted((directory / "wandb").glob("offline-run*"))]
+
+
+def started(records: list[Any]) -> Any:
+    return next(record.run for record in records if record.WhichOneof("record_type") == "run")
+
+
+def logged(records: list[Any], tag: str, axis: str) -> list[tuple[int, float]]:
+    rows = [row for row in history(records) if tag in row]
+    return [(int(float(row[axis])), float(json.loads(row[tag]))) for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_TENSORBOARD, reason="needs the tensorboard package")
+def test_curves_arrive_through_the_event_files(tmp_path: Path) -> None:
+    """With `wandb: True` alone, wandb follows the event files; name and configuration are those of the experiment."""
+    run_offline(
+        tmp_path / "out",
+        """
+        cfg = {
+            "experiment": {
+                "directory": str(directory), "experiment_name": "my run", "write_interval": 10,
+                "checkpoint_interval": 0, "wandb": True, "wandb_kwargs": {"project": "p", "config": {"own": 1, "lr": 5.0}},
+            },
+            "lr": 0.25,
+        }
+        with holdfast.Experiment(cfg, name="PPO", timesteps=40) as experiment:
+            for timestep in range(40):
+                experiment.track_data("Loss / Policy loss", float(timestep // 10))
+                experiment.step(timestep)
+        """,
+    )
+    (records,) = runs(tmp_path / "out")
+    run = started(records)
+    assert (run.display_name, run.project) == ("my run", "p")
+    config = {item.key: item.value_json for item in run.config.update}
+    assert (config["own"], config["lr"]) == ("1", "0.25")
+    assert json.loads(config["experiment"])["write_interval"] == 10
+    assert logged(records, "Loss / Policy loss", "global_step") == [(10, 0.0), (20, 1.0), (30, 2.0), (40, 3.0)]
+
+
+@pytest.mark.slow
+def test_without_sync_every_value_is_logged_over_timesteps(tmp_path: Path) -> None:
+    """Without sync_tensorboard the writer logs by itself, over its own axis: a step that goes back drops nothing."""
+    run_offline(
+        tmp_path / "out",
+        """
+        import numpy as np
+        from holdfast_writers.wandb import STEP, WandbWriter
+        context = holdfast.WriterContext(directory, "run")
+        with WandbWriter(context, sync_tensorboard=False) as writer:
+            for step in (10, 20, 5, 30):
+                writer.write_scalars({"Reward / Total reward (max)": step / 2}, step, time.time())
+            writer.add_histogram("histogram", np.arange(10.0), 30)
+            writer.add_image("image", np.zeros((3, 4, 6), np.uint8), 30)
+            writer.add_image("gray", np.zeros((4, 6)), 30, dataformats="HW")
+            writer.add_text("text", "<b>Größe</b>", 30)
+            writer.add_video("video", np.zeros((1, 2, 3, 4, 6), np.uint8), 30)
+            writer.add_hparams({"layers": [64, 64]}, {"score": 3.0})
+        writer.close()
+        """,
+    )
+    (records,) = runs(tmp_path / "out")
+    assert logged(records, "Reward / Total reward (max)", "timestep") == [(10, 5.0), (20, 10.0), (5, 2.5), (30, 15.0)]
+    metrics = [record.metric for record in records if record.WhichOneof("record_type") == "metric"]
+    assert ("*", "timestep") in [(metric.glob_name, metric.step_metric) for metric in metrics]
+    kinds = {key: value for row in history(records) for key, value in row.items()}
+    assert kinds["histogram._type"] == '"histogram"'
+    assert (kinds["image.width"], kinds["image.height"]) == ("6", "4")
+    assert kinds["video._type"] == '"video-file"'
+    assert kinds["text._type"] == '"html-file"'
+    config = [record.config for record in records if record.WhichOneof("record_type") == "config"]
+    assert [(item.key, item.value_json) for one in config for item in one.update] == [("layers", "[64,64]")]
+
+
+@pytest.mark.slow
+def test_a_resumed_run_goes_on_under_its_id(tmp_path: Path) -> None:
+    """The run's id travels with checkpoints, and the run that goes on from one is the same run to wandb."""
+    script = """
+        import numpy as np
+        cfg = {"directory": str(directory), "experiment_name": "run", "write_interval": 10, "checkpoint_interval": 20,
+               "checkpoint_format": "safetensors", "writers": ["jsonl"], "wandb": True}
+        writer_state = {}
+        from holdfast.recording import Recorder
+        recorder = Recorder(holdfast.ExperimentConfig(cfg), directory, {"experiment": cfg})
+        state_file = directory / "state.json"
+        if state_file.exists():
+            recorder.resume(holdfast.codec.loads(state_file.read_text()), 20)
+        recorder.tracker.track("Loss / Policy loss", 1.0)
+        recorder.write(10 if not state_file.exists() else 30)
+        state_file.write_text(holdfast.codec.dumps(recorder.state_dict()))
+        recorder.close()
+    """
+    run_offline(tmp_path / "out", script)
+    run_offline(tmp_path / "out", script)
+    first, second = map(started, runs(tmp_path / "out"))
+    assert first.run_id == second.run_id
+    assert first.run_id
+
+
+@pytest.mark.slow
+def test_a_wandb_that_fails_does_not_stop_training(tmp_path: Path) -> None:
+    """When wandb cannot start, that is told once with its cause, and the run and its other writers go on."""
+    printed = run_offline(
+        tmp_path / "out",
+        """
+        import warnings
+        cfg = {"directory": str(directory), "experiment_name": "run", "write_interval": 1, "writers": ["jsonl"],
+               "checkpoint_interval": 0, "wandb": True, "wandb_kwargs": {"mode": "no such mode"}}
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", holdfast.HoldfastWarning)
+            with holdfast.Experiment(cfg, name="PPO", timesteps=5) as experiment:
+                for timestep in range(5):
+                    experiment.track_data("a", float(timestep))
+                    experiment.step(timestep)
+        for warning in told:
+            if issubclass(warning.category, holdfast.HoldfastWarning):
+                print(" ".join(str(warning.message).split()))
+        """,
+    )
+    assert printed.count("writer `wandb` failed") == 1
+    assert "wandb: 5 of " in printed
+    assert holdfast.read_metrics(tmp_path / "out" / "run")["a"].values.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+def test_without_the_tensorboard_package_it_is_asked_for(
+    context: holdfast.WriterContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where wandb is told to follow event files and cannot read them, the error says what to install."""
+    from holdfast_writers import wandb as module
+
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(holdfast.MissingDependency, match="pip install tensorboard"):
+        module.WandbWriter(context, sync_tensorboard=True)
+    with pytest.warns(holdfast.HoldfastWarning, match="pip install tensorboard.*logged one by one"):
+        assert not module._follows_event_files(context, {})
+
+
+@pytest.mark.skipif(not HAS_TENSORBOARD, reason="needs the tensorboard package")
+@pytest.mark.parametrize(
+    ("writers", "given", "follows"),
+    [
+        (["tensorboard"], {}, True),
+        ([{"name": "tensorboard"}, "jsonl"], {}, True),
+        (["jsonl"], {}, False),
+        (["jsonl"], {"sync_tensorboard": True}, True),
+        (["tensorboard"], {"sync_tensorboard": False}, False),
+    ],
+)
+def test_event_files_are_followed_where_there_are_some(
+    context: holdfast.WriterContext, writers: list[Any], given: dict[str, bool], follows: bool
+) -> None:
+    """By default wandb follows event files if the run writes some, and else the values are logged one by one."""
+    from holdfast_writers.wandb import _follows_event_files
+
+    own = holdfast.WriterContext(context.directory, "run", {"experiment": {"writers": writers}})
+    assert _follows_event_files(own, given) is follows
