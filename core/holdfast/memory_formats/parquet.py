@@ -68,6 +68,7 @@ class ParquetExporter(MemoryExporter):
             return snapshot_from(_tensors(table, header), header, path)
 
 
+@final
 class _Unclosed(io.RawIOBase):
     """Stands in for a file that Arrow would close when it is done."""
 
