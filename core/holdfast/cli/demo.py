@@ -15,7 +15,7 @@ from rich.text import Text
 from holdfast.cli import _console
 from holdfast.cli._progress import TrainingProgress
 from holdfast.demo import DemoResult, DemoSettings
-from holdfast.errors import InvalidValue, MissingDependency, UsageError, nearest
+from holdfast.errors import InvalidValue, MissingDependency, UsageError
 from holdfast.plugins import registry
 
 PREFERRED = ("torch", "jax")
@@ -41,7 +41,7 @@ def demo(
 
     Ctrl-C ends the training early, with a checkpoint.
     """
-    name = installed_backend() if backend in (None, "auto") else str(backend)
+    name = installed_backend() if backend in (None, "", "auto") else str(backend)
     run = demo_of(name)
     check_env(env)
     console = _console.output()
@@ -82,7 +82,8 @@ def demo_of(name: str) -> Callable[[DemoSettings], DemoResult]:
         run: Callable[[DemoSettings], DemoResult] | None = backend.demo()
     except ModuleNotFoundError as error:
         raise MissingDependency(
-            f'the demo of `{name}` needs `{error.name}`, which is not installed; run: pip install "holdfast[{name},demo]"'
+            f"the demo of `{name}` needs `{error.name}`, which is not installed; "
+            f'run: pip install "holdfast[{name},demo]"'
         ) from error
     if run is None:
         raise UsageError(f"the backend `{name}` has no demo")
@@ -103,9 +104,7 @@ def check_env(env: str) -> None:
     except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
         raise MissingDependency(f"the environment `{env}` cannot be made: {error}") from error
     except gymnasium.error.Error as error:
-        close = nearest(env, gymnasium.registry)
-        hint = f" Did you mean `{close}`?" if close else ""
-        raise InvalidValue(f"unknown environment `{env}`: {str(error).rstrip('.')}.{hint}") from error
+        raise InvalidValue(f"there is no environment `{env}`: {error}") from error
     actions, observations = made.action_space, made.observation_space
     made.close()
     discrete = isinstance(actions, gymnasium.spaces.Discrete) and actions.start == 0
@@ -131,8 +130,7 @@ def _rows(result: DemoResult) -> Iterator[tuple[str, str]]:
     yield "best score", _number(result.best_score)
     yield "evaluation score", _number(result.evaluation_score)
     yield "directory", str(result.experiment_dir)
-    for label, place in _files(result).items():
-        yield label, place
+    yield from _files(result).items()
 
 
 def _files(result: DemoResult) -> dict[str, str]:
