@@ -102,7 +102,8 @@ def test_curves_arrive_through_the_event_files(tmp_path: Path) -> None:
         cfg = {
             "experiment": {
                 "directory": str(directory), "experiment_name": "my run", "write_interval": 10,
-                "checkpoint_interval": 0, "wandb": True, "wandb_kwargs": {"project": "p", "config": {"own": 1, "lr": 5.0}},
+                "checkpoint_interval": 0, "wandb": True,
+                "wandb_kwargs": {"project": "p", "config": {"own": 1, "lr": 5.0}},
             },
             "lr": 0.25,
         }
@@ -188,7 +189,8 @@ def test_a_wandb_that_fails_does_not_stop_training(tmp_path: Path) -> None:
         """
         import warnings
         cfg = {"directory": str(directory), "experiment_name": "run", "write_interval": 1, "writers": ["jsonl"],
-               "checkpoint_interval": 0, "wandb": True, "wandb_kwargs": {"mode": "no such mode"}}
+               "checkpoint_interval": 0, "wandb": True,
+                "wandb_kwargs": {"mode": "no such mode"}}
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always", holdfast.HoldfastWarning)
             with holdfast.Experiment(cfg, name="PPO", timesteps=5) as experiment:
