@@ -53,7 +53,8 @@ def read_events(path: Path) -> Iterator[ScalarEvent]:
 
 
 def _event(data: bytes) -> ScalarEvent:
-    wall_time, step, scalars, starts = 0.0, 0, {}, False
+    wall_time, step, starts = 0.0, 0, False
+    scalars: dict[str, float] = {}
     for field, value in _fields(data):
         match field:
             case 1:
@@ -61,7 +62,7 @@ def _event(data: bytes) -> ScalarEvent:
             case 2:
                 step = value - 2**64 if value >= 2**63 else value
             case 5:
-                scalars = dict(_scalars(value))
+                scalars.update(_scalars(value))
             case 7:
                 starts = any(inner == (1, _SESSION_START) for inner in _fields(value))
     return ScalarEvent(wall_time, step, scalars, starts)

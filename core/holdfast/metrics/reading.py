@@ -81,7 +81,8 @@ def iter_metrics(pattern: str | Path, tags: Iterable[str] | None = None) -> Iter
         NotFound: if the pattern matches no run with metrics.
     """
     wanted = None if tags is None else set(tags)
-    runs = [path for path in sorted(map(Path, glob.glob(str(pattern), recursive=True))) if _sources(path)]  # noqa: PTH207  (absolute patterns)
+    matches = sorted(Path(match) for match in glob.glob(str(pattern), recursive=True))  # noqa: PTH207  (absolute ones)
+    runs = [path for path in matches if path.is_dir() and _sources(path)]
     if not runs:
         raise NotFound(f"no run with metrics matches `{pattern}`")
     for path in runs:

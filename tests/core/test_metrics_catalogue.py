@@ -1,0 +1,65 @@
+"""The table of what each agent tracks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import holdfast
+from holdfast import metrics
+
+AGENTS = {"A2C", "AMP", "CEM", "DDPG", "DDQN", "DQN", "PPO", "Q-learning", "SAC", "SARSA", "TD3", "TRPO"}
+
+PPO_ALWAYS = {
+    *(f"Episode / Total timesteps ({statistic})" for statistic in ("max", "min", "mean")),
+    *(f"Reward / Instantaneous reward ({statistic})" for statistic in ("max", "min", "mean")),
+    *(f"Reward / Total reward ({statistic})" for statistic in ("max", "min", "mean")),
+    "Loss / Policy loss",
+    "Loss / Value loss",
+    "Policy / Standard deviation",
+}
+
+
+def test_the_table_covers_every_agent() -> None:
+    """The table has the twelve agents, and no row twice."""
+    assert {row.agent for row in metrics.catalogue} == AGENTS
+    assert len({(row.agent, row.group, row.metric) for row in metrics.catalogue}) == len(metrics.catalogue) == 92
+
+
+def test_every_agent_tracks_rewards_and_episodes() -> None:
+    """Rewards and episode lengths are tracked by every agent, each as maximum, minimum and mean."""
+    for agent in AGENTS:
+        assert {tag for tag in PPO_ALWAYS if "(" in tag} <= set(metrics.tags(agent))
+
+
+def test_the_tags_of_an_agent() -> None:
+    """The tags of PPO are those of the table, with and without those that must be enabled."""
+    assert set(metrics.tags("PPO", enabled=False)) == PPO_ALWAYS
+    assert set(metrics.tags("ppo")) - PPO_ALWAYS == {"Learning / Learning rate", "Loss / Entropy loss"}
+
+
+def test_an_unknown_agent_is_told_with_the_nearest() -> None:
+    """The error about an unknown agent lists the known ones and the nearest."""
+    with pytest.raises(holdfast.InvalidValue, match=r"unknown agent `PP0`; known: A2C.*Did you mean `PPO`"):
+        metrics.tags("PP0")
+
+
+def test_check_tells_missing_from_disabled() -> None:
+    """A report tells what is missing, what is merely not enabled, what is there, and what is there besides."""
+    report = metrics.check((PPO_ALWAYS - {"Loss / Value loss"}) | {"Resource / CPU usage"}, "PPO")
+    assert report.missing == ("Loss / Value loss",)
+    assert set(report.disabled) == {"Learning / Learning rate", "Loss / Entropy loss"}
+    assert set(report.present) == PPO_ALWAYS - {"Loss / Value loss"}
+    assert report.further == ("Resource / CPU usage",)
+    assert not report
+    assert str(report) == "PPO: missing Loss / Value loss"
+    assert metrics.check(PPO_ALWAYS, "PPO")
+
+
+def test_check_reads_a_run(tmp_path: Path) -> None:
+    """A run's directory is checked by the tags found in it."""
+    line = {"step": 1, "wall_time": 1.0, "scalars": dict.fromkeys(PPO_ALWAYS, 1.0)}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    assert metrics.check(tmp_path, "PPO").missing == ()

@@ -1,0 +1,139 @@
+"""Reading runs back, with nothing but NumPy."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import holdfast
+from holdfast.metrics.tfrecord import frame
+
+
+def varint(value: int) -> bytes:
+    out = b""
+    while value > 0x7F:
+        out += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return out + bytes([value])
+
+
+def field(number: int, content: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def value(tag: str, body: bytes) -> bytes:
+    return field(5, field(1, field(1, tag.encode()) + body))
+
+
+def simple(tag: str, number: float) -> bytes:
+    return value(tag, b"\x15" + struct.pack("<f", number))
+
+
+def event(step: int, wall_time: float, *parts: bytes) -> bytes:
+    return frame(b"\x09" + struct.pack("<d", wall_time) + b"\x10" + varint(step % 2**64) + b"".join(parts))
+
+
+def write_jsonl(path: Path, tag: str, points: dict[int, float]) -> None:
+    lines = [json.dumps({"step": step, "wall_time": 1.0, "scalars": {tag: number}}) for step, number in points.items()]
+    path.write_text("".join(line + "\n" for line in lines))
+
+
+def test_event_files_are_read_without_a_library(tmp_path: Path) -> None:
+    """Values, steps and wall times of event files come back as arrays of NumPy, whoever wrote the file."""
+    content = event(10, 1.5, simple("Loss / a", 0.5)) + event(2**40, 2.5, simple("Loss / a", -1.0))
+    (tmp_path / "events.out.tfevents.1.host").write_bytes(content)
+    steps, values, wall_times = holdfast.read_metrics(tmp_path)["Loss / a"]
+    assert (steps.dtype, values.dtype, wall_times.dtype) == (np.int64, np.float64, np.float64)
+    assert steps.tolist() == [10, 2**40]
+    assert values.tolist() == [0.5, -1.0]
+    assert wall_times.tolist() == [1.5, 2.5]
+
+
+def test_scalars_stored_as_tensors_are_read(tmp_path: Path) -> None:
+    """Scalars as TensorFlow 2 stores them, tensors of one element, count as scalars; texts and images do not."""
+    as_content = field(8, b"\x08\x01" + field(4, struct.pack("<f", 0.25)))
+    as_floats = field(8, b"\x08\x01" + field(5, struct.pack("<f", 0.5)))
+    as_doubles = field(8, b"\x08\x02" + field(6, struct.pack("<d", 0.1)))
+    text = field(8, b"\x08\x07" + field(8, b"text"))
+    image = field(4, b"\x08\x04")
+    bodies = {"content": as_content, "floats": as_floats, "doubles": as_doubles, "text": text, "image": image}
+    content = b"".join(event(1, 1.0, value(tag, body)) for tag, body in bodies.items())
+    (tmp_path / "events.out.tfevents.1.host").write_bytes(content)
+    found = {tag: series.values.tolist() for tag, series in holdfast.read_metrics(tmp_path).items()}
+    assert found == {"content": [0.25], "floats": [0.5], "doubles": [0.1]}
+
+
+def test_a_session_that_starts_voids_what_lies_beyond(tmp_path: Path) -> None:
+    """Of several event files, the one that goes on from a step hides that step and later ones of those before."""
+    first = b"".join(event(step, float(step), simple("a", step)) for step in (1, 2, 3, 4))
+    second = event(3, 10.0, field(7, b"\x08\x01")) + event(3, 11.0, simple("a", -3.0))
+    (tmp_path / "events.out.tfevents.1.b").write_bytes(first)
+    (tmp_path / "events.out.tfevents.1.a").write_bytes(second)  # names do not tell the order, times do
+    series = holdfast.read_metrics(tmp_path)["a"]
+    assert series.steps.tolist() == [1, 2, 3]
+    assert series.values.tolist() == [1.0, 2.0, -3.0]
+
+
+def test_a_torn_event_ends_a_file_and_no_more(tmp_path: Path) -> None:
+    """A file that a kill tore gives what is whole of it."""
+    content = event(1, 1.0, simple("a", 1.0)) + event(2, 2.0, simple("a", 2.0))[:-3]
+    (tmp_path / "events.out.tfevents.1.host").write_bytes(content)
+    assert holdfast.read_metrics(tmp_path)["a"].steps.tolist() == [1]
+
+
+def test_the_fullest_and_then_the_most_exact_source_wins(tmp_path: Path) -> None:
+    """Of several sources the one with most of a tag is taken; of equals, the one that holds 64 bits of a value."""
+    write_jsonl(tmp_path / "metrics.jsonl", "both", {1: 0.1, 2: 0.2})
+    content = event(1, 1.0, simple("both", 0.1), simple("events only", 3.0)) + event(2, 2.0, simple("both", 0.2))
+    (tmp_path / "events.out.tfevents.1.host").write_bytes(content)
+    found = holdfast.read_metrics(tmp_path)
+    assert found["both"].values.tolist() == [0.1, 0.2]
+    assert found["events only"].values.tolist() == [3.0]
+    (tmp_path / "events.out.tfevents.2.host").write_bytes(event(3, 3.0, simple("both", 0.5)))
+    assert holdfast.read_metrics(tmp_path)["both"].steps.tolist() == [1, 2, 3]
+
+
+def test_steps_come_in_rising_order(tmp_path: Path) -> None:
+    """Values come by rising step, those of one step in the order written."""
+    points = [(3, 3.0), (1, 1.0), (2, 2.0), (1, 1.5)]
+    lines = [json.dumps({"step": step, "wall_time": 0, "scalars": {"a": number}}) for step, number in points]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    series = holdfast.read_metrics(tmp_path)["a"]
+    assert list(zip(series.steps.tolist(), series.values.tolist(), strict=True)) == sorted(points, key=lambda p: p[0])
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\n", b"[]\n", b'{"step": 1}\n', b'"text"\n', b'{"scalars": 1, "step": 2}\n']
+)
+def test_lines_that_are_not_ours_are_passed_over(tmp_path: Path, content: bytes) -> None:
+    """A line of something else does not keep the others from being read."""
+    write_jsonl(tmp_path / "metrics.jsonl", "a", {1: 1.0})
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(content + path.read_bytes())
+    assert holdfast.read_metrics(path)["a"].values.tolist() == [1.0]
+
+
+def test_a_run_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """A missing run, and a directory without metrics, raise NotFound with the path."""
+    with pytest.raises(holdfast.NotFound, match=r"there is no run at `.*absent`"):
+        holdfast.read_metrics(tmp_path / "absent")
+    with pytest.raises(FileNotFoundError, match="holds no metrics; looked for metrics"):
+        holdfast.read_metrics(tmp_path)
+
+
+def test_many_runs_are_read_one_by_one(tmp_path: Path) -> None:
+    """A pattern yields each run that has any of the tags, with those tags; other directories are passed over."""
+    for name, tag in (("run_b", "a"), ("run_a", "a"), ("run_c", "other")):
+        (tmp_path / name).mkdir()
+        write_jsonl(tmp_path / name / "metrics.jsonl", tag, {1: 1.0})
+    (tmp_path / "empty").mkdir()
+    found = list(holdfast.iter_metrics(tmp_path / "*", tags=["a"]))
+    assert [path.name for path, _ in found] == ["run_a", "run_b"]
+    assert all(list(series) == ["a"] for _, series in found)
+    assert [path.name for path, _ in holdfast.iter_metrics(str(tmp_path / "**"))] == ["run_a", "run_b", "run_c"]
+    with pytest.raises(holdfast.NotFound, match="no run with metrics matches"):
+        next(holdfast.iter_metrics(tmp_path / "none*"))
