@@ -112,6 +112,11 @@ class TorchBackend(Backend):
         if "mps" in state and torch.backends.mps.is_available():
             torch.mps.set_rng_state(tensor_copy(state["mps"]))
 
+    def rank(self) -> int | None:
+        """Return the rank in the default process group, or None where there is no such group."""
+        distributed = torch.distributed
+        return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else None
+
     def demo(self) -> Callable[[DemoSettings], DemoResult]:
         """Return the function behind ``holdfast demo --backend torch``."""
         from holdfast_torch.demo import run
