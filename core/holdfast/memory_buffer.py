@@ -42,6 +42,7 @@ class MemoryBuffer(abc.ABC):
         self.memory_size, self.num_envs = memory_size, num_envs
         self.device = self._parse_device(device)
         self._specs: dict[str, TensorSpec] = {}
+        self._row_shapes: dict[str, tuple[int, ...]] = {}
         self._flat: dict[str, Any] = {}
         self.memory_index, self.env_index, self.filled = 0, 0, False
 
@@ -74,6 +75,10 @@ class MemoryBuffer(abc.ABC):
     @abc.abstractmethod
     def _write(self, start: int, samples: Mapping[str, Any]) -> None:
         """Copy samples of shape (n, *size) into the buffers of their names, from a place on."""
+
+    def _write_row(self, row: int, tensors: Mapping[str, Any]) -> None:
+        """Copy arrays of shape (num_envs, *size) into a row."""
+        self._write(row * self.num_envs, {name: self._array(values) for name, values in tensors.items()})
 
     @abc.abstractmethod
     def _view(self, name: str, shape: tuple[int, ...]) -> Any:
@@ -110,6 +115,7 @@ class MemoryBuffer(abc.ABC):
             self._check_same(self._specs[name], shape, dtype)
             return False
         self._flat[name] = self._allocate((self.memory_size * self.num_envs, *shape), dtype)
+        self._row_shapes[name] = (self.num_envs, *shape)
         space = repr(size) if hasattr(size, "sample") else ""
         self._specs[name] = TensorSpec(name, shape, self._dtype_name(self._flat[name].dtype), keep_dimensions, space)
         return True
@@ -181,6 +187,10 @@ class MemoryBuffer(abc.ABC):
             UnknownTensor: if a name is not that of a tensor; `create_tensor` makes one.
             ShapeMismatch: if an array has another shape, or the arrays hold different numbers of samples.
         """
+        if self.env_index == 0 and self._is_row(tensors):
+            self._write_row(self.memory_index, tensors)
+            self._advance(self.num_envs)
+            return
         count, samples = self._checked(tensors)
         capacity = self.memory_size * self.num_envs
         done = 0
@@ -190,10 +200,22 @@ class MemoryBuffer(abc.ABC):
             whole = taken == count
             self._write(start, samples if whole else {k: v[done : done + taken] for k, v in samples.items()})
             done += taken
-            self.memory_index, self.env_index = divmod(start + taken, self.num_envs)
-            self._changed()
-            if self.memory_index == self.memory_size:
-                self._complete_cycle()
+            self._advance(taken)
+
+    def _is_row(self, tensors: Mapping[str, Any]) -> bool:
+        """Say whether the tensors are arrays with one sample of each environment, which is by far the usual case."""
+        shapes = self._row_shapes
+        for name, values in tensors.items():
+            if shapes.get(name, 0) != getattr(values, "shape", None):
+                return False
+        return bool(tensors)
+
+    def _advance(self, count: int) -> None:
+        place = self.memory_index * self.num_envs + self.env_index + count
+        self.memory_index, self.env_index = divmod(place, self.num_envs)
+        self._changed()
+        if self.memory_index == self.memory_size:
+            self._complete_cycle()
 
     def _checked(self, tensors: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """Return the number of samples, and each array with the shape (number, *size)."""

@@ -71,14 +71,9 @@ class Memory(SampledBuffer):
         """Return where the files go."""
         return self._exports.directory
 
-    def add_samples(self, **tensors: Any) -> None:  # noqa: D102  (inherited)
-        self._exports.report()
-        super().add_samples(**tensors)
-
-    add_samples.__doc__ = SampledBuffer.add_samples.__doc__
-
     def _complete_cycle(self) -> None:
         super()._complete_cycle()
+        self._exports.report()
         self._exports.cycles += 1
         if self.export:
             self._exports.submit(self.snapshot())

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from holdfast.errors import InvalidValue
 from holdfast.memory_live import Memory
 
+_BLOCK = 1 << 10
+"""Of how many rows views are kept."""
+
 _BY_BITS = {torch.bfloat16: torch.int16, torch.float8_e4m3fn: torch.uint8, torch.float8_e5m2: torch.uint8}
 """The dtypes that NumPy lacks, each with one of the same width that it has."""
 
@@ -35,6 +38,8 @@ class RandomMemory(Memory):
     __doc__ = f"{__doc__}\n{Memory.__doc__}"
 
     backend: ClassVar[str] = "torch"
+
+    _viewed: tuple[int, dict[str, Sequence[torch.Tensor]]] = (-1, {})  # the rows that have views, and these
 
     def _parse_device(self, device: Any) -> torch.device:
         if device is None:
@@ -61,6 +66,29 @@ class RandomMemory(Memory):
         for name, values in samples.items():
             self._flat[name].narrow(0, start, values.shape[0]).copy_(values)
 
+    def _write_row(self, row: int, tensors: Mapping[str, Any]) -> None:
+        block, place = divmod(row, _BLOCK)
+        viewed, rows = self._viewed
+        if viewed != block or len(rows) != len(self._flat):
+            rows = self._view_rows(block)
+        values = [
+            value if type(value) is torch.Tensor and not value.requires_grad else self._array(value)
+            for value in tensors.values()
+        ]
+        torch._foreach_copy_([rows[name][place] for name in tensors], values)
+
+    def _view_rows(self, block: int) -> dict[str, Sequence[torch.Tensor]]:
+        """Make views of some rows at once, for making one takes longer than copying a small row into it."""
+        rows = {}
+        for name, flat in self._flat.items():
+            whole = flat.view(self.memory_size, *self._row_shapes[name])
+            rows[name] = whole[block * _BLOCK : (block + 1) * _BLOCK].unbind(0)
+        self._viewed = block, rows
+        return rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_viewed": (-1, {})}  # a receiving process makes its own, of the memory that is shared
+
     def _view(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         flat: torch.Tensor = self._flat[name]
         return flat.view(shape)
@@ -70,7 +98,7 @@ class RandomMemory(Memory):
 
     def _host(self, name: str) -> NDArray[Any]:
         flat: torch.Tensor = self._flat[name]
-        return _to_host(flat.clone() if flat.device.type == "cpu" else flat)
+        return _to_host(flat).copy() if flat.device.type == "cpu" else _to_host(flat)
 
     def _draw(self, size: int, count: int) -> torch.Tensor:
         if self.replacement:
