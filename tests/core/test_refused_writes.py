@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class RefusingFile:
 
 
 @pytest.fixture
-def refusal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusal]:
+def refusal(monkeypatch: pytest.MonkeyPatch) -> Refusal:
     refusal = Refusal()
 
     def refusing(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,7 +69,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusal]:
     monkeypatch.setattr(os, "fsync", refusing(os.fsync))
     monkeypatch.setattr(os, "replace", refusing(os.replace))
     monkeypatch.setattr(Path, "open", open_refusing)
-    yield refusal
+    return refusal
 
 
 def experiment_of(policy: Any, directory: Path, **settings: Any) -> holdfast.Experiment:
