@@ -320,3 +320,14 @@ def test_a_torn_or_damaged_record_ends_the_reading() -> None:
     damaged = bytearray(whole)
     damaged[len(frame(records[0])) + 100] ^= 1
     assert list(read_records(io.BytesIO(bytes(damaged)))) == records[:1]
+
+
+def test_without_pillow_images_say_what_to_install(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Pillow is missing, an image and a video are refused with what to install; scalars need none."""
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with make() as writer:
+        writer.add_scalar("a", 1.0)
+        with pytest.raises(holdfast.MissingDependency, match="pip install pillow"):
+            writer.add_image("image", np.zeros((3, 4, 4)), 1)
+        with pytest.raises(holdfast.MissingDependency, match="pip install pillow"):
+            writer.add_video("video", np.zeros((1, 2, 3, 4, 4)), 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,8 @@ class EventLibrary:
         """Have the library's SummaryWriter begin a new event file.
 
         The name, the first records and the note to whoever has hooked into the library (Weights & Biases) are the
-        library's. It names files after the second and, one of the two, the process: our suffix makes them unique.
+        library's. It names files after the second and, one of the two, the process: our suffix makes them unique,
+        and has those of one second sort by time, as TensorBoard reads them.
 
         Args:
             directory: where to.
@@ -47,7 +49,7 @@ class EventLibrary:
         Returns:
             The file, and the bins that histograms have by default.
         """
-        suffix = f".{secrets.token_hex(4)}"
+        suffix = f".{time.time_ns()}.{secrets.token_hex(2)}"
         begun = self.writer(log_dir=str(directory), purge_step=purge_step, filename_suffix=suffix)
         begun.close()
         (path,) = directory.glob(f"events.out.tfevents.*{suffix}")

@@ -1,4 +1,4 @@
-"""Videos as animated GIFs, which is how TensorBoard keeps them."""
+"""Images by Pillow: videos as animated GIFs, which is how TensorBoard keeps them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,23 @@ def encode_gif(video: NDArray[Any], fps: float) -> tuple[bytes, tuple[int, int, 
     """
     if video.ndim != 5 or video.shape[2] not in (1, 3) or 0 in video.shape:
         raise ShapeMismatch(f"a video has the shape {video.shape}; allowed: (N, T, C, H, W) with 1 or 3 channels")
-    try:
-        from PIL import Image
-    except ModuleNotFoundError:
-        raise MissingDependency("videos need Pillow, which is not installed; run: pip install pillow") from None
-    frames = [Image.fromarray(frame) for frame in _grid(_as_bytes(video))]
+    frames = [pillow().fromarray(frame) for frame in _grid(_as_bytes(video))]
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=max(1, round(1000 / fps)), loop=0)
     return file.getvalue(), (frames[0].height, frames[0].width, 3)
+
+
+def pillow() -> Any:
+    """Return Pillow's module of images, which both libraries need for images, and we for videos.
+
+    Raises:
+        MissingDependency: if it is not installed.
+    """
+    try:
+        from PIL import Image
+    except ModuleNotFoundError:
+        raise MissingDependency("images and videos need Pillow; run: pip install pillow") from None
+    return Image
 
 
 def _as_bytes(video: NDArray[Any]) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ import holdfast
 from holdfast.metrics.tfrecord import frame
 from holdfast_writers._append_file import AppendFile
 from holdfast_writers._event_library import EventLibrary, event_library
-from holdfast_writers._gif import encode_gif
+from holdfast_writers._gif import encode_gif, pillow
 
 
 @final
@@ -62,6 +62,7 @@ class TensorBoardWriter(holdfast.Writer):
         self, tag: str, image: NDArray[Any], step: int, wall_time: float, *, dataformats: str = "CHW"
     ) -> None:
         """Write an image, or a batch of images ("NCHW") as a grid."""
+        pillow()  # the libraries' own error would not say what to install
         summary = self._library.summaries.image(tag, image, dataformats=dataformats)
         self._append(_tagged(summary, tag), step, wall_time)
 
