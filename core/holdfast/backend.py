@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.demo import DemoResult, DemoSettings
+from holdfast.step_buffer import Step, StepBuffer
 from holdfast.tree import Tree, is_array, map_leaves
 
 
@@ -103,6 +104,15 @@ class Backend(abc.ABC):
     def fetch(self, held: Sequence[Any]) -> list[NDArray[Any]]:
         """Return held values as NumPy arrays of their own shapes, in one transfer where possible."""
         return [np.asarray(value) for value in held]
+
+    def step_buffer(self, step: Step, capacity: int) -> StepBuffer | None:
+        """Return a buffer for the steps of environments, or None to have `hold` and `fetch` keep them.
+
+        Args:
+            step: the first step, its rewards an array of this framework; all others are of the same kind.
+            capacity: how many steps are added at most before they are taken.
+        """
+        return None
 
     def random_state(self) -> Tree:
         """Return the state of the framework's own random generators, empty where it has none."""

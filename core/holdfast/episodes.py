@@ -1,6 +1,6 @@
 """Turns rewards and dones into finished episodes.
 
-Steps are held as they come, without waiting for a device, and worked off a chunk at a time: one transfer, then sums
+Steps are kept as they come, without waiting for a device, and worked off a chunk at a time: one transfer, then sums
 over whole arrays. Sums run in float64 and strictly in the order of the steps, so they do not depend on where a chunk
 ended.
 """
@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from holdfast._arrays import is_real
-from holdfast.backends import Holder
+from holdfast.backends import Holder, recognize
 from holdfast.errors import InvalidValue, ShapeMismatch
+from holdfast.step_buffer import HeldSteps, HostSteps, SingleSteps, Step, StepBuffer
 from holdfast.tree import dtype_name, is_array
 
 CHUNK_STEPS = 256
@@ -33,9 +34,6 @@ INSTANTANEOUS = "Reward / Instantaneous reward"
 TOTAL = "Reward / Total reward"
 LENGTH = "Episode / Total timesteps"
 
-_SHAPES: dict[type, tuple[()]] = {float: (), int: (), bool: ()}
-"""What a single environment may give instead of arrays."""
-
 Floats = NDArray[np.float64]
 
 
@@ -45,10 +43,12 @@ class EpisodeTracker:
 
     def __init__(self, holder: Holder) -> None:
         self._holder = holder
-        self._steps: list[tuple[Any, Any, Any]] = []
-        self._shapes: tuple[Any, Any, Any] | None = None
+        self._layout: tuple[Any, ...] | None = None
+        self._buffer: StepBuffer = HeldSteps(holder)
+        self._buffered = 0
         self._num_envs: int | None = None
         self._chunk = 1
+        self._exact: Floats = np.empty((1, 1))
         self._returns: Floats = np.zeros(0)
         self._lengths: NDArray[np.int64] = np.zeros(0, np.int64)
         self._nonfinite: dict[str, int] = {}
@@ -57,7 +57,7 @@ class EpisodeTracker:
     def _start_interval(self) -> None:
         self.ended = 0
         self._finished: deque[tuple[float, int]] = deque(maxlen=LAST_EPISODES)
-        self._sums: Floats = np.zeros(self._num_envs or 0)
+        self._sum = 0.0
         self._count = 0
         self._maximum, self._minimum = -np.inf, np.inf
 
@@ -73,18 +73,30 @@ class EpisodeTracker:
             ShapeMismatch: if the numbers of elements differ among them or from those before, or are zero.
             InvalidValue: if the rewards are no numbers.
         """
-        shapes = (
-            getattr(rewards, "shape", _SHAPES.get(type(rewards))),
-            getattr(terminated, "shape", _SHAPES.get(type(terminated))),
-            getattr(truncated, "shape", _SHAPES.get(type(truncated))),
-        )
-        if shapes != self._shapes or None in shapes:  # the length of a list may change without a trace
-            self._check(rewards, terminated, truncated)
-            self._shapes = shapes
-        hold = self._holder.hold
-        self._steps.append((hold(rewards), hold(terminated), hold(truncated)))
-        if len(self._steps) >= self._chunk:
+        if _layout(rewards, terminated, truncated) != self._layout:
+            rewards, terminated, truncated = self._prepare(rewards, terminated, truncated)
+        self._buffer.add(rewards, terminated, truncated)
+        self._buffered += 1
+        if self._buffered >= self._chunk:
             self._fold()
+
+    def _prepare(self, *given: Any) -> Step:
+        """Check a step that may be unlike those before, make sure that the buffer fits it, and return it as arrays."""
+        rewards, terminated, truncated = (part if _is_plain(part) else np.asarray(part) for part in given)
+        layout = _layout(rewards, terminated, truncated)
+        if layout != self._layout:
+            self._check(rewards, terminated, truncated)
+            self._fold()
+            self._buffer = self._buffer_for((rewards, terminated, truncated))
+            self._layout = layout
+        return rewards, terminated, truncated
+
+    def _buffer_for(self, step: Step) -> StepBuffer:
+        if all(isinstance(part, np.ndarray | np.generic | bool | int | float) for part in step):
+            return SingleSteps(step) if self._num_envs == 1 else HostSteps(step, self._chunk)
+        backend = recognize(step[0])
+        made = None if backend is None else backend.step_buffer(step, self._chunk)
+        return HeldSteps(self._holder) if made is None else made
 
     def _check(self, *step: Any) -> None:
         sizes = [int(np.prod(tuple(part.shape))) if hasattr(part, "shape") else int(np.size(part)) for part in step]
@@ -105,54 +117,73 @@ class EpisodeTracker:
         if self._num_envs is None:
             self._set_num_envs(expected)
             self._returns, self._lengths = np.zeros(expected), np.zeros(expected, np.int64)
-            self._sums = np.zeros(expected)
 
     def _set_num_envs(self, num_envs: int | None) -> None:
         self._num_envs = num_envs
         self._chunk = max(1, min(CHUNK_STEPS, CHUNK_ELEMENTS // max(num_envs or 1, 1)))
+        self._exact = np.empty((self._chunk, num_envs or 1))
 
     def _fold(self) -> None:
-        if not self._steps:
+        if not self._buffered:
             return
-        steps, self._steps = self._steps, []
-        fetched = self._holder.fetch([part for step in steps for part in step])
-        shape = (len(steps), self._num_envs or 0)
-        rewards = np.concatenate([part.reshape(-1) for part in fetched[0::3]]).reshape(shape)
-        done = np.concatenate([part.reshape(-1) for part in fetched[1::3]]).astype(bool)
-        done |= np.concatenate([part.reshape(-1) for part in fetched[2::3]]).astype(bool)
+        rewards, done = self._buffer.take()
+        exact, self._buffered = self._exact[: self._buffered], 0
+        exact[...] = rewards
         with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is counted, and told by the tracker
-            self._add_rewards(rewards)
-            self._add_episodes(rewards, done.reshape(shape))
+            self._add_rewards(rewards, exact)
+            self._add_episodes(exact, done)
 
-    def _add_rewards(self, rewards: NDArray[Any]) -> None:
+    def _add_rewards(self, rewards: NDArray[Any], exact: Floats) -> None:
         maximum, minimum, bad = float(rewards.max()), float(rewards.min()), 0
         if not (math.isfinite(maximum) and math.isfinite(minimum)):  # a NaN is the maximum of whatever it is among
-            finite = np.isfinite(rewards)
-            bad = rewards.size - int(np.count_nonzero(finite))
+            finite = np.isfinite(exact)
+            bad = exact.size - int(np.count_nonzero(finite))
             self._count_nonfinite(INSTANTANEOUS, bad)
-            maximum = float(rewards.max(initial=-np.inf, where=finite))
-            minimum = float(rewards.min(initial=np.inf, where=finite))
-            rewards = np.where(finite, rewards, 0)
+            maximum = float(exact.max(initial=-np.inf, where=finite))
+            minimum = float(exact.min(initial=np.inf, where=finite))
+            exact = np.where(finite, exact, 0)
         self._maximum, self._minimum = max(self._maximum, maximum), min(self._minimum, minimum)
-        self._count += rewards.size - bad
-        _add_in_order(self._sums, rewards)
+        self._count += exact.size - bad
+        # The sum of a step is the same in any chunk, and the steps are added one after the other.
+        for total in exact.sum(axis=1).tolist():
+            self._sum += total
 
-    def _add_episodes(self, rewards: NDArray[Any], done: NDArray[np.bool]) -> None:
+    def _add_episodes(self, rewards: Floats, done: NDArray[np.bool]) -> None:
+        steps, envs = np.divmod(np.flatnonzero(done), rewards.shape[1])
+        returns = np.empty(steps.size)
         start = 0
-        for row in np.flatnonzero(done.any(axis=1)).tolist():
-            _add_in_order(self._returns, rewards[start : row + 1])
-            self._lengths += row + 1 - start
-            ended = np.flatnonzero(done[row])
-            self._finish(self._returns[ended].tolist(), self._lengths[ended].tolist())
-            self._returns[ended] = 0.0
-            self._lengths[ended] = 0
-            start = row + 1
+        for step, first, last in _runs(steps):
+            _add_in_order(self._returns, rewards[start : step + 1])
+            who = envs[first:last]
+            returns[first:last] = self._returns[who]
+            self._returns[who] = 0.0
+            start = step + 1
         _add_in_order(self._returns, rewards[start:])
-        self._lengths += len(rewards) - start
+        self._finish(returns, self._ended_lengths(len(rewards), steps, envs))
 
-    def _finish(self, returns: list[float], lengths: list[int]) -> None:
-        self.ended += len(returns)
-        self._finished.extend(zip(returns, lengths, strict=True))
+    def _ended_lengths(self, count: int, steps: NDArray[np.intp], envs: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Return the length of each episode that ended, and let those still running go on for `count` steps.
+
+        Args:
+            count: how many steps.
+            steps: the step at which each episode ended, ascending.
+            envs: the environment of each.
+        """
+        by_env = np.argsort(envs, kind="stable")
+        env, end = envs[by_env], steps[by_env] + 1
+        begin = -self._lengths[env]
+        again = np.flatnonzero(env[1:] == env[:-1]) + 1  # not the environment's first to end in this chunk
+        begin[again] = end[again - 1]
+        lengths = np.empty_like(begin)
+        lengths[by_env] = end - begin
+        self._lengths += count
+        self._lengths[env] = count - end  # of several ends of an environment the last one counts
+        return lengths
+
+    def _finish(self, returns: Floats, lengths: NDArray[np.int64]) -> None:
+        self.ended += returns.size
+        last = slice(-LAST_EPISODES, None)
+        self._finished.extend(zip(returns[last].tolist(), lengths[last].tolist(), strict=True))
 
     def _count_nonfinite(self, tag: str, count: int) -> None:
         self._nonfinite[tag] = self._nonfinite.get(tag, 0) + count
@@ -162,7 +193,7 @@ class EpisodeTracker:
         self._fold()
         found: dict[str, float] = {}
         if self._count:
-            values = (self._maximum, self._minimum, float(self._sums.sum()) / self._count)
+            values = (self._maximum, self._minimum, self._sum / self._count)
             found.update(_tagged(INSTANTANEOUS, *values))
         if self._finished:
             returns = np.array([total for total, _ in self._finished])
@@ -187,7 +218,7 @@ class EpisodeTracker:
     @property
     def pending(self) -> bool:
         """Say whether any step of the interval was recorded."""
-        return bool(self._steps or self._count or self._finished)
+        return bool(self._buffered or self._count or self._finished)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything the interval holds so far, and the running episodes, as a tree."""
@@ -198,7 +229,7 @@ class EpisodeTracker:
             "lengths": self._lengths.copy(),
             "finished": [list(episode) for episode in self._finished],
             "ended": self.ended,
-            "sums": self._sums.copy(),
+            "sum": self._sum,
             "count": self._count,
             "maximum": float(self._maximum),
             "minimum": float(self._minimum),
@@ -207,23 +238,44 @@ class EpisodeTracker:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned, in the place of whatever was recorded."""
-        self._steps, self._shapes = [], None
+        self._layout, self._buffer, self._buffered = None, HeldSteps(self._holder), 0
         self._set_num_envs(state["num_envs"])
         self._returns, self._lengths = np.array(state["returns"]), np.array(state["lengths"])
         self._finished = deque(((float(total), int(length)) for total, length in state["finished"]), LAST_EPISODES)
         self.ended, self._count = state["ended"], state["count"]
-        self._sums = np.array(state["sums"])
+        self._sum = float(state["sum"])
         self._maximum, self._minimum = state["maximum"], state["minimum"]
         self._nonfinite = dict(state["nonfinite"])
 
 
-def _add_in_order(total: Floats, rows: NDArray[Any]) -> None:
+def _layout(rewards: Any, terminated: Any, truncated: Any) -> tuple[Any, ...]:
+    """Return what the steps of one buffer have in common."""
+    kinds = (type(rewards), type(terminated), type(truncated))
+    try:
+        return (rewards.dtype, rewards.shape, terminated.shape, truncated.shape, *kinds)
+    except AttributeError:  # a part is a plain number, or a list
+        return (*kinds, *(getattr(part, "shape", None) for part in (rewards, terminated, truncated)))
+
+
+def _is_plain(part: Any) -> bool:
+    """Say whether a part of a step is an array, or a number that stands for one of a single environment."""
+    return is_array(part) or isinstance(part, bool | int | float)
+
+
+def _runs(numbers: NDArray[np.intp]) -> Iterator[tuple[int, int, int]]:
+    """Yield each of some ascending numbers with the range of places where it stands."""
+    if numbers.size:
+        borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), numbers.size]
+        yield from zip(numbers[borders[:-1]].tolist(), borders[:-1], borders[1:], strict=True)
+
+
+def _add_in_order(total: Floats, rows: Floats) -> None:
     """Add each row to `total`, in place and one after the other: both ways round each sum alike."""
-    if total.size > 8:
+    if total.size > 8 or len(rows) == 1:
         for row in rows:
             total += row
     elif len(rows):
-        total[...] = np.add.accumulate(np.concatenate([total[None], rows]), axis=0, dtype=np.float64)[-1]
+        total[...] = np.add.accumulate(np.concatenate([total[None], rows]), axis=0)[-1]
 
 
 def _summary(tag: str, values: Floats) -> dict[str, float]:

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from holdfast.backend import Backend
 from holdfast.demo import DemoResult, DemoSettings
 from holdfast.errors import UsageError
+from holdfast.step_buffer import Step, StepBuffer
 from holdfast.tree import Tree, items, leaves, rebuild
 from holdfast_jax.arrays import host_leaf
 from holdfast_jax.containers import open_container
 from holdfast_jax.device import parse_device
 from holdfast_jax.state import capture, find_kind, kind_of, restore
+from holdfast_jax.step_buffer import ArraySteps
 
 _PACKAGES = frozenset({"jax", "jaxlib", "flax", "optax", "holdfast_jax"})
 """Whatever has a type of these packages, or one derived from theirs, is this backend's."""
@@ -105,7 +107,18 @@ class JaxBackend(Backend):
                 "a tracked array was deleted, or donated to a compiled function, before it was written; "
                 "track a copy of it (jnp.copy) or a value that is not donated"
             )
-        return [np.array(value) for value in jax.device_get(list(held))]
+        for value in held:
+            if isinstance(value, jax.Array) and any(device.platform != "cpu" for device in value.devices()):
+                value.copy_to_host_async()
+        return [np.array(value) for value in held]
+
+    def step_buffer(self, step: Step, capacity: int) -> StepBuffer | None:
+        """Return a buffer for the steps of environments that give JAX arrays."""
+        return ArraySteps(self.fetch) if all(isinstance(part, jax.Array) for part in step) else None
+
+    def rank(self) -> int | None:
+        """Return the index of this process, or None where ``jax.distributed`` was not set up."""
+        return jax.process_index() if jax.distributed.is_initialized() else None
 
     def demo(self) -> Callable[[DemoSettings], DemoResult]:
         """Return the function behind ``holdfast demo --backend jax``."""

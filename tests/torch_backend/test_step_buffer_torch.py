@@ -1,0 +1,52 @@
+"""Steps of environments that give tensors."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from holdfast.step_buffer import SingleSteps  # noqa: E402
+from holdfast.tracking import Tracker  # noqa: E402
+from holdfast_torch.step_buffer import TensorSteps, step_buffer  # noqa: E402
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int32])
+def test_tensors_are_kept_as_they_are(dtype: torch.dtype) -> None:
+    """What their owner changes afterwards does not reach the buffer."""
+    rewards, done = torch.ones(3, 1, dtype=dtype), torch.tensor([[False], [True], [False]])
+    buffer = step_buffer((rewards, done, done), 2)
+    assert isinstance(buffer, TensorSteps)
+    buffer.add(rewards, done, torch.zeros_like(done))
+    rewards.fill_(5)
+    buffer.add(rewards, torch.zeros_like(done), torch.zeros_like(done))
+    kept, ended = buffer.take()
+    assert kept.astype(float).tolist() == [[1.0] * 3, [5.0] * 3]
+    assert ended.tolist() == [[False, True, False], [False] * 3]
+
+
+def test_rewards_that_require_gradients_leave_no_graph() -> None:
+    """A policy's output as reward is kept by value, also when the buffer was made in inference mode."""
+    tracker = Tracker()
+    never = torch.zeros(2, dtype=torch.bool)
+    with torch.inference_mode():
+        tracker.episodes.record(torch.ones(2), never, never)
+    rewards = torch.ones(2, requires_grad=True) * 2
+    tracker.episodes.record(rewards, never, never)
+    tracker.episodes.record(rewards, ~never, never)
+    assert tracker.statistics()["Reward / Total reward (mean)"] == 5.0
+    rewards.sum().backward()
+
+
+def test_one_environment_on_the_host_is_kept_as_numbers() -> None:
+    """That costs a fraction of what tensors cost."""
+    step = (torch.ones(1, 1), torch.zeros(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.bool))
+    assert isinstance(step_buffer(step, 2), SingleSteps)
+
+
+def test_mixed_steps_go_without_a_buffer_of_their_own() -> None:
+    """Tensors beside numbers are held each on its own, and give the same statistics."""
+    assert step_buffer((torch.ones(1), False, True), 2) is None
+    tracker = Tracker()
+    tracker.episodes.record(torch.tensor([3.0]), False, True)
+    assert tracker.statistics()["Reward / Total reward (mean)"] == 3.0
