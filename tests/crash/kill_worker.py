@@ -78,8 +78,8 @@ def main() -> None:
 
         torch.set_num_threads(1)
     else:
-        import flax
-        import jax  # noqa: F401  (imported for the children)
+        import flax  # noqa: F401  (imported for the children)
+        import jax  # noqa: F401  (the same)
     for _ in sys.stdin:
         child = os.fork()
         if child == 0:
