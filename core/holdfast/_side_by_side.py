@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

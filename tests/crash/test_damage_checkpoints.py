@@ -58,7 +58,7 @@ def test_damage_is_noticed_every_time(store: CheckpointStore, path: Path, kind: 
         with pytest.raises(CorruptCheckpoint):
             store.load(path)
         noticed += 1
-    print(f"{store.extension}: {noticed} of 60 {kind} noticed")  # noqa: T201  (docs publish these counts)
+    print(f"{store.extension}: {noticed} of 60 {kind} noticed")
     assert noticed == 60
 
 
@@ -93,7 +93,7 @@ def test_a_disk_full_at_any_write_leaves_the_previous_checkpoint(store: Checkpoi
             assert threading.active_count() == threads
         else:
             break
-    print(f"{store.extension}: previous checkpoint loaded after {writes} of {writes} failed writes")  # noqa: T201
+    print(f"{store.extension}: previous checkpoint loaded after {writes} of {writes} failed writes")
     assert writes > 3
     assert_same(store.load(path).state, after.state)
 
@@ -116,7 +116,7 @@ def test_saving_takes_no_copy_of_the_state(store: CheckpointStore, path: Path, t
     before = tracemalloc.get_traced_memory()[0]
     loaded = store.load(path)
     read = tracemalloc.get_traced_memory()[1] - before
-    print(f"{store.extension}: {written >> 10} KB beside {size >> 10} KB to write")  # noqa: T201
+    print(f"{store.extension}: {written >> 10} KB beside {size >> 10} KB to write")
     assert size > 8 * MEGABYTE
     assert written < 2 * MEGABYTE
     assert read < size + 2 * MEGABYTE
