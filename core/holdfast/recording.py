@@ -10,7 +10,7 @@ from typing import Any, final
 
 from holdfast._warnings import warn
 from holdfast.config import ExperimentConfig
-from holdfast.errors import MissingDependency
+from holdfast.errors import MissingDependency, WriterFailed
 from holdfast.multi_writer import MultiWriter
 from holdfast.plugins import registry
 from holdfast.schedule import Schedule
@@ -106,6 +106,11 @@ class Recorder:
             if FALLBACK_WRITER in made or any(other == FALLBACK_WRITER for other, _, _ in self._factories):
                 return {}
             return {FALLBACK_WRITER: registry().get("writer", FALLBACK_WRITER)(context)}
+        except OSError as error:
+            if self._config.on_writer_error == "raise":
+                raise WriterFailed(f"writer `{name}` cannot start: {error}") from error
+            warn(f"writer `{name}` cannot start: {error}; the run goes on without it")
+            return {}
 
     def write(self, step: int) -> dict[str, float]:
         """Write the statistics of the interval that ends here, and return them.

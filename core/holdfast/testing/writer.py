@@ -6,6 +6,7 @@ import abc
 import math
 import os
 import signal
+import statistics
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -54,7 +55,7 @@ class WriterContract(abc.ABC):
     """The relative precision to which values are kept; 0 for exactly."""
 
     budget: float = 0.002
-    """The seconds that writing 20 values may take, on average."""
+    """The seconds that writing 20 values may take."""
 
     def kept(self, directory: Path) -> Kept | None:
         """Return the steps and values that lie in a run's directory, by tag; None where they cannot be read back."""
@@ -197,15 +198,15 @@ class WriterContract(abc.ABC):
     def test_writing_stays_within_its_budget(
         self, factory: Callable[[WriterContext], Writer], context: WriterContext
     ) -> None:
-        """Writing 20 values of one step takes no longer, on average, than `budget`."""
+        """Writing 20 values of one step takes no longer than `budget`, in the median of a hundred writes."""
         scalars = {f"Loss / Loss number {number}": number / 3 for number in range(20)}
+        spent = []
         with factory(context) as writer:
-            writer.write_scalars(scalars, 0, START)
-            begin = time.perf_counter()
-            for step in range(1, 101):
+            for step in range(100):
+                begin = time.perf_counter()
                 writer.write_scalars(scalars, step, START)
-            spent = (time.perf_counter() - begin) / 100
-        assert spent <= self.budget
+                spent.append(time.perf_counter() - begin)
+        assert statistics.median(spent) <= self.budget
 
 
 def _write_other_kinds(writer: Writer, step: int) -> None:
