@@ -30,4 +30,5 @@ def holdfast_memory_formats() -> Mapping[str, Callable[[], Any]]:
         "csv": lazy("holdfast.memory_formats.csv:CsvExporter"),
         "safetensors": lazy("holdfast.memory_formats.safetensors:SafetensorsExporter"),
         "parquet": lazy("holdfast.memory_formats.parquet:ParquetExporter", requires=("pyarrow",), extra="data"),
+        "minari": lazy("holdfast.memory_formats.minari:MinariExporter", requires=("h5py",), extra="data"),
     }

@@ -119,6 +119,10 @@ class MemoryExporter(abc.ABC):
             OSError: if the file cannot be opened.
         """
 
+    def owns(self, path: Path) -> bool:
+        """Say whether a file, or a directory, is of this format; by its name, unless a format knows better."""
+        return path.name.endswith(self.extension) and not path.is_dir()
+
     def save(self, snapshot: MemorySnapshot, path: Path) -> int:
         """Write a durable file: when this returns, it is complete on disk. Returns its size in bytes.
 

@@ -27,8 +27,7 @@ def exporter_of(path: Path) -> MemoryExporter:
     """Return the exporter of the format that a file's name ends with.
 
     Raises:
-        InvalidValue: if no memory format has such an extension.
-        MissingDependency: if one may, but needs a package that is not installed.
+        InvalidValue: if no memory format has such an extension; names the formats that need a package first.
     """
     known: dict[str, MemoryExporter] = {}
     missing: list[str] = []
@@ -38,9 +37,11 @@ def exporter_of(path: Path) -> MemoryExporter:
         except MissingDependency as error:
             missing.append(f"`{provided.name}`: {error}")
             continue
-        if path.name.endswith(made.extension):
+        if made.owns(path):
             return made
         known[made.extension] = made
+    if path.is_dir():
+        raise InvalidValue(f"`{path}` is a directory; give one memory file, or `iter_memories('{path}/*')` for all")
     hint = "".join(f"\n{line}" for line in missing)
     raise InvalidValue(f"`{path}` has the extension of no memory format{did_you_mean(path.suffix, known)}{hint}")
 
@@ -56,10 +57,7 @@ def read_memory(path: str | os.PathLike[str]) -> MemorySnapshot:
     file = Path(path)
     if not file.exists():
         raise NotFound(f"there is no memory file `{file}`")
-    chosen = exporter_of(file)
-    if file.is_dir():
-        raise InvalidValue(f"`{file}` is a directory; give one memory file, or `iter_memories('{file}/*')` for all")
-    return chosen.load(file)
+    return exporter_of(file).load(file)
 
 
 def iter_memories(pattern: str | os.PathLike[str]) -> Iterator[tuple[Path, MemorySnapshot]]:
@@ -82,10 +80,20 @@ def memory_paths(pattern: str | os.PathLike[str]) -> list[Path]:
         NotFound: if nothing matches.
     """
     found = glob.glob(os.fspath(pattern), recursive=True)  # noqa: PTH207  (pathlib globs no absolute pattern)
-    paths = sorted((Path(path) for path in found if Path(path).is_file()), key=numeric_order)
+    paths = sorted((Path(path) for path in found if _may_be_memory(Path(path))), key=numeric_order)
     if not paths:
         raise NotFound(f"no memory file matches `{pattern}`")
     return paths
+
+
+def _may_be_memory(path: Path) -> bool:
+    """Say whether a path is a file, or a directory that is one of a format's memories."""
+    if path.is_file():
+        return True
+    try:
+        return exporter_of(path) is not None
+    except InvalidValue:
+        return False
 
 
 def numeric_order(path: Path) -> list[tuple[int, int, str]]:

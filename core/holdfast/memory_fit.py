@@ -67,7 +67,7 @@ def fitted(snapshot: MemorySnapshot, memory_size: int, num_envs: int, fit: Fit) 
 
 def _columns(snapshot: MemorySnapshot, memory_size: int, num_envs: int, fit: Fit) -> list[NDArray[np.intp]]:
     """Return, for each environment of the result, the places in the source of its samples, oldest first."""
-    sources = _histories(snapshot)
+    sources = histories(snapshot)
     capacity, total = memory_size * num_envs, sum(map(len, sources))
     if num_envs == snapshot.num_envs:
         limit = memory_size
@@ -79,7 +79,7 @@ def _columns(snapshot: MemorySnapshot, memory_size: int, num_envs: int, fit: Fit
     return np.array_split(np.concatenate(kept)[:capacity], num_envs)
 
 
-def _histories(snapshot: MemorySnapshot) -> list[NDArray[np.intp]]:
+def histories(snapshot: MemorySnapshot) -> list[NDArray[np.intp]]:
     """Return, for each environment, the places (row * num_envs + environment) of its samples, oldest first."""
     environments = range(snapshot.num_envs)
     if snapshot.filled:
