@@ -38,7 +38,8 @@ def episodes(snapshot: MemorySnapshot) -> Iterator[Episode]:
     for environment, places in enumerate(histories(snapshot)):
         ended = np.zeros(len(places), bool)
         for name in EPISODE_ENDS & flat.keys():
-            ended |= flat[name][places].reshape(len(places), -1).astype(bool).any(axis=1)
+            flags = flat[name][places].astype(bool)
+            ended |= flags.any(axis=tuple(range(1, flags.ndim)))
         start = 0
         for stop in [*(np.flatnonzero(ended) + 1).tolist(), len(places)]:
             if stop > start:
