@@ -147,12 +147,13 @@ class QueueLane:
         self._thread: threading.Thread | None = None
 
     def submit(self, call: Call) -> None:
-        """Queue a call, or drop and count it where the writer is slow and its queue full."""
+        """Queue a call, or drop and count it where the writer is slow and its queue full, or in quarantine."""
         with self._changed:
-            if self._wait_for_room(call):
+            # A writer in quarantine is not even woken: that would cost training more than the call itself.
+            if not self._in_quarantine() and self._wait_for_room(call):
                 self._append(call)
             else:
-                self.health.dropped += 1
+                self._drop(call)
 
     def ask(self, call: Call, timeout: float) -> bool:
         """Queue a call beyond all limits and wait until it is done.
@@ -168,8 +169,8 @@ class QueueLane:
         """End the thread after the call it is in; what still waits is dropped and counted."""
         with self._changed:
             self._thread = None
-            self.health.dropped += sum(call.method.startswith("write_") for call in self._calls)
-            self._calls.clear()
+            while self._calls:
+                self._drop(self._calls.popleft())
             self._changed.notify_all()
         _ALIVE.discard(self)
 
@@ -178,6 +179,13 @@ class QueueLane:
         """Say whether the writer is too slow to be waited for."""
         started = self._started
         return self._average > SLOW_AVERAGE or (started is not None and time.monotonic() - started > SLOW_CALL)
+
+    def _in_quarantine(self) -> bool:
+        return self.health.quarantined and time.monotonic() < self._quarantined_until
+
+    def _drop(self, call: Call) -> None:
+        self.health.dropped += call.method.startswith("write_")
+        call.done.set()
 
     def _wait_for_room(self, call: Call) -> bool:
         while len(self._calls) >= self._limit or (self._bytes and self._bytes + call.size > QUEUE_BYTES):
@@ -215,9 +223,9 @@ class QueueLane:
 
     def _perform(self, call: Call) -> None:
         health = self.health
-        if health.quarantined and time.monotonic() < self._quarantined_until and call.method != "close":
-            health.dropped += call.method.startswith("write_")
-            call.done.set()
+        if self._in_quarantine() and call.method != "close":
+            with self._changed:
+                self._drop(call)
             return
         health.calls += 1
         try:

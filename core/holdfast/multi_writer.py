@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from holdfast._warnings import warn
 from holdfast._writer_lane import Call, DirectLane, Lane, QueueLane, WriterHealth, describe
-from holdfast.errors import InvalidValue, WriterFailed
+from holdfast.errors import InvalidValue, UsageError, WriterFailed
 from holdfast.writer import Writer
 
 PATIENCE = 60.0
@@ -63,6 +63,7 @@ class MultiWriter(Writer):
         self._patience = patience
         self._reported: set[str] = set()
         self._states: dict[str, Any] = {}
+        self._overdue: dict[str, Call] = {}
         self._closed = False
 
     @property
@@ -83,13 +84,13 @@ class MultiWriter(Writer):
         self, tag: str, values: NDArray[Any], step: int, wall_time: float, *, bins: str | Sequence[float] = "tensorflow"
     ) -> None:
         """Hand an array to every writer, as it is now."""
-        self._fan_out("write_histogram", tag, np.array(values), step, wall_time, bins=bins)
+        self._fan_out("write_histogram", tag, _frozen(values), step, wall_time, bins=bins)
 
     def write_image(
         self, tag: str, image: NDArray[Any], step: int, wall_time: float, *, dataformats: str = "CHW"
     ) -> None:
         """Hand an image to every writer, as it is now."""
-        self._fan_out("write_image", tag, np.array(image), step, wall_time, dataformats=dataformats)
+        self._fan_out("write_image", tag, _frozen(image), step, wall_time, dataformats=dataformats)
 
     def write_text(self, tag: str, text: str, step: int, wall_time: float) -> None:
         """Hand a text to every writer."""
@@ -103,7 +104,7 @@ class MultiWriter(Writer):
 
     def write_video(self, tag: str, video: NDArray[Any], step: int, wall_time: float, *, fps: float = 4) -> None:
         """Hand videos to every writer, as they are now."""
-        self._fan_out("write_video", tag, np.array(video), step, wall_time, fps=fps)
+        self._fan_out("write_video", tag, _frozen(video), step, wall_time, fps=fps)
 
     def write_hparams(
         self,
@@ -176,7 +177,11 @@ class MultiWriter(Writer):
                 lane.submit(Call("load_state_dict", (state[lane.name],), {}))
 
     def _fan_out(self, method: str, *args: Any, _timeout: float | None = None, **kwargs: Any) -> None:
-        calls = [(lane, Call(method, args, kwargs)) for lane in self._lanes]
+        if self._closed:
+            if method == "flush":
+                return
+            raise UsageError(f"{method} was called on writers that were closed; make others")
+        calls = [(lane, Call(method, _own(args), kwargs)) for lane in self._lanes]
         failure = None
         for lane, call in calls:
             try:
@@ -193,7 +198,7 @@ class MultiWriter(Writer):
         if call.method.startswith("write_") and not _overrides(lane.writer, call.method):
             call.perform(lane.writer)  # tells, here and once, that it does not keep that kind
             call.done.set()
-        elif in_queue:
+        elif in_queue or self._is_overdue(lane):
             lane.submit(call)
         else:
             lane.ask(call, 0)
@@ -201,8 +206,15 @@ class MultiWriter(Writer):
     def _await(self, calls: list[tuple[Lane, Call]], timeout: float) -> None:
         deadline = time.monotonic() + timeout
         for lane, call in calls:
-            if isinstance(lane, QueueLane) and not call.done.wait(max(0.0, deadline - time.monotonic())):
-                warn(f"writer `{lane.name}` has not finished {call.method} within {timeout:g} seconds; going on")
+            if self._is_overdue(lane) or call.done.wait(max(0.0, deadline - time.monotonic())):
+                continue
+            self._overdue[lane.name] = call
+            warn(f"writer `{lane.name}` has not finished {call.method} within {timeout:g} seconds; going on without it")
+
+    def _is_overdue(self, lane: Lane) -> bool:
+        """Say whether a writer was waited for in vain and is still at it: it is not waited for again."""
+        late = self._overdue.get(lane.name)
+        return late is not None and not late.done.is_set()
 
     def _report(self) -> None:
         for lane in self._lanes:
@@ -221,6 +233,17 @@ def _named(writers: Sequence[Writer]) -> dict[str, Writer]:
         name = type(writer).__name__
         named[name if name not in named else f"{name} {position}"] = writer
     return named
+
+
+def _own(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return arguments of which no writer shares what it could change."""
+    return tuple(dict(arg) if isinstance(arg, dict) else arg for arg in args)
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    copy = np.array(array)
+    copy.flags.writeable = False
+    return copy
 
 
 def _overrides(writer: Writer, method: str) -> bool:

@@ -220,6 +220,53 @@ def test_a_blocked_writer_holds_up_nobody(gated: GatedWriter) -> None:
     assert "calls were dropped" in messages
 
 
+def test_a_blocked_writer_is_waited_for_once(gated: GatedWriter) -> None:
+    """A writer that a flush waited for in vain is not waited for by the next one, until it is done."""
+    writer = holdfast.MultiWriter({"blocked": gated}, patience=0.3)
+    writer.add_scalar("a", 1.0, 1)
+    with pytest.warns(holdfast.HoldfastWarning, match="has not finished flush"):
+        writer.flush()
+    begin = time.perf_counter()
+    writer.flush()
+    assert time.perf_counter() - begin < 0.3
+    gated.gate.set()
+    writer.close()
+    assert gated.steps == [1]
+
+
+def test_writers_share_nothing_they_could_change() -> None:
+    """What one writer does to the values it got does not reach another."""
+
+    class Spoiling(ListWriter):
+        def write_scalars(self, scalars: Any, step: int, wall_time: float) -> None:
+            scalars.clear()
+
+        def write_histogram(self, tag: str, values: Any, *rest: Any, **options: Any) -> None:
+            values[:] = 0
+
+    kept = ListWriter()
+    writer = holdfast.MultiWriter({"spoiling": Spoiling(), "kept": kept})
+    writer.add_scalar("a", 1.0, 1)
+    writer.add_histogram("h", np.ones(3), 1)
+    with pytest.warns(
+        holdfast.HoldfastWarning, match="writer `spoiling` failed: ValueError: assignment destination is read-only"
+    ):
+        writer.flush()
+    assert kept.scalars == [(1, {"a": 1.0})]
+    assert kept.arrays[0][1].tolist() == [1.0, 1.0, 1.0]
+    with pytest.warns(holdfast.HoldfastWarning, match="spoiling: 1 of"):
+        writer.close()
+
+
+def test_writing_after_close_is_refused() -> None:
+    """A value written after close is refused where it is written."""
+    writer = holdfast.MultiWriter([ListWriter()])
+    writer.close()
+    writer.flush()
+    with pytest.raises(holdfast.UsageError, match="write_scalars was called on writers that were closed"):
+        writer.add_scalar("a", 1.0)
+
+
 def test_waiting_arrays_are_bounded_in_bytes(gated: GatedWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Arrays that wait for a blocked writer take no more memory than the limit."""
 
@@ -399,16 +446,26 @@ def train_a_step(writer: holdfast.Writer, step: int) -> float:
 def test_an_ill_writer_costs_training_less_than_five_percent(ill: Callable[[], holdfast.Writer]) -> None:
     """Beside a writer that raises, sleeps or kills its thread, training takes as long, and the healthy writer has all.
 
-    Steps beside it and steps without it alternate and their medians are compared: the machine has other work too.
+    Steps beside it and steps without it take turns, and their lower quartiles are compared. The machine has other
+    work too, so the best of a few rounds counts: a cost that is there is there in each of them.
     """
     good = ListWriter()
     alone = holdfast.MultiWriter({"good": ListWriter()})
     beside = holdfast.MultiWriter({"ill": ill(), "good": good}, patience=0.01)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", holdfast.HoldfastWarning)
-        times = [(train_a_step(alone, step), train_a_step(beside, step)) for step in range(300)]
+        ratios = [compare_rounds(alone, beside) for _ in range(4)]
         beside.close()
     alone.close()
-    usual, with_ill = (statistics.median(column) for column in zip(*times, strict=True))
-    assert with_ill < 1.05 * usual
-    assert [step for step, _ in good.scalars] == list(range(300))
+    assert min(ratios) < 1.05
+    assert [step for step, _ in good.scalars] == [*range(150)] * 4
+
+
+def compare_rounds(alone: holdfast.Writer, beside: holdfast.Writer) -> float:
+    """Return how many times as long the steps beside the second writer take."""
+    times: dict[bool, list[float]] = {True: [], False: []}
+    for turn in range(300):
+        is_ill = turn % 4 in (1, 2)
+        times[is_ill].append(train_a_step(beside if is_ill else alone, len(times[is_ill])))
+    usual, with_ill = (statistics.quantiles(times[is_ill], n=4)[0] for is_ill in (False, True))
+    return with_ill / usual
