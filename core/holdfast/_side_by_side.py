@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
+import numpy as np
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -39,3 +41,16 @@ def _outcome(work: Callable[[Item], Result], item: Item) -> tuple[Result | None,
         return work(item), None
     except BaseException as error:  # noqa: BLE001  (kept, and raised where the result is asked for)
         return None, error
+
+
+def spare_allocations() -> None:
+    """Spare work on medium-sized arrays from getting each one's memory from the system anew, and zeroed.
+
+    The allocator of glibc hands out blocks beyond a threshold straight from the system and returns them when they are
+    freed, which takes longer than what is computed in them; the threshold rises to the largest such block that was
+    freed. This one is never touched, so it costs nothing itself.
+    """
+    np.empty(_LARGEST_THRESHOLD, np.uint8)
+
+
+_LARGEST_THRESHOLD = 30 << 20

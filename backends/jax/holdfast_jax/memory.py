@@ -23,6 +23,21 @@ class RandomMemory(Memory):
     The buffers stay on their device and are updated in place: adding takes the time of the samples, however large the
     memory is. Random numbers are NumPy's global ones, those of ``numpy.random.seed``.
 
+    Args:
+        memory_size: how many rows; each holds one sample of every environment.
+        num_envs: how many environments.
+        device: where the tensors live, as a name or a device of the framework; None is its default.
+        export: whether to export the memory at each filling cycle, before anything is overwritten.
+        export_format: the memory format of exports and of `save`: ``pt``, ``np``, ``csv``, or another.
+        export_directory: where the files go, made where it is missing.
+        replacement: whether `sample` may return one sample several times.
+        export_keep: how many exported cycles stay on disk, the newest; None keeps all.
+
+    Raises:
+        InvalidValue: if a size is no positive whole number.
+        UnknownPlugin: if nobody provides the export format.
+        DirectoryError: if files cannot be written into the directory, and `export` is on.
+
     Example:
         >>> memory = RandomMemory(memory_size=16, num_envs=4)
         >>> memory.create_tensor("states", size=3)
@@ -32,8 +47,6 @@ class RandomMemory(Memory):
         >>> batch[0].shape
         (8, 3)
     """
-
-    __doc__ = f"{__doc__}\n{Memory.__doc__}"
 
     backend: ClassVar[str] = "jax"
 

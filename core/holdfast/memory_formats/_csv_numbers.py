@@ -55,16 +55,15 @@ def tables(text: NDArray[np.uint8], start: int, stop: int, columns: list[Column]
 
     Returns:
         An array of shape (rows, width) for each of the columns.
-
-    Raises:
-        ValueError: if the lines do not have as many cells as there are columns.
     """
     edges = _edges(text, start, stop, columns)
+    flags = edges[0].shape[0] * sum(column.width for column in columns if column.dtype.kind == "b")
+    exponents = np.count_nonzero(text[start:stop] == ord("e")) != flags  # every true and false has an e too
     values, first = [], 0
     for column in columns:
         cells = slice(first, first + column.width)
         begin, point, end = (edge[:, cells].reshape(-1) for edge in edges)
-        values.append(_values(text, begin, point, end, column).reshape(-1, column.width))
+        values.append(_values(text, begin, point, end, column, exponents=exponents).reshape(-1, column.width))
         first += column.width
     return values
 
@@ -78,43 +77,40 @@ def _edges(
     """
     part = text[start:stop]
     is_separator = part < ord("-")  # no other character that cells hold comes before it
-    per_row = np.concatenate([np.full(column.width, 1 + is_float(column.dtype)) for column in columns])
+    per_cell = np.concatenate([np.full(column.width, 1 + is_float(column.dtype)) for column in columns])
     marks = np.flatnonzero(is_separator | (part == ord(".")))
-    if len(marks) % per_row.sum() == 0:
-        # Where every floating-point cell has a point and no other one has, points and ends take turns as columns do.
-        turns = marks.reshape(-1, per_row.sum())
-        ends = turns.take(np.cumsum(per_row) - 1, axis=1)
-        points = turns.take(np.cumsum(per_row) - per_row, axis=1)
-        if is_separator[ends].all() and (part[points[:, per_row == 2]] == ord(".")).all():
-            return _with_begins(part, start, points, ends)
-    ends = np.flatnonzero(is_separator)
-    if len(ends) % len(per_row):
-        raise ValueError("a line has too few or too many cells")
-    places = np.append(np.flatnonzero(part == ord(".")), len(part))
-    begins = np.append(0, ends[:-1] + 1)
-    points = np.minimum(places[np.searchsorted(places, begins)], ends)
-    return _with_begins(part, start, points.reshape(-1, len(per_row)), ends.reshape(-1, len(per_row)))
-
-
-def _with_begins(
-    part: NDArray[np.uint8], start: int, points: NDArray[np.intp], ends: NDArray[np.intp]
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    if not (part[ends[:, -1]] == ord("\n")).all() or (part[ends[:, :-1]] == ord("\n")).any():
-        raise ValueError("a line has too few or too many cells")
+    marks += start
+    if len(marks) == np.count_nonzero(part == ord("\n")) * per_cell.sum():
+        # Only floating-point cells have points, one each if so many were found: points and ends alternate as expected.
+        turns = marks.reshape(-1, per_cell.sum())
+        last = np.cumsum(per_cell) - 1
+        ends, points = turns.take(last, axis=1), turns.take(last - (per_cell == 2), axis=1)
+    else:
+        flat = np.flatnonzero(is_separator) + start
+        places = np.append(np.flatnonzero(part == ord(".")) + start, stop)
+        begins = np.append(start, flat[:-1] + 1)
+        ends = flat.reshape(-1, len(per_cell))
+        points = np.minimum(places[np.searchsorted(places, begins)], flat).reshape(ends.shape)
     begins = np.empty(ends.size, np.intp)
     begins[0] = start
-    np.add(ends.reshape(-1)[:-1], start + 1, out=begins[1:])
-    return begins.reshape(ends.shape), points + start, ends + start
+    np.add(ends.reshape(-1)[:-1], 1, out=begins[1:])
+    return begins.reshape(ends.shape), points, ends
 
 
 def _values(
-    text: NDArray[np.uint8], begin: NDArray[np.intp], point: NDArray[np.intp], end: NDArray[np.intp], column: Column
+    text: NDArray[np.uint8],
+    begin: NDArray[np.intp],
+    point: NDArray[np.intp],
+    end: NDArray[np.intp],
+    column: Column,
+    *,
+    exponents: bool,
 ) -> NDArray[Any]:
     if column.dtype.kind == "b":
         truths: NDArray[Any] = text[begin] == ord("t")
         return truths
     if is_float(column.dtype):
-        values, handled = _floats(text, begin, point, end, column.dtype)
+        values, handled = _floats(text, begin, point, end, column.dtype, exponents=exponents)
     else:
         values, handled = _integers(text, begin, end, column.dtype)
     if not handled.all():
@@ -150,6 +146,8 @@ def _floats(
     point: NDArray[np.intp],
     end: NDArray[np.intp],
     dtype: np.dtype[Any],
+    *,
+    exponents: bool,
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Return the values of cells, and which of them are handled here: digits, a point, and at most 12 digits."""
     words = _last_sixteen(text, end)
@@ -162,10 +160,11 @@ def _floats(
     handled = places.view(U64) <= U64(_LONGEST_FRACTION)  # as unsigned numbers, negative ones are large
     handled &= before.view(U64) <= U64(_LONGEST_WHOLE)
     handled &= before + places <= _EXACT_DIGITS
-    for place in _EXPONENTS if dtype.itemsize == 8 else _EXPONENTS[:2]:
-        handled &= high >> place & U64(0xFF) != U64(ord("e"))
-    np.minimum(places, _LONGEST_FRACTION, out=places)
-    np.maximum(places, 0, out=places)
+    if exponents:
+        for place in _EXPONENTS if dtype.itemsize == 8 else _EXPONENTS[:2]:
+            handled &= high >> place & U64(0xFF) != U64(ord("e"))
+    if not handled.all():
+        np.clip(places, 0, _LONGEST_FRACTION, out=places)
     number = _eight_digits(high & _LAST.take(places)).astype(np.float64)
     longer = np.flatnonzero(places > 8)
     if len(longer):

@@ -35,28 +35,28 @@ def lines(columns: Sequence[NDArray[Any]]) -> bytes:
     Args:
         columns: tensors of shape (rows, width), side by side.
     """
-    rows = len(columns[0])
+    rows, total = len(columns[0]), sum(tensor.shape[1] for tensor in columns)
     cells = [_cells(np.ascontiguousarray(tensor).reshape(-1)) for tensor in columns]
-    widths = [tensor.shape[1] for tensor in columns]
-    lengths = np.concatenate([length.reshape(rows, -1) for _, length in cells], axis=1).reshape(-1)
+    words = np.empty((rows, total, max(text.shape[1] for text, _ in cells)), np.uint64)
+    lengths = np.empty((rows, total), np.intp)
+    first = 0
+    for (text, length), tensor in zip(cells, columns, strict=True):
+        place = slice(first, first + tensor.shape[1])
+        words[:, place, : text.shape[1]] = text.reshape(rows, tensor.shape[1], text.shape[1])
+        lengths[:, place] = length.reshape(rows, tensor.shape[1])
+        first = place.stop
+    words[:, :, 0] |= np.uint64(ord(","))
+    words[:, 0, 0] ^= np.uint64(ord(",") ^ ord("\n"))
+    return _placed(words.reshape(rows * total, -1), lengths.reshape(-1))
+
+
+def _placed(words: NDArray[np.uint64], lengths: NDArray[np.intp]) -> bytes:
+    """Return the texts that so many characters of the words are, one after another."""
     ends = np.cumsum(lengths)
-    starts = (ends - lengths).reshape(rows, -1)
-    places, words = [], []
-    for (text, _), width, column in zip(cells, widths, np.cumsum(widths), strict=True):
-        count = text.shape[1]
-        start = starts[:, column - width : column, None] + 8 * np.arange(count)
-        places.append(start.reshape(rows, width * count))
-        text[:, 0] |= np.uint64(ord(","))
-        words.append(text.reshape(rows, width * count))
-    first = next(text for text in words if text.shape[1])
-    first[:, 0] ^= np.uint64(ord(",") ^ ord("\n"))
-    return _placed(np.concatenate(words, axis=1), np.concatenate(places, axis=1), int(ends[-1]))
-
-
-def _placed(words: NDArray[np.uint64], places: NDArray[np.intp], size: int) -> bytes:
-    buffer = np.empty(size + 64, np.uint8)
-    anywhere = as_strided(buffer[:8].view(np.uint64), (size + 56,), (1,))
-    anywhere[places.reshape(-1)] = words.reshape(-1)
+    size, width = int(ends[-1]), 8 * words.shape[1]
+    buffer = np.empty(size + width, np.uint8)
+    anywhere = as_strided(buffer[:width].view(f"V{width}"), (size + 1,), (1,))
+    anywhere[ends - lengths] = words.view(f"V{width}").reshape(-1)
     return buffer[:size].tobytes()
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast import codec
-from holdfast._side_by_side import side_by_side
+from holdfast._side_by_side import side_by_side, spare_allocations
 from holdfast._spacious import spacious_zeros
 from holdfast.errors import CorruptMemory
 from holdfast.memory import MemoryExporter, MemorySnapshot
@@ -31,7 +31,7 @@ from holdfast.memory_formats._header import check_version, header_from, header_t
 
 _MARK = b"# holdfast memory: "
 _TRAILER_SIZE = 18
-_PART = 1 << 17
+_PART = 1 << 18
 """How many characters are turned into values at a time."""
 
 _CELLS = 1 << 15
@@ -63,6 +63,7 @@ class CsvExporter(MemoryExporter):
 
 
 def _blocks(snapshot: MemorySnapshot) -> Iterator[bytes]:
+    spare_allocations()
     yield _MARK + header_text(snapshot) + b"\n"
     tensors = {name: tensor.reshape(-1, math.prod(tensor.shape[2:])) for name, tensor in snapshot.tensors.items()}
     columns = _columns({name: tensor.shape[1] for name, tensor in tensors.items()})
@@ -110,6 +111,7 @@ def _tensors(data: mmap.mmap, start: int, header: Mapping[str, Any], columns: li
     stop = len(data) - _TRAILER_SIZE - absent * sum(column.width for column in columns)  # of commas and a line feed
     flat = {column.name: spacious_zeros((math.prod(sizes), column.width), column.dtype) for column in columns}
     text = np.frombuffer(data, np.uint8)
+    spare_allocations()
     row = 0
     for values in side_by_side(lambda part: tables(text, *part, columns), _parts(data, start, stop)):
         for column, table in zip(columns, values, strict=True):
