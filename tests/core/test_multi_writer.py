@@ -247,10 +247,8 @@ def test_writers_share_nothing_they_could_change() -> None:
     kept = ListWriter()
     writer = holdfast.MultiWriter({"spoiling": Spoiling(), "kept": kept})
     writer.add_scalar("a", 1.0, 1)
-    writer.add_histogram("h", np.ones(3), 1)
-    with pytest.warns(
-        holdfast.HoldfastWarning, match="writer `spoiling` failed: ValueError: assignment destination is read-only"
-    ):
+    with pytest.warns(holdfast.HoldfastWarning, match=r"writer `spoiling` failed: .* read-only"):
+        writer.add_histogram("h", np.ones(3), 1)
         writer.flush()
     assert kept.scalars == [(1, {"a": 1.0})]
     assert kept.arrays[0][1].tolist() == [1.0, 1.0, 1.0]
