@@ -149,17 +149,18 @@ class EpisodeTracker:
             self._sum += total
 
     def _add_episodes(self, rewards: Floats, done: NDArray[np.bool]) -> None:
+        """Finish the episodes that ended; `rewards` becomes the running totals of each step."""
         steps, envs = np.divmod(np.flatnonzero(done), rewards.shape[1])
-        returns = np.empty(steps.size)
-        start = 0
+        totals, start = self._returns, 0
         for step, first, last in _runs(steps):
-            _add_in_order(self._returns, rewards[start : step + 1])
-            who = envs[first:last]
-            returns[first:last] = self._returns[who]
-            self._returns[who] = 0.0
-            start = step + 1
-        _add_in_order(self._returns, rewards[start:])
-        self._finish(returns, self._ended_lengths(len(rewards), steps, envs))
+            _accumulate(rewards[start : step + 1], totals)
+            totals, start = rewards[step].copy(), step + 1
+            totals[envs[first:last]] = 0.0
+        if start < len(rewards):
+            _accumulate(rewards[start:], totals)
+            totals = rewards[-1].copy()
+        self._returns = totals
+        self._finish(rewards[steps, envs], self._ended_lengths(len(rewards), steps, envs))
 
     def _ended_lengths(self, count: int, steps: NDArray[np.intp], envs: NDArray[np.intp]) -> NDArray[np.int64]:
         """Return the length of each episode that ended, and let those still running go on for `count` steps.
@@ -269,13 +270,15 @@ def _runs(numbers: NDArray[np.intp]) -> Iterator[tuple[int, int, int]]:
         yield from zip(numbers[borders[:-1]].tolist(), borders[:-1], borders[1:], strict=True)
 
 
-def _add_in_order(total: Floats, rows: Floats) -> None:
-    """Add each row to `total`, in place and one after the other: both ways round each sum alike."""
-    if total.size > 8 or len(rows) == 1:
+def _accumulate(rows: Floats, totals: Floats) -> None:
+    """Replace each row by the running totals up to it, added one row after the other: both ways round alike."""
+    if totals.size > 8 or len(rows) == 1:
         for row in rows:
-            total += row
-    elif len(rows):
-        total[...] = np.add.accumulate(np.concatenate([total[None], rows]), axis=0)[-1]
+            row += totals
+            totals = row
+    else:
+        rows[0] += totals
+        np.add.accumulate(rows, axis=0, out=rows)
 
 
 def _summary(tag: str, values: Floats) -> dict[str, float]:

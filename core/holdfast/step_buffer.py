@@ -49,7 +49,7 @@ class StepBuffer(abc.ABC):
 
 def joined(parts: Sequence[Sequence[Any]]) -> Steps:
     """Return the rewards, terminated and truncated of several steps, each a sequence of NumPy arrays, as `Steps`."""
-    rewards, terminated, truncated = (np.stack([np.ravel(array) for array in part]) for part in parts)
+    rewards, terminated, truncated = (np.stack(part).reshape(len(part), -1) for part in parts)
     return rewards, terminated.astype(bool) | truncated.astype(bool)
 
 

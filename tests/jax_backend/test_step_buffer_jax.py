@@ -9,7 +9,6 @@ jax = pytest.importorskip("jax")
 import numpy as np  # noqa: E402
 
 from holdfast import UsageError  # noqa: E402
-from holdfast.backends import backend_named  # noqa: E402
 from holdfast.tracking import Tracker  # noqa: E402
 from holdfast_jax.step_buffer import GROUP, ArraySteps  # noqa: E402
 
@@ -19,7 +18,7 @@ def test_all_steps_come_back_in_order(count: int) -> None:
     """Whether they fill a group that is joined on the device or not."""
     rewards = jax.numpy.arange(count * 2, dtype="float32").reshape(count, 2, 1)
     ended = jax.numpy.arange(count * 2).reshape(count, 2, 1) % 3 == 0
-    buffer = ArraySteps(backend_named("jax").fetch)
+    buffer = ArraySteps()
     for step in range(count):
         buffer.add(rewards[step], ended[step], jax.numpy.zeros((2, 1), bool))
     kept, done = buffer.take()

@@ -9,6 +9,7 @@ typed, as an optimizer leaves it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -89,6 +90,26 @@ def host_leaf(leaf: Any) -> Any:
     # NumPy owns what came over from an accelerator. On the CPU the array is JAX's own memory, which the next donation
     # overwrites, and which is not donated at all while somebody looks at it.
     return array if array.flags.owndata and array.flags.c_contiguous else np.array(array, order="C")
+
+
+def host_views(arrays: Sequence[Any]) -> list[NDArray[Any]]:
+    """Return arrays as NumPy arrays, all transfers from devices under way at the same time.
+
+    On the CPU these are views of JAX's own memory, which is not donated while somebody looks at it; do not keep them.
+
+    Raises:
+        UsageError: if an array was deleted or donated.
+    """
+    for array in arrays:
+        if isinstance(array, jax.Array):
+            if array.is_deleted():
+                raise UsageError(
+                    "a tracked array was deleted, or donated to a compiled function, before it was written; "
+                    "track a copy of it (jnp.copy) or a value that is not donated"
+                )
+            if any(device.platform != "cpu" for device in array.devices()):
+                array.copy_to_host_async()
+    return [np.asarray(array) for array in arrays]
 
 
 def _weak_dtype(number: Number) -> np.dtype[Any]:

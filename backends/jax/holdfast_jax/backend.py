@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from holdfast.backend import Backend
 from holdfast.demo import DemoResult, DemoSettings
-from holdfast.errors import UsageError
 from holdfast.step_buffer import Step, StepBuffer
 from holdfast.tree import Tree, items, leaves, rebuild
-from holdfast_jax.arrays import host_leaf
+from holdfast_jax.arrays import host_leaf, host_views
 from holdfast_jax.containers import open_container
 from holdfast_jax.device import parse_device
 from holdfast_jax.state import capture, find_kind, kind_of, restore
@@ -102,19 +101,11 @@ class JaxBackend(Backend):
         Raises:
             UsageError: if an array was deleted or donated since it was held.
         """
-        if any(isinstance(value, jax.Array) and value.is_deleted() for value in held):
-            raise UsageError(
-                "a tracked array was deleted, or donated to a compiled function, before it was written; "
-                "track a copy of it (jnp.copy) or a value that is not donated"
-            )
-        for value in held:
-            if isinstance(value, jax.Array) and any(device.platform != "cpu" for device in value.devices()):
-                value.copy_to_host_async()
-        return [np.array(value) for value in held]
+        return [np.array(value) for value in host_views(held)]
 
     def step_buffer(self, step: Step, capacity: int) -> StepBuffer | None:
         """Return a buffer for the steps of environments that give JAX arrays."""
-        return ArraySteps(self.fetch) if all(isinstance(part, jax.Array) for part in step) else None
+        return ArraySteps() if all(isinstance(part, jax.Array) for part in step) else None
 
     def rank(self) -> int | None:
         """Return the index of this process, or None where ``jax.distributed`` was not set up."""

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Sequence
 from typing import Any, final
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from holdfast.step_buffer import Step, StepBuffer, Steps, joined
+from holdfast_jax.arrays import host_views
 
 GROUP = 32
 """How many steps one compiled call joins: enough to share the price of a call, few enough to compile quickly."""
 
-Fetch = Callable[[Sequence[Any]], list[NDArray[Any]]]
-
 
 @final
 class ArraySteps(StepBuffer):
-    """Keeps JAX arrays themselves, which nobody can change, and joins them on their device before they are transferred.
+    """Keeps JAX arrays themselves, which nobody can change, and joins them on their device before a transfer."""
 
-    Args:
-        fetch: transfers single arrays; raises `UsageError` where one was deleted or donated.
-    """
-
-    def __init__(self, fetch: Fetch) -> None:
-        self._fetch = fetch
+    def __init__(self) -> None:
         self._steps: list[Step] = []
 
     def add(self, rewards: Any, terminated: Any, truncated: Any) -> None:  # noqa: D102  (the interface's)
@@ -36,21 +30,17 @@ class ArraySteps(StepBuffer):
     def take(self) -> Steps:  # noqa: D102  (the interface's)
         steps, self._steps = self._steps, []
         groups = [steps[start : start + GROUP] for start in range(0, len(steps), GROUP)]
-        parts = [self._join(group) for group in groups]
+        parts = [_join(group) for group in groups]
         return np.concatenate([rewards for rewards, _ in parts]), np.concatenate([done for _, done in parts])
 
-    def _join(self, group: list[Step]) -> Steps:
-        if len(group) < GROUP or any(array.is_deleted() for step in group for array in step):
-            return self._join_fetched(group)
-        try:
-            rewards, done = _joined_on_device(*zip(*group, strict=True))
-        except ValueError:  # they are on different devices
-            return self._join_fetched(group)
-        return np.asarray(rewards), np.asarray(done)
 
-    def _join_fetched(self, group: list[Step]) -> Steps:
-        fetched = self._fetch([array for step in group for array in step])
-        return joined([fetched[0::3], fetched[1::3], fetched[2::3]])
+def _join(group: list[Step]) -> Steps:
+    if len(group) == GROUP and not any(array.is_deleted() for step in group for array in step):
+        with contextlib.suppress(ValueError):  # they are on different devices
+            rewards, done = _joined_on_device(*zip(*group, strict=True))
+            return np.asarray(rewards), np.asarray(done)
+    views = host_views([array for step in group for array in step])
+    return joined([views[0::3], views[1::3], views[2::3]])
 
 
 @jax.jit
