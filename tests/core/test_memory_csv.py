@@ -58,6 +58,15 @@ def test_a_broken_row_is_named_by_its_line(path, old, new, said):
     assert str(path) in str(raised.value)
 
 
+def test_the_nan_of_calculations_is_plain(tmp_path):
+    """A NaN of either sign is written as other tools write it, one that carries bits of its own with these bits."""
+    values = np.array([0x7FC00000, 0xFFC00000, 0x7FC00001, 0x7F800000], np.uint32).view(np.float32).reshape(1, 1, 4)
+    snapshot = MemorySnapshot({"x": values}, 0, 0, filled=True)
+    CsvExporter().save(snapshot, tmp_path / "memory.csv")
+    assert (tmp_path / "memory.csv").read_text().splitlines()[2] == "nan,-nan,nan:7fc00001,inf"
+    assert CsvExporter().load(tmp_path / "memory.csv").tensors["x"].tobytes() == values.tobytes()
+
+
 def test_csv_of_others_is_refused(tmp_path):
     """A csv without Holdfast's header is no memory, and is said to be none."""
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")

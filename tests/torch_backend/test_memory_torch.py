@@ -86,3 +86,12 @@ def test_processes_share_a_memory():
     child.join()
     assert child.exitcode == 0
     assert memory.get_tensor_by_name("values")[0].tolist() == [[7.0, 7.0]]
+
+
+def test_a_file_of_plain_pytorch_is_a_full_memory(tmp_path):
+    """A dictionary of tensors that `torch.save` wrote, as other libraries export memories, is loaded."""
+    torch.save({"states": torch.arange(24.0).reshape(4, 2, 3)}, tmp_path / "plain.pt")
+    memory = RandomMemory(4, 2)
+    memory.load(tmp_path / "plain.pt")
+    assert memory.filled
+    assert torch.equal(memory.get_tensor_by_name("states"), torch.arange(24.0).reshape(4, 2, 3))

@@ -67,12 +67,12 @@ def _special_text(value: Any) -> bytes:
     number = float(value)
     if number == number:
         return b"inf" if number > 0 else b"-inf"
-    bits = value.tobytes()[::-1].hex()
-    plain = value.dtype.type(np.nan)
-    if bits == plain.tobytes()[::-1].hex():
-        return b"nan"
-    payload: bytes = bits.encode()
-    return b"nan:" + payload  # a NaN with a payload, which no other notation keeps
+    plain = np.array([np.nan, -np.nan]).astype(value.dtype)
+    for text, nan in ((b"nan", plain[0]), (b"-nan", plain[1])):
+        if value.tobytes() == nan.tobytes():
+            return text
+    bits: str = value.tobytes()[::-1].hex()
+    return f"nan:{bits}".encode()  # a NaN with a payload, which no other notation keeps
 
 
 def parse_cells(cells: Sequence[bytes], dtype: np.dtype[Any]) -> NDArray[Any]:

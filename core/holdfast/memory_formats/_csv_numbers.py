@@ -111,6 +111,10 @@ def _values(
         return truths
     if is_float(column.dtype):
         values, handled = _floats(text, begin, point, end, column.dtype, exponents=exponents)
+        if not handled.all():
+            unknown = (text[begin] == ord("n")) & (end - begin == len("nan"))
+            values[unknown] = np.nan
+            handled |= unknown
     else:
         values, handled = _integers(text, begin, end, column.dtype)
     if not handled.all():

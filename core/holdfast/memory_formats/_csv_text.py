@@ -92,8 +92,8 @@ def _text_cells(texts: Sequence[bytes]) -> Cells:
     return padded.view(np.uint64).reshape(len(texts), count), lengths
 
 
-_NAN = np.uint64(word(b"\0nan"))
-_NAN_BITS = np.float32(np.nan).view(np.uint32)
+_NANS = {0x7FC00000: b"\0nan", 0xFFC00000: b"\0-nan"}
+"""The bits of the NaNs that calculations give, and their cells."""
 
 
 def _float32_cells(values: NDArray[np.float32]) -> Cells:
@@ -104,9 +104,11 @@ def _float32_cells(values: NDArray[np.float32]) -> Cells:
         words[part, 0], words[part, 1], lengths[part], handled[part] = float32_words(values[part])
     if handled.all():
         return words, lengths
-    unknown = values.view(np.uint32) == _NAN_BITS
-    words[unknown, 0], lengths[unknown] = _NAN, 4
-    return _with_others(values, words, lengths, np.flatnonzero(~handled & ~unknown))
+    for bits, text in _NANS.items():
+        unknown = values.view(np.uint32) == bits
+        words[unknown, 0], lengths[unknown] = word(text), len(text)
+        handled |= unknown
+    return _with_others(values, words, lengths, np.flatnonzero(~handled))
 
 
 def _with_others(

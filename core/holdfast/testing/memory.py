@@ -93,6 +93,18 @@ class MemoryContract(abc.ABC):
         with pytest.raises(InvalidValue, match="size"):
             make(5).create_tensor("states", size=size)
 
+    def test_spaces_tell_sizes(self, make: Callable[..., Memory]) -> None:
+        """A Gymnasium space gives the size of its samples, and is told in exported files."""
+        spaces = pytest.importorskip("gymnasium").spaces
+        memory = make(4, 2)
+        memory.create_tensor("box", spaces.Box(0, 1, (2, 3)))
+        memory.create_tensor("image", spaces.Box(0, 1, (2, 3)), keep_dimensions=True)
+        memory.create_tensor("discrete", spaces.Discrete(5), dtype="int32")
+        memory.create_tensor("both", spaces.Dict({"a": spaces.Box(0, 1, (2,)), "b": spaces.Discrete(3)}))
+        shapes = {name: tuple(memory.get_tensor_by_name(name).shape[2:]) for name in memory.get_tensor_names()}
+        assert shapes == {"both": (3,), "box": (6,), "discrete": (1,), "image": (2, 3)}
+        assert memory.snapshot().metadata["spaces"]["discrete"] == "Discrete(5)"
+
     def test_a_tensor_can_be_set(self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any]) -> None:
         """All values of a tensor are replaced at once, as returns and advantages are."""
         memory = make(4, 2)
