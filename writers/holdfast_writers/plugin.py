@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,12 @@ def holdfast_writers() -> Mapping[str, Callable[..., Any]]:
         "console": holdfast.lazy("holdfast_writers.console:ConsoleWriter"),
         "csv": holdfast.lazy("holdfast_writers.csv:CsvWriter"),
         "jsonl": holdfast.lazy("holdfast_writers.jsonl:JsonlWriter"),
-        "tensorboard": holdfast.lazy("holdfast_writers.tensorboard:TensorBoardWriter"),
+        "tensorboard": holdfast.lazy("holdfast_writers.tensorboard:TensorBoardWriter", requires=_event_library()),
         "wandb": holdfast.lazy("holdfast_writers.wandb:WandbWriter", requires=("wandb",), extra="wandb"),
     }
+
+
+def _event_library() -> tuple[str, ...]:
+    """Return what the tensorboard writer needs: PyTorch's writer will do, and tensorboardX is the smaller one to add."""
+    has_torch = all(importlib.util.find_spec(package) is not None for package in ("torch", "tensorboard"))
+    return () if has_torch else ("tensorboardX",)
