@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from holdfast.errors import InvalidValue, ShapeMismatch, UnknownTensor, did_you_mean
 from holdfast.memory import MemorySnapshot
 from holdfast.memory_fit import Fit, check_tensors, fitted
-from holdfast.memory_tensors import TensorSpec, sample_size
+from holdfast.memory_tensors import TensorSpec, positive, sample_size
 
 
 class MemoryBuffer(abc.ABC):
@@ -36,10 +36,8 @@ class MemoryBuffer(abc.ABC):
     """The name of the framework."""
 
     def __init__(self, memory_size: int, num_envs: int = 1, device: Any = None) -> None:
-        for argument, value in (("memory_size", memory_size), ("num_envs", num_envs)):
-            if not isinstance(value, int) or value < 1:
-                raise InvalidValue(f"`{argument}` is {value!r}; allowed: a whole number of at least 1")
-        self.memory_size, self.num_envs = memory_size, num_envs
+        self.memory_size = positive("memory_size", memory_size)
+        self.num_envs = positive("num_envs", num_envs)
         self.device = self._parse_device(device)
         self._specs: dict[str, TensorSpec] = {}
         self._row_shapes: dict[str, tuple[int, ...]] = {}

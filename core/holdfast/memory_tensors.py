@@ -50,6 +50,18 @@ class TensorSpec:
         )
 
 
+def positive(name: str, value: Any) -> int:
+    """Return a whole number of at least 1, of Python or NumPy.
+
+    Raises:
+        InvalidValue: if it is none; tells its name.
+    """
+    number = operator.index(value) if hasattr(value, "__index__") else 0
+    if number < 1:
+        raise InvalidValue(f"`{name}` is {value!r}; allowed: a whole number of at least 1")
+    return number
+
+
 def sample_size(size: Any, *, keep_dimensions: bool) -> tuple[int, ...]:
     """Return the shape of one sample, from what users give as its size.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -348,6 +349,37 @@ class MemoryContract(abc.ABC):
         (tmp_path / "other_memory_1.pt").unlink()
         read = [snapshot.tensors["steps"][:, 0, 0].tolist() for _, snapshot in iter_memories(tmp_path / "*")]
         assert read == [[600, 700], [800, 900]]
+
+    def test_a_memory_that_fills_again_waits_for_its_file(
+        self,
+        make: Callable[..., Memory],
+        array: Callable[[NDArray[Any]], Any],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """While one file is being written training goes on; only the next full memory waits, and nothing is lost."""
+        may_write, filled_again, real = threading.Event(), threading.Event(), os.replace
+
+        def slow(*paths: Any) -> None:
+            assert may_write.wait(60)
+            real(*paths)
+
+        monkeypatch.setattr(os, "replace", slow)
+        memory = make(2, export=True, export_directory=tmp_path)
+        self.counting(memory, array, 3)
+
+        def train() -> None:
+            self.counting(memory, array, 1, first=3)
+            filled_again.set()
+
+        trainer = threading.Thread(target=train)
+        trainer.start()
+        assert not filled_again.wait(0.3)
+        may_write.set()
+        trainer.join()
+        memory.close()
+        read = [s.tensors["steps"][:, 0, 0].tolist() for _, s in iter_memories(tmp_path / "*")]
+        assert read == [[0, 100], [200, 300]]
 
     def test_a_failing_disk_does_not_end_training(
         self,
