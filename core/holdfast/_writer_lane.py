@@ -8,7 +8,6 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -214,6 +213,7 @@ class QueueLane:
                 self._started = time.monotonic()
                 self._changed.notify_all()
             self._perform(call)
+            del call  # it may hold megabytes of an image
             with self._changed:
                 if self._thread is not me:
                     return
@@ -253,7 +253,6 @@ class QueueLane:
 
 
 Lane = DirectLane | QueueLane
-LaneFactory = Callable[[str, Writer], Lane]
 
 _ALIVE: weakref.WeakSet[QueueLane] = weakref.WeakSet()
 

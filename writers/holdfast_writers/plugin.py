@@ -22,6 +22,6 @@ def holdfast_writers() -> Mapping[str, Callable[..., Any]]:
 
 
 def _event_library() -> tuple[str, ...]:
-    """Return what the tensorboard writer needs: PyTorch's writer will do, and tensorboardX is the smaller one to add."""
+    """Return what the tensorboard writer lacks: PyTorch's library will do, and tensorboardX is the smaller one."""
     has_torch = all(importlib.util.find_spec(package) is not None for package in ("torch", "tensorboard"))
     return () if has_torch else ("tensorboardX",)
