@@ -1,5 +1,7 @@
 """Memories as csv: the text itself, and what is said of a broken one."""
 
+import zlib
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,15 @@ def test_a_broken_row_is_named_by_its_line(path, old, new, said):
         CsvExporter().load(path)
     assert said in str(raised.value)
     assert str(path) in str(raised.value)
+
+
+def test_rows_that_do_not_fit_the_header_are_refused_with_a_fitting_digest(path):
+    """A row that lacks a cell is named although the digest was made for it."""
+    text = path.read_bytes().replace(b"-2.5,true,3", b"-2.5,true", 1)
+    body = text[: text.rindex(b"# crc32")]
+    path.write_bytes(body + b"# crc32: %08x\n" % zlib.crc32(body))
+    with pytest.raises(CorruptMemory, match="line 3 has 3 cells where 4 belong"):
+        CsvExporter().load(path)
 
 
 def test_the_nan_of_calculations_is_plain(tmp_path):

@@ -41,7 +41,9 @@ def snapshots(draw):
     memory_index, env_index = draw(st.integers(0, rows[0] - 1)), draw(st.integers(0, rows[1] - 1))
     written = math.prod(rows) if filled else memory_index * rows[1] + env_index
     names = draw(
-        st.lists(st.sampled_from(["states", "a.b", "terminated", "x_1", "image (left)"]), min_size=1, unique=True)
+        st.lists(
+            st.sampled_from(["states", "a.b", "terminated", "x_1", "image (left)", "x,\ny"]), min_size=1, unique=True
+        )
     )
     found = {name: draw(tensors(rows, written)) for name in names}
     metadata = draw(

@@ -45,6 +45,8 @@ def cell_texts(values: NDArray[Any]) -> list[bytes]:
         raise InvalidValue(f"csv has no text for {values.dtype}; choose another format")
     if not is_float(values.dtype):
         return [b"%d" % value for value in values.tolist()]
+    if values.dtype == np.float64 and np.isfinite(values).all():
+        return [repr(value).replace("e+", "e").encode() for value in values.tolist()]
     return [float_text(value) for value in values]
 
 
@@ -81,6 +83,11 @@ def parse_cells(cells: Sequence[bytes], dtype: np.dtype[Any]) -> NDArray[Any]:
     Raises:
         BadCell: if one holds no value of the dtype.
     """
+    if is_float(dtype):
+        try:
+            return np.array([float(cell or b"0") for cell in cells]).astype(dtype)
+        except ValueError:
+            pass  # a NaN with a payload, or what is no number: one by one, then
     values = np.zeros(len(cells), dtype)
     for index, cell in enumerate(cells):
         if cell:

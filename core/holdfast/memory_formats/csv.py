@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -78,7 +79,9 @@ def _blocks(snapshot: MemorySnapshot) -> Iterator[bytes]:
 
 
 def _columns(widths: Mapping[str, int]) -> bytes:
-    return ",".join(f"{name}.{column}" for name, width in widths.items() for column in range(width)).encode()
+    """Return the titles of the columns; for people and other tools, as the header tells the names exactly."""
+    titles = {name: re.sub(r'[\s,"]', "_", name) for name in widths}
+    return ",".join(f"{titles[name]}.{column}" for name in widths for column in range(widths[name])).encode()
 
 
 def _read(data: mmap.mmap, path: Path) -> MemorySnapshot:
@@ -89,7 +92,12 @@ def _read(data: mmap.mmap, path: Path) -> MemorySnapshot:
     start = data.find(b"\n", first + 1) + 1
     if not intact:
         raise _damage(data, start, columns, path)
-    return snapshot_from(_tensors(data, start, header, columns), header, path)
+    try:
+        return snapshot_from(_tensors(data, start, header, columns), header, path)
+    except CorruptMemory:
+        raise
+    except (ValueError, IndexError) as error:  # a digest that was made to fit rows that do not
+        raise _damage(data, start, columns, path) from error
 
 
 def _header(line: bytes, path: Path) -> tuple[dict[str, Any], list[Column]]:
