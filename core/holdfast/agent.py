@@ -92,7 +92,8 @@ class Agent:
             self._start(trainer_cfg or {})
 
     def _start(self, trainer_cfg: Mapping[str, Any]) -> Experiment:
-        config = {**self.cfg, "trainer": dict(trainer_cfg)} if trainer_cfg else self.cfg
+        models = {role: _description(model) for role, model in self.models.items()}
+        config = {**self.cfg, "models": models, "trainer": dict(trainer_cfg)}
         self._experiment = Experiment(
             config,
             name=type(self).__name__,
@@ -275,3 +276,16 @@ class Agent:
         finally:
             if self.memory is not None and hasattr(self.memory, "close"):
                 self.memory.close()
+
+
+_DESCRIPTION_LENGTH = 4000
+"""Characters of a model's own description that are kept: structures, not numbers."""
+
+
+def _description(model: Any) -> Any:
+    """Return what a model says of itself: its configuration, or the structure it prints."""
+    configuration = getattr(model, "cfg", None)
+    if isinstance(configuration, Mapping):
+        return dict(configuration)
+    structure = getattr(model, "module", model)  # what a holder of module and variables holds
+    return repr(structure)[:_DESCRIPTION_LENGTH]

@@ -1,0 +1,137 @@
+"""Agent is an experiment with an agent's calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import holdfast
+
+Net = Any
+
+
+class PPO(holdfast.Agent):
+    """An agent that learns nothing."""
+
+
+def cfg_in(directory: Path, **settings: Any) -> dict[str, Any]:
+    return {"rollouts": 16, "experiment": {"directory": str(directory), "writers": ["jsonl"], **settings}}
+
+
+def train(agent: holdfast.Agent, timesteps: int = 20) -> None:
+    for timestep in range(timesteps):
+        agent.record_transition(None, None, np.ones(2), None, np.ones(2), np.zeros(2), {}, timestep, timesteps)
+        agent.post_interaction(timestep, timesteps)
+    agent.close()
+
+
+def test_an_agent_works_as_it_is(net: Callable[..., Net], tmp_path: Path) -> None:
+    """Models given to Agent itself are tracked, checkpointed and loaded back without a class of one's own."""
+    agent = holdfast.Agent({"policy": net(seed=1)}, cfg=cfg_in(tmp_path))
+    agent.init(trainer_cfg={"timesteps": 20})
+    train(agent)
+    other = holdfast.Agent({"policy": net(seed=2)}, cfg=cfg_in(tmp_path))
+    report = other.load(agent.experiment_dir / "checkpoints" / "agent_20.safetensors")
+    assert sorted(report.loaded) == ["policy.body.bias", "policy.body.weight", "policy.head.bias", "policy.head.weight"]
+    assert report.timestep == 20
+    expected = net(seed=1).arrays["head"]["weight"]
+    np.testing.assert_array_equal(other.models["policy"].arrays["head"]["weight"], expected)
+
+
+def test_init_is_not_needed(net: Callable[..., Net], tmp_path: Path) -> None:
+    """An agent that is never initialised takes its length from the first timestep."""
+    agent = PPO({"policy": net()}, cfg=cfg_in(tmp_path))
+    train(agent, 200)
+    names = {path.name for path in (agent.experiment_dir / "checkpoints").iterdir()}
+    assert {f"agent_{step}.safetensors" for step in range(20, 201, 20)} <= names
+
+
+def test_the_directory_is_named_after_the_class_and_made_by_init(net: Callable[..., Net], tmp_path: Path) -> None:
+    """An agent that only loads and acts leaves no directory."""
+    agent = PPO({"policy": net()}, cfg=cfg_in(tmp_path))
+    assert agent.experiment_dir.name.endswith("_PPO")
+    assert not agent.experiment_dir.exists()
+    agent.init()
+    assert agent.experiment_dir.is_dir()
+    agent.close()
+
+
+def test_saving_is_durable_when_it_returns(net: Callable[..., Net], tmp_path: Path) -> None:
+    """`save` writes every module to the file that was named, and `load` brings them back."""
+    agent = PPO({"policy": net(seed=1), "value": net(seed=2)}, cfg=cfg_in(tmp_path))
+    path = agent.save(tmp_path / "deep" / "agent.pt")
+    other = PPO({"policy": net(seed=3), "value": net(seed=4)}, cfg=cfg_in(tmp_path))
+    assert other.load(path)
+    np.testing.assert_array_equal(other.models["value"].arrays["body"]["weight"], net(seed=2).arrays["body"]["weight"])
+
+
+def test_fewer_modules_are_a_warning(net: Callable[..., Net], tmp_path: Path) -> None:
+    """A module of the file that the agent lacks is warned of, and the rest is loaded."""
+    path = PPO({"policy": net(seed=1), "value": net()}, cfg=cfg_in(tmp_path)).save(tmp_path / "agent.pt")
+    agent = PPO({"policy": net(seed=2)}, cfg=cfg_in(tmp_path))
+    with pytest.warns(holdfast.HoldfastWarning, match="^Cannot load the value module. The agent doesn't have such an"):
+        report = agent.load(path)
+    assert report.absent_modules == ("value",)
+    np.testing.assert_array_equal(agent.models["policy"].arrays["body"]["weight"], net(seed=1).arrays["body"]["weight"])
+
+
+def test_a_separately_stored_module_loads_by_itself(net: Callable[..., Net], tmp_path: Path) -> None:
+    """The file of one module is loaded into that module of the agent and no other."""
+    agent = PPO({"policy": net(seed=1), "value": net(seed=2)}, cfg=cfg_in(tmp_path, store_separately=True))
+    train(agent, 10)
+    other = PPO({"policy": net(seed=3), "value": net(seed=4)}, cfg=cfg_in(tmp_path))
+    other.load(agent.experiment_dir / "checkpoints" / "value_10.safetensors")
+    np.testing.assert_array_equal(other.models["value"].arrays["body"]["weight"], net(seed=2).arrays["body"]["weight"])
+    np.testing.assert_array_equal(other.models["policy"].arrays["body"]["weight"], net(seed=3).arrays["body"]["weight"])
+
+
+def test_writing_out_of_turn(net: Callable[..., Net], tmp_path: Path) -> None:
+    """`write_tracking_data` and `write_checkpoint` write at once, under the timestep they are given."""
+    agent = PPO({"policy": net()}, cfg=cfg_in(tmp_path))
+    agent.init(trainer_cfg={"timesteps": 10_000})
+    agent.track_data("Resource / CPU usage", 12.0)
+    agent.write_tracking_data(7, 10_000)
+    agent.write_checkpoint(7, 10_000)
+    agent.wait()
+    (line,) = (agent.experiment_dir / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["step"] == 7
+    assert json.loads(line)["scalars"] == {"Resource / CPU usage": 12.0}
+    assert (agent.experiment_dir / "checkpoints" / "agent_7.safetensors").exists()
+    agent.close()
+    agent.close()
+
+
+def test_the_writer_takes_summary_writer_calls(net: Callable[..., Net], tmp_path: Path) -> None:
+    """`agent.writer.add_scalar` writes past all intervals."""
+    agent = PPO({"policy": net()}, cfg=cfg_in(tmp_path))
+    agent.writer.add_scalar("Resource / CPU usage", np.float32(12.0), global_step=1000)
+    agent.close()
+    (line,) = (agent.experiment_dir / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["step"] == 1000
+
+
+def test_settings_of_the_agent_stand_beside_the_experiment(tmp_path: Path) -> None:
+    """`cfg` keeps the agent's own settings; the experiment's on the same level as them are an error."""
+    agent = PPO(cfg=cfg_in(tmp_path))
+    assert agent.cfg["rollouts"] == 16
+    assert agent.cfg["experiment"]["keep_best"] == 1
+    with pytest.raises(holdfast.ConfigError, match='`write_interval` belong under "experiment"'):
+        PPO(cfg={"rollouts": 16, "write_interval": 10})
+
+
+def test_models_are_described_in_the_configuration(net: Callable[..., Net], tmp_path: Path) -> None:
+    """What writers keep of the configuration has the agent's, the models' and the trainer's settings."""
+    policy = net()
+    policy.cfg = {"hidden": 64}
+    agent = PPO({"policy": policy}, cfg=cfg_in(tmp_path))
+    agent.init(trainer_cfg={"timesteps": 5, "headless": True})
+    stored = json.loads((agent.experiment_dir / "config.json").read_text())["config"]
+    assert stored["rollouts"] == 16
+    assert stored["models"] == {"policy": {"hidden": 64}}
+    assert stored["trainer"] == {"timesteps": 5, "headless": True}
+    agent.close()

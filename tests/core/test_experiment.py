@@ -1,0 +1,233 @@
+"""Experiment ties metrics and checkpoints to timesteps."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import holdfast
+
+Net = Any
+
+
+def cfg_in(directory: Path, **settings: Any) -> dict[str, Any]:
+    return {"directory": str(directory), "experiment_name": "run", "writers": ["jsonl"], **settings}
+
+
+def rows(directory: Path) -> dict[int, dict[str, float]]:
+    lines = (directory / "run" / "metrics.jsonl").read_text().splitlines()
+    return {row["step"]: row["scalars"] for row in map(json.loads, lines)}
+
+
+def checkpoint_names(directory: Path) -> set[str]:
+    return {path.name for path in (directory / "run" / "checkpoints").iterdir()}
+
+
+def run(net: Net, directory: Path, timesteps: int = 100, **settings: Any) -> holdfast.Experiment:
+    with holdfast.Experiment(cfg_in(directory, **settings), name="PPO", timesteps=timesteps) as experiment:
+        experiment.register(policy=net)
+        for timestep in range(experiment.resume(), timesteps):
+            experiment.record_transition(np.ones(2), np.array([timestep % 5 == 4, False]), np.zeros(2, bool))
+            experiment.track_data("Loss / Policy loss", float(timestep))
+            experiment.step(timestep)
+    return experiment
+
+
+def test_automatic_intervals_are_a_hundredth_and_a_tenth(net: Callable[..., Net], tmp_path: Path) -> None:
+    """With "auto", 1000 timesteps give 100 writes and 10 checkpoints, named by completed timesteps."""
+    run(net(), tmp_path, 1000)
+    assert sorted(rows(tmp_path)) == list(range(10, 1001, 10))
+    periodic = {f"agent_{step}.safetensors" for step in range(100, 1001, 100)}
+    assert checkpoint_names(tmp_path) == {*periodic, "best_agent.safetensors", "index.json"}
+
+
+def test_a_short_training_writes_each_timestep(net: Callable[..., Net], tmp_path: Path) -> None:
+    """With "auto" and fewer timesteps than samples, each timestep is due."""
+    experiment = run(net(), tmp_path, 5)
+    assert (experiment.write_interval, experiment.checkpoint_interval) == (1, 1)
+    assert sorted(rows(tmp_path)) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("interval", [0, -1])
+def test_no_interval_leaves_nothing(interval: int, net: Callable[..., Net], tmp_path: Path) -> None:
+    """An interval of 0 or less leaves no metrics, no checkpoints and no best."""
+    run(net(), tmp_path, write_interval=interval, checkpoint_interval=interval)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json"}
+
+
+def test_modules_can_be_stored_separately(net: Callable[..., Net], tmp_path: Path) -> None:
+    """With `store_separately` each module has files of its own, the best ones too."""
+    run(net(), tmp_path, store_separately=True, checkpoint_interval=50)
+    assert checkpoint_names(tmp_path) == {
+        "policy_50.safetensors",
+        "policy_100.safetensors",
+        "best_policy.safetensors",
+        "index.json",
+    }
+
+
+def test_the_statistics_are_those_of_the_interval(net: Callable[..., Net], tmp_path: Path) -> None:
+    """Each row holds the mean of its interval, and the episodes that ended in it."""
+    run(net(), tmp_path, write_interval=20)
+    found = rows(tmp_path)[40]
+    assert found["Loss / Policy loss"] == np.mean(range(20, 40))
+    assert found["Reward / Total reward (mean)"] == 5.0
+    assert found["Episode / Total timesteps (max)"] == 5.0
+    assert found["Reward / Instantaneous reward (min)"] == 1.0
+
+
+def test_closing_writes_the_interval_that_it_cuts_short(net: Callable[..., Net], tmp_path: Path) -> None:
+    """What was tracked after the last write is written at close, and closing twice changes nothing."""
+    experiment = run(net(), tmp_path, 25, write_interval=10, checkpoint_interval=0)
+    experiment.close()
+    assert sorted(rows(tmp_path)) == [10, 20, 25]
+
+
+def test_an_error_in_the_body_keeps_what_was_done(net: Callable[..., Net], tmp_path: Path) -> None:
+    """An exception in the `with` body passes through, and checkpoints and metrics until then are on disk."""
+
+    def fail() -> None:
+        with holdfast.Experiment(cfg_in(tmp_path, checkpoint_interval=1), timesteps=10) as experiment:
+            experiment.register(policy=net())
+            experiment.track_data("Loss / Loss", 1.0)
+            experiment.step(0)
+            raise RuntimeError("the environment broke")
+
+    with pytest.raises(RuntimeError, match="the environment broke"):
+        fail()
+    assert "agent_1.safetensors" in checkpoint_names(tmp_path)
+    assert rows(tmp_path)[1] == {"Loss / Loss": 1.0}
+
+
+def test_the_directory_is_named_by_time_and_agent(tmp_path: Path) -> None:
+    """Without a name the directory is date, time to the microsecond, and the agent's name."""
+    experiment = holdfast.Experiment({"directory": str(tmp_path), "writers": []}, name="DDPG")
+    experiment.close()
+    (made,) = tmp_path.iterdir()
+    assert made == experiment.directory
+    assert re.fullmatch(r"\d\d-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}_DDPG", made.name)
+
+
+def test_a_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    """A directory below a file is refused at once, by name and cause."""
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(holdfast.DirectoryError, match=r"cannot use `.*file/run`.*Not a directory") as raised:
+        holdfast.Experiment(cfg_in(tmp_path / "file"))
+    assert isinstance(raised.value, OSError)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"writers": ["tensorbord"]}, "unknown writer `tensorbord`.*Did you mean `tensorboard`"),
+        ({"backend": "tensorflow"}, "unknown backend `tensorflow`; known:"),
+        ({"checkpoint_format": "safetensor"}, "unknown checkpoint format `safetensor`.*Did you mean `safetensors`"),
+        ({"write_interval": "often"}, "`write_interval` is 'often'"),
+        ({"chekpoint_interval": 3}, "unknown key `chekpoint_interval`.*Did you mean `checkpoint_interval`"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_wrong_setting_makes_nothing(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """A wrong setting is named with what is known, and no directory is made."""
+    with pytest.raises(holdfast.HoldfastError, match=message):
+        holdfast.Experiment(cfg_in(tmp_path, **settings))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", ["0.5", None, [1.0], {"a": 1}, np.ones(3), object()], ids=repr)
+def test_what_is_no_number_is_refused(value: Any, tmp_path: Path) -> None:
+    """`track_data` names the tag and what was given, and keeps what was tracked before."""
+    with holdfast.Experiment(cfg_in(tmp_path), timesteps=1) as experiment:
+        experiment.track_data("Loss / Loss", 1.0)
+        with pytest.raises(holdfast.InvalidValue, match="`Loss / Loss`"):
+            experiment.track_data("Loss / Loss", value)
+        experiment.step(0)
+    assert rows(tmp_path)[1] == {"Loss / Loss": 1.0}
+
+
+def test_resume_without_a_checkpoint_starts_at_zero(net: Callable[..., Net], tmp_path: Path) -> None:
+    """In a new directory there is nothing to resume; a path that does not exist is an error."""
+    with holdfast.Experiment(cfg_in(tmp_path), timesteps=1) as experiment:
+        experiment.register(policy=net())
+        assert experiment.resume() == 0
+        assert experiment.resume("best") == 0
+        with pytest.raises(holdfast.NotFound, match="nowhere"):
+            experiment.resume(tmp_path / "nowhere")
+
+
+def test_resume_takes_a_run_or_a_file(net: Callable[..., Net], tmp_path: Path) -> None:
+    """`resume` takes another run's directory, its checkpoint directory, or one checkpoint."""
+    other = run(net(seed=1), tmp_path / "other").directory
+    for which, timestep in (
+        (other, 100),
+        (other / "checkpoints", 100),
+        (other / "checkpoints" / "agent_30.safetensors", 30),
+    ):
+        module = net(seed=2)
+        with holdfast.Experiment({"directory": str(tmp_path), "writers": []}, timesteps=100) as experiment:
+            experiment.register(policy=module)
+            assert experiment.resume(which) == timestep
+        np.testing.assert_array_equal(module.arrays["body"]["weight"], net(seed=1).arrays["body"]["weight"])
+
+
+def test_the_latest_is_the_latest_as_a_number(net: Callable[..., Net], tmp_path: Path) -> None:
+    """agent_1000 is later than agent_900, whatever the alphabet says."""
+    run(net(), tmp_path, 1000)
+    with holdfast.Experiment(cfg_in(tmp_path), timesteps=1000) as experiment:
+        experiment.register(policy=net())
+        assert experiment.resume("latest") == 1000
+
+
+def test_a_damaged_checkpoint_is_passed_over(net: Callable[..., Net], tmp_path: Path) -> None:
+    """`resume` takes the newest good checkpoint and says which it skipped and why."""
+    directory = run(net(), tmp_path).directory / "checkpoints"
+    content = bytearray((directory / "agent_100.safetensors").read_bytes())
+    content[-3] ^= 1
+    (directory / "agent_100.safetensors").write_bytes(content)
+    os.truncate(directory / "agent_90.safetensors", 500)
+    with holdfast.Experiment(cfg_in(tmp_path), timesteps=100) as experiment:
+        experiment.register(policy=net())
+        with pytest.warns(holdfast.HoldfastWarning, match=r"skipped .*agent_100.*agent_90.*agent_80"):
+            assert experiment.resume() == 80
+        assert experiment.resumed is not None
+        assert {path.name for path in experiment.resumed.skipped} == {"agent_100.safetensors", "agent_90.safetensors"}
+
+
+def test_where_all_are_damaged_nothing_starts_anew_by_itself(net: Callable[..., Net], tmp_path: Path) -> None:
+    """A run whose checkpoints are all damaged is an error, not a silent start from zero."""
+    run(net(), tmp_path, checkpoint_interval=100, keep_best=0)
+    os.truncate(tmp_path / "run" / "checkpoints" / "agent_100.safetensors", 100)
+    with holdfast.Experiment(cfg_in(tmp_path), timesteps=100) as experiment:
+        experiment.register(policy=net())
+        with pytest.raises(holdfast.NotFound, match=r"agent_100.*damaged"):
+            experiment.resume()
+
+
+def test_another_rank_writes_nothing(net: Callable[..., Net], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose launcher says RANK=1 leaves no file, and resumes what rank 0 wrote."""
+    monkeypatch.setenv("RANK", "1")
+    run(net(), tmp_path, 10)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("RANK", "0")
+    run(net(seed=3), tmp_path, 10)
+    monkeypatch.setenv("RANK", "1")
+    with holdfast.Experiment(cfg_in(tmp_path), timesteps=10) as experiment:
+        experiment.register(policy=net())
+        assert experiment.resume() == 10
+
+
+def test_the_configuration_is_stored(net: Callable[..., Net], tmp_path: Path) -> None:
+    """config.json holds every setting, the agent's name and the versions."""
+    run(net(), tmp_path, 10, keep_last=2)
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert stored["agent"] == "PPO"
+    assert stored["timesteps"] == 10
+    assert stored["config"]["experiment"]["keep_last"] == 2
+    assert stored["versions"]["holdfast"] == holdfast.__version__
