@@ -18,7 +18,18 @@ COLUMNS = ("what", "against", "ours", "peer's", "ratio", "promised", "kept")
 MARKS = ("<!-- measured -->", "<!-- end of measured -->")
 """What stands around the table in a Markdown file."""
 
-PACKAGES = ("holdfast", "numpy", "torch", "jax", "flax", "orbax-checkpoint", "skrl", "tensorboard", "tensorboardX", "torchrl")
+PACKAGES = (
+    "holdfast",
+    "numpy",
+    "torch",
+    "jax",
+    "flax",
+    "orbax-checkpoint",
+    "skrl",
+    "tensorboard",
+    "tensorboardX",
+    "torchrl",
+)
 
 
 def table(results: Mapping[str, Sequence[Row]]) -> Table:

@@ -34,21 +34,24 @@ def rows(settings: Settings) -> Iterator[Row]:
     """Yield the rows of each framework and size."""
     for size in SIZES + LARGE_SIZES:
         for framework, make in (("torch", torch_kind), ("JAX", jax_kind)):
-            if not installed(framework.lower()):
-                continue
-            modules, arrays, others = make(size * 1_000_000, settings.directory)
-            rounds = LARGE_ROUNDS if size in LARGE_SIZES else ROUNDS
-            agent = holdfast.Agent(cfg=configuration(settings.directory / f"{framework}-{size}"))
-            agent.checkpoint_modules.update(modules)
-            peers = {
-                "a plain copy": Peer(clock(lambda: [array.copy() for array in arrays()]), LIMIT),
-                "a copy into memory already there": Peer(copy_again(arrays())),
-                **{name: Peer(one_round) for name, one_round in others.items()},
-            }
-            what = f"a checkpoint blocks, {framework}, {size} MB"
-            yield from compare(what, checkpoint_round(agent), peers, rounds=rounds, summary=median)
-            agent.close()
-            shutil.rmtree(agent.experiment_dir)
+            if installed(framework.lower()):
+                yield from kind_rows(framework, size, make(size * 1_000_000, settings.directory), settings.directory)
+
+
+def kind_rows(framework: str, size: int, kind: Kind, directory: Path) -> Iterator[Row]:
+    """Yield the rows of one framework and size."""
+    modules, arrays, others = kind
+    agent = holdfast.Agent(cfg=configuration(directory / f"{framework}-{size}"))
+    agent.checkpoint_modules.update(modules)
+    peers = {
+        "a plain copy": Peer(clock(lambda: [array.copy() for array in arrays()]), LIMIT),
+        "a copy into memory already there": Peer(copy_again(arrays())),
+        **{name: Peer(one_round) for name, one_round in others.items()},
+    }
+    what, rounds = f"a checkpoint blocks, {framework}, {size} MB", LARGE_ROUNDS if size in LARGE_SIZES else ROUNDS
+    yield from compare(what, checkpoint_round(agent), peers, rounds=rounds, summary=median)
+    agent.close()
+    shutil.rmtree(agent.experiment_dir)
 
 
 def configuration(directory: Path) -> dict[str, Any]:

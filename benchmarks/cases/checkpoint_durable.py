@@ -22,25 +22,34 @@ ROUNDS = {1: 15, 16: 9, 512: 3}
 
 
 def rows(settings: Settings) -> Iterator[Row]:
-    """Yield the rows of each format and size."""
+    """Yield the rows of each framework, format and size."""
     for size in SIZES:
-        nbytes = size * 1_000_000
+        everything = size < 512 or settings.large
         if installed("torch"):
-            modules = torch_modules(nbytes)
-            agent = holdfast.Agent(cfg={"experiment": {"directory": str(settings.directory)}})
-            agent.checkpoint_modules.update(modules)
-            others = torch_peers(modules, settings.directory, everything=size < 512 or settings.large)
-            for format_name, extension in (("pt", ".pt"), ("safetensors", ".safetensors")):
-                path = settings.directory / f"ours{extension}"
-                yield from against_raw(f"torch, {format_name}, {size} MB", lambda path=path: agent.save(path), path, others, size)
-                others = {}
+            yield from torch_rows(size, settings.directory, everything=everything)
         if installed("jax"):
-            state = train_state(nbytes)
-            path = settings.directory / "ours-jax.safetensors"
-            others = jax_peers(state, settings.directory) if size < 512 or settings.large else {}
-            yield from against_raw(
-                f"JAX, safetensors, {size} MB", lambda state=state, path=path: holdfast.save(state, path), path, others, size
-            )
+            yield from jax_rows(size, settings.directory, everything=everything)
+
+
+def torch_rows(size: int, directory: Path, *, everything: bool) -> Iterator[Row]:
+    """Yield the rows of PyTorch's formats, the other libraries beside the first."""
+    modules = torch_modules(size * 1_000_000)
+    agent = holdfast.Agent(cfg={"experiment": {"directory": str(directory)}})
+    agent.checkpoint_modules.update(modules)
+    others = torch_peers(modules, directory, everything=everything)
+    for extension in (".pt", ".safetensors"):
+        path = directory / f"ours{extension}"
+        what = f"torch, {extension[1:]}, {size} MB"
+        yield from against_raw(what, lambda path=path: agent.save(path), path, others, size)
+        others = {}
+
+
+def jax_rows(size: int, directory: Path, *, everything: bool) -> Iterator[Row]:
+    """Yield the rows of a train state on JAX."""
+    state, path = train_state(size * 1_000_000), directory / "ours-jax.safetensors"
+    others = jax_peers(state, directory) if everything else {}
+    what = f"JAX, safetensors, {size} MB"
+    yield from against_raw(what, lambda: holdfast.save(state, path), path, others, size)
 
 
 def against_raw(
@@ -51,8 +60,8 @@ def against_raw(
     data = path.read_bytes()
     peers = {"a raw write and fsync": Peer(durable(lambda: write_raw(path.with_suffix(".raw"), data)), LIMIT)}
     peers |= {name: Peer(durable(work)) for name, work in others.items()}
-    rounds = ROUNDS[size]
-    yield from compare(f"durable checkpoint, {what}", durable(save), peers, rounds=rounds, summary=median, nbytes=len(data))
+    named, rounds = f"durable checkpoint, {what}", ROUNDS[size]
+    yield from compare(named, durable(save), peers, rounds=rounds, summary=median, nbytes=len(data))
     path.unlink()
 
 
@@ -81,7 +90,8 @@ def torch_peers(modules: dict[str, Any], directory: Path, *, everything: bool) -
     def flat() -> dict[str, Any]:
         return {str(number): tensor for number, tensor in enumerate(torch_tensors(modules))}
 
-    peers: dict[str, Callable[[], object]] = {"torch.save, not durable": lambda: torch.save(state(), directory / "torch.pt")}
+    path = directory / "torch.pt"
+    peers: dict[str, Callable[[], object]] = {"torch.save, not durable": lambda: torch.save(state(), path)}
     if not everything:
         return peers
     peers["safetensors, not durable"] = lambda: safetensors.torch.save_file(flat(), directory / "torch.safetensors")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +35,8 @@ def rows(settings: Settings) -> Iterator[Row]:
 def extra_memory(agent: Any, timestep: int) -> float:
     """Return by how much a checkpoint raises the process's memory at most, until it is on disk."""
     gc.collect()
+    with contextlib.suppress(AttributeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)  # else what was freed before hides what is taken now
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins at what is used now
     before = memory("VmRSS")
     agent.write_checkpoint(timestep)

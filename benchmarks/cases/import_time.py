@@ -12,7 +12,7 @@ ROUNDS = 12
 
 
 def rows(settings: Settings) -> Iterator[Row]:
-    """Yield what importing costs, and what it costs until there is a class to use; an interpreter's start is not counted."""
+    """Yield what importing costs, and what it costs until there is a class; the interpreter's own start is left out."""
     against = "import numpy"
     for statement, limit in (("import holdfast", AtMost(2)), ("from holdfast import Experiment", None)):
         peers = {against: Peer(lambda: seconds(against), limit)}

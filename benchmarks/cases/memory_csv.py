@@ -13,8 +13,8 @@ import holdfast
 from benchmarks.measure import AtLeast, Peer, Row, Settings, clock, compare, installed
 from benchmarks.memories import create_tensors, fill, host_samples
 
-MEMORY_SIZE = 400
-ROUNDS = 3
+MEMORY_SIZE = 800
+ROUNDS = 2
 LIMIT = AtLeast(20)
 
 

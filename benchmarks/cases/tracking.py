@@ -37,22 +37,22 @@ SCALES: list[tuple[int, int, int, Limit]] = [
 
 
 def rows(settings: Settings) -> Iterator[Row]:
-    """Yield a row for each framework and number of environments, as an agent and as an experiment."""
-    for kind, as_arrays, make_peer in kinds():
-        for number, (num_envs, timesteps, interval, limit) in enumerate(SCALES):
-            pool = [tuple(as_arrays(part) for part in step) for step in host_timesteps(num_envs)]
-            directory = settings.directory / f"{kind}-{number}"
-            peer = make_peer(configuration(directory / "peer", interval))
-            ours = holdfast.Agent(cfg=configuration(directory / "agent", interval))
-            ours.init({"timesteps": None})
+    """Yield two rows for each kind of array and number of environments: for an experiment, and for an agent."""
+    for kind, as_array, make_peer in kinds():
+        for num_envs, timesteps, interval, limit in SCALES:
+            pool = [tuple(as_array(part) for part in step) for step in host_timesteps(num_envs)]
+            directory = settings.directory / kind / str(num_envs)
+            agent = holdfast.Agent(cfg=configuration(directory / "agent", interval))
             experiment = holdfast.Experiment(configuration(directory / "experiment", interval))
+            peer = make_peer(configuration(directory / "peer", interval))
             peers = {"skrl 1.4.3": Peer(agent_round(peer, pool, timesteps), limit)}
-            what = f"{kind}, {num_envs} environments"
-            rounds = {"step": experiment_round(experiment, pool, timesteps), "post_interaction": agent_round(ours, pool, timesteps)}
-            for call, one_round in rounds.items():
-                named = f"record_transition + {call}, {what}"
-                yield from per_timestep(compare(named, one_round, peers, rounds=ROUNDS), timesteps)
-            ours.close()
+            for call, ours in (
+                ("step", experiment_round(experiment, pool, timesteps)),
+                ("post_interaction", agent_round(agent, pool, timesteps)),
+            ):
+                what = f"record_transition + {call}, {kind}, {num_envs} environments"
+                yield from per_timestep(compare(what, ours, peers, rounds=ROUNDS), timesteps)
+            agent.close()
             experiment.close()
 
 

@@ -48,7 +48,7 @@ def our_round(writer: holdfast.Writer) -> Round:
     def work() -> None:
         for _ in range(STEPS):
             step = next(counter)
-            writer.write_scalars({tag: step * 0.5 for tag in TAGS}, step, time.time())
+            writer.write_scalars(dict.fromkeys(TAGS, step * 0.5), step, time.time())
         writer.flush()
 
     return clock(work)
