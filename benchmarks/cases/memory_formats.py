@@ -6,6 +6,7 @@ verified when a read returns; the peers' are neither, but for the raw write.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -29,32 +30,34 @@ SLOW_FORMATS = ("minari",)
 ROUNDS = 2
 
 Samples = Mapping[str, NDArray[Any]]
+Works = dict[str, Callable[[], object]]
 
 
 def rows(settings: Settings) -> Iterator[Row]:
     """Yield the rows of each format; the rates are of the samples in memory."""
     for size in (30, 700) if settings.large else (30,):
         samples = host_samples(rows_for(size * 1_000_000))
-        nbytes = sum(tensor.nbytes for tensor in samples.values())
-        snapshot = holdfast.MemorySnapshot(dict(samples), 0, 0, filled=True)
         writers, readers = peers_for(samples, settings.directory)
         for name in FORMATS + SLOW_FORMATS if settings.large else FORMATS:
-            try:
-                chosen = exporter(name)
-            except MissingDependency:
-                continue
-            path = settings.directory / f"ours{chosen.extension}"
-            write = clock(lambda chosen=chosen, path=path: chosen.save(snapshot, path), before=os.sync)
-            read = clock(lambda path=path: touch(holdfast.read_memory(path).tensors))
-            for what, ours, others in (("write", write, writers), ("read", read, readers)):
-                peers = {peer: Peer(clock(work, before=os.sync)) for peer, work in others.items()}
-                named = f"{what} a memory of {size} MB, {name}"
-                yield from compare(named, ours, peers, rounds=ROUNDS, summary=median, nbytes=nbytes)
-            writers, readers = first_of(writers), first_of(readers)  # the others once, beside the first format
-            _remove(path)
+            with contextlib.suppress(MissingDependency):
+                yield from format_rows(name, samples, settings.directory, writers, readers)
+                writers, readers = first_of(writers), first_of(readers)  # the others once, beside the first format
 
 
-def first_of(peers: dict[str, Callable[[], object]]) -> dict[str, Callable[[], object]]:
+def format_rows(name: str, samples: Samples, directory: Path, writers: Works, readers: Works) -> Iterator[Row]:
+    """Yield the rows of one format."""
+    chosen, snapshot = exporter(name), holdfast.MemorySnapshot(dict(samples), 0, 0, filled=True)
+    path, nbytes = directory / f"ours{chosen.extension}", sum(tensor.nbytes for tensor in samples.values())
+    write = clock(lambda: chosen.save(snapshot, path), before=os.sync)
+    read = clock(lambda: touch(holdfast.read_memory(path).tensors))
+    for what, ours, others in (("write", write, writers), ("read", read, readers)):
+        peers = {peer: Peer(clock(work, before=os.sync)) for peer, work in others.items()}
+        named = f"{what} a memory of {nbytes / 1e6:.0f} MB, {name}"
+        yield from compare(named, ours, peers, rounds=ROUNDS, summary=median, nbytes=nbytes)
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def first_of(peers: Works) -> Works:
     """Return the first peer alone."""
     return dict(list(peers.items())[:1])
 
@@ -63,13 +66,6 @@ def touch(tensors: Samples) -> None:
     """Read every value, for formats whose arrays are still on disk when they are returned."""
     for tensor in tensors.values():
         np.count_nonzero(tensor)
-
-
-def _remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-Works = dict[str, Callable[[], object]]
 
 
 def peers_for(samples: Samples, directory: Path) -> tuple[Works, Works]:
