@@ -169,7 +169,7 @@ def _floats(
             handled &= high >> place & U64(0xFF) != U64(ord("e"))
     if not handled.all():
         np.clip(places, 0, _LONGEST_FRACTION, out=places)
-    number = _eight_digits(high & _LAST.take(places)).astype(np.float64)
+    number = _eight_digits(high & _LAST.take(places)).view(np.int64).astype(np.float64)
     longer = np.flatnonzero(places > 8)
     if len(longer):
         number[longer] += _eight_digits(low[longer] & _LAST.take(places[longer] - 8)) * 1e8
