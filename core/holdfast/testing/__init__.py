@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from holdfast.testing.backend import BackendContract, BackendSubject
     from holdfast.testing.checkpoint_store import CheckpointStoreContract
     from holdfast.testing.memory import MemoryContract
+    from holdfast.testing.memory_buffer import MemoryBufferContract
     from holdfast.testing.memory_exporter import MemoryExporterContract
     from holdfast.testing.writer import WriterContract
 
@@ -18,6 +19,7 @@ _HOMES = {
     "BackendContract": "backend",
     "BackendSubject": "backend",
     "CheckpointStoreContract": "checkpoint_store",
+    "MemoryBufferContract": "memory_buffer",
     "MemoryContract": "memory",
     "MemoryExporterContract": "memory_exporter",
     "WriterContract": "writer",
@@ -30,6 +32,7 @@ __all__ = [
     "BackendContract",
     "BackendSubject",
     "CheckpointStoreContract",
+    "MemoryBufferContract",
     "MemoryContract",
     "MemoryExporterContract",
     "WriterContract",
