@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast._arrays import is_real
+from holdfast._warnings import warn
 from holdfast.backends import Holder, recognize
 from holdfast.errors import InvalidValue, ShapeMismatch
 from holdfast.step_buffer import HeldSteps, HostSteps, SingleSteps, Step, StepBuffer
@@ -47,6 +48,7 @@ class EpisodeTracker:
         self._buffer: StepBuffer = HeldSteps(holder)
         self._buffered = 0
         self._num_envs: int | None = None
+        self._resumed = False
         self._chunk = 1
         self._exact: Floats = np.empty((1, 1))
         self._returns: Floats = np.zeros(0)
@@ -100,6 +102,9 @@ class EpisodeTracker:
 
     def _check(self, *step: Any) -> None:
         sizes = [int(np.prod(tuple(part.shape))) if hasattr(part, "shape") else int(np.size(part)) for part in step]
+        if self._resumed and sizes[0] != self._num_envs:
+            self._start_other_envs()
+        self._resumed = False
         expected = sizes[0] if self._num_envs is None else self._num_envs
         if any(size != expected for size in sizes):
             given = ", ".join(
@@ -117,6 +122,12 @@ class EpisodeTracker:
         if self._num_envs is None:
             self._set_num_envs(expected)
             self._returns, self._lengths = np.zeros(expected), np.zeros(expected, np.int64)
+
+    def _start_other_envs(self) -> None:
+        """Forget the running episodes of a resumed run, which goes on in another number of environments."""
+        running = int(np.count_nonzero(self._lengths))
+        warn(f"the run goes on in another number of environments; {running} running episode(s) are not counted")
+        self._num_envs = None
 
     def _set_num_envs(self, num_envs: int | None) -> None:
         self._num_envs = num_envs
@@ -247,15 +258,17 @@ class EpisodeTracker:
         self._sum = float(state["sum"])
         self._maximum, self._minimum = state["maximum"], state["minimum"]
         self._nonfinite = dict(state["nonfinite"])
+        self._resumed = self._num_envs is not None
 
 
 def _layout(rewards: Any, terminated: Any, truncated: Any) -> tuple[Any, ...]:
     """Return what the steps of one buffer have in common."""
-    kinds = (type(rewards), type(terminated), type(truncated))
     try:
-        return (rewards.dtype, rewards.shape, terminated.shape, truncated.shape, *kinds)
+        kinds = type(rewards), type(terminated), type(truncated)
+        return kinds, rewards.dtype, rewards.shape, terminated.shape, truncated.shape
     except AttributeError:  # a part is a plain number, or a list
-        return (*kinds, *(getattr(part, "shape", None) for part in (rewards, terminated, truncated)))
+        step = (rewards, terminated, truncated)
+        return (*map(type, step), *(getattr(part, "shape", None) for part in step))
 
 
 def _is_plain(part: Any) -> bool:
