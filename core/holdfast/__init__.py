@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     )
     from holdfast.experiment import Experiment
     from holdfast.hookspecs import hookimpl
-    from holdfast.loading import LoadReport
+    from holdfast.loading import LoadReport, Mismatch
     from holdfast.memory import MemoryExporter, MemorySnapshot
     from holdfast.memory_files import convert_memory, iter_memories, merge_memories, read_memory
     from holdfast.memory_live import Memory
@@ -81,7 +81,7 @@ _HOMES = {
     ],
     "experiment": ["Experiment"],
     "hookspecs": ["hookimpl"],
-    "loading": ["LoadReport"],
+    "loading": ["LoadReport", "Mismatch"],
     "memory": ["MemoryExporter", "MemorySnapshot"],
     "memory_files": ["convert_memory", "iter_memories", "merge_memories", "read_memory"],
     "memory_live": ["Memory"],
@@ -117,6 +117,7 @@ __all__ = [
     "Memory",
     "MemoryExporter",
     "MemorySnapshot",
+    "Mismatch",
     "MissingDependency",
     "MultiWriter",
     "NotFound",

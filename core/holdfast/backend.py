@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.demo import DemoResult, DemoSettings
+from holdfast.loading import Mismatch
 from holdfast.step_buffer import Step, StepBuffer
 from holdfast.tree import Tree, is_array, map_leaves
 
@@ -76,6 +77,9 @@ class Backend(abc.ABC):
 
         Returns:
             The module if it was changed in place, or the new value that replaces it.
+
+        Raises:
+            LoadMismatch: if an open module refuses the state.
         """
 
     def replaces(self, module: Any) -> bool:
@@ -85,6 +89,18 @@ class Backend(abc.ABC):
     def is_open(self, module: Any) -> bool:
         """Say whether a module takes entries it does not have yet, as an optimizer does before its first step."""
         return False
+
+    def mismatches(self, module: Any, state: Tree) -> Sequence[Mismatch]:
+        """Return everything in a file's state that an open module cannot take; nothing is changed.
+
+        Asked before anything is loaded, so that one error can tell of all modules. Arrays of another shape than the
+        module has at the same path are found without it.
+
+        Args:
+            module: the open module.
+            state: the file's own tree, which may be of anything at all, with NumPy arrays.
+        """
+        return ()
 
     def host_copy(self, tree: Tree) -> Tree:
         """Return an independent copy of a captured tree, every array a NumPy array in C order.

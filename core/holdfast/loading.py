@@ -1,26 +1,48 @@
-"""Compares what a file holds with the modules it is to be loaded into, and reports every difference at once."""
+"""Loading: how it is asked for, and the report of what was loaded and everything that was not."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, final
 
-import numpy as np
-
 from holdfast.errors import LoadMismatch
-from holdfast.tree import Tree, dtype_name, flatten, is_array, map_leaves
+from holdfast.tree import Tree, dtype_name, is_array
 
-Status = Literal["loaded", "missing", "extra", "shape", "dtype", "kind"]
+Difference = Literal["missing", "extra", "shape", "dtype", "kind", "refused"]
+Status = Literal["loaded"] | Difference
 
-_REASONS: dict[Status, str] = {
+_REASONS: dict[Difference, str] = {
     "missing": "the file has no such entry; expected {expected}",
     "extra": "the module has no such entry; the file has {found}",
     "shape": "the module has {expected}, the file has {found}",
     "dtype": "the module has {expected}, the file has {found} (`cast=True` converts)",
     "kind": "the module has {expected}, the file has {found}",
+    "refused": "{found}",
 }
+
+
+@final
+@dataclass(frozen=True)
+class Mismatch:
+    """One entry of a file that an open module cannot take, as `Backend.mismatches` tells it.
+
+    Attributes:
+        path: its path within the module, "" for the module as a whole.
+        status: what is wrong with it; see `Entry`.
+        expected: what the module has, or needs, there.
+        found: what the file has there.
+    """
+
+    path: str
+    status: Difference
+    expected: str = ""
+    found: str = ""
+
+    def __str__(self) -> str:
+        reason = _REASONS[self.status].format(expected=self.expected, found=self.found)
+        return f"{self.path}: {self.status}: {reason}" if self.path else f"{self.status}: {reason}"
 
 
 @final
@@ -31,8 +53,9 @@ class Entry:
     Attributes:
         module: the module's name.
         path: its path within the module, "" for a module that is a single array.
-        status: ``loaded``, or what was wrong: ``missing`` from the file, ``extra`` in the file, or another ``shape``,
-            ``dtype`` or ``kind`` (an array where there is none, or the reverse).
+        status: ``loaded``, or what was wrong: ``missing`` from the file, ``extra`` in the file, another ``shape``,
+            ``dtype`` or ``kind`` (an array where there is none, or the reverse), or ``refused`` by the module itself,
+            `found` then saying why.
         expected: what the module has there, such as ``float32 (4, 64)``.
         found: what the file has there.
         source: the path it has in the file, where that differs.
@@ -97,8 +120,8 @@ class LoadReport:
 
     @property
     def mismatched(self) -> list[str]:
-        """Return the full paths of what has another shape, dtype or kind."""
-        return self._names("shape", "dtype", "kind")
+        """Return the full paths of what has another shape, dtype or kind, or was refused."""
+        return self._names("shape", "dtype", "kind", "refused")
 
     @property
     def renamed(self) -> dict[str, str]:
@@ -132,7 +155,9 @@ class LoadOptions:
         modules: the names of the modules to load; all if None.
         strict: whether any difference is an error.
         cast: whether another dtype is converted instead of being a difference.
-        rename: file path -> own path; a path also stands for all below it, and may begin with the module's name.
+        rename: file path -> own path. A path also stands for all below it, and may begin with a module's name: the
+            file's on the left, the own one on the right. Of several that fit an entry, the longest counts, once. Of
+            open modules (see `Backend.is_open`) only the names of whole modules are mapped.
         device: where restored arrays are placed; None keeps each where the module has it.
     """
 
@@ -142,141 +167,52 @@ class LoadOptions:
     rename: Mapping[str, str] = field(default_factory=dict)
     device: Any = None
 
-    def renamed_modules(self, found: Mapping[str, Tree]) -> dict[str, Tree]:
+    def renamed_modules(self, found: Mapping[str, Tree]) -> dict[str, FileModule]:
         """Return the file's modules under the names that `rename` gives whole modules.
 
         Raises:
             LoadMismatch: if two of them get one name.
         """
-        renamed: dict[str, Tree] = {}
+        renamed: dict[str, FileModule] = {}
         for name, state in found.items():
             target = self.rename.get(name, name)
             if target in renamed:
                 raise LoadMismatch(f"`rename` makes two modules of the file `{target}`: {', '.join(found)}")
-            renamed[target] = state
+            renamed[target] = FileModule(state, self._rows(name, target, found))
         return renamed
 
-    def renamed(self, module: str, path: str) -> str:
-        """Return the own path that a path of the file stands for."""
-        for full, prefix in ((f"{module}.{path}", f"{module}."), (path, "")):
-            for old, new in sorted(self.rename.items(), key=lambda pair: -len(pair[0])):
-                if full == old or full.startswith(f"{old}."):
-                    return (new + full[len(old) :]).removeprefix(prefix)
-        return path
+    def _rows(self, source: str, target: str, found: Iterable[str]) -> dict[str, str]:
+        """Return the rows of `rename` for what is in one module of the file, without the module's names."""
+        qualified, plain = {}, {}
+        for old, new in self.rename.items():
+            relative = new.removeprefix(f"{target}.")
+            if old.startswith(f"{source}."):
+                qualified[old.removeprefix(f"{source}.")] = relative
+            elif old.partition(".")[0] not in found:  # else it speaks of a module as a whole, or of another one
+                plain[old] = relative
+        return plain | qualified
 
 
 @final
 @dataclass(frozen=True)
-class Match:
-    """The outcome of comparing one module with a file.
+class FileModule:
+    """One module as a file has it.
 
     Attributes:
-        entries: every entry with its status.
-        state: the tree to restore.
+        state: its tree, arrays as NumPy arrays.
+        rename: path in the file -> own path, both within the module; a path also stands for all below it.
     """
 
-    entries: tuple[Entry, ...]
     state: Tree
+    rename: Mapping[str, str] = field(default_factory=dict)
 
-
-def match(module: str, expected: Tree, found: Tree, *, is_open: bool, options: LoadOptions) -> Match:
-    """Compare a module's own tree with a file's.
-
-    Args:
-        module: the module's name.
-        expected: the tree that the module holds now.
-        found: the tree that the file holds, its arrays NumPy arrays.
-        is_open: whether the module decides by itself what it takes beyond what it has.
-        options: what counts as a difference.
-    """
-    own, theirs = flatten(expected), flatten(found)
-    sources = _sources(module, own, theirs, options)
-    entries = [
-        _compare(module, path, own[path], sources, theirs, options, lenient=is_open)
-        for path in own
-        if path in sources or not is_open
-    ]
-    entries += [
-        Entry(module, path, "loaded" if is_open else "extra", found=describe(theirs[path]))
-        for path in theirs
-        if path not in sources.values()
-    ]
-    if is_open:
-        return Match(tuple(entries), found)
-    chosen = {
-        entry.path: _converted(theirs[sources[entry.path]], own[entry.path], options)
-        for entry in entries
-        if entry.status == "loaded"
-    }
-    return Match(tuple(entries), map_leaves(lambda path, leaf: chosen.get(path, leaf), expected))
-
-
-def _sources(module: str, own: Mapping[str, Any], theirs: Mapping[str, Any], options: LoadOptions) -> dict[str, str]:
-    """Return, for each own path that the file has something for, the path it has there."""
-    canonical = {_canonical(path): path for path in own}
-    sources: dict[str, str] = {}
-    for path in theirs:
-        target = options.renamed(module, path)
-        if target not in own:
-            target = canonical.get(_canonical(target), target)
-        if target in own and (target not in sources or target == path):
-            sources[target] = path
-    return sources
-
-
-def _canonical(path: str) -> str:
-    """Return a path without the prefixes that torch.compile and (Distributed)DataParallel put in."""
-    parts = [part for part in path.split(".") if part != "_orig_mod"]
-    while len(parts) > 1 and parts[0] == "module":
-        parts = parts[1:]
-    return ".".join(parts)
-
-
-def _compare(
-    module: str,
-    path: str,
-    leaf: Any,
-    sources: Mapping[str, str],
-    theirs: Mapping[str, Any],
-    options: LoadOptions,
-    *,
-    lenient: bool,
-) -> Entry:
-    if path not in sources:
-        return Entry(module, path, "missing", expected=describe(leaf))
-    source = sources[path]
-    other = theirs[source]
-    entry = Entry(module, path, "loaded", describe(leaf), describe(other), source if source != path else None)
-    if not is_array(leaf) or not is_array(other):
-        return entry if lenient or _same_kind(leaf, other) else replace(entry, status="kind")
-    if tuple(leaf.shape) != tuple(other.shape):
-        return replace(entry, status="shape")
-    if lenient or dtype_name(leaf) == dtype_name(other):
-        return entry
-    castable = options.cast and other.dtype.kind in "biufcV" and dtype_name(leaf) != "object"
-    return replace(entry, cast=True) if castable else replace(entry, status="dtype")
-
-
-def _same_kind(leaf: Any, other: Any) -> bool:
-    """Say whether two leaves, not both arrays, can stand for each other: a number and a 0-d array can."""
-    if is_array(leaf) or is_array(other):
-        return _is_scalar(leaf) and _is_scalar(other)
-    if leaf is None or other is None:
-        return leaf is other
-    numbers = int | float | complex
-    return isinstance(other, type(leaf)) or (isinstance(leaf, numbers) and isinstance(other, numbers))
-
-
-def _is_scalar(leaf: Any) -> bool:
-    return tuple(leaf.shape) == () if is_array(leaf) else isinstance(leaf, int | float | complex)
-
-
-def _converted(found: Any, own: Any, options: LoadOptions) -> Any:
-    if options.cast and isinstance(found, np.ndarray) and is_array(own) and dtype_name(own) != dtype_name(found):
-        from holdfast.codec import dtype_of
-
-        return found.astype(dtype_of(dtype_name(own)))
-    return found
+    def renamed(self, path: str) -> str:
+        """Return the own path that a path of the file stands for."""
+        fitting = [old for old in self.rename if path == old or path.startswith(f"{old}.")]
+        if not fitting:
+            return path
+        old = max(fitting, key=len)
+        return self.rename[old] + path[len(old) :]
 
 
 def describe(leaf: Any) -> str:
@@ -301,11 +237,12 @@ def require(report: LoadReport, *, strict: bool) -> None:
         )
 
 
+def with_refusals(report: LoadReport, refusals: Sequence[Entry]) -> LoadReport:
+    """Return a report after modules refused what the file has for them: an entry each, in the place of theirs."""
+    names = {entry.module for entry in refusals}
+    kept = (entry for entry in report.entries if entry.module not in names)
+    return replace(report, entries=(*kept, *refusals))
+
+
 def _listing(report: LoadReport) -> str:
     return "\n".join(f"  {entry}" for entry in report.differences)
-
-
-def missing_module(module: str, expected: Tree) -> Iterable[Entry]:
-    """Yield an entry for everything in a module that a file does not have at all."""
-    for path, leaf in flatten(expected).items():
-        yield Entry(module, path, "missing", expected=describe(leaf))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -16,7 +16,8 @@ from holdfast.backends import backend_named, backend_of, configured, recognize
 from holdfast.checkpoint import FORMAT_VERSION, Checkpoint
 from holdfast.checkpoint_formats import read_checkpoint, store_for
 from holdfast.errors import LoadMismatch, UnsupportedModule
-from holdfast.loading import Entry, LoadOptions, LoadReport, Match, match, missing_module, require
+from holdfast.loading import Entry, FileModule, LoadOptions, LoadReport, require, with_refusals
+from holdfast.matching import Match, match, match_open, missing_module
 from holdfast.memory_buffer import MemoryBuffer
 from holdfast.tree import Tree
 
@@ -80,16 +81,8 @@ class RegisteredModule:
         """Say whether it decides by itself what it takes from a file."""
         return self.backend.is_open(self.value)
 
-    def capture(self) -> Tree:
-        """Return the module's present tree, its arrays still shared with it."""
-        return self.backend.capture(self.value)
-
-    def copy(self) -> Tree:
-        """Return an independent copy of the module's present tree on the host."""
-        return self.backend.host_copy(self.capture())
-
-    def match(self, found: Tree, options: LoadOptions) -> Match:
-        """Compare the module with a file's tree.
+    def check_place(self) -> None:
+        """Check that a restored module has a place to go.
 
         Raises:
             UnsupportedModule: if the module is replaced by a restore and nobody says where the new one goes.
@@ -100,7 +93,26 @@ class RegisteredModule:
                 f"`{self.name}` is a {type(value).__qualname__}, which is replaced, not changed; register it as "
                 f'holdfast.attribute(owner, "{self.name}"), so that its owner gets the restored one'
             )
-        return match(self.name, self.backend.capture(value), found, is_open=self.is_open, options=options)
+
+    def capture(self) -> Tree:
+        """Return the module's present tree, its arrays still shared with it."""
+        return self.backend.capture(self.value)
+
+    def copy(self) -> Tree:
+        """Return an independent copy of the module's present tree on the host."""
+        return self.backend.host_copy(self.capture())
+
+    def match(self, found: FileModule, options: LoadOptions) -> Match:
+        """Compare the module with a file's.
+
+        Raises:
+            UnsupportedModule: if the module is replaced by a restore and nobody says where the new one goes.
+        """
+        self.check_place()
+        value, own = self.value, self.capture()
+        if self.is_open:
+            return match_open(self.name, own, found.state, self.backend.mismatches(value, found.state))
+        return match(self.name, own, found, options)
 
     def restore(self, state: Tree, device: Any) -> None:
         """Put a tree into the module, or a new module into its place."""
@@ -132,6 +144,12 @@ def _own_backend(value: Any) -> Backend | None:
     return backend_named(value.backend) if isinstance(value, MemoryBuffer) else recognize(value)
 
 
+def check_places(modules: Sequence[RegisteredModule]) -> None:
+    """Check that each module has a place that a restored one can go to; see `RegisteredModule.check_place`."""
+    for module in modules:
+        module.check_place()
+
+
 def copy_all(modules: Sequence[RegisteredModule]) -> dict[str, Tree]:
     """Return an independent host copy of each module's tree, by name."""
     return {module.name: module.copy() for module in modules}
@@ -158,41 +176,65 @@ def restore_all(
         LoadMismatch: if nothing matches, or anything differs and the options are strict.
     """
     found = options.renamed_modules(checkpoint.modules)
-    wanted = _wanted(modules, found, options, path)
-    entries: list[Entry] = []
-    matches: list[tuple[RegisteredModule, Tree]] = []
-    for module in wanted:
-        if module.name not in found:
-            if module.is_memory:  # its interval may be longer than that of the checkpoints
-                continue
-            entries += missing_module(module.name, module.capture())
-            continue
-        matched = module.match(found[module.name], options)
-        entries += matched.entries
-        matches.append((module, matched.state))
+    entries, loadable = _match_all(_wanted(modules, found, options, path), found, options)
     absent = tuple(name for name in found if name not in {module.name for module in modules})
     report = LoadReport(path, tuple(entries), checkpoint.metadata.get("timestep"), absent)
     require(report, strict=options.strict)
     if options.modules is None:
         for name in absent:
             warn(f"Cannot load the {name} module. The agent doesn't have such an instance")
-    _restore_or_undo(matches, options.device)
+    return _restore_or_undo(loadable, report, options)
+
+
+_Loadable = tuple[RegisteredModule, Tree]
+
+
+def _match_all(
+    modules: Sequence[RegisteredModule], found: Mapping[str, FileModule], options: LoadOptions
+) -> tuple[list[Entry], list[_Loadable]]:
+    """Return what became of each entry, and the modules that can be loaded, each with the tree to restore."""
+    entries: list[Entry] = []
+    loadable: list[_Loadable] = []
+    for module in modules:
+        if module.name in found:
+            matched = module.match(found[module.name], options)
+            entries += matched.entries
+            loadable += [(module, matched.state)] if matched.is_loadable else []
+        elif not module.is_memory:  # a memory's interval may be longer than that of the checkpoints
+            entries += missing_module(module.name, module.capture())
+    return entries, loadable
+
+
+def _restore_or_undo(loadable: Sequence[_Loadable], report: LoadReport, options: LoadOptions) -> LoadReport:
+    """Restore modules and report which refused; if that is an error, put back those that went before."""
+    with contextlib.ExitStack() as undo:
+        # Open modules check their own contents, so they go first, and only they need a way back.
+        asked = [_restore_open(module, state, options, undo) for module, state in loadable if module.is_open]
+        report = with_refusals(report, [refusal for refusal in asked if refusal is not None])
+        require(report, strict=options.strict)
+        for module, state in loadable:
+            if not module.is_open:
+                module.restore(state, options.device)
+        undo.pop_all()
     return report
 
 
-def _restore_or_undo(matches: Sequence[tuple[RegisteredModule, Tree]], device: Any) -> None:
-    """Restore modules; if one refuses, put back those that went before it."""
-    with contextlib.ExitStack() as undo:
-        # Open modules check their own contents, so they go first, and only they need a way back.
-        for module, state in sorted(matches, key=lambda pair: not pair[0].is_open):
-            if module.is_open:
-                undo.callback(module.restore, module.copy(), None)
-            module.restore(state, device)
-        undo.pop_all()
+def _restore_open(
+    module: RegisteredModule, state: Tree, options: LoadOptions, undo: contextlib.ExitStack
+) -> Entry | None:
+    """Restore an open module and arrange for its undoing; if it refuses, put it back and return why."""
+    try:
+        with contextlib.ExitStack() as own:
+            own.callback(module.restore, module.copy(), None)
+            module.restore(state, options.device)
+            undo.push(own.pop_all())
+    except LoadMismatch as error:
+        return Entry(module.name, "", "refused", found=str(error))
+    return None
 
 
 def _wanted(
-    modules: Sequence[RegisteredModule], found: Mapping[str, Tree], options: LoadOptions, path: Path
+    modules: Sequence[RegisteredModule], found: Iterable[str], options: LoadOptions, path: Path
 ) -> list[RegisteredModule]:
     names = {module.name for module in modules}
     if options.modules is not None and (unknown := set(options.modules) - names):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, final
 
@@ -24,7 +24,10 @@ class Net:
 
 @final
 class Momentum:
-    """An open module, as an optimizer is: it takes what it does not have yet, and checks what it takes."""
+    """An open module, as an optimizer is: it takes what it does not have yet, and checks what it takes.
+
+    It tells beforehand of what is no number, and refuses a negative learning rate when it is loaded.
+    """
 
     def __init__(self, lr: float) -> None:
         self.state: dict[str, Any] = {"lr": lr}
@@ -32,6 +35,8 @@ class Momentum:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if "lr" not in state:
             raise ValueError("no learning rate in the state")
+        if state["lr"] < 0:
+            raise holdfast.LoadMismatch(f"the learning rate {state['lr']} is negative")
         self.state = dict(state)
 
 
@@ -61,6 +66,11 @@ class NumpyBackend(holdfast.Backend):
 
     def is_open(self, module: Any) -> bool:
         return isinstance(module, Momentum)
+
+    def mismatches(self, module: Any, state: Tree) -> Sequence[holdfast.Mismatch]:
+        if isinstance(state.get("lr", 0.0), str):
+            return [holdfast.Mismatch("lr", "kind", "a number", repr(state["lr"]))]
+        return []
 
 
 def _assign(own: dict[str, Any], state: Mapping[str, Any]) -> None:

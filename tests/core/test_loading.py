@@ -177,11 +177,11 @@ def test_rename_maps_prefixes_and_entries(net: MakeNet, rename: dict[str, str]) 
 
 
 def test_rename_maps_whole_modules(net: MakeNet) -> None:
-    """A module of another name in the file is loaded, prefixes below its new name too."""
+    """A module of another name in the file is loaded, entries that are renamed below its name there too."""
     policy, source = net(0), net(1)
     tree = state(source)
     tree["trunk"] = tree.pop("body")
-    report = restore({"policy": policy}, {"actor": tree}, rename={"actor": "policy", "policy.trunk": "policy.body"})
+    report = restore({"policy": policy}, {"actor": tree}, rename={"actor": "policy", "actor.trunk": "policy.body"})
     assert report
     assert same(policy.arrays, source.arrays)
 
@@ -193,6 +193,38 @@ def test_the_longest_rename_wins(net: MakeNet) -> None:
     tree["t"] = {"w": tree["body"].pop("weight"), "bias": tree.pop("body")["bias"]}
     restore({"policy": policy}, {"policy": tree}, rename={"t": "body", "t.w": "body.weight"})
     assert same(policy.arrays, source.arrays)
+
+
+def test_modules_change_names_with_each_other(net: MakeNet) -> None:
+    """Each row is applied once: what `actor` became is not what `policy` becomes."""
+    modules, actor, policy = {"policy": net(0), "critic": net(1)}, net(2), net(3)
+    file = {"actor": state(actor), "policy": state(policy)}
+    assert restore(modules, file, rename={"actor": "policy", "policy": "critic"})
+    assert same(modules["policy"].arrays, actor.arrays)
+    assert same(modules["critic"].arrays, policy.arrays)
+    assert restore(
+        modules, {"critic": state(actor), "policy": state(policy)}, rename={"critic": "policy", "policy": "critic"}
+    )
+    assert same(modules["critic"].arrays, policy.arrays)
+
+
+def test_an_entry_and_its_module_are_renamed_together(net: MakeNet) -> None:
+    """The left side of an entry's row has the module's name in the file, whether or not the module is renamed too."""
+    module, source = net(0), net(1)
+    module.arrays = {"v": np.zeros((3, 4), np.float32)}
+    file = {"actor": {"weight": source.arrays["body"]["weight"]}}
+    report = restore({"pi": module}, file, rename={"actor": "pi", "actor.weight": "pi.v"})
+    assert report.renamed == {"pi.v": "weight"}
+    assert same(module.arrays["v"], source.arrays["body"]["weight"])
+
+
+def test_a_row_for_another_module_leaves_an_entry_of_its_name(net: MakeNet) -> None:
+    """Where the file has a module `head`, its rows do not speak of the layer `head` of others."""
+    modules = {"policy": net(0), "tail": net(1)}
+    file = {"policy": state(net(2)), "head": state(net(3))}
+    assert restore(modules, file, rename={"head": "tail", "head.body": "tail.body"})
+    assert same(modules["policy"].arrays, file["policy"])
+    assert same(modules["tail"].arrays, file["head"])
 
 
 def test_two_modules_of_one_name_are_refused(net: MakeNet) -> None:
@@ -248,6 +280,65 @@ def test_an_open_module_that_refuses_leaves_every_module_as_it_was(net: MakeNet,
     before = {name: state(module) for name, module in modules.items()}
     with pytest.raises(ValueError, match="no learning rate"):
         restore(modules, {"policy": state(net(1)), "first": {"lr": 5.0}, "second": {"velocity": np.ones(1)}})
+    assert all(same(state(module), before[name]) for name, module in modules.items())
+
+
+def test_what_an_open_module_cannot_take_is_told_with_all_else(net: MakeNet, momentum: MakeNet) -> None:
+    """One error lists the entries of networks and optimizers by full path, and nothing is loaded."""
+    modules = {"policy": net(0), "optimizer": momentum(0.1)}
+    before = {name: state(module) for name, module in modules.items()}
+    tree = state(net(1))
+    del tree["body"]["bias"]
+    with pytest.raises(holdfast.LoadMismatch) as raised:
+        restore(modules, {"policy": tree, "optimizer": {"lr": "fast"}})
+    assert str(raised.value).splitlines()[1:] == [
+        "  policy.body.bias: missing: the file has no such entry; expected float32 (4,)",
+        "  optimizer.lr: kind: the module has a number, the file has 'fast'",
+    ]
+    assert all(same(state(module), before[name]) for name, module in modules.items())
+
+
+@pytest.mark.parametrize(
+    ("found", "difference"),
+    [
+        ({"lr": "fast"}, "optimizer.lr: kind: the module has a number, the file has 'fast'"),
+        ({"lr": -1.0}, "optimizer: refused: the learning rate -1.0 is negative"),
+        (
+            {"lr": 0.3, "velocity": np.ones(4)},
+            "optimizer.velocity: shape: the module has float64 (3,), the file has float64 (4,)",
+        ),
+    ],
+    ids=["told before", "refused when loaded", "another shape"],
+)
+def test_without_strict_an_open_module_that_does_not_fit_is_left_alone(
+    net: MakeNet, momentum: MakeNet, found: dict[str, Any], difference: str
+) -> None:
+    """It is passed over as a whole, with nothing of it reported as loaded; the modules beside it are loaded."""
+    policy, optimizer, source = net(0), momentum(0.1), net(1)
+    optimizer.state["velocity"] = np.zeros(3)
+    before = state(optimizer)
+    file = {"policy": state(source), "optimizer": found}
+    report = restore({"policy": policy, "optimizer": optimizer}, file, strict=False)
+    assert [str(entry) for entry in report.differences] == [difference]
+    assert {path.partition(".")[0] for path in report.loaded} == {"policy"}
+    assert len(report.mismatched) == 1
+    assert same(policy.arrays, source.arrays)
+    assert same(state(optimizer), before)
+
+
+def test_a_refusal_names_the_file_and_the_module(net: MakeNet, momentum: MakeNet) -> None:
+    """All modules that refuse are told in one error, and those that did not are put back."""
+    modules = {"policy": net(0), "first": momentum(0.1), "second": momentum(0.2), "third": momentum(0.3)}
+    before = {name: state(module) for name, module in modules.items()}
+    file = {"policy": state(net(1)), "first": {"lr": -1.0}, "second": {"lr": 5.0}, "third": {"lr": -2.0}}
+    with pytest.raises(holdfast.LoadMismatch) as raised:
+        restore(modules, file)
+    head, *listing = str(raised.value).splitlines()
+    assert head.startswith(f"`{PATH}` does not fit, and nothing was loaded")
+    assert listing == [
+        "  first: refused: the learning rate -1.0 is negative",
+        "  third: refused: the learning rate -2.0 is negative",
+    ]
     assert all(same(state(module), before[name]) for name, module in modules.items())
 
 

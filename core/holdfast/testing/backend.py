@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from holdfast import codec
 from holdfast.backend import Backend
 from holdfast.checkpoint import Checkpoint, CheckpointStore
-from holdfast.loading import LoadOptions, match
+from holdfast.loading import FileModule, LoadOptions
+from holdfast.matching import Match, match, match_open
 from holdfast.plugins import registry
 from holdfast.testing.checkpoint_store import assert_same
 from holdfast.tree import Tree, items, leaves, map_leaves
@@ -52,6 +53,13 @@ class BackendSubject:
     def host(self, module: Any) -> Tree:
         """Return an independent copy of a module's state."""
         return self.backend.host_copy(self.backend.capture(module))
+
+    def match(self, module: Any, found: Tree) -> Match:
+        """Compare a module with what a file holds of it."""
+        own = self.backend.capture(module)
+        if self.backend.is_open(module):
+            return match_open("module", own, found, self.backend.mismatches(module, found))
+        return match("module", own, FileModule(found), LoadOptions())
 
 
 class BackendContract(abc.ABC):
@@ -179,8 +187,7 @@ class BackendContract(abc.ABC):
         store.save(Checkpoint({"module": expected}), tmp_path / f"agent_1{store.extension}")
         found = store.load(tmp_path / f"agent_1{store.extension}").state["module"]
         other = subject.train(subject.make_module(1))
-        is_open = subject.backend.is_open(other)
-        matched = match("module", subject.backend.capture(other), found, is_open=is_open, options=LoadOptions())
+        matched = subject.match(other, found)
         assert [str(entry) for entry in matched.entries if entry.status != "loaded"] == []
         assert_same(subject.host(subject.backend.restore(other, matched.state)), expected)
 
