@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.backend import Backend
-from holdfast.errors import UnsupportedModule
+from holdfast.errors import UnknownPlugin, UnsupportedModule
 from holdfast.plugins import lazy, registry
 
 ENVIRONMENT = "HOLDFAST_BACKEND"
@@ -38,10 +38,20 @@ def backend_named(name: str) -> Backend:
 
 
 def configured(name: str) -> Backend | None:
-    """Return the backend that a configuration and the environment name, or None where they leave it open."""
-    if name == "auto":
-        name = os.environ.get(ENVIRONMENT, "auto")
-    return None if name == "auto" else backend_named(name)
+    """Return the backend that a configuration and the environment name, or None where they leave it open.
+
+    Raises:
+        UnknownPlugin: if no plugin provides it; says so where the name came from the environment.
+        PluginConflict: if two plugins do; names both.
+        MissingDependency: if its framework is not installed; says what to run.
+    """
+    if name != "auto":
+        return backend_named(name)
+    name = os.environ.get(ENVIRONMENT) or "auto"
+    try:
+        return None if name == "auto" else backend_named(name)
+    except UnknownPlugin as error:
+        raise UnknownPlugin(f"the environment variable `{ENVIRONMENT}` names an {error}") from None
 
 
 def loaded() -> Iterator[Backend]:
@@ -87,15 +97,21 @@ def backend_of(module: object, named: Backend | None, others: Sequence[Backend] 
         others: backends of modules registered beside it, for objects that only have ``state_dict``.
 
     Raises:
-        UnsupportedModule: if nobody can capture it.
+        UnsupportedModule: if nobody can capture it; says what to install for the backends that are not ready.
     """
     backend = named or recognize(module) or next(iter(others), None)
     if backend is None:
         raise UnsupportedModule(
             f"no backend knows what to do with a {type(module).__module__}.{type(module).__qualname__}; "
-            f'name one in the configuration ("backend"), known: {", ".join(registry().names("backend"))}'
+            f'name one in the configuration ("backend"), known: {", ".join(registry().names("backend"))}{_unready()}'
         )
     return backend
+
+
+def _unready() -> str:
+    """Return a line for each backend whose framework is not installed, with what to run."""
+    known = [(provided.name, provided.status) for provided in registry().provided("backend")]
+    return "".join(f"\n  {name} {status}" for name, status in known if status != "ready")
 
 
 @final

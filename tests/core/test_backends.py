@@ -59,14 +59,30 @@ def test_the_configuration_wins_over_the_environment(numpy_backend: Any, monkeyp
     assert backends.configured("auto") is numpy_backend
     monkeypatch.setenv("HOLDFAST_BACKEND", "nmpy")
     assert backends.configured("numpy") is numpy_backend
-    with pytest.raises(holdfast.UnknownPlugin, match=r"unknown backend `nmpy`; .* Did you mean `numpy`\?"):
+    named = r"the environment variable `HOLDFAST_BACKEND` names an unknown backend `nmpy`; .* Did you mean `numpy`\?"
+    with pytest.raises(holdfast.UnknownPlugin, match=named):
         backends.configured("auto")
+    with pytest.raises(holdfast.UnknownPlugin, match="^unknown backend `nmpi`"):
+        backends.configured("nmpi")
+    monkeypatch.setenv("HOLDFAST_BACKEND", "")
+    assert backends.configured("auto") is None
 
 
 def test_companions_lend_their_backend_to_objects_nobody_knows(numpy_backend: Any) -> None:
     """An object that only has a state is captured by the backend of the modules beside it, or the named one."""
     assert backends.backend_of(object(), None, [numpy_backend]) is numpy_backend
     assert backends.backend_of(object(), numpy_backend) is numpy_backend
+
+
+def test_what_nobody_knows_says_what_to_install(register: Register) -> None:
+    """Where a framework is not installed, the error about a module of it has the command that installs it."""
+    register({"absent": holdfast.lazy("absent:Backend", requires=("absent_framework",), extra="absent")})
+    with pytest.raises(holdfast.UnsupportedModule) as raised:
+        backends.backend_of(object(), None)
+    head, *hints = str(raised.value).splitlines()
+    assert head.startswith("no backend knows what to do with a builtins.object; name one in the configuration")
+    assert '  absent needs `absent_framework`, which is not installed; run: pip install "holdfast[absent]"' in hints
+    assert not any("ready" in hint for hint in hints)
 
 
 def test_a_framework_half_installed_hurts_nobody_else(
