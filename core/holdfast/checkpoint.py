@@ -74,7 +74,7 @@ class CheckpointStore(abc.ABC):
             file: an empty regular file, readable, writable and seekable.
 
         Raises:
-            TypeError: if the state has a leaf that the format cannot hold; names its path.
+            InvalidValue: if the state has a leaf that the format cannot hold; names its path.
             OSError: if the file cannot be written.
         """
 

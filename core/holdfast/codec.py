@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.errors import MissingDependency
+from holdfast.errors import InvalidValue, MissingDependency
 from holdfast.tree import Tree
 
 PutArray = Callable[[str, NDArray[Any]], Any]
@@ -81,7 +81,7 @@ def encode(tree: Tree, put: PutArray = _inline, path: str = "") -> Any:
         path: the path of `tree` itself.
 
     Raises:
-        TypeError: if a leaf is of a kind that no file of ours can hold; names its path.
+        InvalidValue: if a leaf is of a kind that no file of ours can hold; names its path.
     """
 
     def below(key: Any) -> str:
@@ -116,7 +116,7 @@ def _encode_plain(leaf: Any, path: str) -> Any:
         return {"complex": [repr(leaf.real), repr(leaf.imag)]}
     if isinstance(leaf, bytes | bytearray):
         return {"bytes": base64.b64encode(leaf).decode("ascii")}
-    raise TypeError(
+    raise InvalidValue(
         f"`{path or '(root)'}` is a {type(leaf).__module__}.{type(leaf).__qualname__}, which cannot be stored; "
         "allowed: numbers, strings, bytes, None, arrays, and dicts, lists, tuples and sets of them"
     )

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from holdfast.errors import InvalidValue
+
 Tree = Any
 """A nested container, or a leaf. Python's type system cannot say it more narrowly and stay of use."""
 
@@ -38,12 +40,12 @@ def flatten(tree: Tree) -> dict[str, Any]:
     """Return every leaf by its path.
 
     Raises:
-        ValueError: if two leaves have one path (``{"a.b": 1, "a": {"b": 2}}``).
+        InvalidValue: if two leaves have one path (``{"a.b": 1, "a": {"b": 2}}``).
     """
     flat: dict[str, Any] = {}
     for path, leaf in leaves(tree):
         if path in flat:
-            raise ValueError(f"two entries of the tree have the path `{path}`; rename one of their keys")
+            raise InvalidValue(f"two entries of the tree have the path `{path}`; rename one of their keys")
         flat[path] = leaf
     return flat
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from holdfast import codec
+from holdfast.errors import InvalidValue
 
 ARRAYS = hnp.arrays(
     st.sampled_from(["f2", "f4", "f8", "i1", "i8", "u1", "u8", "?", "c8", ">f4"]),
@@ -114,7 +115,7 @@ def test_bfloat16_keeps_its_dtype() -> None:
 )
 def test_what_cannot_be_stored_is_named_by_its_path(tree: Any, message: str) -> None:
     """Nothing is pickled behind the user's back."""
-    with pytest.raises(TypeError, match=message):
+    with pytest.raises(InvalidValue, match=message):
         codec.dumps(tree)
 
 

@@ -188,6 +188,28 @@ def test_the_beginning_alone_is_no_older_file(pickle_path: Path) -> None:
         PickleStore().load(pickle_path)
 
 
+def test_a_pickle_that_repeats_its_parts_without_end_is_refused(pickle_path: Path) -> None:
+    """Forty lists, each twice in the next, take 200 bytes in a file and no time to refuse."""
+    node: list[Any] = []
+    for _ in range(40):
+        node = [node, node]
+    pickle_path.write_bytes(pickle.dumps({"policy": node}))
+    with pytest.raises(CorruptCheckpoint, match="repeats its parts without end"):
+        PickleStore().load(pickle_path)
+
+
+@pytest.mark.parametrize("digit", range(16))
+def test_a_trailer_that_begins_outside_the_file_is_damage(msgpack_path: Path, digit: int) -> None:
+    """Whichever digit of its position is not as written, the error is that of a damaged file."""
+    MsgpackStore().save(Checkpoint(STATE), msgpack_path)
+    content = bytearray(msgpack_path.read_bytes())
+    place = content.rindex(b"holdfast 1 ") + len("holdfast 1 ") + digit
+    content[place] = ord("7") if content[place] != ord("7") else ord("6")
+    msgpack_path.write_bytes(content)
+    with pytest.raises(CorruptCheckpoint, match="damaged"):
+        MsgpackStore().load(msgpack_path)
+
+
 @pytest.mark.parametrize("content", [b"\xc7\x01\x63\0", b"\xc7\x02\x01\x93\0", b"\x81\xa1a", b"\xc1"])
 def test_messagepack_that_is_not_of_flax_is_refused(msgpack_path: Path, pickle_path: Path, content: bytes) -> None:
     """Unknown extensions, malformed arrays and cut maps raise CorruptCheckpoint in both formats."""

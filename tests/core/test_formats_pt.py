@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from holdfast.checkpoint import Checkpoint
-from holdfast.errors import CorruptCheckpoint, CorruptMemory
+from holdfast.errors import CorruptCheckpoint, CorruptMemory, InvalidValue
 from holdfast.formats import _sealed_zip
 from holdfast.formats._torch_archive import read_archive
 from holdfast.formats.pt import PtStore
@@ -280,6 +280,12 @@ def test_files_that_carry_code_are_refused(path: Path, value: Any, name: str) ->
     assert str(path) in str(caught.value)
 
 
+def _doubled(kind: int) -> bytes:
+    """Return a pickle of 200 bytes that holds 2**40 entries: each container holds the one before it twice."""
+    levels = (b"(h%ch%c%cq%c" % (n, n, kind, n + 1) for n in range(40))
+    return b"\x80\x02K\x01q\0" + b"".join(levels) + b"."
+
+
 ATTACKS = {
     "changes a function that stands in": b"ctorch._utils\n_rebuild_tensor_v2\n}(X\x08\x00\x00\x00__dict__K\x01ub.",
     "calls a result": b"ccollections\nOrderedDict\n)R)R.",
@@ -292,6 +298,10 @@ ATTACKS = {
     "encodes with any codec": b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.",
     "is cut": b"\x80\x02}X\xff\x00\x00\x00",
     "asks for much memory": b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
+    "asks for many zeros": b"\x80\x02c__builtin__\nbytearray\n\x8a\x05\0\0\0\0\1\x85R.",
+    "names a device by a list": b"\x80\x02ctorch\ndevice\n]\x85R.",
+    "doubles lists": _doubled(ord(pickle.LIST)),
+    "doubles tuples": _doubled(ord(pickle.TUPLE)),
 }
 
 
@@ -386,8 +396,8 @@ def test_damage_in_files_of_torch_is_noticed_in_every_record(path: Path) -> None
     ids=["huge integer", "long double", "strings", "dates", "object"],
 )
 def test_what_torch_does_not_have_is_named(path: Path, leaf: Any, message: str) -> None:
-    """A leaf that PyTorch's format has no place for raises TypeError with its path, and nothing is written."""
-    with pytest.raises(TypeError, match=rf"`policy\.0`.*({message})"):
+    """A leaf that PyTorch's format has no place for raises InvalidValue with its path, and nothing is written."""
+    with pytest.raises(InvalidValue, match=rf"`policy\.0`.*({message})"):
         save({"policy": [leaf]}, path)
     assert list(path.parent.iterdir()) == []
 

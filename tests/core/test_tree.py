@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast import tree
+from holdfast.errors import InvalidValue
 
 KEYS = st.text(alphabet="abc", min_size=1, max_size=3) | st.integers(0, 5)
 TREES = st.recursive(
@@ -40,7 +41,7 @@ def test_paths_are_keys_joined_by_dots() -> None:
 
 def test_two_leaves_of_one_path_are_refused() -> None:
     """An ambiguous name is an error, not the loss of an entry."""
-    with pytest.raises(ValueError, match=r"two entries of the tree have the path `a\.b`"):
+    with pytest.raises(InvalidValue, match=r"two entries of the tree have the path `a\.b`"):
         tree.flatten({"a.b": 1, "a": {"b": 2}})
 
 

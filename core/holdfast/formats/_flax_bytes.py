@@ -35,7 +35,7 @@ def pieces(tree: Tree, path: str = "") -> Iterator[Piece]:
     What a state dict has no form for (sets, integers of more than 64 bits) is there as text.
 
     Raises:
-        TypeError: if an array cannot be stored as its bytes; names its path.
+        InvalidValue: if an array cannot be stored as its bytes; names its path.
     """
     children = items(tree)
     if isinstance(tree, np.ndarray | np.generic):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any, BinaryIO, final
+
+_SHARED = 1_000_000
+"""How many more entries than bytes a pickle may have: an object that stands in several places is stored once."""
 
 Admitted = Mapping[str, Any]
 """What a pickle may name, as ``module.name``, and the plain data or the function of ours that stands in for it."""
@@ -51,10 +55,31 @@ def safe_load(file: BinaryIO, admitted: Admitted, persistent: Callable[[Any], An
         CodeRefused: if the pickle names anything else; nothing of it has run.
         Exception: nearly any, if it is damaged.
     """
+    start = file.tell()
     try:
-        return _Unpickler(file, admitted, persistent).load()
+        value = _Unpickler(file, admitted, persistent).load()
     except MemoryError as error:  # a damaged length asks for more than there is
         raise pickle.UnpicklingError("the pickle asks for more memory than there is") from error
+    _require_at_most(file.seek(0, 2) - start + _SHARED, value)
+    return value
+
+
+def _require_at_most(limit: int, value: Any) -> None:
+    """Refuse a value of more entries than that: forty lists, each twice in the next, are a million million entries."""
+    pending = [iter((value,))]
+    while pending:
+        for node in pending[-1]:
+            limit -= 1
+            if isinstance(node, dict):
+                pending.append(chain(node, node.values()))
+                break
+            if isinstance(node, list | tuple | set | frozenset):
+                pending.append(iter(node))
+                break
+        else:
+            pending.pop()
+        if limit < 0:
+            raise pickle.UnpicklingError("the pickle repeats its parts without end")
 
 
 @final

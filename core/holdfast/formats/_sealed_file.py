@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.codec import dtype_of
-from holdfast.errors import CorruptCheckpoint, CorruptFile, HoldfastError
+from holdfast.errors import CorruptCheckpoint, CorruptFile, HoldfastError, InvalidValue
 from holdfast.formats._safe_pickle import CodeRefused
 
 SEAL_DIGITS = 8
@@ -125,8 +125,8 @@ def check_seal(file: BinaryIO, payloads: Iterable[tuple[int, int]]) -> None:
     end = file.seek(0, 2) - SEAL_DIGITS
     position, seal = 0, 0
     for start, size in [*sorted(payloads), (end, 0)]:
-        if start < position or size < 0:
-            raise Damage("directory", "has entries that overlap")
+        if not position <= start <= end or size < 0:  # a position far outside would not even be sought
+            raise Damage("directory", "has entries that overlap or lie outside the file")
         file.seek(position)
         seal = zlib.crc32(file.read(start - position), seal)
         position = start + size
@@ -201,9 +201,16 @@ def native(array: NDArray[Any], path: str) -> NDArray[Any]:
     """Return an array in the machine's byte order, itself if it is.
 
     Raises:
-        TypeError: if its bytes alone do not hold it (objects, structures); names its path.
+        InvalidValue: if its bytes alone do not hold it (objects, structures); names its path.
     """
     dtype = array.dtype.newbyteorder("=")
-    if dtype.hasobject or dtype.names is not None or dtype_of(str(dtype)) != dtype:
-        raise TypeError(f"`{path or '(root)'}` is an array of dtype {dtype}, which cannot be stored")
+    if dtype.hasobject or dtype.names is not None or not _has_a_name(dtype):
+        raise InvalidValue(f"`{path or '(root)'}` is an array of dtype {dtype}, which cannot be stored")
     return array if array.dtype.isnative else array.astype(dtype)
+
+
+def _has_a_name(dtype: np.dtype[Any]) -> bool:
+    try:
+        return dtype_of(str(dtype)) == dtype
+    except TypeError:
+        return False

@@ -43,7 +43,7 @@ def write_archive(file: BinaryIO, tree: Tree, metadata: Mapping[str, Any]) -> No
         metadata: a tree that `torch.load` never shows; see `holdfast.codec` for what it may hold.
 
     Raises:
-        TypeError: if a leaf cannot be stored; names its path. Nothing is written then.
+        InvalidValue: if a leaf cannot be stored; names its path. Nothing is written then.
         OSError: if the file cannot be written.
     """
     pickler = TreePickler()

@@ -9,6 +9,7 @@ instructions and names that ``torch.load(weights_only=True)`` knows are written.
 from __future__ import annotations
 
 import functools
+import operator
 import pickle
 import struct
 from collections import Counter, OrderedDict
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.codec import dtype_of
+from holdfast.errors import InvalidValue
 from holdfast.formats._safe_pickle import safe_load
 from holdfast.tree import Tree
 
@@ -89,7 +91,7 @@ class TreePickler:
         """Return the pickle of a tree.
 
         Raises:
-            TypeError: if a leaf is of a kind or dtype that PyTorch's format does not have; names its path.
+            InvalidValue: if a leaf is of a kind or dtype that PyTorch's format does not have; names its path.
         """
         self._put(tree, "")
         return bytes(self._out + pickle.STOP)
@@ -121,7 +123,7 @@ class TreePickler:
         elif isinstance(value, set | frozenset):
             self._put_call("__builtin__ set", ([_plain(member) for member in value],), path)
         else:
-            raise TypeError(
+            raise InvalidValue(
                 f"`{path or '(root)'}` is a {type(value).__module__}.{type(value).__qualname__}, which a .pt file "
                 "cannot hold; allowed: numbers, strings, bytes, None, arrays, and dicts, lists, tuples and sets of them"
             )
@@ -132,7 +134,7 @@ class TreePickler:
             return
         encoded = pickle.encode_long(value)
         if len(encoded) > _WIDEST_INT:
-            raise TypeError(f"`{path or '(root)'}` is an integer of {len(encoded)} bytes; at most {_WIDEST_INT} fit")
+            raise InvalidValue(f"`{path or '(root)'}` is an integer of {len(encoded)} bytes; at most {_WIDEST_INT} fit")
         self._out += pickle.LONG1 + bytes([len(encoded)]) + encoded
 
     def _put_ints(self, values: tuple[int, ...]) -> None:
@@ -181,7 +183,7 @@ class TreePickler:
         array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
         name = _dtype_name(array.dtype)
         if not name:
-            raise TypeError(f"`{path or '(root)'}` has the dtype {array.dtype}, which PyTorch does not have")
+            raise InvalidValue(f"`{path or '(root)'}` has the dtype {array.dtype}, which PyTorch does not have")
         dense = _dense_order(array)
         if dense is None:
             array = dense = np.ascontiguousarray(array)
@@ -265,7 +267,7 @@ _UNTYPED_CLASSES = ("torch.storage.UntypedStorage", "torch.UntypedStorage")
 def _stored(reference: Any) -> tuple[str, int, str]:
     """Return the key, size in bytes and dtype that a persistent reference describes."""
     kind, storage_class, key, _location, numel = reference
-    if kind != "storage" or not isinstance(key, str) or not isinstance(numel, int):
+    if kind != "storage" or not all(map(isinstance, (storage_class, key, numel), (str, str, int))):
         raise pickle.UnpicklingError("a persistent reference is not to a storage")
     if storage_class in _UNTYPED_CLASSES:
         return key, numel, "uint8"
@@ -280,8 +282,19 @@ def _rebuild(storage: Any, offset: int, size: Any, stride: Any, dtype: str | Non
         raise pickle.UnpicklingError(f"a tensor has the dtype {name}, which cannot be read without PyTorch")
     bits = bits or {}
     return StoredTensor(
-        key, nbytes, name, int(offset), tuple(size), tuple(stride), bool(bits.get("conj")), bool(bits.get("neg"))
+        key,
+        nbytes,
+        name,
+        operator.index(offset),
+        _ints(size),
+        _ints(stride),
+        bool(bits.get("conj")),
+        bool(bits.get("neg")),
     )
+
+
+def _ints(values: Any) -> tuple[int, ...]:
+    return tuple(map(operator.index, values))
 
 
 def _rebuild_v2(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> StoredTensor:
@@ -301,9 +314,20 @@ class _Ordered(OrderedDict[Any, Any]):
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"bytes are encoded as {encoding!r:.40}")
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError("bytes are not encoded as latin1")
     return text.encode("latin1")
+
+
+def _bytes(content: Any = b"", *encoding: Any) -> bytes:
+    """Return the content of a bytearray; a number instead would ask for as much memory as it says."""
+    return content if isinstance(content, bytes) and not encoding else _encode(content, *encoding)
+
+
+def _device(*parts: Any) -> str:
+    if not all(isinstance(part, str | int) for part in parts):
+        raise pickle.UnpicklingError("a device is neither a name nor a number")
+    return ":".join(map(str, parts))
 
 
 _ADMITTED: dict[str, Any] = {
@@ -313,14 +337,14 @@ _ADMITTED: dict[str, Any] = {
     "torch._utils._rebuild_parameter_with_state": lambda data, *_rest: data,
     "torch._tensor._rebuild_from_type_v2": lambda function, _type, arguments, _state: function(*arguments),
     "torch.Size": tuple,
-    "torch.device": lambda *parts: ":".join(str(part) for part in parts),
+    "torch.device": _device,
     "torch.Tensor": "torch.Tensor",
     "torch.nn.parameter.Parameter": "torch.nn.parameter.Parameter",
     "collections.OrderedDict": _Ordered,
     "collections.Counter": Counter,
     "builtins.set": set,
     "builtins.complex": complex,
-    "builtins.bytearray": bytes,
+    "builtins.bytearray": _bytes,
     "_codecs.encode": _encode,
     **{name: name for name in (*_DTYPE_OF_CLASS, *_UNTYPED_CLASSES)},
     **{f"torch.{name}": f"torch.{name}" for name in (*_TYPED, *_UNTYPED)},

@@ -91,6 +91,8 @@ def read_with_trailer(file: BinaryIO) -> Checkpoint | None:
         return None
     try:
         start = int(ending[len(_BEGINNING) :].split()[0], 16)
+        if not 0 <= start <= end - _ENDING:
+            raise Damage("trailer", f"begins at {start}, which is not in the file")
         file.seek(start)
         document = json.loads(file.read(end - _ENDING - start))
         spans = [(start, size) for _, start, size, _ in document["payloads"]]
