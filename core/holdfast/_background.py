@@ -65,6 +65,21 @@ class Background:
             return False
         return True
 
+    @property
+    def failed(self) -> bool:
+        """Say whether a job failed that was not told yet; costs next to nothing to ask."""
+        return bool(self._failures)
+
+    def room(self) -> None:
+        """Return when there is room for another job, so that whatever it holds need not be made before.
+
+        Raises:
+            BaseException: what a job raised.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._unfinished < self._limit or bool(self._failures))
+            self._raise_failure()
+
     def wait(self) -> None:
         """Return when every job is done.
 

@@ -10,6 +10,7 @@ from holdfast.backends import configured
 from holdfast.checkpoint import Checkpoint
 from holdfast.checkpoint_formats import read_checkpoint, store_for
 from holdfast.config import ExperimentConfig, agent_settings
+from holdfast.errors import InvalidValue
 from holdfast.experiment import Experiment
 from holdfast.loading import LoadOptions, LoadReport
 from holdfast.modules import Module, copy_all, metadata, registered, restore_all
@@ -28,9 +29,6 @@ class Agent:
         device: where the agent computes; whatever its framework takes for a device.
         cfg: the agent's configuration, with the experiment's settings under ``"experiment"``; an `ExperimentConfig`, or
             the path of a TOML, YAML or JSON file.
-
-    Attributes:
-        checkpoint_modules: what checkpoints hold, by name; agents add their optimizers, schedulers and preprocessors.
 
     Raises:
         ConfigError: if a setting is wrong.
@@ -54,14 +52,27 @@ class Agent:
         cfg: ExperimentConfig | Mapping[str, Any] | str | Path | None = None,
     ) -> None:
         self._experiment_config, self.cfg = agent_settings(cfg)
+        if models is not None and not isinstance(models, Mapping):
+            raise InvalidValue(f"`models` is a {type(models).__qualname__}; allowed: a mapping from role to model")
         self.models = dict(models or {})
         self.memory = memory
         self.observation_space = observation_space
         self.action_space = action_space
         self.device = device
-        self.checkpoint_modules: dict[str, Module] = dict(self.models)
+        self._checkpoint_modules: dict[str, Module] = dict(self.models)
         self._directory = run_directory(self._experiment_config, type(self).__name__)
         self._experiment: Experiment | None = None
+
+    @property
+    def checkpoint_modules(self) -> dict[str, Module]:
+        """Return what checkpoints hold, by name; agents add their optimizers, schedulers and preprocessors."""
+        return self._checkpoint_modules
+
+    @checkpoint_modules.setter
+    def checkpoint_modules(self, modules: Mapping[str, Module]) -> None:
+        kept = dict(modules)
+        self._checkpoint_modules.clear()  # the experiment has this very table
+        self._checkpoint_modules.update(kept)
 
     @property
     def experiment_dir(self) -> Path:
@@ -88,20 +99,29 @@ class Agent:
             UnknownPlugin: if the configuration names a backend, writer or format that nobody provides.
             DirectoryError: if the experiment's directory cannot be written in.
         """
+        given = {} if trainer_cfg is None else trainer_cfg
+        if not isinstance(given, Mapping):
+            raise InvalidValue(f"`trainer_cfg` is {given!r}; allowed: a mapping, with the key `timesteps`")
         if self._experiment is None:
-            self._start(trainer_cfg or {})
+            self._start(given)
+        elif given:
+            self._experiment.set_timesteps(given.get("timesteps", self._experiment.timesteps))
+            self._experiment.describe(self._described(given))
 
     def _start(self, trainer_cfg: Mapping[str, Any]) -> Experiment:
-        models = {role: _description(model) for role, model in self.models.items()}
-        config = {**self.cfg, "models": models, "trainer": dict(trainer_cfg)}
         self._experiment = Experiment(
-            config,
+            self._described(trainer_cfg),
             name=type(self).__name__,
             timesteps=trainer_cfg.get("timesteps"),
             directory=self._directory,
             modules=self.checkpoint_modules,
         )
         return self._experiment
+
+    def _described(self, trainer_cfg: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the whole configuration: the agent's, its models' and the trainer's."""
+        models = {role: _description(model) for role, model in self.models.items()}
+        return {**self.cfg, "models": models, "trainer": dict(trainer_cfg)}
 
     def _running(self, timesteps: int | None) -> Experiment:
         experiment = self.experiment

@@ -66,13 +66,25 @@ class BestJudge:
         self.score = score
         self.candidate = Candidate(score, timestep, state, resume)
 
-    def take(self) -> Candidate | None:
-        """Return the candidate that is not stored yet, and forget it."""
-        candidate, self.candidate = self.candidate, None
-        return candidate
+    def stored(self, candidate: Candidate) -> None:
+        """Forget a candidate that is durable now, unless a better one has taken its place."""
+        if self.candidate is candidate:
+            self.candidate = None
 
-    def resume(self, scores: list[float]) -> None:
-        """Take over the best of some known scores, and drop any candidate of the time before."""
-        known = [score for score in scores if math.isfinite(score)]
+    def state(self) -> dict[str, Any]:
+        """Return the score with what it is a score of, as a tree."""
+        return {"metric": self.metric, "mode": self.mode, "score": self.score}
+
+    def resume(self, state: Mapping[str, Any] | None, stored: float | None) -> None:
+        """Go on from another time, and drop any candidate of the time before.
+
+        Args:
+            state: what `state` returned then; of no account where it speaks of another metric.
+            stored: the best score of this run that is on disk, or None.
+        """
+        scores = [stored]
+        if state is not None and (state["metric"], state["mode"]) == (self.metric, self.mode):
+            scores.append(state["score"])
+        known = [score for score in scores if score is not None and math.isfinite(score)]
         self.score = (max if self.mode == "max" else min)(known, default=None)
         self.candidate = None

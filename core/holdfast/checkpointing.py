@@ -12,13 +12,13 @@ from holdfast._background import Background
 from holdfast._warnings import warn
 from holdfast.backend import Backend
 from holdfast.backends import configured
-from holdfast.best import BestJudge
+from holdfast.best import BestJudge, Candidate
 from holdfast.checkpoint import Checkpoint, CheckpointStore
 from holdfast.checkpoint_directory import CheckpointDirectory
 from holdfast.checkpoint_index import IndexedCheckpoint
 from holdfast.config import ExperimentConfig
-from holdfast.errors import CorruptFile, NotFound
-from holdfast.modules import Module, RegisteredModule, copy_all, metadata, registered
+from holdfast.errors import NotFound
+from holdfast.modules import Module, RegisteredModule, check_places, copy_all, metadata, registered
 from holdfast.plugins import registry
 from holdfast.retention import Retention
 from holdfast.schedule import Schedule
@@ -38,7 +38,7 @@ class _Promised:
 
     state: Mapping[str, Tree]
     metadata: Mapping[str, Any]
-    best: bool
+    candidate: Candidate | None = None
 
 
 @final
@@ -88,6 +88,8 @@ class Checkpointer:
         self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes)
         self.schedule = Schedule(0)
         self.latest: int | None = None
+        self._occupied = False
+        self._branches_at: int | None = None
 
     def set_length(self, timesteps: int | None) -> None:
         """Set the interval, given the length of the training or None."""
@@ -102,6 +104,19 @@ class Checkpointer:
             UnsupportedModule: if no backend can capture one of them.
         """
         return registered(self._modules, self._named)
+
+    def check(self, modules: Mapping[str, Module]) -> None:
+        """Check modules that are about to be registered.
+
+        Raises:
+            UnsupportedModule: if no backend can capture one of them, or one is replaced as training goes on and was
+                not given as an attribute.
+        """
+        known = registered({**self._modules, **modules}, self._named)
+        check_places(known)
+        for module in known:
+            if module.name in modules:
+                module.capture()
 
     def store(self, modules: Sequence[RegisteredModule]) -> CheckpointStore:
         """Return the format that checkpoints are written in."""
@@ -121,11 +136,15 @@ class Checkpointer:
     def _capture(self, modules: Sequence[RegisteredModule]) -> tuple[dict[str, Tree], dict[str, Any]]:
         return copy_all(modules), self._resume_state(modules)
 
-    def checkpoint(self, timestep: int) -> None:
+    def checkpoint(self, timestep: int, *, with_memories: bool = False) -> None:
         """Copy the modules now, and write them and the best candidate behind training.
+
+        Waits first until the checkpoint before is durable, so that there is never more than one copy in memory beside
+        the best candidate.
 
         Args:
             timestep: the completed timesteps.
+            with_memories: whether to store the memories whatever their interval.
 
         Raises:
             BaseException: what went wrong with an earlier checkpoint, other than being refused.
@@ -133,25 +152,34 @@ class Checkpointer:
         self.tell()
         if not self._modules or not self._enabled:
             return
+        self._background.room()
         # A checkpoint asked for out of turn holds the memories too: whoever asks wants all there is.
-        out_of_turn = not self.schedule.due(timestep)
-        with_memories = out_of_turn or self._memory_schedule.due(timestep)
-        modules = self.modules() if with_memories else self._without_memories()
+        whole = with_memories or not self.schedule.due(timestep) or self._memory_schedule.due(timestep)
+        modules = self.modules() if whole else self._without_memories()
         # The best first: once the periodic one is durable, so is the best that its resume state speaks of.
         promised = self._promised_best()
-        state, resume = self._capture(modules)
-        promised.append(_Promised(state, metadata(modules, timestep=timestep, resume=resume), best=False))
+        state, resume = self._capture_at(timestep, modules)
+        promised.append(_Promised(state, metadata(modules, timestep=timestep, resume=resume)))
         self._submit(promised, self.store(modules))
         self.latest = timestep
 
+    def _capture_at(self, timestep: int, modules: Sequence[RegisteredModule]) -> tuple[dict[str, Tree], dict[str, Any]]:
+        """Return a copy of the modules, sharing what the best candidate copied at this very timestep."""
+        candidate = self.best.candidate
+        copied = candidate.state if candidate is not None and candidate.timestep == timestep else {}
+        fresh = copy_all([module for module in modules if module.name not in copied])
+        state = {module.name: copied.get(module.name, fresh.get(module.name)) for module in modules}
+        return state, self._resume_state(modules)
+
     def store_best(self) -> None:
         """Write the best candidate, if there is one that is not stored yet."""
+        self._background.room()
         promised = self._promised_best()
         if promised:
             self._submit(promised, self.store(self._without_memories()))
 
     def _promised_best(self) -> list[_Promised]:
-        candidate = self.best.take()
+        candidate = self.best.candidate
         if candidate is None:
             return []
         described = metadata(
@@ -160,10 +188,14 @@ class Checkpointer:
             metric={"tag": self.best.metric, "value": candidate.score},
             resume=candidate.resume,
         )
-        return [_Promised(candidate.state, described, best=True)]
+        return [_Promised(candidate.state, described, candidate)]
 
     def _submit(self, promised: list[_Promised], store: CheckpointStore) -> None:
+        superseded, self._branches_at = self._branches_at, None
+
         def job() -> None:
+            if superseded is not None:
+                self._try(lambda: self.directory.supersede(superseded))
             while promised:
                 self._write(promised.pop(0), store)  # popped, so that its memory is free before the next is written
 
@@ -174,18 +206,61 @@ class Checkpointer:
         self.tell()
 
     def _write(self, promised: _Promised, store: CheckpointStore) -> None:
-        try:
-            self.directory.write(
+        written = self._try(
+            lambda: self.directory.write(
                 promised.state,
                 promised.metadata,
                 store,
                 separately=self._config.store_separately,
-                best=promised.best,
+                best=promised.candidate is not None,
                 retention=self._retention,
             )
+        )
+        if written and promised.candidate is not None:
+            self.best.stored(promised.candidate)
+
+    def _try(self, write: Callable[[], object]) -> bool:
+        """Do what the operating system may refuse, which is counted and told; say whether it did not."""
+        try:
+            write()
         except OSError as error:
             with self._lock:
                 self._refused.append(str(error))
+            return False
+        return True
+
+    @property
+    def failed(self) -> bool:
+        """Say whether something went wrong behind training that was not raised yet."""
+        return self._background.failed
+
+    def start(self) -> None:
+        """Sweep up what killed saves left, take in files that the index lacks, and go on from the best on disk.
+
+        Warns where the directory has checkpoints already: whoever does not resume them starts another run among them.
+        """
+        self.directory.sweep()
+        self.directory.adopt()
+        self.best.resume(None, self.directory.best_score(self.best.mode, self.best.metric))
+        self._occupied = bool(self.directory.checkpoints())
+        self._branches_at = 0 if self._occupied else None
+
+    def resumed(self, timestep: int, *, own: bool) -> None:
+        """Be told that the run goes on from a checkpoint, of its own directory or from elsewhere.
+
+        What its own directory holds of later timesteps is no longer the latest once the run has stored its next.
+        """
+        self._occupied = self._occupied and not own
+        self._branches_at = timestep if own else self._branches_at
+
+    def warn_if_occupied(self) -> None:
+        """Warn, once, where a run that was not resumed starts among the checkpoints of an earlier one."""
+        if self._occupied:
+            self._occupied = False
+            warn(
+                f"`{self.directory.path}` holds the checkpoints of an earlier run, which was not resumed; this run "
+                "stores its own among them. `resume()` goes on from the latest; another `experiment_name` starts apart"
+            )
 
     def tell(self) -> None:
         """Tell of a refused checkpoint, the first time there is one."""
@@ -212,7 +287,7 @@ class Checkpointer:
         for indexed in directory.newest_first(best=which == "best"):
             try:
                 checkpoint = directory.read(indexed)
-            except (CorruptFile, NotFound) as error:
+            except OSError as error:  # damaged, vanished, or not to be read
                 skipped[directory.path / min(indexed.names)] = str(error)
                 continue
             if skipped:
@@ -234,6 +309,11 @@ class Checkpointer:
         """Write the best candidate, wait, end the thread, and tell how many checkpoints were refused."""
         try:
             self.store_best()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        try:
             self._background.close()
         finally:
             self.tell()

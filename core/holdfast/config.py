@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
+from holdfast._warnings import warn
 from holdfast.errors import ConfigError, MissingDependency, NotFound, nearest
 
 LEVEL = "experiment"
@@ -141,6 +142,9 @@ def agent_settings(
     if known and own:
         names = ", ".join(f"`{name}`" for name in sorted(known))
         raise ConfigError(f'{names} belong under "{LEVEL}" when the configuration has keys of the agent\'s own too')
+    for key in own:
+        if close := nearest(key, {LEVEL, *ExperimentConfig.model_fields}, cutoff=0.85):
+            warn(f"`{key}` is taken for a setting of the agent's own; did you mean `{close}`?")
     config = ExperimentConfig(given if known else {})
     return config, {**({} if known else given), LEVEL: config.model_dump()}
 
@@ -157,6 +161,8 @@ def _read(source: Mapping[str, Any] | str | Path | None) -> Mapping[str, Any]:
         return {}
     if isinstance(source, Mapping):
         return source
+    if not isinstance(source, str | Path):
+        raise ConfigError(f"a configuration is {source!r:.60} ({type(source).__name__}); allowed: a mapping or a path")
     path = Path(source)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:

@@ -94,9 +94,9 @@ class UsageError(HoldfastError, RuntimeError):
     """A call was made at a moment, or on an object, where it makes no sense."""
 
 
-def nearest(given: str, known: Iterable[str]) -> str | None:
-    """Return the known name most like the given one, or None where nothing is close."""
-    found = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
+def nearest(given: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the known name most like the given one, or None where nothing is close; 1 is closest."""
+    found = difflib.get_close_matches(str(given), list(known), n=1, cutoff=cutoff)
     return found[0] if found else None
 
 

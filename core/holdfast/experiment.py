@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, final
 
+import numpy as np
+
+from holdfast._warnings import warn
 from holdfast.backends import process_rank
 from holdfast.checkpoint import Checkpoint
 from holdfast.checkpoint_directory import CheckpointDirectory
 from holdfast.checkpoint_formats import read_checkpoint
 from holdfast.checkpointing import Checkpointer
 from holdfast.config import ExperimentConfig, agent_settings
-from holdfast.errors import NotFound, UsageError
+from holdfast.errors import InvalidValue, NotFound, UsageError
 from holdfast.loading import LoadOptions, LoadReport
 from holdfast.modules import Module, RegisteredModule, restore_all
 from holdfast.multi_writer import MultiWriter
@@ -21,6 +25,26 @@ from holdfast.random_state import capture_random_state, restore_random_state
 from holdfast.recording import Recorder
 from holdfast.run_directory import CHECKPOINTS, open_run_directory, run_directory
 from holdfast.signals import Preemption
+
+
+@final
+@dataclass(frozen=True)
+class _Found:
+    """A checkpoint to resume from.
+
+    Attributes:
+        path: its file, or one of its files.
+        checkpoint: what it holds.
+        timestep: the timestep in its name, or None.
+        own: whether it is one of the experiment's own.
+        skipped: damaged ones that were passed over, with the reasons.
+    """
+
+    path: Path
+    checkpoint: Checkpoint
+    timestep: int | None
+    own: bool
+    skipped: Mapping[Path, str] = field(default_factory=dict)
 
 
 @final
@@ -67,26 +91,37 @@ class Experiment:
         self.directory = run_directory(config, name) if directory is None else directory
         self.completed = 0
         self._modules: dict[str, Module] = {} if modules is None else modules
-        first = process_rank() == 0
-        self._recorder = Recorder(config, self.directory, agent_config, enabled=first)
+        self._first = process_rank() == 0
+        self._recorder = Recorder(config, self.directory, agent_config, enabled=self._first)
         self._checkpointer = Checkpointer(
-            config, self.directory / CHECKPOINTS, self._modules, self._resume_state, enabled=first
+            config, self.directory / CHECKPOINTS, self._modules, self._resume_state, enabled=self._first
         )
         self._timesteps = timesteps
-        self._closed = False
+        self._closed = self._stepping = False
         self._preemption = Preemption()
         self.resumed: LoadReport | None = None
-        if first:
+        if self._first:
             open_run_directory(self.directory, name, timesteps, agent_config)
-            self._checkpointer.directory.sweep()
+            self._checkpointer.start()
         self.set_timesteps(timesteps)
-        self._preemption.watch()
 
     def set_timesteps(self, timesteps: int | None) -> None:
-        """Tell the length of the training, where it was not known when the experiment was made."""
-        self._timesteps = timesteps
-        self._recorder.set_length(timesteps)
-        self._checkpointer.set_length(timesteps)
+        """Tell the length of the training, where it was not known when the experiment was made.
+
+        Raises:
+            InvalidValue: if it is no whole number of at least 1, nor None.
+        """
+        if timesteps is not None and (not isinstance(timesteps, int | np.integer) or timesteps < 1):
+            raise InvalidValue(f"`timesteps` is {timesteps!r}; allowed: a whole number of at least 1, or None")
+        self._timesteps = None if timesteps is None else int(timesteps)
+        self._recorder.set_length(self._timesteps)
+        self._checkpointer.set_length(self._timesteps)
+
+    def describe(self, config: Mapping[str, Any]) -> None:
+        """Store another configuration in ``config.json``, and tell it to writers that are yet to be made."""
+        self._recorder.agent_config = config
+        if self._first:
+            open_run_directory(self.directory, self.name, self._timesteps, config)
 
     @property
     def timesteps(self) -> int | None:
@@ -123,8 +158,8 @@ class Experiment:
         Raises:
             UnsupportedModule: if no backend can capture one of them.
         """
+        self._checkpointer.check(modules)
         self._modules.update(modules)
-        self._checkpointer.modules()
 
     def record_transition(self, rewards: Any, terminated: Any, truncated: Any) -> None:
         """Track the rewards of one step of every environment, and the episodes that ended with it.
@@ -154,18 +189,31 @@ class Experiment:
         Raises:
             Exception: what went wrong with an earlier checkpoint behind training.
             SystemExit: after saving, if the process was told to end (SIGTERM, SIGUSR1).
+            UsageError: if the experiment was closed.
         """
         self.completed = completed = timestep + 1
+        if not self._stepping:
+            self._start_stepping()
+        if self._checkpointer.failed:
+            self._checkpointer.wait()
         if self._recorder.schedule.due(completed):
             self.write_tracking_data(completed)
         if self._checkpointer.schedule.due(completed):
             self.write_checkpoint(completed)
         if self._preemption.received is not None:
             self._leave(self._preemption.received)
+        if completed == self._timesteps:
+            self._preemption.release()
+
+    def _start_stepping(self) -> None:
+        if self._closed:
+            raise UsageError("this experiment was closed; make another one")
+        self._checkpointer.warn_if_occupied()
+        self._preemption.watch()
+        self._stepping = True
 
     def _leave(self, signal_number: int) -> None:
-        if not self._checkpointer.schedule.due(self.completed):
-            self.write_checkpoint(self.completed)
+        self._checkpointer.checkpoint(self.completed, with_memories=True)
         self.close()
         raise SystemExit(128 + signal_number)
 
@@ -194,7 +242,7 @@ class Experiment:
         return {
             "random": capture_random_state(backends.values()),
             "recorder": self._recorder.state_dict(),
-            "best_score": self._checkpointer.best.score,
+            "best": self._checkpointer.best.state(),
         }
 
     def resume(
@@ -229,46 +277,63 @@ class Experiment:
         found = self._find(which)
         if found is None:
             return 0
-        path, checkpoint, named_step, skipped = found
         registered = self._checkpointer.modules()
-        report = restore_all(registered, checkpoint, path, options)
-        step = int(checkpoint.metadata.get("timestep") or named_step or 0)
-        self._restore_rest(checkpoint.metadata.get("resume"), registered, step)
-        self.resumed = LoadReport(path, report.entries, step, report.absent_modules, skipped)
+        report = restore_all(registered, found.checkpoint, found.path, options)
+        step = int(found.checkpoint.metadata.get("timestep") or found.timestep or 0)
+        self._restore_rest(found, registered, step)
+        self._warn_of_memories(registered, report, step)
+        self.resumed = LoadReport(found.path, report.entries, step, report.absent_modules, found.skipped)
         return step
 
-    def _find(self, which: str | Path) -> tuple[Path, Checkpoint, int | None, dict[Path, str]] | None:
+    def _find(self, which: str | Path) -> _Found | None:
         own = self._checkpointer.directory
         if which in ("latest", "best"):
-            if not any(True for _ in own.newest_first(best=which == "best")):
-                return None
-            return self._find_in(own, str(which))
+            some = any(True for _ in own.newest_first(best=which == "best"))
+            return self._find_in(own, str(which)) if some else None
         path = Path(which)
         if path.is_dir():
             inner = path / CHECKPOINTS
             return self._find_in(CheckpointDirectory(inner if inner.is_dir() else path), "latest")
-        if not path.exists() and not path.suffix:
+        if not path.exists():
             raise NotFound(
                 f'there is nothing to resume from at `{path}`; allowed: "latest", "best", or an existing path'
             )
-        return path, read_checkpoint(path), None, {}
+        return self._find_file(path)
 
-    def _find_in(
-        self, directory: CheckpointDirectory, which: str
-    ) -> tuple[Path, Checkpoint, int | None, dict[Path, str]]:
+    def _find_in(self, directory: CheckpointDirectory, which: str) -> _Found:
         indexed, checkpoint, skipped = self._checkpointer.find(which, directory)
-        return directory.path / min(indexed.names), checkpoint, indexed.timestep, skipped
+        own = directory.path.resolve() == self._checkpointer.directory.path.resolve()
+        return _Found(directory.path / min(indexed.names), checkpoint, indexed.timestep, own, skipped)
 
-    def _restore_rest(self, state: Mapping[str, Any] | None, modules: Sequence[RegisteredModule], step: int) -> None:
+    def _find_file(self, path: Path) -> _Found:
+        """Return the whole checkpoint that a file belongs to, which may be one of several."""
+        directory = CheckpointDirectory(path.parent)
+        indexed = next((found for found in directory.checkpoints() if path.name in found.names), None)
+        if indexed is None:
+            return _Found(path, read_checkpoint(path), None, own=False)
+        own = directory.path.resolve() == self._checkpointer.directory.path.resolve()
+        return _Found(path, directory.read(indexed), indexed.timestep, own)
+
+    def _restore_rest(self, found: _Found, modules: Sequence[RegisteredModule], step: int) -> None:
         self.completed = step
+        state = found.checkpoint.metadata.get("resume")
         best = self._checkpointer.best
-        scores = [self._checkpointer.directory.best_score(best.mode, best.metric)]
-        self._recorder.resume(None if state is None else state["recorder"], step)
+        stored = self._checkpointer.directory.best_score(best.mode, best.metric)
+        best.resume(state["best"] if state is not None and found.own else None, stored)
+        self._recorder.resume(None if state is None else state["recorder"], step, own=found.own)
+        self._checkpointer.resumed(step, own=found.own)
         if state is not None:
-            scores.append(state["best_score"])
             backends = {module.backend.name: module.backend for module in modules}
             restore_random_state(state["random"], backends.values())
-        best.resume([score for score in scores if score is not None])
+
+    def _warn_of_memories(self, modules: Sequence[RegisteredModule], report: LoadReport, step: int) -> None:
+        restored = {entry.module for entry in report.entries}
+        for module in modules:
+            if module.is_memory and module.name not in restored:
+                warn(
+                    f"the checkpoint of timestep {step} does not hold the memory `{module.name}`, which stays as it "
+                    "is; `memory_checkpoint_interval` says which checkpoints do"
+                )
 
     def wait(self) -> None:
         """Return when what was promised is on disk.
@@ -286,7 +351,7 @@ class Experiment:
         """
         if self._closed:
             return
-        self._closed = True
+        self._closed, self._stepping = True, False
         self._preemption.release()
         try:
             self._write_rest()

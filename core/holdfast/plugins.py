@@ -58,13 +58,27 @@ class lazy:  # noqa: N801  (used like a function, in the tables of the plugins)
         Raises:
             MissingDependency: if a required package is not installed; says what to run.
         """
-        if absent := self.missing():
-            raise MissingDependency(f"`{self.target.partition(':')[2]}` needs {_install_hint(absent, self.extra)}")
+        return self.resolve()(*args, **kwargs)
+
+    def resolve(self) -> Any:
+        """Import the target and return it.
+
+        Raises:
+            MissingDependency: if a required package is not installed; says what to run.
+        """
         module, _, attribute = self.target.partition(":")
-        return getattr(importlib.import_module(module), attribute)(*args, **kwargs)
+        if absent := self.missing():
+            raise MissingDependency(f"`{attribute}` needs {_install_hint(absent, self.extra)}")
+        return getattr(importlib.import_module(module), attribute)
 
     def __repr__(self) -> str:
         return f"lazy({self.target!r})"
+
+
+def _unknown_hooks(plugin: object) -> list[str]:
+    """Return the names of a plugin's hooks that this version of Holdfast does not have."""
+    marked = [name for name in dir(plugin) if hasattr(getattr(plugin, name, None), f"{hookspecs.PROJECT}_impl")]
+    return [name for name in marked if name not in HOOKS.values()]
 
 
 def _install_hint(packages: tuple[str, ...], extra: str | None) -> str:
@@ -149,7 +163,13 @@ class PluginRegistry:
         if self.manager.has_plugin(name):  # a distribution found twice on sys.path
             return
         try:
-            self.register(entry_point.load(), name, distribution, version)
+            plugin = entry_point.load()
+            for hook in _unknown_hooks(plugin):
+                # Made for another version of Holdfast, perhaps: what else it provides is of use all the same.
+                unknown = pluggy.PluginValidationError(plugin, f"unknown hook {hook!r}")
+                self._record(Broken(entry_point.name, distribution, version, unknown))
+                delattr(getattr(plugin, hook), f"{hookspecs.PROJECT}_impl")
+            self.register(plugin, name, distribution, version)
         except Exception as error:  # noqa: BLE001  (a plugin may raise anything; kept, and raised when asked for)
             self.broken.append(Broken(entry_point.name, distribution, version, error))
 

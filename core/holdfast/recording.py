@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any, final
 
 from holdfast._warnings import warn
 from holdfast.config import ExperimentConfig
-from holdfast.errors import MissingDependency, WriterFailed
+from holdfast.errors import ConfigError, MissingDependency, WriterFailed
 from holdfast.multi_writer import MultiWriter
-from holdfast.plugins import registry
+from holdfast.plugins import lazy, registry
 from holdfast.schedule import Schedule
 from holdfast.tracking import Tracker
 from holdfast.writer import Writer, WriterContext
@@ -57,9 +58,13 @@ class Recorder:
         enabled: bool = True,
     ) -> None:
         interval = config.write_interval
+        self._first = enabled
         self.enabled = enabled and (interval == "auto" or interval > 0)
-        self._config, self._directory, self._agent_config = config, directory, agent_config
-        self._factories = [(name, options, registry().get("writer", name)) for name, options in config.writer_table()]
+        self._config, self._directory, self.agent_config = config, directory, agent_config
+        self._factories = [
+            (name, options, _checked(name, options, registry().get("writer", name)))
+            for name, options in config.writer_table()
+        ]
         self._writer: MultiWriter | None = None
         self._writer_state: Mapping[str, Any] = {}
         self._resume_step: int | None = None
@@ -73,16 +78,15 @@ class Recorder:
 
     @property
     def writer(self) -> MultiWriter:
-        """Return the writers behind one, made now if they were not."""
+        """Return the writers behind one, made now if they were not; also where no interval has them written to."""
         if self._writer is None:
-            self._writer = MultiWriter(
-                self._make_writers() if self.enabled else {}, on_error=self._config.on_writer_error
-            )
+            made = self._make_writers() if self._first else {}
+            self._writer = MultiWriter(made, on_error=self._config.on_writer_error)
             self._writer.load_state_dict(self._writer_state)
         return self._writer
 
     def _make_writers(self) -> dict[str, Writer]:
-        context = WriterContext(self._directory, self._directory.name, self._agent_config, self._resume_step)
+        context = WriterContext(self._directory, self._directory.name, self.agent_config, self._resume_step)
         made: dict[str, Writer] = {}
         for name, options, factory in self._factories:
             own = dataclasses.replace(context, resume_state=self._writer_state.get(name, {}))
@@ -106,7 +110,7 @@ class Recorder:
             if FALLBACK_WRITER in made or any(other == FALLBACK_WRITER for other, _, _ in self._factories):
                 return {}
             return {FALLBACK_WRITER: registry().get("writer", FALLBACK_WRITER)(context)}
-        except OSError as error:
+        except Exception as error:
             if self._config.on_writer_error == "raise":
                 raise WriterFailed(f"writer `{name}` cannot start: {error}") from error
             warn(f"writer `{name}` cannot start: {error}; the run goes on without it")
@@ -129,12 +133,13 @@ class Recorder:
         writers = self._writer_state if self._writer is None else self._writer.state_dict()
         return {"tracker": self.tracker.state_dict(), "writers": writers, "written_step": self.written_step}
 
-    def resume(self, state: Mapping[str, Any] | None, step: int) -> None:
+    def resume(self, state: Mapping[str, Any] | None, step: int, *, own: bool) -> None:
         """Go on from a timestep: what was written beyond it is void.
 
         Args:
             state: what `state_dict` returned then, or None where the checkpoint has no such thing.
             step: the completed timesteps.
+            own: whether it is this run that goes on; the writers of another run's checkpoint are not continued.
         """
         if self._writer is not None:
             self._writer.close()
@@ -143,7 +148,7 @@ class Recorder:
         self.written_step = step
         if state is not None:
             self.tracker.load_state_dict(state["tracker"])
-            self._writer_state = state["writers"]
+            self._writer_state = state["writers"] if own else {}
             self.written_step = state["written_step"]
 
     def flush(self) -> None:
@@ -152,6 +157,27 @@ class Recorder:
             self._writer.flush()
 
     def close(self) -> None:
-        """Close the writers."""
+        """Close the writers, and tell how many values were not finite."""
+        self.tracker.tell_tally()
         if self._writer is not None:
             self._writer.close()
+
+
+def _checked(name: str, options: Mapping[str, Any], factory: Callable[..., Writer]) -> Callable[..., Writer]:
+    """Return a writer's factory, once it is known to take its options.
+
+    Raises:
+        MissingDependency: if a package that it needs is not installed.
+        ConfigError: if it takes no such options; lists those it takes.
+    """
+    target = factory.resolve() if isinstance(factory, lazy) else factory
+    try:
+        signature = inspect.signature(target)
+    except (TypeError, ValueError):  # a callable that does not tell
+        return factory
+    try:
+        signature.bind(None, **options)
+    except TypeError as error:
+        allowed = ", ".join(list(signature.parameters)[1:]) or "none"
+        raise ConfigError(f"the writer `{name}` does not take {dict(options)}: {error}; options: {allowed}") from None
+    return factory

@@ -16,6 +16,7 @@ from holdfast._arrays import check_number, host_array
 from holdfast._warnings import warn
 from holdfast.backends import Holder
 from holdfast.episodes import EpisodeTracker
+from holdfast.errors import InvalidValue
 from holdfast.tree import is_array
 
 HELD_LIMIT = 1024
@@ -77,6 +78,7 @@ class Tracker:
         self._statistics: dict[str, Statistic] = {}
         self._held: dict[str, list[Any]] = {}
         self.nonfinite: dict[str, int] = {}
+        self._told: dict[str, int] = {}
         self.episodes = EpisodeTracker(self._holder)
 
     def track(self, tag: str, value: Any) -> None:
@@ -89,6 +91,8 @@ class Tracker:
         Raises:
             InvalidValue: if it is no single number.
         """
+        if type(tag) is not str:
+            raise InvalidValue(f"a tag is {tag!r} ({type(tag).__name__}); allowed: a string")
         if type(value) is not float:
             check_number(value, tag)
             if is_array(value) and not isinstance(value, np.generic):
@@ -134,10 +138,19 @@ class Tracker:
             first = tag not in self.nonfinite
             self.nonfinite[tag] = self.nonfinite.get(tag, 0) + count
             if first:
+                self._told[tag] = count
                 warn(
                     f"{count} value(s) of `{tag}` were not finite and are kept out of its statistic; "
                     "further ones are counted and told at close"
                 )
+
+    def tell_tally(self) -> None:
+        """Tell how many values were not finite over the run, where there were more than was told."""
+        more = {tag: count for tag, count in self.nonfinite.items() if count != self._told.get(tag)}
+        if more:
+            listing = ", ".join(f"{count} of `{tag}`" for tag, count in more.items())
+            warn(f"values that were not finite, over the run: {listing}")
+            self._told.update(more)
 
     @property
     def pending(self) -> bool:

@@ -135,3 +135,33 @@ def test_models_are_described_in_the_configuration(net: Callable[..., Net], tmp_
     assert stored["models"] == {"policy": {"hidden": 64}}
     assert stored["trainer"] == {"timesteps": 5, "headless": True}
     agent.close()
+
+
+def test_init_after_the_first_use_still_tells_the_length(net: Callable[..., Net], tmp_path: Path) -> None:
+    """An agent that was used before `init` takes the trainer's settings over."""
+    agent = PPO({"policy": net()}, cfg=cfg_in(tmp_path))
+    agent.track_data("Loss / Loss", 1.0)
+    agent.init(trainer_cfg={"timesteps": 500})
+    assert agent.experiment.write_interval == 5
+    stored = json.loads((agent.experiment_dir / "config.json").read_text())
+    assert stored["timesteps"] == 500
+    assert stored["config"]["trainer"] == {"timesteps": 500}
+    agent.close()
+
+
+def test_the_table_of_modules_can_be_replaced(net: Callable[..., Net], tmp_path: Path) -> None:
+    """What is assigned to `checkpoint_modules` after `init` is what checkpoints hold."""
+    agent = PPO({"policy": net()}, cfg=cfg_in(tmp_path))
+    agent.init(trainer_cfg={"timesteps": 10})
+    agent.checkpoint_modules = {"only": net()}
+    train(agent, 10)
+    other = PPO({"only": net(seed=1)}, cfg=cfg_in(tmp_path))
+    assert other.load(agent.experiment_dir / "checkpoints" / "agent_10.safetensors")
+
+
+def test_a_mistyped_key_is_told(tmp_path: Path) -> None:
+    """A key of the agent's own that is nearly one of ours is warned of."""
+    with pytest.warns(holdfast.HoldfastWarning, match="`write_intervl`.*did you mean `write_interval`"):
+        PPO(cfg={"write_intervl": 5})
+    with pytest.raises(holdfast.InvalidValue, match="`models` is a list"):
+        PPO([1])  # type: ignore[arg-type]

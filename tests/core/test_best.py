@@ -27,24 +27,28 @@ def test_the_best_is_the_best_finite_score(scores: list[float], mode: Literal["m
     finite = [score for score in scores if math.isfinite(score)]
     expected = (max if mode == "max" else min)(finite, default=None)
     assert best.score == expected
-    candidate = best.take()
+    candidate = best.candidate
     assert (candidate is None) is (expected is None)
     if candidate is not None:
         assert (candidate.score, candidate.timestep) == (expected, scores.index(candidate.score))
         assert candidate.state == {"policy": expected}
 
 
-def test_a_candidate_is_handed_out_once() -> None:
-    """What is stored is no candidate any more; the score stays, so that only a better one becomes the next."""
+def test_a_candidate_stays_until_it_is_stored() -> None:
+    """What is durable is no candidate any more; the score stays, so that only a better one becomes the next."""
     best = BestJudge(TAG, "max", 0)
     judge(best, 1.0)
-    assert best.take() is not None
-    assert best.take() is None
+    first = best.candidate
+    assert first is not None
+    best.stored(first)
+    assert best.candidate is None
     judge(best, 1.0)
     judge(best, 0.5)
-    assert best.take() is None
+    assert best.candidate is None
     judge(best, 1.5)
-    assert best.take() is not None
+    second = best.candidate
+    best.stored(first)  # told late, after a better one has come
+    assert best.candidate is second
 
 
 def test_modules_are_copied_only_for_a_better_score() -> None:
@@ -74,10 +78,21 @@ def test_too_few_episodes_are_not_judged() -> None:
 @pytest.mark.parametrize(("mode", "expected"), [("max", 3.0), ("min", 1.0)])
 def test_a_resume_takes_over_the_best_known_score(mode: Literal["max", "min"], expected: float) -> None:
     """Of what the directory and the checkpoint know; a candidate of the time before is dropped."""
+    before = BestJudge(TAG, mode, 0)
+    judge(before, 1.0)
     best = BestJudge(TAG, mode, 0)
     judge(best, 2.0)
-    best.resume([1.0, 3.0, math.nan])
+    best.resume(before.state(), 3.0)
     assert best.score == expected
-    assert best.take() is None
-    best.resume([])
+    assert best.candidate is None
+    best.resume(None, math.nan)
     assert best.score is None
+
+
+def test_the_score_of_another_metric_is_of_no_account() -> None:
+    """A run that judges something else than the checkpoint did starts without a best."""
+    before = BestJudge(TAG, "max", 0)
+    judge(before, 1000.0)
+    for best in (BestJudge("Loss / Policy loss", "max", 0), BestJudge(TAG, "min", 0)):
+        best.resume(before.state(), None)
+        assert best.score is None

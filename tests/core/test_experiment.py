@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import holdfast
+from holdfast.inspection import inspect
 
 Net = Any
 
@@ -231,3 +232,133 @@ def test_the_configuration_is_stored(net: Callable[..., Net], tmp_path: Path) ->
     assert stored["timesteps"] == 10
     assert stored["config"]["experiment"]["keep_last"] == 2
     assert stored["versions"]["holdfast"] == holdfast.__version__
+
+
+def test_a_checkpoint_that_is_refused_does_not_cost_the_best(
+    net: Callable[..., Net], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A best that the system refused to store is stored with the next checkpoint."""
+    experiment = holdfast.Experiment(cfg_in(tmp_path, writers=[], write_interval=1, best_metric="Score"), timesteps=100)
+    experiment.register(policy=net())
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", _refuse)
+        experiment.track_data("Score", 9.0)
+        with pytest.warns(holdfast.HoldfastWarning, match="could not be stored"):
+            for timestep in range(10):
+                experiment.step(timestep)
+            experiment.wait()
+    experiment.step(19)
+    experiment.wait()
+    best = inspect(tmp_path / "run" / "checkpoints" / "best_agent.safetensors")
+    assert best.metadata["metric"] == {"tag": "Score", "value": 9.0}
+    with pytest.warns(holdfast.HoldfastWarning, match="2 checkpoints could not be stored"):
+        experiment.close()
+
+
+def _refuse(_descriptor: int) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_a_second_run_in_one_directory_is_told_and_spoils_nothing(net: Callable[..., Net], tmp_path: Path) -> None:
+    """Whoever does not resume is warned; a worse run does not take the place of the best, and latest is its own."""
+    settings = {"write_interval": 5, "checkpoint_interval": 10, "best_metric": "Score"}
+    for name, score in (("first", 9.0), ("second", 1.0)):
+        with holdfast.Experiment(cfg_in(tmp_path, **settings), timesteps=20) as experiment:
+            experiment.register(policy=net())
+            if name == "second":
+                with pytest.warns(holdfast.HoldfastWarning, match="an earlier run, which was not resumed"):
+                    experiment.step(0)
+            for timestep in range(20 if name == "first" else 10):
+                experiment.track_data("Score", score)
+                experiment.step(timestep)
+    best = inspect(tmp_path / "run" / "checkpoints" / "best_agent.safetensors")
+    assert best.metadata["metric"]["value"] == 9.0
+    with holdfast.Experiment(cfg_in(tmp_path), timesteps=20) as experiment:
+        experiment.register(policy=net())
+        assert experiment.resume() == 10
+
+
+def test_a_run_goes_on_with_another_number_of_environments(net: Callable[..., Net], tmp_path: Path) -> None:
+    """Running episodes are dropped with a warning; everything else is resumed."""
+    run(net(), tmp_path)
+    with holdfast.Experiment(cfg_in(tmp_path), timesteps=110) as experiment:
+        experiment.register(policy=net())
+        assert experiment.resume() == 100
+        with pytest.warns(holdfast.HoldfastWarning, match="another number of environments"):
+            experiment.record_transition(np.ones(8), np.ones(8, bool), np.zeros(8, bool))
+        with pytest.raises(holdfast.ShapeMismatch):
+            experiment.record_transition(np.ones(4), np.ones(4, bool), np.zeros(4, bool))
+
+
+def test_a_writer_is_checked_at_the_start(tmp_path: Path) -> None:
+    """An option that a writer does not take is told with those it takes, before anything is made."""
+    with pytest.raises(holdfast.ConfigError, match=r"`jsonl` does not take \{'colour': 1\}.*options: file_name"):
+        holdfast.Experiment(cfg_in(tmp_path, writers=[{"name": "jsonl", "colour": 1}]))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("tag", [None, 5, b"tag"])
+def test_a_tag_is_a_string(tag: Any, tmp_path: Path) -> None:
+    """Anything else is refused at once, and other tags are written."""
+    with holdfast.Experiment(cfg_in(tmp_path), timesteps=1) as experiment:
+        with pytest.raises(holdfast.InvalidValue, match="a tag is"):
+            experiment.track_data(tag, 1.0)
+        experiment.track_data("Loss / Loss", 1.0)
+        experiment.step(0)
+    assert rows(tmp_path)[1] == {"Loss / Loss": 1.0}
+
+
+def test_what_was_not_finite_is_told_at_close(tmp_path: Path) -> None:
+    """The first time as it happens, and the whole number at the end."""
+    experiment = holdfast.Experiment(cfg_in(tmp_path, write_interval=1), timesteps=3)
+    with pytest.warns(holdfast.HoldfastWarning, match=r"1 value\(s\) of `Loss` were not finite"):
+        for timestep in range(3):
+            experiment.track_data("Loss", float("nan"))
+            experiment.step(timestep)
+    with pytest.warns(holdfast.HoldfastWarning, match="over the run: 3 of `Loss`"):
+        experiment.close()
+
+
+def test_direct_writes_pass_every_interval(tmp_path: Path) -> None:
+    """With a write interval of 0 the writer is there for whoever writes past the tracking."""
+    with holdfast.Experiment(cfg_in(tmp_path, write_interval=0), timesteps=1) as experiment:
+        experiment.track_data("Loss", 1.0)
+        experiment.writer.add_scalar("a", 1.0, global_step=7)
+        experiment.step(0)
+    assert rows(tmp_path) == {7: {"a": 1.0}}
+
+
+def test_a_refused_module_is_not_registered(net: Callable[..., Net], tmp_path: Path) -> None:
+    """A module that no backend knows is refused by `register`, and later checkpoints are none the worse."""
+    with holdfast.Experiment(cfg_in(tmp_path, checkpoint_interval=1), timesteps=1) as experiment:
+        experiment.register(policy=net())
+        with pytest.raises(holdfast.UnsupportedModule):
+            experiment.register(other=object)
+        experiment.step(0)
+    assert "agent_1.safetensors" in checkpoint_names(tmp_path)
+
+
+def test_a_closed_experiment_takes_no_step(tmp_path: Path) -> None:
+    """After close a step is an error rather than lost."""
+    experiment = holdfast.Experiment(cfg_in(tmp_path), timesteps=10)
+    experiment.step(0)
+    experiment.close()
+    with pytest.raises(holdfast.UsageError, match="was closed"):
+        experiment.step(1)
+
+
+@pytest.mark.parametrize("timesteps", ["100", 0, -5, 1.5])
+def test_the_length_is_a_whole_number(timesteps: Any, tmp_path: Path) -> None:
+    """Anything else is refused by name."""
+    with pytest.raises(holdfast.InvalidValue, match="`timesteps` is"):
+        holdfast.Experiment(cfg_in(tmp_path), timesteps=timesteps)
+
+
+def test_one_file_of_a_separate_checkpoint_stands_for_all(net: Callable[..., Net], tmp_path: Path) -> None:
+    """`resume` from one of several files restores the whole timestep."""
+    run(net(seed=1), tmp_path, store_separately=True)
+    other = net(seed=2)
+    with holdfast.Experiment(cfg_in(tmp_path / "new"), timesteps=100) as experiment:
+        experiment.register(policy=other)
+        assert experiment.resume(tmp_path / "run" / "checkpoints" / "policy_50.safetensors") == 50
+    np.testing.assert_array_equal(other.arrays["body"]["weight"], net(seed=1).arrays["body"]["weight"])

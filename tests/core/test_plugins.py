@@ -274,6 +274,14 @@ def test_installed_plugins_are_found_and_broken_ones_told(tmp_path: Path) -> Non
     assert len(told["broken"]) == len(BROKEN)
 
 
+def test_a_hook_of_another_version_costs_that_hook_alone(tmp_path: Path) -> None:
+    """A plugin with a hook that this version lacks is told of, and its writers work all the same."""
+    install(tmp_path, "working", WORKING + "\n\n@holdfast.hookimpl\ndef holdfast_migrations():\n    return {}\n")
+    told = ask(tmp_path, "print")
+    assert told["print"] == "<class 'working_plugin.PrintWriter'>"
+    assert [cause.rpartition(": ")[2] for cause in told["broken"]] == ["unknown hook 'holdfast_migrations'"]
+
+
 def test_a_plugin_installed_twice_is_loaded_once(tmp_path: Path) -> None:
     """A distribution that two directories of sys.path have does not conflict with itself."""
     for name in ("a", "b"):
