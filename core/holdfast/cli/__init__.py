@@ -14,12 +14,21 @@ from typing import Annotated, Any
 import typer
 
 from holdfast._version import __version__
-from holdfast.cli import _console, demo, index, inspect, plugins, verify
+from holdfast.cli import _console, demo, index, inspect, memory, plot, plugins, runs, show, verify
 from holdfast.errors import ConfigError, HoldfastError, HoldfastWarning, InvalidValue, UnknownPlugin
 
 __all__ = ["app", "main"]
 
-COMMANDS = (demo.demo, index.index, inspect.inspect, plugins.plugins, verify.verify)
+COMMANDS = (
+    demo.demo,
+    index.index,
+    inspect.inspect,
+    plot.plot,
+    plugins.plugins,
+    runs.runs,
+    show.show,
+    verify.verify,
+)
 
 USAGE_ERRORS = (ConfigError, InvalidValue, UnknownPlugin)
 """What says that the command was typed wrong: exit code 2. Any other error exits with 1, Ctrl-C with 130."""
@@ -34,6 +43,7 @@ app = typer.Typer(
 )
 for _command in COMMANDS:
     app.command()(_command)
+app.add_typer(memory.app, name="memory")
 
 
 def _show_version(wanted: bool) -> None:

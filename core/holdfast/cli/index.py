@@ -30,11 +30,16 @@ def index(
     checkpoints = directory.checkpoints()
     if not checkpoints:
         raise NotFound(f"there are no checkpoints at `{path}`")
-    table = Table("timestep", "files", "modules", "metric", "bytes", box=None, header_style="bold", pad_edge=False)
-    table.columns[4].justify = "right"
+    _console.output().print(table(checkpoints))
+
+
+def table(checkpoints: list[IndexedCheckpoint]) -> Table:
+    """Return a table with a row for each checkpoint."""
+    made = Table("timestep", "files", "modules", "metric", "bytes", box=None, header_style="bold", pad_edge=False)
+    made.columns[4].justify = "right"
     for checkpoint in checkpoints:
-        table.add_row(*map(Text, _row(checkpoint)))
-    _console.output().print(table)
+        made.add_row(*map(Text, _row(checkpoint)))
+    return made
 
 
 def _row(checkpoint: IndexedCheckpoint) -> tuple[str, str, str, str, str]:

@@ -92,6 +92,11 @@ def iter_metrics(pattern: str | Path, tags: Iterable[str] | None = None) -> Iter
             yield path, chosen
 
 
+def has_metrics(path: Path) -> bool:
+    """Say whether a run's directory, or a file, is one that metrics can be read from."""
+    return path.exists() and bool(_sources(path))
+
+
 def _sources(path: Path) -> list[tuple[Callable[[list[Path]], Points], list[Path]]]:
     candidates = [path] if path.is_file() else sorted(path.iterdir())
     found = []
