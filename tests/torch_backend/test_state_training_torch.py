@@ -150,8 +150,8 @@ def test_every_difference_of_an_optimizers_state_is_listed() -> None:
         backend.restore(optimizer, state)
     assert str(caught.value) == (
         "the file's state does not fit this Adam; nothing loaded:"
-        "\n  state.0.exp_avg: the parameter has the shape (5, 3), the file has (5, 4)"
-        "\n  state.3.exp_avg_sq: the parameter has the shape (3,), the file has (9,)"
+        "\n  state.0.exp_avg: shape: the module has float32 (5, 3), the file has float32 (5, 4)"
+        "\n  state.3.exp_avg_sq: shape: the module has float32 (3,), the file has float32 (9,)"
     )
     assert_same(host(optimizer), before)
 
@@ -161,11 +161,11 @@ def test_every_difference_of_an_optimizers_state_is_listed() -> None:
     [
         (
             lambda p: optim.Adam([{"params": [weight]} for weight in p]),
-            r"param_groups: the optimizer has 4 group\(s\), the file has 1",
+            r"param_groups: shape: the module has 4 group\(s\), the file has 1 group\(s\)",
         ),
         (
             lambda p: optim.Adam(list(p)[:3]),
-            r"param_groups\.0\.params: the optimizer has 3 parameter\(s\), the file has 4",
+            r"param_groups\.0\.params: shape: the module has 3 parameter\(s\), the file has 4 parameter\(s\)",
         ),
     ],
 )
@@ -175,11 +175,125 @@ def test_an_optimizer_of_other_parameters_is_refused(make: Callable[[Any], Any],
         backend.restore(make(network("Adam").parameters()), trained_state(optim.Adam))
 
 
-@pytest.mark.parametrize("state", [{}, {"weight": np.zeros(3)}, {"state": {}}, [1, 2], None])
-def test_what_is_no_optimizers_state_is_refused(state: Any) -> None:
-    """A state of something else says what an optimizer's state has."""
-    with pytest.raises(holdfast.LoadMismatch, match="an optimizer's state has `state` and `param_groups`, the file"):
-        backend.restore(optim.Adam(network("Adam").parameters()), state)
+@pytest.mark.parametrize(
+    ("state", "differences"),
+    [
+        ({}, ["param_groups: missing", "state: missing"]),
+        ({"weight": np.zeros(3)}, ["param_groups: missing", "state: missing", "weight: extra"]),
+        ({"state": {}}, ["param_groups: missing"]),
+        ({"state": None, "param_groups": 3}, ["state: kind", "param_groups: kind"]),
+        ({"state": {}, "param_groups": [{"lr": 0.1}]}, ["param_groups.0: kind"]),
+        ([1, 2], ["kind: the module has a dict of `state` and `param_groups`, the file has list [1, 2]"]),
+        (None, ["kind: the module has a dict of `state` and `param_groups`, the file has NoneType None"]),
+    ],
+    ids=str,
+)
+def test_what_is_no_optimizers_state_is_refused(state: Any, differences: list[str]) -> None:
+    """A state of something else says what an optimizer's state has, and is not loaded."""
+    optimizer = optim.Adam(network("Adam").parameters())
+    told = [str(mismatch) for mismatch in backend.mismatches(optimizer, state)]
+    assert [line[: len(start)] for line, start in zip(told, differences, strict=True)] == differences
+    with pytest.raises(holdfast.LoadMismatch, match="the file's state does not fit this Adam; nothing loaded"):
+        backend.restore(optimizer, state)
+
+
+def stepped_on_one_parameter(name: str) -> Any:
+    """Return an optimizer that has made a step on a matrix."""
+    parameter = nn.Parameter(torch.ones(6, 3))
+    gradient = torch.ones(6, 3)
+    parameter.grad = gradient.to_sparse(1) if name == "SparseAdam" else gradient
+    optimizer = OPTIMIZERS[name]([parameter])
+    optimizer.step(lambda: torch.zeros(()))
+    return optimizer
+
+
+@pytest.mark.parametrize("stepped", [False, True], ids=["fresh", "stepped"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_state_of_another_kind_of_optimizer_does_not_fit(name: str, stepped: bool) -> None:
+    """An optimizer takes the state of its own kind only, whether or not it has made a step; Adam and AdamW are one."""
+    optimizer = stepped_on_one_parameter(name) if stepped else OPTIMIZERS[name]([nn.Parameter(torch.ones(6, 3))])
+    states = {other: host(stepped_on_one_parameter(other)) for other in OPTIMIZERS}
+    fitting = {other for other, state in states.items() if not backend.mismatches(optimizer, state)}
+    assert fitting == ({"Adam", "AdamW"} if name in ("Adam", "AdamW") else {name})
+
+
+def test_options_that_travel_with_the_state_may_differ() -> None:
+    """An optimizer without momentum, or without AMSGrad, takes the state of one with it, and becomes it."""
+    for make, other in (
+        (lambda p: optim.SGD(p, lr=0.1), lambda p: optim.SGD(p, lr=0.1, momentum=0.9)),
+        (optim.Adam, lambda p: optim.Adam(p, amsgrad=True)),
+    ):
+        net = network("Adam")
+        optimizer = make(net.parameters())
+        train(net, optimizer, seed=3)
+        state = trained_state(other)
+        assert not backend.mismatches(optimizer, state)
+        backend.restore(optimizer, state)
+        assert_same(host(optimizer), state)
+
+
+def test_options_of_other_versions_and_of_schedulers_are_no_differences() -> None:
+    """A file from before PyTorch had `fused`, or from a run with a scheduler, fits; an option of nobody does not."""
+    state = trained_state(optim.Adam)
+    del state["param_groups"][0]["fused"], state["param_groups"][0]["decoupled_weight_decay"]
+    state["param_groups"][0]["initial_lr"] = 0.1
+    optimizer = optim.Adam(network("Adam").parameters())
+    assert not backend.mismatches(optimizer, state)
+    state["param_groups"][0]["speed"] = 3
+    del state["param_groups"][0]["betas"]
+    assert [str(mismatch) for mismatch in backend.mismatches(optimizer, state)] == [
+        "param_groups.0.betas: missing: the file has no such entry; expected tuple (0.9, 0.999)",
+        "param_groups.0.speed: extra: the module has no such entry; the file has int 3",
+    ]
+
+
+class Counting(optim.Optimizer):  # type: ignore[misc, name-defined]
+    """An optimizer of the user's, which adds an option when it steps."""
+
+    def __init__(self, parameters: Any, pace: float = 1.0) -> None:
+        super().__init__(parameters, {"pace": pace})
+
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            group["steps"] = group.get("steps", 0) + 1
+            for parameter in group["params"]:
+                self.state[parameter]["total"] = parameter.detach().sum()
+
+
+def test_an_optimizer_of_the_users_may_add_options_as_it_steps() -> None:
+    """It takes its own state before and after its first step, and none without the options that it began with."""
+    fresh, stepped = (Counting([nn.Parameter(torch.ones(6, 3))]) for _ in range(2))
+    stepped.step()
+    assert not backend.mismatches(fresh, host(stepped))
+    assert not backend.mismatches(stepped, host(fresh))
+    adam = host(stepped_on_one_parameter("Adam"))
+    assert [mismatch.path for mismatch in backend.mismatches(fresh, adam)] == ["param_groups.0.pace"]
+    assert {mismatch.path for mismatch in backend.mismatches(stepped, adam)} == {
+        *("param_groups.0.pace", "state.0.step", "state.0.exp_avg", "state.0.exp_avg_sq")
+    }
+
+
+def test_an_optimizer_that_does_not_fit_is_told_of_with_the_network(tmp_path: Path) -> None:
+    """One error names the file and lists network and optimizer; without `strict` the network alone is loaded."""
+    net = network("Adam")
+    agent = holdfast.Agent(models={"policy": net})
+    agent.checkpoint_modules["optimizer"] = optim.SGD(net.parameters(), lr=0.1)
+    path = agent.save(tmp_path / "agent.pt")
+    other = nn.Sequential(*network("Adam", seed=7)[:2], nn.Linear(5, 3, bias=False))
+    resumed = holdfast.Agent(models={"policy": other})
+    resumed.checkpoint_modules["optimizer"] = optimizer = optim.Adam(other.parameters())
+    before = host(optimizer)
+    with pytest.raises(holdfast.LoadMismatch) as caught:
+        resumed.load(path)
+    head, *listing = str(caught.value).splitlines()
+    assert f"`{path}` does not fit" in head
+    assert "  policy.2.bias: extra: the module has no such entry; the file has float32 (3,)" in listing
+    assert any(line.startswith("  optimizer.param_groups.0.betas: missing: ") for line in listing)
+    assert any(line.startswith("  optimizer.param_groups.0.params: shape: ") for line in listing)
+    report = resumed.load(path, strict=False)
+    assert torch.equal(other[0].weight, net[0].weight)
+    assert {name.partition(".")[0] for name in report.loaded} == {"policy"}
+    assert_same(host(optimizer), before)
 
 
 def test_moments_of_bfloat16_parameters_keep_their_bits() -> None:
@@ -293,6 +407,64 @@ def test_a_copy_of_a_scheduler_stays_as_it_is(name: str) -> None:
     backend.restore(scheduler, saved)
     advance(optimizer, scheduler, 8)
     assert_same(saved, expected)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_the_state_of_another_kind_of_scheduler_does_not_fit(name: str) -> None:
+    """A scheduler takes the state of its own kind only; the two that multiply by a function have the same state."""
+    functions = {"LambdaLR", "LambdaLR of an object", "MultiplicativeLR"}
+    cycles = {"CyclicLR", "CyclicLR of an object"}
+    same_state = next((kinds for kinds in (functions, cycles) if name in kinds), {name})
+    optimizer, scheduler = scheduled(SCHEDULERS[name])
+    advance(optimizer, scheduler, 2)
+    for other, make in SCHEDULERS.items():
+        other_optimizer, other_scheduler = scheduled(make)
+        advance(other_optimizer, other_scheduler, 3)
+        told = backend.mismatches(scheduler, host(other_scheduler))
+        assert (not told) is (other in same_state), (other, told)
+
+
+def test_a_scheduler_of_other_parts_does_not_fit() -> None:
+    """The schedulers within another are compared too, and what is no state at all is told."""
+    optimizer, chained = scheduled(SCHEDULERS["ChainedScheduler"])
+    parts = [schedulers.ConstantLR(optimizer, total_iters=3), schedulers.StepLR(optimizer, 2)]
+    state = host(schedulers.ChainedScheduler(parts))
+    assert [str(mismatch) for mismatch in backend.mismatches(chained, state)] == [
+        "_schedulers.1.step_size: extra: the module has no such entry; the file has int 2"
+    ]
+    state["_schedulers"].pop()
+    assert [str(mismatch) for mismatch in backend.mismatches(chained, state)] == [
+        "_schedulers: shape: the module has 2 scheduler(s), the file has 1 scheduler(s)"
+    ]
+    assert [mismatch.status for mismatch in backend.mismatches(chained, [1])] == ["kind"]
+
+
+class Decay(schedulers.LRScheduler):  # type: ignore[misc, name-defined]
+    """A scheduler of the user's, which keeps more as it goes."""
+
+    def get_lr(self) -> list[float]:
+        self.seen = self.last_epoch
+        return [rate / (1 + self.last_epoch) for rate in self.base_lrs]
+
+
+def test_schedulers_and_objects_of_the_users_decide_by_themselves() -> None:
+    """Nothing is asked of their states before they are loaded."""
+    assert not backend.mismatches(scheduled(Decay)[1], {"anything": 1})
+    assert not backend.mismatches(Stubborn(), {"variance": np.zeros(3)})
+
+
+def test_without_strict_an_object_that_refuses_is_passed_over(tmp_path: Path) -> None:
+    """An object that takes nothing, not even what it had, does not keep the network from being loaded."""
+    net, other = network("Adam"), network("Adam", seed=7)
+    agent, resumed = holdfast.Agent(models={"policy": net}), holdfast.Agent(models={"policy": other})
+    for each in (agent, resumed):
+        each.checkpoint_modules["normalizer"] = Stubborn()
+    path = agent.save(tmp_path / "agent.pt")
+    with pytest.raises(holdfast.LoadMismatch, match="normalizer: refused: Stubborn cannot load the file's state"):
+        resumed.load(path)
+    report = resumed.load(path, strict=False)
+    assert report.mismatched == ["normalizer"]
+    assert_same(host(other), host(net))
 
 
 def test_a_gradient_scaler_comes_back(tmp_path: Path) -> None:

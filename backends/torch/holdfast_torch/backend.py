@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from holdfast.backend import Backend
 from holdfast.demo import DemoResult, DemoSettings
+from holdfast.loading import Mismatch
 from holdfast.step_buffer import Step, StepBuffer
 from holdfast.tree import Tree, map_leaves
 from holdfast_torch.arrays import HostCopier, fetch, hold, tensor_copy
@@ -65,6 +66,10 @@ class TorchBackend(Backend):
     def is_open(self, module: Any) -> bool:
         """Say whether a module decides by itself what it takes, as optimizers and schedulers do."""
         return kind_of(module).is_open
+
+    def mismatches(self, module: Any, state: Tree) -> Sequence[Mismatch]:
+        """Return what in a file's state does not fit an optimizer or scheduler of PyTorch; others decide on loading."""
+        return kind_of(module).mismatches(module, state)
 
     def host_copy(self, tree: Tree) -> Tree:
         """Return an independent copy of a captured tree, every array a NumPy array in C order.

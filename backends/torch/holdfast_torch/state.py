@@ -7,15 +7,16 @@ Each kind of object is a row of `KINDS`. Entries are named as PyTorch names them
 from __future__ import annotations
 
 import abc
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any, ClassVar, final
 
 import torch
 from torch import nn
 
 from holdfast.errors import HoldfastError, LoadMismatch, UnsupportedModule
+from holdfast.loading import Mismatch
 from holdfast.tree import Tree, items, leaves, rebuild
-from holdfast_torch.optimizer import differences
+from holdfast_torch import optimizer, scheduler
 from holdfast_torch.trees import like, plain
 
 _PACKAGES = frozenset({"torch", "holdfast_torch"})
@@ -39,6 +40,10 @@ class Kind(abc.ABC):
     def replaces(self, module: Any) -> bool:
         """Say whether `restore` returns another object."""
         return False
+
+    def mismatches(self, module: Any, state: Tree) -> Sequence[Mismatch]:
+        """Return what in a file's state an open object cannot take."""
+        return ()
 
     @abc.abstractmethod
     def capture(self, module: Any) -> Tree:
@@ -140,9 +145,12 @@ class _OptimizerKind(Kind):
     def capture(self, module: torch.optim.Optimizer) -> Tree:
         return plain(module.state_dict())
 
+    def mismatches(self, module: torch.optim.Optimizer, state: Tree) -> Sequence[Mismatch]:
+        return optimizer.mismatches(module, state)
+
     def restore(self, module: torch.optim.Optimizer, state: Tree, device: Any) -> torch.optim.Optimizer:
-        if found := differences(module, state):
-            listing = "".join(f"\n  {difference}" for difference in found)
+        if found := optimizer.mismatches(module, state):
+            listing = "".join(f"\n  {mismatch}" for mismatch in found)
             raise LoadMismatch(f"the file's state does not fit this {type(module).__name__}; nothing loaded:{listing}")
         _load(module, like(module.state_dict(), state))
         return module
@@ -164,6 +172,9 @@ class _StatefulKind(Kind):
 
     def capture(self, module: Any) -> Tree:
         return plain(module.state_dict())
+
+    def mismatches(self, module: Any, state: Tree) -> Sequence[Mismatch]:
+        return scheduler.mismatches(module, state)
 
     def restore(self, module: Any, state: Tree, device: Any) -> Any:
         _load(module, like(module.state_dict(), state, device))
