@@ -62,7 +62,7 @@ def test_the_configuration_wins_over_the_environment(numpy_backend: Any, monkeyp
     named = r"the environment variable `HOLDFAST_BACKEND` names an unknown backend `nmpy`; .* Did you mean `numpy`\?"
     with pytest.raises(holdfast.UnknownPlugin, match=named):
         backends.configured("auto")
-    with pytest.raises(holdfast.UnknownPlugin, match="^unknown backend `nmpi`"):
+    with pytest.raises(holdfast.UnknownPlugin, match=r"^unknown backend `nmpi`"):
         backends.configured("nmpi")
     monkeypatch.setenv("HOLDFAST_BACKEND", "")
     assert backends.configured("auto") is None
