@@ -17,6 +17,11 @@ def install(session: nox.Session, extras: str, *tools: str) -> None:
     session.install(*CONSTRAINTS, f".[{extras}]" if extras else ".", *tools)
 
 
+def run_tests(session: nox.Session, *arguments: str) -> None:
+    """Run pytest; slow tests that need no environment of their own run once, in the session `tests`."""
+    session.run("python", "-m", "pytest", *arguments, *session.posargs, env={"WANDB_MODE": "offline"})
+
+
 @nox.session
 def demo(session: nox.Session) -> None:
     """Run the demo; arguments after ``--`` go to it."""
@@ -28,28 +33,28 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run every test, with everything installed."""
     install(session, "all", *TEST_TOOLS, "matplotlib", "moviepy", "hatchling", "editables")
-    session.run("pytest", *session.posargs, env={"WANDB_MODE": "offline"})
+    run_tests(session)
 
 
 @nox.session
 def tests_core(session: nox.Session) -> None:
     """Run what needs no framework, without one."""
     install(session, "", *TEST_TOOLS)
-    session.run("pytest", "tests/core", "tests/writers", "tests/architecture", *session.posargs)
+    run_tests(session, "-m", "not slow", "tests/core", "tests/writers", "tests/architecture")
 
 
 @nox.session
 def tests_torch(session: nox.Session) -> None:
     """Run what needs PyTorch, without JAX."""
     install(session, "torch,demo", *TEST_TOOLS)
-    session.run("pytest", "tests/torch_backend", "tests/writers", *session.posargs)
+    run_tests(session, "-m", "not slow", "tests/torch_backend", "tests/writers")
 
 
 @nox.session
 def tests_jax(session: nox.Session) -> None:
     """Run what needs JAX, without PyTorch and without the tensorboard package."""
     install(session, "jax,demo", *TEST_TOOLS)
-    session.run("pytest", "tests/jax_backend", "tests/writers", *session.posargs)
+    run_tests(session, "tests/jax_backend", "tests/writers")
 
 
 @nox.session

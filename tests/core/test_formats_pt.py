@@ -111,11 +111,11 @@ def test_a_view_does_not_bring_its_whole_buffer(path: Path) -> None:
 def test_records_lie_where_torch_calculates_them(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The layout is so exactly PyTorch's that its calculated offsets hold, which its own assertions check."""
     config = pytest.importorskip("torch.utils.serialization.config")
-    monkeypatch.setattr(config.load, "calculate_storage_offsets", True)
     monkeypatch.setenv("TORCH_SERIALIZATION_DEBUG", "1")
     arrays = {str(n): random_array(np.dtype(np.int16), (n * 37 % 500,), seed=n) for n in range(40)}
     save(arrays, path)
-    loaded = torch.load(path, weights_only=True, mmap=True)
+    with config.patch("load.calculate_storage_offsets", True):
+        loaded = torch.load(path, weights_only=True, mmap=True)
     assert {name: bits(tensor) for name, tensor in loaded.items()} == {n: a.tobytes() for n, a in arrays.items()}
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None

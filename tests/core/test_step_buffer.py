@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import pytest
 
@@ -13,6 +12,8 @@ from holdfast.backends import Holder
 from holdfast.episodes import CHUNK_STEPS
 from holdfast.step_buffer import HeldSteps, HostSteps, SingleSteps, Step, StepBuffer
 from holdfast.tracking import Tracker
+
+ml_dtypes = pytest.importorskip("ml_dtypes")
 
 MAKERS: list[Callable[[Step], StepBuffer]] = [
     SingleSteps,
