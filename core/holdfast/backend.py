@@ -91,14 +91,15 @@ class Backend(abc.ABC):
         return False
 
     def mismatches(self, module: Any, state: Tree) -> Sequence[Mismatch]:
-        """Return everything in a file's state that an open module cannot take; nothing is changed.
+        """Return everything in a state that a module cannot take; nothing is changed.
 
-        Asked before anything is loaded, so that one error can tell of all modules. Arrays of another shape than the
-        module has at the same path are found without it.
+        Asked before anything is loaded, so that one error can tell of all modules. What a comparison entry by entry
+        shows is found without it: that is, for an open module, arrays of another shape at the same path.
 
         Args:
-            module: the open module.
-            state: the file's own tree, which may be of anything at all, with NumPy arrays.
+            module: the module.
+            state: what `restore` would be given; for an open module that is the file's own tree, which may be of
+                anything at all.
         """
         return ()
 

@@ -26,7 +26,7 @@ _REASONS: dict[Difference, str] = {
 @final
 @dataclass(frozen=True)
 class Mismatch:
-    """One entry of a file that an open module cannot take, as `Backend.mismatches` tells it.
+    """One entry of a file that a module cannot take, as `Backend.mismatches` tells it.
 
     Attributes:
         path: its path within the module, "" for the module as a whole.

@@ -51,6 +51,25 @@ def match(module: str, expected: Tree, found: FileModule, options: LoadOptions) 
     return Match(tuple(entries), map_leaves(lambda path, leaf: chosen.get(path, leaf), expected))
 
 
+def reject(matched: Match, expected: Tree, mismatches: Sequence[Mismatch]) -> Match:
+    """Return a match less the entries that the module cannot take, of which it keeps its own.
+
+    Args:
+        matched: the outcome of `match`.
+        expected: the tree that the module holds now.
+        mismatches: what the module says of the tree to restore.
+    """
+    own, wrong = flatten(expected), {each.path: each for each in mismatches}
+
+    def told(entry: Entry) -> Entry:
+        if (each := wrong.get(entry.path)) is None:
+            return entry
+        return Entry(entry.module, entry.path, each.status, each.expected, each.found, entry.source)
+
+    state = map_leaves(lambda path, leaf: own[path] if path in wrong else leaf, matched.state)
+    return Match(tuple(map(told, matched.entries)), state)
+
+
 def match_open(module: str, expected: Tree, found: Tree, mismatches: Sequence[Mismatch] = ()) -> Match:
     """Compare the tree of a module that decides by itself what it takes with a file's.
 

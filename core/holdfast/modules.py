@@ -17,7 +17,7 @@ from holdfast.checkpoint import FORMAT_VERSION, Checkpoint
 from holdfast.checkpoint_formats import read_checkpoint, store_for
 from holdfast.errors import LoadMismatch, UnsupportedModule
 from holdfast.loading import Entry, FileModule, LoadOptions, LoadReport, require, with_refusals
-from holdfast.matching import Match, match, match_open, missing_module
+from holdfast.matching import Match, match, match_open, missing_module, reject
 from holdfast.memory_buffer import MemoryBuffer
 from holdfast.tree import Tree
 
@@ -112,7 +112,8 @@ class RegisteredModule:
         value, own = self.value, self.capture()
         if self.is_open:
             return match_open(self.name, own, found.state, self.backend.mismatches(value, found.state))
-        return match(self.name, own, found, options)
+        matched = match(self.name, own, found, options)
+        return reject(matched, own, self.backend.mismatches(value, matched.state))
 
     def restore(self, state: Tree, device: Any) -> None:
         """Put a tree into the module, or a new module into its place."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections import OrderedDict
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from flax.core import freeze  # noqa: E402
 from flax.training.train_state import TrainState  # noqa: E402
 
 import holdfast  # noqa: E402
+from holdfast.modules import check_places, registered  # noqa: E402
 from holdfast_jax import JaxBackend, Model  # noqa: E402
 
 backend = JaxBackend()
@@ -124,6 +126,17 @@ def test_immutable_modules_are_replaced_and_mutable_ones_are_not() -> None:
     mutable = [{}, [], np.ones(1), nnx.Rngs(0), nnx.Param(jnp.ones(1)), Model(nn.Dense(1), {}), Scaler(1.0)]
     assert [backend.replaces(module) for module in immutable] == [True] * len(immutable)
     assert [backend.replaces(module) for module in mutable] == [False] * len(mutable)
+
+
+def test_an_immutable_module_without_a_place_is_told_when_it_is_registered() -> None:
+    """Its checkpoints would hold what it was at first; by its attribute, or within a list, it has a place."""
+    agent = SimpleNamespace(state=train_state())
+    check_places(registered({"policy": holdfast.attribute(agent, "state"), "states": [train_state()]}, None))
+    for module in (agent.state, agent.state.opt_state, Numbers(1.0), jax.random.key(0), freeze({"w": jnp.ones(1)})):
+        with pytest.raises(
+            holdfast.UnsupportedModule, match=r"`policy` is a .*holdfast.attribute\(owner, \"policy\"\)"
+        ):
+            check_places(registered({"rng": nnx.Rngs(0), "policy": module}, backend))
 
 
 def test_only_objects_that_restore_themselves_are_open() -> None:

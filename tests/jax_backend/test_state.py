@@ -248,6 +248,21 @@ def test_a_key_of_another_implementation_is_refused() -> None:
         backend.restore((jax.random.key(0, impl="unsafe_rbg"),), saved)
 
 
+@pytest.mark.parametrize("impl", ["threefry2x32", "unsafe_rbg"])
+def test_a_key_of_another_implementation_is_told_with_all_else(impl: str, tmp_path: Any) -> None:
+    """It is found before anything is loaded; without `strict` it stays, and the rest is loaded."""
+    path = holdfast.save({"w": jnp.ones(2), "key": jax.random.key(1, impl="rbg")}, tmp_path / "agent.safetensors")
+    module = {"w": jnp.zeros(2), "key": jax.random.key(2, impl=impl)}
+    told = rf"key\.key_data: kind: the module has random keys of `{impl}`, the file has random keys of `rbg`"
+    with pytest.raises(holdfast.LoadMismatch, match=told):
+        holdfast.load(module, path)
+    assert module["w"].tolist() == [0, 0]
+    report = holdfast.load(module, path, strict=False)
+    assert (report.loaded, report.mismatched) == (["module.w"], ["module.key.impl", "module.key.key_data"])
+    assert module["w"].tolist() == [1, 1]
+    assert module["key"] == jax.random.key(2, impl=impl)
+
+
 def test_legacy_random_keys_are_arrays() -> None:
     """jax.random.PRNGKey makes a plain uint32 array, and it is stored as one."""
     restored = round_trip((jax.random.PRNGKey(7),), (jax.random.PRNGKey(0),))
@@ -451,6 +466,18 @@ def test_objects_with_state_dict_decide_about_entries_they_do_not_have_yet() -> 
     saved = host(Scaler(1.0)) | {"late": np.ones(3), "history": [np.ones(2), np.zeros(1)]}
     assert backend.restore(scaler, saved) is scaler
     assert (scaler.state["late"].tolist(), len(scaler.state["history"])) == ([1, 1, 1], 2)
+
+
+def test_an_object_that_refuses_its_state_is_named() -> None:
+    """What `load_state_dict` raises becomes a LoadMismatch that says whose it was, with the cause."""
+
+    class Stubborn(Scaler):
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            raise KeyError("variance")
+
+    with pytest.raises(holdfast.LoadMismatch, match="Stubborn cannot load the file's state: 'variance'") as caught:
+        backend.restore(Stubborn(0.0), host(Scaler(1.0)))
+    assert isinstance(caught.value.__cause__, KeyError)
 
 
 def test_a_leaf_that_no_file_can_hold_is_named() -> None:

@@ -43,6 +43,10 @@ class Target:
     written: set[int] = field(default_factory=set)
 
 
+KEY_PARTS = frozenset({"impl", "key_data"})
+"""What is captured of random keys: the implementation's name and the data."""
+
+
 def is_key(leaf: object) -> bool:
     """Say whether a leaf is an array of typed random keys, as ``jax.random.key`` makes them."""
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from holdfast.backend import Backend
 from holdfast.demo import DemoResult, DemoSettings
+from holdfast.loading import Mismatch
 from holdfast.step_buffer import Step, StepBuffer
 from holdfast.tree import Tree, items, leaves, rebuild
 from holdfast_jax.arrays import host_leaf, host_views
 from holdfast_jax.containers import open_container
 from holdfast_jax.device import parse_device
-from holdfast_jax.state import capture, find_kind, kind_of, restore
+from holdfast_jax.state import capture, find_kind, kind_of, mismatches, restore
 from holdfast_jax.step_buffer import ArraySteps
 
 _PACKAGES = frozenset({"jax", "jaxlib", "flax", "optax", "holdfast_jax"})
@@ -74,6 +75,10 @@ class JaxBackend(Backend):
     def is_open(self, module: Any) -> bool:
         """Say whether a module restores itself by ``load_state_dict``, and so decides what it takes."""
         return kind_of(module).is_open
+
+    def mismatches(self, module: Any, state: Tree) -> Sequence[Mismatch]:
+        """Return the random keys in a state that are of another implementation than the module's."""
+        return mismatches(module, state)
 
     def host_copy(self, tree: Tree) -> Tree:
         """Return an independent copy of a captured tree, every array a NumPy array in C order.

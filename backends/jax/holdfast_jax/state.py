@@ -7,16 +7,17 @@ as JAX and Flax name them: ``params.Dense_0.kernel``, ``opt_state.0.mu``, ``laye
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, final
 
 import jax
 import numpy as np
 from flax import nnx
 
-from holdfast.errors import UnsupportedModule
+from holdfast.errors import HoldfastError, LoadMismatch, UnsupportedModule
+from holdfast.loading import Mismatch
 from holdfast.tree import Tree, is_array, items, rebuild
-from holdfast_jax.arrays import Number, Target, capture_leaf, is_key, is_leaf, restore_leaf
+from holdfast_jax.arrays import KEY_PARTS, Number, Target, capture_leaf, is_key, is_leaf, restore_leaf
 from holdfast_jax.containers import Container, open_container
 from holdfast_jax.device import Placement
 from holdfast_jax.model import Model
@@ -76,7 +77,12 @@ class _StatefulKind(Kind):
         return capture(node.state_dict(), path)
 
     def restore(self, node: Any, state: Tree, target: Target) -> Any:
-        node.load_state_dict(_resembling(node.state_dict(), state, target))
+        try:
+            node.load_state_dict(_resembling(node.state_dict(), state, target))
+        except HoldfastError:
+            raise
+        except Exception as error:
+            raise LoadMismatch(f"{type(node).__qualname__} cannot load the file's state: {error}") from error
         return node
 
 
@@ -229,6 +235,26 @@ def capture(module: Any, path: str = "") -> Tree:
         UsageError: if an array was deleted or donated; names its path.
     """
     return kind_of(module, path).capture(module, path)
+
+
+def mismatches(module: Any, state: Tree) -> list[Mismatch]:
+    """Return the random keys in a state that are of another implementation than the module's.
+
+    Args:
+        module: the module; one that is open decides on loading.
+        state: a tree of the shape that `capture` gives for it.
+    """
+    return [] if kind_of(module).is_open else [*_foreign_keys(capture(module), state, "")]
+
+
+def _foreign_keys(own: Tree, saved: Tree, prefix: str) -> Iterator[Mismatch]:
+    if isinstance(own, Mapping) and own.keys() == KEY_PARTS:
+        if own["impl"] != saved["impl"]:
+            sides = (f"random keys of `{own['impl']}`", f"random keys of `{saved['impl']}`")
+            yield from (Mismatch(f"{prefix}{part}", "kind", *sides) for part in own)
+        return
+    for key, child in items(own) or ():
+        yield from _foreign_keys(child, saved[key], f"{prefix}{key}.")
 
 
 def restore(module: Any, state: Tree, device: Placement | None = None) -> Any:

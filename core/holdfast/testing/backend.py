@@ -19,7 +19,7 @@ from holdfast import codec
 from holdfast.backend import Backend
 from holdfast.checkpoint import Checkpoint, CheckpointStore
 from holdfast.loading import FileModule, LoadOptions
-from holdfast.matching import Match, match, match_open
+from holdfast.matching import Match, match, match_open, reject
 from holdfast.plugins import registry
 from holdfast.testing.checkpoint_store import assert_same
 from holdfast.tree import Tree, items, leaves, map_leaves
@@ -59,7 +59,8 @@ class BackendSubject:
         own = self.backend.capture(module)
         if self.backend.is_open(module):
             return match_open("module", own, found, self.backend.mismatches(module, found))
-        return match("module", own, FileModule(found), LoadOptions())
+        matched = match("module", own, FileModule(found), LoadOptions())
+        return reject(matched, own, self.backend.mismatches(module, matched.state))
 
 
 class BackendContract(abc.ABC):
