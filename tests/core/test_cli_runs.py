@@ -244,7 +244,7 @@ def test_a_picture_of_several_runs_holds_each_of_them_the_mean_and_the_spread(tm
     drawn = (tmp_path / "a.svg").read_text()
     for text in (TAG, "timesteps", "a", "b", "mean of 2 ± standard deviation"):
         assert f"<!-- {text} -->" in drawn
-    assert "FillBetweenPolyCollection" in drawn or "PolyCollection" in drawn
+    assert "PolyCollection" in drawn
 
 
 def test_a_picture_that_cannot_be_written_is_told_before_anything_is_read(
