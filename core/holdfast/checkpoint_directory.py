@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, final
@@ -12,19 +13,21 @@ from typing import Any, BinaryIO, final
 from holdfast._commit import commit_together, sweep, sync_directory
 from holdfast._digest import file_digest
 from holdfast.checkpoint import Checkpoint, CheckpointStore
-from holdfast.checkpoint_formats import store_for, stores
+from holdfast.checkpoint_formats import store_for
 from holdfast.checkpoint_index import (
+    ASIDE,
+    BEST,
     GROUPED,
     IndexedCheckpoint,
     IndexedFile,
     exclusive,
-    merged,
     read_index,
     write_index,
 )
+from holdfast.checkpoint_scan import adoptable, merged
 from holdfast.errors import CorruptCheckpoint, InvalidValue, NotFound
 from holdfast.retention import Retention
-from holdfast.tree import Tree
+from holdfast.tree import Tree, flatten
 
 
 @final
@@ -40,8 +43,15 @@ class CheckpointDirectory:
 
     def sweep(self) -> None:
         """Remove what killed saves left behind."""
-        if self.path.is_dir():
-            sweep(self.path)
+        if not self.path.is_dir():
+            return
+        sweep(self.path)
+        with exclusive(self.path):
+            listed = {name for checkpoint in read_index(self.path) for name in checkpoint.names}
+            for aside in self.path.glob(f"*{ASIDE}.*"):
+                original = aside.with_stem(aside.stem.removesuffix(ASIDE))
+                if aside.name not in listed and original.exists() and aside.samefile(original):
+                    aside.unlink()  # only a second name of the same file
 
     def write(
         self,
@@ -65,42 +75,57 @@ class CheckpointDirectory:
 
         Raises:
             WriteFailed: if the operating system refused; earlier checkpoints are untouched.
-            InvalidValue: if a module's name cannot be part of a file's name.
+            InvalidValue: if a module's name cannot be part of a file's name, a leaf cannot be stored, or two entries
+                of a module have one path.
         """
         timestep = int(metadata["timestep"])
+        for tree in state.values():
+            flatten(tree)  # two entries of one path could be stored, but neither told apart nor restored
         parts = {name: state[name] for name in state} if separately else {GROUPED: state}
+        one_set = {"set": secrets.token_hex(8)} if separately else {}
         writes: dict[Path, Callable[[BinaryIO], object]] = {}
         for key, tree in parts.items():
-            document = Checkpoint(tree, {**metadata, "module": key} if separately else metadata)
+            document = Checkpoint(tree, {**metadata, **one_set, "module": key} if separately else metadata)
             writes[self.path / _file_name(key, timestep, store.extension, best=best)] = _writer(store, document)
         self.path.mkdir(parents=True, exist_ok=True)
         with exclusive(self.path):
-            if best and (retention.keep_best > 1 or separately):  # several names do not change in one step
-                self._set_aside_best()
+            self._adopt()
+            if separately or (best and retention.keep_best > 1):  # several names do not change in one step
+                self._set_aside({path.name for path in writes})
             sizes = commit_together(writes)
             files = {
                 key: IndexedFile(path.name, sizes[path], file_digest(path))
                 for key, path in zip(parts, writes, strict=True)
             }
-            written = IndexedCheckpoint(timestep, best, files).described_by(metadata)
+            described = IndexedCheckpoint(timestep, best, files).described_by({**metadata, "timestep": timestep})
+            written = replace(described, own=True)
             self._index(written, retention)
         return written
 
-    def _set_aside_best(self) -> None:
-        """Give the best so far a name with its timestep, so that the next one does not replace it."""
-        kept = []
-        for checkpoint in read_index(self.path):
-            files = dict(checkpoint.files)
-            for key, file in checkpoint.files.items():
-                plain = self.path / file.name
-                numbered = f"best_{key}_{checkpoint.timestep}{plain.suffix}"
-                if checkpoint.best and plain.name == f"best_{key}{plain.suffix}" and plain.exists():
-                    with contextlib.suppress(FileExistsError):
-                        os.link(plain, self.path / numbered)
-                    files[key] = replace(file, name=numbered)
-            kept.append(replace(checkpoint, files=files))
+    def _set_aside(self, names: set[str]) -> None:
+        """Give the files that are about to be replaced another name, so that a kill leaves the one set or the other."""
+        listed = read_index(self.path)
+        replaced = [found for found in listed if found.names & names]
+        if not replaced:
+            return
+        aside = [self._linked_aside(found) for found in replaced]
+        taken = {name for found in aside for name in found.names}
         sync_directory(self.path)
-        write_index(self.path, kept)
+        write_index(self.path, [found for found in listed if not found.names & (names | taken)] + aside)
+        for name in {name for found in replaced for name in found.names} - names:
+            (self.path / name).unlink(missing_ok=True)
+
+    def _linked_aside(self, checkpoint: IndexedCheckpoint) -> IndexedCheckpoint:
+        files = {}
+        for key, file in checkpoint.files.items():
+            present = self.path / file.name
+            stem = f"{BEST}{key}_{checkpoint.timestep}" if checkpoint.best else f"{key}_{checkpoint.timestep}{ASIDE}"
+            other = present.with_name(stem + present.suffix)
+            if present.exists():
+                other.unlink(missing_ok=True)
+                os.link(present, other)
+            files[key] = replace(file, name=other.name)
+        return replace(checkpoint, files=files)
 
     def _index(self, written: IndexedCheckpoint, retention: Retention) -> None:
         others = [
@@ -108,17 +133,55 @@ class CheckpointDirectory:
             for checkpoint in read_index(self.path)
             if not checkpoint.names & written.names and any((self.path / name).exists() for name in checkpoint.names)
         ]
+        gone = [checkpoint for checkpoint in others if _is_replaced(checkpoint, [*others, written])]
+        kept = [checkpoint for checkpoint in [*others, written] if checkpoint not in gone]
         # What was just written stays, also where a resume from further back left later ones behind.
-        removable = [checkpoint for checkpoint in retention.removable([*others, written]) if checkpoint is not written]
+        removable = gone + [checkpoint for checkpoint in retention.removable(kept) if checkpoint is not written]
         write_index(self.path, [*others, written])
         if removable:
             for name in {name for checkpoint in removable for name in checkpoint.names}:
                 (self.path / name).unlink(missing_ok=True)
             write_index(self.path, [checkpoint for checkpoint in [*others, written] if checkpoint not in removable])
 
+    def adopt(self) -> None:
+        """List what the index lacks of Holdfast's own checkpoints, as where it was lost; read nothing if it is whole.
+
+        Raises:
+            WriteFailed: if the operating system refused to write the index.
+        """
+        if self.path.is_dir():
+            with exclusive(self.path):
+                self._adopt()
+
+    def _adopt(self) -> None:
+        listed = read_index(self.path)
+        if found := adoptable(self.path, listed):
+            write_index(self.path, [*listed, *found])
+
+    def supersede(self, after: int) -> None:
+        """Mark the checkpoints of later timesteps as abandoned: training went on from a timestep before them.
+
+        They are no longer the latest, and the first that retention removes; the best among them remain the best.
+
+        Args:
+            after: the completed timesteps that training went on from.
+
+        Raises:
+            WriteFailed: if the operating system refused to write the index.
+        """
+        if not self.path.is_dir():
+            return
+        with exclusive(self.path):
+            self._adopt()
+            listed = read_index(self.path)
+            later = [checkpoint for checkpoint in self.checkpoints() if (checkpoint.timestep or 0) > after]
+            marked = [replace(checkpoint, superseded=True) for checkpoint in later]
+            if later != marked:
+                write_index(self.path, [checkpoint for checkpoint in listed if checkpoint not in later] + marked)
+
     def checkpoints(self) -> list[IndexedCheckpoint]:
         """Return every checkpoint there is, indexed or not, by timestep."""
-        return merged(self.path, set(stores()))
+        return merged(self.path)
 
     def best_score(self, mode: str, metric: str) -> float | None:
         """Return the best score that any stored checkpoint was judged by, or None."""
@@ -127,17 +190,21 @@ class CheckpointDirectory:
             for checkpoint in self.checkpoints()
             if checkpoint.best and checkpoint.metric is not None and checkpoint.metric["tag"] == metric
         ]
-        known = [score for score in scores if score is not None]
+        known = [score for score in scores if score is not None and math.isfinite(score)]
         return (max if mode == "max" else min)(known, default=None)
 
     def newest_first(self, *, best: bool) -> Iterator[IndexedCheckpoint]:
-        """Yield the checkpoints to try: the periodic ones, the latest first, then the best; or the best alone."""
+        """Yield the checkpoints to try: the periodic ones, the latest first, then the best; or the best alone.
+
+        Superseded ones are not among them, unless there are no others.
+        """
         found = [checkpoint for checkpoint in self.checkpoints() if checkpoint.best or not best]
         if best:
             # Each of the best was better than those before it, so the next best is the latest of the others.
             yield from sorted(found, key=lambda c: (_is_top(c), c.timestep or 0), reverse=True)
             return
-        yield from sorted(found, key=lambda c: (not c.best, -1 if c.timestep is None else c.timestep), reverse=True)
+        live = [checkpoint for checkpoint in found if not checkpoint.superseded]
+        yield from sorted(live or found, key=_age, reverse=True)
 
     def read(self, indexed: IndexedCheckpoint) -> Checkpoint:
         """Read and verify one checkpoint, all its files.
@@ -153,13 +220,26 @@ class CheckpointDirectory:
             if not path.exists():
                 raise NotFound(f"`{path}` is listed in the index but is not there")
             documents[path] = store_for(path).load(path)
-        return _whole(documents)
+        return whole(documents)
 
 
 def _file_name(key: str, timestep: int, extension: str, *, best: bool) -> str:
     if not key or Path(key).name != key or key.startswith("."):
         raise InvalidValue(f"the module name `{key}` cannot be part of a file's name; register it without separators")
     return f"best_{key}{extension}" if best else f"{key}_{timestep}{extension}"
+
+
+def _age(checkpoint: IndexedCheckpoint) -> tuple[bool, int, float]:
+    return not checkpoint.best, -1 if checkpoint.timestep is None else checkpoint.timestep, checkpoint.time
+
+
+def _is_replaced(checkpoint: IndexedCheckpoint, others: Sequence[IndexedCheckpoint]) -> bool:
+    """Say whether a periodic checkpoint that was set aside or superseded has another of its timestep in its place."""
+    dispensable = checkpoint.own and not checkpoint.best and (checkpoint.is_aside or checkpoint.superseded)
+    return dispensable and any(
+        other.timestep == checkpoint.timestep and not (other.best or other.is_aside or other.superseded)
+        for other in others
+    )
 
 
 def _is_top(checkpoint: IndexedCheckpoint) -> bool:
@@ -171,8 +251,12 @@ def _writer(store: CheckpointStore, document: Checkpoint) -> Callable[[BinaryIO]
     return lambda file: store.write(document, file)
 
 
-def _whole(documents: Mapping[Path, Checkpoint]) -> Checkpoint:
-    """Return one checkpoint of several files, or of the one that holds all."""
+def whole(documents: Mapping[Path, Checkpoint]) -> Checkpoint:
+    """Return one checkpoint of several files, or of the one that holds all.
+
+    Raises:
+        CorruptCheckpoint: if the files do not belong together, or one is missing.
+    """
     first_path, first = next(iter(documents.items()))
     modules: dict[str, Tree] = {}
     for path, document in documents.items():
@@ -181,12 +265,16 @@ def _whole(documents: Mapping[Path, Checkpoint]) -> Checkpoint:
                 f"`{path}` is of timestep {document.metadata.get('timestep')}, but `{first_path}` of "
                 f"{first.metadata.get('timestep')}; they do not belong together"
             )
+        if document.metadata.get("set") != first.metadata.get("set"):
+            raise CorruptCheckpoint(
+                f"`{path}` and `{first_path}` were not written at the same time; they do not belong together"
+            )
         modules.update(_named_modules(path, document))
     if absent := set(first.metadata.get("modules", ())) - set(modules):
         raise CorruptCheckpoint(
             f"`{first_path}` belongs with files of {', '.join(sorted(absent))}, which are not there"
         )
-    return Checkpoint(modules, {key: value for key, value in first.metadata.items() if key != "module"})
+    return Checkpoint(modules, {key: value for key, value in first.metadata.items() if key not in ("module", "set")})
 
 
 def _named_modules(path: Path, document: Checkpoint) -> dict[str, Tree]:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import operator
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 from holdfast._commit import commit
-from holdfast._digest import file_digest
 from holdfast._file_lock import lock, unlock
-from holdfast.checkpoint import Checkpoint
-from holdfast.errors import HoldfastError
+from holdfast.errors import InvalidValue
 
 INDEX = "index.json"
 INDEX_VERSION = 1
@@ -25,7 +24,12 @@ GROUPED = "agent"
 BEST = "best_"
 """How the names of the best begin."""
 
-_NUMBERED = re.compile(r"^(?P<key>.+)_(?P<timestep>\d+)$")
+ASIDE = "_previous"
+"""How the names of separate files end, before the extension, while others take their place."""
+
+_TAIL = re.compile(rf"(_(?P<timestep>\d{{1,18}})({ASIDE})?)?\.[^/\\]+")
+
+T = TypeVar("T")
 
 
 @final
@@ -52,6 +56,7 @@ class IndexedCheckpoint:
         time: seconds since the epoch.
         versions: what wrote it.
         own: whether Holdfast wrote it, so that retention may remove it.
+        superseded: whether training went on from before it, so that it is no longer the latest.
     """
 
     timestep: int | None
@@ -62,6 +67,7 @@ class IndexedCheckpoint:
     time: float = 0.0
     versions: Mapping[str, Any] = field(default_factory=dict)
     own: bool = True
+    superseded: bool = False
 
     @property
     def names(self) -> set[str]:
@@ -73,34 +79,123 @@ class IndexedCheckpoint:
         """Return the value it was judged by."""
         return None if self.metric is None else float(self.metric["value"])
 
+    @property
+    def is_aside(self) -> bool:
+        """Say whether its files were given other names while new ones of the same timestep are written."""
+        return any(Path(name).stem.endswith(ASIDE) for name in self.names)
+
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> IndexedCheckpoint:
-        """Return the checkpoint that a row of the index describes."""
-        files = {key: IndexedFile(**file) for key, file in row["files"].items()}
-        return cls(**{**row, "files": files, "modules": tuple(row["modules"])})
+        """Return the checkpoint that a row of the index describes.
+
+        Raises:
+            InvalidValue: if the row is not of our making. Retention removes what rows name, so each name must be one
+                that a file of this row's key and timestep has.
+        """
+        try:
+            made = _of_row(row)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise InvalidValue(f"a row of the index makes no sense ({type(error).__name__}: {error})") from error
+        wrong = [file.name for key, file in made.files.items() if not _may_have(made, key, file.name)]
+        if wrong or not made.files:
+            raise InvalidValue(f"a row of the index has the files {wrong}, which are none of a checkpoint's")
+        return made
 
     def described_by(self, metadata: Mapping[str, Any]) -> IndexedCheckpoint:
-        """Return the same with what a file's own metadata tells."""
-        if not metadata:
-            return self
-        return replace(
-            self,
-            timestep=metadata.get("timestep", self.timestep),
-            modules=tuple(metadata.get("modules", ())),
-            metric=metadata.get("metric"),
-            time=metadata.get("time", 0.0),
-            versions={"holdfast": metadata.get("holdfast"), "format": metadata.get("format_version")},
-            own=True,
-        )
+        """Return the same with what a file's own metadata tells.
+
+        Raises:
+            InvalidValue: if the metadata makes no sense, or the file's name speaks of another timestep.
+        """
+        told = {
+            "timestep": metadata.get("timestep", self.timestep),
+            "modules": metadata.get("modules", ()),
+            "metric": metadata.get("metric"),
+            "time": metadata.get("time", 0.0),
+            "versions": {"holdfast": metadata.get("holdfast"), "format": metadata.get("format_version")},
+            "own": "resume" in metadata,
+        }
+        return IndexedCheckpoint.from_json({**asdict(self), **told})
+
+
+def _may_have(checkpoint: IndexedCheckpoint, key: str, name: str) -> bool:
+    """Say whether a file of a checkpoint can have a name; no other may be opened, let alone removed."""
+    start = f"{BEST}{key}" if checkpoint.best else key
+    tail = _TAIL.fullmatch(name.removeprefix(start)) if name.startswith(start) else None
+    if tail is None or not key or key.startswith(".") or Path(name).name != name or "\0" in name:
+        return False
+    return checkpoint.best if tail["timestep"] is None else int(tail["timestep"]) == checkpoint.timestep
+
+
+def _of_row(row: Mapping[str, Any]) -> IndexedCheckpoint:
+    metric = row["metric"]
+    return IndexedCheckpoint(
+        timestep=None if row["timestep"] is None else _count(row["timestep"]),
+        best=_checked(row["best"], bool),
+        files={_checked(key, str): _file_of_row(file) for key, file in row["files"].items()},
+        modules=tuple(_checked(name, str) for name in row["modules"]),
+        metric=None if metric is None else {"tag": _checked(metric["tag"], str), "value": _number(metric["value"])},
+        time=_number(row["time"]),
+        versions={key: version for key, version in row["versions"].items() if isinstance(version, str | int | None)},
+        own=_checked(row["own"], bool),
+        superseded=_checked(row.get("superseded", False), bool),
+    )
+
+
+def _file_of_row(file: Mapping[str, Any]) -> IndexedFile:
+    return IndexedFile(_checked(file["name"], str), _count(file["size"]), _checked(file["digest"], str))
+
+
+def _checked(value: Any, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f"a {type(value).__name__} where a {kind.__name__} belongs")
+    return value
+
+
+def _count(value: Any) -> int:
+    count = operator.index(value)
+    if isinstance(value, bool) or count < 0:
+        raise ValueError(f"{count} where a count belongs")
+    return count
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool | str | bytes):
+        raise TypeError(f"a {type(value).__name__} where a number belongs")
+    return float(value)
 
 
 def read_index(directory: Path) -> list[IndexedCheckpoint]:
-    """Return what the index lists, nothing where there is none or it cannot be read (the files are what counts)."""
+    """Return what the index lists, nothing where there is none or it cannot be read (the files are what counts).
+
+    A row that makes no sense is passed over, as if its files were not listed.
+    """
+    return _read(directory)[0]
+
+
+def index_problem(directory: Path) -> str | None:
+    """Return what is wrong with the index, or None where it is as it should be or there is none."""
+    return _read(directory)[1]
+
+
+def _read(directory: Path) -> tuple[list[IndexedCheckpoint], str | None]:
+    path, found = directory / INDEX, []
+    problem = None
     try:
-        document = json.loads((directory / INDEX).read_text(encoding="utf-8"))
-        return [IndexedCheckpoint.from_json(row) for row in document["checkpoints"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return []
+        rows = _checked(json.loads(path.read_text(encoding="utf-8"))["checkpoints"], list)
+    except FileNotFoundError:
+        return [], None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return (
+            [],
+            f"`{path}` cannot be read ({type(error).__name__}: {error}); `holdfast index --rebuild` makes it again",
+        )
+    for row in rows:
+        try:
+            found.append(IndexedCheckpoint.from_json(row))
+        except InvalidValue as error:
+            problem = f"`{path}` is damaged: {error}; `holdfast index --rebuild` makes it again"
+    return found, problem
 
 
 def write_index(directory: Path, checkpoints: list[IndexedCheckpoint]) -> None:
@@ -126,75 +221,3 @@ def exclusive(directory: Path) -> Iterator[None]:
     finally:
         unlock(descriptor)
         os.close(descriptor)
-
-
-def scan(directory: Path, extensions: set[str]) -> list[IndexedCheckpoint]:
-    """Return the checkpoints that the names of a directory's files tell of, in the order of `order`."""
-    groups: dict[tuple[bool, int | None, str], dict[str, IndexedFile]] = {}
-    paths = [path for path in sorted(directory.glob("[!.]*")) if path.suffix in extensions and path.is_file()]
-    periodic = (_NUMBERED.match(path.stem) for path in paths if not path.name.startswith(BEST))
-    keys = {matched["key"] for matched in periodic if matched is not None}
-    for path in paths:
-        best, key, timestep = _parsed(path.stem, keys)
-        if not best and timestep is None:
-            continue  # somebody's own file
-        together = "" if key != GROUPED else path.suffix
-        files = groups.setdefault((best, timestep, together), {})
-        files[key] = IndexedFile(path.name, path.stat().st_size)
-    found = [IndexedCheckpoint(timestep, best, files, own=False) for (best, timestep, _), files in groups.items()]
-    return sorted(found, key=order)
-
-
-def _parsed(stem: str, keys: set[str]) -> tuple[bool, str, int | None]:
-    """Return whether a name is one of the best, its key, and its timestep if it has one.
-
-    Args:
-        stem: the file's name without its extension.
-        keys: the keys of the periodic checkpoints, among which those of the best are: ``best_critic_1`` is the best of
-            a module `critic_1`, if there is such a module, and else that of `critic` at timestep 1.
-    """
-    best, rest = stem.startswith(BEST), stem.removeprefix(BEST)
-    matched = _NUMBERED.match(rest)
-    if matched is None or (best and rest in keys):
-        return best, rest, None
-    return best, matched["key"], int(matched["timestep"])
-
-
-def merged(directory: Path, extensions: set[str]) -> list[IndexedCheckpoint]:
-    """Return what the index lists and still exists, and what else lies in the directory."""
-    present = {path.name for path in directory.glob("*")} if directory.is_dir() else set()
-    indexed = [checkpoint for checkpoint in read_index(directory) if checkpoint.names & present]
-    listed = {name for checkpoint in indexed for name in checkpoint.names}
-    others = [checkpoint for checkpoint in scan(directory, extensions) if not checkpoint.names & listed]
-    return sorted([*indexed, *others], key=order)
-
-
-def rebuild(directory: Path, readers: Mapping[str, Any]) -> tuple[list[IndexedCheckpoint], dict[Path, str]]:
-    """Make the index again from the files themselves.
-
-    Args:
-        directory: the checkpoint directory.
-        readers: extension -> `CheckpointStore`.
-
-    Returns:
-        What was indexed, and the damaged files with the reason each was left out.
-    """
-    found: list[IndexedCheckpoint] = []
-    damaged: dict[Path, str] = {}
-    with exclusive(directory):
-        for checkpoint in scan(directory, set(readers)):
-            described = checkpoint
-            try:
-                for file in checkpoint.files.values():
-                    path = directory / file.name
-                    read: Checkpoint = readers[path.suffix].load(path)
-                    described = described.described_by(read.metadata)
-            except (HoldfastError, OSError) as error:
-                damaged[path] = str(error)
-                continue
-            files = {
-                key: replace(file, digest=file_digest(directory / file.name)) for key, file in described.files.items()
-            }
-            found.append(replace(described, files=files))
-        write_index(directory, found)
-    return found, damaged

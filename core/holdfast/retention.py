@@ -28,11 +28,14 @@ class Retention:
     mode: Literal["max", "min"]
 
     def removable(self, checkpoints: Sequence[IndexedCheckpoint]) -> list[IndexedCheckpoint]:
-        """Return what may go: never the latest, never the best, never what Holdfast did not write."""
+        """Return what may go: never the latest, never the best, never what Holdfast did not write.
+
+        Superseded checkpoints go before all others, whatever their timestep.
+        """
         own = [checkpoint for checkpoint in checkpoints if checkpoint.own]
         periodic = sorted(
             (checkpoint for checkpoint in own if not checkpoint.best and checkpoint.timestep is not None),
-            key=lambda checkpoint: checkpoint.timestep or 0,
+            key=lambda checkpoint: (not checkpoint.superseded, checkpoint.timestep or 0),
         )
         old = [] if self.keep_last is None else periodic[: -self.keep_last]
         ranked = sorted((checkpoint for checkpoint in own if checkpoint.best), key=self._rank)

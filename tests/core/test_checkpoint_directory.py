@@ -17,7 +17,8 @@ import holdfast
 from holdfast.checkpoint import Checkpoint, CheckpointStore
 from holdfast.checkpoint_directory import CheckpointDirectory
 from holdfast.checkpoint_formats import stores
-from holdfast.checkpoint_index import IndexedCheckpoint, IndexedFile, read_index, rebuild, write_index
+from holdfast.checkpoint_index import IndexedCheckpoint, IndexedFile, read_index, write_index
+from holdfast.checkpoint_scan import rebuild
 from holdfast.retention import Retention
 
 MODULES = ("policy", "critic_1", "critic_2")
@@ -41,10 +42,12 @@ def write(
     separately: bool = False,
     keep: Retention | None = None,
     suffix: str = ".pt",
+    content: float | None = None,
 ) -> IndexedCheckpoint:
-    """Write a checkpoint whose arrays hold its timestep; with a score it is a best one."""
-    state = {name: {"w": np.full(8, float(timestep))} for name in MODULES}
+    """Write a checkpoint whose arrays hold its timestep or other content; with a score it is a best one."""
+    state = {name: {"w": np.full(8, float(timestep if content is None else content))} for name in MODULES}
     metadata: dict[str, Any] = {"format_version": 1, "timestep": timestep, "modules": list(MODULES), "time": 1.0}
+    metadata["resume"] = {}
     if score is not None:
         metadata["metric"] = {"tag": TAG, "value": score}
     store: CheckpointStore = stores()[suffix]
@@ -150,7 +153,7 @@ def test_a_rebuilt_index_equals_the_lost_one(directory: CheckpointDirectory, sep
     index = directory.path / "index.json"
     before = json.loads(index.read_text())
     index.unlink()
-    found, damaged = rebuild(directory.path, stores())
+    found, damaged = rebuild(directory.path)
     assert damaged == {}
     assert json.loads(index.read_text()) == before
     assert len(found) == 4
@@ -161,7 +164,7 @@ def test_rebuilding_leaves_damaged_files_out_and_says_so(directory: CheckpointDi
     write(directory, 100)
     write(directory, 200)
     flip_a_byte(directory.path / "agent_200.pt")
-    found, damaged = rebuild(directory.path, stores())
+    found, damaged = rebuild(directory.path)
     assert [checkpoint.timestep for checkpoint in found] == [100]
     assert list(damaged) == [directory.path / "agent_200.pt"]
     assert "agent_200.pt" in damaged[directory.path / "agent_200.pt"]
@@ -322,12 +325,10 @@ def test_the_old_goes_only_once_the_new_is_durable(
     assert watch.calls == ["fsync", "rename agent_200.pt", "fsync", *index, "remove agent_100.pt", *index]
 
 
-@pytest.mark.parametrize("renames", range(5))
-def test_a_kill_between_the_renames_of_a_best_leaves_a_best(
-    directory: CheckpointDirectory, separately: bool, monkeypatch: pytest.MonkeyPatch, renames: int
+def write_and_die(
+    directory: CheckpointDirectory, monkeypatch: pytest.MonkeyPatch, renames: int, timestep: int, **options: Any
 ) -> None:
-    """Several files do not change their names in one step; whichever was last, a whole best is found."""
-    write(directory, 10, separately=separately, score=10.0)
+    """Write a checkpoint, killed after so many renames."""
     replace, done = os.replace, 0
 
     def dying(source: Any, target: Any) -> None:
@@ -340,8 +341,51 @@ def test_a_kill_between_the_renames_of_a_best_leaves_a_best(
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", dying)
         with contextlib.suppress(KeyboardInterrupt):
-            write(directory, 20, separately=separately, score=20.0)
+            write(directory, timestep, **options)
+
+
+@pytest.mark.parametrize("renames", range(6))
+def test_a_kill_between_the_renames_of_a_best_leaves_a_best(
+    directory: CheckpointDirectory, separately: bool, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    """Several files do not change their names in one step; whichever was last, a whole best is found."""
+    write(directory, 10, separately=separately, score=10.0)
+    write_and_die(directory, monkeypatch, renames, 20, separately=separately, score=20.0)
     assert good(directory, best=True) in ({10.0}, {20.0})
+
+
+@pytest.mark.parametrize("renames", range(6))
+def test_a_kill_while_a_timestep_is_written_again_leaves_it_whole(
+    directory: CheckpointDirectory, separately: bool, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    """The only checkpoint there is survives its replacement, and what the kill left is gone after the next."""
+    write(directory, 100, separately=separately, content=1.0)
+    write_and_die(directory, monkeypatch, renames, 100, separately=separately, content=2.0)
+    directory.sweep()
+    directory.adopt()
+    assert good(directory) in ({1.0}, {2.0})
+    write(directory, 100, separately=separately, content=3.0)
+    assert good(directory) == {3.0}
+    assert names(directory) == files(100, separately=separately)
+    assert len(directory.checkpoints()) == 1
+
+
+def test_files_of_two_sets_of_one_timestep_are_no_checkpoint(directory: CheckpointDirectory, tmp_path: Path) -> None:
+    """One module's file of another run fits by its name and timestep, and is refused all the same."""
+    other = CheckpointDirectory(tmp_path / "other")
+    written = write(directory, 100, separately=True)
+    write(other, 100, separately=True)
+    (other.path / "critic_1_100.pt").replace(directory.path / "critic_1_100.pt")
+    with pytest.raises(holdfast.CorruptCheckpoint, match="were not written at the same time"):
+        directory.read(written)
+
+
+def test_modules_with_two_entries_of_one_path_are_not_written(directory: CheckpointDirectory) -> None:
+    """They could not be told apart when they are loaded; whoever saves them learns it at once."""
+    state = {"policy": {"a.b": 1, "a": {"b": 2}}}
+    with pytest.raises(holdfast.InvalidValue, match=r"two entries of the tree have the path `a\.b`"):
+        directory.write(state, {"timestep": 1}, stores()[".pt"], separately=False, best=False, retention=retention())
+    assert not directory.path.exists()
 
 
 def good(directory: CheckpointDirectory, *, best: bool = False) -> set[float] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from hypothesis import given
@@ -21,10 +22,13 @@ def directories(draw: st.DrawFn) -> list[IndexedCheckpoint]:
         metric = None if score is None else {"tag": "x", "value": score}
         files = {"agent": IndexedFile(f"{number}.pt", 1)}
         known = draw(st.sampled_from([True, True, True, False]))
-        found.append(
-            IndexedCheckpoint(timestep if known else None, best, files, metric=metric, own=draw(st.booleans()))
-        )
+        made = IndexedCheckpoint(timestep if known else None, best, files, metric=metric, own=draw(st.booleans()))
+        found.append(replace(made, superseded=draw(st.booleans())))
     return found
+
+
+def _is_milestone(checkpoint: IndexedCheckpoint, keep_every: int | None) -> bool:
+    return keep_every is not None and (checkpoint.timestep or 0) % keep_every == 0
 
 
 @given(
@@ -41,15 +45,18 @@ def test_what_must_stay_stays_and_no_more(
     keep_best: int,
     mode: Literal["max", "min"],
 ) -> None:
-    """The latest, the best, milestones and other people's files stay; of the others as many as configured."""
+    """The latest, the best, milestones and other people's files stay; of the others as many as told, live first."""
     removed = Retention(keep_last, keep_every, keep_best, mode).removable(checkpoints)
     kept = [checkpoint for checkpoint in checkpoints if checkpoint not in removed]
     assert all(checkpoint.own for checkpoint in removed)
     periodic = [c for c in checkpoints if c.own and not c.best and c.timestep is not None]
     if periodic:
-        assert max(periodic, key=lambda c: c.timestep or 0) in kept
-        beyond = [c for c in kept if c in periodic and (keep_every is None or (c.timestep or 0) % keep_every)]
+        live = [c for c in periodic if not c.superseded]
+        assert max(live or periodic, key=lambda c: c.timestep or 0) in kept
+        beyond = [c for c in kept if c in periodic and not _is_milestone(c, keep_every)]
         assert keep_last is None or len(beyond) <= keep_last
+    if any(not c.superseded for c in removed if c in periodic):
+        assert not [c for c in kept if c in periodic and c.superseded and not _is_milestone(c, keep_every)]
     best = [c for c in checkpoints if c.own and c.best]
     scores = [c.score for c in best if c.score is not None and c.score == c.score]
     kept_best = [c for c in kept if c in best]

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from holdfast.checkpoint_directory import CheckpointDirectory
-from holdfast.checkpoint_formats import stores
-from holdfast.checkpoint_index import IndexedCheckpoint, rebuild
+from holdfast.checkpoint_index import IndexedCheckpoint
+from holdfast.checkpoint_scan import rebuild
 from holdfast.cli import _console
 from holdfast.errors import NotFound
 from holdfast.run_directory import CHECKPOINTS
@@ -24,7 +24,7 @@ def index(
     """List a run's checkpoints; with --rebuild, make the index again from the files themselves."""
     directory = CheckpointDirectory(path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path)
     if remake and directory.path.is_dir():
-        _, damaged = rebuild(directory.path, stores())
+        _, damaged = rebuild(directory.path)
         for reason in damaged.values():
             _console.warn(f"left out of the index: {reason}")
     checkpoints = directory.checkpoints()
