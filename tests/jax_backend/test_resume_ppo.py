@@ -15,6 +15,7 @@ pytest.importorskip("gymnasium")
 
 from gymnasium.spaces import Box, Discrete  # noqa: E402
 
+import holdfast  # noqa: E402
 import holdfast_jax  # noqa: E402
 from holdfast.inspection import inspect  # noqa: E402
 from holdfast.modules import copy_all, registered  # noqa: E402
