@@ -30,6 +30,7 @@ EPISODES = 10
 """How many episodes an evaluation takes."""
 
 PPO_DEFAULTS: dict[str, Any] = {
+    "seed": 0,  # of the agent's random key
     "rollouts": 50,  # timesteps between updates
     "learning_epochs": 8,  # passes over a rollout in an update
     "mini_batches": 4,  # gradient steps in a pass
@@ -71,7 +72,7 @@ class RunningStandardScaler(NamedTuple):
 
     def __call__(self, states: jax.Array) -> jax.Array:
         """Return scaled states of the same shape."""
-        return ((states - self.mean) / jnp.sqrt(self.variance + 1e-8)).clip(-5, 5)
+        return ((states - self.mean) / jnp.sqrt(self.variance + 1e-8)).clip(-10, 10)
 
     def updated(self, states: jax.Array) -> RunningStandardScaler:
         """Take in states of shape (n, size); mean and variance are merged as by Chan et al. (1979)."""
@@ -107,6 +108,7 @@ class PPO(holdfast.Agent):
         super().__init__(models, memory, observation_space, action_space, device, cfg)
         self.settings = {**PPO_DEFAULTS, **self.cfg}
         self.policy, self.value = models["policy"], models["value"]
+        # All on the device from the start, where updates return them: JAX would compile anew for what is elsewhere.
         self.state_preprocessor = jax.device_put(RunningStandardScaler.of(flatdim(observation_space)), device)
         self.key = jax.device_put(jax.random.key(self.settings["seed"]), device)
         # Checkpoints hold what is listed here; the models are listed already, under their roles. What is replaced as
@@ -129,6 +131,17 @@ class PPO(holdfast.Agent):
         )
         self.optimizer_state = jax.device_put(self.optimizer.init(self._variables), self.device)
         self.checkpoint_modules["optimizer"] = holdfast.attribute(self, "optimizer_state")
+        if self.memory is not None:
+            self._prepare_memory(self.memory)
+
+    def _prepare_memory(self, memory: RandomMemory) -> None:
+        for name in ("states", "next_states"):
+            memory.create_tensor(name, self.observation_space, jnp.float32)
+        memory.create_tensor("actions", 1, jnp.int32)
+        memory.create_tensor("rewards", 1, jnp.float32)
+        for name in ("terminated", "truncated"):
+            memory.create_tensor(name, 1, jnp.bool)
+        self.checkpoint_modules["memory"] = memory
 
     @property
     def _variables(self) -> dict[str, Any]:
@@ -158,6 +171,31 @@ class PPO(holdfast.Agent):
             return key, logits.argmax(-1)
         key, drawn = jax.random.split(key)
         return key, jax.random.categorical(drawn, logits)
+
+    def record_transition(
+        self,
+        states: Any,
+        actions: Any,
+        rewards: Any,
+        next_states: Any,
+        terminated: Any,
+        truncated: Any,
+        infos: Any,
+        timestep: int,
+        timesteps: int | None,
+    ) -> None:
+        """Track rewards and episodes, and remember the transition."""
+        super().record_transition(
+            states, actions, rewards, next_states, terminated, truncated, infos, timestep, timesteps
+        )
+        self.memory.add_samples(
+            states=states,
+            actions=actions[:, None],
+            rewards=rewards[:, None],
+            next_states=next_states,
+            terminated=terminated[:, None],
+            truncated=truncated[:, None],
+        )
 
     def post_interaction(self, timestep: int, timesteps: int | None) -> None:
         """Learn from a complete rollout; then metrics and checkpoints are written where they are due."""
@@ -283,16 +321,10 @@ def train(agent: PPO, envs: SyncVectorEnv, settings: holdfast.DemoSettings) -> N
     for timestep in range(settings.timesteps):
         actions = agent.act(states)
         following, rewards, terminated, truncated, infos = envs.step(actions)
-        transition = {
-            "states": states,
-            "actions": actions,
-            "rewards": rewards,
-            "next_states": last_states(following, infos),
-            "terminated": terminated,
-            "truncated": truncated,
-        }
-        agent.record_transition(**transition, infos=infos, timestep=timestep, timesteps=settings.timesteps)
-        agent.memory.add_samples(**{name: value.reshape(NUM_ENVS, -1) for name, value in transition.items()})
+        next_states = last_states(following, infos)
+        agent.record_transition(
+            states, actions, rewards, next_states, terminated, truncated, infos, timestep, settings.timesteps
+        )
         agent.post_interaction(timestep, settings.timesteps)
         states = following
         settings.progress(timestep + 1, agent.experiment.best_score)
@@ -319,36 +351,21 @@ def make_agent(envs: SyncVectorEnv, settings: holdfast.DemoSettings) -> PPO:
         "policy": network(size, flatdim(actions), 0.01, keys[0], device),
         "value": network(size, 1, 1.0, keys[1], device),
     }
-    # At least four episodes make a score, so that one lucky episode is not taken for the best agent.
-    experiment = {"directory": str(settings.directory), "best_min_episodes": 4}
+    # Long intervals, and at least four episodes in each, so that a few lucky ones are not taken for the best agent.
+    intervals = {"write_interval": max(settings.timesteps // 20, 1), "best_min_episodes": 4}
+    experiment = {"directory": str(settings.directory), **intervals}
     return PPO(models, None, states, actions, device, {"seed": settings.seed, "experiment": experiment})
-
-
-def add_memory(agent: PPO) -> None:
-    """Give an agent a memory for one rollout, which leaves for a file in the agent's directory when it is full."""
-    memory = RandomMemory(
-        agent.settings["rollouts"],
-        NUM_ENVS,
-        agent.device,
-        export=True,
-        export_directory=agent.experiment_dir / "memory",
-        export_keep=20,
-    )
-    for name in ("states", "next_states"):
-        memory.create_tensor(name, agent.observation_space, jnp.float32)
-    memory.create_tensor("actions", 1, jnp.int32)
-    memory.create_tensor("rewards", 1, jnp.float32)
-    for name in ("terminated", "truncated"):
-        memory.create_tensor(name, 1, jnp.bool)
-    agent.memory = agent.checkpoint_modules["memory"] = memory
 
 
 def run(settings: holdfast.DemoSettings) -> holdfast.DemoResult:
     """Train an agent, then load its best checkpoint into a fresh one and evaluate that."""
     envs = make_envs(settings.env, NUM_ENVS)
     agent = make_agent(envs, settings)
+    memory_dir = agent.experiment_dir / "memory"
+    agent.memory = RandomMemory(
+        agent.settings["rollouts"], NUM_ENVS, agent.device, export=True, export_directory=memory_dir, export_keep=20
+    )
     agent.init(trainer_cfg={"timesteps": settings.timesteps})
-    add_memory(agent)
     interrupted = False
     try:
         train(agent, envs, settings)
@@ -360,8 +377,7 @@ def run(settings: holdfast.DemoSettings) -> holdfast.DemoResult:
         envs.close()
     best, completed = agent.experiment.best_score, agent.experiment.completed
     score = None if best is None else evaluate_best(agent, settings)
-    directory, memory_dir = agent.experiment_dir, agent.memory.export_directory
-    return holdfast.DemoResult(directory, memory_dir, best, score, interrupted, completed)
+    return holdfast.DemoResult(agent.experiment_dir, memory_dir, best, score, interrupted, completed)
 
 
 def evaluate_best(agent: PPO, settings: holdfast.DemoSettings) -> float:

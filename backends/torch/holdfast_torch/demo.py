@@ -64,7 +64,7 @@ class RunningStandardScaler(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Return scaled states of the same shape."""
-        return ((states - self.mean) / (self.variance + 1e-8).sqrt()).clamp(-5, 5)
+        return ((states - self.mean) / (self.variance + 1e-8).sqrt()).clamp(-10, 10)
 
     def update(self, states: torch.Tensor) -> None:
         """Take in states of shape (n, size); mean and variance are merged as by Chan et al. (1979)."""
@@ -116,6 +116,17 @@ class PPO(holdfast.Agent):
         self.scheduler = torch.optim.lr_scheduler.LinearLR(self.optimizer, 1.0, 0.0, max(steps, 1))
         self.checkpoint_modules["optimizer"] = self.optimizer
         self.checkpoint_modules["scheduler"] = self.scheduler
+        if self.memory is not None:
+            self._prepare_memory(self.memory)
+
+    def _prepare_memory(self, memory: RandomMemory) -> None:
+        for name in ("states", "next_states"):
+            memory.create_tensor(name, self.observation_space, torch.float32)
+        memory.create_tensor("actions", 1, torch.int64)
+        memory.create_tensor("rewards", 1, torch.float32)
+        for name in ("terminated", "truncated"):
+            memory.create_tensor(name, 1, torch.bool)
+        self.checkpoint_modules["memory"] = memory
 
     @torch.no_grad()
     def act(self, states: NDArray[Any], *, deterministic: bool = False) -> NDArray[np.int64]:
@@ -131,6 +142,31 @@ class PPO(holdfast.Agent):
         logits = self.policy(self.state_preprocessor(torch.as_tensor(states, dtype=torch.float32, device=self.device)))
         actions = logits.argmax(-1) if deterministic else torch.multinomial(logits.softmax(-1), 1).squeeze(-1)
         return actions.cpu().numpy()
+
+    def record_transition(
+        self,
+        states: Any,
+        actions: Any,
+        rewards: Any,
+        next_states: Any,
+        terminated: Any,
+        truncated: Any,
+        infos: Any,
+        timestep: int,
+        timesteps: int | None,
+    ) -> None:
+        """Track rewards and episodes, and remember the transition."""
+        super().record_transition(
+            states, actions, rewards, next_states, terminated, truncated, infos, timestep, timesteps
+        )
+        self.memory.add_samples(
+            states=states,
+            actions=actions[:, None],
+            rewards=rewards[:, None],
+            next_states=next_states,
+            terminated=terminated[:, None],
+            truncated=truncated[:, None],
+        )
 
     def post_interaction(self, timestep: int, timesteps: int | None) -> None:
         """Learn from a complete rollout; then metrics and checkpoints are written where they are due."""
@@ -237,16 +273,10 @@ def train(agent: PPO, envs: SyncVectorEnv, settings: holdfast.DemoSettings) -> N
     for timestep in range(settings.timesteps):
         actions = agent.act(states)
         following, rewards, terminated, truncated, infos = envs.step(actions)
-        transition = {
-            "states": states,
-            "actions": actions,
-            "rewards": rewards,
-            "next_states": last_states(following, infos),
-            "terminated": terminated,
-            "truncated": truncated,
-        }
-        agent.record_transition(**transition, infos=infos, timestep=timestep, timesteps=settings.timesteps)
-        agent.memory.add_samples(**{name: value.reshape(NUM_ENVS, -1) for name, value in transition.items()})
+        next_states = last_states(following, infos)
+        agent.record_transition(
+            states, actions, rewards, next_states, terminated, truncated, infos, timestep, settings.timesteps
+        )
         agent.post_interaction(timestep, settings.timesteps)
         states = following
         settings.progress(timestep + 1, agent.experiment.best_score)
@@ -269,28 +299,10 @@ def make_agent(envs: SyncVectorEnv, settings: holdfast.DemoSettings) -> PPO:
     size = flatdim(states)
     models = {"policy": network(size, flatdim(actions), 0.01), "value": network(size, 1, 1.0)}
     device = torch.device("cpu")  # networks this small are slower on an accelerator
-    # At least four episodes make a score, so that one lucky episode is not taken for the best agent.
-    experiment = {"directory": str(settings.directory), "best_min_episodes": 4}
+    # Long intervals, and at least four episodes in each, so that a few lucky ones are not taken for the best agent.
+    intervals = {"write_interval": max(settings.timesteps // 20, 1), "best_min_episodes": 4}
+    experiment = {"directory": str(settings.directory), **intervals}
     return PPO(models, None, states, actions, device, {"experiment": experiment})
-
-
-def add_memory(agent: PPO) -> None:
-    """Give an agent a memory for one rollout, which leaves for a file in the agent's directory when it is full."""
-    memory = RandomMemory(
-        agent.settings["rollouts"],
-        NUM_ENVS,
-        agent.device,
-        export=True,
-        export_directory=agent.experiment_dir / "memory",
-        export_keep=20,
-    )
-    for name in ("states", "next_states"):
-        memory.create_tensor(name, agent.observation_space, torch.float32)
-    memory.create_tensor("actions", 1, torch.int64)
-    memory.create_tensor("rewards", 1, torch.float32)
-    for name in ("terminated", "truncated"):
-        memory.create_tensor(name, 1, torch.bool)
-    agent.memory = agent.checkpoint_modules["memory"] = memory
 
 
 def run(settings: holdfast.DemoSettings) -> holdfast.DemoResult:
@@ -299,8 +311,11 @@ def run(settings: holdfast.DemoSettings) -> holdfast.DemoResult:
     torch.set_num_threads(1)  # networks this small are slower on several
     envs = make_envs(settings.env, NUM_ENVS)
     agent = make_agent(envs, settings)
+    memory_dir = agent.experiment_dir / "memory"
+    agent.memory = RandomMemory(
+        agent.settings["rollouts"], NUM_ENVS, agent.device, export=True, export_directory=memory_dir, export_keep=20
+    )
     agent.init(trainer_cfg={"timesteps": settings.timesteps})
-    add_memory(agent)
     interrupted = False
     try:
         train(agent, envs, settings)
@@ -312,8 +327,7 @@ def run(settings: holdfast.DemoSettings) -> holdfast.DemoResult:
         envs.close()
     best, completed = agent.experiment.best_score, agent.experiment.completed
     score = None if best is None else evaluate_best(agent, settings)
-    directory, memory_dir = agent.experiment_dir, agent.memory.export_directory
-    return holdfast.DemoResult(directory, memory_dir, best, score, interrupted, completed)
+    return holdfast.DemoResult(agent.experiment_dir, memory_dir, best, score, interrupted, completed)
 
 
 def evaluate_best(agent: PPO, settings: holdfast.DemoSettings) -> float:

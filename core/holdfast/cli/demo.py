@@ -15,7 +15,7 @@ from rich.text import Text
 from holdfast.cli import _console
 from holdfast.cli._progress import TrainingProgress
 from holdfast.demo import DemoResult, DemoSettings
-from holdfast.errors import InvalidValue, MissingDependency, UsageError
+from holdfast.errors import DirectoryError, InvalidValue, MissingDependency, UsageError
 from holdfast.plugins import registry
 
 PREFERRED = ("torch", "jax")
@@ -44,6 +44,7 @@ def demo(
     name = installed_backend() if backend in (None, "", "auto") else str(backend)
     run = demo_of(name)
     check_env(env)
+    check_directory(directory)
     console = _console.output()
     console.print(f"PPO on {env} with {name}, {timesteps} timesteps", soft_wrap=True)
     with TrainingProgress(timesteps, console) as progress:
@@ -114,6 +115,18 @@ def check_env(env: str) -> None:
             f"`{env}` has the actions {actions} and the observations {observations}; allowed: Discrete actions from 0 "
             "on and a Box of one dimension, as CartPole-v1, Acrobot-v1 and MountainCar-v0 have"
         )
+
+
+def check_directory(directory: Path) -> None:
+    """Make the directory where it is missing, before a framework is loaded and an environment made for nothing.
+
+    Raises:
+        DirectoryError: if that cannot be done.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DirectoryError(f"cannot use `{directory}`: {error.strerror}; give another --directory") from error
 
 
 def summary(result: DemoResult) -> Table:
