@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
@@ -29,20 +29,30 @@ class BestJudge:
         metric: the tag that is judged.
         mode: whether more or less of it is better.
         min_episodes: how many episodes must have ended in the interval for it to count.
+        keep: how many of the best are kept.
     """
 
-    def __init__(self, metric: str, mode: Literal["max", "min"], min_episodes: int) -> None:
-        self.metric, self.mode, self.min_episodes = metric, mode, min_episodes
-        self.score: float | None = None
+    def __init__(self, metric: str, mode: Literal["max", "min"], min_episodes: int, keep: int = 1) -> None:
+        self.metric, self.mode, self.min_episodes, self.keep = metric, mode, min_episodes, keep
+        self._scores: list[float] = []
         self.candidate: Candidate | None = None
 
+    @property
+    def score(self) -> float | None:
+        """Return the best score so far, or None."""
+        return next(iter(self._scores), None)
+
     def better(self, score: float) -> bool:
-        """Say whether a score beats the best so far; a NaN or an infinity never does."""
+        """Say whether a score is among the best so far; a NaN or an infinity never is."""
         if not math.isfinite(score):
             return False
-        if self.score is None:
-            return True
-        return score > self.score if self.mode == "max" else score < self.score
+        return len(self._scores) < self.keep or self._beats(score, self._scores[-1])
+
+    def _beats(self, score: float, other: float) -> bool:
+        return score > other if self.mode == "max" else score < other
+
+    def _take(self, scores: Iterable[float]) -> None:
+        self._scores = sorted(scores, reverse=self.mode == "max")[: self.keep]
 
     def judge(
         self,
@@ -62,29 +72,39 @@ class BestJudge:
         score = statistics.get(self.metric)
         if score is None or episodes < self.min_episodes or not self.better(score):
             return
+        waiting = self.candidate
+        if waiting is not None and not self._beats(score, waiting.score):
+            return  # one candidate is kept between checkpoints, the best
         state, resume = capture()
-        self.score = score
+        others = list(self._scores)
+        if waiting is not None:
+            others.remove(waiting.score)
+        self._take([*others, score])
         self.candidate = Candidate(score, timestep, state, resume)
 
-    def stored(self, candidate: Candidate) -> None:
-        """Forget a candidate that is durable now, unless a better one has taken its place."""
-        if self.candidate is candidate:
-            self.candidate = None
+    def take(self) -> Candidate | None:
+        """Return the candidate that waits to be stored, so that another can wait while it is."""
+        candidate, self.candidate = self.candidate, None
+        return candidate
+
+    def put_back(self, candidate: Candidate) -> None:
+        """Take back a candidate that could not be stored, unless a better one waits by now."""
+        if self.candidate is None or self._beats(candidate.score, self.candidate.score):
+            self.candidate = candidate
 
     def state(self) -> dict[str, Any]:
-        """Return the score with what it is a score of, as a tree."""
+        """Return the best score with what it is a score of, as a tree."""
         return {"metric": self.metric, "mode": self.mode, "score": self.score}
 
-    def resume(self, state: Mapping[str, Any] | None, stored: float | None) -> None:
+    def resume(self, state: Mapping[str, Any] | None, stored: Iterable[float]) -> None:
         """Go on from another time, and drop any candidate of the time before.
 
         Args:
             state: what `state` returned then; of no account where it speaks of another metric.
-            stored: the best score of this run that is on disk, or None.
+            stored: the scores of this run's best checkpoints on disk.
         """
-        scores = [stored]
+        known = {score for score in stored if math.isfinite(score)}
         if state is not None and (state["metric"], state["mode"]) == (self.metric, self.mode):
-            scores.append(state["score"])
-        known = [score for score in scores if score is not None and math.isfinite(score)]
-        self.score = (max if self.mode == "max" else min)(known, default=None)
+            known |= {state["score"]} - {None}
+        self._take(known)
         self.candidate = None

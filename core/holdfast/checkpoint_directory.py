@@ -83,10 +83,12 @@ class CheckpointDirectory:
             flatten(tree)  # two entries of one path could be stored, but neither told apart nor restored
         parts = {name: state[name] for name in state} if separately else {GROUPED: state}
         one_set = {"set": secrets.token_hex(8)} if separately else {}
+        first = best and self._is_first(metadata, retention)
         writes: dict[Path, Callable[[BinaryIO], object]] = {}
         for key, tree in parts.items():
             document = Checkpoint(tree, {**metadata, **one_set, "module": key} if separately else metadata)
-            writes[self.path / _file_name(key, timestep, store.extension, best=best)] = _writer(store, document)
+            name = _file_name(key, timestep, store.extension, best=best, first=first)
+            writes[self.path / name] = _writer(store, document)
         self.path.mkdir(parents=True, exist_ok=True)
         with exclusive(self.path):
             self._adopt()
@@ -101,6 +103,15 @@ class CheckpointDirectory:
             written = replace(described, own=True)
             self._index(written, retention)
         return written
+
+    def _is_first(self, metadata: Mapping[str, Any], retention: Retention) -> bool:
+        """Say whether a best checkpoint is the very best, which alone has no timestep in its name."""
+        metric = metadata.get("metric")
+        if metric is None or retention.keep_best <= 1:
+            return True
+        others = _scores(read_index(self.path), metric["tag"])
+        best = (max if retention.mode == "max" else min)([*others, metric["value"]])
+        return best not in others
 
     def _set_aside(self, names: set[str]) -> None:
         """Give the files that are about to be replaced another name, so that a kill leaves the one set or the other."""
@@ -183,15 +194,13 @@ class CheckpointDirectory:
         """Return every checkpoint there is, indexed or not, by timestep."""
         return merged(self.path)
 
+    def best_scores(self, metric: str) -> list[float]:
+        """Return the scores that the best checkpoints were judged by, those of another metric left out."""
+        return _scores(self.checkpoints(), metric)
+
     def best_score(self, mode: str, metric: str) -> float | None:
         """Return the best score that any stored checkpoint was judged by, or None."""
-        scores = [
-            checkpoint.score
-            for checkpoint in self.checkpoints()
-            if checkpoint.best and checkpoint.metric is not None and checkpoint.metric["tag"] == metric
-        ]
-        known = [score for score in scores if score is not None and math.isfinite(score)]
-        return (max if mode == "max" else min)(known, default=None)
+        return (max if mode == "max" else min)(self.best_scores(metric), default=None)
 
     def newest_first(self, *, best: bool) -> Iterator[IndexedCheckpoint]:
         """Yield the checkpoints to try: the periodic ones, the latest first, then the best; or the best alone.
@@ -223,10 +232,17 @@ class CheckpointDirectory:
         return whole(documents)
 
 
-def _file_name(key: str, timestep: int, extension: str, *, best: bool) -> str:
+def _scores(checkpoints: Sequence[IndexedCheckpoint], metric: str) -> list[float]:
+    judged = (found for found in checkpoints if found.best and found.metric is not None)
+    scores = [found.score for found in judged if found.metric and found.metric["tag"] == metric]
+    return [score for score in scores if score is not None and math.isfinite(score)]
+
+
+def _file_name(key: str, timestep: int, extension: str, *, best: bool, first: bool) -> str:
     if not key or Path(key).name != key or key.startswith("."):
         raise InvalidValue(f"the module name `{key}` cannot be part of a file's name; register it without separators")
-    return f"best_{key}{extension}" if best else f"{key}_{timestep}{extension}"
+    prefix = BEST if best else ""
+    return f"{prefix}{key}{extension}" if first else f"{prefix}{key}_{timestep}{extension}"
 
 
 def _age(checkpoint: IndexedCheckpoint) -> tuple[bool, int, float]:

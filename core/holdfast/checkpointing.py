@@ -85,7 +85,7 @@ class Checkpointer:
         self._lock = threading.Lock()
         self.directory = CheckpointDirectory(directory)
         self._memory_schedule = Schedule(0)
-        self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes)
+        self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes, max(config.keep_best, 1))
         self.schedule = Schedule(0)
         self.latest: int | None = None
         self._occupied = False
@@ -157,8 +157,8 @@ class Checkpointer:
         whole = with_memories or not self.schedule.due(timestep) or self._memory_schedule.due(timestep)
         modules = self.modules() if whole else self._without_memories()
         # The best first: once the periodic one is durable, so is the best that its resume state speaks of.
-        promised = self._promised_best()
         state, resume = self._capture_at(timestep, modules)
+        promised = self._promised_best()
         promised.append(_Promised(state, metadata(modules, timestep=timestep, resume=resume)))
         self._submit(promised, self.store(modules))
         self.latest = timestep
@@ -179,7 +179,7 @@ class Checkpointer:
             self._submit(promised, self.store(self._without_memories()))
 
     def _promised_best(self) -> list[_Promised]:
-        candidate = self.best.candidate
+        candidate = self.best.take()
         if candidate is None:
             return []
         described = metadata(
@@ -206,18 +206,21 @@ class Checkpointer:
         self.tell()
 
     def _write(self, promised: _Promised, store: CheckpointStore) -> None:
-        written = self._try(
-            lambda: self.directory.write(
-                promised.state,
-                promised.metadata,
-                store,
-                separately=self._config.store_separately,
-                best=promised.candidate is not None,
-                retention=self._retention,
+        written = False
+        try:
+            written = self._try(
+                lambda: self.directory.write(
+                    promised.state,
+                    promised.metadata,
+                    store,
+                    separately=self._config.store_separately,
+                    best=promised.candidate is not None,
+                    retention=self._retention,
+                )
             )
-        )
-        if written and promised.candidate is not None:
-            self.best.stored(promised.candidate)
+        finally:
+            if not written and promised.candidate is not None:
+                self.best.put_back(promised.candidate)
 
     def _try(self, write: Callable[[], object]) -> bool:
         """Do what the operating system may refuse, which is counted and told; say whether it did not."""
@@ -241,7 +244,7 @@ class Checkpointer:
         """
         self.directory.sweep()
         self.directory.adopt()
-        self.best.resume(None, self.directory.best_score(self.best.mode, self.best.metric))
+        self.best.resume(None, self.directory.best_scores(self.best.metric))
         self._occupied = bool(self.directory.checkpoints())
         self._branches_at = 0 if self._occupied else None
 

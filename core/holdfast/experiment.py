@@ -318,7 +318,7 @@ class Experiment:
         self.completed = step
         state = found.checkpoint.metadata.get("resume")
         best = self._checkpointer.best
-        stored = self._checkpointer.directory.best_score(best.mode, best.metric)
+        stored = self._checkpointer.directory.best_scores(best.metric)
         best.resume(state["best"] if state is not None and found.own else None, stored)
         self._recorder.resume(None if state is None else state["recorder"], step, own=found.own)
         self._checkpointer.resumed(step, own=found.own)

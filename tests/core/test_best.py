@@ -34,21 +34,22 @@ def test_the_best_is_the_best_finite_score(scores: list[float], mode: Literal["m
         assert candidate.state == {"policy": expected}
 
 
-def test_a_candidate_stays_until_it_is_stored() -> None:
-    """What is durable is no candidate any more; the score stays, so that only a better one becomes the next."""
+def test_a_candidate_that_could_not_be_stored_comes_back() -> None:
+    """A candidate is handed out once; put back, it waits again, unless a better one has come."""
     best = BestJudge(TAG, "max", 0)
     judge(best, 1.0)
-    first = best.candidate
+    first = best.take()
     assert first is not None
-    best.stored(first)
-    assert best.candidate is None
-    judge(best, 1.0)
+    assert best.take() is None
     judge(best, 0.5)
-    assert best.candidate is None
+    assert best.take() is None
+    best.put_back(first)
+    assert best.take() is first
     judge(best, 1.5)
-    second = best.candidate
-    best.stored(first)  # told late, after a better one has come
-    assert best.candidate is second
+    best.put_back(first)
+    second = best.take()
+    assert second is not None
+    assert second.score == 1.5
 
 
 def test_modules_are_copied_only_for_a_better_score() -> None:
@@ -82,10 +83,10 @@ def test_a_resume_takes_over_the_best_known_score(mode: Literal["max", "min"], e
     judge(before, 1.0)
     best = BestJudge(TAG, mode, 0)
     judge(best, 2.0)
-    best.resume(before.state(), 3.0)
+    best.resume(before.state(), [3.0])
     assert best.score == expected
     assert best.candidate is None
-    best.resume(None, math.nan)
+    best.resume(None, [math.nan])
     assert best.score is None
 
 
@@ -94,5 +95,29 @@ def test_the_score_of_another_metric_is_of_no_account() -> None:
     before = BestJudge(TAG, "max", 0)
     judge(before, 1000.0)
     for best in (BestJudge("Loss / Policy loss", "max", 0), BestJudge(TAG, "min", 0)):
-        best.resume(before.state(), None)
+        best.resume(before.state(), [])
         assert best.score is None
+
+
+def test_the_best_few_are_kept_though_none_beats_the_best() -> None:
+    """With `keep` 3 the second and third best become candidates too, a worse one does not."""
+    best = BestJudge(TAG, "max", 0, keep=3)
+    stored = []
+    for score in (9.0, 7.0, 8.0, 6.0, 7.5):
+        judge(best, score)
+        if (candidate := best.take()) is not None:
+            stored.append(candidate.score)
+    assert stored == [9.0, 7.0, 8.0, 7.5]
+    assert best.score == 9.0
+
+
+def test_between_checkpoints_the_better_candidate_waits() -> None:
+    """One candidate is kept, so a better one takes its place and a worse one does not."""
+    best = BestJudge(TAG, "max", 0, keep=2)
+    for score in (5.0, 4.0, 6.0):
+        judge(best, score)
+    assert best.candidate is not None
+    assert best.candidate.score == 6.0
+    assert best.take() is not None
+    judge(best, 5.5)
+    assert best.take() is not None

@@ -362,3 +362,22 @@ def test_one_file_of_a_separate_checkpoint_stands_for_all(net: Callable[..., Net
         experiment.register(policy=other)
         assert experiment.resume(tmp_path / "run" / "checkpoints" / "policy_50.safetensors") == 50
     np.testing.assert_array_equal(other.arrays["body"]["weight"], net(seed=1).arrays["body"]["weight"])
+
+
+def test_the_best_few_stay_on_disk(net: Callable[..., Net], tmp_path: Path) -> None:
+    """With `keep_best` 3 the three best of falling scores are there, the very best under the plain name."""
+    settings = {"write_interval": 5, "checkpoint_interval": 5, "best_metric": "Score", "keep_best": 3}
+    with holdfast.Experiment(cfg_in(tmp_path, **settings), timesteps=40) as experiment:
+        experiment.register(policy=net())
+        for timestep in range(40):
+            experiment.track_data("Score", {5: 9.0, 10: 8.0, 15: 7.0, 20: 6.0, 25: 8.5}.get(timestep // 5 * 5 + 5, 1.0))
+            experiment.step(timestep)
+    found = {
+        path.name: inspect(path).metadata["metric"]["value"]
+        for path in (tmp_path / "run" / "checkpoints").glob("best_*")
+    }
+    assert found == {
+        "best_agent.safetensors": 9.0,
+        "best_agent_10.safetensors": 8.0,
+        "best_agent_25.safetensors": 8.5,
+    }
