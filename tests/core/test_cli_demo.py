@@ -65,7 +65,7 @@ def trained(settings: holdfast.DemoSettings) -> holdfast.DemoResult:
 
 def interrupted(settings: holdfast.DemoSettings) -> holdfast.DemoResult:
     """Stand in for a training that Ctrl-C ends before any score."""
-    settings.directory.mkdir()
+    settings.directory.mkdir(exist_ok=True)
     return holdfast.DemoResult(settings.directory, settings.directory, None, None, True, 7)
 
 
@@ -185,6 +185,15 @@ def test_an_environment_whose_packages_are_missing_is_answered():
     """The environment's own words on what to install are passed on."""
     with pytest.raises(holdfast.MissingDependency, match=r"`no_such_thing:Env-v0` cannot be made: .*no_such_thing"):
         demo.check_env("no_such_thing:Env-v0")
+
+
+def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path):
+    """A --directory below a file is told before training; one that is missing is made."""
+    (tmp_path / "file").touch()
+    with pytest.raises(holdfast.DirectoryError, match="cannot use `.*file/runs`: Not a directory"):
+        demo.check_directory(tmp_path / "file" / "runs")
+    demo.check_directory(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
 
 
 @needs_gymnasium
