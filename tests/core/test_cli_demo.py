@@ -190,7 +190,7 @@ def test_an_environment_whose_packages_are_missing_is_answered():
 def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path):
     """A --directory below a file is told before training; one that is missing is made."""
     (tmp_path / "file").touch()
-    with pytest.raises(holdfast.DirectoryError, match="cannot use `.*file/runs`: Not a directory"):
+    with pytest.raises(holdfast.DirectoryError, match=r"cannot use `.*file/runs`: Not a directory"):
         demo.check_directory(tmp_path / "file" / "runs")
     demo.check_directory(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
