@@ -81,17 +81,17 @@ class CheckpointDirectory:
         timestep = int(metadata["timestep"])
         for tree in state.values():
             flatten(tree)  # two entries of one path could be stored, but neither told apart nor restored
-        parts = {name: state[name] for name in state} if separately else {GROUPED: state}
+        parts = dict(state) if separately else {GROUPED: state}
         one_set = {"set": secrets.token_hex(8)} if separately else {}
-        first = best and self._is_first(metadata, retention)
-        writes: dict[Path, Callable[[BinaryIO], object]] = {}
-        for key, tree in parts.items():
-            document = Checkpoint(tree, {**metadata, **one_set, "module": key} if separately else metadata)
-            name = _file_name(key, timestep, store.extension, best=best, first=first)
-            writes[self.path / name] = _writer(store, document)
         self.path.mkdir(parents=True, exist_ok=True)
         with exclusive(self.path):
             self._adopt()
+            first = best and self._is_first(metadata, retention)
+            writes: dict[Path, Callable[[BinaryIO], object]] = {}
+            for key, tree in parts.items():
+                document = Checkpoint(tree, {**metadata, **one_set, "module": key} if separately else metadata)
+                name = _file_name(key, timestep, store.extension, best=best, first=first)
+                writes[self.path / name] = _writer(store, document)
             if separately or (best and retention.keep_best > 1):  # several names do not change in one step
                 self._set_aside({path.name for path in writes})
             sizes = commit_together(writes)

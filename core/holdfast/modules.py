@@ -19,7 +19,7 @@ from holdfast.errors import LoadMismatch, UnsupportedModule
 from holdfast.loading import Entry, FileModule, LoadOptions, LoadReport, require, with_refusals
 from holdfast.matching import Match, match, match_open, missing_module, reject
 from holdfast.memory_buffer import MemoryBuffer
-from holdfast.tree import Tree
+from holdfast.tree import Tree, flatten
 
 Module = Any
 """A network, optimizer, train state, pytree, tensor, memory, or an `Attribute` that holds one."""
@@ -274,7 +274,9 @@ def save(module: Module, path: str | Path) -> Path:
     path = Path(path)
     store = store_for(path)
     modules = registered({_SINGLE: module}, configured("auto"))
-    store.save(Checkpoint(modules[0].copy(), metadata(modules, module=_SINGLE)), path)
+    state = modules[0].copy()
+    flatten(state)  # two entries of one path could be stored, but neither told apart nor restored
+    store.save(Checkpoint(state, metadata(modules, module=_SINGLE)), path)
     return path
 
 
