@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
@@ -20,6 +21,12 @@ from holdfast import hookspecs
 from holdfast.errors import BrokenPlugin, MissingDependency, PluginConflict, UnknownPlugin, did_you_mean
 
 GROUP = "holdfast"
+
+DISABLE = "HOLDFAST_DISABLE_PLUGINS"
+"""The environment variable that names plugins to pass over, by entry point or distribution, with commas between."""
+
+STRICT = "HOLDFAST_STRICT_PLUGINS"
+"""The environment variable that makes a plugin which fails to load an error; unset, empty or 0 does not."""
 
 HOOKS = {
     "backend": "holdfast_backends",
@@ -152,11 +159,22 @@ class PluginRegistry:
         self.manager.add_hookspecs(hookspecs)
 
     def discover(self) -> None:
-        """Register the plugin of every installed distribution; one that fails is recorded and skipped."""
+        """Register the plugin of every installed distribution; one that fails is recorded and skipped.
+
+        Those that `DISABLE` names, by entry point or distribution, are passed over. Where `STRICT` is set, one that
+        fails is an error.
+
+        Raises:
+            BrokenPlugin: if a plugin fails and `STRICT` is set; carries the cause.
+        """
+        disabled = {_normal(name.strip()) for name in os.environ.get(DISABLE, "").split(",")}
         for distribution in importlib.metadata.distributions():
             for entry_point in distribution.entry_points:
-                if entry_point.group == GROUP:
-                    self._load(entry_point, *_identity(distribution))
+                name, version = _identity(distribution)
+                if entry_point.group == GROUP and disabled.isdisjoint({_normal(entry_point.name), _normal(name)}):
+                    self._load(entry_point, name, version)
+        if self.broken and os.environ.get(STRICT, "") not in ("", "0"):
+            raise BrokenPlugin(str(self.broken[0])) from self.broken[0].cause
 
     def _load(self, entry_point: importlib.metadata.EntryPoint, distribution: str, version: str) -> None:
         name = f"{distribution}:{entry_point.name}"

@@ -282,6 +282,26 @@ def test_a_hook_of_another_version_costs_that_hook_alone(tmp_path: Path) -> None
     assert [cause.rpartition(": ")[2] for cause in told["broken"]] == ["unknown hook 'holdfast_migrations'"]
 
 
+@pytest.mark.parametrize("name", ["working", "holdfast-working", "other, Holdfast_Working"])
+def test_a_plugin_can_be_disabled(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HOLDFAST_DISABLE_PLUGINS names entry points or distributions, and their writers are unknown then."""
+    install(tmp_path, "working", WORKING)
+    monkeypatch.setenv("HOLDFAST_DISABLE_PLUGINS", name)
+    assert ask(tmp_path, "print")["print"].startswith("UnknownPlugin: unknown writer `print`")
+
+
+def test_in_strict_mode_a_broken_plugin_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With HOLDFAST_STRICT_PLUGINS the first question raises what a plugin raised; without, the others work."""
+    install(tmp_path, "faulty", "raise RuntimeError('half written')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry = PluginRegistry()
+    registry.discover()
+    assert [broken.entry_point for broken in registry.broken] == ["faulty"]
+    monkeypatch.setenv("HOLDFAST_STRICT_PLUGINS", "1")
+    with pytest.raises(holdfast.BrokenPlugin, match=r"`faulty` of holdfast-faulty 0\.3 .*half written"):
+        PluginRegistry().discover()
+
+
 def test_a_plugin_installed_twice_is_loaded_once(tmp_path: Path) -> None:
     """A distribution that two directories of sys.path have does not conflict with itself."""
     for name in ("a", "b"):
