@@ -82,27 +82,24 @@ class CheckpointDirectory:
         for tree in state.values():
             flatten(tree)  # two entries of one path could be stored, but neither told apart nor restored
         parts = dict(state) if separately else {GROUPED: state}
-        one_set = {"set": secrets.token_hex(8)} if separately else {}
+        documents = _documents(parts, metadata, separately=separately)
         self.path.mkdir(parents=True, exist_ok=True)
         with exclusive(self.path):
             self._adopt()
             first = best and self._is_first(metadata, retention)
-            writes: dict[Path, Callable[[BinaryIO], object]] = {}
-            for key, tree in parts.items():
-                document = Checkpoint(tree, {**metadata, **one_set, "module": key} if separately else metadata)
-                name = _file_name(key, timestep, store.extension, best=best, first=first)
-                writes[self.path / name] = _writer(store, document)
+            names = [_file_name(key, timestep, store.extension, best=best, first=first) for key in parts]
             if separately or (best and retention.keep_best > 1):  # several names do not change in one step
-                self._set_aside({path.name for path in writes})
-            sizes = commit_together(writes)
-            files = {
-                key: IndexedFile(path.name, sizes[path], file_digest(path))
-                for key, path in zip(parts, writes, strict=True)
-            }
-            described = IndexedCheckpoint(timestep, best, files).described_by({**metadata, "timestep": timestep})
-            written = replace(described, own=True)
+                self._set_aside(set(names))
+            files = self._commit(dict(zip(names, documents, strict=True)), store)
+            indexed = IndexedCheckpoint(timestep, best, dict(zip(parts, files, strict=True)))
+            written = replace(indexed.described_by({**metadata, "timestep": timestep}), own=True)
             self._index(written, retention)
         return written
+
+    def _commit(self, documents: Mapping[str, Checkpoint], store: CheckpointStore) -> list[IndexedFile]:
+        """Write files by name, all or none, and return what the index says of each."""
+        sizes = commit_together({self.path / name: _writer(store, each) for name, each in documents.items()})
+        return [IndexedFile(path.name, size, file_digest(path)) for path, size in sizes.items()]
 
     def _is_first(self, metadata: Mapping[str, Any], retention: Retention) -> bool:
         """Say whether a best checkpoint is the very best, which alone has no timestep in its name."""
@@ -261,6 +258,14 @@ def _is_replaced(checkpoint: IndexedCheckpoint, others: Sequence[IndexedCheckpoi
 def _is_top(checkpoint: IndexedCheckpoint) -> bool:
     """Say whether a best checkpoint has the name of the very best, which carries no timestep."""
     return all(Path(file.name).stem == f"best_{key}" for key, file in checkpoint.files.items())
+
+
+def _documents(parts: Mapping[str, Tree], metadata: Mapping[str, Any], *, separately: bool) -> list[Checkpoint]:
+    """Return what each file holds; those of a separate set know each other by an id."""
+    if not separately:
+        return [Checkpoint(tree, metadata) for tree in parts.values()]
+    shared = {**metadata, "set": secrets.token_hex(8)}
+    return [Checkpoint(tree, {**shared, "module": key}) for key, tree in parts.items()]
 
 
 def _writer(store: CheckpointStore, document: Checkpoint) -> Callable[[BinaryIO], object]:

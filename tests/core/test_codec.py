@@ -75,7 +75,8 @@ def test_the_text_is_plain_json(tree: Any) -> None:
     def refuse(constant: str) -> None:
         raise ValueError(constant)
 
-    json.loads(codec.dumps(tree), parse_constant=refuse)
+    text = codec.dumps(tree)
+    assert json.loads(text, parse_constant=refuse) == json.loads(text)
 
 
 def test_numpy_scalars_become_arrays_of_no_dimension() -> None:
