@@ -75,12 +75,9 @@ class CheckpointDirectory:
 
         Raises:
             WriteFailed: if the operating system refused; earlier checkpoints are untouched.
-            InvalidValue: if a module's name cannot be part of a file's name, a leaf cannot be stored, or two entries
-                of a module have one path.
+            InvalidValue: if a module's name cannot be part of a file's name, or its tree cannot be stored.
         """
         timestep = int(metadata["timestep"])
-        for tree in state.values():
-            flatten(tree)  # two entries of one path could be stored, but neither told apart nor restored
         parts = dict(state) if separately else {GROUPED: state}
         documents = _documents(parts, metadata, separately=separately)
         self.path.mkdir(parents=True, exist_ok=True)
@@ -261,7 +258,13 @@ def _is_top(checkpoint: IndexedCheckpoint) -> bool:
 
 
 def _documents(parts: Mapping[str, Tree], metadata: Mapping[str, Any], *, separately: bool) -> list[Checkpoint]:
-    """Return what each file holds; those of a separate set know each other by an id."""
+    """Return what each file holds; those of a separate set know each other by an id.
+
+    Raises:
+        InvalidValue: if two entries of a module have one path.
+    """
+    for tree in parts.values():
+        flatten(tree)  # they could be stored, but neither told apart nor restored
     if not separately:
         return [Checkpoint(tree, metadata) for tree in parts.values()]
     shared = {**metadata, "set": secrets.token_hex(8)}
