@@ -78,17 +78,16 @@ class CheckpointDirectory:
             InvalidValue: if a module's name cannot be part of a file's name, or its tree cannot be stored.
         """
         timestep = int(metadata["timestep"])
-        parts = dict(state) if separately else {GROUPED: state}
-        documents = _documents(parts, metadata, separately=separately)
+        documents = _documents(state, metadata, separately=separately)
         self.path.mkdir(parents=True, exist_ok=True)
         with exclusive(self.path):
             self._adopt()
             first = best and self._is_first(metadata, retention)
-            names = [_file_name(key, timestep, store.extension, best=best, first=first) for key in parts]
+            names = [_file_name(key, timestep, store.extension, best=best, first=first) for key in documents]
             if separately or (best and retention.keep_best > 1):  # several names do not change in one step
                 self._set_aside(set(names))
-            files = self._commit(dict(zip(names, documents, strict=True)), store)
-            indexed = IndexedCheckpoint(timestep, best, dict(zip(parts, files, strict=True)))
+            files = self._commit(dict(zip(names, documents.values(), strict=True)), store)
+            indexed = IndexedCheckpoint(timestep, best, dict(zip(documents, files, strict=True)))
             written = replace(indexed.described_by({**metadata, "timestep": timestep}), own=True)
             self._index(written, retention)
         return written
@@ -257,18 +256,18 @@ def _is_top(checkpoint: IndexedCheckpoint) -> bool:
     return all(Path(file.name).stem == f"best_{key}" for key, file in checkpoint.files.items())
 
 
-def _documents(parts: Mapping[str, Tree], metadata: Mapping[str, Any], *, separately: bool) -> list[Checkpoint]:
-    """Return what each file holds; those of a separate set know each other by an id.
+def _documents(state: Mapping[str, Tree], metadata: Mapping[str, Any], *, separately: bool) -> dict[str, Checkpoint]:
+    """Return what each file holds, by its key; those of a separate set know each other by an id.
 
     Raises:
         InvalidValue: if two entries of a module have one path.
     """
-    for tree in parts.values():
+    for tree in state.values():
         flatten(tree)  # they could be stored, but neither told apart nor restored
     if not separately:
-        return [Checkpoint(tree, metadata) for tree in parts.values()]
+        return {GROUPED: Checkpoint(state, metadata)}
     shared = {**metadata, "set": secrets.token_hex(8)}
-    return [Checkpoint(tree, {**shared, "module": key}) for key, tree in parts.items()]
+    return {key: Checkpoint(tree, {**shared, "module": key}) for key, tree in state.items()}
 
 
 def _writer(store: CheckpointStore, document: Checkpoint) -> Callable[[BinaryIO], object]:
