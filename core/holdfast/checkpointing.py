@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -192,12 +192,16 @@ class Checkpointer:
 
     def _submit(self, promised: list[_Promised], store: CheckpointStore) -> None:
         superseded, self._branches_at = self._branches_at, None
+        memories = frozenset(module.name for module in self.modules() if module.is_memory)
+        retention = replace(self._retention, memories=memories)
 
         def job() -> None:
             if superseded is not None:
                 self._try(lambda: self.directory.supersede(superseded))
             while promised:
-                self._write(promised.pop(0), store)  # popped, so that its memory is free before the next is written
+                self._write(
+                    promised.pop(0), store, retention
+                )  # popped, so that its memory is free before the next is written
 
         if self._config.async_checkpoints:
             self._background.submit(job)
@@ -205,7 +209,7 @@ class Checkpointer:
             job()
         self.tell()
 
-    def _write(self, promised: _Promised, store: CheckpointStore) -> None:
+    def _write(self, promised: _Promised, store: CheckpointStore, retention: Retention) -> None:
         written = False
         try:
             written = self._try(
@@ -215,7 +219,7 @@ class Checkpointer:
                     store,
                     separately=self._config.store_separately,
                     best=promised.candidate is not None,
-                    retention=self._retention,
+                    retention=retention,
                 )
             )
         finally:

@@ -20,12 +20,14 @@ class Retention:
         keep_every: a periodic checkpoint at a multiple of it stays forever; none does for that reason if None.
         keep_best: how many of the best stay.
         mode: whether more or less of the metric is better.
+        memories: the names of modules that not every checkpoint holds; the latest that holds one stays.
     """
 
     keep_last: int | None
     keep_every: int | None
     keep_best: int
     mode: Literal["max", "min"]
+    memories: frozenset[str] = frozenset()
 
     def removable(self, checkpoints: Sequence[IndexedCheckpoint]) -> list[IndexedCheckpoint]:
         """Return what may go: never the latest, never the best, never what Holdfast did not write.
@@ -39,7 +41,9 @@ class Retention:
         )
         old = [] if self.keep_last is None else periodic[: -self.keep_last]
         ranked = sorted((checkpoint for checkpoint in own if checkpoint.best), key=self._rank)
-        return [checkpoint for checkpoint in old if not self._milestone(checkpoint)] + ranked[max(self.keep_best, 1) :]
+        needed = [found for found in periodic if not self.memories.isdisjoint(found.modules)][-1:]
+        gone = [found for found in old if not self._milestone(found) and found not in needed]
+        return gone + ranked[max(self.keep_best, 1) :]
 
     def _milestone(self, checkpoint: IndexedCheckpoint) -> bool:
         return self.keep_every is not None and (checkpoint.timestep or 0) % self.keep_every == 0

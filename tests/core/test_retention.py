@@ -64,3 +64,15 @@ def test_what_must_stay_stays_and_no_more(
     if scores:
         top = max(scores) if mode == "max" else min(scores)
         assert top in [c.score for c in kept_best]
+
+
+def test_the_latest_that_holds_the_memory_stays() -> None:
+    """Where the memory is stored less often than the rest, `keep_last` does not remove the only copy of it."""
+
+    def checkpoint(timestep: int, *modules: str) -> IndexedCheckpoint:
+        name = f"agent_{timestep}.pt"
+        return IndexedCheckpoint(timestep, False, {"agent": IndexedFile(name, 1)}, modules=modules)
+
+    found = [checkpoint(step, "policy", *(["memory"] if step % 50 == 0 else [])) for step in range(10, 130, 10)]
+    removable = Retention(2, None, 1, "max", frozenset({"memory"})).removable(found)
+    assert [one.timestep for one in found if one not in removable] == [100, 110, 120]
