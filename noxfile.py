@@ -54,7 +54,8 @@ def tests_torch(session: nox.Session) -> None:
 def tests_jax(session: nox.Session) -> None:
     """Run what needs JAX, without PyTorch and without the tensorboard package."""
     install(session, "jax,demo", *TEST_TOOLS)
-    run_tests(session, "tests/jax_backend", "tests/writers")
+    run_tests(session, "-m", "not slow", "tests/jax_backend", "tests/writers")
+    run_tests(session, "tests/jax_backend/test_demo_jax.py")
 
 
 @nox.session
@@ -68,7 +69,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types, strictly, with everything installed."""
-    install(session, "all", "mypy", "types-PyYAML")
+    install(session, "all", "mypy", "types-PyYAML", "pytest")
     session.run("mypy")
 
 
