@@ -13,7 +13,7 @@ import holdfast
 from benchmarks.measure import AtLeast, Peer, Row, Settings, clock, compare, installed
 from benchmarks.memories import create_tensors, fill, host_samples
 
-MEMORY_SIZE = 800
+MEMORY_SIZE = 8000
 ROUNDS = 2
 LIMIT = AtLeast(20)
 

@@ -9,6 +9,9 @@ The first line is a comment with the document of `holdfast.memory_formats._heade
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib
 import math
 import mmap
 import re
@@ -17,26 +20,27 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, final
 
-import numpy as np
 from numpy.typing import NDArray
 
 from holdfast import codec
-from holdfast._side_by_side import side_by_side, spare_allocations
+from holdfast._side_by_side import side_by_side
 from holdfast._spacious import spacious_zeros
 from holdfast.errors import CorruptMemory
 from holdfast.memory import MemoryExporter, MemorySnapshot
-from holdfast.memory_formats._csv_cells import BadCell, parse_cells
-from holdfast.memory_formats._csv_numbers import Column, tables
-from holdfast.memory_formats._csv_text import lines
+from holdfast.memory_formats import _csv_cells
+from holdfast.memory_formats._csv_cells import BadText, Column
 from holdfast.memory_formats._header import check_version, header_from, header_text, snapshot_from
 
 _MARK = b"# holdfast memory: "
 _TRAILER_SIZE = 18
-_PART = 1 << 18
+_PART = 1 << 23
 """How many characters are turned into values at a time."""
 
-_CELLS = 1 << 15
-"""How many cells are turned into text at a time: few enough for the processor's cache."""
+_CELLS = 1 << 19
+"""How many cells are turned into text at a time, at most."""
+
+_AT_LEAST = 4
+"""In how many parts the work is cut, as two threads share it."""
 
 
 @final
@@ -63,19 +67,29 @@ class CsvExporter(MemoryExporter):
         return _read(data, path)
 
 
-def _blocks(snapshot: MemorySnapshot) -> Iterator[bytes]:
-    spare_allocations()
+def _blocks(snapshot: MemorySnapshot) -> Iterator[bytes | memoryview]:
     yield _MARK + header_text(snapshot) + b"\n"
     tensors = {name: tensor.reshape(-1, math.prod(tensor.shape[2:])) for name, tensor in snapshot.tensors.items()}
     columns = _columns({name: tensor.shape[1] for name, tensor in tensors.items()})
-    yield columns
-    if not any(tensor.shape[1] for tensor in tensors.values()):
-        yield b"\n"
+    yield columns + b"\n"
+    filled = [tensor for tensor in tensors.values() if tensor.shape[1]]
+    if not filled:
         return
-    rows = max(1, _CELLS // (columns.count(b",") + 1))
+    width = columns.count(b",") + 1
+    rows = max(1, min(_CELLS, len(snapshot) * width // _AT_LEAST) // width)
     parts = [slice(start, min(start + rows, len(snapshot))) for start in range(0, len(snapshot), rows)]
-    yield from side_by_side(lambda part: lines([tensor[part] for tensor in tensors.values()]), parts)
-    yield (b"\n" + b"," * columns.count(b",")) * (snapshot.memory_size * snapshot.num_envs - len(snapshot)) + b"\n"
+    lines = _by_frames().lines if _by_frames() else _csv_cells.lines
+    yield from side_by_side(lambda part: lines([tensor[part] for tensor in filled]), parts)
+    yield (b"," * columns.count(b",") + b"\n") * (snapshot.memory_size * snapshot.num_envs - len(snapshot))
+
+
+@functools.cache
+def _by_frames() -> Any:
+    """Return the module that works through polars, or None where polars is not installed."""
+    try:
+        return importlib.import_module("holdfast.memory_formats._csv_frames")
+    except ImportError:
+        return None
 
 
 def _columns(widths: Mapping[str, int]) -> bytes:
@@ -118,22 +132,33 @@ def _tensors(data: mmap.mmap, start: int, header: Mapping[str, Any], columns: li
     absent = 0 if header["filled"] else math.prod(sizes) - header["memory_index"] * sizes[1] - header["env_index"]
     stop = len(data) - _TRAILER_SIZE - absent * sum(column.width for column in columns)  # of commas and a line feed
     flat = {column.name: spacious_zeros((math.prod(sizes), column.width), column.dtype) for column in columns}
-    text = np.frombuffer(data, np.uint8)
-    spare_allocations()
+    filled = [column for column in columns if column.width]
     row = 0
-    for values in side_by_side(lambda part: tables(text, *part, columns), _parts(data, start, stop)):
-        for column, table in zip(columns, values, strict=True):
+    parts = _parts(data, start, stop) if filled else ()
+    for values in side_by_side(lambda part: _tables(data[part], filled), parts):
+        for column, table in zip(filled, values, strict=True):
             flat[column.name][row : row + len(table)] = table
         row += len(table)
+    if filled and row != math.prod(sizes) - absent:
+        raise BadText(f"{row} lines, where {math.prod(sizes) - absent} belong")
     return {name: flat[name].reshape(*sizes, *described["size"]) for name, described in header["tensors"].items()}
 
 
-def _parts(data: mmap.mmap, start: int, stop: int) -> Iterator[tuple[int, int]]:
+def _tables(text: bytes, columns: list[Column]) -> list[NDArray[Any]]:
+    frames = _by_frames()
+    if frames:
+        with contextlib.suppress(BadText):  # a NaN with a payload, or what is no number
+            tables: list[NDArray[Any]] = frames.tables(text, columns)
+            return tables
+    return _csv_cells.tables(text, columns)
+
+
+def _parts(data: mmap.mmap, start: int, stop: int) -> Iterator[slice]:
     """Yield where whole lines begin and end, some of them at a time."""
     while start < stop:
         end = stop if stop - start <= _PART else data.rfind(b"\n", start, start + _PART) + 1
         end = end or data.find(b"\n", start) + 1  # a line longer than a part
-        yield start, end
+        yield slice(start, end)
         start = end
 
 
@@ -143,21 +168,8 @@ def _damage(data: mmap.mmap, start: int, columns: list[Column], path: Path) -> C
     for number, line in enumerate(iter(data.readline, b""), start=3):
         if line.startswith(b"#"):
             break
-        problem = _problem(line, columns)
-        if problem:
-            return CorruptMemory(f"`{path}` has a broken row: line {number} {problem}")
-    return CorruptMemory(f"`{path}` is damaged: its CRC-32 is not the one in its last line, or that line is missing")
-
-
-def _problem(line: bytes, columns: list[Column]) -> str:
-    cells, total = line.rstrip(b"\n").split(b","), sum(column.width for column in columns)
-    if len(cells) != total or not line.endswith(b"\n"):
-        return f"has {len(cells)} cells where {total} belong"
-    first = 0
-    for column in columns:
         try:
-            parse_cells(cells[first : first + column.width], column.dtype)
-        except BadCell as bad:
-            return f"has, as `{column.name}.{bad.index}`, {bad}"
-        first += column.width
-    return ""
+            _csv_cells.tables(line, columns)
+        except BadText as bad:
+            return CorruptMemory(f"`{path}` has a broken row: line {number} {bad}")
+    return CorruptMemory(f"`{path}` is damaged: its CRC-32 is not the one in its last line, or that line is missing")
