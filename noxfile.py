@@ -32,7 +32,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run every test, with everything installed."""
-    install(session, "all", *TEST_TOOLS, "matplotlib", "moviepy", "hatchling", "editables")
+    install(session, "all", *TEST_TOOLS, "matplotlib", "moviepy", "hatchling", "editables", "pandas", "duckdb")
     run_tests(session)
 
 

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from holdfast.hookspecs import hookimpl
     from holdfast.loading import LoadReport, Mismatch
     from holdfast.memory import MemoryExporter, MemorySnapshot
-    from holdfast.memory_files import convert_memory, iter_memories, merge_memories, read_memory
+    from holdfast.memory_conversion import convert_memory, merge_memories
+    from holdfast.memory_files import iter_memories, read_memory
     from holdfast.memory_live import Memory
     from holdfast.metrics.reading import iter_metrics, read_metrics
     from holdfast.modules import attribute, load, save
@@ -83,7 +84,8 @@ _HOMES = {
     "hookspecs": ["hookimpl"],
     "loading": ["LoadReport", "Mismatch"],
     "memory": ["MemoryExporter", "MemorySnapshot"],
-    "memory_files": ["convert_memory", "iter_memories", "merge_memories", "read_memory"],
+    "memory_conversion": ["convert_memory", "merge_memories"],
+    "memory_files": ["iter_memories", "read_memory"],
     "memory_live": ["Memory"],
     "metrics.reading": ["iter_metrics", "read_metrics"],
     "modules": ["attribute", "load", "save"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, final
@@ -60,14 +60,32 @@ class MemorySnapshot:
         columns = np.arange(self.num_envs)
         return {name: tensor[order, columns] for name, tensor in self.tensors.items()}
 
+    def chronological_blocks(self, nbytes: int = 1 << 24) -> Iterator[dict[str, NDArray[Any]]]:
+        """Yield what `chronological` returns, some rows at a time: as many as have about so many bytes together."""
+        count = self.memory_size if self.filled else self.memory_index
+        rows = max(1, nbytes // max(1, sum(tensor[:1].nbytes for tensor in self.tensors.values())))
+        where = self.memory_size, self.num_envs, self.memory_index, self.env_index
+        for part in (slice(start, min(start + rows, count)) for start in range(0, count, rows)):
+            order: Any = (chronological_order(*where, part), np.arange(self.num_envs)) if self.filled else part
+            yield {name: tensor[order] for name, tensor in self.tensors.items()}
 
-def chronological_order(memory_size: int, num_envs: int, memory_index: int, env_index: int) -> NDArray[np.intp]:
+
+def chronological_order(
+    memory_size: int, num_envs: int, memory_index: int, env_index: int, part: slice = slice(None)
+) -> NDArray[np.intp]:
     """Return, for each environment of a filled memory, its rows from the oldest on; of shape (memory_size, num_envs).
 
     Environments before `env_index` have written one row more than the others.
+
+    Args:
+        memory_size: how many rows there are.
+        num_envs: how many environments.
+        memory_index: the row that the next sample goes to.
+        env_index: the environment that it goes to.
+        part: which of the rows that are returned are wanted.
     """
     oldest = memory_index + (np.arange(num_envs) < env_index)
-    return (np.arange(memory_size)[:, None] + oldest) % memory_size
+    return (np.arange(memory_size)[part, None] + oldest) % memory_size
 
 
 class MemoryExporter(abc.ABC):
@@ -134,3 +152,11 @@ class MemoryExporter(abc.ABC):
     def load(self, path: Path) -> MemorySnapshot:
         """Read a file; the counterpart of `save`."""
         return self.read(path)
+
+    def remove(self, path: Path) -> None:
+        """Remove what `save` wrote, where it is still there.
+
+        Raises:
+            OSError: if the operating system refused.
+        """
+        path.unlink(missing_ok=True)

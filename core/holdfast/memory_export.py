@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 from collections import deque
@@ -12,11 +13,15 @@ from typing import Any, final
 from holdfast._background import Background
 from holdfast._commit import sweep
 from holdfast._warnings import warn
-from holdfast.errors import DirectoryError, InvalidValue
+from holdfast.errors import DirectoryError, HoldfastError
 from holdfast.memory import MemoryExporter, MemorySnapshot
+from holdfast.memory_tensors import positive
 from holdfast.plugins import registry
 
 _STAMP = "%y-%m-%d_%H-%M-%S-%f"
+
+_OPEN: set[MemoryExport] = set()
+"""Those that have begun to write and were not closed: whoever does not close is told at the end of the program."""
 
 
 @final
@@ -25,7 +30,7 @@ class MemoryExport:
 
     One file may be in the making while training goes on; a memory that fills again before it is done waits for it.
     A file that cannot be written (a full disk, say) does not end training: the first is reported by a warning, the
-    others are counted, and closing tells how many are missing.
+    others are counted, and closing, or the end of the program, tells how many are missing.
 
     Args:
         format: the memory format, by name.
@@ -35,19 +40,18 @@ class MemoryExport:
     Raises:
         UnknownPlugin: if nobody provides the format.
         MissingDependency: if the format needs a package that is not installed.
-        InvalidValue: if `keep` is no positive number.
+        InvalidValue: if `keep` is neither None nor a positive whole number.
     """
 
     def __init__(self, format: str, directory: str | os.PathLike[str], keep: int | None = None) -> None:  # noqa: A002  (the design's name)
         self._exporter = exporter(format)
-        if keep is not None and keep < 1:
-            raise InvalidValue(f"`export_keep` is {keep!r}; allowed: None, or a number of files of at least 1")
-        self.format, self.directory, self.keep = format, Path(directory), keep
+        self.format, self.directory = format, Path(directory)
+        self.keep = None if keep is None else positive("export_keep", keep)
         self.cycles = 0
         self._token = secrets.token_hex(4)
         self._written: deque[Path] = deque()
         self._failures: list[str] = []
-        self._reported = 0
+        self._reported = False
         self._background: Background | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -76,23 +80,25 @@ class MemoryExport:
         """Write a snapshot behind training; waits while the one before it is still being written."""
         if self._background is None:
             self._background = Background("holdfast-memory-export")
+        _OPEN.add(self)
         path = self.unused_path(self.directory, self._exporter)
         self._background.submit(lambda: self._write(snapshot, path))
 
     def _write(self, snapshot: MemorySnapshot, path: Path) -> None:
         try:
             self._exporter.save(snapshot, path)
-        except OSError as error:
-            self._failures.append(str(error))
-            return
-        self._written.append(path)
-        while self.keep is not None and len(self._written) > self.keep:
-            self._written.popleft().unlink(missing_ok=True)
+            self._written.append(path)
+            while self.keep is not None and len(self._written) > self.keep:
+                self._exporter.remove(self._written.popleft())
+        except Exception as error:  # noqa: BLE001  (whatever keeps a memory from its file does not end training)
+            self._failures.append(
+                f"{error}" if isinstance(error, HoldfastError) else f"{type(error).__name__}: {error}"
+            )
 
     def report(self) -> None:
         """Warn, once, of a file that could not be written."""
         if self._failures and not self._reported:
-            self._reported = 1
+            self._reported = True
             warn(f"a memory was not exported: {self._failures[0]}; training goes on, further failures are counted")
 
     def wait(self) -> None:
@@ -103,14 +109,15 @@ class MemoryExport:
 
     def close(self) -> None:
         """Finish what was promised, and tell how much of it failed."""
+        _OPEN.discard(self)
         if self._background is not None:
             self._background.close()
-        if len(self._failures) > self._reported:
+        failures, self._failures = self._failures, []
+        if failures:
             warn(
-                f"{len(self._failures)} of {self.cycles} memory exports to `{self.directory}` failed; "
-                f"the first: {self._failures[0]}"
+                f"{len(failures)} of {self.cycles} memory exports to `{self.directory}` failed; "
+                f"the first: {failures[0]}"
             )
-            self._reported = len(self._failures)
 
     def unused_path(self, directory: Path, chosen: MemoryExporter) -> Path:
         """Return a path that names the time, this memory and its cycle, and that no file has yet."""
@@ -131,3 +138,13 @@ def exporter(format: str) -> MemoryExporter:  # noqa: A002  (the design's name)
     """
     made: MemoryExporter = registry().get("memory format", format)()
     return made
+
+
+def _close_all() -> None:
+    for export in list(_OPEN):
+        export.close()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_OPEN.clear)

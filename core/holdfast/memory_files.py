@@ -1,4 +1,4 @@
-"""Memory files without a live memory: read one, read many, and turn them into others."""
+"""Memory files without a live memory: find, read, describe and verify them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from holdfast._spacious import spacious_zeros
-from holdfast.errors import HoldfastError, InvalidValue, LoadMismatch, MissingDependency, NotFound, did_you_mean
+from holdfast.errors import HoldfastError, InvalidValue, MissingDependency, NotFound, did_you_mean
 from holdfast.memory import MemoryExporter, MemorySnapshot
 from holdfast.plugins import registry
 
@@ -19,31 +18,37 @@ Progress = Callable[[int, int], None]
 """Called with how much is done, and of how much."""
 
 
-def _unseen(_done: int, _total: int) -> None:
-    pass
+def unseen(_done: int, _total: int) -> None:
+    """Show no progress."""
 
 
 def exporter_of(path: Path) -> MemoryExporter:
     """Return the exporter of the format that a file's name ends with.
 
     Raises:
-        InvalidValue: if no memory format has such an extension; names the formats that need a package first.
+        InvalidValue: if no memory format has such an extension; tells which formats could not be asked.
+        MissingDependency: if the format of that name needs a package that is not installed.
     """
-    known: dict[str, MemoryExporter] = {}
-    missing: list[str] = []
-    for provided in registry().provided("memory format"):
+    suffix = path.suffix.removeprefix(".")
+    known, silent = [], []
+    # The one whose name it is comes first: most files then need no other format, nor the packages of others.
+    for provided in sorted(registry().provided("memory format"), key=lambda provided: provided.name != suffix):
         try:
             made: MemoryExporter = provided.factory()
         except MissingDependency as error:
-            missing.append(f"`{provided.name}`: {error}")
-            continue
-        if made.owns(path):
-            return made
-        known[made.extension] = made
+            if provided.name == suffix:
+                raise
+            silent.append(f"`{provided.name}`: {error}")
+        except Exception as error:  # noqa: BLE001  (a broken format hurts nobody who did not ask for it)
+            silent.append(f"`{provided.name}` is broken: {type(error).__name__}: {error}")
+        else:
+            if made.owns(path):
+                return made
+            known.append(made.extension)
     if path.is_dir():
         raise InvalidValue(f"`{path}` is a directory; give one memory file, or `iter_memories('{path}/*')` for all")
-    hint = "".join(f"\n{line}" for line in missing)
-    raise InvalidValue(f"`{path}` has the extension of no memory format{did_you_mean(path.suffix, known)}{hint}")
+    hints = "".join(f"\n{line}" for line in silent)
+    raise InvalidValue(f"`{path}` has the extension of no memory format{did_you_mean(path.suffix, known)}{hints}")
 
 
 def read_memory(path: str | os.PathLike[str]) -> MemorySnapshot:
@@ -52,6 +57,7 @@ def read_memory(path: str | os.PathLike[str]) -> MemorySnapshot:
     Raises:
         NotFound: if there is no such file.
         InvalidValue: if it is a directory, or its extension is that of no memory format.
+        MissingDependency: if the format needs a package that is not installed.
         CorruptMemory: if it is damaged; names the file and the part.
     """
     file = Path(path)
@@ -74,114 +80,43 @@ def iter_memories(pattern: str | os.PathLike[str]) -> Iterator[tuple[Path, Memor
 
 
 def memory_paths(pattern: str | os.PathLike[str]) -> list[Path]:
-    """Return the files that match a pattern, numbers in their names sorted as numbers.
+    """Return the memories that match a pattern, numbers in their names sorted as numbers; other files are passed over.
 
     Raises:
         NotFound: if nothing matches.
+        InvalidValue: if nothing that matches is a memory.
+        MissingDependency: if one is of a format that needs a package that is not installed.
     """
-    found = glob.glob(os.fspath(pattern), recursive=True)  # noqa: PTH207  (pathlib globs no absolute pattern)
-    paths = sorted((Path(path) for path in found if _may_be_memory(Path(path))), key=numeric_order)
+    paths, strangers = matches(pattern)
     if not paths:
-        raise NotFound(f"no memory file matches `{pattern}`")
+        raise next(iter(strangers.values()))
     return paths
 
 
-def _may_be_memory(path: Path) -> bool:
-    """Say whether a path is a file, or a directory that is one of a format's memories."""
-    if path.is_file():
-        return True
-    try:
-        return exporter_of(path) is not None
-    except InvalidValue:
-        return False
+def matches(pattern: str | os.PathLike[str]) -> tuple[list[Path], dict[Path, InvalidValue]]:
+    """Return the memories that match a pattern, and with the files that are none, why; raises as `memory_paths`."""
+    found = sorted(map(Path, glob.glob(os.fspath(pattern), recursive=True)), key=numeric_order)  # noqa: PTH207  (pathlib globs no absolute pattern)
+    paths: list[Path] = []
+    strangers: dict[Path, InvalidValue] = {}
+    directories: dict[Path, InvalidValue] = {}
+    for path in found:
+        try:
+            exporter_of(path)
+            paths.append(path)
+        except InvalidValue as error:
+            (directories if path.is_dir() else strangers)[path] = error
+    if len(directories) == len(found) == 1:
+        return [], directories
+    strangers = {path: error for path, error in strangers.items() if not set(path.parents) & set(paths)}
+    if not paths and not strangers:
+        raise NotFound(f"no memory file matches `{pattern}`")
+    return paths, strangers
 
 
 def numeric_order(path: Path) -> list[tuple[int, int, str]]:
     """Return a key that sorts numbers in names as numbers: 2 before 10."""
     parts = re.split(r"(\d+)", path.name)
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
-
-
-def convert_memory(
-    source: str | os.PathLike[str], target: str | os.PathLike[str], progress: Progress = _unseen
-) -> MemorySnapshot:
-    """Write the content of a memory file into another, of the format that its name ends with.
-
-    Args:
-        source: a memory file.
-        target: the file to write; one of that name is replaced.
-        progress: called with the steps done and their number.
-
-    Returns:
-        The content, memory-mapped where the source's format allows.
-
-    Raises:
-        NotFound: if there is no source.
-        InvalidValue: if an extension is that of no memory format.
-        CorruptMemory: if the source is damaged.
-        WriteFailed: if the operating system refused; what was at the target before is untouched.
-    """
-    writer = exporter_of(Path(target))
-    progress(0, 2)
-    snapshot = read_memory(source)
-    progress(1, 2)
-    writer.save(snapshot, Path(target))
-    progress(2, 2)
-    return snapshot
-
-
-def merge_memories(
-    pattern: str | os.PathLike[str], target: str | os.PathLike[str], progress: Progress = _unseen
-) -> MemorySnapshot:
-    """Write the samples of all files that match a pattern into one file, oldest first.
-
-    Only complete rows are taken: one that some of its environments have not written yet is left out.
-
-    Args:
-        pattern: as `glob.glob` takes it; the order is that of `iter_memories`.
-        target: the file to write; one of that name is replaced.
-        progress: called with the files done and their number.
-
-    Returns:
-        The merged memory, which is full.
-
-    Raises:
-        NotFound: if nothing matches.
-        LoadMismatch: if the files hold different tensors or numbers of environments; names the first such file.
-        CorruptMemory: if a file is damaged.
-        WriteFailed: if the operating system refused; what was at the target before is untouched.
-    """
-    writer = exporter_of(Path(target))
-    paths = memory_paths(pattern)
-    rows, layout, metadata = _merged_layout(paths)
-    tensors = {name: spacious_zeros((rows, *shape), dtype) for name, (shape, dtype) in layout.items()}
-    row = 0
-    for done, path in enumerate(paths):
-        progress(done, len(paths))
-        for name, tensor in read_memory(path).chronological().items():
-            tensors[name][row : row + len(tensor)] = tensor
-            count = len(tensor)
-        row += count
-    merged = MemorySnapshot(tensors, 0, 0, filled=True, metadata=metadata)
-    writer.save(merged, Path(target))
-    progress(len(paths), len(paths))
-    return merged
-
-
-def _merged_layout(paths: list[Path]) -> tuple[int, dict[str, tuple[tuple[int, ...], Any]], Mapping[str, Any]]:
-    """Return the number of rows of all files, the shape of a row and dtype of each tensor, and the last metadata."""
-    rows, layout = 0, None
-    for path in paths:
-        snapshot = read_memory(path)
-        found = {name: (tuple(tensor.shape[1:]), tensor.dtype) for name, tensor in snapshot.tensors.items()}
-        if layout is not None and found != layout:
-            raise LoadMismatch(
-                f"`{path}` holds {found}, and the files before it {layout}; only like ones can be merged"
-            )
-        layout = found
-        rows += snapshot.memory_size if snapshot.filled else snapshot.memory_index
-    assert layout is not None  # noqa: S101  (there is at least one path)
-    return rows, layout, snapshot.metadata
 
 
 @final
@@ -215,26 +150,38 @@ def inspect_memory(path: str | os.PathLike[str]) -> MemoryDescription:
     snapshot = read_memory(path)
     tensors = {name: (str(tensor.dtype), tuple(tensor.shape[2:])) for name, tensor in snapshot.tensors.items()}
     sizes = snapshot.memory_size, snapshot.num_envs, len(snapshot), snapshot.filled
-    return MemoryDescription(Path(path), Path(path).stat().st_size, *sizes, tensors, snapshot.metadata)
+    return MemoryDescription(Path(path), _size_of(Path(path)), *sizes, tensors, snapshot.metadata)
 
 
-def verify_memories(pattern: str | os.PathLike[str], progress: Progress = _unseen) -> dict[Path, HoldfastError | None]:
+def _size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all that a directory holds."""
+    files = (inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else (path,)
+    return sum(file.stat().st_size for file in files)
+
+
+def verify_memories(
+    pattern: str | os.PathLike[str], progress: Progress = unseen
+) -> dict[Path, HoldfastError | OSError | None]:
     """Read every byte of all files that match a pattern.
 
     Returns:
-        For each file, what is wrong with it, or None.
+        For each file, what is wrong with it, or None; a file that is of no memory format has an InvalidValue.
 
     Raises:
         NotFound: if nothing matches.
     """
-    results: dict[Path, HoldfastError | None] = {}
-    paths = memory_paths(pattern)
+    paths, strangers = matches(pattern)
+    results: dict[Path, HoldfastError | OSError | None] = dict(strangers)
     for done, path in enumerate(paths):
         progress(done, len(paths))
-        try:
-            read_memory(path)
-            results[path] = None
-        except HoldfastError as error:
-            results[path] = error
+        results[path] = _problem_of(path)
     progress(len(paths), len(paths))
     return results
+
+
+def _problem_of(path: Path) -> HoldfastError | OSError | None:
+    try:
+        read_memory(path)
+    except (HoldfastError, OSError) as error:
+        return error
+    return None

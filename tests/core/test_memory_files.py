@@ -1,14 +1,22 @@
 """Memory files without a live memory."""
 
+import errno
+import os
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 import holdfast
-from holdfast._spacious import spacious_zeros
-from holdfast.errors import CorruptMemory, InvalidValue, LoadMismatch, NotFound
+from holdfast._spacious import spacious_tensors
+from holdfast.errors import CorruptMemory, InvalidValue, LoadMismatch, NotFound, WriteFailed
 from holdfast.memory import MemorySnapshot
 from holdfast.memory_export import exporter
 from holdfast.memory_files import inspect_memory, numeric_order, verify_memories
+from holdfast.memory_formats import _header
+from holdfast.plugins import registry
 from holdfast.testing.memory_exporter import assert_same
 
 
@@ -119,9 +127,126 @@ def test_pickled_arrays_are_refused(tmp_path):
         holdfast.read_memory(tmp_path / "objects.npz")
 
 
-def test_large_arrays_lie_in_a_file():
-    """An array beyond the limit is backed by a temporary file and still holds zeros until it is written."""
-    array = spacious_zeros((4, 4), np.dtype(np.float32), large=1)
-    array[1] = 5
-    assert isinstance(array, np.memmap)
-    assert array.sum() == 20
+def test_other_byte_orders_of_other_tools_are_read(tmp_path):
+    """Numbers in the byte order of another machine are read as this machine's; what is no number is refused."""
+    np.savez(tmp_path / "big.npz", states=np.arange(8, dtype=">f4").reshape(4, 2))
+    states = holdfast.read_memory(tmp_path / "big.npz").tensors["states"]
+    assert (states.dtype, states.tolist()) == (np.dtype(np.float32), [[0, 1], [2, 3], [4, 5], [6, 7]])
+    np.savez(tmp_path / "text.npz", states=np.array([["a", "b"]]))
+    with pytest.raises(CorruptMemory, match="`states` is an array of <U1, not a tensor of numbers"):
+        holdfast.read_memory(tmp_path / "text.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("memory_index", 3), ("memory_index", -1), ("memory_index", "x"), ("env_index", 2), ("filled", 1)],
+)
+def test_a_position_beyond_the_memory_is_damage(tmp_path, name, value, monkeypatch):
+    """A file whose next sample would go nowhere is refused, instead of failing when that sample comes."""
+    header = _header.header_of(_memory(1))
+    monkeypatch.setattr(_header, "header_of", lambda _: {**header, name: value})
+    exporter("npz").save(_memory(1), tmp_path / "m.npz")
+    with pytest.raises(CorruptMemory, match=r"m\.npz` is damaged: its"):
+        holdfast.read_memory(tmp_path / "m.npz")
+
+
+def test_large_arrays_lie_in_files():
+    """Arrays that are large together are backed by temporary files, and hold zeros until they are written."""
+    layout = {"a": ((4, 4), np.dtype(np.float32)), "b": ((0, 4), np.dtype(np.int8)), "c": ((9,), np.dtype(np.int8))}
+    arrays = spacious_tensors(layout, large=64 + 9)
+    arrays["a"][1] = 5
+    assert [isinstance(array, np.memmap) for array in arrays.values()] == [True, False, True]
+    assert [array.sum() for array in arrays.values()] == [20, 0, 0]
+    assert not any(isinstance(array, np.memmap) for array in spacious_tensors(layout, large=64 + 10).values())
+
+
+def test_no_room_for_large_arrays_is_told(monkeypatch):
+    """Where temporary files have no room, reading fails at once and names the directory."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(WriteFailed, match=r"has no room for 16 bytes .*No space left on device.*TMPDIR"):
+        spacious_tensors({"a": ((4,), np.dtype(np.float32))}, large=1)
+
+
+@pytest.mark.parametrize(("memory_index", "env_index", "filled"), [(1, 1, True), (2, 0, True), (2, 1, False)])
+def test_blocks_are_the_chronological_rows(memory_index, env_index, filled):
+    """Row by row, or all at once: the same rows in the same order."""
+    values = np.arange(8, dtype=np.float32).reshape(4, 2, 1)
+    snapshot = MemorySnapshot({"x": values, "y": values + 8}, memory_index, env_index, filled)
+    whole = snapshot.chronological()
+    for nbytes in (1, 32, 1 << 20):
+        blocks = list(snapshot.chronological_blocks(nbytes))
+        for name, tensor in whole.items():
+            np.testing.assert_array_equal(np.concatenate([block[name] for block in blocks]), tensor)
+    assert len(list(snapshot.chronological_blocks(1))) == len(whole["x"])
+
+
+def test_strangers_are_passed_over(tmp_path):
+    """Files of no memory format between memories are not read; where there is nothing else, that is told."""
+    exporter("npz").save(_memory(1), tmp_path / "a" / "m.npz")
+    (tmp_path / "a" / "notes.txt").write_text("x")
+    assert [path.name for path, _ in holdfast.iter_memories(tmp_path / "**")] == ["m.npz"]
+    with pytest.raises(InvalidValue, match=r"notes\.txt` has the extension of no memory format"):
+        next(holdfast.iter_memories(tmp_path / "a" / "*.txt"))
+    with pytest.raises(InvalidValue, match="is a directory; give one memory file, or"):
+        next(holdfast.iter_memories(tmp_path / "a"))
+
+
+def test_merging_into_a_source_is_refused(tmp_path):
+    """A target that the pattern matches would be read as its own source."""
+    exporter("npz").save(_memory(1), tmp_path / "m_1.npz")
+    with pytest.raises(InvalidValue, match="is itself one of the files that match"):
+        holdfast.merge_memories(tmp_path / "m_*", tmp_path / "m_1.npz")
+
+
+def test_a_broken_format_hurts_nobody_else(tmp_path):
+    """Files of other formats are read though one cannot be made, and who asks for a stranger is told of it."""
+
+    class Broken:
+        @holdfast.hookimpl
+        def holdfast_memory_formats(self):
+            def fail():
+                raise OSError("libfoo.so is missing")
+
+            return {"aaa": fail}
+
+    exporter("npz").save(_memory(1), tmp_path / "m.npz")
+    (tmp_path / "m.xyz").touch()
+    registry().register(plugin := Broken(), "broken")
+    try:
+        assert_same(holdfast.read_memory(tmp_path / "m.npz"), _memory(1))
+        with pytest.raises(InvalidValue, match=r"`aaa` is broken: OSError: libfoo\.so is missing"):
+            holdfast.read_memory(tmp_path / "m.xyz")
+    finally:
+        registry().unregister(plugin)
+
+
+def test_reading_imports_what_the_format_needs_and_nothing_else(tmp_path):
+    """Reading one format leaves the packages of the others alone."""
+    exporter("npz").save(_memory(1), tmp_path / "m.npz")
+    script = (
+        "import sys, holdfast; holdfast.read_memory(sys.argv[1]);"
+        "print(sorted({'h5py', 'pyarrow', 'polars'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", script, tmp_path / "m.npz"], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
+
+
+def test_exports_that_failed_are_told_at_the_end_of_the_program(tmp_path):
+    """A program that never closes its memory learns of missing files when it ends."""
+    script = """
+import sys, numpy, pathlib, shutil
+from holdfast.memory import MemorySnapshot
+from holdfast.memory_export import MemoryExport
+export = MemoryExport("npz", sys.argv[1])
+export.prepare()
+shutil.rmtree(sys.argv[1])
+pathlib.Path(sys.argv[1]).touch()
+export.cycles = 1
+export.submit(MemorySnapshot({"x": numpy.zeros((2, 1))}, 0, 0, True))
+"""
+    ran = subprocess.run([sys.executable, "-c", script, tmp_path / "out"], capture_output=True, text=True, check=True)
+    assert re.search(r"1 of 1 memory exports to .*out` failed; the first: cannot write", ran.stderr)

@@ -5,10 +5,15 @@ import pytest
 
 pytest.importorskip("pyarrow")
 
+import pyarrow.parquet
+
 from holdfast.codec import dtype_of
+from holdfast.errors import CorruptMemory
 from holdfast.memory import MemorySnapshot
+from holdfast.memory_formats import parquet
+from holdfast.memory_formats._header import header_text
 from holdfast.memory_formats.parquet import ParquetExporter
-from holdfast.testing.memory_exporter import MemoryExporterContract, assert_same
+from holdfast.testing.memory_exporter import DTYPES, MemoryExporterContract, assert_same
 
 
 class TestParquet(MemoryExporterContract):
@@ -35,10 +40,45 @@ def test_polars_reads_a_row_for_each_sample(tmp_path):
     assert table["images"].to_list()[1] == [4, 5, 6, 7]
 
 
+def test_pandas_and_duckdb_read_every_dtype(tmp_path):
+    """Every dtype that a memory has is a column for pandas and for duckdb, floats of 16 bits included."""
+    pandas, duckdb = pytest.importorskip("pandas"), pytest.importorskip("duckdb")
+    tensors = {name: np.arange(6).reshape(3, 2, 1).astype(name) for name in DTYPES}
+    ParquetExporter().save(MemorySnapshot(tensors, 0, 0, filled=True), tmp_path / "memory.parquet")
+    table = pandas.read_parquet(tmp_path / "memory.parquet")
+    rows = duckdb.sql(f"SELECT * FROM '{tmp_path / 'memory.parquet'}'").fetchall()
+    assert list(table.columns) == ["timestep", "environment", *DTYPES]
+    for column, name in enumerate(DTYPES, start=2):
+        expected = tensors[name].reshape(-1).tolist()
+        assert table[name].tolist() == expected
+        assert [row[column] for row in rows] == expected
+
+
+def test_tensors_may_be_named_as_the_columns_of_places(tmp_path):
+    """A tensor called as one of Parquet's own columns has another title there, and its name when it comes back."""
+    tensors = {
+        name: np.full((3, 2, 1), value, np.float32)
+        for value, name in enumerate(("environment", "timestep_", "timestep"))
+    }
+    snapshot = MemorySnapshot(tensors, 0, 0, filled=True)
+    ParquetExporter().save(snapshot, tmp_path / "memory.parquet")
+    assert pyarrow.parquet.read_schema(tmp_path / "memory.parquet").names == [
+        "timestep", "environment", "environment_", "timestep_", "timestep__",
+    ]  # fmt: skip
+    assert_same(ParquetExporter().load(tmp_path / "memory.parquet"), snapshot)
+
+
+def test_a_table_of_fewer_rows_than_its_header_tells_is_refused(tmp_path, monkeypatch):
+    """Rows that the header promises and the table lacks are not taken for zeros, whatever the digest says."""
+    whole = header_text
+    monkeypatch.setattr(parquet, "header_text", lambda _: whole(_counting()))
+    ParquetExporter().save(_counting(memory_index=2, filled=False), tmp_path / "memory.parquet")
+    with pytest.raises(CorruptMemory, match="has 4 rows where 6 belong"):
+        ParquetExporter().load(tmp_path / "memory.parquet")
+
+
 def test_only_written_samples_are_rows(tmp_path):
     """A half-filled memory gives only the samples that it holds."""
-    import pyarrow.parquet
-
     ParquetExporter().save(_counting(memory_index=2, filled=False), tmp_path / "memory.parquet")
     assert pyarrow.parquet.read_table(tmp_path / "memory.parquet").num_rows == 4
 

@@ -17,18 +17,12 @@ from rich.text import Text
 from holdfast.cli import _console
 from holdfast.errors import HoldfastError, InvalidValue
 from holdfast.memory import MemorySnapshot
-from holdfast.memory_files import (
-    MemoryDescription,
-    Progress,
-    convert_memory,
-    exporter_of,
-    inspect_memory,
-    memory_paths,
-    merge_memories,
-    verify_memories,
-)
+from holdfast.memory_conversion import convert_memory, merge_memories
+from holdfast.memory_files import MemoryDescription, Progress, exporter_of, inspect_memory, verify_memories
 
 app = typer.Typer(help="Inspect, convert, verify and merge memory files.", no_args_is_help=True, rich_markup_mode=None)
+
+Verdicts = dict[Path, HoldfastError | OSError | None]
 
 Source = Annotated[Path, typer.Argument(help="A memory file of any format.", show_default=False)]
 Target = Annotated[Path, typer.Argument(help="The file to write; its extension names the format.", show_default=False)]
@@ -77,8 +71,6 @@ def merge(
     if len(patterns) > 1:
         raise InvalidValue(f"{len(patterns)} patterns were given; put the pattern in quotes: 'memory/*.pt'")
     pattern = pattern_of(patterns[0])
-    if target.resolve() in (path.resolve() for path in memory_paths(pattern)):
-        raise InvalidValue(f"`{target}` is itself one of the files that match `{pattern}`; write to another place")
     with _bar("merging") as progress:
         snapshot = merge_memories(pattern, target, progress)
     _tell_written(target, snapshot)
@@ -102,7 +94,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def _without_strangers(verdicts: dict[Path, HoldfastError | None]) -> dict[Path, HoldfastError | None]:
+def _without_strangers(verdicts: Verdicts) -> Verdicts:
     """Return the verdicts on memories, and warn of the files of no known format that lie between them.
 
     Raises:

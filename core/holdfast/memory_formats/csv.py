@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from holdfast import codec
 from holdfast._side_by_side import side_by_side
-from holdfast._spacious import spacious_zeros
+from holdfast._spacious import spacious_tensors
 from holdfast.errors import CorruptMemory
 from holdfast.memory import MemoryExporter, MemorySnapshot
 from holdfast.memory_formats import _csv_cells
 from holdfast.memory_formats._csv_cells import BadText, Column
-from holdfast.memory_formats._header import check_version, header_from, header_text, snapshot_from
+from holdfast.memory_formats._header import check_header, flat_tensors, header_from, header_text, snapshot_from
 
 _MARK = b"# holdfast memory: "
 _TRAILER_SIZE = 18
@@ -69,7 +69,7 @@ class CsvExporter(MemoryExporter):
 
 def _blocks(snapshot: MemorySnapshot) -> Iterator[bytes | memoryview]:
     yield _MARK + header_text(snapshot) + b"\n"
-    tensors = {name: tensor.reshape(-1, math.prod(tensor.shape[2:])) for name, tensor in snapshot.tensors.items()}
+    tensors = flat_tensors(snapshot)
     columns = _columns({name: tensor.shape[1] for name, tensor in tensors.items()})
     yield columns + b"\n"
     filled = [tensor for tensor in tensors.values() if tensor.shape[1]]
@@ -123,7 +123,7 @@ def _header(line: bytes, path: Path) -> tuple[dict[str, Any], list[Column]]:
         ]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CorruptMemory(f"`{path}` is damaged: line 1, the header, cannot be read ({error})") from error
-    check_version(header, path)
+    check_header(header, path)
     return header, columns
 
 
@@ -131,7 +131,7 @@ def _tensors(data: mmap.mmap, start: int, header: Mapping[str, Any], columns: li
     sizes = header["memory_size"], header["num_envs"]
     absent = 0 if header["filled"] else math.prod(sizes) - header["memory_index"] * sizes[1] - header["env_index"]
     stop = len(data) - _TRAILER_SIZE - absent * sum(column.width for column in columns)  # of commas and a line feed
-    flat = {column.name: spacious_zeros((math.prod(sizes), column.width), column.dtype) for column in columns}
+    flat = spacious_tensors({column.name: ((math.prod(sizes), column.width), column.dtype) for column in columns})
     filled = [column for column in columns if column.width]
     row = 0
     parts = _parts(data, start, stop) if filled else ()

@@ -11,7 +11,7 @@ import io
 import math
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, final
 
@@ -20,11 +20,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from holdfast._spacious import spacious_zeros
+from holdfast._spacious import spacious_tensors
 from holdfast.codec import dtype_of
 from holdfast.errors import CorruptMemory
+from holdfast.formats._sealed_file import Damage, verified
 from holdfast.memory import MemoryExporter, MemorySnapshot, chronological_order
-from holdfast.memory_formats._header import check_version, header_from, header_text, plain_dtype, snapshot_from
+from holdfast.memory_formats._header import (
+    check_header,
+    flat_tensors,
+    header_from,
+    header_text,
+    plain_dtype,
+    snapshot_from,
+)
+
+_PLACES = ("timestep", "environment")
+"""The columns before those of the tensors."""
 
 _HEADER, _DIGEST = b"holdfast", b"holdfast.crc32"
 _MARK = b"holdfast digest "
@@ -57,14 +68,14 @@ class ParquetExporter(MemoryExporter):
         file.seek(0, os.SEEK_END)
 
     def read(self, path: Path) -> MemorySnapshot:  # noqa: D102  (the interface's)
-        with path.open("rb") as file:
+        with verified(path, CorruptMemory) as file:
             place = _place_of_digest(file)
             file.seek(max(place, 0))
             if place < 0 or file.read(len(_NO_DIGEST)) != _digest(file, place):
                 raise CorruptMemory(f"`{path}` is damaged, or was not written by Holdfast: its digest is not its own")
             table = pq.ParquetFile(file)
             header = header_from(table.metadata.metadata[_HEADER])
-            check_version(header, path)
+            check_header(header, path)
             return snapshot_from(_tensors(table, header), header, path)
 
 
@@ -89,19 +100,38 @@ class _Unclosed(io.RawIOBase):
 
 
 def _schema(snapshot: MemorySnapshot) -> Any:
-    fields = [pa.field("timestep", pa.int64()), pa.field("environment", pa.int32())]
-    for name, tensor in snapshot.tensors.items():
+    fields = [pa.field(name, kind) for name, kind in zip(_PLACES, (pa.int64(), pa.int32()), strict=True)]
+    for name, tensor in _with_numbers(snapshot.tensors).items():
         value, size = pa.from_numpy_dtype(plain_dtype(tensor.dtype)), tensor.shape[2:]
-        fields.append(pa.field(name, value if size == (1,) else pa.fixed_shape_tensor(value, size)))
+        kind = value if size == (1,) else pa.fixed_shape_tensor(value, size)
+        fields.append(pa.field(_title(name, snapshot.tensors), kind))
     return pa.schema(fields)
 
 
+def _with_numbers(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the tensors whose samples have a number at all; Parquet has no column for the others."""
+    return {name: tensor for name, tensor in tensors.items() if math.prod(tensor.shape[1:])}
+
+
+def _title(name: str, taken: Collection[str]) -> str:
+    """Return the name of a tensor's column, which is not that of another column; readers go by their order."""
+    while name in _PLACES:
+        name += "_"
+        while name in taken:
+            name += "_"
+    return name
+
+
 def _split(schema: Any) -> list[str]:
-    """Return the columns, as Parquet names them, whose bytes are stored by their significance: all numbers."""
+    """Return the columns, as Parquet names them, whose bytes are stored by their significance.
+
+    All numbers are, but floats of 16 bits: duckdb reads no such column of those.
+    """
     split = []
     for field in schema:
         tensor = isinstance(field.type, pa.FixedShapeTensorType)
-        if not pa.types.is_boolean(field.type.value_type if tensor else field.type):
+        value = field.type.value_type if tensor else field.type
+        if not pa.types.is_boolean(value) and not pa.types.is_float16(value):
             split.append(f"{field.name}.list.element" if tensor else field.name)
     return split
 
@@ -113,13 +143,14 @@ def _groups(snapshot: MemorySnapshot, schema: Any) -> Iterator[list[Any]]:
     if snapshot.filled:
         order = chronological_order(snapshot.memory_size, num_envs, snapshot.memory_index, snapshot.env_index)
         np.put_along_axis(timesteps, order, timesteps.copy(), axis=0)
-    flat = {name: tensor.reshape(-1, math.prod(tensor.shape[2:])) for name, tensor in snapshot.tensors.items()}
-    rows = max(1, _GROUP // max(1, sum(tensor[:1].nbytes for tensor in flat.values())))
+    flat = list(_with_numbers(flat_tensors(snapshot)).values())
+    rows = max(1, _GROUP // max(1, sum(tensor[:1].nbytes for tensor in flat)))
     for start in range(0, count, rows):
         part = slice(start, min(start + rows, count))
         environments = (np.arange(part.start, part.stop) % num_envs).astype(np.int32)
         columns = [pa.array(timesteps.reshape(-1)[part]), pa.array(environments)]
-        columns += [_column(tensor[part], schema.field(name).type) for name, tensor in flat.items()]
+        kinds = schema.types[len(_PLACES) :]
+        columns += [_column(tensor[part], kind) for tensor, kind in zip(flat, kinds, strict=True)]
         yield columns
 
 
@@ -132,20 +163,23 @@ def _column(values: NDArray[Any], kind: Any) -> Any:
 
 def _tensors(table: Any, header: dict[str, Any]) -> dict[str, NDArray[Any]]:
     sizes = header["memory_size"], header["num_envs"]
+    samples = sizes[0] * sizes[1] if header["filled"] else header["memory_index"] * sizes[1] + header["env_index"]
     described = {name: (dtype_of(found["dtype"]), tuple(found["size"])) for name, found in header["tensors"].items()}
-    flat = {
-        name: spacious_zeros((math.prod(sizes), math.prod(size)), dtype) for name, (dtype, size) in described.items()
-    }
+    flat = spacious_tensors(
+        {name: ((math.prod(sizes), math.prod(size)), dtype) for name, (dtype, size) in described.items()}
+    )
     start = 0
     for group in range(table.num_row_groups):
-        rows = table.read_row_group(group, columns=list(flat))
-        for name, tensor in flat.items():
-            items = rows.column(name).combine_chunks()
+        rows = table.read_row_group(group)
+        for tensor, column in zip(_with_numbers(flat).values(), rows.columns[len(_PLACES) :], strict=True):
+            items = column.combine_chunks()
             if isinstance(items, pa.ExtensionArray):
                 items = items.storage.flatten()
             values = items.to_numpy(zero_copy_only=False).view(tensor.dtype)
             tensor[start : start + rows.num_rows] = values.reshape(rows.num_rows, tensor.shape[1])
         start += rows.num_rows
+    if start != samples:
+        raise Damage("table", f"has {start} rows where {samples} belong")
     return {name: flat[name].reshape(*sizes, *size) for name, (_, size) in described.items()}
 
 

@@ -87,6 +87,22 @@ class MemoryExporterContract(abc.ABC):
         exporter.save(written, path)
         assert_same(exporter.load(path), written)
 
+    def test_tensors_without_numbers_come_back(self, exporter: MemoryExporter, tmp_path: Path) -> None:
+        """A tensor whose samples have no number comes back with its dtype and shape."""
+        plain = self.snapshot()
+        tensors = {**plain.tensors, "nothing": np.zeros((64, 2, 0, 3), np.float32)}
+        written = MemorySnapshot(tensors, plain.memory_index, plain.env_index, plain.filled, plain.metadata)
+        exporter.save(written, tmp_path / f"memory{exporter.extension}")
+        assert_same(exporter.load(tmp_path / f"memory{exporter.extension}"), written)
+
+    def test_what_was_saved_is_removed(self, exporter: MemoryExporter, tmp_path: Path) -> None:
+        """`remove` leaves nothing of what `save` wrote; removing what is not there is fine."""
+        path = tmp_path / f"memory{exporter.extension}"
+        exporter.save(self.snapshot(), path)
+        exporter.remove(path)
+        exporter.remove(path)
+        assert not list(tmp_path.iterdir())
+
     def test_writing_changes_no_array(self, exporter: MemoryExporter, tmp_path: Path) -> None:
         """Writing a snapshot leaves its arrays as they were, and works on read-only ones."""
         snapshot = self.snapshot()
