@@ -1,5 +1,7 @@
 """Memories as csv: the text itself, and what is said of a broken one."""
 
+import os
+import subprocess
 import sys
 import zlib
 
@@ -159,3 +161,24 @@ def test_single_precision_is_rounded_once(tmp_path, way):
     CsvExporter().save(MemorySnapshot({"x": values}, 0, 0, filled=True), tmp_path / "memory.csv")
     assert b"\n7.038531e-26," in (tmp_path / "memory.csv").read_bytes()
     assert CsvExporter().load(tmp_path / "memory.csv").tensors["x"].tobytes() == values.tobytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked there")
+def test_a_forked_child_writes_and_reads(tmp_path):
+    """A child forked after its parent wrote csv is not left waiting for threads that only the parent has."""
+    script = """
+import os, signal, sys
+import numpy as np
+from pathlib import Path
+from holdfast.memory import MemorySnapshot
+from holdfast.memory_formats.csv import CsvExporter
+snapshot = MemorySnapshot({"x": np.ones((20_000, 4, 2), np.float32)}, 0, 0, True)
+path = Path(sys.argv[1])
+CsvExporter().save(snapshot, path)
+if not (child := os.fork()):
+    signal.alarm(60)
+    CsvExporter().save(snapshot, path)
+    os._exit(CsvExporter().load(path).tensors["x"].sum() != 160_000)
+sys.exit(os.waitpid(child, 0)[1])
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script, tmp_path / "memory.csv"], check=True)

@@ -14,7 +14,9 @@ import functools
 import importlib
 import math
 import mmap
+import os
 import re
+import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,6 +33,7 @@ from holdfast.memory_formats import _csv_cells
 from holdfast.memory_formats._csv_cells import BadText, Column
 from holdfast.memory_formats._header import check_header, flat_tensors, header_from, header_text, snapshot_from
 
+_FRAMES = "holdfast.memory_formats._csv_frames"
 _MARK = b"# holdfast memory: "
 _TRAILER_SIZE = 18
 _PART = 1 << 23
@@ -87,9 +90,21 @@ def _blocks(snapshot: MemorySnapshot) -> Iterator[bytes | memoryview]:
 def _by_frames() -> Any:
     """Return the module that works through polars, or None where polars is not installed."""
     try:
-        return importlib.import_module("holdfast.memory_formats._csv_frames")
+        return importlib.import_module(_FRAMES)
     except ImportError:
         return None
+
+
+def _leave_polars_to_the_parent() -> None:
+    """Work cell by cell in a forked child: polars' threads are its parent's, and it would wait for them forever."""
+    if "polars" in sys.modules:
+        # None is how the import system is told that there is no such module.
+        sys.modules[_FRAMES] = None  # type: ignore[assignment]
+        _by_frames.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_polars_to_the_parent)
 
 
 def _columns(widths: Mapping[str, int]) -> bytes:
