@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ class Agent:
 
     Args:
         models: the agent's models by role; each is registered in `checkpoint_modules` under its role.
-        memory: the agent's memory.
+        memory: the agent's memory; its files tell the agent's class, unless its metadata names an agent already.
         observation_space: the environment's observation space.
         action_space: the environment's action space.
         device: where the agent computes; whatever its framework takes for a device.
@@ -56,6 +56,8 @@ class Agent:
             raise InvalidValue(f"`models` is a {type(models).__qualname__}; allowed: a mapping from role to model")
         self.models = dict(models or {})
         self.memory = memory
+        if isinstance(told := getattr(memory, "metadata", None), MutableMapping):
+            told.setdefault("agent", type(self).__name__)  # the memory's files then tell whose it is
         self.observation_space = observation_space
         self.action_space = action_space
         self.device = device

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -165,3 +166,11 @@ def test_a_mistyped_key_is_told(tmp_path: Path) -> None:
         PPO(cfg={"write_intervl": 5})
     with pytest.raises(holdfast.InvalidValue, match="`models` is a list"):
         PPO([1])  # type: ignore[arg-type]
+
+
+def test_a_memory_tells_whose_it_is() -> None:
+    """An agent puts its class into its memory's metadata, which the memory's files tell, unless a name is there."""
+    own, told = SimpleNamespace(metadata={}), SimpleNamespace(metadata={"agent": "SAC"})
+    for memory in (own, told, SimpleNamespace(), SimpleNamespace(metadata=None), None):
+        PPO(memory=memory)
+    assert (own.metadata, told.metadata) == ({"agent": "PPO"}, {"agent": "SAC"})
