@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.errors import InvalidValue, LoadMismatch
-from holdfast.memory import MemorySnapshot, chronological_order
-from holdfast.memory_tensors import TensorSpec
+from holdfast.memory import MemorySnapshot
+from holdfast.memory_sequences import environment_places
 
 Fit = Literal["error", "newest", "oldest"]
-
-
-def check_tensors(snapshot: MemorySnapshot, specs: Mapping[str, TensorSpec]) -> None:
-    """Check that a snapshot holds just the tensors of a memory; one without tensors takes any.
-
-    Raises:
-        LoadMismatch: if it does not; lists every difference.
-    """
-    if not specs:
-        return
-    problems = [f"`{name}` is missing in the file" for name in specs if name not in snapshot.tensors]
-    for name, tensor in snapshot.tensors.items():
-        size, dtype = tuple(tensor.shape[2:]), str(tensor.dtype)
-        if name not in specs:
-            problems.append(f"`{name}` is in the file, but the memory has no such tensor")
-        elif size != specs[name].size:
-            problems.append(f"`{name}` has the size {size} in the file and {specs[name].size} in the memory")
-        elif dtype != specs[name].dtype:
-            problems.append(f"`{name}` has the dtype {dtype} in the file and {specs[name].dtype} in the memory")
-    if problems:
-        raise LoadMismatch("the memory is unchanged, for the file does not fit it:\n  " + "\n  ".join(problems))
 
 
 def fitted(snapshot: MemorySnapshot, memory_size: int, num_envs: int, fit: Fit) -> MemorySnapshot:
@@ -81,15 +59,34 @@ def _columns(snapshot: MemorySnapshot, memory_size: int, num_envs: int, fit: Fit
 
 def histories(snapshot: MemorySnapshot) -> list[NDArray[np.intp]]:
     """Return, for each environment, the places (row * num_envs + environment) of its samples, oldest first."""
-    environments = range(snapshot.num_envs)
-    if snapshot.filled:
-        sizes, position = (snapshot.memory_size, snapshot.num_envs), (snapshot.memory_index, snapshot.env_index)
-        order = chronological_order(*sizes, *position)
-        return [order[:, environment] * snapshot.num_envs + environment for environment in environments]
-    return [
-        np.arange(snapshot.memory_index + (environment < snapshot.env_index)) * snapshot.num_envs + environment
-        for environment in environments
-    ]
+    sizes, position = (snapshot.memory_size, snapshot.num_envs), (snapshot.memory_index, snapshot.env_index)
+    return environment_places(*sizes, *position, snapshot.filled)
+
+
+def seams_of(snapshot: MemorySnapshot) -> list[int]:
+    """Return the places of samples that the next one of their environment does not follow in time."""
+    places = snapshot.metadata.get("seams")
+    capacity = snapshot.memory_size * snapshot.num_envs
+    return [place for place in places if place in range(capacity)] if isinstance(places, list | tuple) else []
+
+
+def _new_seams(snapshot: MemorySnapshot, columns: list[NDArray[np.intp]], num_envs: int) -> list[int]:
+    """Return the places of the result where samples meet that did not follow one another in the source.
+
+    A column's last sample is one of them, unless the environment that is added to next is the one it came from.
+    """
+    newest, broken = -1, -2
+    follower = np.full(snapshot.memory_size * snapshot.num_envs, newest)
+    for history in histories(snapshot):
+        follower[history[:-1]] = history[1:]
+    follower[seams_of(snapshot)] = broken
+    end = newest if num_envs == snapshot.num_envs else broken
+    seams: list[int] = []
+    for environment, column in enumerate(columns):
+        expected = np.append(column[1:], end)[: len(column)]
+        rows = np.flatnonzero((follower[column] != expected) | (follower[column] == broken))
+        seams += (rows * num_envs + environment).tolist()
+    return seams
 
 
 def _laid_out(
@@ -102,10 +99,12 @@ def _laid_out(
 
     def laid_out(tensor: NDArray[Any]) -> NDArray[Any]:
         result = np.zeros((memory_size, num_envs, *tensor.shape[2:]), tensor.dtype)
-        result[rows, environments] = tensor.reshape(-1, *tensor.shape[2:])[places]
+        flat = tensor.reshape(snapshot.memory_size * snapshot.num_envs, *tensor.shape[2:])
+        result[rows, environments] = flat[places]
         return result
 
     tensors = {name: laid_out(tensor) for name, tensor in snapshot.tensors.items()}
     memory_index, env_index = divmod(len(places), num_envs)
     filled = memory_index == memory_size
-    return MemorySnapshot(tensors, 0 if filled else memory_index, env_index, filled, snapshot.metadata)
+    metadata = {**snapshot.metadata, "seams": _new_seams(snapshot, columns, num_envs)}
+    return MemorySnapshot(tensors, 0 if filled else memory_index, env_index, filled, metadata)

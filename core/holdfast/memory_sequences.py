@@ -30,17 +30,12 @@ def sequence_starts(
         go beyond the end of an episode.
     """
     memory_size, num_envs = ends.shape
-    if filled:
-        rows = chronological_order(memory_size, num_envs, memory_index, env_index)
-        written = np.full(num_envs, memory_size)
-    else:
-        rows = chronological_order(memory_size, num_envs, 0, 0)
-        written = memory_index + (np.arange(num_envs) < env_index)
-    ended = np.zeros((memory_size + 1, num_envs), np.intp)
-    np.cumsum(np.take_along_axis(ends, rows, axis=0), axis=0, out=ended[1:])
     last = memory_size - length + 1
     if last <= 0:
         return np.empty(0, np.intp)
+    rows, written = _in_time(memory_size, num_envs, memory_index, env_index, filled)
+    ended = np.zeros((memory_size + 1, num_envs), np.intp)
+    np.cumsum(np.take_along_axis(ends, rows, axis=0), axis=0, out=ended[1:])
     unbroken = ended[length - 1 : length - 1 + last] == ended[:last]  # none of the samples but the last ends it
     inside = np.arange(last)[:, None] + length <= written
     start, environment = np.nonzero(unbroken & inside)
@@ -48,13 +43,18 @@ def sequence_starts(
     return places
 
 
-def sequence_indexes(starts: NDArray[Any], num_envs: int, memory_size: int, length: int) -> NDArray[np.intp]:
-    """Return the places of sequences, one after another, from where each starts."""
-    steps = starts[:, None] + np.arange(length) * num_envs
-    places: NDArray[np.intp] = (steps % (memory_size * num_envs)).reshape(-1)
-    return places
+def environment_places(
+    memory_size: int, num_envs: int, memory_index: int, env_index: int, filled: bool
+) -> list[NDArray[np.intp]]:
+    """Return, for each environment, the places (row * num_envs + environment) of its samples, oldest first."""
+    rows, written = _in_time(memory_size, num_envs, memory_index, env_index, filled)
+    return [rows[: written[each], each] * num_envs + each for each in range(num_envs)]
 
 
-def environment_order(count: int, num_envs: int) -> NDArray[np.intp]:
-    """Return the places of the first `count` samples, those of one environment after another."""
-    return np.concatenate([np.arange(environment, count, num_envs) for environment in range(num_envs)])
+def _in_time(
+    memory_size: int, num_envs: int, memory_index: int, env_index: int, filled: bool
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows of each environment, oldest first, of shape (memory_size, num_envs), and how many are written."""
+    if filled:
+        return chronological_order(memory_size, num_envs, memory_index, env_index), np.full(num_envs, memory_size)
+    return chronological_order(memory_size, num_envs, 0, 0), memory_index + (np.arange(num_envs) < env_index)

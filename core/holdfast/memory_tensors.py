@@ -62,6 +62,22 @@ def positive(name: str, value: Any) -> int:
     return number
 
 
+def tensor_name(name: Any) -> str:
+    """Return the name of a tensor, which every memory format can store.
+
+    Raises:
+        InvalidValue: if it is none.
+    """
+    allowed = "allowed: text that is not empty, without NUL, and that UTF-8 can encode"
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise InvalidValue(f"a tensor was given the name {name!r}; {allowed}")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidValue(f"a tensor was given the name {name!r}; {allowed}") from error
+    return name
+
+
 def sample_size(size: Any, *, keep_dimensions: bool) -> tuple[int, ...]:
     """Return the shape of one sample, from what users give as its size.
 
@@ -72,8 +88,8 @@ def sample_size(size: Any, *, keep_dimensions: bool) -> tuple[int, ...]:
     Raises:
         InvalidValue: if it is none of these.
     """
-    if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
-        return (size,)
+    if not isinstance(size, bool) and (count := _count(size)) is not None:
+        return (count,)
     shape = _space_shape(size) if _is_space(size) else size
     if not isinstance(shape, Iterable) or isinstance(shape, str | bytes):
         raise InvalidValue(f"the size {size!r} is none; allowed: a number of elements, a shape, or a Gymnasium space")
@@ -84,6 +100,15 @@ def sample_size(size: Any, *, keep_dimensions: bool) -> tuple[int, ...]:
     if min(dimensions, default=0) < 0:
         raise InvalidValue(f"the size {size!r} is no shape; allowed: whole numbers of at least 0")
     return dimensions if keep_dimensions else (math.prod(dimensions),)
+
+
+def _count(size: Any) -> int | None:
+    """Return a number of elements, of Python or NumPy; None if it is no such number."""
+    try:
+        number = operator.index(size)
+    except TypeError:  # an array of several numbers, which is a shape
+        return None
+    return number if number >= 0 else None
 
 
 def _is_space(size: Any) -> bool:

@@ -5,7 +5,8 @@ import pytest
 
 jax = pytest.importorskip("jax")
 
-from holdfast.errors import InvalidValue  # noqa: E402
+from holdfast.errors import InvalidValue, LoadMismatch  # noqa: E402
+from holdfast.memory import MemorySnapshot  # noqa: E402
 from holdfast.testing.memory import MemoryContract  # noqa: E402
 from holdfast_jax.memory import RandomMemory  # noqa: E402
 
@@ -59,14 +60,65 @@ def test_sampling_follows_the_seed():
     np.testing.assert_array_equal(first, second)
 
 
-def test_a_dtype_that_jax_would_narrow_is_refused(tmp_path):
-    """A file of 64-bit values is not silently loaded as 32-bit ones."""
-    from holdfast.memory import MemorySnapshot
-    from holdfast.memory_formats.npz import NpzExporter
+WIDE = {
+    "actions": (np.arange(8, dtype=np.int64) - 4, "int32"),
+    "seeds": (np.arange(8, dtype=np.uint64), "uint32"),
+    "rewards": (
+        np.array([0.5, -0.0, np.nan, np.inf, -1.25, 0, 1e30, 2**-149]).astype(np.float32) * np.float64(1),
+        "float32",
+    ),
+}
 
-    NpzExporter().save(MemorySnapshot({"values": np.zeros((2, 1, 1))}, 0, 0, filled=True), tmp_path / "wide.npz")
-    with pytest.raises(InvalidValue, match="jax_enable_x64"):
-        RandomMemory(2).load(tmp_path / "wide.npz")
+
+@pytest.fixture
+def wide():
+    return MemorySnapshot({name: values.reshape(4, 2, 1) for name, (values, _) in WIDE.items()}, 0, 0, filled=True)
+
+
+def test_64_bits_are_loaded_as_32_where_that_changes_no_value(wide):
+    """A memory exported on PyTorch, with its int64 actions, loads on JAX as JAX comes, into tensors or into none."""
+    empty, memory = RandomMemory(4, 2), RandomMemory(4, 2)
+    for name, (values, _) in WIDE.items():
+        memory.create_tensor(name, 1, values.dtype)
+    for each in (empty, memory):
+        each.restore(wide)
+        for name, (values, dtype) in WIDE.items():
+            loaded = np.asarray(each.get_tensor_by_name(name, keepdim=False))[:, 0]
+            assert str(loaded.dtype) == dtype
+            assert loaded.astype(values.dtype).tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("actions", 2**31), ("seeds", 2**32), ("rewards", 0.1), ("rewards", 1e300)]
+)
+def test_64_bits_that_32_do_not_hold_are_refused(wide, name, value):
+    """One value that would change is enough for LoadMismatch, which names the tensor and how to keep 64 bits."""
+    wide.tensors[name][3, 1] = value
+    memory = RandomMemory(4, 2)
+    with pytest.raises(LoadMismatch, match=f"`{name}` has the dtype .*JAX_ENABLE_X64=1"):
+        memory.restore(wide)
+    assert memory.get_tensor_names() == []
+
+
+def test_other_dtypes_are_no_match(wide):
+    """Only what JAX itself would narrow is converted: int64 is no int16, and int32 no int64."""
+    memory = RandomMemory(4, 2)
+    memory.create_tensor("actions", 1, "int16")
+    with pytest.raises(LoadMismatch, match="`actions` has the dtype int64 in the file and int16 in the memory"):
+        memory.restore(MemorySnapshot({"actions": wide.tensors["actions"]}, 0, 0, filled=True))
+
+
+def test_a_tensor_of_64_bits_is_created_once():
+    """Creating a tensor again with the dtype that JAX narrowed the first time changes nothing."""
+    memory = RandomMemory(4)
+    assert memory.create_tensor("actions", 1, "int64") is True
+    assert memory.create_tensor("actions", 1, "int64") is False
+
+
+def test_a_device_that_is_not_there_is_refused():
+    """The number of a device that JAX does not have raises InvalidValue, which lists those it has."""
+    with pytest.raises(InvalidValue, match="`device` is 'cpu:99'; allowed: cpu:0"):
+        RandomMemory(2, device="cpu:99")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "uint8", "int32", "bool"])

@@ -5,6 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from holdfast.errors import InvalidValue  # noqa: E402
 from holdfast.testing.memory import MemoryContract  # noqa: E402
 from holdfast_torch.memory import RandomMemory  # noqa: E402
 
@@ -45,6 +46,63 @@ def test_sampling_follows_the_seed():
     torch.manual_seed(3)
     ((second,),) = memory.sample(["values"], batch_size=10)
     assert torch.equal(first, second)
+
+
+def test_samples_on_another_device_are_never_asked_for():
+    """On an accelerator nothing but a copy of the memory waits for it: `meta` has no values to wait for."""
+    memory = RandomMemory(8, 2, device="meta")
+    memory.create_tensor("states", size=3)
+    memory.add_samples(states=torch.ones(8, 2, 3, device="meta"))
+    memory.add_samples(states=torch.ones(1, 2, 3, device="meta"))
+    places = torch.arange(16, device="meta")
+    found = [
+        memory.sample(["states"], 7, mini_batches=3),
+        memory.sample(["states"], 7, mini_batches=3, sequence_length=2),
+        memory.sample_all(["states"], mini_batches=3),
+        memory.sample_all(["states"], mini_batches=3, sequence_length=2),
+        memory.sample_by_index(["states"], places, mini_batches=3),
+        memory.sample_by_index(["states"], [1, 2, 3], mini_batches=3),
+    ]
+    sizes = [[len(states) for (states,) in parts] for parts in found]
+    assert sizes == [[3, 2, 2], [6, 4, 4], [6, 5, 5], [6, 6, 4], [6, 5, 5], [1, 1, 1]]
+    assert all(states.device.type == "meta" for parts in found for (states,) in parts)
+    assert len(memory.get_sampling_indexes()) == 14
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"])
+def test_rare_dtypes_come_back_too(tmp_path, dtype):
+    """The float8 dtypes that few know are kept bit for bit, in memory and in the files of PyTorch."""
+    memory, other = RandomMemory(4, 2), RandomMemory(4, 2)
+    memory.create_tensor("values", size=3, dtype=getattr(torch, dtype))
+    for _ in range(3):
+        memory.add_samples(values=(torch.rand(2, 3) * 3).to(getattr(torch, dtype)))
+    other.load(memory.save(tmp_path))
+    original, loaded = memory.get_tensor_by_name("values"), other.get_tensor_by_name("values")
+    assert loaded.dtype == original.dtype
+    assert torch.equal(loaded[:3].view(torch.uint8), original[:3].view(torch.uint8))
+    assert not memory.snapshot().tensors["values"][3].view(np.uint8).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.complex32, torch.qint8])
+def test_dtypes_that_files_cannot_hold_are_refused(dtype):
+    """A dtype that no memory file can hold is refused when its tensor is created, not when it is saved."""
+    memory = RandomMemory(4)
+    with pytest.raises(
+        InvalidValue, match=r"memory files cannot hold the dtype (complex32|qint8); allowed: bfloat16, "
+    ):
+        memory.create_tensor("values", size=3, dtype=dtype)
+    assert memory.get_tensor_names() == []
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">i8"])
+def test_samples_of_any_byte_order_are_taken(dtype):
+    """NumPy arrays of the other byte order, and reversed or read-only ones, are samples like any other."""
+    memory = RandomMemory(4)
+    memory.create_tensor("values", size=3)
+    given = np.arange(6).reshape(2, 3).astype(dtype)[::-1]
+    given.flags.writeable = False
+    memory.add_samples(values=given)
+    assert memory.get_tensor_by_name("values")[:2, 0].tolist() == [[3, 4, 5], [0, 1, 2]]
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "float16", "float64", "uint8", "int64", "bool"])

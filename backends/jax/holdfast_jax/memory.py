@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from holdfast.errors import InvalidValue
 from holdfast.memory_live import Memory
+from holdfast.memory_sampling import checked_places
 
 
 @final
@@ -50,31 +51,55 @@ class RandomMemory(Memory):
 
     backend: ClassVar[str] = "jax"
 
+    _keeps_wide: ClassVar[str] = (
+        'JAX keeps 64 bits with JAX_ENABLE_X64=1 in the environment, or jax.config.update("jax_enable_x64", True)'
+    )
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            host = {name: self._host(name) for name in self._flat}
+            return {**super().__getstate__(), "_flat": host, "device": _device_name(self.device)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.device = self._parse_device(state["device"])
+        self._flat = {name: jnp.array(buffer, device=self.device) for name, buffer in self._flat.items()}
+
     def _parse_device(self, device: Any) -> jax.Device:
         if device is None:
             return jax.devices()[0]
         if not isinstance(device, str):
             return device
         platform, _, index = device.partition(":")
-        return jax.devices(platform)[int(index or 0)]
+        known = jax.devices(platform)
+        if (index or "0") not in (allowed := [str(place) for place in range(len(known))]):
+            raise InvalidValue(
+                f"`device` is {device!r}; allowed: {', '.join(f'{platform}:{each}' for each in allowed)}"
+            )
+        return known[int(index or 0)]
 
     def _dtype_name(self, dtype: Any) -> str:
-        return str(np.dtype(dtype))
-
-    def _framework_dtype(self, name: str) -> Any:
-        dtype = jnp.dtype(name)
-        if jax.dtypes.canonicalize_dtype(dtype) != dtype:
-            raise InvalidValue(f'the dtype {name} needs `jax.config.update("jax_enable_x64", True)`')
-        return dtype
+        try:
+            found = jnp.dtype(dtype)
+        except TypeError as error:
+            raise InvalidValue(f"JAX has no dtype {dtype!r}") from error
+        if not (jnp.issubdtype(found, jnp.number) or found == jnp.bool):
+            raise InvalidValue(f"JAX has no dtype {found}")
+        return str(jax.dtypes.canonicalize_dtype(found))
 
     def _allocate(self, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-        chosen = jax.dtypes.canonicalize_dtype(jnp.float32 if dtype is None else dtype)
+        chosen = jnp.dtype(jnp.float32 if dtype is None else dtype)
         fill = jnp.nan if jnp.issubdtype(chosen, jnp.floating) else 0
         return jnp.full(shape, fill, chosen, device=self.device)
 
     def _array(self, value: Any) -> Any:
+        if isinstance(value, jax.Array):
+            return value
         # JAX reads NumPy arrays after the call has returned, when their owner may have changed them: hence the copy.
-        return value if isinstance(value, jax.Array) else np.array(value)
+        array = np.array(value)
+        if array.dtype.kind in "OSUMm":
+            raise TypeError(f"NumPy makes an array of {array.dtype} of it")
+        return array
 
     def _write(self, start: int, samples: Mapping[str, Any]) -> None:
         buffers = {name: self._flat[name] for name in samples}
@@ -97,8 +122,8 @@ class RandomMemory(Memory):
             return np.random.randint(size, size=count)  # noqa: NPY002
         return np.random.permutation(size)[:count]  # noqa: NPY002
 
-    def _indexes(self, indexes: Any) -> Any:
-        return indexes
+    def _indexes(self, indexes: Any) -> NDArray[Any]:
+        return checked_places(indexes, self._capacity)
 
     def _take(self, names: Sequence[str], indexes: Any) -> list[jax.Array]:
         found: list[jax.Array] = _gather([self._flat[name] for name in names], indexes)
@@ -110,6 +135,13 @@ class RandomMemory(Memory):
 
     def _versions(self) -> dict[str, str]:
         return {"jax": jax.__version__}
+
+
+def _device_name(device: Any) -> Any:
+    """Return the name of a device, which, unlike the device, can be pickled."""
+    if not isinstance(device, jax.Device):
+        return device
+    return f"{device.platform}:{jax.devices(device.platform).index(device)}"
 
 
 @functools.partial(jax.jit, donate_argnums=0)

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from holdfast.errors import InvalidValue
 from holdfast.memory_live import Memory
+from holdfast.memory_sampling import checked_places
+from holdfast_torch.arrays import DTYPES, HostCopier, tensor_copy
 
 _BLOCK = 1 << 10
 """Of how many rows views are kept."""
-
-_BY_BITS = {torch.bfloat16: torch.int16, torch.float8_e4m3fn: torch.uint8, torch.float8_e5m2: torch.uint8}
-"""The dtypes that NumPy lacks, each with one of the same width that it has."""
 
 
 @final
@@ -62,9 +61,6 @@ class RandomMemory(Memory):
     def _dtype_name(self, dtype: Any) -> str:
         return str(_dtype(dtype)).removeprefix("torch.")
 
-    def _framework_dtype(self, name: str) -> torch.dtype:
-        return _dtype(name)
-
     def _allocate(self, shape: tuple[int, ...], dtype: Any) -> torch.Tensor:
         chosen = torch.get_default_dtype() if dtype is None else _dtype(dtype)
         buffer = torch.zeros(shape, dtype=chosen, device=self.device)
@@ -85,8 +81,8 @@ class RandomMemory(Memory):
         if viewed != block or len(rows) != len(self._flat):
             rows = self._view_rows(block)
         values = [
-            value if type(value) is torch.Tensor and not value.requires_grad else self._array(value)
-            for value in tensors.values()
+            value if type(value) is torch.Tensor and not value.requires_grad else self._numbers(name, value)
+            for name, value in tensors.items()
         ]
         torch._foreach_copy_([rows[name][place] for name in tensors], values)
 
@@ -100,18 +96,18 @@ class RandomMemory(Memory):
         return rows
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_viewed": (-1, {})}  # a receiving process makes its own, of the memory that is shared
+        # A receiving process makes views of its own, of the memory that is shared.
+        return {**super().__getstate__(), "_viewed": (-1, {})}
 
     def _view(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
         flat: torch.Tensor = self._flat[name]
         return flat.view(shape)
 
     def _host_array(self, value: Any) -> NDArray[Any]:
-        return _to_host(value) if isinstance(value, torch.Tensor) else np.asarray(value)
+        return _host_copy(value) if isinstance(value, torch.Tensor) else np.asarray(value)
 
     def _host(self, name: str) -> NDArray[Any]:
-        flat: torch.Tensor = self._flat[name]
-        return _to_host(flat).copy() if flat.device.type == "cpu" else _to_host(flat)
+        return _host_copy(self._flat[name])
 
     def _draw(self, size: int, count: int) -> torch.Tensor:
         if self.replacement:
@@ -119,7 +115,9 @@ class RandomMemory(Memory):
         return torch.randperm(size, device=self.device)[:count]
 
     def _indexes(self, indexes: Any) -> torch.Tensor:
-        return torch.as_tensor(indexes, device=self.device)
+        if isinstance(indexes, torch.Tensor):
+            return indexes.to(self.device)
+        return torch.as_tensor(checked_places(indexes, self._capacity), device=self.device)
 
     def _take(self, names: Sequence[str], indexes: torch.Tensor) -> list[torch.Tensor]:
         return [self._flat[name].index_select(0, indexes) for name in names]
@@ -140,29 +138,29 @@ class RandomMemory(Memory):
 
 def _dtype(dtype: Any) -> torch.dtype:
     """Return the dtype that users name, by itself or by its name."""
-    name = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype | str) else np.dtype(dtype).name
+    try:
+        name = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype | str) else np.dtype(dtype).name
+    except TypeError as error:
+        raise InvalidValue(f"PyTorch has no dtype {dtype!r}") from error
     found = getattr(torch, name, None)
     if not isinstance(found, torch.dtype):
         raise InvalidValue(f"PyTorch has no dtype {dtype!r}")
+    if found not in DTYPES:
+        known = ", ".join(sorted(str(each).removeprefix("torch.") for each in DTYPES))
+        raise InvalidValue(f"memory files cannot hold the dtype {name}; allowed: {known}")
     return found
 
 
-def _to_host(tensor: torch.Tensor) -> NDArray[Any]:
-    """Return a tensor as a NumPy array of the same dtype; a copy unless it is on the host already."""
-    host = tensor.detach().cpu()
-    if host.dtype not in _BY_BITS:
-        return host.numpy()
-    import ml_dtypes
-
-    name = str(host.dtype).removeprefix("torch.")
-    return host.view(_BY_BITS[host.dtype]).numpy().view(getattr(ml_dtypes, name))
+def _host_copy(tensor: torch.Tensor) -> NDArray[Any]:
+    """Return an independent copy of a tensor as a NumPy array of the same dtype."""
+    copier = HostCopier()
+    copied = copier.copy(tensor)
+    copier.wait()
+    return copied
 
 
 def _from_host(array: NDArray[Any]) -> torch.Tensor:
-    """Return a tensor of the values of a NumPy array, of the same dtype."""
-    dtype = _dtype(array.dtype)
-    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
-        array = array.copy()  # PyTorch wraps neither without a warning or an error
-    if dtype not in _BY_BITS:
-        return torch.from_numpy(array)
-    return torch.from_numpy(array.view(f"i{array.itemsize}" if array.itemsize > 1 else "u1")).view(dtype)
+    """Return a tensor of the values of a NumPy array, of the same dtype; shares memory where it can."""
+    # What PyTorch does not wrap, or not without a warning: others' dtypes and byte orders, read-only and reversed ones.
+    plain = array.dtype.isbuiltin == 1 and array.flags.writeable and min(array.strides, default=0) >= 0
+    return torch.from_numpy(array) if plain else tensor_copy(array)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from holdfast.testing.memory import MemoryContract
     from holdfast.testing.memory_buffer import MemoryBufferContract
     from holdfast.testing.memory_exporter import MemoryExporterContract
+    from holdfast.testing.memory_loading import MemoryLoadingContract
+    from holdfast.testing.memory_sampling import MemorySamplingContract
     from holdfast.testing.writer import WriterContract
 
 _HOMES = {
@@ -22,6 +24,8 @@ _HOMES = {
     "MemoryBufferContract": "memory_buffer",
     "MemoryContract": "memory",
     "MemoryExporterContract": "memory_exporter",
+    "MemoryLoadingContract": "memory_loading",
+    "MemorySamplingContract": "memory_sampling",
     "WriterContract": "writer",
 }
 
@@ -35,6 +39,8 @@ __all__ = [
     "MemoryBufferContract",
     "MemoryContract",
     "MemoryExporterContract",
+    "MemoryLoadingContract",
+    "MemorySamplingContract",
     "WriterContract",
 ]
 

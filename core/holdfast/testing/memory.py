@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
+import pickle
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +20,16 @@ from holdfast.errors import (
     DirectoryError,
     HoldfastWarning,
     InvalidValue,
-    LoadMismatch,
     NotFound,
     UnknownPlugin,
     UsageError,
 )
 from holdfast.memory_files import iter_memories, read_memory
 from holdfast.memory_live import Memory
-from holdfast.testing.memory_buffer import MemoryBufferContract
-from holdfast.testing.memory_exporter import assert_same
+from holdfast.testing.memory_loading import MemoryLoadingContract
 
 
-class MemoryContract(MemoryBufferContract):
+class MemoryContract(MemoryLoadingContract):
     """Proves the `RandomMemory` of a framework; inherit it, name the class ``Test...``, and give the two fixtures."""
 
     @pytest.mark.parametrize("memory_format", ["pt", "np", "npz", "csv"])
@@ -44,22 +45,6 @@ class MemoryContract(MemoryBufferContract):
         assert [snapshot.tensors["steps"][:, 0, 0].tolist() for _, snapshot in read] == [[0, 100, 200], [300, 400, 500]]
         extension = {"np": ".npz"}.get(memory_format, f".{memory_format}")
         assert all(path.name.endswith(extension) and "_memory_" in path.name for path, _ in read)
-
-    @pytest.mark.parametrize("memory_format", ["pt", "np", "csv"])
-    def test_what_is_saved_comes_back(
-        self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any], tmp_path: Path, memory_format: str
-    ) -> None:
-        """A half-filled memory is saved and loaded into one with the same tensors, or with none."""
-        memory = make(5, 2)
-        self.counting(memory, array, 3)
-        path = memory.save(str(tmp_path), format=memory_format)
-        for other in (make(5, 2), make(5, 2)):
-            other.load(path)
-            other.load(path)
-            assert_same(_without_time(other), _without_time(memory))
-            assert len(other) == 6
-            other.add_samples(steps=array(np.array([[7], [8]], np.int32)))
-            assert other.memory_index == 4
 
     def test_no_file_is_overwritten(
         self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any], tmp_path: Path
@@ -158,67 +143,6 @@ class MemoryContract(MemoryBufferContract):
         with pytest.raises(UsageError, match="no tensors"):
             make(2).save(tmp_path)
 
-    @pytest.mark.parametrize(
-        ("fit", "expected"), [("newest", [[400], [500], [600]]), ("oldest", [[200], [300], [400]])]
-    )
-    def test_a_larger_file_is_cut_to_fit(
-        self,
-        make: Callable[..., Memory],
-        array: Callable[[NDArray[Any]], Any],
-        tmp_path: Path,
-        fit: str,
-        expected: list[list[int]],
-    ) -> None:
-        """A file of a larger memory gives its newest or oldest rows, in order, where that is asked for."""
-        memory = make(5)
-        self.counting(memory, array, 7)
-        path, smaller = memory.save(tmp_path), make(3)
-        self.counting(smaller, array, 1)
-        with pytest.raises(LoadMismatch, match=r"it has .* = \(3, 1\), and the file has \(5, 1\)"):
-            smaller.load(path)
-        assert len(smaller) == 1
-        smaller.load(path, fit=fit)  # type: ignore[arg-type]
-        assert self.steps(smaller) == expected
-        assert (smaller.memory_index, smaller.filled) == (0, True)
-
-    def test_a_smaller_file_leaves_room(
-        self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any], tmp_path: Path
-    ) -> None:
-        """A file of a smaller memory is laid out from the first row on, oldest first, and the rest stays free."""
-        memory, larger = make(3, 2), make(6, 2)
-        self.counting(memory, array, 4)
-        larger.load(memory.save(tmp_path), fit="newest")
-        assert (larger.memory_index, larger.filled, len(larger)) == (3, False, 6)
-        assert self.steps(larger)[:3] == [[100, 101], [200, 201], [300, 301]]
-
-    def test_another_number_of_environments_keeps_what_belongs_together(
-        self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any], tmp_path: Path
-    ) -> None:
-        """With another number of environments, the samples of one stay together and in order."""
-        memory, one, three = make(3, 2), make(8, 1), make(2, 3)
-        self.counting(memory, array, 3)
-        path = memory.save(tmp_path)
-        one.load(path, fit="newest")
-        assert np.asarray(one.sample_all(["steps"])[0][0])[:, 0].tolist() == [0, 100, 200, 1, 101, 201]
-        three.load(path, fit="oldest")
-        assert (self.steps(three), three.filled) == ([[0, 200, 101], [100, 1, 201]], True)
-
-    def test_a_file_that_does_not_fit_leaves_the_memory_unchanged(
-        self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any], tmp_path: Path
-    ) -> None:
-        """Every difference in names, sizes and dtypes is listed, and the memory stays as it was."""
-        memory, other = make(3), make(3)
-        self.counting(memory, array, 2)
-        other.create_tensor("states", size=4)
-        other.create_tensor("steps", size=1, dtype="bool")
-        other.create_tensor("rewards", size=1)
-        with pytest.raises(LoadMismatch, match="unchanged") as raised:
-            other.load(memory.save(tmp_path))
-        assert "`rewards` is missing in the file" in str(raised.value)
-        assert "`states` has the size (3,) in the file and (4,) in the memory" in str(raised.value)
-        assert "`steps` has the dtype int32 in the file and bool in the memory" in str(raised.value)
-        assert len(other) == 0
-
     def test_what_is_no_memory_file_is_refused(self, make: Callable[..., Memory], tmp_path: Path) -> None:
         """A file that is missing, a directory, and an extension that no format has, each raise a clear error."""
         with pytest.raises(NotFound, match="no memory file"):
@@ -230,15 +154,49 @@ class MemoryContract(MemoryBufferContract):
         with pytest.raises(InvalidValue, match="extension of no memory format"):
             make(2).load(tmp_path / "memory.mat")
 
-    def test_a_memory_is_a_module(self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any]) -> None:
-        """What `state_dict` returns restores another memory, and stays as it was when the first goes on."""
-        memory, other = make(4, 2), make(4, 2)
-        self.counting(memory, array, 3)
-        state = memory.state_dict()
-        other.load_state_dict(state)
-        assert_same(_without_time(other), _without_time(memory))
-        with pytest.raises(LoadMismatch, match="memory_size"):
-            make(5, 2).load_state_dict(state)
+    @pytest.mark.parametrize("through", ["deepcopy", "pickle"])
+    def test_a_memory_can_be_copied(
+        self,
+        make: Callable[..., Memory],
+        array: Callable[[NDArray[Any]], Any],
+        through: str,
+    ) -> None:
+        """A copy, also one that went through pickle, holds the same samples and goes its own way."""
+        memory = make(3, 2)
+        self.counting(memory, array, 2)
+        other = copy.deepcopy(memory) if through == "deepcopy" else pickle.loads(pickle.dumps(memory))  # noqa: S301
+        assert other.device == memory.device
+        self.counting(other, array, 2, first=2)
+        self.counting(memory, array, 1, first=9)
+        assert self.steps(other) == [[300, 301], [100, 101], [200, 201]]
+        assert self.steps(memory) == [[0, 1], [100, 101], [900, 901]]
+
+    def test_threads_share_a_memory(self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any]) -> None:
+        """While one thread adds, others copy and sample; each sees samples whole, of all tensors alike."""
+        memory, done = make(256, 2), threading.Event()
+        memory.create_tensor("first", size=64)
+        memory.create_tensor("second", size=64)
+        rows = [array(np.full((2, 64), step, np.float32)) for step in range(10)]
+        memory.add_samples(first=rows[0], second=rows[0])
+
+        def add() -> None:
+            while not done.is_set():
+                for row in rows:
+                    memory.add_samples(first=row, second=row)
+
+        with ThreadPoolExecutor() as threads:
+            adding = threads.submit(add)
+            try:
+                for _ in range(200):
+                    tensors = memory.snapshot().tensors
+                    np.testing.assert_array_equal(tensors["first"], tensors["second"])
+                    ((first, second),) = memory.sample(["first", "second"], 8)
+                    np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
+                    memory.get_tensor_by_name("first")
+                    memory.state_dict()
+            finally:
+                done.set()
+            adding.result()
 
     def test_files_tell_where_they_come_from(
         self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any], tmp_path: Path
@@ -252,14 +210,3 @@ class MemoryContract(MemoryBufferContract):
         assert metadata["backend"] == memory.backend
         assert {"holdfast", "numpy", memory.backend} <= set(metadata["versions"])
         assert "time" in metadata
-
-
-def _without_time(memory: Memory) -> Any:
-    snapshot = memory.snapshot()
-    return type(snapshot)(
-        snapshot.tensors,
-        snapshot.memory_index,
-        snapshot.env_index,
-        snapshot.filled,
-        {"keep_dimensions": snapshot.metadata["keep_dimensions"]},
-    )

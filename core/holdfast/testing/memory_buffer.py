@@ -1,21 +1,17 @@
-"""The contract of memories: tensors, adding and sampling, whatever the framework."""
+"""The contract of memories: tensors and adding, whatever the framework."""
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from holdfast.errors import (
-    InvalidValue,
-    ShapeMismatch,
-    UnknownTensor,
-    UsageError,
-)
+from holdfast.errors import InvalidValue, ShapeMismatch, UnknownTensor
 from holdfast.memory_live import Memory
 
 
@@ -77,11 +73,47 @@ class MemoryBufferContract(abc.ABC):
         with pytest.raises(InvalidValue, match="dtype float32, not int32"):
             memory.create_tensor("states", size=3, dtype="int32")
 
-    @pytest.mark.parametrize("size", ["three", 2.5, (2, -1), None])
+    @pytest.mark.parametrize("size", ["three", 2.5, (2, -1), None, True, -1])
     def test_a_size_that_is_none_is_refused(self, make: Callable[..., Memory], size: Any) -> None:
         """A size that is no number, shape or space raises InvalidValue, which tells it."""
         with pytest.raises(InvalidValue, match="size"):
             make(5).create_tensor("states", size=size)
+
+    @pytest.mark.parametrize("size", [np.prod((2, 3)), np.int32(6), np.array((2, 3)), np.array(6)])
+    def test_sizes_may_be_of_numpy(self, make: Callable[..., Memory], size: Any) -> None:
+        """A number of NumPy's, as the product of a shape is, is a size like any other."""
+        memory = make(5)
+        memory.create_tensor("states", size=size)
+        assert tuple(memory.get_tensor_by_name("states").shape) == (5, 1, 6)
+
+    @pytest.mark.parametrize("name", ["", "a\0b", "a\ud800", 3, None])
+    def test_a_name_that_no_file_can_hold_is_refused(self, make: Callable[..., Memory], name: Any) -> None:
+        """A name is text that is not empty, has no NUL and can be encoded; others raise InvalidValue at once."""
+        memory = make(5)
+        with pytest.raises(InvalidValue, match="a tensor was given the name"):
+            memory.create_tensor(name, size=1)
+        assert memory.get_tensor_names() == []
+
+    @pytest.mark.parametrize("dtype", ["float33", "object", "str", "datetime64[s]"])
+    def test_a_dtype_that_there_is_none_of_is_refused(self, make: Callable[..., Memory], dtype: str) -> None:
+        """A dtype that the framework lacks raises InvalidValue, which tells it."""
+        with pytest.raises(InvalidValue, match="dtype"):
+            make(5).create_tensor("states", size=1, dtype=dtype)
+
+    @pytest.mark.parametrize("size", [0, (0,), (3, 0)])
+    def test_a_tensor_may_be_empty(
+        self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any], size: Any
+    ) -> None:
+        """A sample of no elements, as an agent without observations has, is kept like any other."""
+        memory = make(4, 2)
+        memory.create_tensor("nothing", size, keep_dimensions=True)
+        shape = tuple(memory.get_tensor_by_name("nothing").shape[2:])
+        assert tuple(memory.get_tensor_by_name("nothing", keepdim=False).shape) == (8, *shape)
+        memory.create_tensor("terminated", 0, dtype="bool")
+        memory.add_samples(nothing=array(np.zeros((4, 2, *shape), np.float32)))
+        ((found,),) = memory.sample(["nothing"], 6, sequence_length=2)
+        assert tuple(found.shape) == (12, *shape)
+        memory.set_tensor_by_name("nothing", memory.get_tensor_by_name("nothing"))
 
     def test_spaces_tell_sizes(self, make: Callable[..., Memory]) -> None:
         """A Gymnasium space gives the size of its samples, and is told in exported files."""
@@ -201,81 +233,26 @@ class MemoryBufferContract(abc.ABC):
         ):
             with pytest.raises(UnknownTensor, match=r"no tensor `sates`; known: states, steps\. Did you mean `states`"):
                 call()
+        with pytest.raises(
+            UnknownTensor, match=r"Nothing was added: `create_tensor\('sates', size\)` makes one, or leave"
+        ):
+            memory.add_samples(sates=array(np.zeros((2, 3), np.float32)))
         with pytest.raises(InvalidValue, match="given no tensors"):
             memory.add_samples()
 
-    # sampling
-
-    def test_samples_stay_together(self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any]) -> None:
-        """The tensors of a batch are of the same samples, in the order of the names, and only of written ones."""
-        memory = make(10, 2)
-        self.counting(memory, array, 4)
-        ((steps, states),) = memory.sample(["steps", "states"], batch_size=200)
-        assert tuple(steps.shape) == (200, 1)
-        np.testing.assert_array_equal(np.asarray(states)[:, 0], np.asarray(steps)[:, 0])
-        assert set(np.asarray(steps)[:, 0].tolist()) == {0, 1, 100, 101, 200, 201, 300, 301}
-
-    def test_without_replacement_no_sample_comes_twice(
-        self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any]
-    ) -> None:
-        """Without replacement each sample comes at most once, and a batch is at most what the memory holds."""
-        memory = make(4, 2, replacement=False)
-        self.counting(memory, array, 3)
-        ((steps,),) = memory.sample(["steps"], batch_size=100)
-        assert sorted(np.asarray(steps)[:, 0].tolist()) == [0, 1, 100, 101, 200, 201]
-
-    def test_mini_batches_share_a_batch(
-        self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any]
-    ) -> None:
-        """Mini-batches are the parts of one batch, as equal as possible."""
+    @pytest.mark.parametrize("samples", ["x", object(), np.full((2, 3), "x"), np.full((2, 3), None)])
+    def test_samples_are_numbers(self, make: Callable[..., Memory], samples: Any) -> None:
+        """What no numbers can be made of raises InvalidValue with the tensor and the kind of what was given."""
         memory = make(4, 2)
-        self.counting(memory, array, 4)
-        parts = memory.sample(["steps"], batch_size=7, mini_batches=3)
-        assert [part[0].shape[0] for part in parts] == [3, 2, 2]
-        places = np.asarray(memory.get_sampling_indexes())
-        flat = np.asarray(memory.get_tensor_by_name("steps", keepdim=False))
-        np.testing.assert_array_equal(np.concatenate([np.asarray(part[0]) for part in parts]), flat[places])
-
-    def test_all_samples_come_in_order(self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any]) -> None:
-        """`sample_all` returns each written sample once, row by row, or environment by environment for sequences."""
-        memory = make(5, 2)
-        self.counting(memory, array, 3)
-        whole = [0, 1, 100, 101, 200, 201]
-        assert np.asarray(memory.sample_all(["steps"])[0][0])[:, 0].tolist() == whole
-        parts = memory.sample_all(["steps"], mini_batches=4)
-        assert [value for part in parts for value in np.asarray(part[0])[:, 0].tolist()] == whole
-        ((steps,),) = memory.sample_all(["steps"], sequence_length=2)
-        assert np.asarray(steps)[:, 0].tolist() == [0, 100, 200, 1, 101, 201]
-
-    def test_sequences_stay_within_an_episode(
-        self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any]
-    ) -> None:
-        """Sequences are of one environment, in time, and cross neither an episode's end nor the newest sample."""
-        memory = make(8, 2)
-        memory.create_tensor("terminated", size=1, dtype="bool")
-        for step in range(12):
-            self.counting(memory, array, 0)
-            values = step * 100 + np.arange(2)[:, None]
-            memory.add_samples(
-                steps=array(values.astype(np.int32)), terminated=array(np.array([[step == 6], [step == 9]]))
-            )
-        ((steps,),) = memory.sample(["steps"], batch_size=500, sequence_length=3)
-        sequences = {tuple(row) for row in np.asarray(steps).reshape(500, 3).tolist()}
-        firsts = {row[0] for row in sequences}
-        assert all(row == (row[0], row[0] + 100, row[0] + 200) for row in sequences)
-        assert firsts == {400, 700, 800, 900, 401, 501, 601, 701}
-
-    def test_there_must_be_something_to_sample(
-        self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any]
-    ) -> None:
-        """Sampling an empty memory, or sequences longer than what it holds, raises UsageError."""
-        memory = make(4)
-        memory.create_tensor("steps", size=1, dtype="int32")
-        with pytest.raises(UsageError, match="empty"):
-            memory.sample(["steps"], batch_size=1)
-        memory.add_samples(steps=array(np.zeros(1, np.int32)))
-        with pytest.raises(UsageError, match="no sequence of 2"):
-            memory.sample(["steps"], batch_size=1, sequence_length=2)
+        memory.create_tensor("states", size=3)
+        kind = type(samples).__name__
+        for call in (
+            partial(memory.add_samples, states=samples),
+            partial(memory.set_tensor_by_name, "states", samples),
+        ):
+            with pytest.raises(InvalidValue, match=f"`states` was given a {kind}, and numbers are needed"):
+                call()
+        assert len(memory) == 0
 
     def test_a_reset_forgets(self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any]) -> None:
         """After a reset the memory is empty, and what it held is not saved."""
