@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,7 +16,7 @@ import pytest
 
 import holdfast
 from holdfast import _file_lock
-from holdfast._commit import commit, commit_together, sweep
+from holdfast._commit import commit, commit_directory, commit_together, remove_directory, sweep
 
 OLD, NEW = b"old " * 1000, b"new " * 100_000
 
@@ -239,3 +242,143 @@ def test_a_file_system_without_locks_is_written_to_but_not_swept(
     assert sweep(tmp_path) == []
     assert left.exists()
     assert (tmp_path / "file").read_bytes() == NEW
+
+
+FILES = {"data": write_in_parts, "about": lambda file: file.write(OLD)}
+
+
+def old_directory(tmp_path: Path) -> Path:
+    path = tmp_path / "directory"
+    path.mkdir()
+    (path / "data").write_bytes(OLD)
+    return path
+
+
+def test_a_committed_directory_is_there_with_its_files(tmp_path: Path) -> None:
+    """Missing parents are made, the size of all files is returned, and nothing else lies beside the directory."""
+    path = tmp_path / "a" / "directory"
+    assert commit_directory(path, FILES) == len(NEW) + len(OLD)
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == {"data": NEW, "about": OLD}
+    assert names(path.parent) == ["directory"]
+
+
+def test_a_committed_directory_replaces_the_one_before(tmp_path: Path) -> None:
+    """The directory of that name is replaced as a whole, and the previous one is gone."""
+    path = old_directory(tmp_path)
+    commit_directory(path, {"data": write_in_parts})
+    commit_directory(path, FILES)
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == {"data": NEW, "about": OLD}
+    assert names(tmp_path) == ["directory"]
+
+
+def test_a_directory_with_something_else_in_it_is_not_replaced(tmp_path: Path) -> None:
+    """What nobody said is Holdfast's is not removed: the error names it, and everything stays."""
+    path = old_directory(tmp_path)
+    (path / "notes").write_bytes(OLD)
+    with pytest.raises(holdfast.WriteFailed, match="a directory of that name holds `notes`, which would be lost"):
+        commit_directory(path, FILES)
+    assert names(path) == ["data", "notes"]
+    assert names(tmp_path) == ["directory"]
+
+
+@pytest.mark.parametrize(
+    ("step", "at", "directories"),
+    [("fsync", 1, False), ("fsync", 2, False), ("fsync", 1, True), ("rename", 1, False), ("rename", 2, False),
+     ("rename", 3, False)],
+)  # fmt: skip
+def test_a_refused_step_of_a_directory_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, at: int, directories: bool
+) -> None:
+    """Whichever fsync or rename is refused, the previous directory is untouched and no litter stays."""
+    path = old_directory(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, step, Fault(getattr(os, step), at, errno.EIO, directories=directories))
+        with pytest.raises(holdfast.WriteFailed, match=r"directory`: Input/output error; what was there .* untouched"):
+            commit_directory(path, FILES)
+    assert (path / "data").read_bytes() == OLD
+    assert names(tmp_path) == ["directory"]
+
+
+def test_a_writer_that_raises_leaves_no_directory(tmp_path: Path) -> None:
+    """Where one of the files cannot be written, there is no directory, not even an empty one."""
+
+    def write(file: BinaryIO) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(holdfast.WriteFailed, match="No space left on device"):
+        commit_directory(tmp_path / "directory", {**FILES, "last": write})
+    assert names(tmp_path) == []
+
+
+KILLED_AT_RENAME = """
+import os, signal, sys
+from pathlib import Path
+from holdfast._commit import commit_directory, remove_directory
+
+rename, calls = os.rename, []
+
+def killing(source, target):
+    calls.append(source)
+    if len(calls) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(source, target)
+
+os.rename = killing
+if sys.argv[3] == "commit":
+    commit_directory(Path(sys.argv[1]), {"data": lambda file: file.write(b"new")})
+else:
+    __import__("shutil").rmtree = lambda path: killing(path, path)
+    remove_directory(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+@pytest.mark.parametrize(
+    ("at", "call", "left"),
+    [(1, "commit", OLD), (2, "commit", OLD), (3, "commit", OLD), (4, "commit", b"new"), (1, "remove", OLD),
+     (2, "remove", None)],
+)  # fmt: skip
+def test_a_kill_at_any_rename_leaves_a_whole_directory(tmp_path: Path, at: int, call: str, left: bytes | None) -> None:
+    """After the next sweep the old or the new directory has the name, or none after a removal, and nothing else is."""
+    path = old_directory(tmp_path)
+    killed = subprocess.run([sys.executable, "-c", KILLED_AT_RENAME, str(path), str(at), call], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    sweep(tmp_path)
+    assert names(tmp_path) == ([] if left is None else ["directory"])
+    assert left is None or (path / "data").read_bytes() == left
+
+
+def test_sweeping_removes_the_directories_of_the_dead_and_leaves_those_of_the_living(tmp_path: Path) -> None:
+    """A directory that is being written stays, one whose writer was killed goes."""
+    dead = tmp_path / ".directory.0123456789ab.holdfast-tmp"
+    dead.mkdir()
+    (dead / "data").write_bytes(OLD)
+    swept = []
+
+    def write(file: BinaryIO) -> None:
+        file.write(NEW)
+        swept.append(sweep(tmp_path))
+
+    commit_directory(tmp_path / "directory", {"data": write, "about": write})
+    assert swept == [[dead], []]
+    assert names(tmp_path) == ["directory"]
+    assert names(tmp_path / "directory") == ["about", "data"]
+
+
+def test_of_several_replaced_directories_the_newest_gets_its_name_back(tmp_path: Path) -> None:
+    """Kills between the renames of several saves leave several; sweeping keeps the last."""
+    for stamp in ("1", "3", "2"):
+        aside = tmp_path / f".directory.{stamp}.holdfast-old"
+        aside.mkdir()
+        (aside / "data").write_text(stamp)
+    sweep(tmp_path)
+    assert names(tmp_path) == ["directory"]
+    assert (tmp_path / "directory" / "data").read_text() == "3"
+
+
+def test_a_directory_is_removed(tmp_path: Path) -> None:
+    """Nothing is left of it, and removing one that is not there is fine."""
+    path = old_directory(tmp_path)
+    remove_directory(path)
+    remove_directory(path)
+    assert names(tmp_path) == []
