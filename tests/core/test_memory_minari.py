@@ -1,15 +1,21 @@
 """Memories as Minari datasets."""
 
+import json
+import tracemalloc
+import zlib
+
 import numpy as np
 import pytest
 
 h5py = pytest.importorskip("h5py")
 minari = pytest.importorskip("minari")
 
-from holdfast.errors import InvalidValue  # noqa: E402
+from holdfast.codec import dtype_of  # noqa: E402
+from holdfast.errors import CorruptMemory, InvalidValue, WriteFailed  # noqa: E402
 from holdfast.memory import MemorySnapshot  # noqa: E402
 from holdfast.memory_files import iter_memories, read_memory  # noqa: E402
-from holdfast.memory_formats.minari import MinariExporter  # noqa: E402
+from holdfast.memory_formats.minari import _TRAILER, MinariExporter  # noqa: E402
+from holdfast.testing.damage import flips  # noqa: E402
 from holdfast.testing.memory_exporter import MemoryExporterContract, assert_same  # noqa: E402
 
 
@@ -109,3 +115,363 @@ def test_a_memory_without_states_is_refused(tmp_path):
     with pytest.raises(InvalidValue, match="needs the tensors `states`"):
         MinariExporter().save(MemorySnapshot({"x": np.zeros((1, 1, 1))}, 0, 0, filled=True), tmp_path / "m.minari")
     assert not list(tmp_path.rglob("*.hdf5"))
+
+
+def _with(memory_index=2, *, without=(), **tensors):
+    """Return the memory above with other tensors in it, and without some."""
+    plain = _memory(index=memory_index)
+    kept = {name: tensor for name, tensor in plain.tensors.items() if name not in without}
+    return MemorySnapshot({**kept, **tensors}, memory_index, 0, filled=True)
+
+
+def _saved(memory, tmp_path):
+    path = tmp_path / "memory.minari"
+    MinariExporter().save(memory, path)
+    assert_same(read_memory(path), memory)
+    return minari.MinariDataset(path)
+
+
+def test_a_dataset_is_whole_or_absent_when_the_disk_is_full(tmp_path, monkeypatch):
+    """Where Minari's own file cannot be written, no directory is left, not even an empty one."""
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("holdfast.memory_formats.minari.write_episodes", refuse)
+    with pytest.raises(WriteFailed, match="No space left on device"):
+        MinariExporter().save(_memory(), tmp_path / "memory.minari")
+    assert not list(tmp_path.iterdir())
+
+
+def test_saving_again_replaces_the_dataset(tmp_path):
+    """The directory holds the later memory alone."""
+    MinariExporter().save(_memory(), tmp_path / "memory.minari")
+    later = _memory(index=4)
+    _saved(later, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["memory.minari"]
+
+
+def test_large_memories_are_written_and_read_in_parts(tmp_path):
+    """A memory without any episode's end takes much less than its own size to write, and little beyond it to read."""
+    tensors = {"states": np.ones((400_000, 1, 64), np.float32)}
+    tensors |= {name: np.ones((400_000, 1, 1), np.float32) for name in ("actions", "rewards")}
+    memory = MemorySnapshot(tensors, 123_456, 0, filled=True)
+    nbytes = sum(tensor.nbytes for tensor in tensors.values())
+    tracemalloc.start()
+    try:
+        MinariExporter().save(memory, tmp_path / "memory.minari")
+        written = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        MinariExporter().load(tmp_path / "memory.minari")
+        read = tracemalloc.get_traced_memory()[1] - before - nbytes
+    finally:
+        tracemalloc.stop()
+    assert written < nbytes / 2
+    assert read < nbytes / 2
+
+
+def test_values_are_as_ordered_in_time_over_the_end_of_the_rows(tmp_path):
+    """An episode that goes on in the first rows is one episode, in every environment at its own place."""
+    steps = np.arange(6)[:, None, None] * 10 + np.arange(3)[None, :, None]
+    tensors = dict.fromkeys(("states", "actions", "rewards"), steps.astype(np.float32))
+    dataset = _saved(MemorySnapshot(tensors, 2, 1, filled=True), tmp_path)
+    found = [episode.rewards.tolist() for episode in dataset.iterate_episodes()]
+    rows = [[3, 4, 5, 0, 1, 2], [2, 3, 4, 5, 0, 1], [2, 3, 4, 5, 0, 1]]
+    assert found == [[10 * row + env for row in order] for env, order in enumerate(rows)]
+
+
+def test_no_damage_of_the_metadata_goes_unnoticed(tmp_path):
+    """A flipped bit in Minari's own file raises CorruptMemory, which names that file; so does the lack of it."""
+    path = tmp_path / "memory.minari"
+    MinariExporter().save(_memory(), path)
+    metadata = path / "metadata.json"
+    intact = metadata.read_bytes()
+    for _, damaged in flips(intact, 60):
+        metadata.write_bytes(damaged)
+        with pytest.raises(CorruptMemory, match=r"memory\.minari/metadata\.json` is damaged"):
+            read_memory(path)
+    metadata.write_bytes(intact[:-1])
+    with pytest.raises(CorruptMemory, match=r"metadata\.json` is damaged"):
+        read_memory(path)
+    metadata.unlink()
+    with pytest.raises(CorruptMemory, match=r"`metadata\.json` is missing"):
+        read_memory(path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("dones",), ["terminated", "terminated", "terminated"]),
+        (("dones", "terminated"), ["terminated", "truncated", "truncated"]),
+        (("dones", "truncated"), ["terminated", "truncated", "terminated"]),
+        (("dones", "terminated", "truncated"), ["terminated", "truncated", "truncated"]),
+    ],
+)
+def test_an_end_that_only_dones_tells_of_is_an_end(tmp_path, flags, expected):
+    """Every episode ends as terminated or truncated: what `terminated` denies is truncated, the rest terminated."""
+    steps = np.arange(6)[:, None, None] + np.zeros((1, 1, 1), int)
+    ends = {"dones": steps >= 3, "terminated": steps == 3, "truncated": steps == 4}
+    tensors = {name: steps.astype(np.float32) for name in ("states", "actions", "rewards")}
+    memory = MemorySnapshot({**tensors, **{name: ends[name] for name in flags}}, 0, 0, filled=True)
+    dataset = _saved(memory, tmp_path)
+    found = [(bool(episode.terminations[-1]), bool(episode.truncations[-1])) for episode in dataset.iterate_episodes()]
+    assert found == [(end == "terminated", end == "truncated") for end in expected]
+
+
+_SMALL_FLOATS = ("bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e4m3b11fnuz")
+
+
+@pytest.mark.parametrize("name", _SMALL_FLOATS)
+def test_small_floats_are_numbers_for_minari_and_come_back_bit_for_bit(tmp_path, name):
+    """Every one of their bit patterns, all that are no numbers too, is an equal float32 there and itself again here."""
+    pytest.importorskip("ml_dtypes")
+    kind = dtype_of(name)
+    values = np.arange(1 << 8 * kind.itemsize, dtype=f"u{kind.itemsize}").view(kind).reshape(-1, 1, 4)
+    memory = MemorySnapshot(dict.fromkeys(("states", "actions", "rewards"), values), 0, 0, filled=True)
+    dataset = _saved(memory, tmp_path)
+    (episode,) = dataset.iterate_episodes()
+    assert str(dataset.action_space.dtype) == "float32"
+    for found in (episode.observations[:-1], episode.actions, episode.rewards):
+        np.testing.assert_array_equal(found, values[:, 0].astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint8", "bool", "bfloat16"])
+@pytest.mark.parametrize("size", [1, 3])
+def test_minari_has_every_action_in_its_space(tmp_path, dtype, size):
+    """Whole numbers from 0 on number a set's elements; all other actions keep their dimension and their values."""
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    actions = np.random.default_rng(0).integers(0, 2, (6, 2, size)).astype(dtype_of(dtype))
+    memory = _with(0, actions=actions)
+    dataset = _saved(memory, tmp_path)
+    discrete = size == 1 and actions.dtype.kind in "iu"
+    assert type(dataset.action_space).__name__ == ("Discrete" if discrete else "Box")
+    assert dataset.action_space.shape == (() if discrete else (size,))
+    found = []
+    for episode in dataset.iterate_episodes():
+        assert all(action in dataset.action_space for action in episode.actions)
+        assert all(observation in dataset.observation_space for observation in episode.observations)
+        found.append(episode.actions.reshape(-1, size))
+    np.testing.assert_array_equal(
+        np.concatenate(found), actions.swapaxes(0, 1).reshape(-1, size).astype(found[0].dtype)
+    )
+
+
+def test_complex_actions_are_refused(tmp_path):
+    """What Minari has no space for is refused by name, and nothing is written."""
+    with pytest.raises(InvalidValue, match="complex64 have no space in Minari"):
+        MinariExporter().save(_with(actions=np.zeros((6, 2, 1), np.complex64)), tmp_path / "memory.minari")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["states", "actions", "rewards", "terminated", "more"])
+@pytest.mark.parametrize("size", [(0,), (2, 0)])
+def test_tensors_without_values_come_back(tmp_path, name, size):
+    """A tensor whose samples are empty keeps its shape, here and in Minari."""
+    dataset = _saved(_with(**{name: np.zeros((6, 2, *size), np.float32)}), tmp_path)
+    episode = next(dataset.iterate_episodes())
+    found = {"states": episode.observations[1:], "more": episode.infos.get("more", [])[1:]}
+    found |= {"actions": episode.actions, "rewards": episode.rewards, "terminated": episode.infos.get("terminated")}
+    shape = found[name].shape
+    assert shape[-len(size) :] == size
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "a.b", ".", "..", "", "a\0b", "%", "%2F", "observations", "infos", "é😀", "id"]
+)
+def test_tensors_of_any_name_come_back(tmp_path, name):
+    """Names that HDF5 would take for a path, or Minari for its own, are kept as well."""
+    _saved(_with(without={"log_prob"}, **{name: np.full((6, 2, 2), 7.0), "a": np.ones((6, 2, 1))}), tmp_path)
+
+
+def _episode(data, steps=3, number=0):
+    group = data.create_group(f"episode_{number}")
+    group["rewards"], group["actions"] = np.zeros(steps), np.zeros(steps)
+    group["terminations"], group["truncations"] = np.zeros(steps, bool), np.zeros(steps, bool)
+    group["observations"] = np.zeros((steps + 1, 8), np.uint8)
+    return group
+
+
+def _external(group, secret):
+    group.create_dataset("observations", (4, 8), "u1", external=[(str(secret), 0, 32)])
+
+
+def _virtual(group, secret):
+    layout = h5py.VirtualLayout((4, 8), "u1")
+    layout[...] = h5py.VirtualSource(str(secret.with_suffix(".h5")), "x", (4, 8))
+    group.create_virtual_dataset("observations", layout)
+
+
+def _linked(group, secret):
+    group["observations"] = h5py.ExternalLink(str(secret.with_suffix(".h5")), "/x")
+
+
+def _soft(group, _secret):
+    group["observations"] = h5py.SoftLink("/episode_0/actions")
+
+
+def _looped(group, _secret):
+    node = group.create_group("observations")
+    node["itself"] = node
+
+
+def _doubled(group, _secret):
+    node = group.create_group("observations")
+    for _ in range(64):
+        inner = node.create_group("a")
+        node["b"] = inner
+        node = inner
+
+
+def _declared(group, _secret):
+    group.create_dataset("observations", (2**40, 8), "f4", chunks=(1024, 8))
+
+
+def _declared_of_right_length(group, _secret):
+    group.create_dataset("observations", (4, 2**40), "f4", chunks=(1, 1024))
+
+
+def _short(group, _secret):
+    group["observations"] = np.zeros((3, 8))
+
+
+def _text(group, _secret):
+    group["observations"] = np.array([b"a", b"b", b"c", b"d"])
+
+
+def _scalar(group, _secret):
+    group["observations"] = 5.0
+
+
+def _named_type(group, _secret):
+    group["observations"] = np.dtype("f4")
+
+
+def _absent(_group, _secret):
+    pass
+
+
+_HOSTILE = [_external, _virtual, _linked, _soft, _looped, _doubled, _declared, _declared_of_right_length, _short,
+            _text, _scalar, _named_type, _absent]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", _HOSTILE, ids=lambda make: make.__name__.strip("_"))
+def test_a_hostile_dataset_is_refused(tmp_path, make):
+    """What would bring in other files, or asks for more than there is, raises CorruptMemory, naming file and part."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"TOP SECRET 0123456789 0123456789 ")
+    with h5py.File(secret.with_suffix(".h5"), "w") as other:
+        other["x"] = np.frombuffer(secret.read_bytes()[:32], np.uint8).reshape(4, 8)
+    path = _foreign_dataset(tmp_path, lambda data: _replaced(data, "observations", make, secret))
+    with pytest.raises(CorruptMemory, match=r"main_data\.hdf5` is damaged: .*observations"):
+        read_memory(path)
+
+
+def _replaced(data, name, make, secret):
+    group = _episode(data)
+    del group[name]
+    make(group, secret)
+
+
+def _foreign_dataset(tmp_path, fill):
+    path = tmp_path / "foreign.minari"
+    path.mkdir()
+    with h5py.File(path / "main_data.hdf5", "w") as data:
+        fill(data)
+    (path / "metadata.json").write_text("{}")
+    return path
+
+
+@pytest.mark.parametrize("name", ["rewards", "actions", "terminations", "truncations"])
+@pytest.mark.parametrize("make", ["a group", "too short", "absent"])
+def test_a_foreign_episode_with_a_wrong_part_is_refused(tmp_path, name, make):
+    """Groups where values belong, and values of another number than steps, raise CorruptMemory, naming the part."""
+
+    def damage(data):
+        group = _episode(data)
+        del group[name]
+        if make == "a group":
+            group.create_group(name).create_group("inner").create_group("innermost")["x"] = h5py.SoftLink("/nowhere")
+        elif make == "too short":
+            group[name] = np.zeros(2, bool)
+
+    path = _foreign_dataset(tmp_path, damage)
+    with pytest.raises(CorruptMemory, match=r"main_data\.hdf5` is damaged"):
+        read_memory(path)
+
+
+def test_episodes_that_are_one_are_refused(tmp_path):
+    """A file does not grow by naming one episode many times."""
+
+    def repeat(data):
+        group = _episode(data, steps=10_000)
+        for number in range(1, 20):
+            data[f"episode_{number}"] = group
+
+    with pytest.raises(CorruptMemory, match="shares its values with others"):
+        read_memory(_foreign_dataset(tmp_path, repeat))
+
+
+def test_episodes_unlike_each_other_are_refused(tmp_path):
+    """Observations of another shape make no memory; whole numbers among floats do."""
+
+    def differ(data):
+        _episode(data)
+        group = _episode(data, number=1)
+        del group["observations"]
+        group["observations"] = np.zeros((4, 9), np.uint8)
+
+    with pytest.raises(CorruptMemory, match="episode 1 has other observations"):
+        read_memory(_foreign_dataset(tmp_path, differ))
+
+
+def _forge(path, change_data=None, **header):
+    """Change a dataset and make its trailer right again, as an attacker would."""
+    file = path / "main_data.hdf5"
+    content = file.read_bytes()
+    mark, length, _ = _TRAILER.unpack(content[-_TRAILER.size :])
+    document = json.loads(content[-_TRAILER.size - length : -_TRAILER.size]) | header
+    file.write_bytes(content[: -_TRAILER.size - length])
+    if change_data:
+        with h5py.File(file, "a") as data:
+            change_data(data)
+    text = json.dumps(document).encode()
+    body = file.read_bytes() + text
+    file.write_bytes(body + _TRAILER.pack(mark, len(text), zlib.crc32(body)))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"memory_index": "x"}, {"memory_index": 99}, {"num_envs": 1}, {"memory_size": 7}, {"filled": False},
+        {"num_envs": -2}, {"tensors": {}, "format_version": 9}, {"tensors": []}, {"metadata": {"what": 1}},
+        {"tensors": {"states": {"dtype": "O", "size": [3]}}}, {"tensors": {"states": {"dtype": "int8", "size": [3]}}},
+        {"tensors": {"states": {"dtype": "float32", "size": [4]}}}, {"tensors": {"x": {"dtype": "f4", "size": [1]}}},
+    ],
+    ids=json.dumps,
+)  # fmt: skip
+def test_a_forged_document_is_refused(tmp_path, header):
+    """A document that is not of these episodes raises CorruptMemory, though its digest is right."""
+    path = tmp_path / "memory.minari"
+    MinariExporter().save(_memory(), path)
+    _forge(path, **header)
+    with pytest.raises(CorruptMemory, match=r"main_data\.hdf5`"):
+        read_memory(path)
+
+
+@pytest.mark.parametrize("make", [_external, _virtual, _linked, _soft, _looped, _declared, _short, _absent],
+                         ids=lambda make: make.__name__.strip("_"))  # fmt: skip
+def test_forged_episodes_are_refused(tmp_path, make):
+    """What a foreign dataset may not bring in, one that claims to be Holdfast's may not either."""
+    path, secret = tmp_path / "memory.minari", tmp_path / "secret"
+    secret.write_bytes(bytes(1000))
+    MinariExporter().save(_memory(), path)
+
+    def change(data):
+        del data["episode_0/observations"]
+        make(data["episode_0"], secret)
+
+    _forge(path, change)
+    with pytest.raises(CorruptMemory, match=r"main_data\.hdf5` is damaged: .*observations"):
+        read_memory(path)
