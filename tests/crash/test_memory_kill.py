@@ -1,5 +1,6 @@
 """What a kill in the middle of a memory export leaves behind."""
 
+import contextlib
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from holdfast._commit import sweep
 from holdfast.memory_files import iter_memories
 
 _PARENT = """
@@ -29,20 +31,24 @@ for line in sys.stdin:
     while True:
         export.cycles += 1
         values = np.full((64, 4, 256), export.cycles, np.float32)
-        export.submit(MemorySnapshot({"x": values}, 0, 0, filled=True))
+        named = {"x": values, "states": values[..., :2], "actions": values[..., :1], "rewards": values[..., :1]}
+        export.submit(MemorySnapshot(named, 0, 0, filled=True))
         if export.cycles == 1:
+            export.wait()  # the first save also imports what it needs
             print(os.getpid(), flush=True)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("name", ["pt", "npz", "csv", "safetensors"])
+@pytest.mark.parametrize("name", ["pt", "npz", "csv", "safetensors", "minari"])
 def test_a_killed_export_leaves_only_complete_files(tmp_path, name):
-    """After each of 50 kills at random moments, every file under its final name is read and holds what it should."""
+    """After each of 50 kills at random moments, what has its final name holds what it should, and all else is swept."""
+    if name == "minari":
+        pytest.importorskip("h5py")
     command = [sys.executable, "-c", _PARENT, name]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
-        complete = 0
+        complete = swept = 0
         for attempt in range(50):
             directory = tmp_path / str(attempt)
             parent.stdin.write(f"{directory}\n")
@@ -50,14 +56,25 @@ def test_a_killed_export_leaves_only_complete_files(tmp_path, name):
             child = int(parent.stdout.readline())
             time.sleep(random.random() * 0.1)
             os.kill(child, signal.SIGKILL)
+            _wait_until_gone(child)
+            swept += len(sweep(directory))
             complete += _read_all(directory)
         parent.kill()
-    assert complete > 10  # else the kills came too early to prove anything
+    assert complete >= 50
+    assert swept > 10  # else hardly a kill came in the middle of a save
+
+
+def _wait_until_gone(child):
+    with contextlib.suppress(ProcessLookupError):
+        while True:
+            os.kill(child, 0)
+            time.sleep(0.001)
 
 
 def _read_all(directory):
-    """Check every file, and return how many there are."""
+    """Check that there is nothing but files that hold what they should, and return how many there are."""
     files = list(directory.glob("[!.]*"))
+    assert len(files) == len(list(directory.iterdir()))
     if files:
         for cycle, (_, snapshot) in enumerate(iter_memories(directory / "*"), start=1):
             assert (snapshot.tensors["x"] == np.float32(cycle)).all()
