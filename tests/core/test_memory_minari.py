@@ -104,6 +104,23 @@ def test_a_dataset_of_minari_becomes_a_memory(tmp_path):
     assert memory.tensors["terminated"][:, 0, 0].tolist() == [False, False, True, False, True]
 
 
+@pytest.mark.parametrize("alike", [True, False])
+def test_compressed_images_are_refused(tmp_path, alike):
+    """JPEG images are not taken for observations of bytes, whether their lengths are equal or not."""
+    import gymnasium
+    from minari.data_collector import EpisodeBuffer
+    from minari.dataset.minari_storage import MinariStorage
+
+    (tmp_path / "made").mkdir()
+    space = gymnasium.spaces.Box(0, 255, (32, 32, 3), np.uint8)
+    storage = MinariStorage.new(tmp_path / "made", space, gymnasium.spaces.Discrete(3), jpeg_encoding=True)
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8) * np.uint8(not alike)
+    flags = np.zeros(3, bool)
+    storage.update_episodes([EpisodeBuffer(0, None, None, images, np.arange(3), np.ones(3), flags, flags)])
+    with pytest.raises(CorruptMemory, match=r"JPEG images, which are not read; .*jpeg_encoding=False"):
+        read_memory(tmp_path / "made")
+
+
 def test_directories_are_found_among_files(tmp_path):
     """A pattern finds datasets as it finds files."""
     MinariExporter().save(_memory(), tmp_path / "memory.minari")
@@ -256,6 +273,12 @@ def test_minari_has_every_action_in_its_space(tmp_path, dtype, size):
     np.testing.assert_array_equal(
         np.concatenate(found), actions.swapaxes(0, 1).reshape(-1, size).astype(found[0].dtype)
     )
+
+
+def test_bytes_that_look_like_an_image_come_back(tmp_path):
+    """What Holdfast wrote is not taken for a compressed image."""
+    states = np.tile(np.array([255, 216, 255, 0, 255, 217], np.uint8), (6, 2, 1))
+    _saved(_with(without={"next_states"}, states=states), tmp_path)
 
 
 def test_complex_actions_are_refused(tmp_path):

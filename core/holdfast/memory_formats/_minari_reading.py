@@ -145,13 +145,24 @@ def _leaves(parent: Any, name: str, count: int, seen: set[int], suffix: str = ""
     """Return the datasets of an observation or action, those of a composite space by the path within it."""
     node = _child(parent, name, (h5py.Group, h5py.Dataset))
     if isinstance(node, h5py.Dataset):
-        return [(suffix, _dataset(parent, name, count))]
+        if not _is_compressed(node):
+            return [(suffix, _dataset(parent, name, count))]
+        reason = "holds JPEG images, which are not read; let Minari write it with `jpeg_encoding=False`"
+        raise Damage(f"dataset `{node.name}`", reason)
     address = h5py.h5o.get_info(node.id).addr
     if address in seen:
         raise Damage(f"group `{node.name}`", "is in several places at once")
     seen.add(address)
     inner = (_leaves(node, child, count, seen, f"{suffix}.{child}") for child in node)
     return [leaf for leaves in inner for leaf in leaves]
+
+
+def _is_compressed(dataset: Any) -> bool:
+    """Say whether a dataset holds images as Minari compresses them: of different lengths, or told by their ends."""
+    if dataset.dtype != np.uint8 or dataset.ndim != 2 or not dataset.size or _flaw(dataset, None):
+        return bool(h5py.check_vlen_dtype(dataset.dtype) == np.uint8)
+    ends = dataset[0, :3].tobytes() + dataset[0, -2:].tobytes()
+    return bool(ends == b"\xff\xd8\xff\xff\xd9")
 
 
 def _dataset(parent: Any, name: str, count: int | None = None) -> Any:
