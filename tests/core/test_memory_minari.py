@@ -1,6 +1,8 @@
 """Memories as Minari datasets."""
 
 import json
+import subprocess
+import sys
 import tracemalloc
 import zlib
 
@@ -13,6 +15,7 @@ minari = pytest.importorskip("minari")
 from holdfast.codec import dtype_of  # noqa: E402
 from holdfast.errors import CorruptMemory, InvalidValue, WriteFailed  # noqa: E402
 from holdfast.memory import MemorySnapshot  # noqa: E402
+from holdfast.memory_export import MemoryExport  # noqa: E402
 from holdfast.memory_files import iter_memories, read_memory  # noqa: E402
 from holdfast.memory_formats.minari import _TRAILER, MinariExporter  # noqa: E402
 from holdfast.testing.damage import flips  # noqa: E402
@@ -158,6 +161,45 @@ def test_a_dataset_is_whole_or_absent_when_the_disk_is_full(tmp_path, monkeypatc
     with pytest.raises(WriteFailed, match="No space left on device"):
         MinariExporter().save(_memory(), tmp_path / "memory.minari")
     assert not list(tmp_path.iterdir())
+
+
+_SMALL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from holdfast.memory_export import MemoryExport  # noqa: E402
+from holdfast.memory_files import read_memory
+from holdfast.memory_formats.minari import MinariExporter
+
+memory, size = read_memory(sys.argv[1]), Path(sys.argv[1], "main_data.hdf5").stat().st_size
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+for limit in (0, 1, 1000, 4096, size // 4, size // 2, size - 100, size - 1):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        MinariExporter().save(memory, Path(sys.argv[2]))
+    except OSError as error:
+        print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits of the size of files")
+def test_wherever_the_system_stops_the_writing_nothing_is_left(tmp_path):
+    """HDF5 meets the end of the space at any of its writes, and each time the error is told and no directory stays."""
+    MinariExporter().save(_memory(), tmp_path / "memory.minari")
+    command = [sys.executable, "-c", _SMALL_DISK, str(tmp_path / "memory.minari"), str(tmp_path / "copy.minari")]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    expected = f"WriteFailed cannot write `{tmp_path / 'copy.minari'}`: File too large; what was there before"
+    assert told == [f"{expected} is untouched"] * 8
+    assert [path.name for path in tmp_path.iterdir()] == ["memory.minari"]
+
+
+def test_exports_that_are_not_kept_are_removed(tmp_path):
+    """Of the datasets that a memory exports, as many stay as it is told to keep, and nothing of the others."""
+    export = MemoryExport("minari", tmp_path, keep=1)
+    for export.cycles in range(3):
+        export.submit(_memory(index=export.cycles))
+    export.close()
+    (kept,) = tmp_path.iterdir()
+    assert_same(read_memory(kept), _memory(index=2))
 
 
 def test_saving_again_replaces_the_dataset(tmp_path):
