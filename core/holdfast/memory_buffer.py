@@ -73,9 +73,12 @@ class MemoryBuffer(TensorStorage, abc.ABC):
     def _is_row(self, tensors: Mapping[str, Any]) -> bool:
         """Say whether the tensors are arrays with one sample of each environment, which is by far the usual case."""
         shapes = self._row_shapes
-        for name, values in tensors.items():
-            if shapes.get(name, 0) != getattr(values, "shape", None):
-                return False
+        try:
+            for name, values in tensors.items():
+                if shapes[name] != values.shape:
+                    return False
+        except (KeyError, AttributeError):  # an unknown name, or a list
+            return False
         return bool(tensors)
 
     def _write_row(self, row: int, tensors: Mapping[str, Any]) -> None:

@@ -115,6 +115,15 @@ def test_a_tensor_of_64_bits_is_created_once():
     assert memory.create_tensor("actions", 1, "int64") is False
 
 
+def test_traced_samples_are_refused():
+    """Adding within `jax.jit`, which would leave a tracer in the memory, raises InvalidValue."""
+    memory = RandomMemory(4)
+    memory.create_tensor("values", 3)
+    with pytest.raises(InvalidValue, match=r"`values` was given a .*Tracer.*outside of `jax\.jit`"):
+        jax.jit(lambda values: memory.add_samples(values=values))(np.ones((1, 3)))
+    assert not memory.snapshot().tensors["values"].any()
+
+
 def test_a_device_that_is_not_there_is_refused():
     """The number of a device that JAX does not have raises InvalidValue, which lists those it has."""
     with pytest.raises(InvalidValue, match="`device` is 'cpu:99'; allowed: cpu:0"):
