@@ -26,12 +26,13 @@ class Column:
     width: int
 
 
+@final
 class BadText(ValueError):
     """Text holds no values of the dtypes that belong there."""
 
 
 @final
-class BadCell(BadText):
+class BadCell(ValueError):
     """A cell holds no value of its column's dtype.
 
     Args:

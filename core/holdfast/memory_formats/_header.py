@@ -130,6 +130,3 @@ def _native(name: Any, tensor: NDArray[Any], path: Path) -> NDArray[Any]:
             f"`{path}` holds no memory: `{name}` is an array of {tensor.dtype}, not a tensor of numbers"
         )
     return tensor.astype(tensor.dtype.newbyteorder("="), copy=False)
-
-
-check_version = check_header
