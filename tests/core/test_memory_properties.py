@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from holdfast.codec import dtype_of
 from holdfast.memory import MemorySnapshot
 from holdfast.memory_export import exporter
-from holdfast.memory_fit import fitted
+from holdfast.memory_fit import fitted, histories, seams_of
 from holdfast.testing.memory_exporter import DTYPES, assert_same
 
 _ML_DTYPES = ["bfloat16", "float8_e4m3fn", "float8_e5m2"] if importlib.util.find_spec("ml_dtypes") else []
@@ -99,22 +99,29 @@ def _digits(text):
     return text.lstrip("-").partition("e")[0].replace(".", "").strip("0")
 
 
-@given(
+FITS = given(
     rows=st.integers(1, 6),
     envs=st.integers(1, 3),
     steps=st.integers(0, 40),
     target=st.tuples(st.integers(1, 7), st.integers(1, 4)),
     fit=st.sampled_from(["newest", "oldest"]),
 )
-@settings(deadline=None)
-def test_fitting_keeps_the_right_samples_in_order(rows, envs, steps, target, fit):
-    """A memory fitted into another keeps each environment's samples in order, and as many as fit of the right end."""
-    values, count = np.zeros((rows, envs, 1), np.int64), min(steps, rows * envs)
+
+
+def numbered(rows, envs, steps):
+    """Return a memory to which that many samples were added, each of which tells its number."""
+    values = np.zeros((rows, envs, 1), np.int64)
     for sample in range(steps):
         values.reshape(-1)[sample % (rows * envs)] = sample
     index, env = divmod(steps % (rows * envs), envs)
-    snapshot = MemorySnapshot({"x": values}, index, env, filled=steps >= rows * envs)
-    result = fitted(snapshot, *target, fit)
+    return MemorySnapshot({"x": values}, index, env, filled=steps >= rows * envs)
+
+
+@FITS
+@settings(deadline=None)
+def test_fitting_keeps_the_right_samples_in_order(rows, envs, steps, target, fit):
+    """A memory fitted into another keeps each environment's samples in order, and as many as fit of the right end."""
+    count, result = min(steps, rows * envs), fitted(numbered(rows, envs, steps), *target, fit)
     kept = result.tensors["x"].reshape(-1)[: len(result)].tolist()
     assert len(set(kept)) == len(kept) <= target[0] * target[1]
     assert set(kept) <= set(range(steps - count, steps))
@@ -127,3 +134,29 @@ def test_fitting_keeps_the_right_samples_in_order(rows, envs, steps, target, fit
         own = kept[column :: target[1]]
         if target[1] == envs and target[0] != rows:  # a memory of the same sizes stays as it is
             assert own == sorted(own)
+
+
+@FITS
+@settings(deadline=None)
+def test_seams_are_where_samples_do_not_follow_one_another(rows, envs, steps, target, fit):
+    """A load marks just the samples whose successor, now or to come, is not their own; a second one forgets none."""
+    once = fitted(numbered(rows, envs, steps), *target, fit)
+    found, expected = set(seams_of(once)), broken(once, envs, steps, same=target[1] == envs)
+    assert found == expected
+    twice = fitted(once, 5, 2, fit)
+    assert set(seams_of(twice)) >= broken(twice, envs, steps, same=target[1] == envs == 2)
+
+
+def broken(result, envs, steps, *, same):
+    """Return the places of the samples that the next one of their environment, now or to come, does not follow."""
+    flat, places = result.tensors["x"].reshape(-1), set()
+    for environment, own in enumerate(histories(result)):
+        newest = max(range(environment, steps, envs), default=-1) if same else None
+        followers = [*flat[own[1:]].tolist(), newest]
+        numbers = flat[own].tolist()
+        places |= {
+            int(place)
+            for place, number, follower in zip(own, numbers, followers, strict=False)
+            if follower != (number if place == own[-1] else number + envs)
+        }
+    return places

@@ -48,6 +48,18 @@ def test_sampling_follows_the_seed():
     assert torch.equal(first, second)
 
 
+def test_inference_mode_makes_no_difference():
+    """A tensor that is created or added to in inference mode takes samples outside of it, and the other way round."""
+    memory = RandomMemory(4)
+    with torch.inference_mode():
+        memory.create_tensor("values", size=2)
+        memory.add_samples(values=torch.ones(1, 2))
+    memory.add_samples(values=torch.ones(1, 2))
+    with torch.inference_mode():
+        memory.add_samples(values=torch.ones(1, 2))
+    assert memory.snapshot().tensors["values"].sum() == 6
+
+
 def test_samples_on_another_device_are_never_asked_for():
     """On an accelerator nothing but a copy of the memory waits for it: `meta` has no values to wait for."""
     memory = RandomMemory(8, 2, device="meta")

@@ -63,7 +63,8 @@ class RandomMemory(Memory):
 
     def _allocate(self, shape: tuple[int, ...], dtype: Any) -> torch.Tensor:
         chosen = torch.get_default_dtype() if dtype is None else _dtype(dtype)
-        buffer = torch.zeros(shape, dtype=chosen, device=self.device)
+        with torch.inference_mode(mode=False):  # what is created in that mode could not be written outside of it
+            buffer = torch.zeros(shape, dtype=chosen, device=self.device)
         return buffer.fill_(float("nan")) if chosen.is_floating_point else buffer
 
     def _array(self, value: Any) -> torch.Tensor:
