@@ -95,13 +95,26 @@ class DirectLane:
     def __init__(self, name: str, writer: Writer) -> None:
         self.name, self.writer = name, writer
         self.health = WriterHealth()
+        self._late: WriterFailed | None = None
+        self._reset()
+        _ALIVE.add(self)
+
+    def _reset(self) -> None:
+        self._one_at_a_time = threading.RLock()
 
     def submit(self, call: Call) -> None:
         """Perform a call.
 
         Raises:
-            WriterFailed: from what the writer raised.
+            WriterFailed: from what the writer raised, now or in a flush of `start_flush`.
         """
+        with self._one_at_a_time:
+            self._perform(call)
+        if self._late is not None:
+            late, self._late = self._late, None
+            raise late
+
+    def _perform(self, call: Call) -> None:
         self.health.calls += 1
         try:
             call.perform(self.writer)
@@ -109,12 +122,22 @@ class DirectLane:
             self.health.failed += 1
             self.health.last_error = error
             raise WriterFailed(f"writer `{self.name}` failed in {call.method}: {describe(error)}") from error
-        call.done.set()
+        finally:
+            call.done.set()
 
     def ask(self, call: Call, timeout: float) -> bool:
         """Perform a call; it is done when this returns."""
         self.submit(call)
         return True
+
+    def start_flush(self) -> Call:
+        """Flush, in whatever thread this is; what the writer raises is raised by the next `submit`."""
+        call = Call("flush", (), {})
+        try:
+            self.submit(call)
+        except WriterFailed as error:
+            self._late = error
+        return call
 
     def end(self) -> None:
         """Do nothing: there is no thread to end."""
@@ -135,6 +158,7 @@ class QueueLane:
         self._limit = limit
         self._average = 0.0
         self._quarantined_until = 0.0
+        self._ended = False
         self._reset()
         _ALIVE.add(self)
 
@@ -164,9 +188,19 @@ class QueueLane:
             self._append(call)
         return call.done.wait(timeout)
 
+    def start_flush(self) -> Call | None:
+        """Queue a flush and return it, or None where the writer is ill: slow, failing, or closed."""
+        with self._changed:
+            if self._ended or self.slow or self.health.failed_in_row:
+                return None
+            call = Call("flush", (), {})
+            self._append(call)
+            return call
+
     def end(self) -> None:
         """End the thread after the call it is in; what still waits is dropped and counted."""
         with self._changed:
+            self._ended = True
             self._thread = None
             while self._calls:
                 self._drop(self._calls.popleft())
@@ -254,12 +288,12 @@ class QueueLane:
 
 Lane = DirectLane | QueueLane
 
-_ALIVE: weakref.WeakSet[QueueLane] = weakref.WeakSet()
+_ALIVE: weakref.WeakSet[Lane] = weakref.WeakSet()
 
 
 def _finish_all() -> None:
     for lane in list(_ALIVE):
-        if lane.waiting:
+        if isinstance(lane, QueueLane) and lane.waiting:
             lane.ask(Call("flush", (), {}), EXIT_SECONDS)
 
 

@@ -64,6 +64,7 @@ class MultiWriter(Writer):
         self._reported: set[str] = set()
         self._states: dict[str, Any] = {}
         self._overdue: dict[str, Call] = {}
+        self._unsettled: dict[str, Call] = {}
         self._closed = False
 
     @property
@@ -129,6 +130,22 @@ class MultiWriter(Writer):
             WriterFailed: with ``on_error="raise"``, if a writer failed.
         """
         self._fan_out("flush", _timeout=self._patience)
+
+    def settle(self, patience: float) -> None:
+        """Return when every healthy writer has performed and flushed what it was given so far.
+
+        For a checkpoint, whose values should be where the writers keep them before it is. It raises and warns of
+        nothing, and any thread may call it. A writer that is known to be slow, failing or overdue is not waited for.
+
+        Args:
+            patience: the seconds to wait in all. With ``on_error="raise"`` a flush takes the time it takes, and what
+                goes wrong in it is raised by the next call that reaches the writer.
+        """
+        deadline = time.monotonic() + patience
+        calls = [(lane, lane.start_flush()) for lane in self._lanes if not self._is_ill(lane)]
+        for lane, call in calls:
+            if call is not None and not call.done.wait(max(0.0, deadline - time.monotonic())):
+                self._unsettled[lane.name] = call
 
     def close(self) -> None:
         """Close every writer, the last first, and tell what went wrong over the run.
@@ -213,8 +230,10 @@ class MultiWriter(Writer):
 
     def _is_overdue(self, lane: Lane) -> bool:
         """Say whether a writer was waited for in vain and is still at it: it is not waited for again."""
-        late = self._overdue.get(lane.name)
-        return late is not None and not late.done.is_set()
+        return _is_pending(self._overdue.get(lane.name))
+
+    def _is_ill(self, lane: Lane) -> bool:
+        return self._closed or self._is_overdue(lane) or _is_pending(self._unsettled.get(lane.name))
 
     def _report(self) -> None:
         for lane in self._lanes:
@@ -238,6 +257,10 @@ def _named(writers: Sequence[Writer]) -> dict[str, Writer]:
 def _own(args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return arguments of which no writer shares what it could change."""
     return tuple(dict(arg) if isinstance(arg, dict) else arg for arg in args)
+
+
+def _is_pending(call: Call | None) -> bool:
+    return call is not None and not call.done.is_set()
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:

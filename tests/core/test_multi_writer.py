@@ -303,6 +303,77 @@ def test_flush_is_a_barrier() -> None:
             assert all(one.calls[-1] == "flush" for one in writers)
 
 
+def test_settle_returns_when_everything_is_written_and_flushed() -> None:
+    """When settle returns, every healthy writer has everything so far and has flushed; any thread may call it."""
+    writers = [ListWriter(), ListWriter()]
+    with holdfast.MultiWriter(writers) as writer:
+        write(writer, 3000)
+        settling = threading.Thread(target=writer.settle, args=(60.0,))
+        settling.start()
+        settling.join()
+        assert [(len(one.scalars), one.calls) for one in writers] == [(3000, ["flush"])] * 2
+
+
+def test_settle_waits_once_for_a_writer_that_hangs(gated: GatedWriter) -> None:
+    """It waits the patience at most, tells nothing, and does not wait again while the writer is still at it."""
+    healthy = ListWriter()
+    writer = holdfast.MultiWriter({"good": healthy, "blocked": gated})
+    writer.add_scalar("a", 1.0, 1)
+    begin = time.perf_counter()
+    writer.settle(0.1)
+    assert 0.05 < time.perf_counter() - begin < 2
+    assert healthy.calls == ["flush"]
+    begin = time.perf_counter()
+    writer.settle(30)
+    assert time.perf_counter() - begin < 5
+    assert healthy.calls == ["flush", "flush"]
+    gated.gate.set()
+    writer.close()
+    writer.settle(30)
+
+
+def test_settle_does_not_wait_for_a_writer_known_as_slow(gated: GatedWriter) -> None:
+    """A writer that is in one call for too long is left alone, even the first time."""
+    writer = holdfast.MultiWriter({"blocked": gated})
+    writer.add_scalar("a", 1.0, 1)
+    time.sleep(_writer_lane.SLOW_CALL + 0.1)
+    begin = time.perf_counter()
+    writer.settle(30)
+    assert time.perf_counter() - begin < 5
+    gated.gate.set()
+    writer.close()
+
+
+class UnflushableWriter(ListWriter):
+    """Raises in each flush."""
+
+    def flush(self) -> None:
+        raise OSError("no space left")
+
+
+def test_settle_raises_nothing() -> None:
+    """A writer that fails in it is counted like any other failure."""
+    writer = holdfast.MultiWriter({"bad": UnflushableWriter()})
+    writer.add_scalar("a", 1.0, 1)
+    writer.settle(30)
+    assert writer.health["bad"].failed == 1
+    with pytest.warns(holdfast.HoldfastWarning, match="no space left"):
+        writer.close()
+
+
+def test_settle_leaves_its_error_to_the_next_call() -> None:
+    """With on_error="raise" a flush that failed in it is raised by the next call, which is performed."""
+    bad = UnflushableWriter()
+    writer = holdfast.MultiWriter({"bad": bad}, on_error="raise")
+    writer.settle(30)
+    with pytest.raises(holdfast.WriterFailed, match="writer `bad` failed in flush: OSError: no space left"):
+        writer.add_scalar("a", 1.0, 1)
+    assert bad.scalars == [(1, {"a": 1.0})]
+    writer.add_scalar("a", 2.0, 2)
+    with pytest.warns(holdfast.HoldfastWarning, match="bad: 1 of"):
+        writer.close()
+
+
 def test_arrays_are_handed_over_as_they_are_now() -> None:
     """An array that changes after the call is kept as it was."""
     kept = ListWriter()
