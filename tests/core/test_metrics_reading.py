@@ -97,6 +97,18 @@ def test_the_fullest_and_then_the_most_exact_source_wins(tmp_path: Path) -> None
     assert holdfast.read_metrics(tmp_path)["both"].steps.tolist() == [1, 2, 3]
 
 
+def test_writers_that_take_turns_are_put_together(tmp_path: Path) -> None:
+    """A run whose writers changed has every value, and each step once, from the source that has most of the tag."""
+    events = (event(step, step / 10, simple("a", step / 2)) for step in range(1, 6))
+    (tmp_path / "events.out.tfevents.1.host").write_bytes(b"".join(events))
+    write_jsonl(tmp_path / "metrics.jsonl", "a", {step: float(-step) for step in range(4, 12)})
+    (tmp_path / "metrics.csv").write_text("12,1.0,a,12.0\n11,1.0,a,11.0\n")
+    series = holdfast.read_metrics(tmp_path)["a"]
+    assert series.steps.tolist() == list(range(1, 13))
+    assert series.values.tolist() == [0.5, 1.0, 1.5, *range(-4, -12, -1), 12.0]
+    assert series.wall_times.tolist()[:4] == [0.1, 0.2, 0.3, 1.0]
+
+
 def test_steps_come_in_rising_order(tmp_path: Path) -> None:
     """Values come by rising step, those of one step in the order written."""
     points = [(3, 3.0), (1, 1.0), (2, 2.0), (1, 1.5)]
@@ -107,14 +119,44 @@ def test_steps_come_in_rising_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"\xff\xfe\n", b"[]\n", b'{"step": 1}\n', b'"text"\n', b'{"scalars": 1, "step": 2}\n']
+    "line",
+    [
+        b"\xff\xfe",
+        b"[]",
+        b"[" * 100_000,
+        b'{"step": 1}',
+        b'"text"',
+        b'{"scalars": 1, "step": 2}',
+        b'{"step": Infinity, "wall_time": 1, "scalars": {"a": 1}}',
+        b'{"step": 99999999999999999999999, "wall_time": 1, "scalars": {"a": 1}}',
+        b'{"step": 1, "wall_time": 1, "scalars": {"a": 1, "b": 1%s}}' % (b"0" * 400),
+    ],
 )
-def test_lines_that_are_not_ours_are_passed_over(tmp_path: Path, content: bytes) -> None:
-    """A line of something else does not keep the others from being read."""
+def test_lines_that_are_not_ours_are_passed_over(tmp_path: Path, line: bytes) -> None:
+    """A line of something else does not keep the others from being read; how many there are is told once a file."""
     write_jsonl(tmp_path / "metrics.jsonl", "a", {1: 1.0})
     path = tmp_path / "metrics.jsonl"
-    path.write_bytes(content + path.read_bytes())
-    assert holdfast.read_metrics(path)["a"].values.tolist() == [1.0]
+    path.write_bytes(line + b"\n\n" + path.read_bytes() + line + b"\n")
+    with pytest.warns(holdfast.HoldfastWarning) as told:
+        found = holdfast.read_metrics(path)
+    assert {tag: series.values.tolist() for tag, series in found.items()} == {"a": [1.0]}
+    assert [str(warning.message) for warning in told] == [f"lines of `{path}` that are no metrics were passed over: 2"]
+
+
+@pytest.mark.parametrize("row", ["a,b", "1,2.0,a", "x,1.0,a,1.0", f"{2**63},1.0,a,1.0", f'5,1.0,"{"0" * 200_000}",1.0'])
+def test_rows_that_are_not_ours_are_passed_over(tmp_path: Path, row: str) -> None:
+    """The same goes for rows of csv, also for one with a field longer than Python's reader takes."""
+    path = tmp_path / "metrics.csv"
+    path.write_text(f"step,wall_time,tag,value\n{row}\n1,1.0,a,1.0\n2,1.0,a,2.0\n")
+    with pytest.warns(holdfast.HoldfastWarning, match=r"lines of `.*metrics.csv` that are no metrics .* over: 1$"):
+        found = holdfast.read_metrics(path)
+    assert {tag: series.values.tolist() for tag, series in found.items()} == {"a": [1.0, 2.0]}
+
+
+def test_a_row_without_its_end_is_not_read(tmp_path: Path) -> None:
+    """A row that is being written may lack the last digits of its value, so it waits for its end."""
+    (tmp_path / "metrics.csv").write_text("1,1.0,a,1.0\n2,1.0,a,12")
+    assert holdfast.read_metrics(tmp_path)["a"].values.tolist() == [1.0]
 
 
 def test_a_run_that_is_not_there_is_told(tmp_path: Path) -> None:
@@ -134,6 +176,7 @@ def test_many_runs_are_read_one_by_one(tmp_path: Path) -> None:
     found = list(holdfast.iter_metrics(tmp_path / "*", tags=["a"]))
     assert [path.name for path, _ in found] == ["run_a", "run_b"]
     assert all(list(series) == ["a"] for _, series in found)
+    assert [path.name for path, _ in holdfast.iter_metrics(tmp_path / "*", tags="other")] == ["run_c"]
     assert [path.name for path, _ in holdfast.iter_metrics(str(tmp_path / "**"))] == ["run_a", "run_b", "run_c"]
     with pytest.raises(holdfast.NotFound, match="no run with metrics matches"):
         next(holdfast.iter_metrics(tmp_path / "none*"))
