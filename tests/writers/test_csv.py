@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 
+import numpy as np
+
 import holdfast
 from holdfast_writers.csv import CsvWriter
 
@@ -50,6 +52,22 @@ def test_a_torn_row_is_passed_over_and_cut_off(context: holdfast.WriterContext) 
     with CsvWriter(context) as writer:
         writer.write_scalars({"a": 3.0}, 3, START)
     assert [row[0] for row in rows(context)] == ["step", "1", "3"]
+
+
+def test_numbers_of_other_libraries_are_plain_numbers(context: holdfast.WriterContext) -> None:
+    """NumPy's numbers, given to the writer itself, stand as Python's own do, and come back."""
+    with CsvWriter(context) as writer:
+        writer.write_scalars({"a": np.float64(1.0), "b": np.float32(0.5)}, np.int64(3), START)
+    assert [row[0::3] for row in rows(context)[1:]] == [["3", "1.0"], ["3", "0.5"]]
+    assert list(holdfast.read_metrics(context.directory)) == ["a", "b"]
+
+
+def test_a_resumed_run_cuts_by_number(context: holdfast.WriterContext) -> None:
+    """A negative step lies before every other; a row without a step goes, the header stays."""
+    path = context.directory / "metrics.csv"
+    path.write_text("step,wall_time,tag,value\n-5,1.0,a,1.0\nx,1.0,a,1.0\n5,1.0,a,1.0\n15,1.0,a,1.0\n")
+    CsvWriter(holdfast.WriterContext(context.directory, "run", resume_step=10)).close()
+    assert [row[0] for row in rows(context)] == ["step", "-5", "5"]
 
 
 def test_a_line_break_in_a_tag_makes_no_second_row(context: holdfast.WriterContext) -> None:

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import holdfast
@@ -43,6 +44,23 @@ def test_values_that_are_not_finite_are_strings(context: holdfast.WriterContext)
     (line,) = lines(context)
     assert line["scalars"] == {"a": "NaN", "b": "Infinity", "c": "-Infinity"}
     assert [float(value) for value in line["scalars"].values()][1:] == [math.inf, -math.inf]
+
+
+def test_values_within_hyperparameters_are_strict_json_too(context: holdfast.WriterContext) -> None:
+    """What lies in lists and dicts of hyperparameters is treated like what stands alone; numbers stay numbers."""
+    nested = {"clip": [0.1, math.inf], "net": {"scale": (math.nan,), 1: np.float32(0.5)}, "seed": np.array(7)}
+    with JsonlWriter(context) as writer:
+        writer.add_hparams({**nested, "set": {1}}, {}, global_step=1)
+    (line,) = lines(context)
+    expected = {"clip": [0.1, "Infinity"], "net": {"scale": ["NaN"], "1": 0.5}, "seed": 7, "set": "{1}"}
+    assert line["hparams"] == expected
+
+
+def test_numbers_of_other_libraries_are_numbers(context: holdfast.WriterContext) -> None:
+    """NumPy's numbers, given to the writer itself, are no strings in the file."""
+    with JsonlWriter(context) as writer:
+        writer.write_scalars({"a": np.float32(0.5), "b": np.array(2), "c": np.float64("nan")}, np.int64(3), START)
+    assert lines(context) == [{"step": 3, "wall_time": START, "scalars": {"a": 0.5, "b": 2.0, "c": "NaN"}}]
 
 
 def test_texts_and_hyperparameters_have_lines_of_their_own(context: holdfast.WriterContext) -> None:
@@ -88,6 +106,15 @@ def test_a_resumed_run_cuts_what_lies_beyond_in_one_step(
     assert path.read_bytes() == before
     JsonlWriter(resumed(context, 20)).close()
     assert [line["step"] for line in lines(context)] == [10, 20]
+
+
+@pytest.mark.parametrize("line", [b'{"step": Infinity}', b"[" * 100_000, b"text"])
+def test_a_line_that_is_not_ours_goes_at_a_resume(context: holdfast.WriterContext, line: bytes) -> None:
+    """A line without a step that can be compared keeps no run from going on, and goes as what lies beyond does."""
+    path = context.directory / "metrics.jsonl"
+    path.write_bytes(line + b'\n{"step": 1, "wall_time": 1.0, "scalars": {"a": 1.0}}\n')
+    JsonlWriter(resumed(context, 1)).close()
+    assert [entry["step"] for entry in lines(context)] == [1]
 
 
 def test_a_surrogate_in_a_tag_does_no_harm(context: holdfast.WriterContext) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import final
 
 import holdfast
@@ -21,7 +21,7 @@ class CsvWriter(holdfast.Writer):
     A tag that appears late makes new rows and never a new column, so what was written is never touched again;
     ``frame.pivot(index="step", columns="tag", values="value")`` in pandas makes a column of each tag. Values that are
     not finite are ``nan``, ``inf`` and ``-inf``. Each row is in the file when its write returns; one that a kill tore
-    is cut off at the next start. A run that goes on from a checkpoint cuts off what lies beyond it.
+    is cut off at the next start. A run that goes on from a checkpoint cuts off every row of a later step.
 
     Args:
         context: the experiment.
@@ -39,7 +39,8 @@ class CsvWriter(holdfast.Writer):
 
     def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
         """Append a row for each value, all in one go."""
-        self._file.append(_rows([(step, repr(wall_time), tag, repr(value)) for tag, value in scalars.items()]))
+        rows = [(int(step), repr(float(wall_time)), tag, repr(float(value))) for tag, value in scalars.items()]
+        self._file.append(_rows(rows))
 
     def flush(self) -> None:
         """Return when all rows are on disk."""
@@ -50,7 +51,7 @@ class CsvWriter(holdfast.Writer):
         self._file.close()
 
 
-def _rows(rows: list[tuple[object, ...]]) -> bytes:
+def _rows(rows: Sequence[tuple[object, ...]]) -> bytes:
     text = io.StringIO()
     # A line break within a tag would make one row two lines, which a cut at a resume could part.
     cells = [[str(cell).replace("\r", " ").replace("\n", " ") for cell in row] for row in rows]
@@ -59,5 +60,7 @@ def _rows(rows: list[tuple[object, ...]]) -> bytes:
 
 
 def _within(line: bytes, last: int) -> bool:
-    step = line.partition(b",")[0]
-    return int(step) <= last if step.isdigit() else line.startswith(b"step,")
+    try:
+        return int(line.partition(b",")[0]) <= last
+    except ValueError:
+        return line.startswith(b"step,")

@@ -18,10 +18,10 @@ class JsonlWriter(holdfast.Writer):
     """Appends a line to ``metrics.jsonl`` for each write; needs nothing beyond Python.
 
     A line is ``{"step": 100, "wall_time": 1700000000.5, "scalars": {"Loss / Policy loss": 0.25}}``, in strict JSON:
-    values that are not finite are the strings "NaN", "Infinity" and "-Infinity". Texts and hyperparameters make
-    lines with the keys "texts", or "hparams" and "metrics", in the place of "scalars". Each line is in the file when
-    its write returns; one that a kill tore is cut off at the next start. A run that goes on from a checkpoint cuts
-    off what lies beyond it.
+    values that are not finite are the strings "NaN", "Infinity" and "-Infinity", also within lists. Texts and
+    hyperparameters make lines with the keys "texts", or "hparams" and "metrics", in the place of "scalars". Each line
+    is in the file when its write returns; one that a kill tore is cut off at the next start. A run that goes on from a
+    checkpoint cuts off every line of a later step.
 
     Args:
         context: the experiment.
@@ -39,7 +39,7 @@ class JsonlWriter(holdfast.Writer):
 
     def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
         """Append the values of one step as one line."""
-        self._append(step, wall_time, scalars=_strict(scalars))
+        self._append(step, wall_time, scalars=_strict({tag: float(value) for tag, value in scalars.items()}))
 
     def write_text(self, tag: str, text: str, step: int, wall_time: float) -> None:
         """Append a line with the key "texts"."""
@@ -59,9 +59,8 @@ class JsonlWriter(holdfast.Writer):
         self._append(step, wall_time, hparams=_strict(hparams), metrics=_strict(metrics), **named)
 
     def _append(self, step: int, wall_time: float, **content: Any) -> None:
-        line = json.dumps(
-            {"step": step, "wall_time": wall_time, **content}, ensure_ascii=False, allow_nan=False, default=str
-        )
+        entry = {"step": int(step), "wall_time": float(wall_time), **content}
+        line = json.dumps(entry, ensure_ascii=False, allow_nan=False)
         self._file.append(line.encode("utf-8", "backslashreplace") + b"\n")
 
     def flush(self) -> None:
@@ -73,11 +72,17 @@ class JsonlWriter(holdfast.Writer):
         self._file.close()
 
 
-def _strict(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value if not isinstance(value, float) or math.isfinite(value) else _name_of(value)
-        for name, value in values.items()
-    }
+def _strict(value: Any) -> Any:
+    """Return a value in what strict JSON has, at every depth: numbers, texts, lists and objects."""
+    if isinstance(value, Mapping):
+        return {str(name): _strict(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(inner) for inner in value]
+    if getattr(value, "ndim", None) == 0:  # a number of NumPy's, or a tensor of one
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return _name_of(value)
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _name_of(value: float) -> str:
@@ -87,5 +92,5 @@ def _name_of(value: float) -> str:
 def _step_of(line: bytes) -> float:
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return math.inf  # no line of ours: it goes
