@@ -53,8 +53,10 @@ class Writer(abc.ABC):
     Registered by a plugin: ``holdfast_writers`` returns ``{"print": PrintWriter}``. A user then writes
     ``"writers": ["tensorboard", {"name": "print", "prefix": "> "}]``. `holdfast.testing.WriterContract` proves it.
 
-    Steps are completed timesteps; wall times are seconds since the epoch; tags arrive as the user typed them. Calls
-    come from one thread at a time. A writer that raises does not end the run: it is reported, and goes on being asked.
+    Steps are completed timesteps, also those given to the `add_*` methods: a run that goes on from a checkpoint voids
+    what was written at later ones, whatever the caller counted with them. Wall times are seconds since the epoch; tags
+    arrive as the user typed them. Calls come from one thread at a time, and seldom from the one that made the writer. A
+    writer that raises does not end the run: it is reported, and goes on being asked.
     """
 
     @abc.abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ class LineWriter(holdfast.Writer):
 
     def __init__(self, context: holdfast.WriterContext) -> None:
         self.path = context.directory / "lines"
-        if context.resume_step is not None:
+        if context.resume_step is not None and self.path.exists():
             kept = [line for line in self.path.read_text().splitlines() if json.loads(line)[0] <= context.resume_step]
             self.path.write_text("".join(f"{line}\n" for line in kept))
 
@@ -120,6 +121,28 @@ class FailsOnTexts(LineWriter):
         raise NotImplementedError
 
 
+class ExpectsWhatItWrote(LineWriter):
+    def __init__(self, context: holdfast.WriterContext) -> None:
+        super().__init__(context)
+        if context.resume_step is not None:
+            self.path.read_text()
+
+
+class KeepsToItsThread(LineWriter):
+    """Uses a connection that, as SQLite's by default, serves the thread alone that made it."""
+
+    def __init__(self, context: holdfast.WriterContext) -> None:
+        super().__init__(context)
+        self.connection = sqlite3.connect(context.directory / "lines.db")
+
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        self.connection.execute("select 1")
+        super().write_scalars(scalars, step, wall_time)
+
+    def close(self) -> None:
+        self.connection.close()
+
+
 @pytest.mark.parametrize(
     ("broken", "test"),
     [
@@ -131,6 +154,8 @@ class FailsOnTexts(LineWriter):
         (IgnoresResume, "test_a_resumed_run_overlaps_nothing"),
         (HasAStateOfObjects, "test_its_state_travels_with_checkpoints"),
         (IsSlow, "test_writing_stays_within_its_budget"),
+        (ExpectsWhatItWrote, "test_a_resumed_run_may_begin_with_it"),
+        (KeepsToItsThread, "test_it_may_be_called_from_another_thread_than_made_it"),
         (FailsOnTexts, "test_other_kinds_are_kept_or_declined"),
     ],
 )
@@ -138,7 +163,7 @@ def test_a_broken_writer_is_caught(broken: type[LineWriter], test: str, tmp_path
     """Each way of getting a writer wrong fails the test of that promise."""
     contract = TestLineWriter()
     context = holdfast.WriterContext(tmp_path, "run")
-    with pytest.raises((AssertionError, ValueError, TypeError, NotImplementedError)):
+    with pytest.raises((AssertionError, ValueError, TypeError, NotImplementedError, OSError, sqlite3.Error)):
         getattr(contract, test)(broken, context)
     intact = tmp_path / "intact"
     intact.mkdir()

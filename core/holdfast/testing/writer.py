@@ -10,6 +10,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,27 @@ class WriterContract(abc.ABC):
             for step in (30, 40):
                 writer.write_scalars({"a": -float(step)}, step, START + 100 + step)
         self.assert_kept(context, {"a": [(10, 10.0), (20, 20.0), (30, -30.0), (40, -40.0)]})
+
+    def test_a_resumed_run_may_begin_with_it(
+        self, factory: Callable[[WriterContext], Writer], context: WriterContext
+    ) -> None:
+        """A run that goes on may name a writer that it did not have before, so that there is nothing of it yet."""
+        with factory(_resumed(context, 20)) as writer:
+            writer.write_scalars({"a": 30.0}, 30, START)
+        self.assert_kept(context, {"a": [(30, 30.0)]})
+
+    def test_it_may_be_called_from_another_thread_than_made_it(
+        self, factory: Callable[[WriterContext], Writer], context: WriterContext
+    ) -> None:
+        """A run makes its writers on one thread, and calls and closes each on another."""
+        writer = factory(context)
+        with ThreadPoolExecutor(max_workers=1) as other:
+            for step in (1, 2):
+                other.submit(writer.write_scalars, {"a": float(step)}, step, START).result()
+            other.submit(writer.flush).result()
+            other.submit(writer.state_dict).result()
+            other.submit(writer.close).result()
+        self.assert_kept(context, {"a": [(1, 1.0), (2, 2.0)]})
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
     def test_what_was_flushed_survives_a_kill(
