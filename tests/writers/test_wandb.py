@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, final
 
+import pydantic
 import pytest
 
 import holdfast
+from holdfast_writers.wandb import _config_of
 
 pytest.importorskip("wandb")
 
@@ -205,6 +211,72 @@ def test_a_wandb_that_fails_does_not_stop_training(tmp_path: Path) -> None:
     assert printed.count("writer `wandb` failed") == 1
     assert "wandb: 5 of " in printed
     assert holdfast.read_metrics(tmp_path / "out" / "run")["a"].values.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+@final
+@dataclass
+class Net:
+    width: int
+
+
+@final
+@dataclass
+class Settings:
+    seed: int
+    net: Net
+
+
+class Model(pydantic.BaseModel):
+    seed: int
+    net: dict[str, int]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"seed": 7, "net": {"width": 64}},
+        MappingProxyType({"seed": 7, "net": {"width": 64}}),
+        argparse.Namespace(seed=7, net={"width": 64}),
+        Settings(7, Net(64)),
+        Model(seed=7, net={"width": 64}),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_a_configuration_may_have_any_form(given: Any) -> None:
+    """Mappings, namespaces, dataclasses and pydantic models are taken with all they hold."""
+    assert _config_of(given) == {"seed": 7, "net": {"width": 64}}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # wandb leaves the file open
+def test_a_configuration_may_be_a_file(tmp_path: Path) -> None:
+    """A string is the path of a YAML file, as for `wandb.init`."""
+    (tmp_path / "config.yaml").write_text("seed: {value: 7}\n")
+    assert _config_of(str(tmp_path / "config.yaml")) == {"seed": 7}
+
+
+@pytest.mark.parametrize("given", [3, ["seed"]])
+def test_a_configuration_that_cannot_be_taken_is_told(given: Any) -> None:
+    """What is no configuration is left out with a warning that names it and what is allowed."""
+    with pytest.warns(
+        holdfast.HoldfastWarning, match=rf"is {re.escape(repr(given))}, a .* left out; allowed: a mapping"
+    ):
+        assert _config_of(given) == {}
+
+
+@pytest.mark.slow
+def test_a_namespace_reaches_the_run(tmp_path: Path) -> None:
+    """What argparse returns, given as the configuration, is in the run with the agent's own."""
+    printed = run_offline(
+        tmp_path / "out",
+        """
+        import argparse
+        from holdfast_writers.wandb import WandbWriter
+        context = holdfast.WriterContext(directory, "run", {"lr": 0.5})
+        with WandbWriter(context, sync_tensorboard=False, config=argparse.Namespace(seed=7)) as writer:
+            print(dict(writer.run.config))
+        """,
+    )
+    assert printed.splitlines()[-1] == "{'seed': 7, 'lr': 0.5}"
 
 
 def test_without_the_tensorboard_package_it_is_asked_for(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import importlib
 import importlib.util
@@ -32,8 +33,9 @@ class WandbWriter(holdfast.Writer):
     Args:
         context: the experiment.
         wandb_kwargs: arguments of ``wandb.init``. Where they are not given, ``name`` is the name of the experiment's
-            directory and ``sync_tensorboard`` is True; ``config`` is updated with the agent's and the trainer's
-            configuration, also where it is given.
+            directory and ``sync_tensorboard`` is True; ``config`` (a mapping, a namespace, a dataclass, a pydantic
+            model or the path of a YAML file) is updated with the agent's and the trainer's configuration, also where
+            it is given.
 
     Raises:
         MissingDependency: if ``sync_tensorboard`` is given as True and the tensorboard package is not installed.
@@ -41,13 +43,13 @@ class WandbWriter(holdfast.Writer):
 
     def __init__(self, context: holdfast.WriterContext, **wandb_kwargs: Any) -> None:
         arguments = {"name": context.experiment_name, **wandb_kwargs, **_continued(context)}
-        arguments["config"] = {**_config_of(wandb_kwargs.get("config")), **_plain(context.config)}
         arguments["sync_tensorboard"] = self._synced = _follows_event_files(context, wandb_kwargs)
         self._directory = context.directory
         self._run: Any = None
         self._failure: Exception | None = None
         self._state = dict(context.resume_state)
         try:
+            arguments["config"] = {**_config_of(wandb_kwargs.get("config")), **_plain(context.config)}
             self._start(arguments)
         except Exception as error:  # noqa: BLE001  (kept, and raised by each write)
             self._failure = error
@@ -184,7 +186,23 @@ def _continued(context: holdfast.WriterContext) -> dict[str, Any]:
 
 
 def _config_of(given: Any) -> dict[str, Any]:
-    return dict(given) if isinstance(given, Mapping) else {}
+    """Return a configuration in any of the forms that `wandb.init` takes, or of a dataclass or a pydantic model."""
+    if given is None or isinstance(given, Mapping):
+        return dict(given or {})
+    if dataclasses.is_dataclass(given) and not isinstance(given, type):
+        return dataclasses.asdict(given)
+    if hasattr(given, "model_dump"):
+        return dict(given.model_dump())
+    import wandb
+
+    try:
+        return dict(wandb.helper.parse_config(given))  # a namespace, flags, the path of a YAML file
+    except TypeError:
+        warn(
+            f'the "config" of `wandb_kwargs` is {given!r:.80}, a {type(given).__name__}, and was left out; allowed: '
+            "a mapping, a namespace, a dataclass, a pydantic model, or the path of a YAML file"
+        )
+        return {}
 
 
 def _plain(values: Any) -> Any:
