@@ -70,9 +70,13 @@ WIDE = {
 }
 
 
-@pytest.fixture
-def wide():
-    return MemorySnapshot({name: values.reshape(4, 2, 1) for name, (values, _) in WIDE.items()}, 0, 0, filled=True)
+@pytest.fixture(params=[False])
+def wide(request):
+    """Return a memory of 64-bit values, while JAX has 64 bits or, as it comes, has not."""
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", request.param)
+    yield MemorySnapshot({name: values.reshape(4, 2, 1) for name, (values, _) in WIDE.items()}, 0, 0, filled=True)
+    jax.config.update("jax_enable_x64", before)
 
 
 def test_64_bits_are_loaded_as_32_where_that_changes_no_value(wide):
@@ -98,6 +102,16 @@ def test_64_bits_that_32_do_not_hold_are_refused(wide, name, value):
     with pytest.raises(LoadMismatch, match=f"`{name}` has the dtype .*JAX_ENABLE_X64=1"):
         memory.restore(wide)
     assert memory.get_tensor_names() == []
+
+
+@pytest.mark.parametrize("wide", [True], indirect=True)
+def test_64_bits_stay_64_where_jax_has_them(wide):
+    """With `jax_enable_x64` a memory takes the tensors as they are, whatever their values."""
+    wide.tensors["actions"][3, 1] = 2**62
+    memory = RandomMemory(4, 2)
+    memory.restore(wide)
+    assert str(memory.get_tensor_by_name("rewards").dtype) == "float64"
+    assert memory.get_tensor_by_name("actions")[3, 1, 0] == 2**62
 
 
 def test_other_dtypes_are_no_match(wide):
