@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -42,3 +44,48 @@ class Schedule:
     def due(self, completed: int) -> bool:
         """Say whether it is due once `completed` timesteps are done."""
         return self.interval > 0 and completed % self.interval == 0
+
+
+@final
+class Turns:
+    """Says which of some schedules are due at each step of a loop that may count in strides.
+
+    A schedule is due at the first step that reaches or passes a multiple of its interval. Where a loop's count goes
+    back by more than an interval, it starts over and multiples are due again; by less it wavers, as that of several
+    actors does, and what was due is not due again.
+
+    Args:
+        schedules: the schedules.
+        completed: how many timesteps are complete already.
+
+    Attributes:
+        start: from this many completed timesteps on ...
+        end: ... and below this many, none is due, and `take` need not be asked.
+    """
+
+    __slots__ = ("_intervals", "_next", "end", "start")
+
+    def __init__(self, schedules: Sequence[Schedule], completed: int) -> None:
+        self._intervals = [schedule.interval for schedule in schedules]
+        self._next = [_next_multiple(interval, completed) for interval in self._intervals]
+        self._narrow()
+
+    def take(self, completed: int) -> list[bool]:
+        """Say of each schedule whether it is due at this step, and wait for the next multiples of those that are."""
+        due = []
+        for position, interval in enumerate(self._intervals):
+            over = completed < self._next[position] - 2 * interval
+            due.append(interval > 0 and (completed % interval == 0 if over else completed >= self._next[position]))
+            if due[-1] or over:
+                self._next[position] = _next_multiple(interval, completed)
+        self._narrow()
+        return due
+
+    def _narrow(self) -> None:
+        self.end = min(self._next, default=sys.maxsize)
+        pairs = zip(self._next, self._intervals, strict=True)
+        self.start = max((following - 2 * interval for following, interval in pairs if interval), default=-sys.maxsize)
+
+
+def _next_multiple(interval: int, completed: int) -> int:
+    return (completed // interval + 1) * interval if interval else sys.maxsize
