@@ -75,7 +75,8 @@ def wide(request):
     """Return a memory of 64-bit values, while JAX has 64 bits or, as it comes, has not."""
     before = jax.config.jax_enable_x64
     jax.config.update("jax_enable_x64", request.param)
-    yield MemorySnapshot({name: values.reshape(4, 2, 1) for name, (values, _) in WIDE.items()}, 0, 0, filled=True)
+    tensors = {name: values.reshape(4, 2, 1).copy() for name, (values, _) in WIDE.items()}
+    yield MemorySnapshot(tensors, 0, 0, filled=True)
     jax.config.update("jax_enable_x64", before)
 
 
