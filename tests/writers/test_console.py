@@ -3,16 +3,95 @@
 from __future__ import annotations
 
 import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import IO
 
 import pytest
 
 import holdfast
 from holdfast_writers.console import ConsoleWriter
 
+pty = pytest.importorskip("pty", reason="needs pseudo-terminals")
+
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+@pytest.fixture
+def terminals(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, IO[str]]]]:
+    """Yield two terminals, each as the descriptor of who watches it and a stream onto it."""
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    with ExitStack() as stack:
+        pairs = [pty.openpty() for _ in range(2)]
+        yield [(watcher, stack.enter_context(os.fdopen(stream, "w"))) for watcher, stream in pairs]
+        for watcher, _ in pairs:
+            os.close(watcher)
+
+
+def show(context: holdfast.WriterContext, terminal: IO[str]) -> None:
+    """Print a line to stdout while a console writer shows its table."""
+    with ConsoleWriter(context, file=terminal) as writer:
+        writer.write_scalars({"Loss / Policy loss": 0.5}, 100, 0.0)
+        print("MINE")
+        writer.flush()
+
+
+def seen(watcher: int) -> str:
+    """Return what has been shown on a terminal."""
+    os.set_blocking(watcher, False)
+    shown = b""
+    with suppress(BlockingIOError):
+        while True:
+            shown += os.read(watcher, 65536)
+    return shown.decode()
+
+
+def test_what_the_program_prints_into_a_file_stays_there(
+    context: holdfast.WriterContext,
+    terminals: list[tuple[int, IO[str]]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Where stdout leads elsewhere, the table on the terminal does not take what is printed."""
+    watcher, terminal = terminals[0]
+    with (tmp_path / "out").open("w+") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        show(context, terminal)
+        file.seek(0)
+        assert file.read() == "MINE\n"
+    assert "Loss / Policy loss" in (shown := seen(watcher))
+    assert "MINE" not in shown
+
+
+def test_stdout_on_another_terminal_or_nowhere_is_left_alone(
+    context: holdfast.WriterContext, terminals: list[tuple[int, IO[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal is not the table's because it is one, and a program may have no stdout at all."""
+    (_, terminal), (_, other) = terminals
+    for stdout in (other, io.StringIO(), None):
+        monkeypatch.setattr(sys, "stdout", stdout)
+        with ConsoleWriter(context, file=terminal):
+            assert sys.stdout is stdout
+
+
+def test_what_the_program_prints_on_the_same_terminal_stands_above_the_table(
+    context: holdfast.WriterContext, terminals: list[tuple[int, IO[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where stdout is the table's own terminal, a printed line does not tear the table."""
+    watcher, terminal = terminals[0]
+    with os.fdopen(os.dup(terminal.fileno()), "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        show(context, terminal)
+    shown = seen(watcher)
+    assert shown.rindex("MINE") < shown.rindex("Loss / Policy loss")
 
 
 def test_a_log_gets_one_plain_line_a_write(context: holdfast.WriterContext) -> None:

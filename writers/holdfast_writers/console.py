@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from typing import IO, final
 
@@ -26,9 +28,14 @@ class ConsoleWriter(holdfast.Writer):
         self._name = context.experiment_name
         self._latest: dict[str, tuple[int, float]] = {}
         self._console = Console(file=file, stderr=file is None, highlight=False)
-        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        self._live = self._table_on_terminal() if self._console.is_terminal else None
         if self._live is not None:
             self._live.start()
+
+    def _table_on_terminal(self) -> Live:
+        # What the program prints is put above the table, but only what goes to the table's own terminal.
+        stdout, stderr = (_same_terminal(stream, self._console.file) for stream in (sys.stdout, sys.stderr))
+        return Live(console=self._console, auto_refresh=False, redirect_stdout=stdout, redirect_stderr=stderr)
 
     def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
         """Show the values."""
@@ -61,3 +68,16 @@ class ConsoleWriter(holdfast.Writer):
         if self._live is not None:
             self._live.stop()
         self.flush()
+
+
+def _same_terminal(one: IO[str] | None, other: IO[str]) -> bool:
+    """Say whether two streams lead to one terminal, and not one of them to a file or a pipe."""
+    try:
+        return (
+            one is not None
+            and one.isatty()
+            and other.isatty()
+            and os.fstat(one.fileno()).st_rdev == os.fstat(other.fileno()).st_rdev
+        )
+    except (OSError, ValueError, AttributeError):  # a stream of the program's own, or one that was closed
+        return False

@@ -193,10 +193,9 @@ def _config_of(given: Any) -> dict[str, Any]:
         return dataclasses.asdict(given)
     if hasattr(given, "model_dump"):
         return dict(given.model_dump())
-    import wandb
-
+    helper = importlib.import_module("wandb").helper
     try:
-        return dict(wandb.helper.parse_config(given))  # a namespace, flags, the path of a YAML file
+        return dict(helper.parse_config(given))  # a namespace, flags, the path of a YAML file
     except TypeError:
         warn(
             f'the "config" of `wandb_kwargs` is {given!r:.80}, a {type(given).__name__}, and was left out; allowed: '
