@@ -8,19 +8,14 @@ import threading
 import time
 import weakref
 from collections import deque
-from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
-import numpy as np
-
+from holdfast._writer_call import Call, WriterHealth, describe
 from holdfast.errors import WriterFailed
 from holdfast.writer import Writer
 
-QUEUE_LIMIT = 1024
-"""How many calls may wait for a writer."""
-
 QUEUE_BYTES = 64 * 2**20
-"""How many bytes of arrays may wait for a writer."""
+"""How many bytes may wait for a writer: a hundred thousand values written one by one, or some videos."""
 
 SLOW_AVERAGE = 0.01
 """A writer whose calls take longer than these seconds on average is slow: training does not wait for it."""
@@ -36,56 +31,6 @@ QUARANTINE_SECONDS = 60.0
 
 EXIT_SECONDS = 10.0
 """How long the end of the interpreter waits for a writer that was not closed."""
-
-
-@final
-@dataclass
-class WriterHealth:
-    """How one writer fares.
-
-    Attributes:
-        calls: the calls that reached it.
-        failed: those of them that raised.
-        dropped: the calls that did not reach it: its queue was full, or it was in quarantine.
-        failed_in_row: the failures since the last success.
-        quarantined: whether it failed so often that it is left alone for a while.
-        last_error: what it raised last.
-    """
-
-    calls: int = 0
-    failed: int = 0
-    dropped: int = 0
-    failed_in_row: int = 0
-    quarantined: bool = False
-    last_error: BaseException | None = None
-
-    def __str__(self) -> str:
-        parts = [f"{self.failed} of {self.calls} calls failed"] if self.failed else []
-        if self.dropped:
-            parts.append(f"{self.dropped} calls were dropped because it was too slow, or failed too often")
-        if self.last_error is not None:
-            parts.append(f"last cause: {describe(self.last_error)}")
-        return "; ".join(parts)
-
-
-def describe(error: BaseException) -> str:
-    """Return an error's kind and text."""
-    return f"{type(error).__name__}: {error}"
-
-
-@final
-class Call:
-    """One call of a writer's method, and what came of it."""
-
-    def __init__(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.method, self.args, self.kwargs = method, args, kwargs
-        self.size = sum(arg.nbytes for arg in args if isinstance(arg, np.ndarray))
-        self.result: Any = None
-        self.done = threading.Event()
-
-    def perform(self, writer: Writer) -> None:
-        """Call the method, in whatever thread this is."""
-        self.result = getattr(writer, self.method)(*self.args, **self.kwargs)
 
 
 @final
@@ -123,7 +68,7 @@ class DirectLane:
             self.health.last_error = error
             raise WriterFailed(f"writer `{self.name}` failed in {call.method}: {describe(error)}") from error
         finally:
-            call.done.set()
+            call.finish()
 
     def ask(self, call: Call, timeout: float) -> bool:
         """Perform a call; it is done when this returns."""
@@ -132,7 +77,7 @@ class DirectLane:
 
     def start_flush(self) -> Call:
         """Flush, in whatever thread this is; what the writer raises is raised by the next `submit`."""
-        call = Call("flush", (), {})
+        call = Call("flush", awaited=True)
         try:
             self.submit(call)
         except WriterFailed as error:
@@ -149,13 +94,13 @@ class QueueLane:
 
     What the writer raises is counted. Training waits for room in the queue only while the writer is quick, so that a
     burst of calls loses nothing; for a slow or blocked writer the newest calls are dropped and counted. In a forked
-    child the queue starts empty: what was in it is the parent's. At interpreter exit the queue is worked off.
+    child the queue starts empty: what was in it is the parent's. At interpreter exit the queue is worked off. Where
+    no thread may be started, as at the very end of the interpreter, calls are performed by whoever makes them.
     """
 
-    def __init__(self, name: str, writer: Writer, limit: int = QUEUE_LIMIT) -> None:
+    def __init__(self, name: str, writer: Writer) -> None:
         self.name, self.writer = name, writer
         self.health = WriterHealth()
-        self._limit = limit
         self._average = 0.0
         self._quarantined_until = 0.0
         self._ended = False
@@ -173,29 +118,35 @@ class QueueLane:
         """Queue a call, or drop and count it where the writer is slow and its queue full, or in quarantine."""
         with self._changed:
             # A writer in quarantine is not even woken: that would cost training more than the call itself.
-            if not self._in_quarantine() and self._wait_for_room(call):
-                self._append(call)
-            else:
+            if self._ended or self._in_quarantine() or not self._wait_for_room(call):
                 self._drop(call)
+                return
+            behind = self._append(call)
+        if not behind:
+            self._run(in_line=True)
 
     def ask(self, call: Call, timeout: float) -> bool:
-        """Queue a call beyond all limits and wait until it is done.
+        """Queue an awaited call beyond all limits and wait until it is finished.
 
         Returns:
-            Whether it was done within `timeout` seconds.
+            Whether it was finished within `timeout` seconds.
         """
         with self._changed:
-            self._append(call)
-        return call.done.wait(timeout)
+            if self._ended:
+                self._drop(call)
+                return True
+            behind = self._append(call)
+        if not behind:
+            self._run(in_line=True)
+        return call.wait(timeout)
 
     def start_flush(self) -> Call | None:
         """Queue a flush and return it, or None where the writer is ill: slow, failing, or closed."""
-        with self._changed:
-            if self._ended or self.slow or self.health.failed_in_row:
-                return None
-            call = Call("flush", (), {})
-            self._append(call)
-            return call
+        if self._ended or self.slow or self.health.failed_in_row:
+            return None
+        call = Call("flush", awaited=True)
+        self.ask(call, 0)
+        return call
 
     def end(self) -> None:
         """End the thread after the call it is in; what still waits is dropped and counted."""
@@ -218,27 +169,39 @@ class QueueLane:
 
     def _drop(self, call: Call) -> None:
         self.health.dropped += call.method.startswith("write_")
-        call.done.set()
+        call.finish()
 
     def _wait_for_room(self, call: Call) -> bool:
-        while len(self._calls) >= self._limit or (self._bytes and self._bytes + call.size > QUEUE_BYTES):
+        while self._bytes and self._bytes + call.size > QUEUE_BYTES:
             if self.slow:
                 return False
             self._changed.wait(SLOW_AVERAGE)
         return True
 
-    def _append(self, call: Call) -> None:
+    def _append(self, call: Call) -> bool:
+        """Queue a call; says whether there is a thread to perform it, or the caller is to."""
         self._calls.append(call)
         self._bytes += call.size
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._run, name=f"writer {self.name}", daemon=True)
-            self._thread.start()
         self._changed.notify_all()
+        return (self._thread is not None and self._thread.is_alive()) or self._start()
 
-    def _run(self) -> None:
+    def _start(self) -> bool:
+        self._thread = threading.Thread(target=self._run, name=f"writer {self.name}", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError:  # no more threads: the interpreter is on its way out, or the system refuses
+            self._thread = threading.current_thread()
+            return False
+        return True
+
+    def _run(self, *, in_line: bool = False) -> None:
+        """Perform what is queued, and what will be until the lane ends; `in_line` only until the queue is empty."""
         me = threading.current_thread()
         while True:
             with self._changed:
+                if in_line and not self._calls:
+                    self._thread = None
+                    return
                 self._changed.wait_for(lambda: bool(self._calls) or self._thread is not me)
                 if not self._calls:
                     return
@@ -247,13 +210,17 @@ class QueueLane:
                 self._started = time.monotonic()
                 self._changed.notify_all()
             self._perform(call)
-            del call  # it may hold megabytes of an image
             with self._changed:
                 if self._thread is not me:
                     return
-                self._average += 0.1 * (time.monotonic() - self._started - self._average)
-                self._started = None
+                self._note_time(call)
                 self._changed.notify_all()
+            del call  # it may hold megabytes of an image
+
+    def _note_time(self, call: Call) -> None:
+        if self._started is not None and call.method.startswith("write_"):  # a flush waits for a disk, as it should
+            self._average += 0.1 * (time.monotonic() - self._started - self._average)
+        self._started = None
 
     def _perform(self, call: Call) -> None:
         health = self.health
@@ -268,7 +235,7 @@ class QueueLane:
             self._note_failure(error)
         else:
             health.failed_in_row, health.quarantined = 0, False
-        call.done.set()
+        call.finish()
 
     def _note_failure(self, error: BaseException) -> None:
         health = self.health
@@ -294,7 +261,7 @@ _ALIVE: weakref.WeakSet[Lane] = weakref.WeakSet()
 def _finish_all() -> None:
     for lane in list(_ALIVE):
         if isinstance(lane, QueueLane) and lane.waiting:
-            lane.ask(Call("flush", (), {}), EXIT_SECONDS)
+            lane.ask(Call("flush", awaited=True), EXIT_SECONDS)
 
 
 def _forget_in_child() -> None:

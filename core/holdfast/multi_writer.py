@@ -7,16 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, final
 
-import numpy as np
 from numpy.typing import NDArray
 
 from holdfast._warnings import warn
-from holdfast._writer_lane import Call, DirectLane, Lane, QueueLane, WriterHealth, describe
+from holdfast._writer_call import Call, WriterHealth, describe, frozen, numbers, own, storable, whole
+from holdfast._writer_lane import DirectLane, Lane, QueueLane
 from holdfast.errors import InvalidValue, UsageError, WriterFailed
 from holdfast.writer import Writer
 
 PATIENCE = 60.0
 """How many seconds a flush, and closing, wait for a writer; Weights & Biases uploads the rest of a run at its close."""
+
+OVERDUE_SECONDS = 1.0
+"""How long closing waits for a writer that a flush has waited for in vain already."""
 
 FIGURE_SECONDS = 5.0
 """How long training waits until a writer has drawn a figure, which may change afterwards."""
@@ -78,34 +81,38 @@ class MultiWriter(Writer):
         return {lane.name: lane.health for lane in self._lanes}
 
     def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
-        """Hand the values of one step to every writer."""
-        self._fan_out("write_scalars", dict(scalars), step, wall_time)
+        """Hand the values of one step to every writer, as Python's own numbers.
+
+        Raises:
+            InvalidValue: if a value is no number, or the step no whole one.
+        """
+        self._write("write_scalars", numbers(scalars), step=step, wall_time=wall_time)
 
     def write_histogram(
         self, tag: str, values: NDArray[Any], step: int, wall_time: float, *, bins: str | Sequence[float] = "tensorflow"
     ) -> None:
         """Hand an array to every writer, as it is now."""
-        self._fan_out("write_histogram", tag, _frozen(values), step, wall_time, bins=bins)
+        self._write("write_histogram", tag, frozen(values), step=step, wall_time=wall_time, bins=bins)
 
     def write_image(
         self, tag: str, image: NDArray[Any], step: int, wall_time: float, *, dataformats: str = "CHW"
     ) -> None:
         """Hand an image to every writer, as it is now."""
-        self._fan_out("write_image", tag, _frozen(image), step, wall_time, dataformats=dataformats)
+        self._write("write_image", tag, frozen(image), step=step, wall_time=wall_time, dataformats=dataformats)
 
     def write_text(self, tag: str, text: str, step: int, wall_time: float) -> None:
         """Hand a text to every writer."""
-        self._fan_out("write_text", tag, text, step, wall_time)
+        self._write("write_text", tag, text, step=step, wall_time=wall_time)
 
     def write_figure(self, tag: str, figure: Any, step: int, wall_time: float, *, close: bool = True) -> None:
         """Have every writer draw a figure; waits for them, because figures change and cannot be copied."""
-        self._fan_out("write_figure", tag, figure, step, wall_time, close=False, _timeout=FIGURE_SECONDS)
+        self._write("write_figure", tag, figure, step=step, wall_time=wall_time, timeout=FIGURE_SECONDS, close=False)
         if close:
             _close_figures(figure)
 
     def write_video(self, tag: str, video: NDArray[Any], step: int, wall_time: float, *, fps: float = 4) -> None:
         """Hand videos to every writer, as they are now."""
-        self._fan_out("write_video", tag, _frozen(video), step, wall_time, fps=fps)
+        self._write("write_video", tag, frozen(video), step=step, wall_time=wall_time, fps=fps)
 
     def write_hparams(
         self,
@@ -117,11 +124,11 @@ class MultiWriter(Writer):
         run_name: str | None = None,
     ) -> None:
         """Hand hyperparameters and metrics to every writer."""
-        self._fan_out("write_hparams", dict(hparams), dict(metrics), step, wall_time, run_name=run_name)
+        self._write("write_hparams", dict(hparams), numbers(metrics), step=step, wall_time=wall_time, run_name=run_name)
 
     def write_artifact(self, path: Path, step: int, wall_time: float, *, name: str, kind: str) -> None:
         """Tell every writer of a file."""
-        self._fan_out("write_artifact", path, step, wall_time, name=name, kind=kind)
+        self._write("write_artifact", path, step=step, wall_time=wall_time, name=name, kind=kind)
 
     def flush(self) -> None:
         """Return when every writer has flushed, or has not within the patience, which is reported.
@@ -129,7 +136,8 @@ class MultiWriter(Writer):
         Raises:
             WriterFailed: with ``on_error="raise"``, if a writer failed.
         """
-        self._fan_out("flush", _timeout=self._patience)
+        if not self._closed:
+            self._fan_out([Call("flush", awaited=True) for _ in self._lanes], self._patience)
 
     def settle(self, patience: float) -> None:
         """Return when every healthy writer has performed and flushed what it was given so far.
@@ -144,7 +152,7 @@ class MultiWriter(Writer):
         deadline = time.monotonic() + patience
         calls = [(lane, lane.start_flush()) for lane in self._lanes if not self._is_ill(lane)]
         for lane, call in calls:
-            if call is not None and not call.done.wait(max(0.0, deadline - time.monotonic())):
+            if call is not None and not call.wait(max(0.0, deadline - time.monotonic())):
                 self._unsettled[lane.name] = call
 
     def close(self) -> None:
@@ -168,21 +176,26 @@ class MultiWriter(Writer):
             raise failure
 
     def _close_lane(self, lane: Lane) -> None:
-        finished = lane.ask(Call("close", (), {}), self._patience)
+        patience = min(self._patience, OVERDUE_SECONDS) if self._is_overdue(lane) else self._patience
+        finished = lane.ask(Call("close", awaited=True), patience)
         lane.end()
         if not finished:
-            warn(f"writer `{lane.name}` did not finish within {self._patience:g} seconds; what it had left is lost")
+            warn(f"writer `{lane.name}` did not finish within {patience:g} seconds; what it had left is lost")
 
     def _tally(self) -> str:
         ill = [f"\n  {lane.name}: {lane.health}" for lane in self._lanes if lane.health.failed or lane.health.dropped]
         return f"not every writer kept everything:{''.join(ill)}" if ill else ""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of every writer, by name."""
+        """Return the state of every writer, by name; one that gives none which a file can hold fails, as in a write.
+
+        Raises:
+            WriterFailed: with ``on_error="raise"``, if a writer failed.
+        """
         for lane in self._lanes:
             if _overrides(lane.writer, "state_dict") and not (isinstance(lane, QueueLane) and lane.slow):
-                call = Call("state_dict", (), {})
-                if lane.ask(call, STATE_SECONDS) and isinstance(call.result, Mapping):
+                call = Call("state_dict", awaited=True, check=storable)
+                if lane.ask(call, STATE_SECONDS) and call.result is not None:
                     self._states[lane.name] = call.result
         return dict(self._states)
 
@@ -191,22 +204,26 @@ class MultiWriter(Writer):
         self._states = dict(state)
         for lane in self._lanes:
             if lane.name in state:
-                lane.submit(Call("load_state_dict", (state[lane.name],), {}))
+                lane.submit(Call("load_state_dict", (state[lane.name],)))
 
-    def _fan_out(self, method: str, *args: Any, _timeout: float | None = None, **kwargs: Any) -> None:
+    def _write(
+        self, method: str, *content: Any, step: int, wall_time: float, timeout: float | None = None, **options: Any
+    ) -> None:
         if self._closed:
-            if method == "flush":
-                return
             raise UsageError(f"{method} was called on writers that were closed; make others")
-        calls = [(lane, Call(method, _own(args), kwargs)) for lane in self._lanes]
+        args = (*content, whole(step), float(wall_time))
+        self._fan_out([Call(method, own(args), options, awaited=timeout is not None) for _ in self._lanes], timeout)
+
+    def _fan_out(self, calls: list[Call], timeout: float | None) -> None:
+        """Hand each lane its call, and wait for all of them where there is a time to wait."""
         failure = None
-        for lane, call in calls:
+        for lane, call in zip(self._lanes, calls, strict=True):
             try:
-                self._hand(lane, call, in_queue=_timeout is None)
+                self._hand(lane, call, in_queue=timeout is None)
             except WriterFailed as error:
                 failure = failure or error
-        if _timeout is not None:
-            self._await(calls, _timeout)
+        if timeout is not None:
+            self._await(calls, timeout)
         self._report()
         if failure is not None:
             raise failure
@@ -214,16 +231,16 @@ class MultiWriter(Writer):
     def _hand(self, lane: Lane, call: Call, *, in_queue: bool) -> None:
         if call.method.startswith("write_") and not _overrides(lane.writer, call.method):
             call.perform(lane.writer)  # tells, here and once, that it does not keep that kind
-            call.done.set()
+            call.finish()
         elif in_queue or self._is_overdue(lane):
             lane.submit(call)
         else:
             lane.ask(call, 0)
 
-    def _await(self, calls: list[tuple[Lane, Call]], timeout: float) -> None:
+    def _await(self, calls: list[Call], timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        for lane, call in calls:
-            if self._is_overdue(lane) or call.done.wait(max(0.0, deadline - time.monotonic())):
+        for lane, call in zip(self._lanes, calls, strict=True):
+            if self._is_overdue(lane) or call.wait(max(0.0, deadline - time.monotonic())):
                 continue
             self._overdue[lane.name] = call
             warn(f"writer `{lane.name}` has not finished {call.method} within {timeout:g} seconds; going on without it")
@@ -254,19 +271,8 @@ def _named(writers: Sequence[Writer]) -> dict[str, Writer]:
     return named
 
 
-def _own(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return arguments of which no writer shares what it could change."""
-    return tuple(dict(arg) if isinstance(arg, dict) else arg for arg in args)
-
-
 def _is_pending(call: Call | None) -> bool:
-    return call is not None and not call.done.is_set()
-
-
-def _frozen(array: NDArray[Any]) -> NDArray[Any]:
-    copy = np.array(array)
-    copy.flags.writeable = False
-    return copy
+    return call is not None and not call.wait(0)
 
 
 def _overrides(writer: Writer, method: str) -> bool:

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,7 +20,11 @@ import pytest
 
 import holdfast
 from holdfast import _writer_lane
+from holdfast._writer_call import CALL_BYTES, ITEM_BYTES, OBJECT_BYTES
 from holdfast._writer_lane import QUARANTINE_AFTER
+
+SCALAR_BYTES = CALL_BYTES + ITEM_BYTES
+"""What a value takes that waits for a writer alone."""
 
 
 class ListWriter(holdfast.Writer):
@@ -202,8 +207,9 @@ def test_another_on_error_is_refused() -> None:
         holdfast.MultiWriter({}, on_error="ignore")  # type: ignore[arg-type]
 
 
-def test_a_blocked_writer_holds_up_nobody(gated: GatedWriter) -> None:
+def test_a_blocked_writer_holds_up_nobody(gated: GatedWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training and the other writers go on while one blocks; its queue is bounded, and what is dropped is counted."""
+    monkeypatch.setattr(_writer_lane, "QUEUE_BYTES", 1000 * SCALAR_BYTES)
     healthy = ListWriter()
     writer = holdfast.MultiWriter({"blocked": gated, "good": healthy}, patience=0.05)
     begin = time.perf_counter()
@@ -212,7 +218,7 @@ def test_a_blocked_writer_holds_up_nobody(gated: GatedWriter) -> None:
     with pytest.warns(holdfast.HoldfastWarning, match="writer `blocked` has not finished flush within 0.05 seconds"):
         writer.flush()
     assert [step for step, _ in healthy.scalars] == list(range(5000))
-    assert writer.health["blocked"].dropped == 5000 - _writer_lane.QUEUE_LIMIT - 1
+    assert writer.health["blocked"].dropped == 5000 - 1000 - 1
     with pytest.warns(holdfast.HoldfastWarning) as told:
         writer.close()
     messages = "\n".join(str(warning.message) for warning in told)
@@ -232,6 +238,21 @@ def test_a_blocked_writer_is_waited_for_once(gated: GatedWriter) -> None:
     gated.gate.set()
     writer.close()
     assert gated.steps == [1]
+
+
+def test_closing_hardly_waits_for_a_writer_that_a_flush_gave_up(
+    gated: GatedWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was waited for in vain, with all patience, is not waited for as long again."""
+    monkeypatch.setattr("holdfast.multi_writer.OVERDUE_SECONDS", 0.02)
+    writer = holdfast.MultiWriter({"blocked": gated}, patience=1)
+    writer.add_scalar("a", 1.0, 1)
+    with pytest.warns(holdfast.HoldfastWarning, match="has not finished flush within 1 seconds"):
+        writer.flush()
+    begin = time.perf_counter()
+    with pytest.warns(holdfast.HoldfastWarning, match=r"`blocked` did not finish within 0\.02 seconds"):
+        writer.close()
+    assert time.perf_counter() - begin < 0.9
 
 
 def test_writers_share_nothing_they_could_change() -> None:
@@ -273,7 +294,7 @@ def test_waiting_arrays_are_bounded_in_bytes(gated: GatedWriter, monkeypatch: py
             gated.gate.wait()
             super().write_histogram(*args, **kwargs)
 
-    monkeypatch.setattr(_writer_lane, "QUEUE_BYTES", 10_000)
+    monkeypatch.setattr(_writer_lane, "QUEUE_BYTES", 10 * (CALL_BYTES + len("h") + 1000))
     writer = holdfast.MultiWriter({"blocked": Blocked()}, patience=5)
     for step in range(20):
         writer.add_histogram("h", np.zeros(250, np.float32), step)
@@ -290,6 +311,107 @@ def test_a_burst_loses_nothing() -> None:
     with holdfast.MultiWriter({"quick": quick}) as writer:
         write(writer, 30_000)
     assert len(quick.scalars) == 30_000
+
+
+def test_a_burst_during_a_stall_loses_nothing() -> None:
+    """A quick writer that is held up once, by a slow disk say, has every value of a burst in the meantime."""
+
+    class StallingWriter(ListWriter):
+        def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+            if step == 0:
+                time.sleep(_writer_lane.SLOW_CALL + 0.5)
+            super().write_scalars(scalars, step, wall_time)
+
+    stalling = StallingWriter()
+    with holdfast.MultiWriter({"stalling": stalling}) as writer:
+        writer.write_scalars({"a": 0.0}, 0, 1.0)
+        time.sleep(_writer_lane.SLOW_CALL + 0.1)
+        begin = time.perf_counter()
+        for step in range(1, 5001):
+            writer.write_scalars({"a": step / 2}, step, 1.0)
+        assert time.perf_counter() - begin < 5
+    assert [step for step, _ in stalling.scalars] == [*range(5001)]
+
+
+def test_waiting_values_take_no_more_memory_than_is_reckoned(gated: GatedWriter) -> None:
+    """What is reckoned for values that wait for a blocked writer is what they take, or somewhat more."""
+    writer = holdfast.MultiWriter({"blocked": gated})
+    writer.add_scalar("a", 1.0, 1)
+    (lane,) = writer._lanes
+    assert isinstance(lane, _writer_lane.QueueLane)
+    tracemalloc.start()
+    try:
+        for step in range(3000):
+            writer.write_scalars({"a": step / 3, "b": step / 7}, step + 1000, 1.0)
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert 0.5 * lane._bytes < taken < lane._bytes
+    gated.gate.set()
+    writer.close()
+
+
+def test_figures_that_wait_are_bounded(gated: GatedWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects of unknown size that wait for a blocked writer are reckoned as large."""
+    monkeypatch.setattr("holdfast.multi_writer.FIGURE_SECONDS", 0.01)
+
+    class Blocked(ListWriter):
+        def write_figure(self, tag: str, figure: Any, step: int, wall_time: float, *, close: bool = True) -> None:
+            gated.gate.wait()
+
+    writer = holdfast.MultiWriter({"blocked": Blocked()}, patience=5)
+    with pytest.warns(holdfast.HoldfastWarning, match="has not finished write_figure"):
+        for step in range(100):
+            writer.write_figure("f", object(), step, 1.0, close=False)
+    time.sleep(_writer_lane.SLOW_CALL)
+    writer.write_figure("f", object(), 100, 1.0, close=False)
+    limit = _writer_lane.QUEUE_BYTES // (OBJECT_BYTES + CALL_BYTES)
+    assert writer.health["blocked"].dropped in (100 - limit, 101 - limit)
+    gated.gate.set()
+    with pytest.warns(holdfast.HoldfastWarning, match="calls were dropped"):
+        writer.close()
+
+
+def test_where_no_thread_may_start_calls_are_performed_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the very end of the interpreter threads are refused; writing and closing work all the same."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    kept, failing = ListWriter(), FailingWriter(OSError("gone"))
+    writer = holdfast.MultiWriter({"kept": kept, "failing": failing})
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.warns(holdfast.HoldfastWarning, match="gone"):
+        write(writer, 3)
+        writer.settle(1)
+        writer.flush()
+        writer.close()
+    assert [step for step, _ in kept.scalars] == [0, 1, 2]
+    assert kept.calls == ["flush", "flush", "close"]
+    assert failing.asked == 3
+
+
+def test_every_writer_gets_pythons_own_numbers() -> None:
+    """NumPy's numbers and 0-d arrays become floats, and the step an int, before any writer sees them."""
+    kept = ListWriter()
+    with holdfast.MultiWriter({"kept": kept}, on_error="raise") as writer:
+        scalars = {"a": np.float32(1.5), "b": np.array([2]), "c": np.float64("inf"), "d": 3}
+        writer.write_scalars(scalars, np.int64(3), np.float64(1.0))  # type: ignore[arg-type]
+        writer.add_scalar("a", np.float64(4.0), np.int32(4))  # type: ignore[arg-type]
+    assert kept.scalars == [(3, {"a": 1.5, "b": 2.0, "c": float("inf"), "d": 3.0}), (4, {"a": 4.0})]
+    assert {type(step) for step, _ in kept.scalars} == {int}
+    assert {type(value) for _, values in kept.scalars for value in values.values()} == {float}
+
+
+def test_what_is_no_number_is_refused_where_it_is_written() -> None:
+    """A value that is no number, and a step that is no whole one, are the caller's error and reach no writer."""
+    kept = ListWriter()
+    with holdfast.MultiWriter({"kept": kept}) as writer:
+        with pytest.raises(holdfast.InvalidValue, match="the value of `a` is no number: 'x'"):
+            writer.write_scalars({"a": "x"}, 1, 1.0)  # type: ignore[dict-item]
+        with pytest.raises(holdfast.InvalidValue, match=r"`step` is 1.5 .*allowed: a whole number"):
+            writer.write_scalars({"a": 1.0}, 1.5, 1.0)  # type: ignore[arg-type]
+    assert kept.scalars == []
 
 
 def test_flush_is_a_barrier() -> None:
@@ -423,6 +545,42 @@ def test_states_travel_by_name() -> None:
     with holdfast.MultiWriter({"one": again}) as writer:
         writer.load_state_dict(state)
     assert again.calls[0] == "load 4"
+
+
+class OddStateWriter(ListWriter):
+    """Gives whatever state it is told to."""
+
+    state: Any = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.state  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("state", "message"), [({"file": object()}, "`file` is a builtins.object"), (None, "`state_dict` returned None")]
+)
+def test_a_state_that_cannot_be_stored_is_that_writers_failure(state: Any, message: str) -> None:
+    """It is counted as its writer's, which keeps its state before; the other writers' states are kept."""
+    odd = OddStateWriter()
+    odd.state = {"run": "abc"}
+    writer = holdfast.MultiWriter({"odd": odd, "good": ListWriter()})
+    assert writer.state_dict() == {"odd": {"run": "abc"}, "good": {"written": 0}}
+    odd.state = state
+    assert writer.state_dict() == {"odd": {"run": "abc"}, "good": {"written": 0}}
+    assert writer.health["odd"].failed == 1
+    with pytest.warns(holdfast.HoldfastWarning, match=message):
+        writer.close()
+
+
+def test_a_state_that_cannot_be_stored_can_be_an_error() -> None:
+    """With on_error="raise" it is raised, with the writer's name."""
+    odd = OddStateWriter()
+    odd.state = {"file": object()}
+    writer = holdfast.MultiWriter({"odd": odd}, on_error="raise")
+    with pytest.raises(holdfast.WriterFailed, match="writer `odd` failed in state_dict: InvalidValue: `file` is"):
+        writer.state_dict()
+    with pytest.warns(holdfast.HoldfastWarning, match="odd: 1 of"):
+        writer.close()
 
 
 def test_a_checkpoint_does_not_wait_for_a_blocked_writer(gated: GatedWriter, monkeypatch: pytest.MonkeyPatch) -> None:
