@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from holdfast._warnings import warn
 from holdfast.checkpoint_directory import CheckpointDirectory
 from holdfast.checkpoint_index import IndexedCheckpoint
 from holdfast.config import LEVEL, ExperimentConfig
@@ -66,6 +67,7 @@ def find_runs(directory: str | Path) -> list[Path]:
     """Return the directories of all runs at and below a directory, by name.
 
     A run is a directory with the configuration, the checkpoints or the metrics of one; those inside it are its own.
+    Directories that cannot be read are passed over with a warning.
 
     Raises:
         NotFound: if there is no such directory, or no run in it.
@@ -80,13 +82,25 @@ def find_runs(directory: str | Path) -> list[Path]:
 
 
 def _runs_below(root: Path) -> Iterator[Path]:
-    for path, directories, _ in os.walk(root):
-        if is_run(Path(path)):
+    for path, directories, _ in os.walk(root, onerror=_tell_unreadable):
+        if _may_be_run(Path(path)):
             yield Path(path)
             directories.clear()
         else:
             names = [name for name in directories if not name.startswith(".")]
             directories[:] = sorted(names, key=lambda name: numeric_order(Path(name)))
+
+
+def _tell_unreadable(error: OSError) -> None:
+    warn(f"`{error.filename}` cannot be read and was passed over: {error.strerror}")
+
+
+def _may_be_run(path: Path) -> bool:
+    try:
+        return is_run(path)
+    except OSError as error:
+        _tell_unreadable(error)
+        return False
 
 
 def is_run(path: Path) -> bool:
@@ -99,6 +113,7 @@ def read_run(path: str | Path) -> Run:
 
     Raises:
         NotFound: if it is no run's directory; lists the runs beside it, and the nearest.
+        OSError: if it cannot be read.
     """
     path = Path(path)
     if not path.is_dir() or not is_run(path):
@@ -112,9 +127,9 @@ def read_run(path: str | Path) -> Run:
     changed, size = _usage(path)
     return Run(
         path=path,
-        agent=document.get("agent"),
+        agent=agent if isinstance(agent := document.get("agent"), str) else None,
         steps=max(ends, default=None),
-        timesteps=document.get("timesteps"),
+        timesteps=timesteps if isinstance(timesteps := document.get("timesteps"), int) else None,
         best_metric=config.best_metric,
         best_score=_best_score(path, config, metrics),
         latest={tag: Latest(int(series.steps[-1]), float(series.values[-1])) for tag, series in metrics.items()},
@@ -125,16 +140,21 @@ def read_run(path: str | Path) -> Run:
 
 
 def _beside(path: Path) -> list[str]:
-    if not path.parent.is_dir():
-        return []
-    return [other.name for other in path.parent.iterdir() if other.is_dir() and is_run(other)]
+    """Return the names of the runs in the same directory, as far as they can be read."""
+    names = []
+    with contextlib.suppress(OSError):
+        for other in path.parent.iterdir():
+            with contextlib.suppress(OSError):
+                if other.is_dir() and is_run(other):
+                    names.append(other.name)
+    return names
 
 
 def _document(path: Path) -> dict[str, Any]:
     """Return what ``config.json`` says, nothing where there is none or it is not ours."""
     try:
         document = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) and document.keys() >= _OF_A_CONFIG else {}
 
@@ -159,7 +179,7 @@ def _usage(path: Path) -> tuple[float, int]:
     """Return when a file below a directory was last written, and the bytes of all files."""
     changed, size = 0.0, 0
     for file in path.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # a run that is going on removes files
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # a run that is going on removes files
             status = file.lstat()
             if not file.is_dir():
                 changed, size = max(changed, status.st_mtime), size + status.st_size

@@ -99,6 +99,29 @@ def test_an_error_of_ours_is_one_line_on_stderr(
     assert (printed.out, printed.err) == ("", f"error: {error}\n")
 
 
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (PermissionError(13, "Permission denied", "a [file]"), "Permission denied: `a [file]`"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("out of reach"), "out of reach"),
+        (OSError(), "OSError"),
+    ],
+)
+def test_an_error_of_the_operating_system_is_one_line_too(
+    error: OSError, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """What the operating system refuses ends the process with 1 and its reason, without a traceback."""
+
+    def raise_it() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", raise_it)
+    assert ending(monkeypatch) == 1
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", f"error: {text}\n")
+
+
 def test_an_error_that_is_not_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):
     """A bug is not dressed up as a message."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -42,6 +44,21 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return int(ended.value.code or 0), *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Return a function that makes a file one that may not be read, also by root."""
+    refused: set[Path] = set()
+    opened = Path.open
+
+    def open_if_allowed(path: Path, *args: Any, **kwargs: Any) -> Any:
+        if path in refused:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", open_if_allowed)
+    return refused.add
 
 
 def write_run(run: Path, tags: Mapping[str, Mapping[int, float]]) -> Path:
@@ -97,6 +114,53 @@ def test_runs_looks_in_runs_by_default(
     code, out, err = call("runs")
     assert (code, out) == (1, "")
     assert err == "error: there is no directory `runs`; give the one that your runs lie in\n"
+
+
+def test_a_run_that_cannot_be_read_hides_no_other(
+    call: Callable[..., Called], refuse: Callable[[Path], None], tmp_path: Path
+) -> None:
+    """`runs` and `plot` warn of a run that may not be read and show the others; `show` of it is one line of error."""
+    for name in ("a", "b", "c"):
+        write_run(tmp_path / name, {TAG: {1: 1.0}})
+    file = tmp_path / "b" / "metrics.jsonl"
+    refuse(file)
+    code, out, err = call("runs", tmp_path)
+    told = f"the run at `{tmp_path / 'b'}` cannot be read and was passed over: Permission denied: `{file}`\n"
+    assert (code, err) == (0, f"warning: {told}")
+    assert [cells(line)[0] for line in out.splitlines()] == ["run", "a", "c"]
+    for runs in ([tmp_path], [tmp_path / "a", tmp_path / "b", tmp_path / "c"]):
+        code, out, err = call("plot", *runs, "--tag", TAG)
+        assert (code, err) == (0, f"warning: {told}")
+        assert [line.split()[0] for line in out.splitlines()[-3:]] == ["a", "c", "mean"]
+    code, out, err = call("plot", tmp_path / "b", "--tag", TAG)
+    assert (code, out, err) == (1, "", f"warning: {told}error: none of the runs can be read\n")
+    assert call("show", tmp_path / "b") == (1, "", f"error: Permission denied: `{file}`\n")
+
+
+@pytest.mark.filterwarnings("default::holdfast.HoldfastWarning")  # which the command line prints
+def test_odd_lines_hide_no_run(call: Callable[..., Called], tmp_path: Path) -> None:
+    """A line whose step is infinite is passed over with a warning for its file, and everything else is shown."""
+    for name in ("a", "b"):
+        write_run(tmp_path / name, {TAG: {1: 1.0}})
+    file = tmp_path / "a" / "metrics.jsonl"
+    file.write_text(file.read_text() + '{"step": Infinity, "wall_time": 1, "scalars": {"a": 1}}\n' * 2)
+    code, out, err = call("runs", tmp_path)
+    assert (code, err) == (0, f"warning: lines of `{file}` that are no metrics were passed over: 2\n")
+    assert [cells(line)[:2] for line in out.splitlines()[1:]] == [["a", "1"], ["b", "1"]]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("ascii", r"gr\xf6\xdfe\udcff \U0001f3af"), ("utf-8", "größe\\udcff 🎯")]
+)
+def test_a_name_that_the_output_cannot_hold_is_spelled_out(tmp_path: Path, encoding: str, shown: str) -> None:
+    """Names of runs may hold any character and any byte; what the output's encoding lacks is written as an escape."""
+    write_run(tmp_path / "runs" / os.fsdecode("größe".encode() + b"\xff " + "🎯".encode()), {TAG: {1: 1.0}})
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    for arguments in (["runs", "runs"], ["plot", "runs", "--tag", TAG]):
+        command = [sys.executable, "-m", "holdfast.cli", *arguments]
+        finished = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=120)
+        assert (finished.returncode, finished.stderr) == (0, b"")
+        assert shown in finished.stdout.decode(encoding)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +287,7 @@ def test_plot_of_nothing_says_so(call: Callable[..., Called], tmp_path: Path) ->
 @pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG\r\n"), ("new/a.SVG", b"<?xml")])
 def test_plot_writes_pictures(call: Callable[..., Called], tmp_path: Path, name: str, start: bytes) -> None:
     """The format is that of the extension, directories are made, and names may hold what would be a formula."""
-    for run in ("_a $x", "b"):
+    for run in ("_a $x", os.fsdecode(b"b\xff")):
         write_run(tmp_path / "runs" / run, {TAG: {1: 1.0, 10: 2.0}})
     output = tmp_path / name
     code, out, err = call("plot", tmp_path / "runs", "--tag", TAG, "--output", output)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,49 @@ def test_settings_of_another_version_are_no_error(tmp_path: Path, config: Any) -
     (path / "config.json").write_text(json.dumps({"agent": "SAC", "timesteps": None, "config": config}))
     run = read_run(path)
     assert (run.agent, run.best_metric, run.best_score) == ("SAC", SCORE, 3.0)
+
+
+def test_a_configuration_of_odd_types_tells_nothing(tmp_path: Path) -> None:
+    """A name that is no text and a length that is no number are not known."""
+    path = write_metrics(tmp_path / "run", {SCORE: {1: 3.0}})
+    (path / "config.json").write_text('{"agent": {"name": 1}, "timesteps": "many", "config": {}}')
+    run = read_run(path)
+    assert (run.agent, run.timesteps, run.steps) == (None, None, 1)
+    (path / "config.json").write_text("[" * 100_000)
+    assert read_run(path).agent is None
+
+
+def test_a_directory_that_cannot_be_read_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among the runs of a directory, those that cannot be looked into are passed over with a warning."""
+    for name in ("open", "shut"):
+        write_metrics(tmp_path / name, {"a": {1: 1.0}})
+    shut, entries = tmp_path / "shut", Path.iterdir
+
+    def refuse(path: Path) -> Iterator[Path]:
+        if path == shut:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return entries(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.warns(holdfast.HoldfastWarning, match=f"^`{shut}` cannot be read and .*: Permission denied$"):
+        assert find_runs(tmp_path) == [tmp_path / "open"]
+    with pytest.raises(holdfast.NotFound, match=r"; known: open\. Did you mean `open`\?"):
+        read_run(tmp_path / "opne")
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o100])
+def test_a_directory_without_rights_hides_no_other(tmp_path: Path, mode: int) -> None:
+    """Whatever right to a run is missing, the others are found."""
+    for name in ("open", "shut"):
+        write_metrics(tmp_path / name, {"a": {1: 1.0}})
+    (tmp_path / "shut").chmod(mode)
+    try:
+        if os.access(tmp_path / "shut", os.R_OK | os.X_OK):
+            pytest.skip("this user, root for one, may read everything")
+        with pytest.warns(holdfast.HoldfastWarning, match="cannot be read and was passed over: Permission denied"):
+            assert find_runs(tmp_path) == [tmp_path / "open"]
+    finally:
+        (tmp_path / "shut").chmod(0o700)
 
 
 def test_size_and_time_are_those_of_the_files(tmp_path: Path) -> None:

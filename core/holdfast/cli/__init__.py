@@ -64,6 +64,7 @@ def _options(
 def main() -> None:
     """Run the command line, and end the process with its exit code."""
     warnings.showwarning = _show_warning
+    _console.take_every_character()
     try:
         app()
     except HoldfastError as error:
@@ -72,6 +73,9 @@ def main() -> None:
     except BrokenPipeError:
         # Whoever read the output has left (`holdfast plugins | head -1`): nothing to tell, and nobody to tell it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        _console.fail(_console.cause_of(error))
         sys.exit(1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from holdfast.cli import _console
 from holdfast.cli._figure import check_output, write_figure
 from holdfast.cli._picture import Picture, drawn, legend
 from holdfast.errors import InvalidValue, NotFound, did_you_mean
-from holdfast.metrics.reading import has_metrics, read_metrics
+from holdfast.metrics.reading import Series, has_metrics, read_metrics
 from holdfast.metrics.spread import Curve, curve_of, spread_of
 from holdfast.runs import find_runs
 
@@ -42,37 +43,46 @@ def plot(
 
 
 def picture_of(runs: list[Path], tag: str) -> Picture:
-    """Return the curves of a tag; a run that has no value of it is passed over with a warning.
+    """Return the curves of a tag; a run that has no value of it or cannot be read is passed over with a warning.
 
     Args:
         runs: runs, files of their metrics, or directories of runs.
         tag: the tag.
 
     Raises:
-        NotFound: if there is no run, or none with metrics.
+        NotFound: if there is no run, or none with metrics that can be read.
         InvalidValue: if no run has the tag, or only values that are not finite; lists the known tags, and the nearest.
     """
-    paths = [path for run in runs for path in _with_metrics(run)]
-    curves: dict[Path, Curve] = {}
-    known: set[str] = set()
-    for path in dict.fromkeys(paths):
-        metrics = read_metrics(path)
-        known.update(metrics)
-        if tag in metrics and len((curve := curve_of(metrics[tag])).steps):
-            curves[path] = curve
+    found = dict(_metrics_of(dict.fromkeys(path for run in runs for path in _with_metrics(run))))
+    if not found:
+        raise NotFound("none of the runs can be read")
+    drawable = {path: curve_of(metrics[tag]) for path, metrics in found.items() if tag in metrics}
+    curves = {path: curve for path, curve in drawable.items() if len(curve.steps)}
+    known = {name for metrics in found.values() for name in metrics}
     if tag not in known:
         raise InvalidValue(f"unknown tag `{tag}`{did_you_mean(tag, known)}")
     if not curves:
         raise InvalidValue(f"every value of `{tag}` is NaN or infinite; there is nothing to draw")
-    if absent := [str(path) for path in dict.fromkeys(paths) if path not in curves]:
+    if absent := [str(path) for path in found if path not in curves]:
         _console.warn(f"no value of `{tag}` in {', '.join(absent)}")
     spread = spread_of(list(curves.values()))
-    return Picture(tag, _labelled(curves), spread if len(spread.steps) else None)
+    return Picture(_spelled_out(tag), _labelled(curves), spread if len(spread.steps) else None)
+
+
+def _metrics_of(runs: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Series]]]:
+    for run in runs:
+        try:
+            yield run, read_metrics(run)
+        except OSError as error:
+            _console.warn_unreadable(run, error)
 
 
 def _with_metrics(path: Path) -> list[Path]:
-    if has_metrics(path):
-        return [path]
+    try:
+        if has_metrics(path):
+            return [path]
+    except OSError:
+        return [path]  # reading it will tell why it cannot be read
     if not path.exists():
         raise NotFound(f"there is no run at `{path}`")
     found = [run for run in find_runs(path) if has_metrics(run)]
@@ -84,4 +94,12 @@ def _with_metrics(path: Path) -> list[Path]:
 def _labelled(curves: dict[Path, Curve]) -> dict[str, Curve]:
     """Return the curves by the name of the run, or by its path where two runs have one name."""
     counts = Counter(path.name for path in curves)
-    return {path.name if path.name and counts[path.name] == 1 else str(path): curve for path, curve in curves.items()}
+    return {
+        _spelled_out(path.name if path.name and counts[path.name] == 1 else str(path)): curve
+        for path, curve in curves.items()
+    }
+
+
+def _spelled_out(name: str) -> str:
+    """Return a name whose bytes are no UTF-8 in characters that can be drawn."""
+    return name.encode("utf-8", "backslashreplace").decode()

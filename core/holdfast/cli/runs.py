@@ -23,13 +23,19 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 def runs(
     directory: Annotated[Path, typer.Argument(help="The directory that the runs lie in.")] = Path(DEFAULT_DIRECTORY),
 ) -> None:
-    """List the runs of a directory: agent, steps, best score, size, and for how long nothing was written."""
+    """List the runs of a directory: agent, steps, best score, size, and for how long nothing was written.
+
+    A run that cannot be read is passed over with a warning.
+    """
     table = Table(*COLUMNS, box=None, header_style="bold", pad_edge=False)
     for column in table.columns[2:]:
         column.justify = "right"
     now = time.time()
     for path in find_runs(directory):
-        table.add_row(*map(Text, row(read_run(path), directory, now)))
+        try:
+            table.add_row(*map(Text, row(read_run(path), directory, now)))
+        except OSError as error:
+            _console.warn_unreadable(path, error)
     _console.output().print(table)
 
 
