@@ -99,6 +99,9 @@ class ExperimentConfig(BaseModel):
     def writer_table(self) -> list[tuple[str, dict[str, Any]]]:
         """Return each writer's name and options, Weights & Biases included where it is switched on.
 
+        Weights & Biases comes first wherever it is listed, so that it can take over what the event writers write, and
+        has `wandb_kwargs` where its own options say nothing else.
+
         Raises:
             ConfigError: if an entry of `writers` has no name, or one name stands twice.
         """
@@ -112,12 +115,12 @@ class ExperimentConfig(BaseModel):
                 )
             table.append((name, options))
         names = [name for name, _ in table]
-        if self.wandb and "wandb" not in names:
-            # Before the event writers, so that it can take over what they write.
-            table.insert(0, ("wandb", dict(self.wandb_kwargs)))
         if twice := {name for name in names if names.count(name) > 1}:
             raise ConfigError(f"`writers` names {', '.join(sorted(twice))} more than once; each writer goes there once")
-        return table
+        if not self.wandb and "wandb" not in names:
+            return table
+        others = [(name, options) for name, options in table if name != "wandb"]
+        return [("wandb", {**self.wandb_kwargs, **dict(table).get("wandb", {})}), *others]
 
 
 def agent_settings(

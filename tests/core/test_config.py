@@ -276,12 +276,28 @@ def test_the_writer_table_lists_names_and_options() -> None:
     assert ExperimentConfig(writers=[]).writer_table() == []
 
 
-def test_weights_and_biases_comes_first_so_that_it_can_follow_the_event_writers() -> None:
-    """`wandb: True` puts it before the others with its own arguments, unless it is listed already."""
+@pytest.mark.parametrize("switched_on", [False, True])
+@pytest.mark.parametrize(
+    ("writers", "options"),
+    [
+        (["tensorboard", "wandb"], {"project": "x", "mode": "offline"}),
+        (["wandb", "tensorboard"], {"project": "x", "mode": "offline"}),
+        (["tensorboard", {"name": "wandb", "project": "y"}], {"project": "y", "mode": "offline"}),
+    ],
+)
+def test_weights_and_biases_comes_first_wherever_it_is_listed(
+    writers: list[Any], options: dict[str, Any], switched_on: bool
+) -> None:
+    """It starts before the event writers, so that it can follow them, and has `wandb_kwargs` beside its own options."""
+    config = ExperimentConfig(wandb=switched_on, wandb_kwargs={"project": "x", "mode": "offline"}, writers=writers)
+    assert config.writer_table() == [("wandb", options), ("tensorboard", {})]
+
+
+def test_weights_and_biases_need_not_be_listed() -> None:
+    """`wandb: True` puts it before the others; without, and unlisted, its arguments switch nothing on."""
     config = ExperimentConfig(wandb=True, wandb_kwargs={"project": "x"})
     assert config.writer_table() == [("wandb", {"project": "x"}), ("tensorboard", {})]
-    config = ExperimentConfig(wandb=True, writers=["jsonl", {"name": "wandb", "project": "y"}])
-    assert config.writer_table() == [("jsonl", {}), ("wandb", {"project": "y"})]
+    assert ExperimentConfig(wandb_kwargs={"project": "x"}).writer_table() == [("tensorboard", {})]
 
 
 @pytest.mark.parametrize("entry", [{}, {"prefix": "> "}, {"name": 5}])
