@@ -11,7 +11,7 @@ from typing import Any, final
 
 from holdfast._warnings import warn
 from holdfast.config import ExperimentConfig
-from holdfast.errors import ConfigError, MissingDependency, WriterFailed
+from holdfast.errors import ConfigError, InvalidValue, MissingDependency, WriterFailed
 from holdfast.multi_writer import MultiWriter
 from holdfast.plugins import lazy, registry
 from holdfast.schedule import Schedule
@@ -21,8 +21,11 @@ from holdfast.writer import Writer, WriterContext
 FALLBACK_INTERVAL = 1000
 """Timesteps between writes where "auto" has no length of training to go by."""
 
+REPLACEABLE = "tensorboard"
+"""The writer that a run does without where none of its libraries is installed."""
+
 FALLBACK_WRITER = "jsonl"
-"""What stands in for TensorBoard where none of its libraries is installed."""
+"""What stands in for it."""
 
 SAMPLES = 100
 """How many writes "auto" spreads over a training."""
@@ -90,7 +93,7 @@ class Recorder:
         made: dict[str, Writer] = {}
         for name, options, factory in self._factories:
             own = dataclasses.replace(context, resume_state=self._writer_state.get(name, {}))
-            made.update(self._make_writer(name, options, factory, own, made))
+            made.update(self._make_writer(name, options, factory, own))
         return made
 
     def _make_writer(
@@ -99,18 +102,17 @@ class Recorder:
         options: Mapping[str, Any],
         factory: Callable[..., Writer],
         context: WriterContext,
-        made: Mapping[str, Writer],
     ) -> dict[str, Writer]:
         try:
-            return {name: factory(context, **options)}
+            return {name: _writer_of(factory(context, **options))}
         except MissingDependency as error:
-            if name != "tensorboard":
+            if name != REPLACEABLE:
                 raise
             warn(f"{error}; until then the run is kept by the `{FALLBACK_WRITER}` writer")
-            if FALLBACK_WRITER in made or any(other == FALLBACK_WRITER for other, _, _ in self._factories):
+            if any(other == FALLBACK_WRITER for other, _, _ in self._factories):
                 return {}
-            return {FALLBACK_WRITER: registry().get("writer", FALLBACK_WRITER)(context)}
-        except Exception as error:
+            return self._make_writer(FALLBACK_WRITER, {}, registry().get("writer", FALLBACK_WRITER), context)
+        except (Exception, SystemExit) as error:
             if self._config.on_writer_error == "raise":
                 raise WriterFailed(f"writer `{name}` cannot start: {error}") from error
             warn(f"writer `{name}` cannot start: {error}; the run goes on without it")
@@ -151,6 +153,11 @@ class Recorder:
             self._writer_state = state["writers"] if own else {}
             self.written_step = state["written_step"]
 
+    def settle(self, patience: float) -> None:
+        """Return when every healthy writer keeps what was written; see `MultiWriter.settle`."""
+        if (writer := self._writer) is not None:
+            writer.settle(patience)
+
     def flush(self) -> None:
         """Return when what was written is where the writers keep it."""
         if self._writer is not None:
@@ -163,13 +170,21 @@ class Recorder:
             self._writer.close()
 
 
+def _writer_of(made: object) -> Writer:
+    if isinstance(made, Writer):
+        return made
+    raise InvalidValue(f"its factory returned {made!r:.80} ({type(made).__name__}); allowed: a `holdfast.Writer`")
+
+
 def _checked(name: str, options: Mapping[str, Any], factory: Callable[..., Writer]) -> Callable[..., Writer]:
     """Return a writer's factory, once it is known to take its options.
 
     Raises:
-        MissingDependency: if a package that it needs is not installed.
+        MissingDependency: if a package that it needs is not installed, and nothing stands in for it.
         ConfigError: if it takes no such options; lists those it takes.
     """
+    if name == REPLACEABLE and isinstance(factory, lazy) and factory.missing():
+        return factory  # told when it is made, and replaced
     target = factory.resolve() if isinstance(factory, lazy) else factory
     try:
         signature = inspect.signature(target)

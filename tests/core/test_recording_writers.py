@@ -37,11 +37,42 @@ class StatefulWriter(holdfast.Writer):
         return {"id": "abc"}
 
 
+class DuckWriter:
+    """Has what a writer has, and is none."""
+
+    def __init__(self, context: holdfast.WriterContext) -> None:
+        pass
+
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        raise AssertionError("never called")
+
+
+class ExitingWriter(RefusedWriter):
+    """Ends the program at its start."""
+
+    def __init__(self, context: holdfast.WriterContext) -> None:
+        raise SystemExit("not logged in")
+
+
+class UnstorableWriter(StatefulWriter):
+    """Has a state that no file can hold."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"file": object()}
+
+
+def nothing(context: holdfast.WriterContext) -> None:
+    """Makes no writer."""
+
+
 @pytest.fixture
 def _writers() -> Iterator[None]:
     @holdfast.hookimpl
     def holdfast_writers() -> Mapping[str, Callable[..., Any]]:
-        return {"refused": RefusedWriter, "stateful": StatefulWriter}
+        return {
+            "refused": RefusedWriter, "stateful": StatefulWriter, "duck": DuckWriter, "exiting": ExitingWriter,
+            "unstorable": UnstorableWriter, "nothing": nothing,
+        }  # fmt: skip
 
     plugin = SimpleNamespace(holdfast_writers=holdfast_writers)
     holdfast.plugins.registry().register(plugin, "writers-of-tests")
@@ -49,12 +80,14 @@ def _writers() -> Iterator[None]:
     holdfast.plugins.registry().unregister(plugin)
 
 
-def run(directory: Path, writers: list[str], **settings: Any) -> None:
+def run(directory: Path, writers: list[Any], module: Any = None, **settings: Any) -> None:
     cfg = {
         "directory": str(directory), "experiment_name": "run", "write_interval": 1, "checkpoint_interval": 0,
         "writers": writers, **settings,
     }  # fmt: skip
     with holdfast.Experiment(cfg, timesteps=3) as experiment:
+        if module is not None:
+            experiment.register(policy=module)
         for timestep in range(3):
             experiment.track_data("a", float(timestep))
             experiment.step(timestep)
@@ -67,6 +100,69 @@ def test_a_writer_that_cannot_start_does_not_end_the_run(tmp_path: Path) -> None
         run(tmp_path, ["refused", "jsonl"])
     assert len(told) == 1
     assert holdfast.read_metrics(tmp_path / "run")["a"].values.tolist() == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.usefixtures("_writers")
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("duck", r"its factory returned .*\(DuckWriter\); allowed: a `holdfast.Writer`"),
+        ("nothing", r"its factory returned None \(NoneType\); allowed: a `holdfast.Writer`"),
+        ("exiting", "not logged in"),
+    ],
+)
+def test_a_factory_that_makes_no_writer_does_not_end_the_run(tmp_path: Path, name: str, cause: str) -> None:
+    """It is told as a writer that cannot start, with what is allowed; the others keep everything."""
+    with pytest.warns(holdfast.HoldfastWarning, match=f"writer `{name}` cannot start: {cause}") as told:
+        run(tmp_path, [name, "jsonl"])
+    assert len(told) == 1
+    assert holdfast.read_metrics(tmp_path / "run")["a"].values.tolist() == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.usefixtures("_writers")
+def test_a_writer_whose_state_cannot_be_stored_does_not_end_the_run(tmp_path: Path, net: Callable[..., Any]) -> None:
+    """Checkpoints are made without its state, and it is told as that writer's failure."""
+    with pytest.warns(holdfast.HoldfastWarning) as told:
+        run(tmp_path, ["unstorable", "jsonl"], net(), checkpoint_interval=1)
+    once, tally = (str(warning.message) for warning in told)
+    assert once.startswith("writer `unstorable` failed: InvalidValue: `file` is a builtins.object")
+    assert "unstorable: 3 of" in tally
+    stored = sorted(path.name.partition(".")[0] for path in (tmp_path / "run" / "checkpoints").glob("agent_*"))
+    assert stored == ["agent_1", "agent_2", "agent_3"]
+    assert holdfast.read_metrics(tmp_path / "run")["a"].values.tolist() == [0.0, 1.0, 2.0]
+
+
+class WithoutTensorBoard:
+    """The registry of an installation without any TensorBoard library."""
+
+    def get(self, kind: str, name: str) -> Any:
+        target = "holdfast_writers.tensorboard:TensorBoardWriter"
+        absent = holdfast.lazy(target, requires=("no_such_tensorboard",))
+        return absent if name == "tensorboard" else holdfast.plugins.registry().get(kind, name)
+
+
+@pytest.mark.parametrize(
+    "writers", [["tensorboard"], ["tensorboard", "jsonl"], [{"name": "tensorboard", "library": "auto"}]]
+)
+def test_without_a_tensorboard_library_the_run_is_kept_as_json_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writers: list[Any]
+) -> None:
+    """The run goes on with jsonl, once, and one warning names the package to install."""
+    monkeypatch.setattr("holdfast.recording.registry", WithoutTensorBoard)
+    told_so = "needs `no_such_tensorboard`.* run: pip install no_such_tensorboard; .*the `jsonl` writer"
+    with pytest.warns(holdfast.HoldfastWarning, match=told_so) as told:
+        run(tmp_path, writers)
+    assert len(told) == 1
+    assert [path.name for path in (tmp_path / "run").iterdir() if path.name != "config.json"] == ["metrics.jsonl"]
+    assert holdfast.read_metrics(tmp_path / "run")["a"].values.tolist() == [0.0, 1.0, 2.0]
+
+
+def test_a_run_that_writes_nothing_is_not_told_of_a_missing_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no interval has values written, nothing is missed."""
+    monkeypatch.setattr("holdfast.recording.registry", WithoutTensorBoard)
+    run(tmp_path, ["tensorboard"], write_interval=0)
 
 
 @pytest.mark.usefixtures("_writers")
