@@ -13,7 +13,7 @@ BATCH = 256
 STEPS = 300
 """How many calls a round makes."""
 
-ROUNDS = 5
+ROUNDS = 15
 LIMIT = AtLeast(1)
 
 Calls = tuple[Callable[[int], object], Callable[[], object]]

@@ -11,6 +11,7 @@ from holdfast._spacious import spacious_tensors
 from holdfast.errors import InvalidValue, LoadMismatch
 from holdfast.memory import MemorySnapshot
 from holdfast.memory_files import Progress, exporter_of, memory_paths, read_memory, unseen
+from holdfast.memory_fit import chronological_seams
 
 
 def convert_memory(
@@ -46,7 +47,8 @@ def merge_memories(
 ) -> MemorySnapshot:
     """Write the samples of all files that match a pattern into one file, oldest first.
 
-    Only complete rows are taken: one that some of its environments have not written yet is left out.
+    Only complete rows are taken: one that some of its environments have not written yet is left out. Sequences that are
+    sampled of the result do not go from one file to the next.
 
     Args:
         pattern: as `glob.glob` takes it; the order is that of `iter_memories`.
@@ -69,17 +71,32 @@ def merge_memories(
         raise InvalidValue(f"`{target}` is itself one of the files that match `{pattern}`; write to another place")
     rows, layout, metadata = _merged_layout(paths)
     tensors = spacious_tensors({name: ((rows, *shape), dtype) for name, (shape, dtype) in layout.items()})
-    row = 0
+    row, seams = 0, list[int]()
     for done, path in enumerate(paths):
         progress(done, len(paths))
-        for block in read_memory(path).chronological_blocks():
+        snapshot, first = read_memory(path), row
+        for block in snapshot.chronological_blocks():
             for name, tensor in block.items():
                 tensors[name][row : row + len(tensor)] = tensor
             row += len(next(iter(block.values())))
-    merged = MemorySnapshot(tensors, 0, 0, filled=True, metadata=metadata)
+        seams += _seams(snapshot, first, row)
+    merged = MemorySnapshot(tensors, 0, 0, filled=True, metadata={**metadata, "seams": seams[: -snapshot.num_envs]})
     writer.save(merged, Path(target))
     progress(len(paths), len(paths))
     return merged
+
+
+def _seams(snapshot: MemorySnapshot, first: int, end: int) -> list[int]:
+    """Return the places, in a merged memory, of a file's samples that the next one does not follow; the last are some.
+
+    Args:
+        snapshot: the file.
+        first: the row in the merged memory of its oldest row.
+        end: the row behind its newest.
+    """
+    own = {(first + sample, environment) for sample, environment in chronological_seams(snapshot)}
+    last = {(end - 1, environment) for environment in range(snapshot.num_envs)}
+    return sorted(row * snapshot.num_envs + environment for row, environment in own | last if first <= row < end)
 
 
 def _merged_layout(paths: list[Path]) -> tuple[int, dict[str, tuple[tuple[int, ...], Any]], Mapping[str, Any]]:

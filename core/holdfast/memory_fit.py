@@ -70,6 +70,16 @@ def seams_of(snapshot: MemorySnapshot) -> list[int]:
     return [place for place in places if place in range(capacity)] if isinstance(places, list | tuple) else []
 
 
+def chronological_seams(snapshot: MemorySnapshot) -> list[tuple[int, int]]:
+    """Return which samples of which environments, counted from its oldest, the next one does not follow in time."""
+    seams = seams_of(snapshot)
+    return [
+        (sample, environment)
+        for environment, history in enumerate(histories(snapshot))
+        for sample in np.flatnonzero(np.isin(history, seams)).tolist()
+    ]
+
+
 def _new_seams(snapshot: MemorySnapshot, columns: list[NDArray[np.intp]], num_envs: int) -> list[int]:
     """Return the places of the result where samples meet that did not follow one another in the source.
 

@@ -80,6 +80,17 @@ def test_merging_puts_the_oldest_first(tmp_path):
     assert (merged.memory_size, merged.memory_index, merged.filled) == (5, 0, True)
 
 
+def test_merged_files_do_not_follow_one_another(tmp_path):
+    """Where one file ends and the next begins is remembered as a seam, beside those that the files had."""
+    values = np.arange(6, dtype=np.float32).reshape(3, 2, 1)
+    exporter("npz").save(MemorySnapshot({"x": values}, 1, 0, True, {"seams": [1, 4]}), tmp_path / "m_1.npz")
+    exporter("npz").save(MemorySnapshot({"x": values}, 2, 1, False, {"seams": [0, 4]}), tmp_path / "m_2.npz")
+    merged = holdfast.merge_memories(tmp_path / "m_*", tmp_path / "all.npz")
+    assert merged.tensors["x"][..., 0].tolist() == [[2, 3], [4, 5], [0, 1], [0, 1], [2, 3]]
+    # rows 1 of environment 0 and 2 of environment 1 of the first file, its last row, and row 0 of the second file
+    assert merged.metadata["seams"] == [2, 4, 5, 6]
+
+
 def test_only_like_memories_merge(tmp_path):
     """A file with another number of environments is named, and nothing is written."""
     exporter("npz").save(_memory(1), tmp_path / "m_1.npz")

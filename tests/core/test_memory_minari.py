@@ -540,3 +540,19 @@ def test_forged_episodes_are_refused(tmp_path, make):
     _forge(path, change)
     with pytest.raises(CorruptMemory, match=r"main_data\.hdf5` is damaged: .*observations"):
         read_memory(path)
+
+
+def test_episodes_are_cut_where_samples_do_not_follow(tmp_path):
+    """A seam, as merging leaves one, ends an episode as open: what comes behind it belongs to another."""
+    tensors = {
+        "states": np.arange(4, dtype=np.float32).reshape(4, 1, 1),
+        "actions": np.zeros((4, 1, 1), np.float32),
+        "rewards": np.zeros((4, 1, 1), np.float32),
+        "terminated": np.array([0, 0, 0, 1], bool).reshape(4, 1, 1),
+    }
+    snapshot = MemorySnapshot(tensors, 0, 0, True, {"seams": [1]})
+    MinariExporter().save(snapshot, tmp_path / "m.minari")
+    found = list(minari.MinariDataset(tmp_path / "m.minari").iterate_episodes())
+    assert [episode.rewards.shape for episode in found] == [(2,), (2,)]
+    assert [bool(episode.truncations[-1]) for episode in found] == [True, False]
+    assert_same(read_memory(tmp_path / "m.minari"), snapshot)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from holdfast.memory import MemorySnapshot
+from holdfast.memory_fit import chronological_seams
 from holdfast.memory_sequences import EPISODE_ENDS
 
 _PIECE = 1 << 24
@@ -77,13 +78,19 @@ def ring_of(snapshot: MemorySnapshot) -> Ring:
 
 
 def episodes(snapshot: MemorySnapshot) -> Iterator[Episode]:
-    """Yield the episodes of each environment in turn, cut after every true value of a tensor that ends episodes."""
-    ring = ring_of(snapshot)
+    """Yield the episodes of each environment in turn.
+
+    They are cut after every true value of a tensor that ends episodes, and where a sample does not follow the one
+    before it.
+    """
+    ring, seams = ring_of(snapshot), np.array(chronological_seams(snapshot), np.intp).reshape(-1, 2)
     for environment in range(ring.num_envs):
         count = ring.count(environment)
         ended = _ends(snapshot.tensors, ring.rows(environment, 0, count), environment)
+        cut = ended.copy()
+        cut[seams[seams[:, 1] == environment, 0]] = True
         start = 0
-        for stop in [*(np.flatnonzero(ended) + 1).tolist(), count]:
+        for stop in [*(np.flatnonzero(cut) + 1).tolist(), count]:
             if stop > start:
                 rows = ring.rows(environment, start, stop)
                 fragment = snapshot.filled and start == 0
