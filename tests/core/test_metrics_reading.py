@@ -153,6 +153,15 @@ def test_rows_that_are_not_ours_are_passed_over(tmp_path: Path, row: str) -> Non
     assert {tag: series.values.tolist() for tag, series in found.items()} == {"a": [1.0, 2.0]}
 
 
+@pytest.mark.parametrize("record", [b"\x10", b"\x12\x01a", b"\x09abc", b"\x28\x01"])
+def test_records_that_are_not_ours_are_passed_over(tmp_path: Path, record: bytes) -> None:
+    """A record with the right checksum that is no event keeps no other from being read."""
+    content = event(1, 1.0, simple("a", 1.0)) + frame(record) + event(2, 2.0, simple("a", 2.0))
+    (tmp_path / "events.out.tfevents.1.host").write_bytes(content)
+    with pytest.warns(holdfast.HoldfastWarning, match=r"records of `.*tfevents.1.host` that are no events .* over: 1$"):
+        assert holdfast.read_metrics(tmp_path)["a"].steps.tolist() == [1, 2]
+
+
 def test_a_row_without_its_end_is_not_read(tmp_path: Path) -> None:
     """A row that is being written may lack the last digits of its value, so it waits for its end."""
     (tmp_path / "metrics.csv").write_text("1,1.0,a,1.0\n2,1.0,a,12")

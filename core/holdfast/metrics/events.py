@@ -13,12 +13,16 @@ from typing import Any, final
 
 import numpy as np
 
+from holdfast._warnings import warn
 from holdfast.metrics.tfrecord import read_records
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 _SESSION_START = 1
 _TENSOR_DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}
+
+_NO_EVENT = (IndexError, TypeError, AttributeError, struct.error)
+"""What reading a record raises that is of another kind."""
 
 
 @final
@@ -42,14 +46,23 @@ class ScalarEvent:
 def read_events(path: Path) -> Iterator[ScalarEvent]:
     """Yield the events of a file that hold scalars or start a session, up to the first that is torn or damaged.
 
+    Whole records that are no events are passed over, counted, and told in one warning.
+
     Raises:
         OSError: if the file cannot be read.
     """
+    bad = 0
     with path.open("rb") as file:
         for record in read_records(file):
-            event = _event(record)
+            try:
+                event = _event(record)
+            except _NO_EVENT:
+                bad += 1
+                continue
             if event.scalars or event.starts_session:
                 yield event
+    if bad:
+        warn(f"records of `{path}` that are no events were passed over: {bad}")
 
 
 def _event(data: bytes) -> ScalarEvent:
@@ -60,7 +73,7 @@ def _event(data: bytes) -> ScalarEvent:
             case 1:
                 (wall_time,) = struct.unpack("<d", value)
             case 2:
-                step = value - 2**64 if value >= 2**63 else value
+                step = (value + 2**63) % 2**64 - 2**63
             case 5:
                 scalars.update(_scalars(value))
             case 7:
