@@ -13,7 +13,9 @@ from typing import Any, Self, final
 from numpy.typing import NDArray
 
 from holdfast._arrays import host_array, scalar
+from holdfast._finishing import finish
 from holdfast._warnings import warn
+from holdfast.errors import InvalidValue
 
 
 @final
@@ -123,8 +125,12 @@ class Writer(abc.ABC):
     def add_scalar(
         self, tag: str, scalar_value: Any, global_step: int | None = None, walltime: float | None = None
     ) -> None:
-        """Write one value at once, as torch's SummaryWriter does: a number, or a tensor or array holding one."""
-        self.write_scalars({tag: scalar(scalar_value, tag)}, _step(global_step), _time(walltime))
+        """Write one value at once, as torch's SummaryWriter does: a number, or a tensor or array holding one.
+
+        Raises:
+            InvalidValue: if it is no single number, or the tag no string, as in every call that follows.
+        """
+        self.write_scalars({_string(tag, "tag"): scalar(scalar_value, tag)}, _step(global_step), _time(walltime))
 
     @final
     def add_histogram(
@@ -136,7 +142,7 @@ class Writer(abc.ABC):
         walltime: float | None = None,
     ) -> None:
         """Write the distribution of an array or tensor of any shape."""
-        self.write_histogram(tag, host_array(values), _step(global_step), _time(walltime), bins=bins)
+        self.write_histogram(_string(tag, "tag"), host_array(values), _step(global_step), _time(walltime), bins=bins)
 
     @final
     def add_image(
@@ -148,14 +154,19 @@ class Writer(abc.ABC):
         dataformats: str = "CHW",
     ) -> None:
         """Write an image; by default its shape is (channels, height, width)."""
-        self.write_image(tag, host_array(img_tensor), _step(global_step), _time(walltime), dataformats=dataformats)
+        image = host_array(img_tensor)
+        self.write_image(_string(tag, "tag"), image, _step(global_step), _time(walltime), dataformats=dataformats)
 
     @final
     def add_text(
         self, tag: str, text_string: str, global_step: int | None = None, walltime: float | None = None
     ) -> None:
-        """Write a text."""
-        self.write_text(tag, text_string, _step(global_step), _time(walltime))
+        """Write a text.
+
+        Raises:
+            InvalidValue: if it is no string.
+        """
+        self.write_text(_string(tag, "tag"), _string(text_string, "text_string"), _step(global_step), _time(walltime))
 
     @final
     def add_figure(
@@ -166,8 +177,12 @@ class Writer(abc.ABC):
         close: bool = True,
         walltime: float | None = None,
     ) -> None:
-        """Write a matplotlib figure, or a list of them."""
-        self.write_figure(tag, figure, _step(global_step), _time(walltime), close=close)
+        """Write a matplotlib figure, or a list of them.
+
+        Raises:
+            InvalidValue: if it is anything else.
+        """
+        self.write_figure(_string(tag, "tag"), _figures(figure), _step(global_step), _time(walltime), close=close)
 
     @final
     def add_video(
@@ -179,7 +194,7 @@ class Writer(abc.ABC):
         walltime: float | None = None,
     ) -> None:
         """Write videos of shape (N, T, C, H, W)."""
-        self.write_video(tag, host_array(vid_tensor), _step(global_step), _time(walltime), fps=fps)
+        self.write_video(_string(tag, "tag"), host_array(vid_tensor), _step(global_step), _time(walltime), fps=fps)
 
     @final
     def add_hparams(
@@ -191,7 +206,7 @@ class Writer(abc.ABC):
         global_step: int | None = None,
     ) -> None:
         """Write hyperparameters and the metrics they led to; the discrete domains are not kept."""
-        metrics = {tag: scalar(value, tag) for tag, value in metric_dict.items()}
+        metrics = {_string(tag, "tag"): scalar(value, tag) for tag, value in metric_dict.items()}
         self.write_hparams(hparam_dict, metrics, _step(global_step), _time(None), run_name=run_name)
 
     def __enter__(self) -> Self:
@@ -200,7 +215,7 @@ class Writer(abc.ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        finish(self.close, after=error)
 
     def _not_kept(self, what: str) -> None:
         # Plugins need not call __init__ of this class, so the memory of what was told is made at the first need.
@@ -208,6 +223,21 @@ class Writer(abc.ABC):
         if what not in told:
             told.add(what)
             warn(f"{type(self).__name__} does not keep {what}; they are dropped (this is told once)")
+
+
+def _string(value: Any, name: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise InvalidValue(f"`{name}` is {value!r:.80} ({type(value).__name__}); allowed: a string")
+
+
+def _figures(given: Any) -> Any:
+    figures = given if isinstance(given, list) else [given]
+    if figures and all(hasattr(figure, "canvas") for figure in figures):
+        return given
+    raise InvalidValue(
+        f"`figure` is {given!r:.80} ({type(given).__name__}); allowed: a matplotlib figure, or a list of them"
+    )
 
 
 def _step(global_step: int | None) -> int:
