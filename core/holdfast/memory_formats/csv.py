@@ -55,6 +55,9 @@ class CsvExporter(MemoryExporter):
 
     extension: ClassVar[str] = ".csv"
 
+    def __init__(self) -> None:
+        _by_frames()  # polars takes its time to import: now, instead of in the midst of training
+
     def write(self, snapshot: MemorySnapshot, file: BinaryIO) -> None:  # noqa: D102  (the interface's)
         digest = 0
         for block in _blocks(snapshot):
