@@ -23,6 +23,9 @@ SLOW_AVERAGE = 0.01
 SLOW_CALL = 0.25
 """Nor for one call that takes longer than these seconds."""
 
+HANGING_CALL = 1.0
+"""Behind training, a writer is not waited for that has been in one call for longer than these seconds."""
+
 QUARANTINE_AFTER = 10
 """How many failures in a row send a writer into quarantine."""
 
@@ -75,8 +78,8 @@ class DirectLane:
         self.submit(call)
         return True
 
-    def start_flush(self) -> Call:
-        """Flush, in whatever thread this is; what the writer raises is raised by the next `submit`."""
+    def start_flush(self, patience: float) -> Call:
+        """Flush, in whatever thread this is and for as long as it takes; an error is raised by the next `submit`."""
         call = Call("flush", awaited=True)
         try:
             self.submit(call)
@@ -140,9 +143,14 @@ class QueueLane:
             self._run(in_line=True)
         return call.wait(timeout)
 
-    def start_flush(self) -> Call | None:
-        """Queue a flush and return it, or None where the writer is ill: slow, failing, or closed."""
-        if self._ended or self.slow or self.health.failed_in_row:
+    def start_flush(self, patience: float) -> Call | None:
+        """Queue a flush and return it, or None where waiting for it is vain: the writer fails, hangs, or was closed.
+
+        So it is, too, where what is queued takes longer than `patience` seconds, going by what took how long so far.
+        """
+        started = self._started
+        hangs = started is not None and time.monotonic() - started > HANGING_CALL
+        if self._ended or hangs or self.health.failed_in_row or len(self._calls) * self._average > patience:
             return None
         call = Call("flush", awaited=True)
         self.ask(call, 0)

@@ -143,14 +143,15 @@ class MultiWriter(Writer):
         """Return when every healthy writer has performed and flushed what it was given so far.
 
         For a checkpoint, whose values should be where the writers keep them before it is. It raises and warns of
-        nothing, and any thread may call it. A writer that is known to be slow, failing or overdue is not waited for.
+        nothing, and any thread may call it. A writer that is known to fail, to hang or to be too far behind is not
+        waited for.
 
         Args:
             patience: the seconds to wait in all. With ``on_error="raise"`` a flush takes the time it takes, and what
                 goes wrong in it is raised by the next call that reaches the writer.
         """
         deadline = time.monotonic() + patience
-        calls = [(lane, lane.start_flush()) for lane in self._lanes if not self._is_ill(lane)]
+        calls = [(lane, lane.start_flush(patience)) for lane in self._lanes if not self._is_ill(lane)]
         for lane, call in calls:
             if call is not None and not call.wait(max(0.0, deadline - time.monotonic())):
                 self._unsettled[lane.name] = call
