@@ -117,6 +117,8 @@ class Agent:
             timesteps=trainer_cfg.get("timesteps"),
             directory=self._directory,
             modules=self.checkpoint_modules,
+            on_write=lambda completed: self.write_tracking_data(completed, self.experiment.timesteps),
+            on_checkpoint=lambda completed: self.write_checkpoint(completed, self.experiment.timesteps),
         )
         return self._experiment
 
@@ -191,7 +193,7 @@ class Agent:
         self._running(timesteps).step(timestep)
 
     def write_tracking_data(self, timestep: int | None = None, timesteps: int | None = None) -> None:
-        """Write what was tracked since the last write, due or not.
+        """Write what was tracked since the last write, due or not; when it is due, `post_interaction` calls this.
 
         Args:
             timestep: the completed timesteps, which the events carry; by default those of the last step.
@@ -202,6 +204,8 @@ class Agent:
 
     def write_checkpoint(self, timestep: int | None = None, timesteps: int | None = None) -> None:
         """Checkpoint every module, due or not; `wait` returns when it is on disk.
+
+        When a checkpoint is due, `post_interaction` calls this.
 
         Args:
             timestep: the completed timesteps, which the file's name carries; by default those of the last step.

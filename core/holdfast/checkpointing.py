@@ -50,12 +50,15 @@ class Checkpointer:
 
     Attributes:
         latest: the completed timesteps at the checkpoint promised last, or None.
+        occupied: whether the directory holds checkpoints of a run that was not resumed.
 
     Args:
         config: the experiment's settings.
         directory: where checkpoints go.
         modules: what to save, looked at anew each time.
         resume_state: returns what an exact resume needs beside the modules.
+        settle: called behind training before a checkpoint is written, to return when what else the run wrote until then
+            is on disk.
         enabled: whether anything is written; in a distributed run one process alone does.
 
     Raises:
@@ -70,10 +73,12 @@ class Checkpointer:
         modules: Mapping[str, Module],
         resume_state: Callable[[Sequence[RegisteredModule]], dict[str, Any]],
         *,
+        settle: Callable[[], None] = lambda: None,
         enabled: bool = True,
     ) -> None:
         self._enabled = enabled
         self._config, self._modules, self._resume_state = config, modules, resume_state
+        self._settle = settle
         self._named: Backend | None = configured(config.backend)
         self._store: CheckpointStore | None = None
         if config.checkpoint_format != "auto":
@@ -84,18 +89,19 @@ class Checkpointer:
         self._told = 0
         self._lock = threading.Lock()
         self.directory = CheckpointDirectory(directory)
-        self._memory_schedule = Schedule(0)
+        self.memory_schedule = Schedule(0)
         self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes, max(config.keep_best, 1))
         self.schedule = Schedule(0)
         self.latest: int | None = None
-        self._occupied = False
+        self.occupied = False
+        self._turn: tuple[int, bool] | None = None
         self._branches_at: int | None = None
 
     def set_length(self, timesteps: int | None) -> None:
         """Set the interval, given the length of the training or None."""
         self.schedule = Schedule.of(self._config.checkpoint_interval, timesteps, SAMPLES, FALLBACK_INTERVAL)
         interval = self._config.memory_checkpoint_interval
-        self._memory_schedule = self.schedule if interval == "auto" else Schedule(max(interval, 0))
+        self.memory_schedule = self.schedule if interval == "auto" else Schedule(max(interval, 0))
 
     def modules(self) -> list[RegisteredModule]:
         """Return the registered modules with their backends.
@@ -136,6 +142,22 @@ class Checkpointer:
     def _capture(self, modules: Sequence[RegisteredModule]) -> tuple[dict[str, Tree], dict[str, Any]]:
         return copy_all(modules), self._resume_state(modules)
 
+    def take_turn(self, timestep: int, *, with_memories: bool) -> None:
+        """Be told that the next checkpoint is the one due at a step, which may lie past a multiple of the interval.
+
+        Args:
+            timestep: the completed timesteps.
+            with_memories: whether one that holds the memories is due.
+        """
+        self._turn = (timestep, with_memories)
+
+    def _holds_memories(self, timestep: int) -> bool:
+        turn, self._turn = self._turn, None
+        if turn is not None and turn[0] == timestep:
+            return turn[1]
+        # A checkpoint asked for out of turn holds the memories too: whoever asks wants all there is.
+        return not self.schedule.due(timestep) or self.memory_schedule.due(timestep)
+
     def checkpoint(self, timestep: int, *, with_memories: bool = False) -> None:
         """Copy the modules now, and write them and the best candidate behind training.
 
@@ -153,8 +175,7 @@ class Checkpointer:
         if not self._modules or not self._enabled:
             return
         self._background.room()
-        # A checkpoint asked for out of turn holds the memories too: whoever asks wants all there is.
-        whole = with_memories or not self.schedule.due(timestep) or self._memory_schedule.due(timestep)
+        whole = self._holds_memories(timestep) or with_memories
         modules = self.modules() if whole else self._without_memories()
         # The best first: once the periodic one is durable, so is the best that its resume state speaks of.
         state, resume = self._capture_at(timestep, modules)
@@ -196,6 +217,7 @@ class Checkpointer:
         retention = replace(self._retention, memories=memories)
 
         def job() -> None:
+            self._settle()  # what a resume takes for written must not be lost to the kill that makes it needed
             if superseded is not None:
                 self._try(lambda: self.directory.supersede(superseded))
             while promised:
@@ -242,32 +264,20 @@ class Checkpointer:
         return self._background.failed
 
     def start(self) -> None:
-        """Sweep up what killed saves left, take in files that the index lacks, and go on from the best on disk.
-
-        Warns where the directory has checkpoints already: whoever does not resume them starts another run among them.
-        """
+        """Sweep up what killed saves left, take in files that the index lacks, and go on from the best on disk."""
         self.directory.sweep()
         self.directory.adopt()
         self.best.resume(None, self.directory.best_scores(self.best.metric))
-        self._occupied = bool(self.directory.checkpoints())
-        self._branches_at = 0 if self._occupied else None
+        self.occupied = bool(self.directory.checkpoints())
+        self._branches_at = 0 if self.occupied else None
 
     def resumed(self, timestep: int, *, own: bool) -> None:
         """Be told that the run goes on from a checkpoint, of its own directory or from elsewhere.
 
         What its own directory holds of later timesteps is no longer the latest once the run has stored its next.
         """
-        self._occupied = self._occupied and not own
+        self.occupied = self.occupied and not own
         self._branches_at = timestep if own else self._branches_at
-
-    def warn_if_occupied(self) -> None:
-        """Warn, once, where a run that was not resumed starts among the checkpoints of an earlier one."""
-        if self._occupied:
-            self._occupied = False
-            warn(
-                f"`{self.directory.path}` holds the checkpoints of an earlier run, which was not resumed; this run "
-                "stores its own among them. `resume()` goes on from the latest; another `experiment_name` starts apart"
-            )
 
     def tell(self) -> None:
         """Tell of a refused checkpoint, the first time there is one."""

@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import operator
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, final
+from typing import Any, NoReturn, Self, final
 
 import numpy as np
 
+from holdfast._finishing import finish
 from holdfast._warnings import warn
 from holdfast.backends import process_rank
-from holdfast.checkpoint import Checkpoint
-from holdfast.checkpoint_directory import CheckpointDirectory
-from holdfast.checkpoint_formats import read_checkpoint
 from holdfast.checkpointing import Checkpointer
 from holdfast.config import ExperimentConfig, agent_settings
-from holdfast.errors import InvalidValue, NotFound, UsageError
+from holdfast.errors import InvalidValue, UsageError
 from holdfast.loading import LoadOptions, LoadReport
+from holdfast.metrics.reading import has_metrics
 from holdfast.modules import Module, RegisteredModule, restore_all
 from holdfast.multi_writer import MultiWriter
 from holdfast.random_state import capture_random_state, restore_random_state
 from holdfast.recording import Recorder
+from holdfast.resuming import Found, find
 from holdfast.run_directory import CHECKPOINTS, open_run_directory, run_directory
+from holdfast.schedule import Turns
 from holdfast.signals import Preemption
 
-
-@final
-@dataclass(frozen=True)
-class _Found:
-    """A checkpoint to resume from.
-
-    Attributes:
-        path: its file, or one of its files.
-        checkpoint: what it holds.
-        timestep: the timestep in its name, or None.
-        own: whether it is one of the experiment's own.
-        skipped: damaged ones that were passed over, with the reasons.
-    """
-
-    path: Path
-    checkpoint: Checkpoint
-    timestep: int | None
-    own: bool
-    skipped: Mapping[Path, str] = field(default_factory=dict)
+SETTLE_SECONDS = 5.0
+"""How long a checkpoint waits, behind training, for the writers to have what was written before it."""
 
 
 @final
@@ -58,6 +45,8 @@ class Experiment:
         timesteps: the length of the training, which "auto" intervals derive from; None if it is not known.
         directory: the run's own directory, where it is known already.
         modules: the table of modules, where somebody else keeps it.
+        on_write: called in the place of `write_tracking_data` when that is due, where somebody else has a say in it.
+        on_checkpoint: called in the place of `write_checkpoint` when that is due.
 
     In a distributed run the process of rank 0 alone writes and checkpoints; all of them resume.
 
@@ -84,6 +73,8 @@ class Experiment:
         timesteps: int | None = None,
         directory: Path | None = None,
         modules: dict[str, Module] | None = None,
+        on_write: Callable[[int], None] | None = None,
+        on_checkpoint: Callable[[int], None] | None = None,
     ) -> None:
         config = ExperimentConfig.of(cfg)
         agent_config = agent_settings(cfg)[1]
@@ -94,14 +85,25 @@ class Experiment:
         self._first = process_rank() == 0
         self._recorder = Recorder(config, self.directory, agent_config, enabled=self._first)
         self._checkpointer = Checkpointer(
-            config, self.directory / CHECKPOINTS, self._modules, self._resume_state, enabled=self._first
+            config,
+            self.directory / CHECKPOINTS,
+            self._modules,
+            self._resume_state,
+            settle=lambda: self._recorder.settle(SETTLE_SECONDS),
+            enabled=self._first,
         )
-        self._timesteps = timesteps
+        tracker = self._recorder.tracker
+        self._record = tracker.episodes.record if self._recorder.enabled else _ignore
+        self._track = tracker.track if self._recorder.enabled else _ignore
+        self._on_write, self._on_checkpoint = on_write, on_checkpoint
         self._closed = self._stepping = False
+        self._process = os.getpid()
         self._preemption = Preemption()
         self.resumed: LoadReport | None = None
+        self._among_metrics = False
         if self._first:
             open_run_directory(self.directory, name, timesteps, agent_config)
+            self._among_metrics = has_metrics(self.directory)
             self._checkpointer.start()
         self.set_timesteps(timesteps)
 
@@ -116,6 +118,12 @@ class Experiment:
         self._timesteps = None if timesteps is None else int(timesteps)
         self._recorder.set_length(self._timesteps)
         self._checkpointer.set_length(self._timesteps)
+        self._start_turns()
+
+    def _start_turns(self) -> None:
+        checkpointer = self._checkpointer
+        schedules = [self._recorder.schedule, checkpointer.schedule, checkpointer.memory_schedule]
+        self._turns = Turns(schedules, self.completed)
 
     def describe(self, config: Mapping[str, Any]) -> None:
         """Store another configuration in ``config.json``, and tell it to writers that are yet to be made."""
@@ -171,50 +179,81 @@ class Experiment:
 
         Raises:
             ShapeMismatch: if the numbers of elements differ.
+            UsageError: if the experiment was closed.
         """
-        if self._recorder.enabled:
-            self._recorder.tracker.episodes.record(rewards, terminated, truncated)
+        self._record(rewards, terminated, truncated)
 
     def track_data(self, tag: str, value: Any) -> None:
-        """Track a number until the next write; see `Tracker.track` for what may be given."""
-        if self._recorder.enabled:
-            self._recorder.tracker.track(tag, value)
+        """Track a number until the next write; see `Tracker.track` for what may be given.
+
+        Raises:
+            InvalidValue: if it is no single number.
+            UsageError: if the experiment was closed.
+        """
+        self._track(tag, value)
 
     def step(self, timestep: int) -> None:
         """Complete a timestep, and write and checkpoint if that is due.
+
+        A loop may count in strides, of its number of environments for example: what is due at a multiple of an interval
+        is done at the first step that reaches or passes it.
 
         Args:
             timestep: counted from 0; timestep + 1 are complete then, and that is the number events and files carry.
 
         Raises:
             Exception: what went wrong with an earlier checkpoint behind training.
+            InvalidValue: if it is no whole number.
             SystemExit: after saving, if the process was told to end (SIGTERM, SIGUSR1).
             UsageError: if the experiment was closed.
         """
+        if type(timestep) is not int:
+            timestep = _whole(timestep)
         self.completed = completed = timestep + 1
         if not self._stepping:
             self._start_stepping()
         if self._checkpointer.failed:
             self._checkpointer.wait()
-        if self._recorder.schedule.due(completed):
-            self.write_tracking_data(completed)
-        if self._checkpointer.schedule.due(completed):
-            self.write_checkpoint(completed)
+        turns = self._turns
+        if not turns.start <= completed < turns.end:
+            self._take_turns(completed)
         if self._preemption.received is not None:
             self._leave(self._preemption.received)
         if completed == self._timesteps:
             self._preemption.release()
 
     def _start_stepping(self) -> None:
-        if self._closed:
-            raise UsageError("this experiment was closed; make another one")
-        self._checkpointer.warn_if_occupied()
+        self._check_open()
+        self._warn_if_occupied()
         self._preemption.watch()
         self._stepping = True
 
+    def _check_open(self) -> None:
+        if self._closed:
+            _refuse()
+
+    def _warn_if_occupied(self) -> None:
+        """Warn, once, where a run that was not resumed starts among what an earlier one left."""
+        there = (("checkpoints", self._checkpointer.occupied), ("metrics", self._among_metrics))
+        self._checkpointer.occupied = self._among_metrics = False
+        if kinds := " and ".join(kind for kind, occupied in there if occupied):
+            warn(
+                f"`{self.directory}` holds the {kinds} of an earlier run, which was not resumed; this run adds its own "
+                "to them, in the same files. `resume()` goes on from the latest checkpoint, or anew where there is "
+                "none; another `experiment_name` starts apart"
+            )
+
+    def _take_turns(self, completed: int) -> None:
+        write, checkpoint, memories = self._turns.take(completed)
+        if write:
+            (self._on_write or self.write_tracking_data)(completed)
+        if checkpoint:
+            self._checkpointer.take_turn(completed, with_memories=memories)
+            (self._on_checkpoint or self.write_checkpoint)(completed)
+
     def _leave(self, signal_number: int) -> None:
         self._checkpointer.checkpoint(self.completed, with_memories=True)
-        self.close()
+        self._close(interrupted=True)
         raise SystemExit(128 + signal_number)
 
     def write_tracking_data(self, completed: int) -> None:
@@ -222,7 +261,12 @@ class Experiment:
 
         Args:
             completed: the completed timesteps.
+
+        Raises:
+            UsageError: if the experiment was closed.
         """
+        self._check_open()
+        completed = _whole(completed)
         if self._recorder.enabled:
             statistics = self._recorder.write(completed)
             episodes = self._recorder.tracker.episodes.ended_in_last_interval
@@ -233,7 +277,12 @@ class Experiment:
 
         Args:
             completed: the completed timesteps.
+
+        Raises:
+            UsageError: if the experiment was closed.
         """
+        self._check_open()
+        completed = _whole(completed)
         self.completed = max(self.completed, completed)
         self._checkpointer.checkpoint(completed)
 
@@ -256,6 +305,8 @@ class Experiment:
     ) -> int:
         """Go on where a checkpoint was taken: modules, random states, what was tracked, writers, best score.
 
+        What this run wrote beyond it is void: all of it, where the run has no checkpoint yet.
+
         Args:
             which: ``"latest"`` or ``"best"`` of this experiment's own directory, or the path of another run's directory
                 or of one checkpoint. Damaged checkpoints are passed over, with a warning that names them.
@@ -271,11 +322,14 @@ class Experiment:
             NotFound: if the given path does not exist or holds no checkpoint that can be loaded.
             LoadMismatch: if the checkpoint does not fit; lists every difference, and nothing was changed.
             CorruptCheckpoint: if the one given file is damaged.
+            UsageError: if the experiment was closed.
         """
+        self._check_open()
         self._checkpointer.wait()
         options = LoadOptions(None if modules is None else tuple(modules), strict, cast, rename or {})
-        found = self._find(which)
+        found = find(self._checkpointer, which)
         if found is None:
+            self._start_anew()
             return 0
         registered = self._checkpointer.modules()
         report = restore_all(registered, found.checkpoint, found.path, options)
@@ -285,36 +339,13 @@ class Experiment:
         self.resumed = LoadReport(found.path, report.entries, step, report.absent_modules, found.skipped)
         return step
 
-    def _find(self, which: str | Path) -> _Found | None:
-        own = self._checkpointer.directory
-        if which in ("latest", "best"):
-            some = any(True for _ in own.newest_first(best=which == "best"))
-            return self._find_in(own, str(which)) if some else None
-        path = Path(which)
-        if path.is_dir():
-            inner = path / CHECKPOINTS
-            return self._find_in(CheckpointDirectory(inner if inner.is_dir() else path), "latest")
-        if not path.exists():
-            raise NotFound(
-                f'there is nothing to resume from at `{path}`; allowed: "latest", "best", or an existing path'
-            )
-        return self._find_file(path)
+    def _start_anew(self) -> None:
+        """Have the writers void what a run left that was killed before its first checkpoint."""
+        if not self._checkpointer.occupied:
+            self._recorder.resume(None, 0, own=True)
+            self._among_metrics = False
 
-    def _find_in(self, directory: CheckpointDirectory, which: str) -> _Found:
-        indexed, checkpoint, skipped = self._checkpointer.find(which, directory)
-        own = directory.path.resolve() == self._checkpointer.directory.path.resolve()
-        return _Found(directory.path / min(indexed.names), checkpoint, indexed.timestep, own, skipped)
-
-    def _find_file(self, path: Path) -> _Found:
-        """Return the whole checkpoint that a file belongs to, which may be one of several."""
-        directory = CheckpointDirectory(path.parent)
-        indexed = next((found for found in directory.checkpoints() if path.name in found.names), None)
-        if indexed is None:
-            return _Found(path, read_checkpoint(path), None, own=False)
-        own = directory.path.resolve() == self._checkpointer.directory.path.resolve()
-        return _Found(path, directory.read(indexed), indexed.timestep, own)
-
-    def _restore_rest(self, found: _Found, modules: Sequence[RegisteredModule], step: int) -> None:
+    def _restore_rest(self, found: Found, modules: Sequence[RegisteredModule], step: int) -> None:
         self.completed = step
         state = found.checkpoint.metadata.get("resume")
         best = self._checkpointer.best
@@ -322,6 +353,8 @@ class Experiment:
         best.resume(state["best"] if state is not None and found.own else None, stored)
         self._recorder.resume(None if state is None else state["recorder"], step, own=found.own)
         self._checkpointer.resumed(step, own=found.own)
+        self._among_metrics = self._among_metrics and not found.own
+        self._start_turns()
         if state is not None:
             backends = {module.backend.name: module.backend for module in modules}
             restore_random_state(state["random"], backends.values())
@@ -347,33 +380,53 @@ class Experiment:
     def close(self) -> None:
         """Write what was tracked last, store the best, wait for all of it and release everything.
 
-        Closing twice is fine. In a ``with`` statement this is called at its end, also after an error.
+        What was tracked last is left to a resume where an error ends the run at a checkpoint, which holds it.
+
+        Closing twice is fine. In a ``with`` statement this is called at its end, also after an error. In a forked child
+        it does nothing: what there is to write is its parent's.
         """
-        if self._closed:
+        self._close(interrupted=sys.exc_info()[0] is not None)  # on the way out of `with`, or in `finally` or `except`
+
+    def _close(self, *, interrupted: bool) -> None:
+        if self._closed or os.getpid() != self._process:
             return
         self._closed, self._stepping = True, False
+        self._record = self._track = _refuse
         self._preemption.release()
-        try:
-            self._write_rest()
-        finally:
-            try:
-                self._checkpointer.close()
-            finally:
-                self._recorder.close()
+        finish(partial(self._write_rest, interrupted=interrupted), self._checkpointer.close, self._recorder.close)
 
-    def _write_rest(self) -> None:
-        """Write the interval that the close cuts short, unless a checkpoint holds it for a resume to complete."""
+    def _write_rest(self, *, interrupted: bool) -> None:
+        """Write what was tracked since the last write, unless the run broke off where a checkpoint holds it.
+
+        A resume then completes that interval, as if nothing had happened. A run that was closed in order is over, as
+        far as anybody can tell, and keeps no value to itself.
+        """
         recorder = self._recorder
         resumable = self._checkpointer.latest == self.completed and self.completed != self._timesteps
-        if recorder.enabled and recorder.tracker.pending and self.completed > recorder.written_step and not resumable:
+        if recorder.enabled and recorder.tracker.pending and not (interrupted and resumable):
             recorder.write(self.completed)  # not judged: it is no whole interval
 
     def __enter__(self) -> Self:
-        if self._closed:
-            raise UsageError("this experiment was closed; make another one")
+        self._check_open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        finish(self.close, after=error)
+
+
+def _ignore(*_given: Any) -> None:
+    """Take what is not written: on another rank than the first, and where the write interval is 0."""
+
+
+def _refuse(*_given: Any) -> NoReturn:
+    raise UsageError("this experiment was closed; make another one")
+
+
+def _whole(number: Any) -> int:
+    """Return a count of timesteps, which may come as an integer of NumPy, PyTorch or JAX."""
+    try:
+        return operator.index(number)
+    except TypeError:
+        raise InvalidValue(f"a timestep is {number!r} ({type(number).__name__}); allowed: a whole number") from None

@@ -174,3 +174,40 @@ def test_a_memory_tells_whose_it_is() -> None:
     for memory in (own, told, SimpleNamespace(), SimpleNamespace(metadata=None), None):
         PPO(memory=memory)
     assert (own.metadata, told.metadata) == ({"agent": "PPO"}, {"agent": "SAC"})
+
+
+class Hooked(holdfast.Agent):
+    """An agent that has its say whenever something is written, as agents of skrl do."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.called: list[tuple[str, int | None, int | None]] = []
+
+    def write_tracking_data(self, timestep: int | None = None, timesteps: int | None = None) -> None:
+        self.called.append(("write", timestep, timesteps))
+        self.track_data("Extra / Norm", 2.0)
+        super().write_tracking_data(timestep, timesteps)
+
+    def write_checkpoint(self, timestep: int | None = None, timesteps: int | None = None) -> None:
+        self.called.append(("checkpoint", timestep, timesteps))
+        super().write_checkpoint(timestep, timesteps)
+
+
+def test_a_subclass_has_its_say_when_something_is_due(net: Callable[..., Net], tmp_path: Path) -> None:
+    """Overridden `write_tracking_data` and `write_checkpoint` are called with completed timesteps and the length."""
+    agent = Hooked({"policy": net()}, cfg=cfg_in(tmp_path, write_interval=5, checkpoint_interval=10))
+    agent.init(trainer_cfg={"timesteps": 20})
+    train(agent)
+    writes = [("write", step, 20) for step in (5, 10, 15, 20)]
+    assert agent.called == [*writes[:2], ("checkpoint", 10, 20), *writes[2:], ("checkpoint", 20, 20)]
+    assert holdfast.read_metrics(agent.experiment_dir)["Extra / Norm"].steps.tolist() == [5, 10, 15, 20]
+    assert (agent.experiment_dir / "checkpoints" / "agent_20.safetensors").exists()
+
+
+def test_a_closed_agent_takes_nothing(net: Callable[..., Net], tmp_path: Path) -> None:
+    """What would be lost after close is an error."""
+    agent = PPO({"policy": net()}, cfg=cfg_in(tmp_path))
+    train(agent)
+    for call in (lambda: agent.track_data("a", 1.0), agent.write_checkpoint, agent.resume, lambda: train(agent)):
+        with pytest.raises(holdfast.UsageError, match="was closed"):
+            call()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -381,3 +381,50 @@ def test_the_best_few_stay_on_disk(net: Callable[..., Net], tmp_path: Path) -> N
         "best_agent_10.safetensors": 8.0,
         "best_agent_25.safetensors": 8.5,
     }
+
+
+def train(experiment: holdfast.Experiment, steps: Iterable[int]) -> None:
+    for timestep in steps:
+        experiment.track_data("a", float(timestep))
+        experiment.step(timestep)
+
+
+@pytest.mark.parametrize("number", [np.int64, np.int32, np.uint8, lambda number: np.array(number)], ids=repr)
+def test_a_timestep_may_be_any_whole_number(
+    number: Callable[[int], Any], net: Callable[..., Net], tmp_path: Path
+) -> None:
+    """Integers of NumPy count like Python's, in files as well as in events."""
+    with holdfast.Experiment(cfg_in(tmp_path, write_interval=5, checkpoint_interval=5), timesteps=10) as experiment:
+        experiment.register(policy=net())
+        train(experiment, map(number, range(10)))
+        experiment.track_data("a", 1.0)
+        experiment.write_tracking_data(number(11))
+        experiment.write_checkpoint(number(11))
+    assert sorted(rows(tmp_path)) == [5, 10, 11]
+    assert {"agent_5.safetensors", "agent_10.safetensors", "agent_11.safetensors"} <= checkpoint_names(tmp_path)
+
+
+@pytest.mark.parametrize("timestep", ["3", 3.0, None, np.float32(3), np.zeros(2, int)], ids=repr)
+def test_a_timestep_that_is_no_whole_number_is_refused(timestep: Any, tmp_path: Path) -> None:
+    """The error says what was given."""
+    with (
+        holdfast.Experiment(cfg_in(tmp_path), timesteps=10) as experiment,
+        pytest.raises(holdfast.InvalidValue, match=r"a timestep is .*allowed: a whole number"),
+    ):
+        experiment.step(timestep)
+
+
+def test_a_loop_in_strides_writes_and_checkpoints(net: Callable[..., Net], tmp_path: Path) -> None:
+    """A count that grows by the number of environments: due at the first step that passes a multiple."""
+    settings = {"write_interval": 50, "checkpoint_interval": 100, "keep_best": 0}
+    with holdfast.Experiment(cfg_in(tmp_path, **settings), timesteps=240) as experiment:
+        experiment.register(policy=net())
+        train(experiment, range(0, 240, 8))
+    assert sorted(rows(tmp_path)) == [57, 105, 153, 201, 233]
+    assert checkpoint_names(tmp_path) == {"agent_105.safetensors", "agent_201.safetensors", "index.json"}
+    with holdfast.Experiment(cfg_in(tmp_path, **settings), timesteps=400) as experiment:
+        experiment.register(policy=net())
+        assert experiment.resume() == 201
+        train(experiment, range(201, 330, 8))
+    assert "agent_306.safetensors" in checkpoint_names(tmp_path)
+    assert sorted(rows(tmp_path)) == [57, 105, 153, 201, 250, 306, 330]

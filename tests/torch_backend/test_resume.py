@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import holdfast  # noqa: E402
+import holdfast_torch  # noqa: E402
 
 TIMESTEPS = 60
 
@@ -116,3 +117,21 @@ def test_two_resumes_in_a_row_are_as_exact_as_one(tmp_path: Path) -> None:
     resumed = train(tmp_path / "cut")
     assert all(torch.equal(resumed.net.state_dict()[k], v) for k, v in whole.net.state_dict().items())
     assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+
+
+def test_a_loop_in_strides_keeps_the_memory_at_its_own_interval(tmp_path: Path) -> None:
+    """Checkpoints at the steps that pass multiples of 10; those that pass one of 20, or are asked for, hold it."""
+    memory = holdfast_torch.RandomMemory(memory_size=4, num_envs=1)
+    memory.create_tensor("states", 1)
+    memory.add_samples(states=torch.ones(1, 1))
+    intervals = {"write_interval": 0, "checkpoint_interval": 10, "memory_checkpoint_interval": 20}
+    with holdfast.Experiment({"directory": str(tmp_path), "experiment_name": "run", **intervals}) as experiment:
+        experiment.register(net=torch.nn.Linear(1, 1), memory=memory)
+        for timestep in range(0, 44, 4):
+            experiment.step(timestep)
+        experiment.write_checkpoint(43)
+    found = {
+        int(path.stem.partition("_")[2]): "memory" in torch.load(path, weights_only=True)
+        for path in (tmp_path / "run" / "checkpoints").glob("agent_*.pt")
+    }
+    assert found == {13: False, 21: True, 33: False, 41: True, 43: True}

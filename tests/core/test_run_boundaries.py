@@ -1,0 +1,217 @@
+"""Where a run begins and ends: among the files of another, after its last write, in a forked child, by a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import holdfast
+
+Net = Any
+
+
+def cfg_in(directory: Path, **settings: Any) -> dict[str, Any]:
+    return {"directory": str(directory), "experiment_name": "run", "writers": ["jsonl"], **settings}
+
+
+def rows(directory: Path) -> dict[int, dict[str, float]]:
+    lines = (directory / "run" / "metrics.jsonl").read_text().splitlines()
+    return {row["step"]: row["scalars"] for row in map(json.loads, lines)}
+
+
+def checkpoint_names(directory: Path) -> set[str]:
+    return {path.name for path in (directory / "run" / "checkpoints").iterdir()}
+
+
+def train(experiment: holdfast.Experiment, steps: Iterable[int]) -> None:
+    for timestep in steps:
+        experiment.track_data("a", float(timestep))
+        experiment.step(timestep)
+
+
+def finished_run(net: Net, directory: Path, **settings: Any) -> holdfast.Experiment:
+    with holdfast.Experiment(cfg_in(directory, **settings), timesteps=10) as experiment:
+        experiment.register(policy=net)
+        train(experiment, range(10))
+    return experiment
+
+
+def test_a_run_that_broke_before_its_first_checkpoint_starts_anew(net: Callable[..., Net], tmp_path: Path) -> None:
+    """With nothing to resume, `resume` voids what was written beyond timestep 0, in every writer's file."""
+    cfg = cfg_in(tmp_path, writers=["jsonl", "csv"], write_interval=10, checkpoint_interval=0)
+    for stop in (50, 100):
+        with holdfast.Experiment(cfg, timesteps=100) as experiment:
+            experiment.register(policy=net())
+            experiment.writer.add_scalar("notes", 1.0)
+            train(experiment, range(experiment.resume(), stop))
+    for file in ("metrics.jsonl", "metrics.csv"):
+        assert holdfast.read_metrics(experiment.directory / file)["a"].steps.tolist() == list(range(10, 101, 10))
+        assert 0 in holdfast.read_metrics(experiment.directory / file)["notes"].steps
+
+
+def test_checkpoints_that_are_not_the_best_keep_their_metrics(net: Callable[..., Net], tmp_path: Path) -> None:
+    """`resume("best")` in a directory without a best, but with checkpoints, voids nothing and tells of them."""
+    finished_run(net(), tmp_path, keep_best=0)
+    with holdfast.Experiment(cfg_in(tmp_path), timesteps=10) as experiment:
+        experiment.register(policy=net())
+        assert experiment.resume("best") == 0
+        with pytest.warns(holdfast.HoldfastWarning, match="holds the checkpoints and metrics of an earlier run"):
+            experiment.step(0)
+    assert sorted(rows(tmp_path)) == list(range(1, 11))
+
+
+def test_a_second_run_among_the_metrics_of_another_is_told_once(tmp_path: Path) -> None:
+    """Where nobody resumes, the warning names the directory and `resume`; after a resume there is none."""
+    cfg = cfg_in(tmp_path, write_interval=10)
+    with holdfast.Experiment(cfg, timesteps=20) as experiment:
+        train(experiment, range(20))
+    with holdfast.Experiment(cfg, timesteps=20) as experiment:
+        with pytest.warns(
+            holdfast.HoldfastWarning, match=r"run` holds the metrics of an earlier.*`resume\(\)`"
+        ) as told:
+            train(experiment, range(20))
+        assert len(told) == 1
+    with holdfast.Experiment(cfg, timesteps=20) as experiment:
+        train(experiment, range(experiment.resume(), 20))
+    assert list(rows(tmp_path)) == [10, 20]
+
+
+@pytest.mark.parametrize("at", [20, 25])
+def test_what_is_tracked_after_the_last_write_is_written_at_close(
+    at: int, net: Callable[..., Net], tmp_path: Path
+) -> None:
+    """Also where the last step was written itself, as a final evaluation comes after it, or was checkpointed."""
+    with holdfast.Experiment(cfg_in(tmp_path, write_interval=10, checkpoint_interval=at), timesteps=50) as experiment:
+        experiment.register(policy=net())
+        train(experiment, range(at))
+        experiment.track_data("Eval / Return", 500.0)
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert (last["step"], last["scalars"]["Eval / Return"]) == (at, 500.0)
+
+
+def test_what_is_tracked_before_any_step_is_written_at_close(tmp_path: Path) -> None:
+    """At step 0."""
+    with holdfast.Experiment(cfg_in(tmp_path), timesteps=50) as experiment:
+        experiment.track_data("Eval / Return", 500.0)
+    assert rows(tmp_path) == {0: {"Eval / Return": 500.0}}
+
+
+def test_an_interval_that_an_error_cut_at_a_checkpoint_is_left_to_a_resume(
+    net: Callable[..., Net], tmp_path: Path
+) -> None:
+    """Also where `close` is called by hand: the resumed run has the rows of one that was never cut."""
+    cfg = cfg_in(tmp_path, write_interval=15, checkpoint_interval=20)
+    experiment = holdfast.Experiment(cfg, timesteps=30)
+    experiment.register(policy=net())
+
+    def broken() -> None:
+        try:
+            train(experiment, range(20))
+            raise RuntimeError("the environment broke")
+        finally:
+            experiment.close()
+
+    with pytest.raises(RuntimeError, match="broke"):
+        broken()
+    assert holdfast.read_metrics(experiment.directory)["a"].steps.tolist() == [15]
+    with holdfast.Experiment(cfg, timesteps=30) as experiment:
+        experiment.register(policy=net())
+        train(experiment, range(experiment.resume(), 30))
+    series = holdfast.read_metrics(experiment.directory)["a"]
+    assert (series.steps.tolist(), series.values.tolist()) == ([15, 30], [7.0, 22.0])
+
+
+def test_a_closed_experiment_takes_nothing(net: Callable[..., Net], tmp_path: Path) -> None:
+    """What would be lost after close is an error, and nothing is written any more."""
+    experiment = finished_run(net(), tmp_path)
+    there = checkpoint_names(tmp_path)
+    for call in (
+        lambda: experiment.record_transition(np.ones(2), np.ones(2), np.ones(2)),
+        lambda: experiment.track_data("a", 1.0),
+        lambda: experiment.write_tracking_data(11),
+        lambda: experiment.write_checkpoint(11),
+        lambda: experiment.step(10),
+        experiment.resume,
+        experiment.__enter__,
+    ):
+        with pytest.raises(holdfast.UsageError, match="was closed"):
+            call()
+    experiment.close()
+    experiment.wait()
+    assert checkpoint_names(tmp_path) == there
+
+
+FORKING = """
+import os, sys, holdfast
+cfg = {"directory": sys.argv[1], "experiment_name": "run", "writers": ["jsonl"], "write_interval": 10}
+with holdfast.Experiment(cfg, timesteps=30) as experiment:
+    for timestep in range(30):
+        experiment.track_data("a", float(timestep))
+        experiment.step(timestep)
+        if timestep == 14 and os.fork() == 0:
+            sys.exit(0)  # leaves the with statement
+        if timestep == 14:
+            os.wait()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_writes_nothing_at_its_end(tmp_path: Path) -> None:
+    """A child that leaves the `with` statement leaves the parent's interval to the parent."""
+    subprocess.run([sys.executable, "-c", FORKING, str(tmp_path)], check=True, timeout=60)
+    steps = holdfast.read_metrics(tmp_path / "run")["a"].steps
+    assert steps.tolist() == [10, 20, 30]
+
+
+class LateWriter(holdfast.Writer):
+    """Keeps values in memory until it is told to flush."""
+
+    def __init__(self, context: holdfast.WriterContext) -> None:
+        self._path, self._waiting = context.directory / "late.txt", ""
+
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        self._waiting += f"{step}\n"
+
+    def flush(self) -> None:
+        with self._path.open("a") as file:
+            file.write(self._waiting)
+        self._waiting = ""
+
+
+@pytest.fixture
+def _late_writer() -> Iterator[None]:
+    @holdfast.hookimpl
+    def holdfast_writers() -> Mapping[str, Callable[..., Any]]:
+        return {"late": LateWriter}
+
+    plugin = SimpleNamespace(holdfast_writers=holdfast_writers)
+    holdfast.plugins.registry().register(plugin, "late-writer")
+    yield
+    holdfast.plugins.registry().unregister(plugin)
+
+
+@pytest.mark.usefixtures("_late_writer")
+@pytest.mark.parametrize("behind", [True, False])
+def test_metrics_are_on_disk_before_the_checkpoint_that_counts_on_them(
+    behind: bool, net: Callable[..., Net], tmp_path: Path
+) -> None:
+    """Once a checkpoint is there, its writers have what was written until then, though nobody flushed them."""
+    settings = {"writers": ["late"], "write_interval": 10, "checkpoint_interval": 20, "async_checkpoints": behind}
+    with holdfast.Experiment(cfg_in(tmp_path, **settings), timesteps=100) as experiment:
+        experiment.register(policy=net())
+        train(experiment, range(25))
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "run" / "checkpoints" / "agent_20.safetensors").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert (tmp_path / "run" / "late.txt").read_text() == "10\n20\n"
