@@ -26,7 +26,7 @@ from holdfast.multi_writer import MultiWriter
 from holdfast.random_state import capture_random_state, restore_random_state
 from holdfast.recording import Recorder
 from holdfast.resuming import Found, find
-from holdfast.run_directory import CHECKPOINTS, open_run_directory, run_directory
+from holdfast.run_directory import CHECKPOINTS, CONFIG, open_run_directory, run_directory
 from holdfast.schedule import Turns
 from holdfast.signals import Preemption
 
@@ -100,8 +100,9 @@ class Experiment:
         self._process = os.getpid()
         self._preemption = Preemption()
         self.resumed: LoadReport | None = None
-        self._among_metrics = False
+        self._reopened = self._among_metrics = False
         if self._first:
+            self._reopened = (self.directory / CONFIG).exists()
             open_run_directory(self.directory, name, timesteps, agent_config)
             self._among_metrics = has_metrics(self.directory)
             self._checkpointer.start()
@@ -341,7 +342,7 @@ class Experiment:
 
     def _start_anew(self) -> None:
         """Have the writers void what a run left that was killed before its first checkpoint."""
-        if not self._checkpointer.occupied:
+        if self._reopened and not self._checkpointer.occupied:
             self._recorder.resume(None, 0, own=True)
             self._among_metrics = False
 

@@ -59,6 +59,14 @@ def test_a_run_that_broke_before_its_first_checkpoint_starts_anew(net: Callable[
         assert 0 in holdfast.read_metrics(experiment.directory / file)["notes"].steps
 
 
+def test_a_first_start_keeps_its_writers_through_resume(tmp_path: Path) -> None:
+    """In a new directory there is nothing to void, so whoever wrote before `resume` has the same writers after it."""
+    with holdfast.Experiment(cfg_in(tmp_path), timesteps=10) as experiment:
+        writer = experiment.writer
+        assert experiment.resume() == 0
+        assert experiment.writer is writer
+
+
 def test_checkpoints_that_are_not_the_best_keep_their_metrics(net: Callable[..., Net], tmp_path: Path) -> None:
     """`resume("best")` in a directory without a best, but with checkpoints, voids nothing and tells of them."""
     finished_run(net(), tmp_path, keep_best=0)
