@@ -61,6 +61,19 @@ class UnstorableWriter(StatefulWriter):
         return {"file": object()}
 
 
+class FailingWriter(holdfast.Writer):
+    """Fails at each value and at its end."""
+
+    def __init__(self, context: holdfast.WriterContext) -> None:
+        pass
+
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        raise OSError("disk gone")
+
+    def close(self) -> None:
+        raise OSError("not closed either")
+
+
 def nothing(context: holdfast.WriterContext) -> None:
     """Makes no writer."""
 
@@ -72,6 +85,7 @@ def _writers() -> Iterator[None]:
         return {
             "refused": RefusedWriter, "stateful": StatefulWriter, "duck": DuckWriter, "exiting": ExitingWriter,
             "unstorable": UnstorableWriter, "nothing": nothing,
+            "failing": FailingWriter,
         }  # fmt: skip
 
     plugin = SimpleNamespace(holdfast_writers=holdfast_writers)
@@ -171,6 +185,17 @@ def test_a_writer_that_cannot_start_can_be_an_error(tmp_path: Path) -> None:
     with pytest.raises(holdfast.WriterFailed, match="writer `refused` cannot start") as caught:
         run(tmp_path, ["refused", "jsonl"], on_writer_error="raise")
     assert isinstance(caught.value.__cause__, OSError)
+
+
+@pytest.mark.usefixtures("_writers")
+def test_the_error_that_ended_a_run_is_not_hidden_by_one_of_its_end(tmp_path: Path) -> None:
+    """With on_writer_error="raise" the write's error is what is seen; those that closing adds are noted with it."""
+    with (
+        pytest.warns(holdfast.HoldfastWarning, match="failing: 2 of"),
+        pytest.raises(holdfast.WriterFailed, match="failed in write_scalars: OSError: disk gone") as caught,
+    ):
+        run(tmp_path, ["failing"], on_writer_error="raise")
+    assert any("failed in close: OSError: not closed either" in note for note in caught.value.__notes__)
 
 
 @pytest.mark.usefixtures("_writers")
