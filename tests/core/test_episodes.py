@@ -267,10 +267,23 @@ def test_the_number_of_environments_stays() -> None:
     assert tracker.statistics()["Reward / Total reward (mean)"] == 2.0
 
 
-@pytest.mark.parametrize("rewards", [["1"], [None], np.array([1j]), [object()]], ids=repr)
+@pytest.mark.parametrize("rewards", [["1"], [None], np.array([1j]), [print]], ids=repr)
 def test_rewards_that_are_no_numbers_are_refused_at_once(rewards: Any) -> None:
     """The error comes from the call that gave them and names their dtype."""
     tracker = Tracker()
     with pytest.raises(InvalidValue, match="rewards of dtype"):
         tracker.episodes.record(rewards, [False], [False])
     assert not tracker.pending
+
+
+@pytest.mark.parametrize("rewards", [[1.7e308, 1.7e308], [-1.7e308, -1.6e308], [1.0, 1.7e308]], ids=repr)
+def test_means_are_finite_though_sums_are_not(rewards: list[float]) -> None:
+    """Rewards and totals near the largest float have the mean that they have."""
+    tracker = Tracker()
+    for _ in range(3):
+        tracker.episodes.record(rewards, [True, True], [False, False])
+    statistics = tracker.statistics()
+    for tag in ("Reward / Instantaneous reward (mean)", "Reward / Total reward (mean)"):
+        assert statistics[tag] == pytest.approx(rewards[0] / 2 + rewards[1] / 2)
+    tracker.episodes.record([1.0, 2.0], [True, True], [False, False])  # the next interval is none the worse
+    assert tracker.statistics()["Reward / Instantaneous reward (mean)"] == 1.5

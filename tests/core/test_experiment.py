@@ -142,7 +142,7 @@ def test_a_wrong_setting_makes_nothing(settings: dict[str, Any], message: str, t
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("value", ["0.5", None, [1.0], {"a": 1}, np.ones(3), object()], ids=repr)
+@pytest.mark.parametrize("value", ["0.5", None, [1.0], {"a": 1}, np.ones(3), print], ids=repr)
 def test_what_is_no_number_is_refused(value: Any, tmp_path: Path) -> None:
     """`track_data` names the tag and what was given, and keeps what was tracked before."""
     with holdfast.Experiment(cfg_in(tmp_path), timesteps=1) as experiment:
@@ -389,7 +389,7 @@ def train(experiment: holdfast.Experiment, steps: Iterable[int]) -> None:
         experiment.step(timestep)
 
 
-@pytest.mark.parametrize("number", [np.int64, np.int32, np.uint8, lambda number: np.array(number)], ids=repr)
+@pytest.mark.parametrize("number", [np.int64, np.int32, np.uint8, np.array], ids=repr)
 def test_a_timestep_may_be_any_whole_number(
     number: Callable[[int], Any], net: Callable[..., Net], tmp_path: Path
 ) -> None:

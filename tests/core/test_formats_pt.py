@@ -270,7 +270,7 @@ class Malice:
         (print, "builtins.print"),
         (pickle.loads, "pickle.loads"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_files_that_carry_code_are_refused(path: Path, value: Any, name: str) -> None:
     """Whatever names more than tensors and plain containers is refused with the name of what it would run."""
