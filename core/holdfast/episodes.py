@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from holdfast._arrays import is_real
 from holdfast._warnings import warn
 from holdfast.backends import Holder, recognize
-from holdfast.errors import InvalidValue, ShapeMismatch
+from holdfast.errors import InvalidValue, ShapeMismatch, UsageError
 from holdfast.step_buffer import HeldSteps, HostSteps, SingleSteps, Step, StepBuffer
+from holdfast.sums import SMALL, mean
 from holdfast.tree import dtype_name, is_array
 
 CHUNK_STEPS = 256
@@ -59,7 +60,7 @@ class EpisodeTracker:
     def _start_interval(self) -> None:
         self.ended = 0
         self._finished: deque[tuple[float, int]] = deque(maxlen=LAST_EPISODES)
-        self._sum = 0.0
+        self._sum, self._scale = 0.0, 1.0
         self._count = 0
         self._maximum, self._minimum = -np.inf, np.inf
 
@@ -73,7 +74,7 @@ class EpisodeTracker:
 
         Raises:
             ShapeMismatch: if the numbers of elements differ among them or from those before, or are zero.
-            InvalidValue: if the rewards are no numbers.
+            InvalidValue: if the rewards are no numbers, or have no values yet because they are being traced.
         """
         if _layout(rewards, terminated, truncated) != self._layout:
             rewards, terminated, truncated = self._prepare(rewards, terminated, truncated)
@@ -87,6 +88,7 @@ class EpisodeTracker:
         rewards, terminated, truncated = (part if _is_plain(part) else np.asarray(part) for part in given)
         layout = _layout(rewards, terminated, truncated)
         if layout != self._layout:
+            self._check_values(rewards, terminated, truncated)
             self._check(rewards, terminated, truncated)
             self._fold()
             self._buffer = self._buffer_for((rewards, terminated, truncated))
@@ -99,6 +101,14 @@ class EpisodeTracker:
         backend = recognize(step[0])
         made = None if backend is None else backend.step_buffer(step, self._chunk)
         return HeldSteps(self._holder) if made is None else made
+
+    def _check_values(self, *step: Any) -> None:
+        """Have the backends refuse what they could not keep, before anything of the step is taken."""
+        try:
+            for part in step:
+                self._holder.hold(part)
+        except InvalidValue as error:
+            raise InvalidValue(f"record_transition: {error}") from None
 
     def _check(self, *step: Any) -> None:
         sizes = [int(np.prod(tuple(part.shape))) if hasattr(part, "shape") else int(np.size(part)) for part in step]
@@ -137,8 +147,11 @@ class EpisodeTracker:
     def _fold(self) -> None:
         if not self._buffered:
             return
-        rewards, done = self._buffer.take()
         exact, self._buffered = self._exact[: self._buffered], 0
+        try:
+            rewards, done = self._buffer.take()
+        except UsageError as error:
+            raise UsageError(f"record_transition: {error}") from None
         exact[...] = rewards
         with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is counted, and told by the tracker
             self._add_rewards(rewards, exact)
@@ -155,9 +168,18 @@ class EpisodeTracker:
             exact = np.where(finite, exact, 0)
         self._maximum, self._minimum = max(self._maximum, maximum), min(self._minimum, minimum)
         self._count += exact.size - bad
+        self._sum = self._sum_with(exact)
+
+    def _sum_with(self, exact: Floats) -> float:
+        """Return the sum of all rewards so far and these, in a larger unit once it is too large for a float."""
         # The sum of a step is the same in any chunk, and the steps are added one after the other.
-        for total in exact.sum(axis=1).tolist():
-            self._sum += total
+        total = self._sum
+        for step in (exact if self._scale == 1.0 else exact * self._scale).sum(axis=1).tolist():
+            total += step
+        if math.isfinite(total):
+            return total
+        self._sum, self._scale = self._sum * SMALL, SMALL
+        return self._sum_with(exact)
 
     def _add_episodes(self, rewards: Floats, done: NDArray[np.bool]) -> None:
         """Finish the episodes that ended; `rewards` becomes the running totals of each step."""
@@ -205,8 +227,8 @@ class EpisodeTracker:
         self._fold()
         found: dict[str, float] = {}
         if self._count:
-            values = (self._maximum, self._minimum, self._sum / self._count)
-            found.update(_tagged(INSTANTANEOUS, *values))
+            average = mean(self._sum, self._scale, self._count, self._minimum, self._maximum)
+            found.update(_tagged(INSTANTANEOUS, self._maximum, self._minimum, average))
         if self._finished:
             returns = np.array([total for total, _ in self._finished])
             finite = returns[np.isfinite(returns)]
@@ -242,6 +264,7 @@ class EpisodeTracker:
             "finished": [list(episode) for episode in self._finished],
             "ended": self.ended,
             "sum": self._sum,
+            "scale": self._scale,
             "count": self._count,
             "maximum": float(self._maximum),
             "minimum": float(self._minimum),
@@ -255,7 +278,7 @@ class EpisodeTracker:
         self._returns, self._lengths = np.array(state["returns"]), np.array(state["lengths"])
         self._finished = deque(((float(total), int(length)) for total, length in state["finished"]), LAST_EPISODES)
         self.ended, self._count = state["ended"], state["count"]
-        self._sum = float(state["sum"])
+        self._sum, self._scale = float(state["sum"]), state.get("scale", 1.0)
         self._maximum, self._minimum = state["maximum"], state["minimum"]
         self._nonfinite = dict(state["nonfinite"])
         self._resumed = self._num_envs is not None
@@ -295,7 +318,11 @@ def _accumulate(rows: Floats, totals: Floats) -> None:
 
 
 def _summary(tag: str, values: Floats) -> dict[str, float]:
-    return _tagged(tag, float(values.max()), float(values.min()), float(values.mean()))
+    with np.errstate(over="ignore"):
+        average = float(values.mean())
+    if not math.isfinite(average):
+        average = mean(float((values * SMALL).sum()), SMALL, values.size, float(values.min()), float(values.max()))
+    return _tagged(tag, float(values.max()), float(values.min()), average)
 
 
 def _tagged(tag: str, maximum: float, minimum: float, mean: float) -> dict[str, float]:

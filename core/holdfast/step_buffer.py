@@ -104,7 +104,7 @@ class HeldSteps(StepBuffer):
         self._held: list[Any] = []
 
     def add(self, rewards: Any, terminated: Any, truncated: Any) -> None:  # noqa: D102  (the interface's)
-        self._held += map(self._holder.hold, (rewards, terminated, truncated))
+        self._held += [self._holder.hold(part) for part in (rewards, terminated, truncated)]  # all or none
 
     def take(self) -> Steps:  # noqa: D102  (the interface's)
         held, self._held = self._held, []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import math
 import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -160,3 +162,78 @@ def test_an_endless_interval_takes_bounded_memory() -> None:
     statistics = tracker.statistics()
     assert statistics["array"] == 1.0
     assert statistics["number"] == pytest.approx(499_999.5, rel=1e-5)
+
+
+def test_any_thread_may_track_and_nothing_is_lost() -> None:
+    """Values tracked while statistics are taken count in that interval or the next, each once."""
+    tracker = Tracker()
+    count, threads, written = 20_000, 3, 0.0
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def work(name: int) -> None:
+        for number in range(count):
+            tracker.track("(max) shared", 1.0)
+            tracker.track(f"{name} {number} (max)", 1.0)  # a tag of its own, so that each value can be counted
+            if number % 50 == 0:
+                tracker.track("array", np.ones(1))
+
+    workers = [threading.Thread(target=work, args=(name,)) for name in range(threads)]
+    try:
+        for worker in workers:
+            worker.start()
+        while any(worker.is_alive() for worker in workers):
+            written += sum(value for tag, value in tracker.statistics().items() if tag.endswith(" (max)"))
+            tracker.state_dict()
+    finally:
+        sys.setswitchinterval(interval)
+    written += sum(value for tag, value in tracker.statistics().items() if tag.endswith(" (max)"))
+    assert written == count * threads
+
+
+@pytest.mark.parametrize("form", [float, np.array], ids=["numbers", "arrays"])
+@pytest.mark.parametrize("values", [[1.7e308, 1.7e308, 1.6e308], [-1.7e308] * 3, [1.7e308] * 3 + [-1.7e308] * 2])
+def test_a_mean_is_finite_though_the_sum_is_not(values: list[float], form: Any) -> None:
+    """Numbers near the largest float have the mean that they have, also where a resume cuts the interval."""
+    whole, cut = Tracker(), Tracker()
+    for number, value in enumerate(values):
+        whole.track("a", form(value))
+        cut.track("a", form(value))
+        if number == 1:
+            state = codec.loads(codec.dumps(cut.state_dict()))
+            cut = Tracker()
+            cut.load_state_dict(state)
+    (found,) = whole.statistics().values()
+    assert found == pytest.approx(math.fsum(value / len(values) for value in values))
+    assert cut.statistics() == {"a": found}
+
+
+def test_the_state_of_an_earlier_version_is_taken() -> None:
+    """Statistics whose state has no unit of the sum are in ones."""
+    tracker = Tracker()
+    tracker.track("a", 3.0)
+    state = tracker.state_dict()
+    state["statistics"] = {tag: values[:5] for tag, values in state["statistics"].items()}
+    del state["episodes"]["scale"]
+    other = Tracker()
+    other.load_state_dict(state)
+    assert other.statistics() == {"a": 3.0}
+
+
+class Tag(str, enum.Enum):  # noqa: UP042  (as programs of the field have them)
+    LOSS = "Loss / x"
+
+
+class Name(enum.StrEnum):
+    LOSS = "Loss / x"
+
+
+@pytest.mark.parametrize("tag", [Tag.LOSS, Name.LOSS, np.str_("Loss / x")], ids=repr)
+def test_a_tag_may_be_of_a_string_class_of_its_own(tag: str) -> None:
+    """Enumerations and NumPy's strings are taken as the plain string that they hold."""
+    tracker = Tracker()
+    tracker.track(tag, 1.0)
+    tracker.track("Loss / x", 3.0)
+    statistics = tracker.statistics()
+    assert statistics == {"Loss / x": 2.0}
+    assert [type(tag) for tag in statistics] == [str]

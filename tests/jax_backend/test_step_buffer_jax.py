@@ -8,7 +8,7 @@ jax = pytest.importorskip("jax")
 
 import numpy as np  # noqa: E402
 
-from holdfast import UsageError  # noqa: E402
+from holdfast import InvalidValue, UsageError  # noqa: E402
 from holdfast.tracking import Tracker  # noqa: E402
 from holdfast_jax.step_buffer import GROUP, ArraySteps  # noqa: E402
 
@@ -37,3 +37,55 @@ def test_a_step_that_was_deleted_is_an_error_that_says_so(count: int) -> None:
     rewards.delete()
     with pytest.raises(UsageError, match="donated"):
         tracker.statistics()
+
+
+def test_a_value_that_is_being_traced_is_refused_at_once() -> None:
+    """The error comes from within the traced function, names the tag and what to do, and spoils nothing tracked."""
+    tracker = Tracker()
+    tracker.track("Loss / x", 1.0)
+    with pytest.raises(InvalidValue, match=r"the value of `Loss / x`.*return it from the traced.*jax\.debug\.callback"):
+        jax.jit(lambda value: tracker.track("Loss / x", value))(jax.numpy.ones(()))
+    with pytest.raises(InvalidValue, match="`Loss / y`"):
+        jax.grad(lambda value: (tracker.track("Loss / y", value), value)[1])(1.0)
+    assert tracker.statistics() == {"Loss / x": 1.0}
+
+
+@pytest.mark.parametrize("traced", [0, 1])
+def test_a_step_that_is_being_traced_is_refused_at_once(traced: int) -> None:
+    """Whichever part of it, in whatever company; the steps of the environments are taken as before."""
+    tracker = Tracker()
+    step = [np.ones(2), np.ones(2, bool), np.zeros(2, bool)]
+
+    @jax.jit
+    def function(part: jax.Array) -> None:
+        tracker.episodes.record(*[part if position == traced else own for position, own in enumerate(step)])
+
+    with pytest.raises(InvalidValue, match=r"record_transition: it is being traced.*return it from the traced"):
+        function(jax.numpy.ones(3))
+    tracker.episodes.record(*step)
+    assert tracker.statistics()["Reward / Total reward (mean)"] == 1.0
+
+
+def test_an_array_that_was_deleted_is_told_by_its_tag_and_costs_no_other() -> None:
+    """The error names the tag; other values of the interval, and of the tag, are written with the next."""
+    tracker = Tracker()
+    donated = jax.numpy.full((), 7.0)
+    tracker.track("a", jax.numpy.full((), 1.0))
+    tracker.track("b", donated)
+    tracker.track("b", jax.numpy.full((), 2.0))
+    donated.delete()
+    with pytest.raises(UsageError, match="`b`: a tracked array was deleted, or donated"):
+        tracker.statistics()
+    assert tracker.statistics() == {"a": 1.0, "b": 2.0}
+
+
+def test_steps_go_on_after_one_that_was_deleted() -> None:
+    """The error says where it comes from, and the steps that follow are counted."""
+    tracker = Tracker()
+    never, rewards = jax.numpy.zeros(2, bool), jax.numpy.ones(2)
+    tracker.episodes.record(rewards, never, never)
+    rewards.delete()
+    with pytest.raises(UsageError, match="record_transition: a tracked array was deleted"):
+        tracker.statistics()
+    tracker.episodes.record(jax.numpy.ones(2), ~never, never)
+    assert tracker.statistics()["Reward / Total reward (mean)"] == 1.0

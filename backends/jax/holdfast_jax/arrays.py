@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from holdfast.errors import LoadMismatch, UnsupportedModule, UsageError
+from holdfast.errors import InvalidValue, LoadMismatch, UnsupportedModule, UsageError
 from holdfast.tree import Tree, is_array
 from holdfast_jax.device import Placement
 
@@ -82,6 +82,20 @@ def _check_readable(array: jax.Array, path: str) -> None:
             f"the array `{path or '(root)'}` was deleted, or donated to a compiled function, so its value is gone; "
             "register what holds the function's result"
         )
+
+
+def tracked(array: jax.Array) -> jax.Array:
+    """Return an array that has a value, or is about to have one.
+
+    Raises:
+        InvalidValue: if it is being traced, so that it never will.
+    """
+    if isinstance(array, jax.core.Tracer):
+        raise InvalidValue(
+            "it is being traced (by jax.jit, grad, vmap or scan) and has no value; return it from the traced function "
+            "and track what comes out, or track it in a function given to jax.debug.callback"
+        )
+    return array
 
 
 def host_leaf(leaf: Any) -> Any:

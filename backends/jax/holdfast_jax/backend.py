@@ -14,7 +14,7 @@ from holdfast.demo import DemoResult, DemoSettings
 from holdfast.loading import Mismatch
 from holdfast.step_buffer import Step, StepBuffer
 from holdfast.tree import Tree, items, leaves, rebuild
-from holdfast_jax.arrays import host_leaf, host_views
+from holdfast_jax.arrays import host_leaf, host_views, tracked
 from holdfast_jax.containers import open_container
 from holdfast_jax.device import parse_device
 from holdfast_jax.state import capture, find_kind, kind_of, mismatches, restore
@@ -97,8 +97,11 @@ class JaxBackend(Backend):
         """Return a JAX array itself, which nobody can change, and a copy of anything else.
 
         An array that is donated to a compiled function before the next write has no value any more; `fetch` says so.
+
+        Raises:
+            InvalidValue: if the array is being traced.
         """
-        return value if isinstance(value, jax.Array) else np.array(value)
+        return tracked(value) if isinstance(value, jax.Array) else np.array(value)
 
     def fetch(self, held: Sequence[Any]) -> list[NDArray[Any]]:
         """Return held values as NumPy arrays, all transfers from a device under way at the same time.
