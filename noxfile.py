@@ -10,6 +10,8 @@ nox.needs_version = ">=2024.10"
 
 CONSTRAINTS = ("-c", "constraints.txt")
 TEST_TOOLS = ("pytest", "pytest-timeout", "hypothesis", "pyyaml")
+FURTHER_TOOLS = ("pytest-xdist", "matplotlib", "moviepy", "hatchling", "editables", "pandas", "duckdb")
+"""What some tests of the whole suite need: peers that read our files, and what builds a plugin."""
 
 
 def install(session: nox.Session, extras: str, *tools: str) -> None:
@@ -31,9 +33,13 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run every test, with everything installed."""
-    install(session, "all", *TEST_TOOLS, "matplotlib", "moviepy", "hatchling", "editables", "pandas", "duckdb")
-    run_tests(session)
+    """Run every test, with everything installed; those that compare durations run while nothing else does."""
+    install(session, "all", *TEST_TOOLS, *FURTHER_TOOLS)
+    if session.posargs:
+        run_tests(session)
+        return
+    run_tests(session, "-m", "not timing", "--numprocesses=2", "--dist=loadfile")
+    run_tests(session, "-m", "timing")
 
 
 @nox.session

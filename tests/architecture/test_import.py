@@ -7,6 +7,8 @@ import statistics
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = [
     "torch",
     "jax",
@@ -46,6 +48,7 @@ def test_listing_plugins_loads_no_framework_and_no_writer() -> None:
     assert loaded_after("import holdfast\nfor p in holdfast.plugins.registry().everything(): p.status") == []
 
 
+@pytest.mark.timing
 def test_importing_takes_at_most_twice_as_long_as_numpy() -> None:
     """Median of several fresh interpreters each, in turns."""
 

@@ -698,6 +698,7 @@ def train_a_step(writer: holdfast.Writer, step: int) -> float:
     return time.perf_counter() - begin
 
 
+@pytest.mark.timing
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "ill",
