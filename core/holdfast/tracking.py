@@ -1,14 +1,15 @@
 """Tracks values between two writes and turns them into statistics.
 
-Numbers are added up as they come. Tensors and arrays are held without waiting for their device, and fetched together
-in one transfer when the statistics are asked for. Any thread may track.
+Values wait in the order they come, tensors and arrays without waiting for their device, and are added up when the
+statistics are asked for: those on a device are fetched together, in one transfer. Any thread may track.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -22,8 +23,8 @@ from holdfast.errors import InvalidValue, UsageError
 from holdfast.sums import SMALL, mean
 from holdfast.tree import is_array
 
-HELD_LIMIT = 1024
-"""How many tensors of one tag are held at most, so that memory stays bounded however long the interval is."""
+HELD_LIMIT = 16_384
+"""How many values wait at most, so that memory stays bounded however long the interval is."""
 
 
 @final
@@ -49,15 +50,15 @@ class Statistic:
 
     def add(self, value: float) -> None:
         """Add one number; infinities and NaNs are counted but kept out."""
-        if not math.isfinite(value):
-            self.nonfinite += 1
-            return
-        self.count += 1
         total = self.total + value * self.scale
-        if math.isinf(total):
+        if not math.isfinite(total):
+            if not math.isfinite(value):
+                self.nonfinite += 1
+                return
             self.total, self.scale = self.total * SMALL, SMALL
             total = self.total + value * SMALL
         self.total = total
+        self.count += 1
         if value > self.maximum:
             self.maximum = value
         if value < self.minimum:
@@ -87,7 +88,9 @@ class Tracker:
     def __init__(self) -> None:
         self._holder = Holder()
         self._statistics: dict[str, Statistic] = {}
-        self._held: dict[str, list[Any]] = {}
+        # To append to a deque takes no lock. It stays the same one, so that no value of another thread ends up in one
+        # that was worked off already.
+        self._waiting: deque[tuple[str, Any]] = deque()
         self._lock = threading.Lock()
         self.nonfinite: dict[str, int] = {}
         self._told: dict[str, int] = {}
@@ -106,62 +109,56 @@ class Tracker:
         if type(tag) is not str:
             tag = _plain(tag)
         if type(value) is not float:
-            check_number(value, tag)
-            if is_array(value) and not isinstance(value, np.generic):
-                self._hold(tag, value)
-                return
-            value = float(value)
-        with self._lock:
-            if self._held and tag in self._held:  # behind the arrays that came before it
-                self._held[tag].append(value)
-                return
-            statistic = self._statistics.get(tag)
-            if statistic is None:
-                statistic = self._statistics[tag] = Statistic()
-            statistic.add(value)
-
-    def _hold(self, tag: str, value: Any) -> None:
-        try:
-            kept = self._holder.hold(value)
-        except InvalidValue as error:
-            raise InvalidValue(f"the value of `{tag}`: {error}") from None
-        with self._lock:
-            held = self._held.setdefault(tag, [])
-            held.append(kept)
-            if len(held) >= HELD_LIMIT:
+            value = self._kept(tag, value)
+        self._waiting.append((tag, value))
+        if len(self._waiting) >= HELD_LIMIT:
+            with self._lock:
                 self._fold()
 
-    def _fold(self) -> None:
-        """Fetch everything that is held, in one transfer; whoever calls this has the lock."""
-        held = [(tag, value) for tag, values in self._held.items() for value in values]
-        self._held = {}
+    def _kept(self, tag: str, value: Any) -> Any:
+        """Return a number as a float, and an array as the holder keeps it."""
+        check_number(value, tag)
+        if not is_array(value) or isinstance(value, np.generic):
+            return float(value)
         try:
-            fetched = self._holder.fetch([value for _, value in held])
-        except UsageError:
-            self._fold_what_is_left(held)
-            raise
-        for (tag, _), array in zip(held, fetched, strict=True):
-            self._add(tag, array)
+            return self._holder.hold(value)
+        except InvalidValue as error:
+            raise InvalidValue(f"the value of `{tag}`: {error}") from None
 
-    def _fold_what_is_left(self, held: list[tuple[str, Any]]) -> None:
-        """Fetch values one by one where some of them are gone, and keep the others.
+    def _fold(self) -> None:
+        """Add up what waits; whoever calls this has the lock.
 
         Raises:
-            UsageError: for the first that is gone; names its tag.
+            UsageError: if the value of an array is gone; names its tag. All others are added up.
         """
-        gone: UsageError | None = None
+        waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        arrays, gone = self._fetch([(tag, value) for tag, value in waiting if type(value) is not float])
+        fetched = iter(arrays)
+        for tag, value in waiting:
+            number = value if type(value) is float else next(fetched)
+            if number is not None:
+                statistic = self._statistics.get(tag)
+                if statistic is None:
+                    statistic = self._statistics[tag] = Statistic()
+                statistic.add(number)
+        if gone is not None:
+            raise gone
+
+    def _fetch(self, held: Sequence[tuple[str, Any]]) -> tuple[list[float | None], UsageError | None]:
+        """Return the numbers that arrays hold, None for what is gone, and the error of the first that is."""
+        try:
+            return [_number(array) for array in self._holder.fetch([value for _, value in held])], None
+        except UsageError:
+            pass
+        found: list[float | None] = []
+        gone = None
         for tag, value in held:
             try:
-                (array,) = self._holder.fetch([value])
+                found += map(_number, self._holder.fetch([value]))
             except UsageError as error:
+                found.append(None)
                 gone = gone or UsageError(f"`{tag}`: {error}")
-            else:
-                self._add(tag, array)
-        if gone is not None:
-            raise gone from None
-
-    def _add(self, tag: str, array: NDArray[Any]) -> None:
-        self._statistics.setdefault(tag, Statistic()).add(float(host_array(array).reshape(-1)[0]))
+        return found, gone
 
     def statistics(self) -> dict[str, float]:
         """Return the statistic of every tag that has data, episodes included, and start the next interval."""
@@ -200,7 +197,7 @@ class Tracker:
     @property
     def pending(self) -> bool:
         """Say whether anything was tracked since the last write."""
-        return bool(self._statistics or self._held or self.episodes.pending)
+        return bool(self._statistics or self._waiting or self.episodes.pending)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything tracked since the last write, as a tree."""
@@ -216,10 +213,14 @@ class Tracker:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned, in the place of whatever was tracked."""
         with self._lock:
-            self._held = {}
+            self._waiting.clear()
             self._statistics = {tag: Statistic(*values) for tag, values in state["statistics"].items()}
         self.nonfinite = dict(state["nonfinite"])
         self.episodes.load_state_dict(state["episodes"])
+
+
+def _number(array: NDArray[Any]) -> float:
+    return float(host_array(array).reshape(-1)[0])
 
 
 def _plain(tag: object) -> str:
