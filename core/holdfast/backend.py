@@ -127,7 +127,7 @@ class Backend(abc.ABC):
 
         Args:
             step: the first step, its rewards an array of this framework; all others are of the same kind.
-            capacity: how many steps are added at most before they are taken.
+            capacity: how many steps are added at most before they are taken, unless the buffer says otherwise.
         """
         return None
 

@@ -24,7 +24,7 @@ from holdfast.sums import SMALL, mean
 from holdfast.tree import dtype_name, is_array
 
 CHUNK_STEPS = 256
-"""How many steps are held at most before they are worked off."""
+"""How many steps on the host are held at most before they are worked off, and of any steps how many at once."""
 
 CHUNK_ELEMENTS = 65_536
 """How many rewards those steps hold at most, so that they stay in the processor's cache."""
@@ -50,7 +50,7 @@ class EpisodeTracker:
         self._buffered = 0
         self._num_envs: int | None = None
         self._resumed = False
-        self._chunk = 1
+        self._chunk = self._capacity = 1
         self._exact: Floats = np.empty((1, 1))
         self._returns: Floats = np.zeros(0)
         self._lengths: NDArray[np.int64] = np.zeros(0, np.int64)
@@ -80,7 +80,7 @@ class EpisodeTracker:
             rewards, terminated, truncated = self._prepare(rewards, terminated, truncated)
         self._buffer.add(rewards, terminated, truncated)
         self._buffered += 1
-        if self._buffered >= self._chunk:
+        if self._buffered >= self._capacity:
             self._fold()
 
     def _prepare(self, *given: Any) -> Step:
@@ -92,6 +92,7 @@ class EpisodeTracker:
             self._check(rewards, terminated, truncated)
             self._fold()
             self._buffer = self._buffer_for((rewards, terminated, truncated))
+            self._capacity = self._buffer.capacity or self._chunk
             self._layout = layout
         return rewards, terminated, truncated
 
@@ -147,11 +148,17 @@ class EpisodeTracker:
     def _fold(self) -> None:
         if not self._buffered:
             return
-        exact, self._buffered = self._exact[: self._buffered], 0
+        self._buffered = 0
         try:
             rewards, done = self._buffer.take()
         except UsageError as error:
             raise UsageError(f"record_transition: {error}") from None
+        for start in range(0, len(rewards), self._chunk):
+            chunk = slice(start, start + self._chunk)
+            self._work_off(rewards[chunk], done[chunk])
+
+    def _work_off(self, rewards: NDArray[Any], done: NDArray[np.bool]) -> None:
+        exact = self._exact[: len(rewards)]
         exact[...] = rewards
         with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is counted, and told by the tracker
             self._add_rewards(rewards, exact)

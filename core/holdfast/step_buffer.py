@@ -20,6 +20,18 @@ Steps = tuple[NDArray[Any], NDArray[np.bool]]
 """The rewards of several steps, and whether an episode ended, each of shape (steps, num_envs)."""
 
 
+DEVICE_STEPS = 1024
+"""How many steps a buffer on a device keeps at most: the more, the fewer transfers."""
+
+DEVICE_ELEMENTS = 2**24
+"""How many rewards those steps hold at most: with both flags, 100 MB of the device's memory in single precision."""
+
+
+def device_capacity(num_envs: int) -> int:
+    """Return how many steps of so many environments a buffer on a device keeps."""
+    return max(1, min(DEVICE_STEPS, DEVICE_ELEMENTS // num_envs))
+
+
 class StepBuffer(abc.ABC):
     """Keeps steps as they are when added, without waiting for a device; the steps are alike in shapes and dtypes.
 
@@ -36,7 +48,13 @@ class StepBuffer(abc.ABC):
             def take(self):
                 steps, self._steps = self._steps, []
                 return joined(zip(*steps))
+
+    Attributes:
+        capacity: after how many steps they are taken, or None for as many as `Backend.step_buffer` was told. One that
+            keeps steps on a device asks for more, because each time they are taken is a transfer.
     """
+
+    capacity: int | None = None
 
     @abc.abstractmethod
     def add(self, rewards: Any, terminated: Any, truncated: Any) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from holdfast.backends import Holder
-from holdfast.episodes import CHUNK_STEPS
-from holdfast.step_buffer import HeldSteps, HostSteps, SingleSteps, Step, StepBuffer
+from holdfast.episodes import CHUNK_STEPS, EpisodeTracker
+from holdfast.step_buffer import HeldSteps, HostSteps, SingleSteps, Step, StepBuffer, Steps
 from holdfast.tracking import Tracker
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
@@ -73,3 +73,38 @@ def test_statistics_do_not_depend_on_where_chunks_end(num_envs: int) -> None:
         if step % 37 == 0:
             cut.episodes.state_dict()
     assert whole.statistics() == cut.statistics()
+
+
+class FarSteps(StepBuffer):
+    """Keeps steps as on a device: many, each time they are taken a transfer."""
+
+    capacity = 1000
+
+    def __init__(self, step: Step) -> None:
+        self._near = HostSteps(step, self.capacity)
+        self.transfers = 0
+
+    def add(self, rewards: Any, terminated: Any, truncated: Any) -> None:
+        self._near.add(rewards, terminated, truncated)
+
+    def take(self) -> Steps:
+        self.transfers += 1
+        return self._near.take()
+
+
+def test_a_buffer_that_keeps_more_steps_is_taken_once_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interval of as many steps is one transfer, and the statistics have the same bits."""
+    random = np.random.default_rng(0)
+    near, far = Tracker(), Tracker()
+    steps = [
+        (random.standard_normal(300, np.float32), random.random(300) < 0.02, np.zeros(300, bool)) for _ in range(1000)
+    ]
+    buffer = FarSteps(steps[0])
+    for step in steps:
+        near.episodes.record(*step)
+    with monkeypatch.context() as patch:
+        patch.setattr(EpisodeTracker, "_buffer_for", lambda _self, _step: buffer)
+        for step in steps:
+            far.episodes.record(*step)
+    assert near.statistics() == far.statistics()
+    assert buffer.transfers == 1

@@ -10,7 +10,7 @@ import numpy as np  # noqa: E402
 
 from holdfast import InvalidValue, UsageError  # noqa: E402
 from holdfast.tracking import Tracker  # noqa: E402
-from holdfast_jax.step_buffer import GROUP, ArraySteps  # noqa: E402
+from holdfast_jax.step_buffer import GROUP, ArraySteps, step_buffer  # noqa: E402
 
 
 @pytest.mark.parametrize("count", [1, GROUP - 1, GROUP, 2 * GROUP + 3])
@@ -89,3 +89,12 @@ def test_steps_go_on_after_one_that_was_deleted() -> None:
         tracker.statistics()
     tracker.episodes.record(jax.numpy.ones(2), ~never, never)
     assert tracker.statistics()["Reward / Total reward (mean)"] == 1.0
+
+
+def test_steps_on_the_host_are_taken_in_small_chunks() -> None:
+    """Only another device than the CPU keeps more of them than the tracker asks for."""
+    never = jax.numpy.zeros(2, bool)
+    buffer = step_buffer((jax.numpy.ones(2), never, never), 16)
+    assert buffer is not None
+    assert buffer.capacity == 16
+    assert step_buffer((np.ones(2), never, never), 16) is None

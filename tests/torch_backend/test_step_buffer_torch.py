@@ -50,3 +50,17 @@ def test_mixed_steps_go_without_a_buffer_of_their_own() -> None:
     tracker = Tracker()
     tracker.episodes.record(torch.tensor([3.0]), False, True)
     assert tracker.statistics()["Reward / Total reward (mean)"] == 3.0
+
+
+@pytest.mark.parametrize(("num_envs", "steps"), [(1, 1024), (4096, 1024), (2**16, 256), (2**25, 1)])
+def test_a_device_keeps_more_steps_than_the_host(num_envs: int, steps: int) -> None:
+    """There each time that steps are taken is a transfer; up to 1024 steps, or 16 million rewards."""
+    there = torch.empty(num_envs, 1, device="meta")
+    done = torch.empty(num_envs, 1, dtype=torch.bool, device="meta")
+    buffer = step_buffer((there, done, done), 16)
+    assert buffer is not None
+    assert buffer.capacity == steps
+    here = torch.zeros(3, 1)
+    near = step_buffer((here, here > 0, here > 0), 16)
+    assert near is not None
+    assert near.capacity == 16

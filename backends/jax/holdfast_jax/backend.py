@@ -18,7 +18,7 @@ from holdfast_jax.arrays import host_leaf, host_views, tracked
 from holdfast_jax.containers import open_container
 from holdfast_jax.device import parse_device
 from holdfast_jax.state import capture, find_kind, kind_of, mismatches, restore
-from holdfast_jax.step_buffer import ArraySteps
+from holdfast_jax.step_buffer import step_buffer
 
 _PACKAGES = frozenset({"jax", "jaxlib", "flax", "optax", "holdfast_jax"})
 """Whatever has a type of these packages, or one derived from theirs, is this backend's."""
@@ -113,7 +113,7 @@ class JaxBackend(Backend):
 
     def step_buffer(self, step: Step, capacity: int) -> StepBuffer | None:
         """Return a buffer for the steps of environments that give JAX arrays."""
-        return ArraySteps() if all(isinstance(part, jax.Array) for part in step) else None
+        return step_buffer(step, capacity)
 
     def rank(self) -> int | None:
         """Return the index of this process, or None where ``jax.distributed`` was not set up."""

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from holdfast.step_buffer import Step, StepBuffer, Steps, joined
+from holdfast.step_buffer import Step, StepBuffer, Steps, device_capacity, joined
 from holdfast_jax.arrays import host_views
 
 GROUP = 32
@@ -21,7 +21,8 @@ GROUP = 32
 class ArraySteps(StepBuffer):
     """Keeps JAX arrays themselves, which nobody can change, and joins them on their device before a transfer."""
 
-    def __init__(self) -> None:
+    def __init__(self, capacity: int | None = None) -> None:
+        self.capacity = capacity
         self._steps: list[Step] = []
 
     def add(self, rewards: Any, terminated: Any, truncated: Any) -> None:  # noqa: D102  (the interface's)
@@ -30,15 +31,25 @@ class ArraySteps(StepBuffer):
     def take(self) -> Steps:  # noqa: D102  (the interface's)
         steps, self._steps = self._steps, []
         groups = [steps[start : start + GROUP] for start in range(0, len(steps), GROUP)]
-        parts = [_join(group) for group in groups]
-        return np.concatenate([rewards for rewards, _ in parts]), np.concatenate([done for _, done in parts])
+        # All groups are joined before the first is waited for, so that there is one wait for the device.
+        views = host_views([array for group in groups for array in _join(group)])
+        return np.concatenate(views[0::2]), np.concatenate(views[1::2])
 
 
-def _join(group: list[Step]) -> Steps:
+def step_buffer(step: Step, capacity: int) -> StepBuffer | None:
+    """Return the buffer for arrays like these, or None where they are not all JAX arrays."""
+    if not all(isinstance(part, jax.Array) for part in step):
+        return None
+    on_host = all(device.platform == "cpu" for part in step for device in part.devices())
+    return ArraySteps(capacity if on_host else device_capacity(step[0].size))
+
+
+def _join(group: list[Step]) -> tuple[Any, Any]:
+    """Return what `joined` returns, as JAX arrays where they can be joined on their device."""
     if len(group) == GROUP and not any(array.is_deleted() for step in group for array in step):
         with contextlib.suppress(ValueError):  # they are on different devices
             rewards, done = _joined_on_device(*zip(*group, strict=True))
-            return np.asarray(rewards), np.asarray(done)
+            return rewards, done
     views = host_views([array for step in group for array in step])
     return joined([views[0::3], views[1::3], views[2::3]])
 

@@ -6,7 +6,7 @@ from typing import Any, final
 
 import torch
 
-from holdfast.step_buffer import SingleSteps, Step, StepBuffer, Steps
+from holdfast.step_buffer import SingleSteps, Step, StepBuffer, Steps, device_capacity
 from holdfast_torch.arrays import NATIVE, fetch
 
 
@@ -16,7 +16,8 @@ def step_buffer(step: Step, capacity: int) -> StepBuffer | None:
         return None
     if all(part.is_cpu and part.numel() == 1 for part in step):
         return SingleSteps(step)
-    return TensorSteps(step, capacity)
+    on_host = all(part.is_cpu for part in step)
+    return TensorSteps(step, capacity if on_host else device_capacity(step[0].numel()))
 
 
 @final
@@ -24,6 +25,7 @@ class TensorSteps(StepBuffer):
     """Copies tensors into tensors made beforehand on their devices, and transfers those at once."""
 
     def __init__(self, step: Step, capacity: int) -> None:
+        self.capacity = capacity
         with torch.inference_mode(False):  # else they could not be written to outside of it
             self._stores = [torch.empty((capacity, *part.shape), dtype=part.dtype, device=part.device) for part in step]
         self._on_host = all(store.is_cpu and store.dtype in NATIVE for store in self._stores)
