@@ -27,7 +27,8 @@ FORMATS = ("pt", "npz", "safetensors", "parquet", "csv")
 SLOW_FORMATS = ("minari",)
 """What takes minutes."""
 
-ROUNDS = 2
+ROUNDS = {30: 3, 700: 1}
+"""How many rounds count, by the size in MB."""
 
 Samples = Mapping[str, NDArray[Any]]
 Works = dict[str, Callable[[], object]]
@@ -40,11 +41,13 @@ def rows(settings: Settings) -> Iterator[Row]:
         writers, readers = peers_for(samples, settings.directory)
         for name in FORMATS + SLOW_FORMATS if settings.large else FORMATS:
             with contextlib.suppress(MissingDependency):
-                yield from format_rows(name, samples, settings.directory, writers, readers)
+                yield from format_rows(name, samples, settings.directory, writers, readers, ROUNDS[size])
                 writers, readers = first_of(writers), first_of(readers)  # the others once, beside the first format
 
 
-def format_rows(name: str, samples: Samples, directory: Path, writers: Works, readers: Works) -> Iterator[Row]:
+def format_rows(
+    name: str, samples: Samples, directory: Path, writers: Works, readers: Works, rounds: int
+) -> Iterator[Row]:
     """Yield the rows of one format."""
     chosen, snapshot = exporter(name), holdfast.MemorySnapshot(dict(samples), 0, 0, filled=True)
     path, nbytes = directory / f"ours{chosen.extension}", sum(tensor.nbytes for tensor in samples.values())
@@ -53,7 +56,7 @@ def format_rows(name: str, samples: Samples, directory: Path, writers: Works, re
     for what, ours, others in (("write", write, writers), ("read", read, readers)):
         peers = {peer: Peer(clock(work, before=os.sync)) for peer, work in others.items()}
         named = f"{what} a memory of {nbytes / 1e6:.0f} MB, {name}"
-        yield from compare(named, ours, peers, rounds=ROUNDS, summary=median, nbytes=nbytes)
+        yield from compare(named, ours, peers, rounds=rounds, summary=median, nbytes=nbytes)
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
