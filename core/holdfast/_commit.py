@@ -100,6 +100,8 @@ def commit_directory(path: Path, files: Mapping[str, Callable[[BinaryIO], object
 
 def remove_directory(path: Path) -> None:
     """Remove a directory, if it is there; a kill leaves the whole of it under its name, or nothing but litter."""
+    if path.is_symlink() or path.is_file():
+        raise NotADirectoryError(errno.ENOTDIR, "this is no directory", str(path))
     doomed = _hidden(path, secrets.token_hex(6), _SUFFIX)
     with contextlib.suppress(FileNotFoundError):
         path.rename(doomed)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.errors import InvalidValue, ShapeMismatch, UnknownTensor
+from holdfast.errors import InvalidValue, LoadMismatch, ShapeMismatch, UnknownTensor
 from holdfast.memory import MemorySnapshot
 from holdfast.memory_fit import Fit, fitted, seams_of
 from holdfast.memory_loading import matched
@@ -209,5 +209,7 @@ class MemoryBuffer(TensorStorage, abc.ABC):
         """
         tensors = {name: self._host_array(tensor) for name, tensor in state_dict["tensors"].items()}
         position = int(state_dict["memory_index"]), int(state_dict["env_index"]), bool(state_dict["filled"])
+        if not (0 <= position[0] < self.memory_size and 0 <= position[1] < self.num_envs):
+            raise LoadMismatch(f"the memory is unchanged: row {position[0]}, environment {position[1]} is not in it")
         seams = [int(place) for place in state_dict.get("seams", ())]
         self.restore(MemorySnapshot(tensors, *position, {"seams": seams}))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import secrets
+import weakref
 from collections import deque
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,6 +21,8 @@ from holdfast.memory_tensors import positive
 from holdfast.plugins import registry
 
 _STAMP = "%y-%m-%d_%H-%M-%S-%f"
+
+_ALIVE: weakref.WeakSet[MemoryExport] = weakref.WeakSet()
 
 _OPEN: set[MemoryExport] = set()
 """Those that have begun to write and were not closed: whoever does not close is told at the end of the program."""
@@ -48,15 +52,20 @@ class MemoryExport:
         self.format, self.directory = format, Path(directory)
         self.keep = None if keep is None else positive("export_keep", keep)
         self.cycles = 0
-        self._token = secrets.token_hex(4)
-        self._written: deque[Path] = deque()
-        self._failures: list[str] = []
-        self._reported = False
-        self._background: Background | None = None
+        self._token: str
+        self._written: deque[Path]
+        self._failures: list[str]
+        self._reported: bool
+        self._background: Background | None
+        self.__dict__.update(_of_its_own())
+        _ALIVE.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        # The thread stays with its process, and names must differ between the two.
-        return {**self.__dict__, "_background": None, "_token": secrets.token_hex(4)}
+        return {**self.__dict__, **_of_its_own()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _ALIVE.add(self)
 
     def prepare(self) -> None:
         """Check, before training depends on it, that files can be written into the directory.
@@ -140,11 +149,29 @@ def exporter(format: str) -> MemoryExporter:  # noqa: A002  (the design's name)
     return made
 
 
+def _of_its_own() -> dict[str, Any]:
+    """Return what a copy has for itself, in this process or another: its names, its files, its failures, its thread."""
+    return {
+        "_token": secrets.token_hex(4),
+        "_written": deque(),
+        "_failures": [],
+        "_reported": False,
+        "_background": None,
+    }
+
+
 def _close_all() -> None:
-    for export in list(_OPEN):
-        export.close()
+    with contextlib.ExitStack() as closing:  # one that raises does not keep the others from finishing
+        for export in list(_OPEN):
+            closing.callback(export.close)
+
+
+def _part_from_parent() -> None:
+    _OPEN.clear()
+    for export in list(_ALIVE):
+        export.__dict__.update(_of_its_own())
 
 
 atexit.register(_close_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_OPEN.clear)
+    os.register_at_fork(after_in_child=_part_from_parent)

@@ -45,9 +45,10 @@ def exporter_of(path: Path) -> MemoryExporter:
             if made.owns(path):
                 return made
             known.append(made.extension)
-    if path.is_dir():
-        raise InvalidValue(f"`{path}` is a directory; give one memory file, or `iter_memories('{path}/*')` for all")
     hints = "".join(f"\n{line}" for line in silent)
+    if path.is_dir():
+        way = f"give one memory file, or `iter_memories('{path}/*')` for all"
+        raise InvalidValue(f"`{path}` is a directory; {way}{hints}")
     raise InvalidValue(f"`{path}` has the extension of no memory format{did_you_mean(path.suffix, known)}{hints}")
 
 
@@ -88,26 +89,33 @@ def memory_paths(pattern: str | os.PathLike[str]) -> list[Path]:
         MissingDependency: if one is of a format that needs a package that is not installed.
     """
     paths, strangers = matches(pattern)
-    if not paths:
-        raise next(iter(strangers.values()))
+    for error in strangers.values():
+        if not paths or isinstance(error, MissingDependency):
+            raise error
     return paths
 
 
-def matches(pattern: str | os.PathLike[str]) -> tuple[list[Path], dict[Path, InvalidValue]]:
-    """Return the memories that match a pattern, and with the files that are none, why; raises as `memory_paths`."""
+def matches(pattern: str | os.PathLike[str]) -> tuple[list[Path], dict[Path, InvalidValue | MissingDependency]]:
+    """Return the memories that match a pattern, and the other files with what is wrong with each.
+
+    Raises:
+        NotFound: if nothing matches.
+    """
     found = sorted(map(Path, glob.glob(os.fspath(pattern), recursive=True)), key=numeric_order)  # noqa: PTH207  (pathlib globs no absolute pattern)
     paths: list[Path] = []
-    strangers: dict[Path, InvalidValue] = {}
-    directories: dict[Path, InvalidValue] = {}
+    strangers: dict[Path, InvalidValue | MissingDependency] = {}
+    directories: dict[Path, InvalidValue | MissingDependency] = {}
     for path in found:
         try:
             exporter_of(path)
             paths.append(path)
-        except InvalidValue as error:
+        except (InvalidValue, MissingDependency) as error:
             (directories if path.is_dir() else strangers)[path] = error
     if len(directories) == len(found) == 1:
         return [], directories
-    strangers = {path: error for path, error in strangers.items() if not set(path.parents) & set(paths)}
+    memories = set(paths)  # what lies in one of them, which for some formats is a directory, is part of it
+    paths = [path for path in paths if memories.isdisjoint(path.parents)]
+    strangers = {path: error for path, error in strangers.items() if memories.isdisjoint(path.parents)}
     if not paths and not strangers:
         raise NotFound(f"no memory file matches `{pattern}`")
     return paths, strangers
@@ -165,7 +173,8 @@ def verify_memories(
     """Read every byte of all files that match a pattern.
 
     Returns:
-        For each file, what is wrong with it, or None; a file that is of no memory format has an InvalidValue.
+        For each file, what is wrong with it, or None: an InvalidValue for a file of no memory format, a
+        MissingDependency for one whose format needs a package that is not installed.
 
     Raises:
         NotFound: if nothing matches.

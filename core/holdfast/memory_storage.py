@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
+import os
 import threading
+import weakref
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,11 +14,14 @@ from numpy.typing import NDArray
 from holdfast.errors import InvalidValue, ShapeMismatch, UnknownTensor, did_you_mean
 from holdfast.memory_tensors import TensorSpec, positive, sample_size, tensor_name
 
+_ALIVE: weakref.WeakSet[TensorStorage] = weakref.WeakSet()
+
 
 class TensorStorage(abc.ABC):
     """Holds tensors of shape (memory_size, num_envs, *size), each in a flat buffer of (memory_size * num_envs, *size).
 
     One thread may add samples while another samples, saves or loads: each call is completed before the next begins.
+    Pickling and copying a memory is no such call; on PyTorch no thread may add meanwhile.
 
     Args:
         memory_size: how many rows; each holds one sample of every environment.
@@ -41,14 +46,18 @@ class TensorStorage(abc.ABC):
         self._specs: dict[str, TensorSpec] = {}
         self._row_shapes: dict[str, tuple[int, ...]] = {}
         self._flat: dict[str, Any] = {}
+        self._renew_lock()
+
+    def _renew_lock(self) -> None:
         self._lock = threading.RLock()
+        _ALIVE.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._lock = threading.RLock()
+        self._renew_lock()
 
     # what differs between frameworks ---------------------------------------------------------------------------------
 
@@ -192,3 +201,13 @@ class TensorStorage(abc.ABC):
 
     def _changed(self) -> None:  # noqa: B027  (for subclasses that remember something of the samples)
         """Take note that samples were added or replaced."""
+
+
+def _renew_locks() -> None:
+    """Free the memories of a forked child: a thread that held the lock of one stayed with the parent."""
+    for storage in list(_ALIVE):
+        storage._renew_lock()  # noqa: SLF001  (its own module)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)

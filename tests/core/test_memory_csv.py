@@ -94,6 +94,36 @@ def test_rows_that_do_not_fit_the_header_are_refused_with_a_fitting_digest(path)
         CsvExporter().load(path)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (b"0.1,-2.5,true,3\n", b"", "2 lines, where 3 belong"),
+        (b"0.1,", b"1_0,", "line 3 has, as `states.0`, b'1_0' is no float32"),
+        (b"0.1,", b"nan:7fc000017fc00002,", "line 3 has, as `states.0`"),
+        (b'"memory_size":3', b'"memory_size":2305843009213693952', "more than its"),
+        (b'"dtype":"float32"', b'"dtype":"U8"', "line 1 gives `states` the dtype"),
+    ],
+)
+def test_what_a_digest_was_made_for_is_checked_nevertheless(path, old, new, said):
+    """Rows, cells and sizes that cannot be are told as what they are, though the digest fits them."""
+    text = path.read_bytes().replace(old, new, 1)
+    if old.startswith(b"0.1,-2.5"):
+        text = text.replace(b"\n,,,\n", b"\n1,1,true,1\n").replace(b'"filled":false', b'"filled":true')
+    body = text[: text.rindex(b"# crc32")]
+    path.write_bytes(body + b"# crc32: %08x\n" % zlib.crc32(body))
+    with pytest.raises(CorruptMemory) as raised:
+        CsvExporter().load(path)
+    assert said in str(raised.value)
+
+
+def test_titles_are_those_of_one_column_each(tmp_path):
+    """Names that a table has no room for are spelled otherwise, and no two columns share a title."""
+    tensors = {name: np.zeros((1, 1, 1), np.int8) for name in ("a b", "a_b", "#a", 'x,"y"')}
+    CsvExporter().save(MemorySnapshot(tensors, 0, 0, filled=True), tmp_path / "memory.csv")
+    assert (tmp_path / "memory.csv").read_text().splitlines()[1] == "a_b.0,a_b_.0,_a.0,x__y_.0"
+    assert list(CsvExporter().load(tmp_path / "memory.csv").tensors) == list(tensors)
+
+
 def test_the_nan_of_calculations_is_plain(tmp_path, way):
     """A NaN of either sign is written as other tools write it, one that carries bits of its own with these bits."""
     values = np.array([0x7FC00000, 0xFFC00000, 0x7FC00001, 0x7F800000], np.uint32).view(np.float32).reshape(1, 1, 4)

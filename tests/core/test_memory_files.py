@@ -1,6 +1,7 @@
 """Memory files without a live memory."""
 
 import errno
+import importlib.util
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 import holdfast
 from holdfast._spacious import spacious_tensors
-from holdfast.errors import CorruptMemory, InvalidValue, LoadMismatch, NotFound, WriteFailed
+from holdfast.errors import CorruptMemory, InvalidValue, LoadMismatch, MissingDependency, NotFound, WriteFailed
 from holdfast.memory import MemorySnapshot
 from holdfast.memory_export import exporter
 from holdfast.memory_files import inspect_memory, numeric_order, verify_memories
@@ -261,3 +262,43 @@ export.submit(MemorySnapshot({"x": numpy.zeros((2, 1))}, 0, 0, True))
 """
     ran = subprocess.run([sys.executable, "-c", script, tmp_path / "out"], capture_output=True, text=True, check=True)
     assert re.search(r"1 of 1 memory exports to .*out` failed; the first: cannot write", ran.stderr)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked there")
+def test_a_forked_child_removes_no_file_of_its_parent(tmp_path):
+    """What a child or a copy exports counts for itself: the newest files that its origin keeps stay."""
+    script = """
+import copy, os, sys, numpy
+from holdfast.memory import MemorySnapshot
+from holdfast.memory_export import MemoryExport
+export = MemoryExport("npz", sys.argv[1], keep=2)
+def cycle(export):
+    export.cycles += 1
+    export.submit(MemorySnapshot({"x": numpy.zeros((2, 1))}, 0, 0, True))
+    export.wait()
+cycle(export), cycle(export)
+kept = set(os.listdir(sys.argv[1]))
+if not (child := os.fork()):
+    cycle(export), cycle(export), cycle(export)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+twin = copy.deepcopy(export)
+cycle(twin), cycle(twin)
+assert kept < set(os.listdir(sys.argv[1])) and len(os.listdir(sys.argv[1])) == 6
+"""
+    subprocess.run([sys.executable, "-c", script, tmp_path], check=True)
+
+
+def test_a_missing_package_is_one_file_s_verdict(tmp_path, monkeypatch):
+    """A file whose format cannot be read here hides no verdict on the others, but is not silently passed over."""
+    exporter("npz").save(_memory(1), tmp_path / "m.npz")
+    (tmp_path / "m.parquet").touch()
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "pyarrow" else real(name, *more)
+    )
+    verdicts = verify_memories(tmp_path / "*")
+    assert verdicts[tmp_path / "m.npz"] is None
+    assert isinstance(verdicts[tmp_path / "m.parquet"], MissingDependency)
+    with pytest.raises(MissingDependency, match="pyarrow"):
+        next(holdfast.iter_memories(tmp_path / "*"))

@@ -130,6 +130,14 @@ def test_directories_are_found_among_files(tmp_path):
     assert [path.name for path, _ in iter_memories(tmp_path / "*")] == ["memory.minari"]
 
 
+def test_what_lies_in_a_dataset_is_no_other_memory(tmp_path):
+    """A pattern that descends finds the directory of Minari's own once, not its inner one as well."""
+    MinariExporter().save(_memory(), tmp_path / "memory.minari")
+    (tmp_path / "foo-v0").mkdir()
+    (tmp_path / "memory.minari").rename(tmp_path / "foo-v0" / "data")
+    assert [path.name for path, _ in iter_memories(tmp_path / "**")] == ["foo-v0"]
+
+
 def test_a_memory_without_states_is_refused(tmp_path):
     """What every dataset must have is named where it is missing, and nothing is written."""
     with pytest.raises(InvalidValue, match="needs the tensors `states`"):

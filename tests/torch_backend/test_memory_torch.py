@@ -1,5 +1,9 @@
 """RandomMemory on PyTorch."""
 
+import os
+import signal
+import threading
+
 import numpy as np
 import pytest
 
@@ -165,3 +169,27 @@ def test_a_file_of_plain_pytorch_is_a_full_memory(tmp_path):
     memory.load(tmp_path / "plain.pt")
     assert memory.filled
     assert torch.equal(memory.get_tensor_by_name("states"), torch.arange(24.0).reshape(4, 2, 3))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked there")
+def test_a_child_forked_in_the_midst_of_a_call_goes_on():
+    """A child is not left waiting for a lock that a thread of its parent held when it was forked."""
+    memory = RandomMemory(3)
+    memory.create_tensor("values", size=2)
+    held, forked = threading.Event(), threading.Event()
+
+    def hold():
+        with memory._lock:
+            held.set()
+            forked.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(60)
+    if not (child := os.fork()):
+        signal.alarm(60)
+        memory.reset()
+        os._exit(0)
+    forked.set()
+    holder.join()
+    assert os.waitpid(child, 0)[1] == 0

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from holdfast.cli import _console
-from holdfast.errors import HoldfastError, InvalidValue
+from holdfast.errors import HoldfastError, InvalidValue, MissingDependency
 from holdfast.memory import MemorySnapshot
 from holdfast.memory_conversion import convert_memory, merge_memories
 from holdfast.memory_files import MemoryDescription, Progress, exporter_of, inspect_memory, verify_memories
@@ -86,7 +86,8 @@ def verify(
     verdicts = _without_strangers(verdicts)
     console = _console.output()
     for file, problem in verdicts.items():
-        mark = ("damaged ", "bold red") if problem else ("good ", "green")
+        mark = ("unread " if isinstance(problem, MissingDependency) else "damaged ", "bold red")
+        mark = mark if problem else ("good ", "green")
         console.print(Text.assemble(mark, str(file), f": {problem}" if problem else ""))
     damaged = sum(problem is not None for problem in verdicts.values())
     console.print(Text(f"{len(verdicts) - damaged} of {len(verdicts)} files are good"))

@@ -131,7 +131,7 @@ def parse_cells(cells: Sequence[bytes], dtype: np.dtype[Any]) -> NDArray[Any]:
     Raises:
         BadCell: if one holds no value of the dtype.
     """
-    if is_float(dtype):
+    if is_float(dtype) and not any(b"_" in cell for cell in cells):
         try:
             return _rounded_once(np.array([float(cell or b"0") for cell in cells]), cells, dtype)
         except ValueError:
@@ -147,12 +147,15 @@ def parse_cells(cells: Sequence[bytes], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _value(cell: bytes, dtype: np.dtype[Any]) -> Any:
+    if b"_" in cell:  # Python takes it for a separator of digits
+        raise ValueError("no number")
     if dtype.kind == "b":
         return _BOOLS[cell]
     if not is_float(dtype):
         return int(cell)
     if cell.startswith(b"nan:"):
-        return np.frombuffer(bytes.fromhex(cell[4:].decode())[::-1], dtype)[0]
+        (value,) = np.frombuffer(bytes.fromhex(cell[4:].decode())[::-1], dtype)
+        return value
     return _rounded_once(np.array([float(cell)]), [cell], dtype)[0]
 
 
@@ -168,7 +171,8 @@ def _rounded_once(numbers: NDArray[np.float64], cells: Sequence[bytes], dtype: n
             if cell and np.isfinite(number):
                 side = Decimal(cell.decode()).compare(Decimal(number.item()))
                 numbers[index] = np.nextafter(number, math.copysign(math.inf, side)) if side else number
-    return numbers.astype(dtype)
+    with np.errstate(over="ignore"):  # what is too large is infinite, in polars too
+        return numbers.astype(dtype)
 
 
 _BELOW_THE_MIDDLE = np.uint64((1 << 28) - 1)

@@ -30,7 +30,7 @@ from holdfast._spacious import spacious_tensors
 from holdfast.errors import CorruptMemory
 from holdfast.memory import MemoryExporter, MemorySnapshot
 from holdfast.memory_formats import _csv_cells
-from holdfast.memory_formats._csv_cells import BadText, Column
+from holdfast.memory_formats._csv_cells import BadText, Column, is_float
 from holdfast.memory_formats._header import check_header, flat_tensors, header_from, header_text, snapshot_from
 
 _FRAMES = "holdfast.memory_formats._csv_frames"
@@ -112,7 +112,12 @@ if hasattr(os, "register_at_fork"):
 
 def _columns(widths: Mapping[str, int]) -> bytes:
     """Return the titles of the columns; for people and other tools, as the header tells the names exactly."""
-    titles = {name: re.sub(r'[\s,"]', "_", name) for name in widths}
+    titles: dict[str, str] = {}
+    for name in widths:
+        title = re.sub(r'[\s,"#]', "_", name)
+        while title in titles.values():
+            title += "_"
+        titles[name] = title
     return ",".join(f"{titles[name]}.{column}" for name in widths for column in range(widths[name])).encode()
 
 
@@ -123,13 +128,14 @@ def _read(data: mmap.mmap, path: Path) -> MemorySnapshot:
     header, columns = _header(data[len(_MARK) : first], path)
     start = data.find(b"\n", first + 1) + 1
     if not intact:
-        raise _damage(data, start, columns, path)
+        reason = "its CRC-32 is not the one in its last line, or that line is missing"
+        raise _damage(data, start, columns, path, reason)
     try:
         return snapshot_from(_tensors(data, start, header, columns), header, path)
     except CorruptMemory:
         raise
     except (ValueError, IndexError) as error:  # a digest that was made to fit rows that do not
-        raise _damage(data, start, columns, path) from error
+        raise _damage(data, start, columns, path, str(error)) from error
 
 
 def _header(line: bytes, path: Path) -> tuple[dict[str, Any], list[Column]]:
@@ -139,18 +145,23 @@ def _header(line: bytes, path: Path) -> tuple[dict[str, Any], list[Column]]:
             Column(name, codec.dtype_of(described["dtype"]), math.prod(described["size"]))
             for name, described in header["tensors"].items()
         ]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CorruptMemory(f"`{path}` is damaged: line 1, the header, cannot be read ({error})") from error
     check_header(header, path)
+    for column in columns:
+        if column.dtype.kind not in "biu" and not is_float(column.dtype):
+            raise CorruptMemory(f"`{path}` is damaged: line 1 gives `{column.name}` the dtype {column.dtype}")
     return header, columns
 
 
 def _tensors(data: mmap.mmap, start: int, header: Mapping[str, Any], columns: list[Column]) -> dict[str, NDArray[Any]]:
     sizes = header["memory_size"], header["num_envs"]
     absent = 0 if header["filled"] else math.prod(sizes) - header["memory_index"] * sizes[1] - header["env_index"]
+    filled = [column for column in columns if column.width]
+    if filled and math.prod(sizes) > len(data):
+        raise BadText(f"{math.prod(sizes)} lines belong there, more than its {len(data)} bytes can be")
     stop = len(data) - _TRAILER_SIZE - absent * sum(column.width for column in columns)  # of commas and a line feed
     flat = spacious_tensors({column.name: ((math.prod(sizes), column.width), column.dtype) for column in columns})
-    filled = [column for column in columns if column.width]
     row = 0
     parts = _parts(data, start, stop) if filled else ()
     for values in side_by_side(lambda part: _tables(data[part], filled), parts):
@@ -180,8 +191,8 @@ def _parts(data: mmap.mmap, start: int, stop: int) -> Iterator[slice]:
         start = end
 
 
-def _damage(data: mmap.mmap, start: int, columns: list[Column], path: Path) -> CorruptMemory:
-    """Return the error of a file that is not as it was written; names the first line that cannot be."""
+def _damage(data: mmap.mmap, start: int, columns: list[Column], path: Path, reason: str) -> CorruptMemory:
+    """Return the error of a file that is not as it was written; names the first line that cannot be, else a reason."""
     data.seek(start)
     for number, line in enumerate(iter(data.readline, b""), start=3):
         if line.startswith(b"#"):
@@ -190,4 +201,4 @@ def _damage(data: mmap.mmap, start: int, columns: list[Column], path: Path) -> C
             _csv_cells.tables(line, columns)
         except BadText as bad:
             return CorruptMemory(f"`{path}` has a broken row: line {number} {bad}")
-    return CorruptMemory(f"`{path}` is damaged: its CRC-32 is not the one in its last line, or that line is missing")
+    return CorruptMemory(f"`{path}` is damaged: {reason}")

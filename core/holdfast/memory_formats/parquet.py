@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from holdfast._spacious import spacious_tensors
 from holdfast.codec import dtype_of
-from holdfast.errors import CorruptMemory
+from holdfast.errors import CorruptMemory, InvalidValue
 from holdfast.formats._sealed_file import Damage, verified
 from holdfast.memory import MemoryExporter, MemorySnapshot, chronological_order
 from holdfast.memory_formats._header import (
@@ -102,6 +102,8 @@ class _Unclosed(io.RawIOBase):
 def _schema(snapshot: MemorySnapshot) -> Any:
     fields = [pa.field(name, kind) for name, kind in zip(_PLACES, (pa.int64(), pa.int32()), strict=True)]
     for name, tensor in _with_numbers(snapshot.tensors).items():
+        if tensor.dtype.kind == "c":
+            raise InvalidValue(f"Parquet has no {tensor.dtype}, the dtype of `{name}`; choose another format")
         value, size = pa.from_numpy_dtype(plain_dtype(tensor.dtype)), tensor.shape[2:]
         kind = value if size == (1,) else pa.fixed_shape_tensor(value, size)
         fields.append(pa.field(_title(name, snapshot.tensors), kind))
