@@ -12,6 +12,9 @@ NUM_ENVS = 16
 SIZES = {"states": 16, "actions": 4, "rewards": 1, "terminated": 1}
 """The tensors of a memory and how many numbers one sample has in each."""
 
+EPISODE_END = 3.0902
+"""What a normally distributed number exceeds once in a thousand times: episodes are of 1000 timesteps on average."""
+
 BYTES_PER_SAMPLE = 4 * (16 + 4 + 1) + 1
 
 
@@ -26,7 +29,7 @@ def host_samples(memory_size: int) -> dict[str, NDArray[Any]]:
     samples: dict[str, NDArray[Any]] = {
         name: random.standard_normal((memory_size, NUM_ENVS, size), dtype=np.float32) for name, size in SIZES.items()
     }
-    samples["terminated"] = samples["terminated"] > 2
+    samples["terminated"] = samples["terminated"] > EPISODE_END
     return samples
 
 

@@ -7,6 +7,7 @@ verified when a read returns; the peers' are neither, but for the raw write.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -94,7 +95,7 @@ def peers_for(samples: Samples, directory: Path) -> tuple[Works, Works]:
 
 
 def write_minari(samples: Samples, directory: Path) -> None:
-    """Write the samples with Minari's own storage, an episode for each environment."""
+    """Write the samples with Minari's own storage, the episodes of each environment."""
     import gymnasium
     from minari.data_collector.episode_buffer import EpisodeBuffer
     from minari.dataset.minari_storage import MinariStorage
@@ -105,16 +106,20 @@ def write_minari(samples: Samples, directory: Path) -> None:
     spaces = [gymnasium.spaces.Box(-np.inf, np.inf, tensor.shape[2:]) for tensor in (states, actions)]
     storage = MinariStorage.new(directory, observation_space=spaces[0], action_space=spaces[1], data_format="hdf5")
     ended = samples["terminated"][:, :, 0]
-    storage.update_episodes(
-        [
-            EpisodeBuffer(
-                id=env,
-                observations=states[:, env],
-                actions=actions[:-1, env],
-                rewards=samples["rewards"][:-1, env, 0],
-                terminations=ended[:-1, env],
-                truncations=np.zeros_like(ended[:-1, env]),
-            )
-            for env in range(states.shape[1])
-        ]
-    )
+    episodes = itertools.count()
+    for env in range(states.shape[1]):
+        stops = [*(np.flatnonzero(ended[:-1, env]) + 1).tolist(), len(states) - 1]
+        storage.update_episodes(
+            [
+                EpisodeBuffer(
+                    id=next(episodes),
+                    observations=states[start : stop + 1, env],
+                    actions=actions[start:stop, env],
+                    rewards=samples["rewards"][start:stop, env, 0],
+                    terminations=ended[start:stop, env],
+                    truncations=np.zeros(stop - start, bool),
+                )
+                for start, stop in itertools.pairwise([0, *stops])
+                if stop > start
+            ]
+        )
