@@ -1,8 +1,8 @@
 """RandomMemory on PyTorch."""
 
 import os
-import signal
-import threading
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -174,22 +174,24 @@ def test_a_file_of_plain_pytorch_is_a_full_memory(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked there")
 def test_a_child_forked_in_the_midst_of_a_call_goes_on():
     """A child is not left waiting for a lock that a thread of its parent held when it was forked."""
-    memory = RandomMemory(3)
-    memory.create_tensor("values", size=2)
-    held, forked = threading.Event(), threading.Event()
-
-    def hold():
-        with memory._lock:
-            held.set()
-            forked.wait(60)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    held.wait(60)
-    if not (child := os.fork()):
-        signal.alarm(60)
-        memory.reset()
-        os._exit(0)
-    forked.set()
-    holder.join()
-    assert os.waitpid(child, 0)[1] == 0
+    script = """
+import os, signal, sys, threading
+from holdfast_torch import RandomMemory
+memory, held, forked = RandomMemory(3), threading.Event(), threading.Event()
+memory.create_tensor("values", size=2)
+def hold():
+    with memory._lock:
+        held.set()
+        forked.wait(60)
+holder = threading.Thread(target=hold)
+holder.start()
+held.wait(60)
+if not (child := os.fork()):
+    signal.alarm(30)
+    memory.reset()
+    os._exit(0)
+forked.set()
+holder.join()
+sys.exit(os.waitpid(child, 0)[1])
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
