@@ -102,11 +102,15 @@ class Experiment:
         self.resumed: LoadReport | None = None
         self._reopened = self._among_metrics = False
         if self._first:
-            self._reopened = (self.directory / CONFIG).exists()
-            open_run_directory(self.directory, name, timesteps, agent_config)
-            self._among_metrics = has_metrics(self.directory)
-            self._checkpointer.start()
+            self._open(timesteps, agent_config)
         self.set_timesteps(timesteps)
+
+    def _open(self, timesteps: int | None, agent_config: Mapping[str, Any]) -> None:
+        """Open the run's directory, and take note of what a run before left there."""
+        self._reopened = (self.directory / CONFIG).exists()
+        open_run_directory(self.directory, self.name, timesteps, agent_config)
+        self._among_metrics = has_metrics(self.directory)
+        self._checkpointer.start()
 
     def set_timesteps(self, timesteps: int | None) -> None:
         """Tell the length of the training, where it was not known when the experiment was made.

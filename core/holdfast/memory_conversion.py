@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from holdfast._spacious import spacious_tensors
 from holdfast.errors import InvalidValue, LoadMismatch
 from holdfast.memory import MemorySnapshot
@@ -75,15 +77,21 @@ def merge_memories(
     for done, path in enumerate(paths):
         progress(done, len(paths))
         snapshot, first = read_memory(path), row
-        for block in snapshot.chronological_blocks():
-            for name, tensor in block.items():
-                tensors[name][row : row + len(tensor)] = tensor
-            row += len(next(iter(block.values())))
+        row = _copied(snapshot, tensors, first)
         seams += _seams(snapshot, first, row)
     merged = MemorySnapshot(tensors, 0, 0, filled=True, metadata={**metadata, "seams": seams[: -snapshot.num_envs]})
     writer.save(merged, Path(target))
     progress(len(paths), len(paths))
     return merged
+
+
+def _copied(snapshot: MemorySnapshot, tensors: Mapping[str, NDArray[Any]], row: int) -> int:
+    """Copy a file's complete rows into tensors from a row on, oldest first; return the row behind the last."""
+    for block in snapshot.chronological_blocks():
+        for name, tensor in block.items():
+            tensors[name][row : row + len(tensor)] = tensor
+        row += len(next(iter(block.values())))
+    return row
 
 
 def _seams(snapshot: MemorySnapshot, first: int, end: int) -> list[int]:
