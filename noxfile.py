@@ -28,7 +28,7 @@ def run_tests(session: nox.Session, *arguments: str) -> None:
 def demo(session: nox.Session) -> None:
     """Run the demo; arguments after ``--`` go to it."""
     install(session, "torch,demo")
-    session.run("holdfast", "demo", *session.posargs)
+    session.run("keepfast", "demo", *session.posargs)
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""Measures Holdfast against its peers: ``python -m benchmarks [NAMES] [--large] [--json FILE] [--markdown FILE]``."""
+"""Measures Keepfast against its peers: ``python -m benchmarks [NAMES] [--large] [--json FILE] [--markdown FILE]``."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def parse() -> argparse.Namespace:
     listing = "\n".join(f"  {name:<22}{_first_line(name)}" for name in NAMES)
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measures Holdfast against its peers, as ratios within one run.",
+        description="Measures Keepfast against its peers, as ratios within one run.",
         epilog=f"benchmarks:\n{listing}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

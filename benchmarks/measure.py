@@ -164,7 +164,7 @@ def take_turns(contenders: Mapping[str, Round], rounds: int, warmup: int = 1) ->
     return taken
 
 
-OURS = "Holdfast"
+OURS = "Keepfast"
 
 
 def compare(

@@ -19,7 +19,7 @@ MARKS = ("<!-- measured -->", "<!-- end of measured -->")
 """What stands around the table in a Markdown file."""
 
 PACKAGES = (
-    "holdfast",
+    "keepfast",
     "numpy",
     "torch",
     "jax",
@@ -34,7 +34,7 @@ PACKAGES = (
 
 def table(results: Mapping[str, Sequence[Row]]) -> Table:
     """Return the rows of all benchmarks as a table for the terminal."""
-    made = Table(title="Holdfast beside its peers")
+    made = Table(title="Keepfast beside its peers")
     for column in COLUMNS:
         made.add_column(column, justify="left" if column in ("what", "against", "promised", "kept") else "right")
     for rows in results.values():

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("suite", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
-OUTSIDE = ("HOLDFAST_BACKEND", "HOLDFAST_DISABLE_PLUGINS", "RANK", "SLURM_PROCID")
+OUTSIDE = ("KEEPFAST_BACKEND", "KEEPFAST_DISABLE_PLUGINS", "RANK", "SLURM_PROCID")
 
 
 @pytest.fixture(autouse=True)

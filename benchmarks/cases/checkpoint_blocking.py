@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import holdfast
+import keepfast
 from benchmarks.measure import AtMost, Peer, Round, Row, Settings, clock, compare, installed, median
 from benchmarks.states import owner_of, torch_modules, torch_tensors, train_state
 
@@ -41,7 +41,7 @@ def rows(settings: Settings) -> Iterator[Row]:
 def kind_rows(framework: str, size: int, kind: Kind, directory: Path) -> Iterator[Row]:
     """Yield the rows of one framework and size."""
     modules, arrays, others = kind
-    agent = holdfast.Agent(cfg=configuration(directory / f"{framework}-{size}"))
+    agent = keepfast.Agent(cfg=configuration(directory / f"{framework}-{size}"))
     agent.checkpoint_modules.update(modules)
     peers = {
         "a plain copy": Peer(clock(lambda: [array.copy() for array in arrays()]), LIMIT),
@@ -59,7 +59,7 @@ def configuration(directory: Path) -> dict[str, Any]:
     return {"experiment": {"directory": str(directory), "writers": ["jsonl"], "keep_last": 1}}
 
 
-def checkpoint_round(agent: holdfast.Agent) -> Round:
+def checkpoint_round(agent: keepfast.Agent) -> Round:
     """Return a round that takes a checkpoint when the one before is on disk."""
     counter = itertools.count(1)
     return clock(lambda: agent.write_checkpoint(next(counter)), before=agent.wait)
@@ -86,7 +86,7 @@ def jax_kind(nbytes: int, directory: Path) -> Kind:
     import jax
 
     state = train_state(nbytes)
-    modules = {"state": holdfast.attribute(owner_of(state), "state")}
+    modules = {"state": keepfast.attribute(owner_of(state), "state")}
     others = {"Orbax, asynchronous": orbax_round(state, directory)} if installed("orbax") else {}
     return modules, lambda: [np.asarray(leaf) for leaf in jax.tree.leaves(state)], others
 

@@ -1,6 +1,6 @@
 """A durable checkpoint, against writing and fsyncing the same bytes raw, and beside other libraries.
 
-Only Holdfast and the raw write are on disk when they return; whatever another library leaves in the system's cache is
+Only Keepfast and the raw write are on disk when they return; whatever another library leaves in the system's cache is
 written out before the next round begins, and not counted.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import holdfast
+import keepfast
 from benchmarks.measure import AtMost, Peer, Round, Row, Settings, clock, compare, installed, median
 from benchmarks.states import torch_modules, torch_tensors, train_state
 
@@ -34,7 +34,7 @@ def rows(settings: Settings) -> Iterator[Row]:
 def torch_rows(size: int, directory: Path, *, everything: bool) -> Iterator[Row]:
     """Yield the rows of PyTorch's formats, the other libraries beside the first."""
     modules = torch_modules(size * 1_000_000)
-    agent = holdfast.Agent(cfg={"experiment": {"directory": str(directory)}})
+    agent = keepfast.Agent(cfg={"experiment": {"directory": str(directory)}})
     agent.checkpoint_modules.update(modules)
     others = torch_peers(modules, directory, everything=everything)
     for extension in (".pt", ".safetensors"):
@@ -49,7 +49,7 @@ def jax_rows(size: int, directory: Path, *, everything: bool) -> Iterator[Row]:
     state, path = train_state(size * 1_000_000), directory / "ours-jax.safetensors"
     others = jax_peers(state, directory) if everything else {}
     what = f"JAX, safetensors, {size} MB"
-    yield from against_raw(what, lambda: holdfast.save(state, path), path, others, size)
+    yield from against_raw(what, lambda: keepfast.save(state, path), path, others, size)
 
 
 def against_raw(

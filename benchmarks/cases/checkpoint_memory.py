@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import holdfast
+import keepfast
 from benchmarks.cases.checkpoint_blocking import configuration, jax_kind, torch_kind
 from benchmarks.measure import AtMost, Row, Settings, installed
 
@@ -25,7 +25,7 @@ def rows(settings: Settings) -> Iterator[Row]:
         if installed(framework.lower()):
             modules, arrays, _ = make(STATE, settings.directory)
             size = sum(array.nbytes for array in arrays())
-            agent = holdfast.Agent(cfg=configuration(settings.directory / framework))
+            agent = keepfast.Agent(cfg=configuration(settings.directory / framework))
             agent.checkpoint_modules.update(modules)
             peak = max(extra_memory(agent, timestep) for timestep in range(1, ROUNDS + 1))
             agent.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import holdfast
+import keepfast
 from benchmarks.measure import AtLeast, Peer, Row, Settings, clock, compare, installed, median
 from benchmarks.states import train_state
 
@@ -22,7 +22,7 @@ def rows(settings: Settings) -> Iterator[Row]:
     for size in SIZES:
         state = train_state(size * 1_000_000)
         path = settings.directory / "ours.safetensors"
-        ours = clock(lambda state=state, path=path: holdfast.save(state, path), before=os.sync)
+        ours = clock(lambda state=state, path=path: keepfast.save(state, path), before=os.sync)
         peer = Peer(clock(orbax_save(state, settings.directory), before=os.sync), AtLeast(5))
         peers = {"Orbax StandardCheckpointer": peer}
         yield from compare(f"durable Flax state, {size} MB", ours, peers, rounds=ROUNDS, summary=median)

@@ -1,4 +1,4 @@
-"""`import holdfast`, against `import numpy`."""
+"""`import keepfast`, against `import numpy`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROUNDS = 12
 def rows(settings: Settings) -> Iterator[Row]:
     """Yield what importing costs, and what it costs until there is a class; the interpreter's own start is left out."""
     against = "import numpy"
-    for statement, limit in (("import holdfast", AtMost(2)), ("from holdfast import Experiment", None)):
+    for statement, limit in (("import keepfast", AtMost(2)), ("from keepfast import Experiment", None)):
         peers = {against: Peer(lambda: seconds(against), limit)}
         yield from compare(statement, lambda statement=statement: seconds(statement), peers, rounds=ROUNDS)
 

@@ -46,9 +46,9 @@ def torch_memory(memory_size: int, directory: str, samples: dict[str, Any]) -> A
     """Return a full memory on PyTorch that exports itself."""
     import torch
 
-    import holdfast_torch
+    import keepfast_torch
 
-    memory = holdfast_torch.RandomMemory(
+    memory = keepfast_torch.RandomMemory(
         memory_size, NUM_ENVS, "cpu", export=True, export_format="pt", export_directory=directory, export_keep=1
     )
     create_tensors(memory, torch)
@@ -60,9 +60,9 @@ def jax_memory(memory_size: int, directory: str, samples: dict[str, Any]) -> Any
     """Return a full memory on JAX that exports itself."""
     import jax.numpy as jnp
 
-    import holdfast_jax
+    import keepfast_jax
 
-    memory = holdfast_jax.RandomMemory(
+    memory = keepfast_jax.RandomMemory(
         memory_size, NUM_ENVS, export=True, export_format="np", export_directory=directory, export_keep=1
     )
     create_tensors(memory, jnp)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import holdfast
+import keepfast
 from benchmarks.measure import AtLeast, Peer, Row, Settings, clock, compare, installed
 from benchmarks.memories import create_tensors, fill, host_samples
 
@@ -33,7 +33,7 @@ def rows(settings: Settings) -> Iterator[Row]:
         peer = clock(lambda theirs=theirs, to=directory / "skrl": theirs.save(str(to), "csv"))
         peers = {'skrl 1.4.3\'s save("csv")': Peer(peer, LIMIT)}
         yield from compare(f"csv export, {framework}", export, peers, rounds=ROUNDS, nbytes=nbytes)
-        imported = clock(lambda written=written: holdfast.read_memory(written))
+        imported = clock(lambda written=written: keepfast.read_memory(written))
         peers = {"skrl 1.4.3's MemoryFileIterator": Peer(clock(lambda found=found: read_with_skrl(found)), LIMIT)}
         yield from compare(f"csv import, {framework}", imported, peers, rounds=ROUNDS, nbytes=nbytes)
 
@@ -51,10 +51,10 @@ def torch_memories() -> tuple[Any, Any]:
     import torch
     from skrl.memories.torch import RandomMemory
 
-    import holdfast_torch
+    import keepfast_torch
 
     samples = {name: torch.from_numpy(tensor) for name, tensor in host_samples(MEMORY_SIZE).items()}
-    made = [kind(MEMORY_SIZE, len(samples["states"][0]), "cpu") for kind in (holdfast_torch.RandomMemory, RandomMemory)]
+    made = [kind(MEMORY_SIZE, len(samples["states"][0]), "cpu") for kind in (keepfast_torch.RandomMemory, RandomMemory)]
     for memory in made:
         create_tensors(memory, torch)
         fill(memory, samples)
@@ -66,10 +66,10 @@ def jax_memories() -> tuple[Any, Any]:
     import jax.numpy as jnp
     from skrl.memories.jax import RandomMemory
 
-    import holdfast_jax
+    import keepfast_jax
 
     samples = host_samples(MEMORY_SIZE)
-    made = [kind(MEMORY_SIZE, len(samples["states"][0])) for kind in (holdfast_jax.RandomMemory, RandomMemory)]
+    made = [kind(MEMORY_SIZE, len(samples["states"][0])) for kind in (keepfast_jax.RandomMemory, RandomMemory)]
     for memory in made:
         create_tensors(memory, jnp)
         fill(memory, samples)

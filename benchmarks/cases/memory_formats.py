@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import holdfast
+import keepfast
 from benchmarks.cases.checkpoint_durable import write_raw
 from benchmarks.measure import Peer, Row, Settings, clock, compare, installed, median
 from benchmarks.memories import host_samples, rows_for
-from holdfast.errors import MissingDependency
-from holdfast.memory_export import exporter
+from keepfast.errors import MissingDependency
+from keepfast.memory_export import exporter
 
 FORMATS = ("pt", "npz", "safetensors", "parquet", "csv")
 SLOW_FORMATS = ("minari",)
@@ -50,10 +50,10 @@ def format_rows(
     name: str, samples: Samples, directory: Path, writers: Works, readers: Works, rounds: int
 ) -> Iterator[Row]:
     """Yield the rows of one format."""
-    chosen, snapshot = exporter(name), holdfast.MemorySnapshot(dict(samples), 0, 0, filled=True)
+    chosen, snapshot = exporter(name), keepfast.MemorySnapshot(dict(samples), 0, 0, filled=True)
     path, nbytes = directory / f"ours{chosen.extension}", sum(tensor.nbytes for tensor in samples.values())
     write = clock(lambda: chosen.save(snapshot, path), before=os.sync)
-    read = clock(lambda: touch(holdfast.read_memory(path).tensors))
+    read = clock(lambda: touch(keepfast.read_memory(path).tensors))
     for what, ours, others in (("write", write, writers), ("read", read, readers)):
         peers = {peer: Peer(clock(work, before=os.sync)) for peer, work in others.items()}
         named = f"{what} a memory of {nbytes / 1e6:.0f} MB, {name}"

@@ -52,7 +52,7 @@ def torch_calls() -> tuple[Calls, Calls]:
     import torch
     from skrl.memories.torch import RandomMemory
 
-    import holdfast_torch
+    import keepfast_torch
 
     samples = {name: torch.from_numpy(tensor) for name, tensor in host_samples(MEMORY_SIZE).items()}
     steps = [{name: tensor[row] for name, tensor in samples.items()} for row in range(STEPS)]
@@ -62,7 +62,7 @@ def torch_calls() -> tuple[Calls, Calls]:
         fill(memory, samples)
         return lambda step: memory.add_samples(**steps[step]), lambda: memory.sample(list(SIZES), BATCH)
 
-    return calls(holdfast_torch.RandomMemory(MEMORY_SIZE, NUM_ENVS, "cpu")), calls(
+    return calls(keepfast_torch.RandomMemory(MEMORY_SIZE, NUM_ENVS, "cpu")), calls(
         RandomMemory(MEMORY_SIZE, NUM_ENVS, "cpu")
     )
 
@@ -73,11 +73,11 @@ def jax_calls() -> tuple[Calls, Calls]:
     import jax
     import jax.numpy as jnp
 
-    import holdfast_jax
+    import keepfast_jax
 
     samples = {name: jnp.asarray(tensor) for name, tensor in host_samples(MEMORY_SIZE).items()}
     steps = [{name: tensor[row] for name, tensor in samples.items()} for row in range(STEPS)]
-    memory = holdfast_jax.RandomMemory(MEMORY_SIZE, NUM_ENVS)
+    memory = keepfast_jax.RandomMemory(MEMORY_SIZE, NUM_ENVS)
     create_tensors(memory, jnp)
     fill(memory, samples)
     buffer = flashbax.make_item_buffer(

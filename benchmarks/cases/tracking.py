@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-import holdfast
+import keepfast
 from benchmarks.measure import AtLeast, Limit, Peer, Round, Row, Settings, compare, installed
 
 EPISODE_LENGTH = 200
@@ -42,8 +42,8 @@ def rows(settings: Settings) -> Iterator[Row]:
         for num_envs, timesteps, interval, limit in SCALES:
             pool = [tuple(as_array(part) for part in step) for step in host_timesteps(num_envs)]
             directory = settings.directory / kind / str(num_envs)
-            agent = holdfast.Agent(cfg=configuration(directory / "agent", interval))
-            experiment = holdfast.Experiment(configuration(directory / "experiment", interval))
+            agent = keepfast.Agent(cfg=configuration(directory / "agent", interval))
+            experiment = keepfast.Experiment(configuration(directory / "experiment", interval))
             peer = make_peer(configuration(directory / "peer", interval))
             peers = {"skrl 1.4.3": Peer(agent_round(peer, pool, timesteps), limit)}
             for call, ours in (
@@ -93,7 +93,7 @@ def agent_round(agent: Any, pool: Timesteps, timesteps: int) -> Round:
     return one_round
 
 
-def experiment_round(experiment: holdfast.Experiment, pool: Timesteps, timesteps: int) -> Round:
+def experiment_round(experiment: keepfast.Experiment, pool: Timesteps, timesteps: int) -> Round:
     """Return a round of an experiment's calls."""
     counter = itertools.count(0, timesteps)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import holdfast
+import keepfast
 from benchmarks.measure import AtLeast, Peer, Round, Row, Settings, clock, compare, installed
 
 TAGS = [f"Loss / Part {number} (mean)" for number in range(20)]
@@ -34,14 +34,14 @@ def rows(settings: Settings) -> Iterator[Row]:
             continue
         writer = {"name": "tensorboard", "library": library}
         cfg = {"directory": str(settings.directory), "experiment_name": f"ours-{library}", "writers": [writer]}
-        with holdfast.Experiment(cfg) as experiment:
+        with keepfast.Experiment(cfg) as experiment:
             what = f"20 tags at a step, through {library}'s events"
             ours = our_round(experiment.writer)
             for row in compare(what, ours, peers, rounds=ROUNDS):
                 yield Row(row.what, row.against, row.ours / STEPS, row.theirs / STEPS, row.limit)
 
 
-def our_round(writer: holdfast.Writer) -> Round:
+def our_round(writer: keepfast.Writer) -> Round:
     """Return a round of the calls that an experiment makes at its write interval."""
     counter = itertools.count()
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 FOLDERS = {
-    "holdfast": "core/holdfast",
-    "holdfast_torch": "backends/torch/holdfast_torch",
-    "holdfast_jax": "backends/jax/holdfast_jax",
-    "holdfast_writers": "writers/holdfast_writers",
+    "keepfast": "core/keepfast",
+    "keepfast_torch": "backends/torch/keepfast_torch",
+    "keepfast_jax": "backends/jax/keepfast_jax",
+    "keepfast_writers": "writers/keepfast_writers",
 }
 
 

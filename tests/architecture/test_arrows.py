@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 FRAMEWORKS = {"torch", "torchvision", "jax", "jaxlib", "flax", "optax", "orbax"}
 WRITING = {"tensorboard", "tensorboardX", "wandb"}
-OURS = {"holdfast_torch", "holdfast_jax", "holdfast_writers"}
+OURS = {"keepfast_torch", "keepfast_jax", "keepfast_writers"}
 
 FORBIDDEN = {
-    "holdfast": FRAMEWORKS | WRITING | OURS,
-    "holdfast_torch": {"jax", "jaxlib", "flax", "optax", "orbax"} | WRITING | {"holdfast_jax", "holdfast_writers"},
-    "holdfast_jax": {"torch", "torchvision"} | WRITING | {"holdfast_torch", "holdfast_writers"},
-    "holdfast_writers": {"jax", "jaxlib", "flax", "optax", "orbax", "holdfast_torch", "holdfast_jax", "gymnasium"},
+    "keepfast": FRAMEWORKS | WRITING | OURS,
+    "keepfast_torch": {"jax", "jaxlib", "flax", "optax", "orbax"} | WRITING | {"keepfast_jax", "keepfast_writers"},
+    "keepfast_jax": {"torch", "torchvision"} | WRITING | {"keepfast_torch", "keepfast_writers"},
+    "keepfast_writers": {"jax", "jaxlib", "flax", "optax", "orbax", "keepfast_torch", "keepfast_jax", "gymnasium"},
 }
 
 
 @pytest.mark.parametrize("package", FORBIDDEN)
 def test_packages_import_only_what_the_arrows_allow(sources: Sequence[Source], package: str) -> None:
-    """`holdfast_torch -> holdfast <- holdfast_jax`, `holdfast_writers -> holdfast`; no import goes another way."""
+    """`keepfast_torch -> keepfast <- keepfast_jax`, `keepfast_writers -> keepfast`; no import goes another way."""
     wrong = {
         str(source.path): sorted(found)
         for source in sources

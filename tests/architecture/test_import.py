@@ -1,4 +1,4 @@
-"""What `import holdfast` loads, and how long it takes."""
+"""What `import keepfast` loads, and how long it takes."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def loaded_after(statement: str) -> list[str]:
 
 
 def test_importing_loads_no_framework_and_no_writer() -> None:
-    """`import holdfast` leaves every heavy package alone."""
-    assert loaded_after("import holdfast") == []
+    """`import keepfast` leaves every heavy package alone."""
+    assert loaded_after("import keepfast") == []
 
 
 def test_naming_everything_public_loads_no_framework_and_no_writer() -> None:
     """Neither does the use of any public name."""
-    assert loaded_after("import holdfast\nfor name in holdfast.__all__: getattr(holdfast, name)") == []
+    assert loaded_after("import keepfast\nfor name in keepfast.__all__: getattr(keepfast, name)") == []
 
 
 def test_listing_plugins_loads_no_framework_and_no_writer() -> None:
     """Neither does a list of all plugins, with what each of them needs."""
-    assert loaded_after("import holdfast\nfor p in holdfast.plugins.registry().everything(): p.status") == []
+    assert loaded_after("import keepfast\nfor p in keepfast.plugins.registry().everything(): p.status") == []
 
 
 @pytest.mark.timing
@@ -57,7 +57,7 @@ def test_importing_takes_at_most_twice_as_long_as_numpy() -> None:
         ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         return float(ended.stdout)
 
-    seconds("numpy"), seconds("holdfast")  # the first ones fill the file system's cache
-    measured = [(seconds("holdfast"), seconds("numpy")) for _ in range(7)]
+    seconds("numpy"), seconds("keepfast")  # the first ones fill the file system's cache
+    measured = [(seconds("keepfast"), seconds("numpy")) for _ in range(7)]
     ours, numpys = (statistics.median(column) for column in zip(*measured, strict=True))
     assert ours / numpys <= 2.0

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import holdfast
-from holdfast import hookspecs
-from holdfast.plugins import HOOKS
+import keepfast
+from keepfast import hookspecs
+from keepfast.plugins import HOOKS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,39 +21,39 @@ if TYPE_CHECKING:
     from conftest import Source
 
 HOOK_FUNCTIONS = {
-    name: function for name, function in vars(hookspecs).items() if name.startswith("holdfast_") and callable(function)
+    name: function for name, function in vars(hookspecs).items() if name.startswith("keepfast_") and callable(function)
 }
 
 
 def test_all_is_sorted_and_every_name_is_there() -> None:
     """`__all__` is sorted, holds no name twice, and each resolves to something of that name."""
-    assert holdfast.__all__ == sorted(set(holdfast.__all__))
-    for name in holdfast.__all__:
-        value = getattr(holdfast, name)
+    assert keepfast.__all__ == sorted(set(keepfast.__all__))
+    for name in keepfast.__all__:
+        value = getattr(keepfast, name)
         if inspect.isclass(value) or inspect.isfunction(value):
             assert value.__name__ == name
-    assert dir(holdfast) == holdfast.__all__
+    assert dir(keepfast) == keepfast.__all__
 
 
 def test_unknown_names_are_unknown() -> None:
     """A misspelt name is an AttributeError that says which."""
-    with pytest.raises(AttributeError, match="module `holdfast` has no attribute `Agnet`"):
-        _ = holdfast.Agnet
+    with pytest.raises(AttributeError, match="module `keepfast` has no attribute `Agnet`"):
+        _ = keepfast.Agnet
 
 
 def test_type_checkers_see_the_names_that_are_loaded_lazily(sources: Sequence[Source]) -> None:
     """The imports under TYPE_CHECKING are those of the lazy table, and together they make `__all__`."""
-    (source,) = [source for source in sources if source.path.as_posix() == "core/holdfast/__init__.py"]
+    (source,) = [source for source in sources if source.path.as_posix() == "core/keepfast/__init__.py"]
     (block,) = [
         node for node in source.tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     ]
     seen = {
         (node.module, alias.name) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
-    lazily = {(f"holdfast.{home}", name) for home, names in holdfast._HOMES.items() for name in names}
-    submodules = {("holdfast", name) for name in holdfast._SUBMODULES}
+    lazily = {(f"keepfast.{home}", name) for home, names in keepfast._HOMES.items() for name in names}
+    submodules = {("keepfast", name) for name in keepfast._SUBMODULES}
     assert seen == lazily | submodules
-    assert {name for _, name in seen} | {"__version__"} == set(holdfast.__all__)
+    assert {name for _, name in seen} | {"__version__"} == set(keepfast.__all__)
 
 
 def test_every_package_is_typed(folders: dict[str, Path]) -> None:
@@ -72,9 +72,9 @@ def test_every_hook_is_known_and_documented(project: Path) -> None:
 
 def test_the_version_stands_in_one_place(project: Path, folders: dict[str, Path]) -> None:
     """Only `_version.py` says it; the build reads it from there."""
-    assert importlib.import_module("holdfast._version").__version__ == holdfast.__version__
-    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|rc\d+)?", holdfast.__version__)
-    quoted = re.compile(rf"""["']{re.escape(holdfast.__version__)}["']""")
+    assert importlib.import_module("keepfast._version").__version__ == keepfast.__version__
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|rc\d+)?", keepfast.__version__)
+    quoted = re.compile(rf"""["']{re.escape(keepfast.__version__)}["']""")
     files = [project / "pyproject.toml", *(path for folder in folders.values() for path in folder.rglob("*.py"))]
     saying = [path.name for path in files if quoted.search(path.read_text(encoding="utf-8"))]
     assert saying == ["_version.py"]

@@ -48,7 +48,7 @@ def is_settled(node: ast.ClassDef, errors: set[str]) -> bool:
 
 def test_every_class_is_abstract_or_final(sources: Sequence[Source]) -> None:
     """Concrete classes are leaves; the few that users subclass are listed with their reason."""
-    errors = {node.name for where, node in classes(sources) if "core/holdfast/errors.py" in where}
+    errors = {node.name for where, node in classes(sources) if "core/keepfast/errors.py" in where}
     open_classes = [
         where
         for where, node in classes(sources)
@@ -59,7 +59,7 @@ def test_every_class_is_abstract_or_final(sources: Sequence[Source]) -> None:
 
 
 def test_contract_suites_are_there_to_be_inherited(sources: Sequence[Source]) -> None:
-    """What `holdfast.testing` ships beside them is abstract or final like everything else."""
+    """What `keepfast.testing` ships beside them is abstract or final like everything else."""
     wrong = [
         where
         for where, node in classes(sources)
@@ -110,6 +110,17 @@ def test_no_file_mentions_the_machine_it_was_made_on(project: Path) -> None:
         if path.is_file() and any(text in path.read_text(encoding="utf-8", errors="replace") for text in outside)
     }
     assert telling == set()
+
+
+def test_the_old_name_is_gone(project: Path) -> None:
+    """The product had another name once; only the changelog, which tells so, contains it."""
+    old = "hold" + "fast"
+    found = {
+        path.relative_to(project).as_posix()
+        for path in tracked(project)
+        if old in path.as_posix().lower() or old in path.read_text(encoding="utf-8", errors="replace").lower()
+    }
+    assert found <= {"CHANGELOG.md"}
 
 
 def test_nothing_is_left_to_do(sources: Sequence[Source]) -> None:

@@ -9,9 +9,9 @@ from typing import Any, final
 import numpy as np
 import pytest
 
-import holdfast
-from holdfast import backends
-from holdfast.tree import Tree
+import keepfast
+from keepfast import backends
+from keepfast.tree import Tree
 
 
 @final
@@ -36,12 +36,12 @@ class Momentum:
         if "lr" not in state:
             raise ValueError("no learning rate in the state")
         if state["lr"] < 0:
-            raise holdfast.LoadMismatch(f"the learning rate {state['lr']} is negative")
+            raise keepfast.LoadMismatch(f"the learning rate {state['lr']} is negative")
         self.state = dict(state)
 
 
 @final
-class NumpyBackend(holdfast.Backend):
+class NumpyBackend(keepfast.Backend):
     """Captures `Net` and `Momentum`."""
 
     name = "numpy"
@@ -55,7 +55,7 @@ class NumpyBackend(holdfast.Backend):
             return module.arrays
         if isinstance(module, Momentum):
             return module.state
-        raise holdfast.UnsupportedModule(f"a {type(module).__name__} is no module of NumPy arrays")
+        raise keepfast.UnsupportedModule(f"a {type(module).__name__} is no module of NumPy arrays")
 
     def restore(self, module: Any, state: Tree, device: Any = None) -> Any:
         if isinstance(module, Momentum):
@@ -67,9 +67,9 @@ class NumpyBackend(holdfast.Backend):
     def is_open(self, module: Any) -> bool:
         return isinstance(module, Momentum)
 
-    def mismatches(self, module: Any, state: Tree) -> Sequence[holdfast.Mismatch]:
+    def mismatches(self, module: Any, state: Tree) -> Sequence[keepfast.Mismatch]:
         if isinstance(state.get("lr", 0.0), str):
-            return [holdfast.Mismatch("lr", "kind", "a number", repr(state["lr"]))]
+            return [keepfast.Mismatch("lr", "kind", "a number", repr(state["lr"]))]
         return []
 
 
@@ -87,14 +87,14 @@ def _assign(own: dict[str, Any], state: Mapping[str, Any]) -> None:
 def numpy_backend() -> Iterator[NumpyBackend]:
     """Register a plugin with the backend by hand, as a script does that ships none."""
 
-    @holdfast.hookimpl
-    def holdfast_backends() -> Mapping[str, Callable[[], Any]]:
+    @keepfast.hookimpl
+    def keepfast_backends() -> Mapping[str, Callable[[], Any]]:
         return {"numpy": NumpyBackend}
 
-    plugin = SimpleNamespace(holdfast_backends=holdfast_backends)
-    holdfast.plugins.registry().register(plugin, "numpy-backend")
+    plugin = SimpleNamespace(keepfast_backends=keepfast_backends)
+    keepfast.plugins.registry().register(plugin, "numpy-backend")
     yield backends.backend_named("numpy")
-    holdfast.plugins.registry().unregister(plugin)
+    keepfast.plugins.registry().unregister(plugin)
     backends._made.pop("numpy", None)
 
 

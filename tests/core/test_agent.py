@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import holdfast
+import keepfast
 
 Net = Any
 
 
-class PPO(holdfast.Agent):
+class PPO(keepfast.Agent):
     """An agent that learns nothing."""
 
 
@@ -24,7 +24,7 @@ def cfg_in(directory: Path, **settings: Any) -> dict[str, Any]:
     return {"rollouts": 16, "experiment": {"directory": str(directory), "writers": ["jsonl"], **settings}}
 
 
-def train(agent: holdfast.Agent, timesteps: int = 20) -> None:
+def train(agent: keepfast.Agent, timesteps: int = 20) -> None:
     for timestep in range(timesteps):
         agent.record_transition(None, None, np.ones(2), None, np.ones(2), np.zeros(2), {}, timestep, timesteps)
         agent.post_interaction(timestep, timesteps)
@@ -33,10 +33,10 @@ def train(agent: holdfast.Agent, timesteps: int = 20) -> None:
 
 def test_an_agent_works_as_it_is(net: Callable[..., Net], tmp_path: Path) -> None:
     """Models given to Agent itself are tracked, checkpointed and loaded back without a class of one's own."""
-    agent = holdfast.Agent({"policy": net(seed=1)}, cfg=cfg_in(tmp_path))
+    agent = keepfast.Agent({"policy": net(seed=1)}, cfg=cfg_in(tmp_path))
     agent.init(trainer_cfg={"timesteps": 20})
     train(agent)
-    other = holdfast.Agent({"policy": net(seed=2)}, cfg=cfg_in(tmp_path))
+    other = keepfast.Agent({"policy": net(seed=2)}, cfg=cfg_in(tmp_path))
     report = other.load(agent.experiment_dir / "checkpoints" / "agent_20.safetensors")
     assert sorted(report.loaded) == ["policy.body.bias", "policy.body.weight", "policy.head.bias", "policy.head.weight"]
     assert report.timestep == 20
@@ -75,7 +75,7 @@ def test_fewer_modules_are_a_warning(net: Callable[..., Net], tmp_path: Path) ->
     """A module of the file that the agent lacks is warned of, and the rest is loaded."""
     path = PPO({"policy": net(seed=1), "value": net()}, cfg=cfg_in(tmp_path)).save(tmp_path / "agent.pt")
     agent = PPO({"policy": net(seed=2)}, cfg=cfg_in(tmp_path))
-    with pytest.warns(holdfast.HoldfastWarning, match="^Cannot load the value module. The agent doesn't have such an"):
+    with pytest.warns(keepfast.KeepfastWarning, match="^Cannot load the value module. The agent doesn't have such an"):
         report = agent.load(path)
     assert report.absent_modules == ("value",)
     np.testing.assert_array_equal(agent.models["policy"].arrays["body"]["weight"], net(seed=1).arrays["body"]["weight"])
@@ -121,7 +121,7 @@ def test_settings_of_the_agent_stand_beside_the_experiment(tmp_path: Path) -> No
     agent = PPO(cfg=cfg_in(tmp_path))
     assert agent.cfg["rollouts"] == 16
     assert agent.cfg["experiment"]["keep_best"] == 1
-    with pytest.raises(holdfast.ConfigError, match='`write_interval` belong under "experiment"'):
+    with pytest.raises(keepfast.ConfigError, match='`write_interval` belong under "experiment"'):
         PPO(cfg={"rollouts": 16, "write_interval": 10})
 
 
@@ -162,9 +162,9 @@ def test_the_table_of_modules_can_be_replaced(net: Callable[..., Net], tmp_path:
 
 def test_a_mistyped_key_is_told(tmp_path: Path) -> None:
     """A key of the agent's own that is nearly one of ours is warned of."""
-    with pytest.warns(holdfast.HoldfastWarning, match="`write_intervl`.*did you mean `write_interval`"):
+    with pytest.warns(keepfast.KeepfastWarning, match="`write_intervl`.*did you mean `write_interval`"):
         PPO(cfg={"write_intervl": 5})
-    with pytest.raises(holdfast.InvalidValue, match="`models` is a list"):
+    with pytest.raises(keepfast.InvalidValue, match="`models` is a list"):
         PPO([1])  # type: ignore[arg-type]
 
 
@@ -176,7 +176,7 @@ def test_a_memory_tells_whose_it_is() -> None:
     assert (own.metadata, told.metadata) == ({"agent": "PPO"}, {"agent": "SAC"})
 
 
-class Hooked(holdfast.Agent):
+class Hooked(keepfast.Agent):
     """An agent that has its say whenever something is written, as agents of skrl do."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -200,7 +200,7 @@ def test_a_subclass_has_its_say_when_something_is_due(net: Callable[..., Net], t
     train(agent)
     writes = [("write", step, 20) for step in (5, 10, 15, 20)]
     assert agent.called == [*writes[:2], ("checkpoint", 10, 20), *writes[2:], ("checkpoint", 20, 20)]
-    assert holdfast.read_metrics(agent.experiment_dir)["Extra / Norm"].steps.tolist() == [5, 10, 15, 20]
+    assert keepfast.read_metrics(agent.experiment_dir)["Extra / Norm"].steps.tolist() == [5, 10, 15, 20]
     assert (agent.experiment_dir / "checkpoints" / "agent_20.safetensors").exists()
 
 
@@ -209,5 +209,5 @@ def test_a_closed_agent_takes_nothing(net: Callable[..., Net], tmp_path: Path) -
     agent = PPO({"policy": net()}, cfg=cfg_in(tmp_path))
     train(agent)
     for call in (lambda: agent.track_data("a", 1.0), agent.write_checkpoint, agent.resume, lambda: train(agent)):
-        with pytest.raises(holdfast.UsageError, match="was closed"):
+        with pytest.raises(keepfast.UsageError, match="was closed"):
             call()

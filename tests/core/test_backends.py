@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import holdfast
-from holdfast import backends
-from holdfast.plugins import registry
+import keepfast
+from keepfast import backends
+from keepfast.plugins import registry
 
 Register = Callable[[Mapping[str, Any]], None]
 
@@ -24,11 +24,11 @@ def register() -> Iterator[Register]:
     broken = list(registry().broken)
 
     def register(table: Mapping[str, Any]) -> None:
-        @holdfast.hookimpl
-        def holdfast_backends() -> Mapping[str, Any]:
+        @keepfast.hookimpl
+        def keepfast_backends() -> Mapping[str, Any]:
             return table
 
-        plugins.append(SimpleNamespace(holdfast_backends=holdfast_backends))
+        plugins.append(SimpleNamespace(keepfast_backends=keepfast_backends))
         registry().register(plugins[-1], f"by-hand-{len(plugins)}")
 
     before = dict(backends._made)
@@ -53,18 +53,18 @@ def test_a_backend_is_made_once(numpy_backend: Any) -> None:
 
 
 def test_the_configuration_wins_over_the_environment(numpy_backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ "auto" leaves it to HOLDFAST_BACKEND, and where that is unset to the modules."""
+    """ "auto" leaves it to KEEPFAST_BACKEND, and where that is unset to the modules."""
     assert backends.configured("auto") is None
-    monkeypatch.setenv("HOLDFAST_BACKEND", "numpy")
+    monkeypatch.setenv("KEEPFAST_BACKEND", "numpy")
     assert backends.configured("auto") is numpy_backend
-    monkeypatch.setenv("HOLDFAST_BACKEND", "nmpy")
+    monkeypatch.setenv("KEEPFAST_BACKEND", "nmpy")
     assert backends.configured("numpy") is numpy_backend
-    named = r"the environment variable `HOLDFAST_BACKEND` names an unknown backend `nmpy`; .* Did you mean `numpy`\?"
-    with pytest.raises(holdfast.UnknownPlugin, match=named):
+    named = r"the environment variable `KEEPFAST_BACKEND` names an unknown backend `nmpy`; .* Did you mean `numpy`\?"
+    with pytest.raises(keepfast.UnknownPlugin, match=named):
         backends.configured("auto")
-    with pytest.raises(holdfast.UnknownPlugin, match=r"^unknown backend `nmpi`"):
+    with pytest.raises(keepfast.UnknownPlugin, match=r"^unknown backend `nmpi`"):
         backends.configured("nmpi")
-    monkeypatch.setenv("HOLDFAST_BACKEND", "")
+    monkeypatch.setenv("KEEPFAST_BACKEND", "")
     assert backends.configured("auto") is None
 
 
@@ -76,12 +76,12 @@ def test_companions_lend_their_backend_to_objects_nobody_knows(numpy_backend: An
 
 def test_what_nobody_knows_says_what_to_install(register: Register) -> None:
     """Where a framework is not installed, the error about a module of it has the command that installs it."""
-    register({"absent": holdfast.lazy("absent:Backend", requires=("absent_framework",), extra="absent")})
-    with pytest.raises(holdfast.UnsupportedModule) as raised:
+    register({"absent": keepfast.lazy("absent:Backend", requires=("absent_framework",), extra="absent")})
+    with pytest.raises(keepfast.UnsupportedModule) as raised:
         backends.backend_of(object(), None)
     head, *hints = str(raised.value).splitlines()
     assert head.startswith("no backend knows what to do with a builtins.object; name one in the configuration")
-    assert '  absent needs `absent_framework`, which is not installed; run: pip install "holdfast[absent]"' in hints
+    assert '  absent needs `absent_framework`, which is not installed; run: pip install "keepfast[absent]"' in hints
     assert not any("ready" in hint for hint in hints)
 
 
@@ -94,10 +94,10 @@ def test_a_framework_half_installed_hurts_nobody_else(
     def failing() -> Any:
         raise RuntimeError("no device")
 
-    half = holdfast.lazy("half:Backend", requires=("half_framework", "its_other_half"), extra="half")
+    half = keepfast.lazy("half:Backend", requires=("half_framework", "its_other_half"), extra="half")
     register({"a-half": half, "a-failing": failing})
     assert backends.recognize(net(0)) is numpy_backend
-    with pytest.raises(holdfast.MissingDependency, match="`its_other_half`"):
+    with pytest.raises(keepfast.MissingDependency, match="`its_other_half`"):
         backends.backend_named("a-half")
     with pytest.raises(RuntimeError, match="no device"):
         backends.backend_named("a-failing")
@@ -109,7 +109,7 @@ def test_a_name_claimed_twice_hurts_only_who_asks_for_it(
     """Recognition goes on; naming the backend is an error with both plugins, however often it was recognized."""
     register({"numpy": type(numpy_backend)})
     assert backends.recognize(net(0)) is numpy_backend
-    with pytest.raises(holdfast.PluginConflict, match="claimed by numpy-backend and by-hand-1"):
+    with pytest.raises(keepfast.PluginConflict, match="claimed by numpy-backend and by-hand-1"):
         backends.backend_named("numpy")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast._background import Background, _finish_all
+from keepfast._background import Background, _finish_all
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_the_interpreter_finishes_what_was_promised_before_it_exits(tmp_path: Pa
     """A program that ends right after submitting still gets its file."""
     program = (
         "import sys, time, pathlib\n"
-        "from holdfast._background import Background\n"
+        "from keepfast._background import Background\n"
         "background = Background('exit')\n"
         "background.submit(lambda: (time.sleep(0.3), pathlib.Path(sys.argv[1]).write_text('done')))\n"
     )
@@ -153,7 +153,7 @@ def test_the_interpreter_finishes_what_was_promised_before_it_exits(tmp_path: Pa
 def test_a_failure_that_nobody_asked_for_is_told_at_exit() -> None:
     """A program that never calls again still shows the error."""
     program = (
-        "from holdfast._background import Background\n"
+        "from keepfast._background import Background\n"
         "def job(): raise ValueError('broken')\n"
         "background = Background('exit')\n"
         "background.submit(job)\n"
@@ -165,7 +165,7 @@ def test_work_at_exit_is_done_where_it_is_asked_for(tmp_path: Path) -> None:
     """A program that submits from its own exit handler gets its file, on every version of Python."""
     program = (
         "import atexit, sys, pathlib\n"
-        "from holdfast._background import Background\n"
+        "from keepfast._background import Background\n"
         "background = Background('exit')\n"
         "def leave():\n"
         "    background.submit(lambda: pathlib.Path(sys.argv[1]).write_text('done'))\n"
@@ -179,7 +179,7 @@ def test_work_at_exit_is_done_where_it_is_asked_for(tmp_path: Path) -> None:
 
 FORKING = """
 import os, sys, threading, time
-from holdfast._background import Background
+from keepfast._background import Background
 
 log = open(sys.argv[1], "a", buffering=1)
 gate = threading.Event()

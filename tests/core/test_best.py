@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.best import BestJudge
+from keepfast.best import BestJudge
 
 TAG = "Reward / Total reward (mean)"
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.checkpoint import Checkpoint, CheckpointStore
-from holdfast.checkpoint_directory import CheckpointDirectory
-from holdfast.checkpoint_formats import stores
-from holdfast.checkpoint_index import read_index
-from holdfast.retention import Retention
+from keepfast.checkpoint import Checkpoint, CheckpointStore
+from keepfast.checkpoint_directory import CheckpointDirectory
+from keepfast.checkpoint_formats import stores
+from keepfast.checkpoint_index import read_index
+from keepfast.retention import Retention
 
 MODULES = ("policy", "critic_1")
 TAG = "Reward / Total reward (mean)"

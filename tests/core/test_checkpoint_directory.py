@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import holdfast
-from holdfast.checkpoint import Checkpoint, CheckpointStore
-from holdfast.checkpoint_directory import CheckpointDirectory
-from holdfast.checkpoint_formats import stores
-from holdfast.checkpoint_index import IndexedCheckpoint, IndexedFile, read_index, write_index
-from holdfast.checkpoint_scan import rebuild
-from holdfast.retention import Retention
+import keepfast
+from keepfast.checkpoint import Checkpoint, CheckpointStore
+from keepfast.checkpoint_directory import CheckpointDirectory
+from keepfast.checkpoint_formats import stores
+from keepfast.checkpoint_index import IndexedCheckpoint, IndexedFile, read_index, write_index
+from keepfast.checkpoint_scan import rebuild
+from keepfast.retention import Retention
 
 MODULES = ("policy", "critic_1", "critic_2")
 TAG = "Reward / Total reward (mean)"
@@ -376,14 +376,14 @@ def test_files_of_two_sets_of_one_timestep_are_no_checkpoint(directory: Checkpoi
     written = write(directory, 100, separately=True)
     write(other, 100, separately=True)
     (other.path / "critic_1_100.pt").replace(directory.path / "critic_1_100.pt")
-    with pytest.raises(holdfast.CorruptCheckpoint, match="were not written at the same time"):
+    with pytest.raises(keepfast.CorruptCheckpoint, match="were not written at the same time"):
         directory.read(written)
 
 
 def test_modules_with_two_entries_of_one_path_are_not_written(directory: CheckpointDirectory) -> None:
     """They could not be told apart when they are loaded; whoever saves them learns it at once."""
     state = {"policy": {"a.b": 1, "a": {"b": 2}}}
-    with pytest.raises(holdfast.InvalidValue, match=r"two entries of the tree have the path `a\.b`"):
+    with pytest.raises(keepfast.InvalidValue, match=r"two entries of the tree have the path `a\.b`"):
         directory.write(state, {"timestep": 1}, stores()[".pt"], separately=False, best=False, retention=retention())
     assert not directory.path.exists()
 
@@ -393,7 +393,7 @@ def good(directory: CheckpointDirectory, *, best: bool = False) -> set[float] | 
     for indexed in directory.newest_first(best=best):
         try:
             return value(directory.read(indexed))
-        except holdfast.CorruptCheckpoint:
+        except keepfast.CorruptCheckpoint:
             continue
     return None
 
@@ -403,14 +403,14 @@ def test_files_that_do_not_belong_together_are_no_checkpoint(directory: Checkpoi
     written = write(directory, 100, separately=True)
     write(directory, 200, separately=True)
     (directory.path / "critic_2_100.pt").unlink()
-    with pytest.raises(holdfast.NotFound, match=r"critic_2_100.pt` is listed in the index but is not there"):
+    with pytest.raises(keepfast.NotFound, match=r"critic_2_100.pt` is listed in the index but is not there"):
         directory.read(written)
     (directory.path / "index.json").unlink()
     (incomplete,) = [c for c in directory.newest_first(best=False) if c.timestep == 100]
-    with pytest.raises(holdfast.CorruptCheckpoint, match="belongs with files of critic_2, which are not there"):
+    with pytest.raises(keepfast.CorruptCheckpoint, match="belongs with files of critic_2, which are not there"):
         directory.read(incomplete)
     (directory.path / "policy_200.pt").replace(directory.path / "critic_2_100.pt")
-    with pytest.raises(holdfast.CorruptCheckpoint, match=r"is of timestep 200, but .* of\s+100"):
+    with pytest.raises(keepfast.CorruptCheckpoint, match=r"is of timestep 200, but .* of\s+100"):
         directory.read(next(c for c in directory.newest_first(best=False) if c.timestep == 100))
 
 
@@ -420,14 +420,14 @@ def test_a_file_of_a_format_that_is_not_installed_is_told(directory: CheckpointD
     other = IndexedCheckpoint(200, False, {"agent": IndexedFile("agent_200.zarr", 1)})
     (directory.path / "agent_200.zarr").write_bytes(b"x")
     write_index(directory.path, [*read_index(directory.path), other])
-    with pytest.raises(holdfast.ConfigError, match=r"agent_200.zarr` by its extension; known: "):
+    with pytest.raises(keepfast.ConfigError, match=r"agent_200.zarr` by its extension; known: "):
         directory.read(next(iter(directory.newest_first(best=False))))
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", ""])
 def test_a_module_name_that_is_no_file_name_is_refused(directory: CheckpointDirectory, name: str) -> None:
     """With separate files a module's name is part of a path; it must not lead elsewhere."""
-    with pytest.raises(holdfast.InvalidValue, match="cannot be part of a file's name"):
+    with pytest.raises(keepfast.InvalidValue, match="cannot be part of a file's name"):
         directory.write(
             {name: {}}, {"timestep": 1}, stores()[".pt"], separately=True, best=False, retention=retention()
         )

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import holdfast
-from holdfast.checkpoint_directory import CheckpointDirectory
-from holdfast.checkpoint_index import IndexedCheckpoint, index_problem, read_index
-from holdfast.retention import Retention
+import keepfast
+from keepfast.checkpoint_directory import CheckpointDirectory
+from keepfast.checkpoint_index import IndexedCheckpoint, index_problem, read_index
+from keepfast.retention import Retention
 
 FILE = {"name": "agent_100.pt", "size": 1, "digest": ""}
 ROW: dict[str, Any] = {
@@ -77,7 +77,7 @@ LIES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("lie", LIES, ids=str)
 def test_a_row_that_lies_is_passed_over(tmp_path: Path, lie: dict[str, Any]) -> None:
     """Whatever is wrong with it, the other rows count and the problem is told."""
-    with pytest.raises(holdfast.InvalidValue, match="a row of the index"):
+    with pytest.raises(keepfast.InvalidValue, match="a row of the index"):
         IndexedCheckpoint.from_json({**ROW, **lie})
     other = {**ROW, "timestep": 200, "files": {"agent": {**FILE, "name": "agent_200.pt"}}}
     (tmp_path / "index.json").write_text(json.dumps({"version": 1, "checkpoints": [{**ROW, **lie}, other]}))
@@ -100,7 +100,7 @@ def test_retention_removes_no_file_that_no_checkpoint_has(tmp_path: Path, key: s
     row = {**ROW, "files": {key: {**FILE, "name": name}}}
     (directory.path / "index.json").write_text(json.dumps({"version": 1, "checkpoints": [row]}))
     directory.adopt()
-    store = holdfast.plugins.registry().get("checkpoint format", "pt")()
+    store = keepfast.plugins.registry().get("checkpoint format", "pt")()
     for timestep in (200, 300):
         metadata: dict[str, Any] = {"timestep": timestep, "modules": ["policy"], "resume": {}}
         keep = Retention(1, None, 1, "max")
@@ -122,7 +122,7 @@ def test_no_row_does_more_than_be_passed_over(lie: Any) -> None:
     row = {**ROW, **lie} if isinstance(lie, dict) else lie
     try:
         made = IndexedCheckpoint.from_json(row)
-    except holdfast.InvalidValue:
+    except keepfast.InvalidValue:
         return
     assert made.names == {"agent_100.pt"}
     assert made.timestep == 100

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import holdfast
-from holdfast.checkpoint import Checkpoint, CheckpointStore
-from holdfast.checkpoint_directory import CheckpointDirectory
-from holdfast.checkpoint_formats import stores
-from holdfast.checkpoint_index import read_index
-from holdfast.formats.pt import PtStore
-from holdfast.retention import Retention
+import keepfast
+from keepfast.checkpoint import Checkpoint, CheckpointStore
+from keepfast.checkpoint_directory import CheckpointDirectory
+from keepfast.checkpoint_formats import stores
+from keepfast.checkpoint_index import read_index
+from keepfast.formats.pt import PtStore
+from keepfast.retention import Retention
 
 MODULES = ("policy", "critic_1")
 TAG = "Reward / Total reward (mean)"
@@ -45,7 +45,7 @@ def write(
 
 
 def foreign(directory: CheckpointDirectory, name: str, **metadata: Any) -> None:
-    """Write a file as another tool, or `holdfast.save`, does."""
+    """Write a file as another tool, or `keepfast.save`, does."""
     PtStore().save(Checkpoint({"w": np.zeros(2)}, metadata), directory.path / name)
 
 
@@ -131,7 +131,7 @@ def test_an_incomplete_set_is_not_taken_in(directory: CheckpointDirectory) -> No
 def test_files_that_end_in_a_number_are_not_checkpoints_for_that(
     directory: CheckpointDirectory, separately: bool, listed: bool
 ) -> None:
-    """Neither other tools' files nor those of `holdfast.save` stand in the way of a resume, nor are they removed."""
+    """Neither other tools' files nor those of `keepfast.save` stand in the way of a resume, nor are they removed."""
     write(directory, 100, separately=separately)
     if not listed:
         (directory.path / "index.json").unlink()
@@ -202,5 +202,5 @@ def test_a_damaged_file_of_a_set_belongs_to_it(directory: CheckpointDirectory) -
     (directory.path / "index.json").unlink()
     newest = next(directory.newest_first(best=False))
     assert newest.names == {"policy_200.pt", "critic_1_200.pt"}
-    with pytest.raises(holdfast.CorruptCheckpoint):
+    with pytest.raises(keepfast.CorruptCheckpoint):
         directory.read(newest)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import holdfast
-from holdfast.checkpoint_directory import CheckpointDirectory
-from holdfast.checkpointing import Checkpointer
+import keepfast
+from keepfast.checkpoint_directory import CheckpointDirectory
+from keepfast.checkpointing import Checkpointer
 
 TAG = "Reward / Total reward (mean)"
 Make = Callable[..., Checkpointer]
@@ -32,7 +32,7 @@ def make(tmp_path: Path, modules: dict[str, Any]) -> Iterator[Make]:
     made: list[Checkpointer] = []
 
     def make(**settings: Any) -> Checkpointer:
-        config = holdfast.ExperimentConfig(checkpoint_interval=10, **settings)
+        config = keepfast.ExperimentConfig(checkpoint_interval=10, **settings)
         made.append(Checkpointer(config, tmp_path / "checkpoints", modules, lambda _modules: {"kept": 1}))
         made[-1].set_length(None)
         return made[-1]
@@ -141,7 +141,7 @@ def test_a_damaged_newest_is_passed_over_with_its_reason(make: Make, tmp_path: P
     damaged = [tmp_path / "checkpoints" / f"agent_{timestep}.{form}" for timestep in (20, 30)]
     for path in damaged:
         damage(path, how)
-    with pytest.warns(holdfast.HoldfastWarning, match=f"going on with agent_10.{form}") as warned:
+    with pytest.warns(keepfast.KeepfastWarning, match=f"going on with agent_10.{form}") as warned:
         indexed, _, skipped = checkpointer.find("latest", checkpointer.directory)
     assert indexed.timestep == 10
     assert list(skipped) == damaged[::-1]
@@ -159,7 +159,7 @@ def test_where_all_are_damaged_each_is_told(make: Make, tmp_path: Path) -> None:
     paths = [tmp_path / "checkpoints" / f"agent_{timestep}.safetensors" for timestep in (10, 20)]
     for path in paths:
         damage(path, "flip")
-    with pytest.raises(holdfast.NotFound, match="there is no checkpoint to resume from") as raised:
+    with pytest.raises(keepfast.NotFound, match="there is no checkpoint to resume from") as raised:
         checkpointer.find("latest", checkpointer.directory)
     assert len(str(raised.value).splitlines()) == 3
     assert all(str(path) in str(raised.value) for path in paths)
@@ -167,7 +167,7 @@ def test_where_all_are_damaged_each_is_told(make: Make, tmp_path: Path) -> None:
 
 def test_an_empty_directory_has_nothing_to_resume_from(make: Make, tmp_path: Path) -> None:
     """The error names the directory."""
-    with pytest.raises(holdfast.NotFound, match=r"there is no checkpoint to resume from in `.*empty`"):
+    with pytest.raises(keepfast.NotFound, match=r"there is no checkpoint to resume from in `.*empty`"):
         make().find("latest", CheckpointDirectory(tmp_path / "empty"))
 
 
@@ -193,7 +193,7 @@ def test_a_refused_checkpoint_is_told_once_and_counted(
         checkpointer.wait()
     assert names(tmp_path) == ["agent_10.safetensors"]
     checkpointer.checkpoint(40)
-    with pytest.warns(holdfast.HoldfastWarning, match="2 checkpoints could not be stored; the last reason: .*agent_30"):
+    with pytest.warns(keepfast.KeepfastWarning, match="2 checkpoints could not be stored; the last reason: .*agent_30"):
         checkpointer.close()
     assert names(tmp_path) == ["agent_10.safetensors", "agent_40.safetensors"]
 
@@ -229,5 +229,5 @@ def test_without_modules_nothing_is_written(make: Make, modules: dict[str, Any],
 )
 def test_a_wrong_name_is_told_at_the_start(make: Make, settings: dict[str, Any], message: str) -> None:
     """Not at the first checkpoint, hours later."""
-    with pytest.raises(holdfast.UnknownPlugin, match=message):
+    with pytest.raises(keepfast.UnknownPlugin, match=message):
         make(**settings)

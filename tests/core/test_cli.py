@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-import holdfast
-from holdfast import cli
+import keepfast
+from keepfast import cli
 
 FRAMEWORKS = {"torch", "jax", "flax", "optax", "gymnasium", "tensorboard", "tensorboardX", "wandb", "pyarrow"}
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "holdfast.cli", *arguments]
+    command = [sys.executable, "-m", "keepfast.cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
 
 
 def ending(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """Run the command line in this process and return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["holdfast", *arguments])
+    monkeypatch.setattr(sys, "argv", ["keepfast", *arguments])
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which `main` replaces for good
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -30,19 +30,19 @@ def ending(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 def test_version_is_that_of_the_package():
-    """`holdfast --version` prints one line and ends well."""
+    """`keepfast --version` prints one line and ends well."""
     finished = run("--version")
-    assert (finished.returncode, finished.stdout) == (0, f"holdfast {holdfast.__version__}\n")
+    assert (finished.returncode, finished.stdout) == (0, f"keepfast {keepfast.__version__}\n")
 
 
 def test_the_installed_command_is_this_one():
-    """The script `holdfast` that pip installs runs `holdfast.cli:main`."""
-    finished = subprocess.run([Path(sys.executable).with_name("holdfast"), "--version"], capture_output=True, text=True)
-    assert finished.stdout == f"holdfast {holdfast.__version__}\n"
+    """The script `keepfast` that pip installs runs `keepfast.cli:main`."""
+    finished = subprocess.run([Path(sys.executable).with_name("keepfast"), "--version"], capture_output=True, text=True)
+    assert finished.stdout == f"keepfast {keepfast.__version__}\n"
 
 
 def test_help_lists_every_command():
-    """`holdfast --help` names each command of the table, with a line on what it does."""
+    """`keepfast --help` names each command of the table, with a line on what it does."""
     finished = run("--help")
     assert finished.returncode == 0
     listed = {line.split()[0] for line in finished.stdout.partition("Commands:")[2].splitlines() if line.strip()}
@@ -50,8 +50,8 @@ def test_help_lists_every_command():
 
 
 def test_importing_the_command_line_loads_no_framework():
-    """What answers `holdfast --help` imports neither a framework nor Gymnasium nor a writer's library."""
-    code = f"import sys, holdfast.cli; print(sorted({FRAMEWORKS!r} & set(sys.modules)))"
+    """What answers `keepfast --help` imports neither a framework nor Gymnasium nor a writer's library."""
+    code = f"import sys, keepfast.cli; print(sorted({FRAMEWORKS!r} & set(sys.modules)))"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert finished.stdout.strip() == "[]", finished.stderr
 
@@ -78,17 +78,17 @@ def test_what_was_typed_wrong_is_named_with_exit_code_2(arguments: list[str], na
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (holdfast.UnknownPlugin("unknown backend `x`"), 2),
-        (holdfast.InvalidValue("no such environment"), 2),
-        (holdfast.ConfigError("unknown key"), 2),
-        (holdfast.MissingDependency('run: pip install "holdfast[torch]"'), 1),
-        (holdfast.CorruptCheckpoint("a byte is wrong"), 1),
+        (keepfast.UnknownPlugin("unknown backend `x`"), 2),
+        (keepfast.InvalidValue("no such environment"), 2),
+        (keepfast.ConfigError("unknown key"), 2),
+        (keepfast.MissingDependency('run: pip install "keepfast[torch]"'), 1),
+        (keepfast.CorruptCheckpoint("a byte is wrong"), 1),
     ],
 )
 def test_an_error_of_ours_is_one_line_on_stderr(
-    error: holdfast.HoldfastError, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: keepfast.KeepfastError, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    """A HoldfastError ends the process without a traceback, its text whole, square brackets included."""
+    """A KeepfastError ends the process without a traceback, its text whole, square brackets included."""
 
     def raise_it() -> None:
         raise error
@@ -135,11 +135,11 @@ def test_an_error_that_is_not_ours_keeps_its_traceback(monkeypatch: pytest.Monke
 
 
 def test_a_warning_of_ours_is_one_line_on_stderr():
-    """A HoldfastWarning is shown without the line of code that it came from; other warnings are shown as ever."""
+    """A KeepfastWarning is shown without the line of code that it came from; other warnings are shown as ever."""
     code = """
 import warnings
-from holdfast import cli
-from holdfast._warnings import warn
+from keepfast import cli
+from keepfast._warnings import warn
 
 def app():
     warn("2 files were skipped")
@@ -155,8 +155,8 @@ cli.main()
 
 
 def test_a_reader_that_leaves_early_is_no_error():
-    """`holdfast --help | head -1` prints its line and no traceback."""
-    command = f"'{sys.executable}' -m holdfast.cli plugins | head -1"
+    """`keepfast --help | head -1` prints its line and no traceback."""
+    command = f"'{sys.executable}' -m keepfast.cli plugins | head -1"
     finished = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert len(finished.stdout.splitlines()) == 1
     assert finished.stderr == ""

@@ -1,4 +1,4 @@
-"""`holdfast demo`: what the command does around a backend's demo. No framework takes part here."""
+"""`keepfast demo`: what the command does around a backend's demo. No framework takes part here."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any, final
 
 import pytest
 
-import holdfast
-from holdfast import cli
-from holdfast.cli import demo
-from holdfast.hookspecs import hookimpl
-from holdfast.plugins import PluginRegistry, lazy
+import keepfast
+from keepfast import cli
+from keepfast.cli import demo
+from keepfast.hookspecs import hookimpl
+from keepfast.plugins import PluginRegistry, lazy
 
 needs_gymnasium = pytest.mark.skipif(importlib.util.find_spec("gymnasium") is None, reason="needs gymnasium")
 
-Demo = Callable[[holdfast.DemoSettings], holdfast.DemoResult]
+Demo = Callable[[keepfast.DemoSettings], keepfast.DemoResult]
 
 
 @final
-class Backend(holdfast.Backend):
+class Backend(keepfast.Backend):
     """A backend of which only the demo is asked for."""
 
     name = "fake"
@@ -45,7 +45,7 @@ class Backend(holdfast.Backend):
         return self._run
 
 
-def trained(settings: holdfast.DemoSettings) -> holdfast.DemoResult:
+def trained(settings: keepfast.DemoSettings) -> keepfast.DemoResult:
     """Stand in for a training: two timesteps, a few files."""
     directory = settings.directory / "a run"
     (directory / "checkpoints").mkdir(parents=True)
@@ -60,13 +60,13 @@ def trained(settings: holdfast.DemoSettings) -> holdfast.DemoResult:
     (directory / "memory" / "26-01-01_memory_1.pt").touch()
     settings.progress(1, None)
     settings.progress(settings.timesteps, 12.25)
-    return holdfast.DemoResult(directory, directory / "memory", 12.25, 480.0, False, settings.timesteps)
+    return keepfast.DemoResult(directory, directory / "memory", 12.25, 480.0, False, settings.timesteps)
 
 
-def interrupted(settings: holdfast.DemoSettings) -> holdfast.DemoResult:
+def interrupted(settings: keepfast.DemoSettings) -> keepfast.DemoResult:
     """Stand in for a training that Ctrl-C ends before any score."""
     settings.directory.mkdir(exist_ok=True)
-    return holdfast.DemoResult(settings.directory, settings.directory, None, None, True, 7)
+    return keepfast.DemoResult(settings.directory, settings.directory, None, None, True, 7)
 
 
 @pytest.fixture
@@ -75,18 +75,18 @@ def offer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def offer(**table: Callable[..., Any]) -> None:
         @hookimpl
-        def holdfast_backends() -> Mapping[str, Callable[..., Any]]:
+        def keepfast_backends() -> Mapping[str, Callable[..., Any]]:
             return table
 
         known = PluginRegistry()
-        known.register(SimpleNamespace(holdfast_backends=holdfast_backends), "mine")
+        known.register(SimpleNamespace(keepfast_backends=keepfast_backends), "mine")
         monkeypatch.setattr(demo, "registry", lambda: known)
 
     return offer
 
 
 def ending(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    monkeypatch.setattr(sys, "argv", ["holdfast", "demo", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["keepfast", "demo", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     return int(ended.value.code or 0)
@@ -112,7 +112,7 @@ def test_without_any_framework_the_demo_says_what_to_install(
     """The error names the command, and its exit code is 1."""
     offer(torch=absent(), jax=absent())
     assert ending(monkeypatch) == 1
-    assert 'pip install "holdfast[torch,demo]"' in capsys.readouterr().err
+    assert 'pip install "keepfast[torch,demo]"' in capsys.readouterr().err
 
 
 def test_an_unknown_backend_is_answered_with_the_nearest(
@@ -127,9 +127,9 @@ def test_an_unknown_backend_is_answered_with_the_nearest(
 def test_the_backend_may_be_named_by_the_environment(
     offer: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    """HOLDFAST_BACKEND stands for --backend."""
+    """KEEPFAST_BACKEND stands for --backend."""
     offer(torch=dict)
-    monkeypatch.setenv("HOLDFAST_BACKEND", "zebra")
+    monkeypatch.setenv("KEEPFAST_BACKEND", "zebra")
     assert ending(monkeypatch) == 2
     assert "unknown backend `zebra`" in capsys.readouterr().err
 
@@ -139,7 +139,7 @@ def test_without_gymnasium_the_demo_says_what_to_install(offer: Callable[..., No
     find = importlib.util.find_spec
     monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None if name == "gymnasium" else find(name))
     offer(fake=lambda: Backend(trained))
-    with pytest.raises(holdfast.MissingDependency, match=r'pip install "holdfast\[demo\]"'):
+    with pytest.raises(keepfast.MissingDependency, match=r'pip install "keepfast\[demo\]"'):
         demo.demo_of("fake")
 
 
@@ -152,7 +152,7 @@ def test_a_package_that_the_demo_lacks_is_named(offer: Callable[..., None], monk
 
     monkeypatch.setattr(Backend, "demo", incomplete)
     offer(jax=lambda: Backend(None))
-    with pytest.raises(holdfast.MissingDependency, match=r'needs `optax`.*pip install "holdfast\[jax,demo\]"'):
+    with pytest.raises(keepfast.MissingDependency, match=r'needs `optax`.*pip install "keepfast\[jax,demo\]"'):
         demo.demo_of("jax")
 
 
@@ -160,7 +160,7 @@ def test_a_package_that_the_demo_lacks_is_named(offer: Callable[..., None], monk
 def test_a_backend_without_a_demo_says_so(offer: Callable[..., None]):
     """A plugin need not bring a demo."""
     offer(fake=lambda: Backend(None))
-    with pytest.raises(holdfast.UsageError, match="the backend `fake` has no demo"):
+    with pytest.raises(keepfast.UsageError, match="the backend `fake` has no demo"):
         demo.demo_of("fake")
 
 
@@ -176,21 +176,21 @@ def test_a_backend_without_a_demo_says_so(offer: Callable[..., None]):
 )
 def test_an_environment_that_ppo_cannot_act_in_is_refused(env: str, message: str):
     """Unknown environments, continuous actions and observations that are no vector are answered before training."""
-    with pytest.raises(holdfast.InvalidValue, match=message):
+    with pytest.raises(keepfast.InvalidValue, match=message):
         demo.check_env(env)
 
 
 @needs_gymnasium
 def test_an_environment_whose_packages_are_missing_is_answered():
     """The environment's own words on what to install are passed on."""
-    with pytest.raises(holdfast.MissingDependency, match=r"`no_such_thing:Env-v0` cannot be made: .*no_such_thing"):
+    with pytest.raises(keepfast.MissingDependency, match=r"`no_such_thing:Env-v0` cannot be made: .*no_such_thing"):
         demo.check_env("no_such_thing:Env-v0")
 
 
 def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path):
     """A --directory below a file is told before training; one that is missing is made."""
     (tmp_path / "file").touch()
-    with pytest.raises(holdfast.DirectoryError, match=r"cannot use `.*file/runs`: Not a directory"):
+    with pytest.raises(keepfast.DirectoryError, match=r"cannot use `.*file/runs`: Not a directory"):
         demo.check_directory(tmp_path / "file" / "runs")
     demo.check_directory(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
@@ -237,7 +237,7 @@ def test_ctrl_c_outside_the_training_exits_with_130_and_no_traceback(
 ):
     """While a framework is imported, say, there is nothing to save."""
 
-    def stopped(settings: holdfast.DemoSettings) -> holdfast.DemoResult:
+    def stopped(settings: keepfast.DemoSettings) -> keepfast.DemoResult:
         raise KeyboardInterrupt
 
     offer(torch=lambda: Backend(stopped))
@@ -248,9 +248,9 @@ def test_ctrl_c_outside_the_training_exits_with_130_and_no_traceback(
 @needs_gymnasium
 def test_options_reach_the_demo(offer: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """What is typed is what the backend's function gets."""
-    got: list[holdfast.DemoSettings] = []
+    got: list[keepfast.DemoSettings] = []
 
-    def remember(settings: holdfast.DemoSettings) -> holdfast.DemoResult:
+    def remember(settings: keepfast.DemoSettings) -> keepfast.DemoResult:
         got.append(settings)
         return interrupted(settings)
 

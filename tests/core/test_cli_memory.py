@@ -1,4 +1,4 @@
-"""`holdfast memory`: what it prints of memory files, and what it makes of them."""
+"""`keepfast memory`: what it prints of memory files, and what it makes of them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-import holdfast
-from holdfast import cli
-from holdfast.cli import _console
-from holdfast.memory import MemorySnapshot
-from holdfast.memory_export import exporter
-from holdfast.testing.damage import truncations
-from holdfast.testing.memory_exporter import assert_same
+import keepfast
+from keepfast import cli
+from keepfast.cli import _console
+from keepfast.memory import MemorySnapshot
+from keepfast.memory_export import exporter
+from keepfast.testing.damage import truncations
+from keepfast.testing.memory_exporter import assert_same
 
 Called = tuple[int, str, str]
 
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Called]:
-    """Return a function that runs ``holdfast memory`` in this process: its exit code, stdout and stderr."""
+    """Return a function that runs ``keepfast memory`` in this process: its exit code, stdout and stderr."""
 
     def run(*arguments: object) -> Called:
-        monkeypatch.setattr(sys, "argv", ["holdfast", "memory", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["keepfast", "memory", *map(str, arguments)])
         monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which `main` replaces for good
         with pytest.raises(SystemExit) as ended:
             cli.main()
@@ -55,7 +55,7 @@ def stored(tmp_path: Path) -> Path:
 
 
 def test_the_group_lists_its_commands(call: Callable[..., Called]) -> None:
-    """`holdfast memory --help` has a line for each of them."""
+    """`keepfast memory --help` has a line for each of them."""
     code, out, _ = call("--help")
     listed = [line.split()[0] for line in out.partition("Commands:")[2].splitlines() if line.strip()]
     assert (code, listed) == (0, ["inspect", "convert", "merge", "verify"])
@@ -82,7 +82,7 @@ def test_convert_writes_the_format_of_the_targets_name(call: Callable[..., Calle
     target = stored / "a.csv"
     code, out, err = call("convert", stored / "run_memory_1.npz", target)
     assert (code, out, err) == (0, f"{target}: 6 samples of 2 tensors\n", "")
-    assert_same(holdfast.read_memory(target), memory(1))
+    assert_same(keepfast.read_memory(target), memory(1))
 
 
 def test_convert_to_an_unknown_format_lists_those_there_are(call: Callable[..., Called], stored: Path) -> None:
@@ -111,7 +111,7 @@ def test_merge_joins_the_files_in_the_order_of_their_numbers(
     target = stored.parent / "all.pt"
     code, out, err = call("merge", stored.parent / pattern, target)
     assert (code, out, err) == (0, f"{target}: 18 samples of 2 tensors\n", "")
-    merged = holdfast.read_memory(target).tensors["steps"][:, 0, 0]
+    merged = keepfast.read_memory(target).tensors["steps"][:, 0, 0]
     assert merged.tolist() == [1, 2, 3, 2, 3, 4, 10, 11, 12]
 
 
@@ -128,7 +128,7 @@ def test_a_merge_does_not_take_its_own_result_for_a_source(call: Callable[..., C
     code, _, err = call("merge", stored, stored / "all.npz")
     assert code == 2
     assert "is itself one of the files that match" in err
-    assert len(holdfast.read_memory(stored / "all.npz")) == 18
+    assert len(keepfast.read_memory(stored / "all.npz")) == 18
 
 
 def test_verify_exits_with_1_where_there_is_damage(call: Callable[..., Called], stored: Path) -> None:

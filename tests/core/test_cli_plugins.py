@@ -1,4 +1,4 @@
-"""`holdfast plugins`: what it lists of which plugin."""
+"""`keepfast plugins`: what it lists of which plugin."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-import holdfast
-from holdfast.cli.plugins import rows
-from holdfast.hookspecs import hookimpl
-from holdfast.plugins import PluginRegistry, lazy
+import keepfast
+from keepfast.cli.plugins import rows
+from keepfast.hookspecs import hookimpl
+from keepfast.plugins import PluginRegistry, lazy
 
 Row = tuple[str, str, str, str, str]
 
@@ -24,7 +24,7 @@ def listed(extra_path: Path | None = None) -> list[list[str]]:
     """Run the command in a process of its own and return its rows, each cut at two or more spaces."""
     environment = {**os.environ, "PYTHONPATH": str(extra_path or "")}
     finished = subprocess.run(
-        [sys.executable, "-m", "holdfast.cli", "plugins"], capture_output=True, text=True, env=environment, timeout=120
+        [sys.executable, "-m", "keepfast.cli", "plugins"], capture_output=True, text=True, env=environment, timeout=120
     )
     assert finished.returncode == 0, finished.stderr
     return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in finished.stdout.splitlines()]
@@ -32,10 +32,10 @@ def listed(extra_path: Path | None = None) -> list[list[str]]:
 
 def writers(**table: Callable[..., Any]) -> SimpleNamespace:
     @hookimpl
-    def holdfast_writers() -> Mapping[str, Callable[..., Any]]:
+    def keepfast_writers() -> Mapping[str, Callable[..., Any]]:
         return table
 
-    return SimpleNamespace(holdfast_writers=holdfast_writers)
+    return SimpleNamespace(keepfast_writers=keepfast_writers)
 
 
 def install(site: Path, name: str, entry_point: str) -> None:
@@ -43,7 +43,7 @@ def install(site: Path, name: str, entry_point: str) -> None:
     information = site / f"{name}-1.2.3.dist-info"
     information.mkdir()
     (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2.3\n")
-    (information / "entry_points.txt").write_text(f"[holdfast]\n{entry_point}\n")
+    (information / "entry_points.txt").write_text(f"[keepfast]\n{entry_point}\n")
 
 
 def test_built_in_plugins_are_listed_with_kind_distribution_and_version():
@@ -52,7 +52,7 @@ def test_built_in_plugins_are_listed_with_kind_distribution_and_version():
     assert table[0] == ["name", "kind", "distribution", "version", "status"]
     found = {(row[0], row[1]): row[2:4] for row in table[1:]}
     for expected in (("torch", "backend"), ("jax", "backend"), ("tensorboard", "writer"), ("jsonl", "writer")):
-        assert found[expected] == ["holdfast", holdfast.__version__]
+        assert found[expected] == ["keepfast", keepfast.__version__]
     assert ("safetensors", "checkpoint format") in found
     assert ("csv", "memory format") in found
 
@@ -63,7 +63,7 @@ def test_what_is_missing_is_told_with_the_command_that_installs_it():
     known.register(writers(here=lazy("json:loads"), away=lazy("x:Y", requires=("no_such_thing",), extra="all")), "mine")
     status = {row[0]: row[4] for row in rows(known)}
     assert status["here"] == "ready"
-    assert status["away"] == 'needs `no_such_thing`, which is not installed; run: pip install "holdfast[all]"'
+    assert status["away"] == 'needs `no_such_thing`, which is not installed; run: pip install "keepfast[all]"'
 
 
 def test_a_name_claimed_twice_is_shown_as_a_conflict():
@@ -98,7 +98,7 @@ def test_an_installed_plugin_that_is_broken_is_listed_with_its_cause(module: str
 def test_an_installed_plugin_is_listed_under_its_distribution(tmp_path: Path):
     """A third party's writer stands beside the built-in ones."""
     (tmp_path / "good_plugin.py").write_text(
-        "import holdfast\n@holdfast.hookimpl\ndef holdfast_writers():\n    return {'mine': dict}\n"
+        "import keepfast\n@keepfast.hookimpl\ndef keepfast_writers():\n    return {'mine': dict}\n"
     )
     install(tmp_path, "good-dist", "good = good_plugin")
     assert ["mine", "writer", "good-dist", "1.2.3", "ready"] in listed(tmp_path)

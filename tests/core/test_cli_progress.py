@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from holdfast.cli._progress import TrainingProgress
+from keepfast.cli._progress import TrainingProgress
 
 
 @pytest.fixture(autouse=True)

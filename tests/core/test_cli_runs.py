@@ -1,4 +1,4 @@
-"""`holdfast runs`, `show` and `plot`: what they print of runs, without a framework."""
+"""`keepfast runs`, `show` and `plot`: what they print of runs, without a framework."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import holdfast
-from holdfast import cli
-from holdfast.cli._braille import Canvas
-from holdfast.cli.runs import ago
-from holdfast.metrics.reading import Series
-from holdfast.metrics.spread import Curve, curve_of, spread_of
+import keepfast
+from keepfast import cli
+from keepfast.cli._braille import Canvas
+from keepfast.cli.runs import ago
+from keepfast.metrics.reading import Series
+from keepfast.metrics.spread import Curve, curve_of, spread_of
 
 TAG = "Loss / Policy loss"
 
@@ -37,7 +37,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     """Return a function that runs the command line in this process: its exit code, stdout and stderr."""
 
     def run(*arguments: object) -> Called:
-        monkeypatch.setattr(sys, "argv", ["holdfast", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["keepfast", *map(str, arguments)])
         monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which `main` replaces for good
         with pytest.raises(SystemExit) as ended:
             cli.main()
@@ -88,7 +88,7 @@ def picture(printed: str) -> list[str]:
 def test_runs_lists_each_run_with_agent_steps_score_age_and_size(call: Callable[..., Called], tmp_path: Path) -> None:
     """A line for each run, and nothing in the cells of what is not known."""
     cfg = {"directory": str(tmp_path), "experiment_name": "first", "writers": ["jsonl"], "write_interval": 5}
-    with holdfast.Experiment(cfg, name="PPO", timesteps=20) as experiment:
+    with keepfast.Experiment(cfg, name="PPO", timesteps=20) as experiment:
         for timestep in range(20):
             experiment.track_data("Reward / Total reward (mean)", 1.5)
             experiment.step(timestep)
@@ -137,7 +137,7 @@ def test_a_run_that_cannot_be_read_hides_no_other(
     assert call("show", tmp_path / "b") == (1, "", f"error: Permission denied: `{file}`\n")
 
 
-@pytest.mark.filterwarnings("default::holdfast.HoldfastWarning")  # which the command line prints
+@pytest.mark.filterwarnings("default::keepfast.KeepfastWarning")  # which the command line prints
 def test_odd_lines_hide_no_run(call: Callable[..., Called], tmp_path: Path) -> None:
     """A line whose step is infinite is passed over with a warning for its file, and everything else is shown."""
     for name in ("a", "b"):
@@ -157,7 +157,7 @@ def test_a_name_that_the_output_cannot_hold_is_spelled_out(tmp_path: Path, encod
     write_run(tmp_path / "runs" / os.fsdecode("größe".encode() + b"\xff " + "🎯".encode()), {TAG: {1: 1.0}})
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     for arguments in (["runs", "runs"], ["plot", "runs", "--tag", TAG]):
-        command = [sys.executable, "-m", "holdfast.cli", *arguments]
+        command = [sys.executable, "-m", "keepfast.cli", *arguments]
         finished = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=120)
         assert (finished.returncode, finished.stderr) == (0, b"")
         assert shown in finished.stdout.decode(encoding)
@@ -177,7 +177,7 @@ def test_show_tells_the_latest_values_and_the_checkpoints(
     """Facts, then a line for each tag with its latest value and timestep, then a line for each checkpoint."""
     cfg = {"directory": str(tmp_path), "experiment_name": "run", "writers": ["jsonl"], "write_interval": 5}
     cfg |= {"checkpoint_interval": 10, "best_metric": TAG, "best_mode": "min", "best_min_episodes": 0}
-    with holdfast.Experiment(cfg, name="PPO", timesteps=20) as experiment:
+    with keepfast.Experiment(cfg, name="PPO", timesteps=20) as experiment:
         experiment.register(net=net())
         for timestep in range(20):
             experiment.track_data(TAG, float(timestep))
@@ -197,7 +197,7 @@ def test_show_tells_the_latest_values_and_the_checkpoints(
 
 def test_show_says_what_there_is_none_of(call: Callable[..., Called], tmp_path: Path) -> None:
     """A run that has just begun is shown as well; one that is not there is an error with the nearest."""
-    holdfast.Experiment({"directory": str(tmp_path), "experiment_name": "begun", "writers": ["jsonl"]}).close()
+    keepfast.Experiment({"directory": str(tmp_path), "experiment_name": "begun", "writers": ["jsonl"]}).close()
     code, out, _ = call("show", tmp_path / "begun")
     assert code == 0
     assert out.splitlines()[1:] == [
@@ -275,7 +275,7 @@ def test_a_run_without_the_tag_is_passed_over_with_a_warning(call: Callable[...,
 
 def test_plot_of_nothing_says_so(call: Callable[..., Called], tmp_path: Path) -> None:
     """A path that is not there, an empty directory and a run without metrics are errors."""
-    holdfast.Experiment({"directory": str(tmp_path / "b"), "experiment_name": "run", "writers": ["jsonl"]}).close()
+    keepfast.Experiment({"directory": str(tmp_path / "b"), "experiment_name": "run", "writers": ["jsonl"]}).close()
     (tmp_path / "empty").mkdir()
     for path, message in (("a", "no run at"), ("empty", "no runs in"), ("b", "no metrics in")):
         code, out, err = call("plot", tmp_path / path, "--tag", TAG)
@@ -300,8 +300,8 @@ def test_plot_writes_pictures(call: Callable[..., Called], tmp_path: Path, name:
 @needs_matplotlib
 def test_a_picture_of_several_runs_holds_each_of_them_the_mean_and_the_spread(tmp_path: Path) -> None:
     """Curves, mean and band are all in the file, and the legend names them."""
-    from holdfast.cli._figure import write_figure
-    from holdfast.cli._picture import Picture
+    from keepfast.cli._figure import write_figure
+    from keepfast.cli._picture import Picture
 
     curves = {"a": curve([1, 2], [1, 2]), "b": curve([1, 2], [3, 4])}
     write_figure(Picture(TAG, curves, spread_of(list(curves.values()))), tmp_path / "a.svg")
@@ -321,7 +321,7 @@ def test_a_picture_that_cannot_be_written_is_told_before_anything_is_read(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find(name))
     code, _, err = call("plot", tmp_path / "absent", "--tag", TAG, "--output", "a.png")
     assert code == 1
-    assert err.endswith('`matplotlib`, which is not installed; run: pip install "holdfast[plot]"\n')
+    assert err.endswith('`matplotlib`, which is not installed; run: pip install "keepfast[plot]"\n')
 
 
 def test_a_line_is_drawn_through_every_column_and_keeps_its_spikes() -> None:
@@ -379,7 +379,7 @@ def test_the_page_on_the_command_line_runs(project: Path, tmp_path: Path) -> Non
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True, timeout=120)
     drawing = importlib.util.find_spec("matplotlib") is not None
     ran = [command for command in commands(page) if drawing or "--output" not in command]
-    script = f"holdfast() {{ '{sys.executable}' -m holdfast.cli \"$@\"; }}\nset -e\n" + "\n".join(ran)
+    script = f"keepfast() {{ '{sys.executable}' -m keepfast.cli \"$@\"; }}\nset -e\n" + "\n".join(ran)
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(ran) >= 7

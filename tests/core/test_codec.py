@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from holdfast import codec
-from holdfast.errors import InvalidValue
+from keepfast import codec
+from keepfast.errors import InvalidValue
 
 ARRAYS = hnp.arrays(
     st.sampled_from(["f2", "f4", "f8", "i1", "i8", "u1", "u8", "?", "c8", ">f4"]),

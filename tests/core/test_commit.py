@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 
 import pytest
 
-import holdfast
-from holdfast import _file_lock
-from holdfast._commit import commit, commit_directory, commit_together, remove_directory, sweep
+import keepfast
+from keepfast import _file_lock
+from keepfast._commit import commit, commit_directory, commit_together, remove_directory, sweep
 
 OLD, NEW = b"old " * 1000, b"new " * 100_000
 
@@ -88,7 +88,7 @@ def test_a_refused_step_leaves_what_was_there(
     for path in paths:
         path.write_bytes(OLD)
     monkeypatch.setattr(os, step, Fault(getattr(os, step), at, errno.EIO))
-    with pytest.raises(holdfast.WriteFailed) as raised:
+    with pytest.raises(keepfast.WriteFailed) as raised:
         commit_together(dict.fromkeys(paths, write_in_parts))
     assert (
         str(raised.value) == f"cannot write `{paths[at - 1]}`: Input/output error; what was there before is untouched"
@@ -113,7 +113,7 @@ def test_a_full_disk_at_any_write_leaves_what_was_there(tmp_path: Path, part: in
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             file.write(NEW)
 
-    with pytest.raises(holdfast.WriteFailed, match=r"cannot write `.*file`: No space left on device"):
+    with pytest.raises(keepfast.WriteFailed, match=r"cannot write `.*file`: No space left on device"):
         commit(path, write)
     assert path.read_bytes() == OLD
     assert names(tmp_path) == ["file"]
@@ -132,7 +132,7 @@ def test_a_real_full_device_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         os.close(descriptor)
         file.write(b"x")
 
-    with pytest.raises(holdfast.WriteFailed, match="No space left on device"):
+    with pytest.raises(keepfast.WriteFailed, match="No space left on device"):
         commit(path, write)
     assert path.read_bytes() == OLD
     assert names(tmp_path) == ["file"]
@@ -145,7 +145,7 @@ def test_a_refused_fsync_of_the_directory_is_told_as_what_it_is(
     path = tmp_path / "file"
     path.write_bytes(OLD)
     monkeypatch.setattr(os, "fsync", Fault(os.fsync, 1, errno.EIO, directories=True))
-    with pytest.raises(holdfast.WriteFailed, match=r"cannot make `.*file` durable: Input/output error"):
+    with pytest.raises(keepfast.WriteFailed, match=r"cannot make `.*file` durable: Input/output error"):
         commit(path, write_in_parts)
     assert path.read_bytes() == NEW
     assert names(tmp_path) == ["file"]
@@ -177,12 +177,12 @@ def test_an_impossible_place_is_told(tmp_path: Path, obstacle: str) -> None:
         "a directory of that name": tmp_path / "directory",
         "a name too long": tmp_path / ("x" * 300),
     }[obstacle]
-    with pytest.raises(holdfast.WriteFailed, match="cannot write `"):
+    with pytest.raises(keepfast.WriteFailed, match="cannot write `"):
         commit(path, write_in_parts)
     assert names(tmp_path) == ["directory", "file"]
 
 
-def litter(directory: Path, name: str = ".agent_5.pt.0123456789ab.holdfast-tmp") -> Path:
+def litter(directory: Path, name: str = ".agent_5.pt.0123456789ab.keepfast-tmp") -> Path:
     path = directory / name
     path.write_bytes(b"half")
     return path
@@ -190,7 +190,7 @@ def litter(directory: Path, name: str = ".agent_5.pt.0123456789ab.holdfast-tmp")
 
 def test_sweeping_removes_the_litter_of_the_dead_and_nothing_else(tmp_path: Path) -> None:
     """What a killed save left goes; other files, hidden ones too, stay."""
-    kept = [tmp_path / name for name in ("agent_5.pt", ".hidden", "notes.holdfast-tmp", ".other.tmp")]
+    kept = [tmp_path / name for name in ("agent_5.pt", ".hidden", "notes.keepfast-tmp", ".other.tmp")]
     for path in kept:
         path.write_bytes(OLD)
     dead = litter(tmp_path)
@@ -220,7 +220,7 @@ def test_a_file_swept_before_it_was_locked_is_made_again(tmp_path: Path, monkeyp
             swept[0].unlink()
         return real(descriptor, wait=wait)
 
-    monkeypatch.setattr("holdfast._commit.lock", lock)
+    monkeypatch.setattr("keepfast._commit.lock", lock)
     assert commit(tmp_path / "file", write_in_parts) == len(NEW)
     assert len(swept) == 1
     assert (tmp_path / "file").read_bytes() == NEW
@@ -272,10 +272,10 @@ def test_a_committed_directory_replaces_the_one_before(tmp_path: Path) -> None:
 
 
 def test_a_directory_with_something_else_in_it_is_not_replaced(tmp_path: Path) -> None:
-    """What nobody said is Holdfast's is not removed: the error names it, and everything stays."""
+    """What nobody said is Keepfast's is not removed: the error names it, and everything stays."""
     path = old_directory(tmp_path)
     (path / "notes").write_bytes(OLD)
-    with pytest.raises(holdfast.WriteFailed, match="a directory of that name holds `notes`, which would be lost"):
+    with pytest.raises(keepfast.WriteFailed, match="a directory of that name holds `notes`, which would be lost"):
         commit_directory(path, FILES)
     assert names(path) == ["data", "notes"]
     assert names(tmp_path) == ["directory"]
@@ -293,7 +293,7 @@ def test_a_refused_step_of_a_directory_leaves_what_was_there(
     path = old_directory(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(os, step, Fault(getattr(os, step), at, errno.EIO, directories=directories))
-        with pytest.raises(holdfast.WriteFailed, match=r"directory`: Input/output error; what was there .* untouched"):
+        with pytest.raises(keepfast.WriteFailed, match=r"directory`: Input/output error; what was there .* untouched"):
             commit_directory(path, FILES)
     assert (path / "data").read_bytes() == OLD
     assert names(tmp_path) == ["directory"]
@@ -305,7 +305,7 @@ def test_a_writer_that_raises_leaves_no_directory(tmp_path: Path) -> None:
     def write(file: BinaryIO) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(holdfast.WriteFailed, match="No space left on device"):
+    with pytest.raises(keepfast.WriteFailed, match="No space left on device"):
         commit_directory(tmp_path / "directory", {**FILES, "last": write})
     assert names(tmp_path) == []
 
@@ -313,7 +313,7 @@ def test_a_writer_that_raises_leaves_no_directory(tmp_path: Path) -> None:
 KILLED_AT_RENAME = """
 import os, signal, sys
 from pathlib import Path
-from holdfast._commit import commit_directory, remove_directory
+from keepfast._commit import commit_directory, remove_directory
 
 rename, calls = os.rename, []
 
@@ -350,7 +350,7 @@ def test_a_kill_at_any_rename_leaves_a_whole_directory(tmp_path: Path, at: int, 
 
 def test_sweeping_removes_the_directories_of_the_dead_and_leaves_those_of_the_living(tmp_path: Path) -> None:
     """A directory that is being written stays, one whose writer was killed goes."""
-    dead = tmp_path / ".directory.0123456789ab.holdfast-tmp"
+    dead = tmp_path / ".directory.0123456789ab.keepfast-tmp"
     dead.mkdir()
     (dead / "data").write_bytes(OLD)
     swept = []
@@ -368,7 +368,7 @@ def test_sweeping_removes_the_directories_of_the_dead_and_leaves_those_of_the_li
 def test_of_several_replaced_directories_the_newest_gets_its_name_back(tmp_path: Path) -> None:
     """Kills between the renames of several saves leave several; sweeping keeps the last."""
     for stamp in ("1", "3", "2"):
-        aside = tmp_path / f".directory.{stamp}.holdfast-old"
+        aside = tmp_path / f".directory.{stamp}.keepfast-old"
         aside.mkdir()
         (aside / "data").write_text(stamp)
     sweep(tmp_path)

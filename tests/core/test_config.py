@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-import holdfast
-from holdfast import ExperimentConfig
-from holdfast.config import agent_settings
+import keepfast
+from keepfast import ExperimentConfig
+from keepfast.config import agent_settings
 
 SETTINGS = {
     "directory": "runs",
@@ -127,7 +127,7 @@ def test_an_agents_configuration_without_the_level_is_all_its_own() -> None:
 
 def test_mixing_both_on_one_level_is_an_error() -> None:
     """The error says which keys belong below."""
-    with pytest.raises(holdfast.ConfigError, match=r'`keep_best`, `keep_last` belong under "experiment"'):
+    with pytest.raises(keepfast.ConfigError, match=r'`keep_best`, `keep_last` belong under "experiment"'):
         agent_settings({"learning_rate": 1e-3, "keep_last": 3, "keep_best": 1})
 
 
@@ -175,7 +175,7 @@ def test_the_callers_mapping_stays_as_it_is() -> None:
 )
 def test_a_wrong_value_names_the_key_the_value_and_what_is_allowed(key: str, value: Any, allowed: str) -> None:
     """The error is one line, and a ValueError."""
-    with pytest.raises(holdfast.ConfigError) as raised:
+    with pytest.raises(keepfast.ConfigError) as raised:
         ExperimentConfig({key: value})
     assert str(raised.value).startswith(f"`{key}` is {value!r} ({type(value).__name__}); allowed: {allowed} (")
     assert "\n" not in str(raised.value)
@@ -184,7 +184,7 @@ def test_a_wrong_value_names_the_key_the_value_and_what_is_allowed(key: str, val
 
 def test_every_key_has_its_wrong_value_in_the_table_above() -> None:
     """Each field of the configuration can be named in an error."""
-    from holdfast.config import _ALLOWED
+    from keepfast.config import _ALLOWED
 
     assert set(_ALLOWED) == set(ExperimentConfig.model_fields) == set(SETTINGS)
 
@@ -195,7 +195,7 @@ def test_every_key_has_its_wrong_value_in_the_table_above() -> None:
 )
 def test_an_unknown_key_is_answered_with_the_nearest(key: str, meant: str) -> None:
     """The error names the key, what was given, every known key and the likely one."""
-    with pytest.raises(holdfast.ConfigError) as raised:
+    with pytest.raises(keepfast.ConfigError) as raised:
         ExperimentConfig({"experiment": {key: 10}})
     assert str(raised.value) == (
         f"unknown key `{key}` (given 10); known: {', '.join(sorted(SETTINGS))}. Did you mean `{meant}`?"
@@ -204,21 +204,21 @@ def test_an_unknown_key_is_answered_with_the_nearest(key: str, meant: str) -> No
 
 def test_everything_wrong_is_told_at_once() -> None:
     """Three mistakes make three lines."""
-    with pytest.raises(holdfast.ConfigError) as raised:
+    with pytest.raises(keepfast.ConfigError) as raised:
         ExperimentConfig({"keep_last": 0, "best_mode": "up", "zzz": 1})
     assert [line.split("`")[1] for line in str(raised.value).splitlines()] == ["keep_last", "best_mode", "zzz"]
 
 
 def test_a_key_that_is_no_string_is_an_unknown_key() -> None:
     """YAML makes numbers of unquoted keys; they are told like any other unknown key."""
-    with pytest.raises(holdfast.ConfigError, match=r"unknown key `1` \(given 2\)"):
+    with pytest.raises(keepfast.ConfigError, match=r"unknown key `1` \(given 2\)"):
         ExperimentConfig({1: 2})  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("given", [5, "x", None, [1]])
 def test_a_level_that_is_no_mapping_is_told(given: Any) -> None:
     """The error gives the value and what is allowed."""
-    with pytest.raises(holdfast.ConfigError, match=r'"experiment" is .*; allowed: a mapping of settings'):
+    with pytest.raises(keepfast.ConfigError, match=r'"experiment" is .*; allowed: a mapping of settings'):
         ExperimentConfig({"experiment": given})
 
 
@@ -237,20 +237,20 @@ def test_a_level_that_is_no_mapping_is_told(given: Any) -> None:
 def test_a_file_that_cannot_be_used_is_told(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     """The error names the file and what is wrong with it."""
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(holdfast.ConfigError, match=message):
+    with pytest.raises(keepfast.ConfigError, match=message):
         ExperimentConfig(tmp_path / name)
 
 
 def test_a_directory_of_a_files_name_is_told(tmp_path: Path) -> None:
     """What the operating system refuses to read is a configuration error with its reason."""
     (tmp_path / "config.toml").mkdir()
-    with pytest.raises(holdfast.ConfigError, match=r"config.toml` cannot be read: .*directory"):
+    with pytest.raises(keepfast.ConfigError, match=r"config.toml` cannot be read: .*directory"):
         ExperimentConfig(tmp_path / "config.toml")
 
 
 def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
     """The error is the FileNotFoundError a caller would expect."""
-    with pytest.raises(holdfast.NotFound, match="there is no configuration file") as raised:
+    with pytest.raises(keepfast.NotFound, match="there is no configuration file") as raised:
         ExperimentConfig(tmp_path / "config.toml")
     assert isinstance(raised.value, FileNotFoundError)
 
@@ -261,9 +261,9 @@ def test_yaml_without_its_library_says_what_to_install(tmp_path: Path) -> None:
     path.write_text("keep_last: 3")
     program = (
         "import sys; sys.modules['yaml'] = None\n"
-        "import holdfast\n"
-        "try: holdfast.ExperimentConfig(sys.argv[1])\n"
-        "except holdfast.MissingDependency as error: print(error)\n"
+        "import keepfast\n"
+        "try: keepfast.ExperimentConfig(sys.argv[1])\n"
+        "except keepfast.MissingDependency as error: print(error)\n"
     )
     ended = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
     assert ended.stdout == "a YAML configuration needs PyYAML; run: pip install pyyaml\n"
@@ -303,11 +303,11 @@ def test_weights_and_biases_need_not_be_listed() -> None:
 @pytest.mark.parametrize("entry", [{}, {"prefix": "> "}, {"name": 5}])
 def test_a_writer_without_a_name_is_told(entry: dict[str, Any]) -> None:
     """The error shows the entry and what is allowed."""
-    with pytest.raises(holdfast.ConfigError, match=r'an entry of `writers` has no "name": \{'):
+    with pytest.raises(keepfast.ConfigError, match=r'an entry of `writers` has no "name": \{'):
         ExperimentConfig(writers=[entry]).writer_table()
 
 
 def test_a_writer_listed_twice_is_told() -> None:
     """One name stands once, in whatever form."""
-    with pytest.raises(holdfast.ConfigError, match="names jsonl more than once"):
+    with pytest.raises(keepfast.ConfigError, match="names jsonl more than once"):
         ExperimentConfig(writers=["jsonl", {"name": "jsonl"}]).writer_table()

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import HoldfastWarning, InvalidValue, ShapeMismatch, codec
-from holdfast.episodes import CHUNK_STEPS
-from holdfast.tracking import Tracker
+from keepfast import InvalidValue, KeepfastWarning, ShapeMismatch, codec
+from keepfast.episodes import CHUNK_STEPS
+from keepfast.tracking import Tracker
 
 Step = tuple[list[float], list[bool], list[bool]]
 
@@ -133,7 +133,7 @@ def test_a_resume_at_any_step_gives_the_same_bits(run: list[list[Step]], cut: in
 
 
 @given(run=runs(st.sampled_from([1.0, -2.5, math.nan, math.inf, -math.inf])))
-@pytest.mark.filterwarnings("ignore::holdfast.HoldfastWarning")
+@pytest.mark.filterwarnings("ignore::keepfast.KeepfastWarning")
 def test_rewards_that_are_not_finite_stay_out(run: list[list[Step]]) -> None:
     """They leave the instantaneous statistics and the total of their episode, and its length still counts."""
     tracker, reference = Tracker(), Reference(num_envs_of(run))
@@ -148,7 +148,7 @@ def test_rewards_that_are_not_finite_are_counted_and_told_once() -> None:
     """One warning for the tag of the rewards, one for that of the episodes they spoil."""
     tracker = Tracker()
     tracker.episodes.record([1.0, math.nan], [False, True], [False, False])
-    with pytest.warns(HoldfastWarning) as warned:
+    with pytest.warns(KeepfastWarning) as warned:
         statistics = tracker.statistics()
     assert [str(warning.message).split(" of ")[1].split(" were")[0] for warning in warned] == [
         "`Reward / Instantaneous reward`",

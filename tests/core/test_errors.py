@@ -1,4 +1,4 @@
-"""Every error is a HoldfastError and the built-in its caller would expect."""
+"""Every error is a KeepfastError and the built-in its caller would expect."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import pickle
 
 import pytest
 
-from holdfast import HoldfastError, HoldfastWarning, errors
-from holdfast._warnings import warn
+from keepfast import KeepfastError, KeepfastWarning, errors
+from keepfast._warnings import warn
 
-CLASSES = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, HoldfastError)]
+CLASSES = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, KeepfastError)]
 BUILT_IN = (ValueError, KeyError, ImportError, TypeError, OSError, RuntimeError)
 
 
 @pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)
-def test_every_error_is_also_a_built_in(error: type[HoldfastError]) -> None:
+def test_every_error_is_also_a_built_in(error: type[KeepfastError]) -> None:
     """`except ValueError` and its like catch what they should."""
-    assert error is HoldfastError or issubclass(error, BUILT_IN)
+    assert error is KeepfastError or issubclass(error, BUILT_IN)
     assert inspect.getdoc(error)
 
 
 @pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)
-def test_every_error_prints_its_text_and_travels(error: type[HoldfastError]) -> None:
+def test_every_error_prints_its_text_and_travels(error: type[KeepfastError]) -> None:
     """No repr, no tuple; through pickle and copy, as between processes, it stays the same."""
     raised = error("unknown `x`; known: a, b.")
     assert str(raised) == "unknown `x`; known: a, b."
@@ -43,6 +43,6 @@ def test_a_suggestion_is_made_where_something_is_close() -> None:
 
 def test_a_warning_points_at_the_users_line() -> None:
     """Not into the library: the file it names is this one."""
-    with pytest.warns(HoldfastWarning, match="look here") as warned:
+    with pytest.warns(KeepfastWarning, match="look here") as warned:
         warn("look here")
     assert warned[0].filename == __file__

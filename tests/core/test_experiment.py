@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import holdfast
-from holdfast.inspection import inspect
+import keepfast
+from keepfast.inspection import inspect
 
 Net = Any
 
@@ -31,8 +31,8 @@ def checkpoint_names(directory: Path) -> set[str]:
     return {path.name for path in (directory / "run" / "checkpoints").iterdir()}
 
 
-def run(net: Net, directory: Path, timesteps: int = 100, **settings: Any) -> holdfast.Experiment:
-    with holdfast.Experiment(cfg_in(directory, **settings), name="PPO", timesteps=timesteps) as experiment:
+def run(net: Net, directory: Path, timesteps: int = 100, **settings: Any) -> keepfast.Experiment:
+    with keepfast.Experiment(cfg_in(directory, **settings), name="PPO", timesteps=timesteps) as experiment:
         experiment.register(policy=net)
         for timestep in range(experiment.resume(), timesteps):
             experiment.record_transition(np.ones(2), np.array([timestep % 5 == 4, False]), np.zeros(2, bool))
@@ -95,7 +95,7 @@ def test_an_error_in_the_body_keeps_what_was_done(net: Callable[..., Net], tmp_p
     """An exception in the `with` body passes through, and checkpoints and metrics until then are on disk."""
 
     def fail() -> None:
-        with holdfast.Experiment(cfg_in(tmp_path, checkpoint_interval=1), timesteps=10) as experiment:
+        with keepfast.Experiment(cfg_in(tmp_path, checkpoint_interval=1), timesteps=10) as experiment:
             experiment.register(policy=net())
             experiment.track_data("Loss / Loss", 1.0)
             experiment.step(0)
@@ -109,7 +109,7 @@ def test_an_error_in_the_body_keeps_what_was_done(net: Callable[..., Net], tmp_p
 
 def test_the_directory_is_named_by_time_and_agent(tmp_path: Path) -> None:
     """Without a name the directory is date, time to the microsecond, and the agent's name."""
-    experiment = holdfast.Experiment({"directory": str(tmp_path), "writers": []}, name="DDPG")
+    experiment = keepfast.Experiment({"directory": str(tmp_path), "writers": []}, name="DDPG")
     experiment.close()
     (made,) = tmp_path.iterdir()
     assert made == experiment.directory
@@ -119,8 +119,8 @@ def test_the_directory_is_named_by_time_and_agent(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     """A directory below a file is refused at once, by name and cause."""
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(holdfast.DirectoryError, match=r"cannot use `.*file/run`.*Not a directory") as raised:
-        holdfast.Experiment(cfg_in(tmp_path / "file"))
+    with pytest.raises(keepfast.DirectoryError, match=r"cannot use `.*file/run`.*Not a directory") as raised:
+        keepfast.Experiment(cfg_in(tmp_path / "file"))
     assert isinstance(raised.value, OSError)
 
 
@@ -137,17 +137,17 @@ def test_a_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 )
 def test_a_wrong_setting_makes_nothing(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
     """A wrong setting is named with what is known, and no directory is made."""
-    with pytest.raises(holdfast.HoldfastError, match=message):
-        holdfast.Experiment(cfg_in(tmp_path, **settings))
+    with pytest.raises(keepfast.KeepfastError, match=message):
+        keepfast.Experiment(cfg_in(tmp_path, **settings))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("value", ["0.5", None, [1.0], {"a": 1}, np.ones(3), print], ids=repr)
 def test_what_is_no_number_is_refused(value: Any, tmp_path: Path) -> None:
     """`track_data` names the tag and what was given, and keeps what was tracked before."""
-    with holdfast.Experiment(cfg_in(tmp_path), timesteps=1) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path), timesteps=1) as experiment:
         experiment.track_data("Loss / Loss", 1.0)
-        with pytest.raises(holdfast.InvalidValue, match="`Loss / Loss`"):
+        with pytest.raises(keepfast.InvalidValue, match="`Loss / Loss`"):
             experiment.track_data("Loss / Loss", value)
         experiment.step(0)
     assert rows(tmp_path)[1] == {"Loss / Loss": 1.0}
@@ -155,11 +155,11 @@ def test_what_is_no_number_is_refused(value: Any, tmp_path: Path) -> None:
 
 def test_resume_without_a_checkpoint_starts_at_zero(net: Callable[..., Net], tmp_path: Path) -> None:
     """In a new directory there is nothing to resume; a path that does not exist is an error."""
-    with holdfast.Experiment(cfg_in(tmp_path), timesteps=1) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path), timesteps=1) as experiment:
         experiment.register(policy=net())
         assert experiment.resume() == 0
         assert experiment.resume("best") == 0
-        with pytest.raises(holdfast.NotFound, match="nowhere"):
+        with pytest.raises(keepfast.NotFound, match="nowhere"):
             experiment.resume(tmp_path / "nowhere")
 
 
@@ -172,7 +172,7 @@ def test_resume_takes_a_run_or_a_file(net: Callable[..., Net], tmp_path: Path) -
         (other / "checkpoints" / "agent_30.safetensors", 30),
     ):
         module = net(seed=2)
-        with holdfast.Experiment({"directory": str(tmp_path), "writers": []}, timesteps=100) as experiment:
+        with keepfast.Experiment({"directory": str(tmp_path), "writers": []}, timesteps=100) as experiment:
             experiment.register(policy=module)
             assert experiment.resume(which) == timestep
         np.testing.assert_array_equal(module.arrays["body"]["weight"], net(seed=1).arrays["body"]["weight"])
@@ -181,7 +181,7 @@ def test_resume_takes_a_run_or_a_file(net: Callable[..., Net], tmp_path: Path) -
 def test_the_latest_is_the_latest_as_a_number(net: Callable[..., Net], tmp_path: Path) -> None:
     """agent_1000 is later than agent_900, whatever the alphabet says."""
     run(net(), tmp_path, 1000)
-    with holdfast.Experiment(cfg_in(tmp_path), timesteps=1000) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path), timesteps=1000) as experiment:
         experiment.register(policy=net())
         assert experiment.resume("latest") == 1000
 
@@ -193,9 +193,9 @@ def test_a_damaged_checkpoint_is_passed_over(net: Callable[..., Net], tmp_path: 
     content[-3] ^= 1
     (directory / "agent_100.safetensors").write_bytes(content)
     os.truncate(directory / "agent_90.safetensors", 500)
-    with holdfast.Experiment(cfg_in(tmp_path), timesteps=100) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path), timesteps=100) as experiment:
         experiment.register(policy=net())
-        with pytest.warns(holdfast.HoldfastWarning, match=r"skipped .*agent_100.*agent_90.*agent_80"):
+        with pytest.warns(keepfast.KeepfastWarning, match=r"skipped .*agent_100.*agent_90.*agent_80"):
             assert experiment.resume() == 80
         assert experiment.resumed is not None
         assert {path.name for path in experiment.resumed.skipped} == {"agent_100.safetensors", "agent_90.safetensors"}
@@ -205,9 +205,9 @@ def test_where_all_are_damaged_nothing_starts_anew_by_itself(net: Callable[..., 
     """A run whose checkpoints are all damaged is an error, not a silent start from zero."""
     run(net(), tmp_path, checkpoint_interval=100, keep_best=0)
     os.truncate(tmp_path / "run" / "checkpoints" / "agent_100.safetensors", 100)
-    with holdfast.Experiment(cfg_in(tmp_path), timesteps=100) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path), timesteps=100) as experiment:
         experiment.register(policy=net())
-        with pytest.raises(holdfast.NotFound, match=r"agent_100.*damaged"):
+        with pytest.raises(keepfast.NotFound, match=r"agent_100.*damaged"):
             experiment.resume()
 
 
@@ -219,7 +219,7 @@ def test_another_rank_writes_nothing(net: Callable[..., Net], tmp_path: Path, mo
     monkeypatch.setenv("RANK", "0")
     run(net(seed=3), tmp_path, 10)
     monkeypatch.setenv("RANK", "1")
-    with holdfast.Experiment(cfg_in(tmp_path), timesteps=10) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path), timesteps=10) as experiment:
         experiment.register(policy=net())
         assert experiment.resume() == 10
 
@@ -231,19 +231,19 @@ def test_the_configuration_is_stored(net: Callable[..., Net], tmp_path: Path) ->
     assert stored["agent"] == "PPO"
     assert stored["timesteps"] == 10
     assert stored["config"]["experiment"]["keep_last"] == 2
-    assert stored["versions"]["holdfast"] == holdfast.__version__
+    assert stored["versions"]["keepfast"] == keepfast.__version__
 
 
 def test_a_checkpoint_that_is_refused_does_not_cost_the_best(
     net: Callable[..., Net], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A best that the system refused to store is stored with the next checkpoint."""
-    experiment = holdfast.Experiment(cfg_in(tmp_path, writers=[], write_interval=1, best_metric="Score"), timesteps=100)
+    experiment = keepfast.Experiment(cfg_in(tmp_path, writers=[], write_interval=1, best_metric="Score"), timesteps=100)
     experiment.register(policy=net())
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", _refuse)
         experiment.track_data("Score", 9.0)
-        with pytest.warns(holdfast.HoldfastWarning, match="could not be stored"):
+        with pytest.warns(keepfast.KeepfastWarning, match="could not be stored"):
             for timestep in range(10):
                 experiment.step(timestep)
             experiment.wait()
@@ -251,7 +251,7 @@ def test_a_checkpoint_that_is_refused_does_not_cost_the_best(
     experiment.wait()
     best = inspect(tmp_path / "run" / "checkpoints" / "best_agent.safetensors")
     assert best.metadata["metric"] == {"tag": "Score", "value": 9.0}
-    with pytest.warns(holdfast.HoldfastWarning, match="2 checkpoints could not be stored"):
+    with pytest.warns(keepfast.KeepfastWarning, match="2 checkpoints could not be stored"):
         experiment.close()
 
 
@@ -263,17 +263,17 @@ def test_a_second_run_in_one_directory_is_told_and_spoils_nothing(net: Callable[
     """Whoever does not resume is warned; a worse run does not take the place of the best, and latest is its own."""
     settings = {"write_interval": 5, "checkpoint_interval": 10, "best_metric": "Score"}
     for name, score in (("first", 9.0), ("second", 1.0)):
-        with holdfast.Experiment(cfg_in(tmp_path, **settings), timesteps=20) as experiment:
+        with keepfast.Experiment(cfg_in(tmp_path, **settings), timesteps=20) as experiment:
             experiment.register(policy=net())
             if name == "second":
-                with pytest.warns(holdfast.HoldfastWarning, match="an earlier run, which was not resumed"):
+                with pytest.warns(keepfast.KeepfastWarning, match="an earlier run, which was not resumed"):
                     experiment.step(0)
             for timestep in range(20 if name == "first" else 10):
                 experiment.track_data("Score", score)
                 experiment.step(timestep)
     best = inspect(tmp_path / "run" / "checkpoints" / "best_agent.safetensors")
     assert best.metadata["metric"]["value"] == 9.0
-    with holdfast.Experiment(cfg_in(tmp_path), timesteps=20) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path), timesteps=20) as experiment:
         experiment.register(policy=net())
         assert experiment.resume() == 10
 
@@ -281,27 +281,27 @@ def test_a_second_run_in_one_directory_is_told_and_spoils_nothing(net: Callable[
 def test_a_run_goes_on_with_another_number_of_environments(net: Callable[..., Net], tmp_path: Path) -> None:
     """Running episodes are dropped with a warning; everything else is resumed."""
     run(net(), tmp_path)
-    with holdfast.Experiment(cfg_in(tmp_path), timesteps=110) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path), timesteps=110) as experiment:
         experiment.register(policy=net())
         assert experiment.resume() == 100
-        with pytest.warns(holdfast.HoldfastWarning, match="another number of environments"):
+        with pytest.warns(keepfast.KeepfastWarning, match="another number of environments"):
             experiment.record_transition(np.ones(8), np.ones(8, bool), np.zeros(8, bool))
-        with pytest.raises(holdfast.ShapeMismatch):
+        with pytest.raises(keepfast.ShapeMismatch):
             experiment.record_transition(np.ones(4), np.ones(4, bool), np.zeros(4, bool))
 
 
 def test_a_writer_is_checked_at_the_start(tmp_path: Path) -> None:
     """An option that a writer does not take is told with those it takes, before anything is made."""
-    with pytest.raises(holdfast.ConfigError, match=r"`jsonl` does not take \{'colour': 1\}.*options: file_name"):
-        holdfast.Experiment(cfg_in(tmp_path, writers=[{"name": "jsonl", "colour": 1}]))
+    with pytest.raises(keepfast.ConfigError, match=r"`jsonl` does not take \{'colour': 1\}.*options: file_name"):
+        keepfast.Experiment(cfg_in(tmp_path, writers=[{"name": "jsonl", "colour": 1}]))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("tag", [None, 5, b"tag"])
 def test_a_tag_is_a_string(tag: Any, tmp_path: Path) -> None:
     """Anything else is refused at once, and other tags are written."""
-    with holdfast.Experiment(cfg_in(tmp_path), timesteps=1) as experiment:
-        with pytest.raises(holdfast.InvalidValue, match="a tag is"):
+    with keepfast.Experiment(cfg_in(tmp_path), timesteps=1) as experiment:
+        with pytest.raises(keepfast.InvalidValue, match="a tag is"):
             experiment.track_data(tag, 1.0)
         experiment.track_data("Loss / Loss", 1.0)
         experiment.step(0)
@@ -310,18 +310,18 @@ def test_a_tag_is_a_string(tag: Any, tmp_path: Path) -> None:
 
 def test_what_was_not_finite_is_told_at_close(tmp_path: Path) -> None:
     """The first time as it happens, and the whole number at the end."""
-    experiment = holdfast.Experiment(cfg_in(tmp_path, write_interval=1), timesteps=3)
-    with pytest.warns(holdfast.HoldfastWarning, match=r"1 value\(s\) of `Loss` were not finite"):
+    experiment = keepfast.Experiment(cfg_in(tmp_path, write_interval=1), timesteps=3)
+    with pytest.warns(keepfast.KeepfastWarning, match=r"1 value\(s\) of `Loss` were not finite"):
         for timestep in range(3):
             experiment.track_data("Loss", float("nan"))
             experiment.step(timestep)
-    with pytest.warns(holdfast.HoldfastWarning, match="over the run: 3 of `Loss`"):
+    with pytest.warns(keepfast.KeepfastWarning, match="over the run: 3 of `Loss`"):
         experiment.close()
 
 
 def test_direct_writes_pass_every_interval(tmp_path: Path) -> None:
     """With a write interval of 0 the writer is there for whoever writes past the tracking."""
-    with holdfast.Experiment(cfg_in(tmp_path, write_interval=0), timesteps=1) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path, write_interval=0), timesteps=1) as experiment:
         experiment.track_data("Loss", 1.0)
         experiment.writer.add_scalar("a", 1.0, global_step=7)
         experiment.step(0)
@@ -330,9 +330,9 @@ def test_direct_writes_pass_every_interval(tmp_path: Path) -> None:
 
 def test_a_refused_module_is_not_registered(net: Callable[..., Net], tmp_path: Path) -> None:
     """A module that no backend knows is refused by `register`, and later checkpoints are none the worse."""
-    with holdfast.Experiment(cfg_in(tmp_path, checkpoint_interval=1), timesteps=1) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path, checkpoint_interval=1), timesteps=1) as experiment:
         experiment.register(policy=net())
-        with pytest.raises(holdfast.UnsupportedModule):
+        with pytest.raises(keepfast.UnsupportedModule):
             experiment.register(other=object)
         experiment.step(0)
     assert "agent_1.safetensors" in checkpoint_names(tmp_path)
@@ -340,25 +340,25 @@ def test_a_refused_module_is_not_registered(net: Callable[..., Net], tmp_path: P
 
 def test_a_closed_experiment_takes_no_step(tmp_path: Path) -> None:
     """After close a step is an error rather than lost."""
-    experiment = holdfast.Experiment(cfg_in(tmp_path), timesteps=10)
+    experiment = keepfast.Experiment(cfg_in(tmp_path), timesteps=10)
     experiment.step(0)
     experiment.close()
-    with pytest.raises(holdfast.UsageError, match="was closed"):
+    with pytest.raises(keepfast.UsageError, match="was closed"):
         experiment.step(1)
 
 
 @pytest.mark.parametrize("timesteps", ["100", 0, -5, 1.5])
 def test_the_length_is_a_whole_number(timesteps: Any, tmp_path: Path) -> None:
     """Anything else is refused by name."""
-    with pytest.raises(holdfast.InvalidValue, match="`timesteps` is"):
-        holdfast.Experiment(cfg_in(tmp_path), timesteps=timesteps)
+    with pytest.raises(keepfast.InvalidValue, match="`timesteps` is"):
+        keepfast.Experiment(cfg_in(tmp_path), timesteps=timesteps)
 
 
 def test_one_file_of_a_separate_checkpoint_stands_for_all(net: Callable[..., Net], tmp_path: Path) -> None:
     """`resume` from one of several files restores the whole timestep."""
     run(net(seed=1), tmp_path, store_separately=True)
     other = net(seed=2)
-    with holdfast.Experiment(cfg_in(tmp_path / "new"), timesteps=100) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path / "new"), timesteps=100) as experiment:
         experiment.register(policy=other)
         assert experiment.resume(tmp_path / "run" / "checkpoints" / "policy_50.safetensors") == 50
     np.testing.assert_array_equal(other.arrays["body"]["weight"], net(seed=1).arrays["body"]["weight"])
@@ -367,7 +367,7 @@ def test_one_file_of_a_separate_checkpoint_stands_for_all(net: Callable[..., Net
 def test_the_best_few_stay_on_disk(net: Callable[..., Net], tmp_path: Path) -> None:
     """With `keep_best` 3 the three best of falling scores are there, the very best under the plain name."""
     settings = {"write_interval": 5, "checkpoint_interval": 5, "best_metric": "Score", "keep_best": 3}
-    with holdfast.Experiment(cfg_in(tmp_path, **settings), timesteps=40) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path, **settings), timesteps=40) as experiment:
         experiment.register(policy=net())
         for timestep in range(40):
             experiment.track_data("Score", {5: 9.0, 10: 8.0, 15: 7.0, 20: 6.0, 25: 8.5}.get(timestep // 5 * 5 + 5, 1.0))
@@ -383,7 +383,7 @@ def test_the_best_few_stay_on_disk(net: Callable[..., Net], tmp_path: Path) -> N
     }
 
 
-def train(experiment: holdfast.Experiment, steps: Iterable[int]) -> None:
+def train(experiment: keepfast.Experiment, steps: Iterable[int]) -> None:
     for timestep in steps:
         experiment.track_data("a", float(timestep))
         experiment.step(timestep)
@@ -394,7 +394,7 @@ def test_a_timestep_may_be_any_whole_number(
     number: Callable[[int], Any], net: Callable[..., Net], tmp_path: Path
 ) -> None:
     """Integers of NumPy count like Python's, in files as well as in events."""
-    with holdfast.Experiment(cfg_in(tmp_path, write_interval=5, checkpoint_interval=5), timesteps=10) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path, write_interval=5, checkpoint_interval=5), timesteps=10) as experiment:
         experiment.register(policy=net())
         train(experiment, map(number, range(10)))
         experiment.track_data("a", 1.0)
@@ -408,8 +408,8 @@ def test_a_timestep_may_be_any_whole_number(
 def test_a_timestep_that_is_no_whole_number_is_refused(timestep: Any, tmp_path: Path) -> None:
     """The error says what was given."""
     with (
-        holdfast.Experiment(cfg_in(tmp_path), timesteps=10) as experiment,
-        pytest.raises(holdfast.InvalidValue, match=r"a timestep is .*allowed: a whole number"),
+        keepfast.Experiment(cfg_in(tmp_path), timesteps=10) as experiment,
+        pytest.raises(keepfast.InvalidValue, match=r"a timestep is .*allowed: a whole number"),
     ):
         experiment.step(timestep)
 
@@ -417,12 +417,12 @@ def test_a_timestep_that_is_no_whole_number_is_refused(timestep: Any, tmp_path: 
 def test_a_loop_in_strides_writes_and_checkpoints(net: Callable[..., Net], tmp_path: Path) -> None:
     """A count that grows by the number of environments: due at the first step that passes a multiple."""
     settings = {"write_interval": 50, "checkpoint_interval": 100, "keep_best": 0}
-    with holdfast.Experiment(cfg_in(tmp_path, **settings), timesteps=240) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path, **settings), timesteps=240) as experiment:
         experiment.register(policy=net())
         train(experiment, range(0, 240, 8))
     assert sorted(rows(tmp_path)) == [57, 105, 153, 201, 233]
     assert checkpoint_names(tmp_path) == {"agent_105.safetensors", "agent_201.safetensors", "index.json"}
-    with holdfast.Experiment(cfg_in(tmp_path, **settings), timesteps=400) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path, **settings), timesteps=400) as experiment:
         experiment.register(policy=net())
         assert experiment.resume() == 201
         train(experiment, range(201, 330, 8))

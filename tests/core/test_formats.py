@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from holdfast import testing
-from holdfast.checkpoint import Checkpoint, CheckpointStore
-from holdfast.plugins import registry
-from holdfast.testing.checkpoint_store import assert_same, random_array
+from keepfast import testing
+from keepfast.checkpoint import Checkpoint, CheckpointStore
+from keepfast.plugins import registry
+from keepfast.testing.checkpoint_store import assert_same, random_array
 
 FORMATS = ("pt", "safetensors", "msgpack", "pickle")
 needs_msgpack = pytest.mark.skipif(importlib.util.find_spec("msgpack") is None, reason="msgpack is not installed")
@@ -97,10 +97,10 @@ def test_a_missing_package_is_not_taken_for_damage(name: str, tmp_path: Path) ->
 import sys
 sys.modules["ml_dtypes"] = None
 from pathlib import Path
-import holdfast
+import keepfast
 try:
-    holdfast.plugins.registry().get("checkpoint format", {name!r})().load(Path({str(path)!r}))
-except holdfast.MissingDependency as error:
+    keepfast.plugins.registry().get("checkpoint format", {name!r})().load(Path({str(path)!r}))
+except keepfast.MissingDependency as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,12 +12,12 @@ import pytest
 
 pytest.importorskip("msgpack")
 
-from holdfast.checkpoint import Checkpoint
-from holdfast.errors import CorruptCheckpoint
-from holdfast.formats import _flax_bytes
-from holdfast.formats.flax_pickle import PickleStore
-from holdfast.formats.msgpack import MsgpackStore
-from holdfast.testing.checkpoint_store import assert_same, random_array
+from keepfast.checkpoint import Checkpoint
+from keepfast.errors import CorruptCheckpoint
+from keepfast.formats import _flax_bytes
+from keepfast.formats.flax_pickle import PickleStore
+from keepfast.formats.msgpack import MsgpackStore
+from keepfast.testing.checkpoint_store import assert_same, random_array
 
 STATE = {
     "policy": {"params": {"Dense_0": {"kernel": random_array(np.dtype(np.float32), (3, 4)), "bias": np.zeros(4)}}},
@@ -56,7 +56,7 @@ def test_flax_restores_a_msgpack_checkpoint(flax: Any, msgpack_path: Path) -> No
     """`flax.serialization.msgpack_restore` gives the modules as Flax's state dicts, and one key of ours."""
     MsgpackStore().save(Checkpoint(STATE, {"timestep": 3}), msgpack_path)
     restored = flax.msgpack_restore(msgpack_path.read_bytes())
-    assert list(restored) == ["policy", "optimizer", "__holdfast__"]
+    assert list(restored) == ["policy", "optimizer", "__keepfast__"]
     assert_same({name: restored[name] for name in STATE}, FLAX_STATE)
 
 
@@ -203,7 +203,7 @@ def test_a_trailer_that_begins_outside_the_file_is_damage(msgpack_path: Path, di
     """Whichever digit of its position is not as written, the error is that of a damaged file."""
     MsgpackStore().save(Checkpoint(STATE), msgpack_path)
     content = bytearray(msgpack_path.read_bytes())
-    place = content.rindex(b"holdfast 1 ") + len("holdfast 1 ") + digit
+    place = content.rindex(b"keepfast 1 ") + len("keepfast 1 ") + digit
     content[place] = ord("7") if content[place] != ord("7") else ord("6")
     msgpack_path.write_bytes(content)
     with pytest.raises(CorruptCheckpoint, match="damaged"):

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from holdfast.checkpoint import Checkpoint, CheckpointStore
-from holdfast.errors import CorruptCheckpoint
-from holdfast.plugins import registry
-from holdfast.testing.checkpoint_store import DTYPES, assert_same
-from holdfast.tree import Tree
+from keepfast.checkpoint import Checkpoint, CheckpointStore
+from keepfast.errors import CorruptCheckpoint
+from keepfast.plugins import registry
+from keepfast.testing.checkpoint_store import DTYPES, assert_same
+from keepfast.tree import Tree
 
 FORMATS = ("pt", "safetensors", "msgpack", "pickle")
 

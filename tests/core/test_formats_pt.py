@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.checkpoint import Checkpoint
-from holdfast.errors import CorruptCheckpoint, CorruptMemory, InvalidValue
-from holdfast.formats import _sealed_zip
-from holdfast.formats._torch_archive import read_archive
-from holdfast.formats.pt import PtStore
-from holdfast.testing.checkpoint_store import random_array
+from keepfast.checkpoint import Checkpoint
+from keepfast.errors import CorruptCheckpoint, CorruptMemory, InvalidValue
+from keepfast.formats import _sealed_zip
+from keepfast.formats._torch_archive import read_archive
+from keepfast.formats.pt import PtStore
+from keepfast.testing.checkpoint_store import random_array
 
 torch = pytest.importorskip("torch")
 ml_dtypes = pytest.importorskip("ml_dtypes")
@@ -128,7 +128,7 @@ def test_the_archive_is_the_one_that_torch_writes(path: Path, tmp_path: Path) ->
     theirs = tmp_path / "archive.pt"
     torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, theirs)
     ours, reference = _records(path), _records(theirs)
-    assert ours.keys() - reference.keys() == {"archive/holdfast.json"}
+    assert ours.keys() - reference.keys() == {"archive/keepfast.json"}
     assert reference.keys() - ours.keys() == {"archive/.data/serialization_id"}
     for name in ours.keys() & reference.keys() - {"archive/data.pkl"}:
         assert ours[name] == reference[name], name
@@ -163,10 +163,10 @@ def test_a_tensor_of_more_than_four_gigabytes_comes_back(path: Path) -> None:
 def test_writing_and_reading_import_no_framework(path: Path) -> None:
     """A process that writes and reads a .pt file has neither PyTorch nor JAX loaded."""
     code = f"""
-import sys, numpy, holdfast
+import sys, numpy, keepfast
 from pathlib import Path
-from holdfast.formats.pt import PtStore
-PtStore().save(holdfast.Checkpoint({{"m": {{"x": numpy.ones((2, 3))}}}}), Path({str(path)!r}))
+from keepfast.formats.pt import PtStore
+PtStore().save(keepfast.Checkpoint({{"m": {{"x": numpy.ones((2, 3))}}}}), Path({str(path)!r}))
 assert PtStore().load(Path({str(path)!r})).state["m"]["x"].shape == (2, 3)
 print(sorted(set(sys.modules) & {{"torch", "jax", "flax"}}))
 """
@@ -332,7 +332,7 @@ def test_tensors_that_reach_beyond_their_storage_are_refused(path: Path, argumen
     """A pickle that describes a tensor outside of its storage cannot make us read other memory."""
     save({"x": np.arange(2.0)}, path)
     with zipfile.ZipFile(path) as archive:
-        records = {name: archive.read(name) for name in archive.namelist() if not name.endswith("holdfast.json")}
+        records = {name: archive.read(name) for name in archive.namelist() if not name.endswith("keepfast.json")}
     good, bad = _described(path, (0, (2,), (1,))), _described(path, eval(arguments))
     assert good in records["archive/data.pkl"]
     records["archive/data.pkl"] = records["archive/data.pkl"].replace(good, bad)
@@ -433,7 +433,7 @@ def _records(path: Path) -> dict[str, tuple[bytes, bytes]]:
 
 def _described(path: Path, arguments: tuple[Any, ...]) -> bytes:
     """Return how the offset, shape and strides of a tensor stand in a pickle of ours."""
-    from holdfast.formats._torch_pickle import TreePickler
+    from keepfast.formats._torch_pickle import TreePickler
 
     offset, shape, strides = arguments
     return TreePickler().dumps([offset, shape, strides])[len(b"\x80\2](") : -len(b"e.")]

@@ -12,10 +12,10 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from holdfast.checkpoint import Checkpoint
-from holdfast.errors import CorruptCheckpoint
-from holdfast.formats.safetensors import SafetensorsStore
-from holdfast.testing.checkpoint_store import random_array
+from keepfast.checkpoint import Checkpoint
+from keepfast.errors import CorruptCheckpoint
+from keepfast.formats.safetensors import SafetensorsStore
+from keepfast.testing.checkpoint_store import random_array
 
 NATIVE = (
     "bool",
@@ -151,7 +151,7 @@ WRONG: dict[str, Any] = {
     "overlapping entries": {**entry(), "y": entry()["x"]},
     "unused bytes": {},
     "metadata that is none": {"__metadata__": 3, **entry()},
-    "an unknown version of ours": {"__metadata__": {"holdfast": "9 00000000"}, **entry()},
+    "an unknown version of ours": {"__metadata__": {"keepfast": "9 00000000"}, **entry()},
 }
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import holdfast
-from holdfast import Checkpoint
-from holdfast.loading import LoadOptions, LoadReport
-from holdfast.modules import registered, restore_all
-from holdfast.tree import flatten
+import keepfast
+from keepfast import Checkpoint
+from keepfast.loading import LoadOptions, LoadReport
+from keepfast.modules import registered, restore_all
+from keepfast.tree import flatten
 
 pytestmark = pytest.mark.usefixtures("numpy_backend")
 
@@ -86,7 +86,7 @@ def test_everything_wrong_is_told_at_once_and_nothing_is_loaded(net: MakeNet) ->
     policy, value = net(0, steps=3), net(0)
     value.arrays = {"w": np.zeros(1)}
     before = state(policy), state(value)
-    with pytest.raises(holdfast.LoadMismatch) as raised:
+    with pytest.raises(keepfast.LoadMismatch) as raised:
         restore({"policy": policy, "value": value}, {"policy": spoilt(net(1))})
     assert str(raised.value) == (
         f"`{PATH}` does not fit, and nothing was loaded (`strict=False` loads what fits):\n{LISTING}"
@@ -129,7 +129,7 @@ def test_cast_does_not_hide_another_shape(net: MakeNet) -> None:
     """A shape that differs stays an error."""
     tree = state(net(1))
     tree["head"]["bias"] = np.zeros(3)
-    with pytest.raises(holdfast.LoadMismatch, match=r"policy.head.bias: shape"):
+    with pytest.raises(keepfast.LoadMismatch, match=r"policy.head.bias: shape"):
         restore({"policy": net(0)}, {"policy": tree}, cast=True)
 
 
@@ -229,7 +229,7 @@ def test_a_row_for_another_module_leaves_an_entry_of_its_name(net: MakeNet) -> N
 
 def test_two_modules_of_one_name_are_refused(net: MakeNet) -> None:
     """A rename that would let one module of the file hide another is told."""
-    with pytest.raises(holdfast.LoadMismatch, match="`rename` makes two modules of the file `policy`"):
+    with pytest.raises(keepfast.LoadMismatch, match="`rename` makes two modules of the file `policy`"):
         restore({"policy": net(0)}, {"actor": state(net(1)), "policy": state(net(2))}, rename={"actor": "policy"})
 
 
@@ -289,7 +289,7 @@ def test_what_an_open_module_cannot_take_is_told_with_all_else(net: MakeNet, mom
     before = {name: state(module) for name, module in modules.items()}
     tree = state(net(1))
     del tree["body"]["bias"]
-    with pytest.raises(holdfast.LoadMismatch) as raised:
+    with pytest.raises(keepfast.LoadMismatch) as raised:
         restore(modules, {"policy": tree, "optimizer": {"lr": "fast"}})
     assert str(raised.value).splitlines()[1:] == [
         "  policy.body.bias: missing: the file has no such entry; expected float32 (4,)",
@@ -331,7 +331,7 @@ def test_a_refusal_names_the_file_and_the_module(net: MakeNet, momentum: MakeNet
     modules = {"policy": net(0), "first": momentum(0.1), "second": momentum(0.2), "third": momentum(0.3)}
     before = {name: state(module) for name, module in modules.items()}
     file = {"policy": state(net(1)), "first": {"lr": -1.0}, "second": {"lr": 5.0}, "third": {"lr": -2.0}}
-    with pytest.raises(holdfast.LoadMismatch) as raised:
+    with pytest.raises(keepfast.LoadMismatch) as raised:
         restore(modules, file)
     head, *listing = str(raised.value).splitlines()
     assert head.startswith(f"`{PATH}` does not fit, and nothing was loaded")
@@ -346,7 +346,7 @@ def test_a_module_that_the_agent_lacks_is_warned_of_and_passed_over(net: MakeNet
     """The warning has the documented words, once for each such module; the rest is loaded."""
     policy, source = net(0), net(1)
     file = {"policy": state(source), "value": state(net(2)), "optimizer": {"lr": 1.0}}
-    with pytest.warns(holdfast.HoldfastWarning) as warned:
+    with pytest.warns(keepfast.KeepfastWarning) as warned:
         report = restore({"policy": policy}, file)
     assert [str(warning.message) for warning in warned] == [
         "Cannot load the value module. The agent doesn't have such an instance",
@@ -369,13 +369,13 @@ def test_modules_choose_what_is_loaded(net: MakeNet) -> None:
 
 def test_asking_for_a_module_that_the_agent_lacks_is_an_error(net: MakeNet) -> None:
     """The error lists what the agent has."""
-    with pytest.raises(holdfast.LoadMismatch, match=r"asked to load polcy, which .*; it has: policy"):
+    with pytest.raises(keepfast.LoadMismatch, match=r"asked to load polcy, which .*; it has: policy"):
         restore({"policy": net(0)}, {"policy": state(net(1))}, modules=("polcy",))
 
 
 def test_a_file_with_none_of_the_modules_is_an_error_even_without_strict(net: MakeNet) -> None:
     """The error lists both sides and points to `rename`."""
-    with pytest.raises(holdfast.LoadMismatch, match=r"holds the modules actor, critic, .*: policy; `rename`"):
+    with pytest.raises(keepfast.LoadMismatch, match=r"holds the modules actor, critic, .*: policy; `rename`"):
         restore({"policy": net(0)}, {"actor": {}, "critic": {}}, strict=False)
 
 
@@ -383,52 +383,52 @@ def test_nothing_matching_is_an_error_even_without_strict(net: MakeNet) -> None:
     """A file of which not one entry fits is no load."""
     policy = net(0)
     before = state(policy)
-    with pytest.raises(holdfast.LoadMismatch, match=r"^nothing in `.*` matches the modules"):
+    with pytest.raises(keepfast.LoadMismatch, match=r"^nothing in `.*` matches the modules"):
         restore({"policy": policy}, {"policy": {"something": np.ones(1)}}, strict=False)
     assert same(policy.arrays, before)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_one_module_is_saved_and_loaded_by_itself(net: MakeNet, tmp_path: Path, suffix: str) -> None:
-    """`holdfast.save` and `holdfast.load` need no agent, and the extension chooses the format."""
+    """`keepfast.save` and `keepfast.load` need no agent, and the extension chooses the format."""
     module, source = net(0), net(1)
-    path = holdfast.save(source, tmp_path / f"net{suffix}")
-    report = holdfast.load(module, path)
+    path = keepfast.save(source, tmp_path / f"net{suffix}")
+    report = keepfast.load(module, path)
     assert report
     assert same(module.arrays, source.arrays)
 
 
 def test_a_module_out_of_many_is_named(net: MakeNet, tmp_path: Path) -> None:
     """Loading one module from an agent's file says which are there, and takes the one asked for."""
-    from holdfast.checkpoint_formats import store_for
+    from keepfast.checkpoint_formats import store_for
 
     path = tmp_path / "agent_5.pt"
     source = net(1)
     checkpoint = Checkpoint({"policy": state(source), "value": state(net(2))}, {"modules": ["policy", "value"]})
     store_for(path).save(checkpoint, path)
     module = net(0)
-    with pytest.raises(holdfast.LoadMismatch, match="holds the modules policy, value; say which one"):
-        holdfast.load(module, path)
-    assert holdfast.load(module, path, modules=["policy"])
+    with pytest.raises(keepfast.LoadMismatch, match="holds the modules policy, value; say which one"):
+        keepfast.load(module, path)
+    assert keepfast.load(module, path, modules=["policy"])
     assert same(module.arrays, source.arrays)
 
 
 def test_an_attribute_of_nobody_is_refused() -> None:
     """A misspelt attribute is told when it is named, not at the first checkpoint."""
-    with pytest.raises(holdfast.UnsupportedModule, match="a dict has no attribute `train_state`"):
-        holdfast.attribute({}, "train_state")
+    with pytest.raises(keepfast.UnsupportedModule, match="a dict has no attribute `train_state`"):
+        keepfast.attribute({}, "train_state")
 
 
 def test_what_no_backend_knows_is_refused() -> None:
     """The error names the type and the known backends."""
-    with pytest.raises(holdfast.UnsupportedModule, match=r"no backend knows .* a builtins.object; .*numpy"):
+    with pytest.raises(keepfast.UnsupportedModule, match=r"no backend knows .* a builtins.object; .*numpy"):
         registered({"policy": object()}, None)
 
 
 def test_a_missing_file_and_an_unknown_extension_are_told(net: MakeNet, tmp_path: Path) -> None:
     """The error is the FileNotFoundError or ValueError of its kind."""
-    with pytest.raises(holdfast.NotFound, match=r"cannot load `.*net.pt`: it is not there"):
-        holdfast.load(net(0), tmp_path / "net.pt")
-    with pytest.raises(holdfast.ConfigError, match=r"by its extension; known: .*\.pt"):
-        holdfast.save(net(0), tmp_path / "net.xyz")
+    with pytest.raises(keepfast.NotFound, match=r"cannot load `.*net.pt`: it is not there"):
+        keepfast.load(net(0), tmp_path / "net.pt")
+    with pytest.raises(keepfast.ConfigError, match=r"by its extension; known: .*\.pt"):
+        keepfast.save(net(0), tmp_path / "net.xyz")
     assert list(tmp_path.iterdir()) == []

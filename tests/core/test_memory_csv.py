@@ -8,13 +8,13 @@ import zlib
 import numpy as np
 import pytest
 
-from holdfast import codec
-from holdfast.errors import CorruptMemory
-from holdfast.memory import MemorySnapshot
-from holdfast.memory_formats import _csv_cells, csv
-from holdfast.memory_formats.csv import CsvExporter
+from keepfast import codec
+from keepfast.errors import CorruptMemory
+from keepfast.memory import MemorySnapshot
+from keepfast.memory_formats import _csv_cells, csv
+from keepfast.memory_formats.csv import CsvExporter
 
-FRAMES = "holdfast.memory_formats._csv_frames"
+FRAMES = "keepfast.memory_formats._csv_frames"
 
 
 def work_by(way, monkeypatch):
@@ -49,7 +49,7 @@ def path(tmp_path, way):
 def test_the_text_is_plain(path):
     """There is a line of names, one for each sample, floats are as short as they can be, and absent cells empty."""
     lines = path.read_text().splitlines()
-    assert lines[0].startswith('# holdfast memory: {"format_version":1,"memory_size":3,"num_envs":1,')
+    assert lines[0].startswith('# keepfast memory: {"format_version":1,"memory_size":3,"num_envs":1,')
     assert '"states":{"dtype":"float32","size":[2]}' in lines[0]
     assert lines[1:5] == ["states.0,states.1,terminated.0,actions.0", "0.1,-2.5,true,3", "1e-10,nan,false,-1", ",,,"]
     assert lines[5].startswith("# crc32: ")
@@ -134,9 +134,9 @@ def test_the_nan_of_calculations_is_plain(tmp_path, way):
 
 
 def test_csv_of_others_is_refused(tmp_path):
-    """A csv without Holdfast's header is no memory, and is said to be none."""
+    """A csv without Keepfast's header is no memory, and is said to be none."""
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(CorruptMemory, match="no memory that Holdfast wrote"):
+    with pytest.raises(CorruptMemory, match="no memory that Keepfast wrote"):
         CsvExporter().load(tmp_path / "table.csv")
 
 
@@ -200,8 +200,8 @@ def test_a_forked_child_writes_and_reads(tmp_path):
 import os, signal, sys
 import numpy as np
 from pathlib import Path
-from holdfast.memory import MemorySnapshot
-from holdfast.memory_formats.csv import CsvExporter
+from keepfast.memory import MemorySnapshot
+from keepfast.memory_formats.csv import CsvExporter
 snapshot = MemorySnapshot({"x": np.ones((20_000, 4, 2), np.float32)}, 0, 0, True)
 path = Path(sys.argv[1])
 CsvExporter().save(snapshot, path)

@@ -10,15 +10,15 @@ import sys
 import numpy as np
 import pytest
 
-import holdfast
-from holdfast._spacious import spacious_tensors
-from holdfast.errors import CorruptMemory, InvalidValue, LoadMismatch, MissingDependency, NotFound, WriteFailed
-from holdfast.memory import MemorySnapshot
-from holdfast.memory_export import exporter
-from holdfast.memory_files import inspect_memory, numeric_order, verify_memories
-from holdfast.memory_formats import _header
-from holdfast.plugins import registry
-from holdfast.testing.memory_exporter import assert_same
+import keepfast
+from keepfast._spacious import spacious_tensors
+from keepfast.errors import CorruptMemory, InvalidValue, LoadMismatch, MissingDependency, NotFound, WriteFailed
+from keepfast.memory import MemorySnapshot
+from keepfast.memory_export import exporter
+from keepfast.memory_files import inspect_memory, numeric_order, verify_memories
+from keepfast.memory_formats import _header
+from keepfast.plugins import registry
+from keepfast.testing.memory_exporter import assert_same
 
 
 def _memory(first, memory_index=0, filled=True, envs=2):
@@ -30,7 +30,7 @@ def test_files_come_in_the_order_of_time(tmp_path):
     """Numbers in names are sorted as numbers, and each file is read only when it is asked for."""
     for number in (10, 9, 100):
         exporter("npz").save(_memory(number), tmp_path / f"22-01-09_memory_{number}.npz")
-    found = list(holdfast.iter_memories(tmp_path / "*.npz"))
+    found = list(keepfast.iter_memories(tmp_path / "*.npz"))
     assert [path.stem.rpartition("_")[2] for path, _ in found] == ["9", "10", "100"]
     assert [snapshot.tensors["steps"][0, 0, 0] for _, snapshot in found] == [9, 10, 100]
     assert numeric_order(tmp_path / "a2") < numeric_order(tmp_path / "a10")
@@ -39,9 +39,9 @@ def test_files_come_in_the_order_of_time(tmp_path):
 def test_nothing_found_is_an_error(tmp_path):
     """A pattern that matches no file, and a path that is none, raise NotFound."""
     with pytest.raises(NotFound, match="no memory file matches"):
-        next(holdfast.iter_memories(tmp_path / "*.npz"))
+        next(keepfast.iter_memories(tmp_path / "*.npz"))
     with pytest.raises(NotFound, match="there is no memory file"):
-        holdfast.read_memory(tmp_path / "absent.npz")
+        keepfast.read_memory(tmp_path / "absent.npz")
 
 
 def test_chronological_rows_begin_with_the_oldest():
@@ -60,23 +60,23 @@ def test_any_format_becomes_any_other(tmp_path, source, target):
     """Converting changes the format and nothing else, and tells its progress."""
     exporter(source).save(_memory(1, memory_index=1), tmp_path / f"a.{source}")
     steps = []
-    holdfast.convert_memory(tmp_path / f"a.{source}", tmp_path / f"b.{target}", lambda *done: steps.append(done))
-    assert_same(holdfast.read_memory(tmp_path / f"b.{target}"), _memory(1, memory_index=1))
+    keepfast.convert_memory(tmp_path / f"a.{source}", tmp_path / f"b.{target}", lambda *done: steps.append(done))
+    assert_same(keepfast.read_memory(tmp_path / f"b.{target}"), _memory(1, memory_index=1))
     assert steps == [(0, 2), (1, 2), (2, 2)]
 
 
 def test_a_target_of_no_format_is_refused_before_anything_is_read(tmp_path):
     """An extension that no format has is an error that lists those there are."""
     with pytest.raises(InvalidValue, match=r"`.*b\.npx` has the extension of no memory format; known: .*\.npz"):
-        holdfast.convert_memory(tmp_path / "absent.pt", tmp_path / "b.npx")
+        keepfast.convert_memory(tmp_path / "absent.pt", tmp_path / "b.npx")
 
 
 def test_merging_puts_the_oldest_first(tmp_path):
     """The complete rows of all files follow one another in one full memory."""
     exporter("npz").save(_memory(1, memory_index=1), tmp_path / "m_1.npz")
     exporter("csv").save(_memory(11, memory_index=2, filled=False), tmp_path / "m_2.csv")
-    holdfast.merge_memories(tmp_path / "m_*", tmp_path / "all.pt")
-    merged = holdfast.read_memory(tmp_path / "all.pt")
+    keepfast.merge_memories(tmp_path / "m_*", tmp_path / "all.pt")
+    merged = keepfast.read_memory(tmp_path / "all.pt")
     assert merged.tensors["steps"][:, 1, 0].tolist() == [2, 3, 1, 11, 12]
     assert (merged.memory_size, merged.memory_index, merged.filled) == (5, 0, True)
 
@@ -86,7 +86,7 @@ def test_merged_files_do_not_follow_one_another(tmp_path):
     values = np.arange(6, dtype=np.float32).reshape(3, 2, 1)
     exporter("npz").save(MemorySnapshot({"x": values}, 1, 0, True, {"seams": [1, 4]}), tmp_path / "m_1.npz")
     exporter("npz").save(MemorySnapshot({"x": values}, 2, 1, False, {"seams": [0, 4]}), tmp_path / "m_2.npz")
-    merged = holdfast.merge_memories(tmp_path / "m_*", tmp_path / "all.npz")
+    merged = keepfast.merge_memories(tmp_path / "m_*", tmp_path / "all.npz")
     assert merged.tensors["x"][..., 0].tolist() == [[2, 3], [4, 5], [0, 1], [0, 1], [2, 3]]
     # rows 1 of environment 0 and 2 of environment 1 of the first file, its last row, and row 0 of the second file
     assert merged.metadata["seams"] == [2, 4, 5, 6]
@@ -97,7 +97,7 @@ def test_only_like_memories_merge(tmp_path):
     exporter("npz").save(_memory(1), tmp_path / "m_1.npz")
     exporter("npz").save(_memory(1, envs=3), tmp_path / "m_2.npz")
     with pytest.raises(LoadMismatch, match=r"m_2\.npz` holds"):
-        holdfast.merge_memories(tmp_path / "m_*", tmp_path / "all.pt")
+        keepfast.merge_memories(tmp_path / "m_*", tmp_path / "all.pt")
     assert not (tmp_path / "all.pt").exists()
 
 
@@ -126,27 +126,27 @@ def test_verifying_tells_the_damaged_from_the_intact(tmp_path):
 def test_files_of_plain_numpy_and_pytorch_are_read(tmp_path):
     """A file that `numpy.savez` wrote is a full memory; one whose tensors do not belong together is refused."""
     np.savez(tmp_path / "plain.npz", states=np.ones((4, 2, 3), np.float32))
-    assert holdfast.read_memory(tmp_path / "plain.npz").filled
+    assert keepfast.read_memory(tmp_path / "plain.npz").filled
     np.savez(tmp_path / "none.npz", states=np.ones((4, 2)), actions=np.ones((5, 2)))
     with pytest.raises(CorruptMemory, match="holds no memory"):
-        holdfast.read_memory(tmp_path / "none.npz")
+        keepfast.read_memory(tmp_path / "none.npz")
 
 
 def test_pickled_arrays_are_refused(tmp_path):
     """An array of objects, which NumPy would unpickle, is never loaded."""
     np.savez(tmp_path / "objects.npz", states=np.array([[{"a": 1}]], dtype=object))
     with pytest.raises(CorruptMemory, match="objects"):
-        holdfast.read_memory(tmp_path / "objects.npz")
+        keepfast.read_memory(tmp_path / "objects.npz")
 
 
 def test_other_byte_orders_of_other_tools_are_read(tmp_path):
     """Numbers in the byte order of another machine are read as this machine's; what is no number is refused."""
     np.savez(tmp_path / "big.npz", states=np.arange(8, dtype=">f4").reshape(4, 2))
-    states = holdfast.read_memory(tmp_path / "big.npz").tensors["states"]
+    states = keepfast.read_memory(tmp_path / "big.npz").tensors["states"]
     assert (states.dtype, states.tolist()) == (np.dtype(np.float32), [[0, 1], [2, 3], [4, 5], [6, 7]])
     np.savez(tmp_path / "text.npz", states=np.array([["a", "b"]]))
     with pytest.raises(CorruptMemory, match="`states` is an array of <U1, not a tensor of numbers"):
-        holdfast.read_memory(tmp_path / "text.npz")
+        keepfast.read_memory(tmp_path / "text.npz")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_position_beyond_the_memory_is_damage(tmp_path, name, value, monkeypat
     monkeypatch.setattr(_header, "header_of", lambda _: {**header, name: value})
     exporter("npz").save(_memory(1), tmp_path / "m.npz")
     with pytest.raises(CorruptMemory, match=r"m\.npz` is damaged: its"):
-        holdfast.read_memory(tmp_path / "m.npz")
+        keepfast.read_memory(tmp_path / "m.npz")
 
 
 def test_large_arrays_lie_in_files():
@@ -200,26 +200,26 @@ def test_strangers_are_passed_over(tmp_path):
     """Files of no memory format between memories are not read; where there is nothing else, that is told."""
     exporter("npz").save(_memory(1), tmp_path / "a" / "m.npz")
     (tmp_path / "a" / "notes.txt").write_text("x")
-    assert [path.name for path, _ in holdfast.iter_memories(tmp_path / "**")] == ["m.npz"]
+    assert [path.name for path, _ in keepfast.iter_memories(tmp_path / "**")] == ["m.npz"]
     with pytest.raises(InvalidValue, match=r"notes\.txt` has the extension of no memory format"):
-        next(holdfast.iter_memories(tmp_path / "a" / "*.txt"))
+        next(keepfast.iter_memories(tmp_path / "a" / "*.txt"))
     with pytest.raises(InvalidValue, match="is a directory; give one memory file, or"):
-        next(holdfast.iter_memories(tmp_path / "a"))
+        next(keepfast.iter_memories(tmp_path / "a"))
 
 
 def test_merging_into_a_source_is_refused(tmp_path):
     """A target that the pattern matches would be read as its own source."""
     exporter("npz").save(_memory(1), tmp_path / "m_1.npz")
     with pytest.raises(InvalidValue, match="is itself one of the files that match"):
-        holdfast.merge_memories(tmp_path / "m_*", tmp_path / "m_1.npz")
+        keepfast.merge_memories(tmp_path / "m_*", tmp_path / "m_1.npz")
 
 
 def test_a_broken_format_hurts_nobody_else(tmp_path):
     """Files of other formats are read though one cannot be made, and who asks for a stranger is told of it."""
 
     class Broken:
-        @holdfast.hookimpl
-        def holdfast_memory_formats(self):
+        @keepfast.hookimpl
+        def keepfast_memory_formats(self):
             def fail():
                 raise OSError("libfoo.so is missing")
 
@@ -229,9 +229,9 @@ def test_a_broken_format_hurts_nobody_else(tmp_path):
     (tmp_path / "m.xyz").touch()
     registry().register(plugin := Broken(), "broken")
     try:
-        assert_same(holdfast.read_memory(tmp_path / "m.npz"), _memory(1))
+        assert_same(keepfast.read_memory(tmp_path / "m.npz"), _memory(1))
         with pytest.raises(InvalidValue, match=r"`aaa` is broken: OSError: libfoo\.so is missing"):
-            holdfast.read_memory(tmp_path / "m.xyz")
+            keepfast.read_memory(tmp_path / "m.xyz")
     finally:
         registry().unregister(plugin)
 
@@ -240,7 +240,7 @@ def test_reading_imports_what_the_format_needs_and_nothing_else(tmp_path):
     """Reading one format leaves the packages of the others alone."""
     exporter("npz").save(_memory(1), tmp_path / "m.npz")
     script = (
-        "import sys, holdfast; holdfast.read_memory(sys.argv[1]);"
+        "import sys, keepfast; keepfast.read_memory(sys.argv[1]);"
         "print(sorted({'h5py', 'pyarrow', 'polars'} & set(sys.modules)))"
     )
     ran = subprocess.run([sys.executable, "-c", script, tmp_path / "m.npz"], capture_output=True, text=True, check=True)
@@ -251,8 +251,8 @@ def test_exports_that_failed_are_told_at_the_end_of_the_program(tmp_path):
     """A program that never closes its memory learns of missing files when it ends."""
     script = """
 import sys, numpy, pathlib, shutil
-from holdfast.memory import MemorySnapshot
-from holdfast.memory_export import MemoryExport
+from keepfast.memory import MemorySnapshot
+from keepfast.memory_export import MemoryExport
 export = MemoryExport("npz", sys.argv[1])
 export.prepare()
 shutil.rmtree(sys.argv[1])
@@ -269,8 +269,8 @@ def test_a_forked_child_removes_no_file_of_its_parent(tmp_path):
     """What a child or a copy exports counts for itself: the newest files that its origin keeps stay."""
     script = """
 import copy, os, sys, numpy
-from holdfast.memory import MemorySnapshot
-from holdfast.memory_export import MemoryExport
+from keepfast.memory import MemorySnapshot
+from keepfast.memory_export import MemoryExport
 export = MemoryExport("npz", sys.argv[1], keep=2)
 def cycle(export):
     export.cycles += 1
@@ -301,4 +301,4 @@ def test_a_missing_package_is_one_file_s_verdict(tmp_path, monkeypatch):
     assert verdicts[tmp_path / "m.npz"] is None
     assert isinstance(verdicts[tmp_path / "m.parquet"], MissingDependency)
     with pytest.raises(MissingDependency, match="pyarrow"):
-        next(holdfast.iter_memories(tmp_path / "*"))
+        next(keepfast.iter_memories(tmp_path / "*"))

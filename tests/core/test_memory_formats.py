@@ -2,11 +2,11 @@
 
 import pytest
 
-from holdfast.memory_formats.csv import CsvExporter
-from holdfast.memory_formats.npz import NpzExporter
-from holdfast.memory_formats.pt import PtExporter
-from holdfast.memory_formats.safetensors import SafetensorsExporter
-from holdfast.testing.memory_exporter import MemoryExporterContract
+from keepfast.memory_formats.csv import CsvExporter
+from keepfast.memory_formats.npz import NpzExporter
+from keepfast.memory_formats.pt import PtExporter
+from keepfast.memory_formats.safetensors import SafetensorsExporter
+from keepfast.testing.memory_exporter import MemoryExporterContract
 
 
 class TestPt(MemoryExporterContract):

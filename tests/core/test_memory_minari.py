@@ -12,14 +12,14 @@ import pytest
 h5py = pytest.importorskip("h5py")
 minari = pytest.importorskip("minari")
 
-from holdfast.codec import dtype_of  # noqa: E402
-from holdfast.errors import CorruptMemory, InvalidValue, WriteFailed  # noqa: E402
-from holdfast.memory import MemorySnapshot  # noqa: E402
-from holdfast.memory_export import MemoryExport  # noqa: E402
-from holdfast.memory_files import iter_memories, read_memory  # noqa: E402
-from holdfast.memory_formats.minari import _TRAILER, MinariExporter  # noqa: E402
-from holdfast.testing.damage import flips  # noqa: E402
-from holdfast.testing.memory_exporter import MemoryExporterContract, assert_same  # noqa: E402
+from keepfast.codec import dtype_of  # noqa: E402
+from keepfast.errors import CorruptMemory, InvalidValue, WriteFailed  # noqa: E402
+from keepfast.memory import MemorySnapshot  # noqa: E402
+from keepfast.memory_export import MemoryExport  # noqa: E402
+from keepfast.memory_files import iter_memories, read_memory  # noqa: E402
+from keepfast.memory_formats.minari import _TRAILER, MinariExporter  # noqa: E402
+from keepfast.testing.damage import flips  # noqa: E402
+from keepfast.testing.memory_exporter import MemoryExporterContract, assert_same  # noqa: E402
 
 
 class TestMinari(MemoryExporterContract):
@@ -68,7 +68,7 @@ def test_minari_loads_the_episodes(tmp_path):
         np.testing.assert_array_equal(episode.terminations, [step == 3 for step in steps])
         assert episode.truncations.tolist() == [*[False] * (len(steps) - 1), steps[-1] != 3]
         np.testing.assert_array_equal(episode.infos["log_prob"][:-1], -np.array(steps))
-    marks = [(m["holdfast_fragment"], m["holdfast_open"]) for m in dataset.storage.get_episode_metadata(range(4))]
+    marks = [(m["keepfast_fragment"], m["keepfast_open"]) for m in dataset.storage.get_episode_metadata(range(4))]
     assert marks == [(True, False), (False, True), (True, False), (False, True)]
 
 
@@ -165,7 +165,7 @@ def test_a_dataset_is_whole_or_absent_when_the_disk_is_full(tmp_path, monkeypatc
     def refuse(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("holdfast.memory_formats.minari.write_episodes", refuse)
+    monkeypatch.setattr("keepfast.memory_formats.minari.write_episodes", refuse)
     with pytest.raises(WriteFailed, match="No space left on device"):
         MinariExporter().save(_memory(), tmp_path / "memory.minari")
     assert not list(tmp_path.iterdir())
@@ -174,9 +174,9 @@ def test_a_dataset_is_whole_or_absent_when_the_disk_is_full(tmp_path, monkeypatc
 _SMALL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from holdfast.memory_export import MemoryExport  # noqa: E402
-from holdfast.memory_files import read_memory
-from holdfast.memory_formats.minari import MinariExporter
+from keepfast.memory_export import MemoryExport  # noqa: E402
+from keepfast.memory_files import read_memory
+from keepfast.memory_formats.minari import MinariExporter
 
 memory, size = read_memory(sys.argv[1]), Path(sys.argv[1], "main_data.hdf5").stat().st_size
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -326,7 +326,7 @@ def test_minari_has_every_action_in_its_space(tmp_path, dtype, size):
 
 
 def test_bytes_that_look_like_an_image_come_back(tmp_path):
-    """What Holdfast wrote is not taken for a compressed image."""
+    """What Keepfast wrote is not taken for a compressed image."""
     states = np.tile(np.array([255, 216, 255, 0, 255, 217], np.uint8), (6, 2, 1))
     _saved(_with(without={"next_states"}, states=states), tmp_path)
 
@@ -536,7 +536,7 @@ def test_a_forged_document_is_refused(tmp_path, header):
 @pytest.mark.parametrize("make", [_external, _virtual, _linked, _soft, _looped, _declared, _short, _absent],
                          ids=lambda make: make.__name__.strip("_"))  # fmt: skip
 def test_forged_episodes_are_refused(tmp_path, make):
-    """What a foreign dataset may not bring in, one that claims to be Holdfast's may not either."""
+    """What a foreign dataset may not bring in, one that claims to be Keepfast's may not either."""
     path, secret = tmp_path / "memory.minari", tmp_path / "secret"
     secret.write_bytes(bytes(1000))
     MinariExporter().save(_memory(), path)

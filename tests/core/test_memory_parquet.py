@@ -7,13 +7,13 @@ pytest.importorskip("pyarrow")
 
 import pyarrow.parquet
 
-from holdfast.codec import dtype_of
-from holdfast.errors import CorruptMemory
-from holdfast.memory import MemorySnapshot
-from holdfast.memory_formats import parquet
-from holdfast.memory_formats._header import header_text
-from holdfast.memory_formats.parquet import ParquetExporter
-from holdfast.testing.memory_exporter import DTYPES, MemoryExporterContract, assert_same
+from keepfast.codec import dtype_of
+from keepfast.errors import CorruptMemory
+from keepfast.memory import MemorySnapshot
+from keepfast.memory_formats import parquet
+from keepfast.memory_formats._header import header_text
+from keepfast.memory_formats.parquet import ParquetExporter
+from keepfast.testing.memory_exporter import DTYPES, MemoryExporterContract, assert_same
 
 
 class TestParquet(MemoryExporterContract):

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from holdfast.codec import dtype_of
-from holdfast.memory import MemorySnapshot
-from holdfast.memory_export import exporter
-from holdfast.memory_fit import fitted, histories, seams_of
-from holdfast.testing.memory_exporter import DTYPES, assert_same
+from keepfast.codec import dtype_of
+from keepfast.memory import MemorySnapshot
+from keepfast.memory_export import exporter
+from keepfast.memory_fit import fitted, histories, seams_of
+from keepfast.testing.memory_exporter import DTYPES, assert_same
 
 _ML_DTYPES = ["bfloat16", "float8_e4m3fn", "float8_e5m2"] if importlib.util.find_spec("ml_dtypes") else []
 _NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"], exclude_characters='/\\"~'), min_size=1)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import holdfast
-from holdfast import metrics
+import keepfast
+from keepfast import metrics
 
 AGENTS = {"A2C", "AMP", "CEM", "DDPG", "DDQN", "DQN", "PPO", "Q-learning", "SAC", "SARSA", "TD3", "TRPO"}
 
@@ -42,7 +42,7 @@ def test_the_tags_of_an_agent() -> None:
 
 def test_an_unknown_agent_is_told_with_the_nearest() -> None:
     """The error about an unknown agent lists the known ones and the nearest."""
-    with pytest.raises(holdfast.InvalidValue, match=r"unknown agent `PP0`; known: A2C.*Did you mean `PPO`"):
+    with pytest.raises(keepfast.InvalidValue, match=r"unknown agent `PP0`; known: A2C.*Did you mean `PPO`"):
         metrics.tags("PP0")
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import holdfast
-from holdfast.metrics.tfrecord import frame
+import keepfast
+from keepfast.metrics.tfrecord import frame
 
 
 def varint(value: int) -> bytes:
@@ -46,7 +46,7 @@ def test_event_files_are_read_without_a_library(tmp_path: Path) -> None:
     """Values, steps and wall times of event files come back as arrays of NumPy, whoever wrote the file."""
     content = event(10, 1.5, simple("Loss / a", 0.5)) + event(2**40, 2.5, simple("Loss / a", -1.0))
     (tmp_path / "events.out.tfevents.1.host").write_bytes(content)
-    steps, values, wall_times = holdfast.read_metrics(tmp_path)["Loss / a"]
+    steps, values, wall_times = keepfast.read_metrics(tmp_path)["Loss / a"]
     assert (steps.dtype, values.dtype, wall_times.dtype) == (np.int64, np.float64, np.float64)
     assert steps.tolist() == [10, 2**40]
     assert values.tolist() == [0.5, -1.0]
@@ -63,7 +63,7 @@ def test_scalars_stored_as_tensors_are_read(tmp_path: Path) -> None:
     bodies = {"content": as_content, "floats": as_floats, "doubles": as_doubles, "text": text, "image": image}
     content = b"".join(event(1, 1.0, value(tag, body)) for tag, body in bodies.items())
     (tmp_path / "events.out.tfevents.1.host").write_bytes(content)
-    found = {tag: series.values.tolist() for tag, series in holdfast.read_metrics(tmp_path).items()}
+    found = {tag: series.values.tolist() for tag, series in keepfast.read_metrics(tmp_path).items()}
     assert found == {"content": [0.25], "floats": [0.5], "doubles": [0.1]}
 
 
@@ -73,7 +73,7 @@ def test_a_session_that_starts_voids_what_lies_beyond(tmp_path: Path) -> None:
     second = event(3, 10.0, field(7, b"\x08\x01")) + event(3, 11.0, simple("a", -3.0))
     (tmp_path / "events.out.tfevents.1.b").write_bytes(first)
     (tmp_path / "events.out.tfevents.1.a").write_bytes(second)  # names do not tell the order, times do
-    series = holdfast.read_metrics(tmp_path)["a"]
+    series = keepfast.read_metrics(tmp_path)["a"]
     assert series.steps.tolist() == [1, 2, 3]
     assert series.values.tolist() == [1.0, 2.0, -3.0]
 
@@ -82,7 +82,7 @@ def test_a_torn_event_ends_a_file_and_no_more(tmp_path: Path) -> None:
     """A file that a kill tore gives what is whole of it."""
     content = event(1, 1.0, simple("a", 1.0)) + event(2, 2.0, simple("a", 2.0))[:-3]
     (tmp_path / "events.out.tfevents.1.host").write_bytes(content)
-    assert holdfast.read_metrics(tmp_path)["a"].steps.tolist() == [1]
+    assert keepfast.read_metrics(tmp_path)["a"].steps.tolist() == [1]
 
 
 def test_the_fullest_and_then_the_most_exact_source_wins(tmp_path: Path) -> None:
@@ -90,11 +90,11 @@ def test_the_fullest_and_then_the_most_exact_source_wins(tmp_path: Path) -> None
     write_jsonl(tmp_path / "metrics.jsonl", "both", {1: 0.1, 2: 0.2})
     content = event(1, 1.0, simple("both", 0.1), simple("events only", 3.0)) + event(2, 2.0, simple("both", 0.2))
     (tmp_path / "events.out.tfevents.1.host").write_bytes(content)
-    found = holdfast.read_metrics(tmp_path)
+    found = keepfast.read_metrics(tmp_path)
     assert found["both"].values.tolist() == [0.1, 0.2]
     assert found["events only"].values.tolist() == [3.0]
     (tmp_path / "events.out.tfevents.2.host").write_bytes(event(3, 3.0, simple("both", 0.5)))
-    assert holdfast.read_metrics(tmp_path)["both"].steps.tolist() == [1, 2, 3]
+    assert keepfast.read_metrics(tmp_path)["both"].steps.tolist() == [1, 2, 3]
 
 
 def test_writers_that_take_turns_are_put_together(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_writers_that_take_turns_are_put_together(tmp_path: Path) -> None:
     (tmp_path / "events.out.tfevents.1.host").write_bytes(b"".join(events))
     write_jsonl(tmp_path / "metrics.jsonl", "a", {step: float(-step) for step in range(4, 12)})
     (tmp_path / "metrics.csv").write_text("12,1.0,a,12.0\n11,1.0,a,11.0\n")
-    series = holdfast.read_metrics(tmp_path)["a"]
+    series = keepfast.read_metrics(tmp_path)["a"]
     assert series.steps.tolist() == list(range(1, 13))
     assert series.values.tolist() == [0.5, 1.0, 1.5, *range(-4, -12, -1), 12.0]
     assert series.wall_times.tolist()[:4] == [0.1, 0.2, 0.3, 1.0]
@@ -114,7 +114,7 @@ def test_steps_come_in_rising_order(tmp_path: Path) -> None:
     points = [(3, 3.0), (1, 1.0), (2, 2.0), (1, 1.5)]
     lines = [json.dumps({"step": step, "wall_time": 0, "scalars": {"a": number}}) for step, number in points]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
-    series = holdfast.read_metrics(tmp_path)["a"]
+    series = keepfast.read_metrics(tmp_path)["a"]
     assert list(zip(series.steps.tolist(), series.values.tolist(), strict=True)) == sorted(points, key=lambda p: p[0])
 
 
@@ -137,8 +137,8 @@ def test_lines_that_are_not_ours_are_passed_over(tmp_path: Path, line: bytes) ->
     write_jsonl(tmp_path / "metrics.jsonl", "a", {1: 1.0})
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(line + b"\n\n" + path.read_bytes() + line + b"\n")
-    with pytest.warns(holdfast.HoldfastWarning) as told:
-        found = holdfast.read_metrics(path)
+    with pytest.warns(keepfast.KeepfastWarning) as told:
+        found = keepfast.read_metrics(path)
     assert {tag: series.values.tolist() for tag, series in found.items()} == {"a": [1.0]}
     assert [str(warning.message) for warning in told] == [f"lines of `{path}` that are no metrics were passed over: 2"]
 
@@ -148,8 +148,8 @@ def test_rows_that_are_not_ours_are_passed_over(tmp_path: Path, row: str) -> Non
     """The same goes for rows of csv, also for one with a field longer than Python's reader takes."""
     path = tmp_path / "metrics.csv"
     path.write_text(f"step,wall_time,tag,value\n{row}\n1,1.0,a,1.0\n2,1.0,a,2.0\n")
-    with pytest.warns(holdfast.HoldfastWarning, match=r"lines of `.*metrics.csv` that are no metrics .* over: 1$"):
-        found = holdfast.read_metrics(path)
+    with pytest.warns(keepfast.KeepfastWarning, match=r"lines of `.*metrics.csv` that are no metrics .* over: 1$"):
+        found = keepfast.read_metrics(path)
     assert {tag: series.values.tolist() for tag, series in found.items()} == {"a": [1.0, 2.0]}
 
 
@@ -158,22 +158,22 @@ def test_records_that_are_not_ours_are_passed_over(tmp_path: Path, record: bytes
     """A record with the right checksum that is no event keeps no other from being read."""
     content = event(1, 1.0, simple("a", 1.0)) + frame(record) + event(2, 2.0, simple("a", 2.0))
     (tmp_path / "events.out.tfevents.1.host").write_bytes(content)
-    with pytest.warns(holdfast.HoldfastWarning, match=r"records of `.*tfevents.1.host` that are no events .* over: 1$"):
-        assert holdfast.read_metrics(tmp_path)["a"].steps.tolist() == [1, 2]
+    with pytest.warns(keepfast.KeepfastWarning, match=r"records of `.*tfevents.1.host` that are no events .* over: 1$"):
+        assert keepfast.read_metrics(tmp_path)["a"].steps.tolist() == [1, 2]
 
 
 def test_a_row_without_its_end_is_not_read(tmp_path: Path) -> None:
     """A row that is being written may lack the last digits of its value, so it waits for its end."""
     (tmp_path / "metrics.csv").write_text("1,1.0,a,1.0\n2,1.0,a,12")
-    assert holdfast.read_metrics(tmp_path)["a"].values.tolist() == [1.0]
+    assert keepfast.read_metrics(tmp_path)["a"].values.tolist() == [1.0]
 
 
 def test_a_run_that_is_not_there_is_told(tmp_path: Path) -> None:
     """A missing run, and a directory without metrics, raise NotFound with the path."""
-    with pytest.raises(holdfast.NotFound, match=r"there is no run at `.*absent`"):
-        holdfast.read_metrics(tmp_path / "absent")
+    with pytest.raises(keepfast.NotFound, match=r"there is no run at `.*absent`"):
+        keepfast.read_metrics(tmp_path / "absent")
     with pytest.raises(FileNotFoundError, match="holds no metrics; looked for metrics"):
-        holdfast.read_metrics(tmp_path)
+        keepfast.read_metrics(tmp_path)
 
 
 def test_many_runs_are_read_one_by_one(tmp_path: Path) -> None:
@@ -182,10 +182,10 @@ def test_many_runs_are_read_one_by_one(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         write_jsonl(tmp_path / name / "metrics.jsonl", tag, {1: 1.0})
     (tmp_path / "empty").mkdir()
-    found = list(holdfast.iter_metrics(tmp_path / "*", tags=["a"]))
+    found = list(keepfast.iter_metrics(tmp_path / "*", tags=["a"]))
     assert [path.name for path, _ in found] == ["run_a", "run_b"]
     assert all(list(series) == ["a"] for _, series in found)
-    assert [path.name for path, _ in holdfast.iter_metrics(tmp_path / "*", tags="other")] == ["run_c"]
-    assert [path.name for path, _ in holdfast.iter_metrics(str(tmp_path / "**"))] == ["run_a", "run_b", "run_c"]
-    with pytest.raises(holdfast.NotFound, match="no run with metrics matches"):
-        next(holdfast.iter_metrics(tmp_path / "none*"))
+    assert [path.name for path, _ in keepfast.iter_metrics(tmp_path / "*", tags="other")] == ["run_c"]
+    assert [path.name for path, _ in keepfast.iter_metrics(str(tmp_path / "**"))] == ["run_a", "run_b", "run_c"]
+    with pytest.raises(keepfast.NotFound, match="no run with metrics matches"):
+        next(keepfast.iter_metrics(tmp_path / "none*"))

@@ -13,15 +13,15 @@ from typing import Any
 import pluggy
 import pytest
 
-import holdfast
-from holdfast.plugins import HOOKS, PluginRegistry, lazy, registry
+import keepfast
+from keepfast.plugins import HOOKS, PluginRegistry, lazy, registry
 
 
 def plugin(**tables: Any) -> SimpleNamespace:
     """Return a plugin whose hooks return the given tables, or raise the given exceptions."""
 
     def hook(table: Any) -> Callable[[], Any]:
-        @holdfast.hookimpl
+        @keepfast.hookimpl
         def implementation() -> Any:
             if isinstance(table, Exception):
                 raise table
@@ -40,7 +40,7 @@ def plugins() -> PluginRegistry:
 
 def test_what_a_plugin_provides_is_handed_out_by_name(plugins: PluginRegistry) -> None:
     """A name leads to the factory that the plugin's hook returned."""
-    plugins.register(plugin(holdfast_writers={"print": dict, "log": list}), "mine", "my-dist", "1.2")
+    plugins.register(plugin(keepfast_writers={"print": dict, "log": list}), "mine", "my-dist", "1.2")
     assert plugins.get("writer", "print") is dict
     assert plugins.names("writer") == ["log", "print"]
     assert [(p.kind, p.name, p.distribution, p.version, p.status) for p in plugins.everything()] == [
@@ -51,11 +51,11 @@ def test_what_a_plugin_provides_is_handed_out_by_name(plugins: PluginRegistry) -
 
 def test_what_is_taken_back_is_unknown(plugins: PluginRegistry) -> None:
     """After `unregister` the name is free for another plugin."""
-    first = plugin(holdfast_writers={"print": dict})
+    first = plugin(keepfast_writers={"print": dict})
     plugins.register(first, "mine")
     plugins.unregister(first)
     assert plugins.names("writer") == []
-    plugins.register(plugin(holdfast_writers={"print": list}), "mine")
+    plugins.register(plugin(keepfast_writers={"print": list}), "mine")
     assert plugins.get("writer", "print") is list
 
 
@@ -63,7 +63,7 @@ def test_what_is_taken_back_is_unknown(plugins: PluginRegistry) -> None:
 def test_an_unknown_name_is_answered_with_the_known_and_the_nearest(plugins: PluginRegistry, kind: str) -> None:
     """The error reads the same for every kind, and is the KeyError and ValueError a caller would expect."""
     plugins.register(plugin(**{HOOKS[kind]: {"tensorboard": dict, "jsonl": dict}}), "mine")
-    with pytest.raises(holdfast.UnknownPlugin) as raised:
+    with pytest.raises(keepfast.UnknownPlugin) as raised:
         plugins.get(kind, "tensorbord")
     assert str(raised.value) == f"unknown {kind} `tensorbord`; known: jsonl, tensorboard. Did you mean `tensorboard`?"
     assert isinstance(raised.value, KeyError)
@@ -72,48 +72,48 @@ def test_an_unknown_name_is_answered_with_the_known_and_the_nearest(plugins: Plu
 
 def test_an_unknown_name_far_from_all_gets_no_suggestion(plugins: PluginRegistry) -> None:
     """A guess that helps nobody is not made."""
-    with pytest.raises(holdfast.UnknownPlugin, match=r"unknown writer `x`; known: \(none\)\.$"):
+    with pytest.raises(keepfast.UnknownPlugin, match=r"unknown writer `x`; known: \(none\)\.$"):
         plugins.get("writer", "x")
 
 
 def test_two_plugins_claiming_one_name_are_both_named(plugins: PluginRegistry) -> None:
     """Asking for the name is an error with both distributions; other names are handed out as ever."""
-    plugins.register(plugin(holdfast_writers={"print": dict, "other": dict}), "a", "holdfast-a", "1.0")
-    plugins.register(plugin(holdfast_writers={"print": list}), "b", "holdfast-b", "2.0")
-    with pytest.raises(holdfast.PluginConflict) as raised:
+    plugins.register(plugin(keepfast_writers={"print": dict, "other": dict}), "a", "keepfast-a", "1.0")
+    plugins.register(plugin(keepfast_writers={"print": list}), "b", "keepfast-b", "2.0")
+    with pytest.raises(keepfast.PluginConflict) as raised:
         plugins.get("writer", "print")
     assert str(raised.value) == (
-        "the writer `print` is claimed by holdfast-a 1.0 and holdfast-b 2.0; uninstall one of them"
+        "the writer `print` is claimed by keepfast-a 1.0 and keepfast-b 2.0; uninstall one of them"
     )
     assert plugins.get("writer", "other") is dict
 
 
 def test_a_plugin_is_registered_once(plugins: PluginRegistry) -> None:
     """The same plugin or name again is refused, and the first stays as it is."""
-    first = plugin(holdfast_writers={"print": dict})
+    first = plugin(keepfast_writers={"print": dict})
     plugins.register(first, "mine")
     for again, name in ((first, "mine"), (first, "other"), (plugin(), "mine")):
-        with pytest.raises(holdfast.PluginConflict, match=f"`{name}` is registered already"):
+        with pytest.raises(keepfast.PluginConflict, match=f"`{name}` is registered already"):
             plugins.register(again, name)
     assert plugins.get("writer", "print") is dict
 
 
 def test_an_unknown_hook_is_refused(plugins: PluginRegistry) -> None:
     """A misspelt hook is no silent nothing; the plugin is not registered by half."""
-    with pytest.raises(pluggy.PluginValidationError, match="holdfast_writrs"):
-        plugins.register(plugin(holdfast_writrs={}, holdfast_backends={"x": dict}), "mine")
+    with pytest.raises(pluggy.PluginValidationError, match="keepfast_writrs"):
+        plugins.register(plugin(keepfast_writrs={}, keepfast_backends={"x": dict}), "mine")
     assert plugins.names("backend") == []
 
 
 def test_a_hook_with_arguments_it_does_not_have_is_refused(plugins: PluginRegistry) -> None:
     """The plugin is not registered by half, and the registry serves on."""
 
-    @holdfast.hookimpl
-    def holdfast_writers(context: Any) -> Mapping[str, Any]:
+    @keepfast.hookimpl
+    def keepfast_writers(context: Any) -> Mapping[str, Any]:
         return {}
 
-    wrong = plugin(holdfast_backends={"x": dict})
-    wrong.holdfast_writers = holdfast_writers
+    wrong = plugin(keepfast_backends={"x": dict})
+    wrong.keepfast_writers = keepfast_writers
     with pytest.raises(pluggy.PluginValidationError, match="context"):
         plugins.register(wrong, "mine")
     assert list(plugins.everything()) == []
@@ -131,29 +131,29 @@ def test_a_hook_with_arguments_it_does_not_have_is_refused(plugins: PluginRegist
 )
 def test_a_hook_that_fails_hurts_nobody_who_did_not_ask(plugins: PluginRegistry, table: Any, cause: str) -> None:
     """The others' names work; the failure is told with distribution, version and cause to whom it may concern."""
-    plugins.register(plugin(holdfast_writers={"print": dict}), "good")
-    plugins.register(plugin(holdfast_writers=table), "my-dist:bad", "my-dist", "0.1")
+    plugins.register(plugin(keepfast_writers={"print": dict}), "good")
+    plugins.register(plugin(keepfast_writers=table), "my-dist:bad", "my-dist", "0.1")
     assert plugins.get("writer", "print") is dict
     told = f"plugin `bad` of my-dist 0.1 failed to load: {cause}"
     for name in ("bad", "my-dist", "my_dist"):
-        with pytest.raises(holdfast.BrokenPlugin, match=told) as raised:
+        with pytest.raises(keepfast.BrokenPlugin, match=told) as raised:
             plugins.get("writer", name)
         assert raised.value.__cause__ is plugins.broken[0].cause
-    with pytest.raises(holdfast.UnknownPlugin, match=told):
+    with pytest.raises(keepfast.UnknownPlugin, match=told):
         plugins.get("writer", "whatever it would have provided")
     assert len(plugins.broken) == 1
 
 
 def test_a_missing_framework_is_answered_with_the_command_that_installs_it() -> None:
     """The error and the status say what is missing and which extra brings it."""
-    factory = lazy("holdfast_torch.backend:TorchBackend", requires=("no_such_framework",), extra="torch")
-    with pytest.raises(holdfast.MissingDependency) as raised:
+    factory = lazy("keepfast_torch.backend:TorchBackend", requires=("no_such_framework",), extra="torch")
+    with pytest.raises(keepfast.MissingDependency) as raised:
         factory()
-    command = 'pip install "holdfast[torch]"'
+    command = 'pip install "keepfast[torch]"'
     assert str(raised.value) == (f"`TorchBackend` needs `no_such_framework`, which is not installed; run: {command}")
     assert isinstance(raised.value, ImportError)
     plugins = PluginRegistry()
-    plugins.register(plugin(holdfast_backends={"torch": factory}), "mine")
+    plugins.register(plugin(keepfast_backends={"torch": factory}), "mine")
     (provided,) = plugins.everything()
     assert provided.status == f"needs `no_such_framework`, which is not installed; run: {command}"
 
@@ -162,7 +162,7 @@ def test_without_an_extra_the_packages_themselves_are_named() -> None:
     """A third party's missing packages are listed with pip's own command."""
     factory = lazy("m:C", requires=("no_such_one", "no_such_two"))
     with pytest.raises(
-        holdfast.MissingDependency,
+        keepfast.MissingDependency,
         match="`no_such_one`, `no_such_two`, which are not installed; run: pip install no_such_one no_such_two",
     ):
         factory()
@@ -178,7 +178,7 @@ def test_a_lazy_target_is_imported_when_it_is_called() -> None:
 
 def test_the_built_in_parts_come_through_the_same_door() -> None:
     """Backends, writers and formats of this distribution are plugins with its name and version."""
-    provided = {(p.kind, p.name): p for p in registry().everything() if p.distribution == "holdfast"}
+    provided = {(p.kind, p.name): p for p in registry().everything() if p.distribution == "keepfast"}
     assert {
         ("backend", "jax"),
         ("backend", "torch"),
@@ -198,40 +198,40 @@ BROKEN = {
     "importing": ("import no_such_dependency\n", "ModuleNotFoundError: No module named 'no_such_dependency'"),
     "raising": ("raise RuntimeError('at import')\n", "RuntimeError: at import"),
     "misspelt": (
-        "import holdfast\n@holdfast.hookimpl\ndef holdfast_writrs():\n    return {}\n",
-        "PluginValidationError: unknown hook 'holdfast_writrs'",
+        "import keepfast\n@keepfast.hookimpl\ndef keepfast_writrs():\n    return {}\n",
+        "PluginValidationError: unknown hook 'keepfast_writrs'",
     ),
     "failing": (
-        "import holdfast\n@holdfast.hookimpl\ndef holdfast_writers():\n    raise OSError('in the hook')\n",
+        "import keepfast\n@keepfast.hookimpl\ndef keepfast_writers():\n    raise OSError('in the hook')\n",
         "OSError: in the hook",
     ),
 }
 
 WORKING = """
-import holdfast
+import keepfast
 
-class PrintWriter(holdfast.Writer):
+class PrintWriter(keepfast.Writer):
     def __init__(self, context, prefix=""):
         self.prefix = prefix
 
     def write_scalars(self, scalars, step, wall_time):
         print(self.prefix, scalars)
 
-@holdfast.hookimpl
-def holdfast_writers():
+@keepfast.hookimpl
+def keepfast_writers():
     return {"print": PrintWriter}
 """
 
 ASKING = """
 import json, sys
-import holdfast
+import keepfast
 
-registry = holdfast.plugins.registry()
+registry = keepfast.plugins.registry()
 told = {}
 for name in sys.argv[1:]:
     try:
         told[name] = repr(registry.get("writer", name))
-    except holdfast.HoldfastError as error:
+    except keepfast.KeepfastError as error:
         told[name] = f"{type(error).__name__}: {error}"
 told["broken"] = [str(broken) for broken in registry.broken]
 told["loaded"] = sorted({"torch", "jax", "flax", "tensorboard", "tensorboardX", "wandb"} & set(sys.modules))
@@ -243,10 +243,10 @@ def install(site: Path, name: str, source: str) -> None:
     """Lay down an installed distribution: a module, and the metadata with its entry point."""
     module = f"{name}_plugin"
     (site / f"{module}.py").write_text(source)
-    info = site / f"holdfast_{name}-0.3.dist-info"
+    info = site / f"keepfast_{name}-0.3.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: holdfast-{name}\nVersion: 0.3\n")
-    (info / "entry_points.txt").write_text(f"[holdfast]\n{name} = {module}\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: keepfast-{name}\nVersion: 0.3\n")
+    (info / "entry_points.txt").write_text(f"[keepfast]\n{name} = {module}\n")
 
 
 def ask(site: Path, *names: str, first: str = "") -> dict[str, Any]:
@@ -268,7 +268,7 @@ def test_installed_plugins_are_found_and_broken_ones_told(tmp_path: Path) -> Non
     told = ask(tmp_path, "print", "unheard of", *BROKEN)
     assert told["print"] == "<class 'working_plugin.PrintWriter'>"
     for name, (_, cause) in BROKEN.items():
-        assert told[name].startswith(f"BrokenPlugin: plugin `{name}` of holdfast-{name} 0.3 failed to load: {cause}")
+        assert told[name].startswith(f"BrokenPlugin: plugin `{name}` of keepfast-{name} 0.3 failed to load: {cause}")
         assert told[name].removeprefix("BrokenPlugin: ") in told["unheard of"]
         assert told[name].removeprefix("BrokenPlugin: ") in told["broken"]
     assert len(told["broken"]) == len(BROKEN)
@@ -276,29 +276,29 @@ def test_installed_plugins_are_found_and_broken_ones_told(tmp_path: Path) -> Non
 
 def test_a_hook_of_another_version_costs_that_hook_alone(tmp_path: Path) -> None:
     """A plugin with a hook that this version lacks is told of, and its writers work all the same."""
-    install(tmp_path, "working", WORKING + "\n\n@holdfast.hookimpl\ndef holdfast_migrations():\n    return {}\n")
+    install(tmp_path, "working", WORKING + "\n\n@keepfast.hookimpl\ndef keepfast_migrations():\n    return {}\n")
     told = ask(tmp_path, "print")
     assert told["print"] == "<class 'working_plugin.PrintWriter'>"
-    assert [cause.rpartition(": ")[2] for cause in told["broken"]] == ["unknown hook 'holdfast_migrations'"]
+    assert [cause.rpartition(": ")[2] for cause in told["broken"]] == ["unknown hook 'keepfast_migrations'"]
 
 
-@pytest.mark.parametrize("name", ["working", "holdfast-working", "other, Holdfast_Working"])
+@pytest.mark.parametrize("name", ["working", "keepfast-working", "other, Keepfast_Working"])
 def test_a_plugin_can_be_disabled(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """HOLDFAST_DISABLE_PLUGINS names entry points or distributions, and their writers are unknown then."""
+    """KEEPFAST_DISABLE_PLUGINS names entry points or distributions, and their writers are unknown then."""
     install(tmp_path, "working", WORKING)
-    monkeypatch.setenv("HOLDFAST_DISABLE_PLUGINS", name)
+    monkeypatch.setenv("KEEPFAST_DISABLE_PLUGINS", name)
     assert ask(tmp_path, "print")["print"].startswith("UnknownPlugin: unknown writer `print`")
 
 
 def test_in_strict_mode_a_broken_plugin_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With HOLDFAST_STRICT_PLUGINS the first question raises what a plugin raised; without, the others work."""
+    """With KEEPFAST_STRICT_PLUGINS the first question raises what a plugin raised; without, the others work."""
     install(tmp_path, "faulty", "raise RuntimeError('half written')\n")
     monkeypatch.syspath_prepend(tmp_path)
     registry = PluginRegistry()
     registry.discover()
     assert [broken.entry_point for broken in registry.broken] == ["faulty"]
-    monkeypatch.setenv("HOLDFAST_STRICT_PLUGINS", "1")
-    with pytest.raises(holdfast.BrokenPlugin, match=r"`faulty` of holdfast-faulty 0\.3 .*half written"):
+    monkeypatch.setenv("KEEPFAST_STRICT_PLUGINS", "1")
+    with pytest.raises(keepfast.BrokenPlugin, match=r"`faulty` of keepfast-faulty 0\.3 .*half written"):
         PluginRegistry().discover()
 
 
@@ -317,7 +317,7 @@ def test_a_distribution_without_metadata_hurts_nobody(tmp_path: Path) -> None:
     """An uninstall that was interrupted leaves such a thing behind."""
     install(tmp_path, "working", WORKING)
     install(tmp_path, "gone", "raise RuntimeError('at import')")
-    (tmp_path / "holdfast_gone-0.3.dist-info" / "METADATA").unlink()
+    (tmp_path / "keepfast_gone-0.3.dist-info" / "METADATA").unlink()
     told = ask(tmp_path, "print", "gone")
     assert told["print"] == "<class 'working_plugin.PrintWriter'>"
     assert told["gone"].startswith("BrokenPlugin: plugin `gone` of ")
@@ -333,7 +333,7 @@ def test_two_installed_plugins_with_one_name_conflict(tmp_path: Path) -> None:
     install(tmp_path, "first", WORKING)
     install(tmp_path, "second", WORKING)
     told = ask(tmp_path, "print", "jsonl")
-    assert told["print"].startswith("PluginConflict: the writer `print` is claimed by holdfast-")
-    assert "holdfast-first 0.3" in told["print"]
-    assert "holdfast-second 0.3" in told["print"]
-    assert told["jsonl"] == "lazy('holdfast_writers.jsonl:JsonlWriter')"
+    assert told["print"].startswith("PluginConflict: the writer `print` is claimed by keepfast-")
+    assert "keepfast-first 0.3" in told["print"]
+    assert "keepfast-second 0.3" in told["print"]
+    assert told["jsonl"] == "lazy('keepfast_writers.jsonl:JsonlWriter')"

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from holdfast import codec
-from holdfast.random_state import capture_random_state, restore_random_state
+from keepfast import codec
+from keepfast.random_state import capture_random_state, restore_random_state
 
 
 def draw() -> list[float]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import holdfast
+import keepfast
 
 
 class Refusal:
@@ -72,9 +72,9 @@ def refusal(monkeypatch: pytest.MonkeyPatch) -> Refusal:
     return refusal
 
 
-def experiment_of(policy: Any, directory: Path, **settings: Any) -> holdfast.Experiment:
+def experiment_of(policy: Any, directory: Path, **settings: Any) -> keepfast.Experiment:
     cfg = {"directory": str(directory), "experiment_name": "run", "writers": [], **settings}
-    experiment = holdfast.Experiment(cfg, timesteps=100)
+    experiment = keepfast.Experiment(cfg, timesteps=100)
     experiment.register(policy=policy)
     return experiment
 
@@ -118,7 +118,7 @@ def test_a_refused_call_costs_one_checkpoint(
         experiment.wait()
         assert experiment.resume() == step + 5
 
-    with pytest.warns(holdfast.HoldfastWarning, match=f"{calls} checkpoints could not be stored"):
+    with pytest.warns(keepfast.KeepfastWarning, match=f"{calls} checkpoints could not be stored"):
         experiment.close()
 
 
@@ -127,7 +127,7 @@ def test_a_vanished_directory_does_not_end_the_training(net: Any, tmp_path: Path
     experiment = experiment_of(net(), tmp_path, checkpoint_interval=1)
     checkpoints = experiment.directory / "checkpoints"
     checkpoints.write_text("in the way")
-    with pytest.warns(holdfast.HoldfastWarning, match="could not be stored") as told:
+    with pytest.warns(keepfast.KeepfastWarning, match="could not be stored") as told:
         for timestep in range(5):
             experiment.step(timestep)
         experiment.wait()
@@ -136,5 +136,5 @@ def test_a_vanished_directory_does_not_end_the_training(net: Any, tmp_path: Path
     experiment.step(5)
     experiment.wait()
     assert (checkpoints / "agent_6.safetensors").exists()
-    with pytest.warns(holdfast.HoldfastWarning, match="5 checkpoints could not be stored"):
+    with pytest.warns(keepfast.KeepfastWarning, match="5 checkpoints could not be stored"):
         experiment.close()

@@ -8,13 +8,13 @@ from typing import Literal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.checkpoint_index import IndexedCheckpoint, IndexedFile
-from holdfast.retention import Retention
+from keepfast.checkpoint_index import IndexedCheckpoint, IndexedFile
+from keepfast.retention import Retention
 
 
 @st.composite
 def directories(draw: st.DrawFn) -> list[IndexedCheckpoint]:
-    """Draw what may lie in a directory: periodic and best checkpoints, of Holdfast and of others."""
+    """Draw what may lie in a directory: periodic and best checkpoints, of Keepfast and of others."""
     found = []
     for number, timestep in enumerate(draw(st.lists(st.integers(0, 50), unique=True, max_size=12))):
         best = draw(st.booleans())

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import holdfast
+import keepfast
 
 Net = Any
 
@@ -33,14 +33,14 @@ def checkpoint_names(directory: Path) -> set[str]:
     return {path.name for path in (directory / "run" / "checkpoints").iterdir()}
 
 
-def train(experiment: holdfast.Experiment, steps: Iterable[int]) -> None:
+def train(experiment: keepfast.Experiment, steps: Iterable[int]) -> None:
     for timestep in steps:
         experiment.track_data("a", float(timestep))
         experiment.step(timestep)
 
 
-def finished_run(net: Net, directory: Path, **settings: Any) -> holdfast.Experiment:
-    with holdfast.Experiment(cfg_in(directory, **settings), timesteps=10) as experiment:
+def finished_run(net: Net, directory: Path, **settings: Any) -> keepfast.Experiment:
+    with keepfast.Experiment(cfg_in(directory, **settings), timesteps=10) as experiment:
         experiment.register(policy=net)
         train(experiment, range(10))
     return experiment
@@ -50,18 +50,18 @@ def test_a_run_that_broke_before_its_first_checkpoint_starts_anew(net: Callable[
     """With nothing to resume, `resume` voids what was written beyond timestep 0, in every writer's file."""
     cfg = cfg_in(tmp_path, writers=["jsonl", "csv"], write_interval=10, checkpoint_interval=0)
     for stop in (50, 100):
-        with holdfast.Experiment(cfg, timesteps=100) as experiment:
+        with keepfast.Experiment(cfg, timesteps=100) as experiment:
             experiment.register(policy=net())
             experiment.writer.add_scalar("notes", 1.0)
             train(experiment, range(experiment.resume(), stop))
     for file in ("metrics.jsonl", "metrics.csv"):
-        assert holdfast.read_metrics(experiment.directory / file)["a"].steps.tolist() == list(range(10, 101, 10))
-        assert 0 in holdfast.read_metrics(experiment.directory / file)["notes"].steps
+        assert keepfast.read_metrics(experiment.directory / file)["a"].steps.tolist() == list(range(10, 101, 10))
+        assert 0 in keepfast.read_metrics(experiment.directory / file)["notes"].steps
 
 
 def test_a_first_start_keeps_its_writers_through_resume(tmp_path: Path) -> None:
     """In a new directory there is nothing to void, so whoever wrote before `resume` has the same writers after it."""
-    with holdfast.Experiment(cfg_in(tmp_path), timesteps=10) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path), timesteps=10) as experiment:
         writer = experiment.writer
         assert experiment.resume() == 0
         assert experiment.writer is writer
@@ -70,10 +70,10 @@ def test_a_first_start_keeps_its_writers_through_resume(tmp_path: Path) -> None:
 def test_checkpoints_that_are_not_the_best_keep_their_metrics(net: Callable[..., Net], tmp_path: Path) -> None:
     """`resume("best")` in a directory without a best, but with checkpoints, voids nothing and tells of them."""
     finished_run(net(), tmp_path, keep_best=0)
-    with holdfast.Experiment(cfg_in(tmp_path), timesteps=10) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path), timesteps=10) as experiment:
         experiment.register(policy=net())
         assert experiment.resume("best") == 0
-        with pytest.warns(holdfast.HoldfastWarning, match="holds the checkpoints and metrics of an earlier run"):
+        with pytest.warns(keepfast.KeepfastWarning, match="holds the checkpoints and metrics of an earlier run"):
             experiment.step(0)
     assert sorted(rows(tmp_path)) == list(range(1, 11))
 
@@ -81,15 +81,15 @@ def test_checkpoints_that_are_not_the_best_keep_their_metrics(net: Callable[...,
 def test_a_second_run_among_the_metrics_of_another_is_told_once(tmp_path: Path) -> None:
     """Where nobody resumes, the warning names the directory and `resume`; after a resume there is none."""
     cfg = cfg_in(tmp_path, write_interval=10)
-    with holdfast.Experiment(cfg, timesteps=20) as experiment:
+    with keepfast.Experiment(cfg, timesteps=20) as experiment:
         train(experiment, range(20))
-    with holdfast.Experiment(cfg, timesteps=20) as experiment:
+    with keepfast.Experiment(cfg, timesteps=20) as experiment:
         with pytest.warns(
-            holdfast.HoldfastWarning, match=r"run` holds the metrics of an earlier.*`resume\(\)`"
+            keepfast.KeepfastWarning, match=r"run` holds the metrics of an earlier.*`resume\(\)`"
         ) as told:
             train(experiment, range(20))
         assert len(told) == 1
-    with holdfast.Experiment(cfg, timesteps=20) as experiment:
+    with keepfast.Experiment(cfg, timesteps=20) as experiment:
         train(experiment, range(experiment.resume(), 20))
     assert list(rows(tmp_path)) == [10, 20]
 
@@ -99,7 +99,7 @@ def test_what_is_tracked_after_the_last_write_is_written_at_close(
     at: int, net: Callable[..., Net], tmp_path: Path
 ) -> None:
     """Also where the last step was written itself, as a final evaluation comes after it, or was checkpointed."""
-    with holdfast.Experiment(cfg_in(tmp_path, write_interval=10, checkpoint_interval=at), timesteps=50) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path, write_interval=10, checkpoint_interval=at), timesteps=50) as experiment:
         experiment.register(policy=net())
         train(experiment, range(at))
         experiment.track_data("Eval / Return", 500.0)
@@ -109,7 +109,7 @@ def test_what_is_tracked_after_the_last_write_is_written_at_close(
 
 def test_what_is_tracked_before_any_step_is_written_at_close(tmp_path: Path) -> None:
     """At step 0."""
-    with holdfast.Experiment(cfg_in(tmp_path), timesteps=50) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path), timesteps=50) as experiment:
         experiment.track_data("Eval / Return", 500.0)
     assert rows(tmp_path) == {0: {"Eval / Return": 500.0}}
 
@@ -119,7 +119,7 @@ def test_an_interval_that_an_error_cut_at_a_checkpoint_is_left_to_a_resume(
 ) -> None:
     """Also where `close` is called by hand: the resumed run has the rows of one that was never cut."""
     cfg = cfg_in(tmp_path, write_interval=15, checkpoint_interval=20)
-    experiment = holdfast.Experiment(cfg, timesteps=30)
+    experiment = keepfast.Experiment(cfg, timesteps=30)
     experiment.register(policy=net())
 
     def broken() -> None:
@@ -131,11 +131,11 @@ def test_an_interval_that_an_error_cut_at_a_checkpoint_is_left_to_a_resume(
 
     with pytest.raises(RuntimeError, match="broke"):
         broken()
-    assert holdfast.read_metrics(experiment.directory)["a"].steps.tolist() == [15]
-    with holdfast.Experiment(cfg, timesteps=30) as experiment:
+    assert keepfast.read_metrics(experiment.directory)["a"].steps.tolist() == [15]
+    with keepfast.Experiment(cfg, timesteps=30) as experiment:
         experiment.register(policy=net())
         train(experiment, range(experiment.resume(), 30))
-    series = holdfast.read_metrics(experiment.directory)["a"]
+    series = keepfast.read_metrics(experiment.directory)["a"]
     assert (series.steps.tolist(), series.values.tolist()) == ([15, 30], [7.0, 22.0])
 
 
@@ -152,7 +152,7 @@ def test_a_closed_experiment_takes_nothing(net: Callable[..., Net], tmp_path: Pa
         experiment.resume,
         experiment.__enter__,
     ):
-        with pytest.raises(holdfast.UsageError, match="was closed"):
+        with pytest.raises(keepfast.UsageError, match="was closed"):
             call()
     experiment.close()
     experiment.wait()
@@ -160,9 +160,9 @@ def test_a_closed_experiment_takes_nothing(net: Callable[..., Net], tmp_path: Pa
 
 
 FORKING = """
-import os, sys, holdfast
+import os, sys, keepfast
 cfg = {"directory": sys.argv[1], "experiment_name": "run", "writers": ["jsonl"], "write_interval": 10}
-with holdfast.Experiment(cfg, timesteps=30) as experiment:
+with keepfast.Experiment(cfg, timesteps=30) as experiment:
     for timestep in range(30):
         experiment.track_data("a", float(timestep))
         experiment.step(timestep)
@@ -177,14 +177,14 @@ with holdfast.Experiment(cfg, timesteps=30) as experiment:
 def test_a_forked_child_writes_nothing_at_its_end(tmp_path: Path) -> None:
     """A child that leaves the `with` statement leaves the parent's interval to the parent."""
     subprocess.run([sys.executable, "-c", FORKING, str(tmp_path)], check=True, timeout=60)
-    steps = holdfast.read_metrics(tmp_path / "run")["a"].steps
+    steps = keepfast.read_metrics(tmp_path / "run")["a"].steps
     assert steps.tolist() == [10, 20, 30]
 
 
-class LateWriter(holdfast.Writer):
+class LateWriter(keepfast.Writer):
     """Keeps values in memory until it is told to flush."""
 
-    def __init__(self, context: holdfast.WriterContext) -> None:
+    def __init__(self, context: keepfast.WriterContext) -> None:
         self._path, self._waiting = context.directory / "late.txt", ""
 
     def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
@@ -198,14 +198,14 @@ class LateWriter(holdfast.Writer):
 
 @pytest.fixture
 def _late_writer() -> Iterator[None]:
-    @holdfast.hookimpl
-    def holdfast_writers() -> Mapping[str, Callable[..., Any]]:
+    @keepfast.hookimpl
+    def keepfast_writers() -> Mapping[str, Callable[..., Any]]:
         return {"late": LateWriter}
 
-    plugin = SimpleNamespace(holdfast_writers=holdfast_writers)
-    holdfast.plugins.registry().register(plugin, "late-writer")
+    plugin = SimpleNamespace(keepfast_writers=keepfast_writers)
+    keepfast.plugins.registry().register(plugin, "late-writer")
     yield
-    holdfast.plugins.registry().unregister(plugin)
+    keepfast.plugins.registry().unregister(plugin)
 
 
 @pytest.mark.usefixtures("_late_writer")
@@ -215,7 +215,7 @@ def test_metrics_are_on_disk_before_the_checkpoint_that_counts_on_them(
 ) -> None:
     """Once a checkpoint is there, its writers have what was written until then, though nobody flushed them."""
     settings = {"writers": ["late"], "write_interval": 10, "checkpoint_interval": 20, "async_checkpoints": behind}
-    with holdfast.Experiment(cfg_in(tmp_path, **settings), timesteps=100) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path, **settings), timesteps=100) as experiment:
         experiment.register(policy=net())
         train(experiment, range(25))
         deadline = time.monotonic() + 30

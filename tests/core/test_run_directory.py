@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-import holdfast
-from holdfast.run_directory import open_run_directory, run_directory
+import keepfast
+from keepfast.run_directory import open_run_directory, run_directory
 
 
 def test_the_default_name_is_date_time_and_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`runs/yy-mm-dd_HH-MM-SS-microseconds_AGENT` below the working directory; nothing is made yet."""
     monkeypatch.chdir(tmp_path)
-    directory = run_directory(holdfast.ExperimentConfig(), "PPO")
+    directory = run_directory(keepfast.ExperimentConfig(), "PPO")
     assert directory.parent == tmp_path / "runs"
     assert re.fullmatch(r"\d\d-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}_PPO", directory.name)
     assert list(tmp_path.iterdir()) == []
@@ -24,7 +24,7 @@ def test_the_default_name_is_date_time_and_agent(tmp_path: Path, monkeypatch: py
 
 def test_the_configured_names_are_taken(tmp_path: Path) -> None:
     """`directory` and `experiment_name` together give the path."""
-    config = holdfast.ExperimentConfig(directory=tmp_path / "a", experiment_name="first")
+    config = keepfast.ExperimentConfig(directory=tmp_path / "a", experiment_name="first")
     assert run_directory(config, "PPO") == tmp_path / "a" / "first"
 
 
@@ -35,14 +35,14 @@ def test_the_configuration_is_stored_in_it(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (document["agent"], document["timesteps"]) == ("PPO", 1000)
     assert document["config"] == {"experiment": {"keep_last": 3}, "space": "<class 'object'>"}
-    assert document["versions"]["holdfast"] == holdfast.__version__
+    assert document["versions"]["keepfast"] == keepfast.__version__
 
 
 def test_a_place_that_cannot_be_written_in_is_told(tmp_path: Path) -> None:
     """The error names the directory, the cause and what to set."""
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(
-        holdfast.DirectoryError, match=r"cannot use `.*run`.*: Not a directory; set `directory`"
+        keepfast.DirectoryError, match=r"cannot use `.*run`.*: Not a directory; set `directory`"
     ) as raised:
         open_run_directory(tmp_path / "file" / "run", "PPO", None, {})
     assert isinstance(raised.value, OSError)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-import holdfast
-from holdfast.runs import Latest, find_runs, is_run, read_run
+import keepfast
+from keepfast.runs import Latest, find_runs, is_run, read_run
 
 SCORE = "Reward / Total reward (mean)"
 
@@ -32,7 +32,7 @@ def write_metrics(run: Path, tags: Mapping[str, dict[int, float]]) -> Path:
 def train(directory: Path, net: Any = None, **settings: Any) -> Path:
     """Leave a run of 20 timesteps whose score rises by one each, up to 20."""
     cfg = {"directory": str(directory), "experiment_name": "run", "writers": ["jsonl"], "write_interval": 1, **settings}
-    with holdfast.Experiment(cfg, name="PPO", timesteps=20) as experiment:
+    with keepfast.Experiment(cfg, name="PPO", timesteps=20) as experiment:
         if net is not None:
             experiment.register(net=net)
         for timestep in range(20):
@@ -117,9 +117,9 @@ def test_a_directory_that_cannot_be_read_hides_no_other(tmp_path: Path, monkeypa
         return entries(path)
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    with pytest.warns(holdfast.HoldfastWarning, match=f"^`{shut}` cannot be read and .*: Permission denied$"):
+    with pytest.warns(keepfast.KeepfastWarning, match=f"^`{shut}` cannot be read and .*: Permission denied$"):
         assert find_runs(tmp_path) == [tmp_path / "open"]
-    with pytest.raises(holdfast.NotFound, match=r"; known: open\. Did you mean `open`\?"):
+    with pytest.raises(keepfast.NotFound, match=r"; known: open\. Did you mean `open`\?"):
         read_run(tmp_path / "opne")
 
 
@@ -132,7 +132,7 @@ def test_a_directory_without_rights_hides_no_other(tmp_path: Path, mode: int) ->
     try:
         if os.access(tmp_path / "shut", os.R_OK | os.X_OK):
             pytest.skip("this user, root for one, may read everything")
-        with pytest.warns(holdfast.HoldfastWarning, match="cannot be read and was passed over: Permission denied"):
+        with pytest.warns(keepfast.KeepfastWarning, match="cannot be read and was passed over: Permission denied"):
             assert find_runs(tmp_path) == [tmp_path / "open"]
     finally:
         (tmp_path / "shut").chmod(0o700)
@@ -166,11 +166,11 @@ def test_what_is_no_run_is_told_with_the_runs_beside_it(tmp_path: Path) -> None:
     """NotFound names the path, the runs of the same directory and the nearest; and so for directories without runs."""
     write_metrics(tmp_path / "seed-1", {"a": {1: 1.0}})
     (tmp_path / "notes").mkdir()
-    with pytest.raises(holdfast.NotFound, match=r"no run at `.*sead-1`; known: seed-1. Did you mean `seed-1`\?"):
+    with pytest.raises(keepfast.NotFound, match=r"no run at `.*sead-1`; known: seed-1. Did you mean `seed-1`\?"):
         read_run(tmp_path / "sead-1")
-    with pytest.raises(holdfast.NotFound, match="no run at"):
+    with pytest.raises(keepfast.NotFound, match="no run at"):
         read_run(tmp_path / "notes")
-    with pytest.raises(holdfast.NotFound, match=r"there are no runs in `.*notes`"):
+    with pytest.raises(keepfast.NotFound, match=r"there are no runs in `.*notes`"):
         find_runs(tmp_path / "notes")
     with pytest.raises(FileNotFoundError, match=r"there is no directory `.*absent`"):
         find_runs(tmp_path / "absent")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.schedule import Schedule, Turns
+from keepfast.schedule import Schedule, Turns
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from holdfast import signals
-from holdfast.signals import SIGNALS, Preemption
+from keepfast import signals
+from keepfast.signals import SIGNALS, Preemption
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 
@@ -76,7 +76,7 @@ def test_two_experiments_both_notice() -> None:
 
 ENDING = """
 import os, signal, sys, time
-from holdfast.signals import Preemption
+from keepfast.signals import Preemption
 
 preemption = Preemption()
 preemption.watch()

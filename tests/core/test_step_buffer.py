@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast.backends import Holder
-from holdfast.episodes import CHUNK_STEPS, EpisodeTracker
-from holdfast.step_buffer import HeldSteps, HostSteps, SingleSteps, Step, StepBuffer, Steps
-from holdfast.tracking import Tracker
+from keepfast.backends import Holder
+from keepfast.episodes import CHUNK_STEPS, EpisodeTracker
+from keepfast.step_buffer import HeldSteps, HostSteps, SingleSteps, Step, StepBuffer, Steps
+from keepfast.tracking import Tracker
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 

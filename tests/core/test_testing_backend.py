@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-import holdfast
-from holdfast.testing import BackendContract, BackendSubject
-from holdfast.tree import map_leaves
+import keepfast
+from keepfast.testing import BackendContract, BackendSubject
+from keepfast.tree import map_leaves
 
 
-class NumpyBackend(holdfast.Backend):
+class NumpyBackend(keepfast.Backend):
     """The example of `Backend`'s documentation, and random numbers."""
 
     name: ClassVar[str] = "numpy"

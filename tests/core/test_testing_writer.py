@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-import holdfast
-from holdfast.testing import WriterContract
+import keepfast
+from keepfast.testing import WriterContract
 
 
-class LineWriter(holdfast.Writer):
+class LineWriter(keepfast.Writer):
     """A complete writer: a line a value, in the file when the write returns."""
 
-    def __init__(self, context: holdfast.WriterContext) -> None:
+    def __init__(self, context: keepfast.WriterContext) -> None:
         self.path = context.directory / "lines"
         if context.resume_step is not None and self.path.exists():
             kept = [line for line in self.path.read_text().splitlines() if json.loads(line)[0] <= context.resume_step]
@@ -43,7 +43,7 @@ class LineContract(WriterContract):
 
 class TestLineWriter(LineContract):
     @pytest.fixture
-    def factory(self) -> Callable[[holdfast.WriterContext], holdfast.Writer]:
+    def factory(self) -> Callable[[keepfast.WriterContext], keepfast.Writer]:
         return LineWriter
 
 
@@ -51,9 +51,9 @@ class TestMultiWriter(LineContract):
     """Several writers behind one are a writer too."""
 
     @pytest.fixture
-    def factory(self) -> Callable[[holdfast.WriterContext], holdfast.Writer]:
-        def make(context: holdfast.WriterContext) -> holdfast.Writer:
-            return holdfast.MultiWriter({"line": LineWriter(context)})
+    def factory(self) -> Callable[[keepfast.WriterContext], keepfast.Writer]:
+        def make(context: keepfast.WriterContext) -> keepfast.Writer:
+            return keepfast.MultiWriter({"line": LineWriter(context)})
 
         return make
 
@@ -79,7 +79,7 @@ class KeepsFirstTagsOnly(LineWriter):
 class WritesAtClose(LineWriter):
     """Keeps everything back until it is closed, whatever flush was asked for."""
 
-    def __init__(self, context: holdfast.WriterContext) -> None:
+    def __init__(self, context: keepfast.WriterContext) -> None:
         super().__init__(context)
         self.held: list[tuple[dict[str, float], int, float]] = []
 
@@ -102,8 +102,8 @@ class ClosesOnce(LineWriter):
 
 
 class IgnoresResume(LineWriter):
-    def __init__(self, context: holdfast.WriterContext) -> None:
-        super().__init__(holdfast.WriterContext(context.directory, context.experiment_name))
+    def __init__(self, context: keepfast.WriterContext) -> None:
+        super().__init__(keepfast.WriterContext(context.directory, context.experiment_name))
 
 
 class HasAStateOfObjects(LineWriter):
@@ -122,7 +122,7 @@ class FailsOnTexts(LineWriter):
 
 
 class ExpectsWhatItWrote(LineWriter):
-    def __init__(self, context: holdfast.WriterContext) -> None:
+    def __init__(self, context: keepfast.WriterContext) -> None:
         super().__init__(context)
         if context.resume_step is not None:
             self.path.read_text()
@@ -131,7 +131,7 @@ class ExpectsWhatItWrote(LineWriter):
 class KeepsToItsThread(LineWriter):
     """Uses a connection that, as SQLite's by default, serves the thread alone that made it."""
 
-    def __init__(self, context: holdfast.WriterContext) -> None:
+    def __init__(self, context: keepfast.WriterContext) -> None:
         super().__init__(context)
         self.connection = sqlite3.connect(context.directory / "lines.db")
 
@@ -162,9 +162,9 @@ class KeepsToItsThread(LineWriter):
 def test_a_broken_writer_is_caught(broken: type[LineWriter], test: str, tmp_path: Path) -> None:
     """Each way of getting a writer wrong fails the test of that promise."""
     contract = TestLineWriter()
-    context = holdfast.WriterContext(tmp_path, "run")
+    context = keepfast.WriterContext(tmp_path, "run")
     with pytest.raises((AssertionError, ValueError, TypeError, NotImplementedError, OSError, sqlite3.Error)):
         getattr(contract, test)(broken, context)
     intact = tmp_path / "intact"
     intact.mkdir()
-    getattr(contract, test)(LineWriter, holdfast.WriterContext(intact, "run"))
+    getattr(contract, test)(LineWriter, keepfast.WriterContext(intact, "run"))

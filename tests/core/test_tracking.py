@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import HoldfastWarning, InvalidValue, codec
-from holdfast.tracking import HELD_LIMIT, Tracker
+from keepfast import InvalidValue, KeepfastWarning, codec
+from keepfast.tracking import HELD_LIMIT, Tracker
 
 TAGS = ("Loss / Policy loss", "Loss / Policy loss (max)", "Loss / Policy loss (min)", "(max) / x", "é (mean)")
 FINITE = st.floats(-1e6, 1e6) | st.sampled_from([1e16, -1e16, 1.0, 0.1])
@@ -121,7 +121,7 @@ def test_values_that_are_not_finite_stay_out_of_the_statistic_and_are_told_once(
     tracker = Tracker()
     for value in (1.0, math.nan, 3.0, np.array(math.inf)):
         tracker.track("a", value)
-    with pytest.warns(HoldfastWarning, match=r"2 value\(s\) of `a` were not finite") as warned:
+    with pytest.warns(KeepfastWarning, match=r"2 value\(s\) of `a` were not finite") as warned:
         assert tracker.statistics() == {"a": 2.0}
     assert len(warned) == 1
     tracker.track("a", -math.inf)
@@ -133,10 +133,10 @@ def test_each_tag_that_is_not_finite_is_told_of() -> None:
     """One tag's warning does not silence another's."""
     tracker = Tracker()
     tracker.track("a", math.nan)
-    with pytest.warns(HoldfastWarning, match="`a`"):
+    with pytest.warns(KeepfastWarning, match="`a`"):
         tracker.statistics()
     tracker.track("b", math.nan)
-    with pytest.warns(HoldfastWarning, match="`b`"):
+    with pytest.warns(KeepfastWarning, match="`b`"):
         tracker.statistics()
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast import tree
-from holdfast.errors import InvalidValue
+from keepfast import tree
+from keepfast.errors import InvalidValue
 
 KEYS = st.text(alphabet="abc", min_size=1, max_size=3) | st.integers(0, 5)
 TREES = st.recursive(

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import holdfast
-from holdfast.checkpoint_directory import CheckpointDirectory
-from holdfast.checkpoint_formats import stores
-from holdfast.cli import app
-from holdfast.retention import Retention
-from holdfast.verification import verify
+import keepfast
+from keepfast.checkpoint_directory import CheckpointDirectory
+from keepfast.checkpoint_formats import stores
+from keepfast.cli import app
+from keepfast.retention import Retention
+from keepfast.verification import verify
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_run_of_nothing_but_a_broken_index_is_told(tmp_path: Path) -> None:
     (tmp_path / "index.json").write_text("garbage")
     assert len(problems(tmp_path)) == 1
     (tmp_path / "index.json").unlink()
-    with pytest.raises(holdfast.NotFound, match="no checkpoint to verify"):
+    with pytest.raises(keepfast.NotFound, match="no checkpoint to verify"):
         list(verify(tmp_path))
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import holdfast
+import keepfast
 
 
-class NotingWriter(holdfast.Writer):
+class NotingWriter(keepfast.Writer):
     """Notes what reaches it; closing raises what it is given."""
 
     def __init__(self, error: Exception | None = None) -> None:
@@ -38,7 +38,7 @@ class Figure:
     canvas = None
 
 
-CALLS: dict[str, Callable[[holdfast.Writer, Any], None]] = {
+CALLS: dict[str, Callable[[keepfast.Writer, Any], None]] = {
     "scalar": lambda writer, tag: writer.add_scalar(tag, 1.0, 1),
     "histogram": lambda writer, tag: writer.add_histogram(tag, np.zeros(3), 1),
     "image": lambda writer, tag: writer.add_image(tag, np.zeros((3, 4, 4)), 1),
@@ -51,10 +51,10 @@ CALLS: dict[str, Callable[[holdfast.Writer, Any], None]] = {
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize("tag", [5, None, b"a"])
-def test_a_tag_that_is_no_string_is_refused(call: Callable[[holdfast.Writer, Any], None], tag: Any) -> None:
+def test_a_tag_that_is_no_string_is_refused(call: Callable[[keepfast.Writer, Any], None], tag: Any) -> None:
     """The error shows the tag and what is allowed, and the writer gets nothing."""
     writer = NotingWriter()
-    with pytest.raises(holdfast.InvalidValue, match=rf"`tag` is {tag!r} \({type(tag).__name__}\); allowed: a string"):
+    with pytest.raises(keepfast.InvalidValue, match=rf"`tag` is {tag!r} \({type(tag).__name__}\); allowed: a string"):
         call(writer, tag)
     assert writer.noted == []
 
@@ -62,7 +62,7 @@ def test_a_tag_that_is_no_string_is_refused(call: Callable[[holdfast.Writer, Any
 def test_a_text_that_is_no_string_is_refused() -> None:
     """A number is no text, for no writer."""
     writer = NotingWriter()
-    with pytest.raises(holdfast.InvalidValue, match=r"`text_string` is 123 \(int\); allowed: a string"):
+    with pytest.raises(keepfast.InvalidValue, match=r"`text_string` is 123 \(int\); allowed: a string"):
         writer.add_text("t", 123)  # type: ignore[arg-type]
     assert writer.noted == []
 
@@ -71,7 +71,7 @@ def test_a_text_that_is_no_string_is_refused() -> None:
 def test_what_is_no_figure_is_refused(given: Any) -> None:
     """A figure or a list of figures is taken, and nothing else: a tuple is what the libraries do not take."""
     writer = NotingWriter()
-    with pytest.raises(holdfast.InvalidValue, match=r"`figure` is .*allowed: a matplotlib figure, or a list of them"):
+    with pytest.raises(keepfast.InvalidValue, match=r"`figure` is .*allowed: a matplotlib figure, or a list of them"):
         writer.add_figure("f", given, 1)
     assert writer.noted == []
 

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import holdfast
-import holdfast.experiment  # what a child would otherwise import after the fork
+import keepfast
+import keepfast.experiment  # what a child would otherwise import after the fork
 
 ELEMENTS = 5 * 2**20
 """Of float32: 20 MB."""
@@ -53,8 +53,8 @@ def save_forever(backend: str, mode: str, naming: str, directory: Path) -> None:
         "async_checkpoints": mode == "async",
         "keep_last": 3,
     }
-    experiment = holdfast.Experiment(cfg, timesteps=1_000_000)
-    experiment.register(policy=module if backend == "torch" else holdfast.attribute(module, "params"))
+    experiment = keepfast.Experiment(cfg, timesteps=1_000_000)
+    experiment.register(policy=module if backend == "torch" else keepfast.attribute(module, "params"))
     start = experiment.resume()
     number = int(value_of(module, backend))
     while True:

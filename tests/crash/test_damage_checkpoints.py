@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from holdfast._commit import commit
-from holdfast.checkpoint import Checkpoint, CheckpointStore
-from holdfast.errors import CorruptCheckpoint, WriteFailed
-from holdfast.plugins import registry
-from holdfast.testing.checkpoint_store import assert_same, random_array
-from holdfast.testing.damage import flips, truncations, zeroed_blocks
+from keepfast._commit import commit
+from keepfast.checkpoint import Checkpoint, CheckpointStore
+from keepfast.errors import CorruptCheckpoint, WriteFailed
+from keepfast.plugins import registry
+from keepfast.testing.checkpoint_store import assert_same, random_array
+from keepfast.testing.damage import flips, truncations, zeroed_blocks
 
 FORMATS = ("pt", "safetensors", "msgpack", "pickle")
 DAMAGES = {"bit flips": flips, "zeroed 4 KB blocks": zeroed_blocks, "truncations": truncations}

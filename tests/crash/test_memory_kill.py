@@ -11,14 +11,14 @@ import time
 import numpy as np
 import pytest
 
-from holdfast._commit import sweep
-from holdfast.memory_files import iter_memories
+from keepfast._commit import sweep
+from keepfast.memory_files import iter_memories
 
 _PARENT = """
 import os, signal, sys
 import numpy as np
-from holdfast.memory import MemorySnapshot
-from holdfast.memory_export import MemoryExport, exporter
+from keepfast.memory import MemorySnapshot
+from keepfast.memory_export import MemoryExport, exporter
 
 exporter(sys.argv[1])
 for line in sys.stdin:

@@ -21,9 +21,9 @@ from flax import nnx, struct  # noqa: E402
 from flax.core import freeze  # noqa: E402
 from flax.training.train_state import TrainState  # noqa: E402
 
-import holdfast  # noqa: E402
-from holdfast.modules import check_places, registered  # noqa: E402
-from holdfast_jax import JaxBackend, Model  # noqa: E402
+import keepfast  # noqa: E402
+from keepfast.modules import check_places, registered  # noqa: E402
+from keepfast_jax import JaxBackend, Model  # noqa: E402
 
 backend = JaxBackend()
 
@@ -131,10 +131,10 @@ def test_immutable_modules_are_replaced_and_mutable_ones_are_not() -> None:
 def test_an_immutable_module_without_a_place_is_told_when_it_is_registered() -> None:
     """Its checkpoints would hold what it was at first; by its attribute, or within a list, it has a place."""
     agent = SimpleNamespace(state=train_state())
-    check_places(registered({"policy": holdfast.attribute(agent, "state"), "states": [train_state()]}, None))
+    check_places(registered({"policy": keepfast.attribute(agent, "state"), "states": [train_state()]}, None))
     for module in (agent.state, agent.state.opt_state, Numbers(1.0), jax.random.key(0), freeze({"w": jnp.ones(1)})):
         with pytest.raises(
-            holdfast.UnsupportedModule, match=r"`policy` is a .*holdfast.attribute\(owner, \"policy\"\)"
+            keepfast.UnsupportedModule, match=r"`policy` is a .*keepfast.attribute\(owner, \"policy\"\)"
         ):
             check_places(registered({"rng": nnx.Rngs(0), "policy": module}, backend))
 
@@ -185,7 +185,7 @@ def test_an_array_donated_after_it_was_held_is_reported() -> None:
     array = jnp.ones(8)
     held = backend.hold(array)
     jax.jit(lambda value: value + 1, donate_argnums=0)(array)
-    with pytest.raises(holdfast.UsageError, match="donated to a compiled function, before it was written"):
+    with pytest.raises(keepfast.UsageError, match="donated to a compiled function, before it was written"):
         backend.fetch([held])
 
 
@@ -197,7 +197,7 @@ def test_jax_has_no_random_state_of_its_own() -> None:
 def test_an_unknown_device_is_named_with_the_known_ones() -> None:
     """And nothing is restored."""
     module = {"w": jnp.zeros(1)}
-    with pytest.raises(holdfast.InvalidValue, match=r"there is no device `cpu:99`; known: cpu:0"):
+    with pytest.raises(keepfast.InvalidValue, match=r"there is no device `cpu:99`; known: cpu:0"):
         backend.restore(module, {"w": np.ones(1, np.float32)}, "cpu:99")
     assert module["w"] == 0
 
@@ -205,7 +205,7 @@ def test_an_unknown_device_is_named_with_the_known_ones() -> None:
 SPREAD = """
     import jax, jax.numpy as jnp, numpy as np
     from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
-    from holdfast_jax import JaxBackend
+    from keepfast_jax import JaxBackend
 
     backend = JaxBackend()
     spread = NamedSharding(Mesh(np.array(jax.devices()), "x"), PartitionSpec("x"))
@@ -239,25 +239,25 @@ def test_nothing_of_torch_or_tensorboard_is_imported() -> None:
     """The whole backend works where neither is installed."""
     program = """
         import sys
-        import holdfast, holdfast_jax, jax.numpy as jnp, numpy as np
-        for name in holdfast_jax.__all__:
-            getattr(holdfast_jax, name)
-        backend = holdfast_jax.JaxBackend()
+        import keepfast, keepfast_jax, jax.numpy as jnp, numpy as np
+        for name in keepfast_jax.__all__:
+            getattr(keepfast_jax, name)
+        backend = keepfast_jax.JaxBackend()
         module = {"w": jnp.zeros(2), "scale": 0.5}
         backend.recognizes(module)
         backend.restore(module, backend.host_copy(backend.capture(module)))
-        print(sorted({"torch", "tensorboard", "tensorboardX", "holdfast_torch"} & set(sys.modules)))
+        print(sorted({"torch", "tensorboard", "tensorboardX", "keepfast_torch"} & set(sys.modules)))
     """
     assert run(program) == "[]"
 
 
 def test_the_package_lists_its_names_without_loading_jax() -> None:
     """Whoever only looks does not wait for a framework."""
-    assert run("import sys, holdfast_jax; print(dir(holdfast_jax), 'jax' in sys.modules)") == (
+    assert run("import sys, keepfast_jax; print(dir(keepfast_jax), 'jax' in sys.modules)") == (
         "['JaxBackend', 'Model', 'RandomMemory', '__version__'] False"
     )
     with pytest.raises(ImportError, match="nothing"):
-        exec("from holdfast_jax import nothing")
+        exec("from keepfast_jax import nothing")
 
 
 def test_where_jax_is_not_installed_the_error_says_what_to_run() -> None:
@@ -265,12 +265,12 @@ def test_where_jax_is_not_installed_the_error_says_what_to_run() -> None:
     program = """
         import sys
         sys.modules["jax"] = None  # as if it were not there
-        import holdfast, holdfast_jax
+        import keepfast, keepfast_jax
         try:
-            holdfast_jax.JaxBackend
-        except holdfast.MissingDependency as error:
+            keepfast_jax.JaxBackend
+        except keepfast.MissingDependency as error:
             print(error)
     """
     assert run(program) == (
-        '`holdfast_jax.JaxBackend` needs `jax`, which is not installed; run: pip install "holdfast[jax]"'
+        '`keepfast_jax.JaxBackend` needs `jax`, which is not installed; run: pip install "keepfast[jax]"'
     )

@@ -17,8 +17,8 @@ from flax import nnx  # noqa: E402
 from flax.core import freeze  # noqa: E402
 from flax.training.train_state import TrainState  # noqa: E402
 
-from holdfast.testing.backend import BackendContract, BackendSubject  # noqa: E402
-from holdfast_jax import JaxBackend, Model  # noqa: E402
+from keepfast.testing.backend import BackendContract, BackendSubject  # noqa: E402
+from keepfast_jax import JaxBackend, Model  # noqa: E402
 
 NETWORK = nn.Sequential([nn.Dense(4), nn.tanh, nn.Dense(2)])
 OBSERVATIONS = jnp.linspace(-1, 1, 6).reshape(2, 3)

@@ -14,7 +14,7 @@ pytest.importorskip("jax")
 PROGRAM = """
 import sys, jax
 jax.distributed.initialize(sys.argv[2], num_processes=2, process_id=int(sys.argv[3]))
-import numpy as np, holdfast
+import numpy as np, keepfast
 
 
 class Owner:
@@ -24,8 +24,8 @@ class Owner:
 owner = Owner()
 owner.params = {"weight": jax.device_put(np.zeros((2, 2), np.float32), jax.local_devices()[0])}
 cfg = {"directory": sys.argv[1], "experiment_name": "run", "writers": ["tensorboard", "jsonl"]}
-with holdfast.Experiment({**cfg, "write_interval": 5, "checkpoint_interval": 10}, timesteps=20) as experiment:
-    experiment.register(net=holdfast.attribute(owner, "params"))
+with keepfast.Experiment({**cfg, "write_interval": 5, "checkpoint_interval": 10}, timesteps=20) as experiment:
+    experiment.register(net=keepfast.attribute(owner, "params"))
     start = experiment.resume()
     for timestep in range(start, 20):
         owner.params = {"weight": owner.params["weight"] + 1}

@@ -5,10 +5,10 @@ import pytest
 
 jax = pytest.importorskip("jax")
 
-from holdfast.errors import InvalidValue, LoadMismatch  # noqa: E402
-from holdfast.memory import MemorySnapshot  # noqa: E402
-from holdfast.testing.memory import MemoryContract  # noqa: E402
-from holdfast_jax.memory import RandomMemory  # noqa: E402
+from keepfast.errors import InvalidValue, LoadMismatch  # noqa: E402
+from keepfast.memory import MemorySnapshot  # noqa: E402
+from keepfast.testing.memory import MemoryContract  # noqa: E402
+from keepfast_jax.memory import RandomMemory  # noqa: E402
 
 
 class TestJaxMemory(MemoryContract):

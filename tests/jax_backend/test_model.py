@@ -13,8 +13,8 @@ import flax.linen as nn  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-import holdfast  # noqa: E402
-from holdfast_jax import JaxBackend, Model  # noqa: E402
+import keepfast  # noqa: E402
+from keepfast_jax import JaxBackend, Model  # noqa: E402
 
 
 class Network(nn.Module):
@@ -64,7 +64,7 @@ def test_variables_of_other_shapes_are_refused_and_nothing_is_loaded(tmp_path: P
     path = model(0, features=2).save(tmp_path / "model.safetensors")
     other = model(1, features=5)
     variables = other.variables
-    with pytest.raises(holdfast.LoadMismatch, match=r"params\.Dense_0\.kernel: shape: .*\(3, 5\).*\(3, 2\)"):
+    with pytest.raises(keepfast.LoadMismatch, match=r"params\.Dense_0\.kernel: shape: .*\(3, 5\).*\(3, 2\)"):
         other.load(path)
     assert other.variables is variables
 

@@ -16,7 +16,7 @@ import optax  # noqa: E402
 from flax import nnx  # noqa: E402
 from flax.training.train_state import TrainState  # noqa: E402
 
-import holdfast  # noqa: E402
+import keepfast  # noqa: E402
 
 TIMESTEPS = 60
 
@@ -39,7 +39,7 @@ class TrainStateLearner:
         schedule = optax.cosine_decay_schedule(1e-2, TIMESTEPS)
         self.state = TrainState.create(apply_fn=Net().apply, params=params, tx=optax.adamw(schedule))
         self.key = jax.random.key(1)
-        self.modules = {"state": holdfast.attribute(self, "state"), "key": holdfast.attribute(self, "key")}
+        self.modules = {"state": keepfast.attribute(self, "state"), "key": keepfast.attribute(self, "key")}
 
     def step(self) -> Any:
         self.key, key = jax.random.split(self.key)
@@ -69,7 +69,7 @@ class LinenLearner:
         self.key = jax.random.PRNGKey(1)
         self._step = jax.jit(self._update, donate_argnums=(0, 1))
         names = ("variables", "opt_state", "key")
-        self.modules = {name: holdfast.attribute(self, name) for name in names}
+        self.modules = {name: keepfast.attribute(self, name) for name in names}
 
     def _update(self, variables: Any, opt_state: Any, inputs: Any) -> Any:
         loss, gradients = jax.value_and_grad(lambda v: (Net().apply(v, inputs) ** 2).mean())(variables)
@@ -104,7 +104,7 @@ class NnxLearner:
         self.net = NnxNet(nnx.Rngs(0))
         self.optimizer = nnx.Optimizer(self.net, optax.adam(1e-2), wrt=nnx.Param)
         self.key = jax.random.key(1)
-        self.modules = {"net": self.net, "optimizer": self.optimizer, "key": holdfast.attribute(self, "key")}
+        self.modules = {"net": self.net, "optimizer": self.optimizer, "key": keepfast.attribute(self, "key")}
 
     def step(self) -> Any:
         self.key, key = jax.random.split(self.key)
@@ -138,7 +138,7 @@ def train(kind: type[Any], directory: Path, *, stop_at: int | None = None, **set
         "best_mode": "min",
         **settings,
     }
-    with holdfast.Experiment(cfg, timesteps=TIMESTEPS) as experiment:
+    with keepfast.Experiment(cfg, timesteps=TIMESTEPS) as experiment:
         experiment.register(**learner.modules)
         for timestep in range(experiment.resume(), TIMESTEPS):
             loss = learner.step()

@@ -19,9 +19,9 @@ from flax import nnx, struct  # noqa: E402
 from flax.core import FrozenDict, freeze  # noqa: E402
 from flax.training.train_state import TrainState  # noqa: E402
 
-import holdfast  # noqa: E402
-from holdfast.tree import flatten, leaves  # noqa: E402
-from holdfast_jax import JaxBackend  # noqa: E402
+import keepfast  # noqa: E402
+from keepfast.tree import flatten, leaves  # noqa: E402
+from keepfast_jax import JaxBackend  # noqa: E402
 
 backend = JaxBackend()
 
@@ -165,9 +165,9 @@ def test_an_nnx_state_is_replaced_without_touching_the_module_it_was_taken_from(
 def test_none_is_recorded_so_that_an_array_in_its_place_is_a_mismatch(tmp_path: Any) -> None:
     """None is an entry, not an absence."""
     assert flatten(host({"a": None, "b": Moments(None, 1)})) == {"a": None, "b.mean": None, "b.count": 1}
-    path = holdfast.save({"w": jnp.ones(1), "a": jnp.ones(2)}, tmp_path / "agent.safetensors")
-    with pytest.raises(holdfast.LoadMismatch, match="a: kind: the module has NoneType None, the file has float32"):
-        holdfast.load({"w": jnp.ones(1), "a": None}, path)
+    path = keepfast.save({"w": jnp.ones(1), "a": jnp.ones(2)}, tmp_path / "agent.safetensors")
+    with pytest.raises(keepfast.LoadMismatch, match="a: kind: the module has NoneType None, the file has float32"):
+        keepfast.load({"w": jnp.ones(1), "a": None}, path)
 
 
 @pytest.mark.parametrize(
@@ -244,20 +244,20 @@ def test_typed_random_keys_go_on_with_the_same_numbers(impl: str) -> None:
 def test_a_key_of_another_implementation_is_refused() -> None:
     """The same data mean other numbers there."""
     saved = host((jax.random.key(0, impl="rbg"),))
-    with pytest.raises(holdfast.LoadMismatch, match="`rbg` do not fit into those of `unsafe_rbg`"):
+    with pytest.raises(keepfast.LoadMismatch, match="`rbg` do not fit into those of `unsafe_rbg`"):
         backend.restore((jax.random.key(0, impl="unsafe_rbg"),), saved)
 
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "unsafe_rbg"])
 def test_a_key_of_another_implementation_is_told_with_all_else(impl: str, tmp_path: Any) -> None:
     """It is found before anything is loaded; without `strict` it stays, and the rest is loaded."""
-    path = holdfast.save({"w": jnp.ones(2), "key": jax.random.key(1, impl="rbg")}, tmp_path / "agent.safetensors")
+    path = keepfast.save({"w": jnp.ones(2), "key": jax.random.key(1, impl="rbg")}, tmp_path / "agent.safetensors")
     module = {"w": jnp.zeros(2), "key": jax.random.key(2, impl=impl)}
     told = rf"key\.key_data: kind: the module has random keys of `{impl}`, the file has random keys of `rbg`"
-    with pytest.raises(holdfast.LoadMismatch, match=told):
-        holdfast.load(module, path)
+    with pytest.raises(keepfast.LoadMismatch, match=told):
+        keepfast.load(module, path)
     assert module["w"].tolist() == [0, 0]
-    report = holdfast.load(module, path, strict=False)
+    report = keepfast.load(module, path, strict=False)
     assert (report.loaded, report.mismatched) == (["module.w"], ["module.key.impl", "module.key.key_data"])
     assert module["w"].tolist() == [1, 1]
     assert module["key"] == jax.random.key(2, impl=impl)
@@ -475,16 +475,16 @@ def test_an_object_that_refuses_its_state_is_named() -> None:
         def load_state_dict(self, state: dict[str, Any]) -> None:
             raise KeyError("variance")
 
-    with pytest.raises(holdfast.LoadMismatch, match="Stubborn cannot load the file's state: 'variance'") as caught:
+    with pytest.raises(keepfast.LoadMismatch, match="Stubborn cannot load the file's state: 'variance'") as caught:
         backend.restore(Stubborn(0.0), host(Scaler(1.0)))
     assert isinstance(caught.value.__cause__, KeyError)
 
 
 def test_a_leaf_that_no_file_can_hold_is_named() -> None:
     """A function belongs into a static field."""
-    with pytest.raises(holdfast.UnsupportedModule, match=r"`params\.1\.act` is a builtins\.function"):
+    with pytest.raises(keepfast.UnsupportedModule, match=r"`params\.1\.act` is a builtins\.function"):
         backend.capture({"params": [jnp.ones(1), {"act": lambda x: x}]})
-    with pytest.raises(holdfast.UnsupportedModule, match="`a` is a NumPy array of Python objects"):
+    with pytest.raises(keepfast.UnsupportedModule, match="`a` is a NumPy array of Python objects"):
         backend.capture({"a": np.array([object()])})
 
 
@@ -492,13 +492,13 @@ def test_a_donated_or_deleted_array_is_named() -> None:
     """Its value is gone, and the error says which it was and why."""
     state = {"params": {"w": jnp.ones(8)}, "step": jnp.zeros(())}
     jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf + 1, tree), donate_argnums=0)(state)
-    with pytest.raises(holdfast.UsageError, match=r"the array `params\.w` was deleted, or donated"):
+    with pytest.raises(keepfast.UsageError, match=r"the array `params\.w` was deleted, or donated"):
         backend.capture(state)
 
 
 def test_capturing_while_tracing_is_refused() -> None:
     """There is no value yet."""
-    with pytest.raises(holdfast.UsageError, match="`w` is being traced"):
+    with pytest.raises(keepfast.UsageError, match="`w` is being traced"):
         jax.jit(lambda w: backend.capture({"w": w})["w"])(jnp.ones(2))
 
 

@@ -17,8 +17,8 @@ import optax  # noqa: E402
 from flax import nnx  # noqa: E402
 from flax.training.train_state import TrainState  # noqa: E402
 
-from holdfast.tree import flatten  # noqa: E402
-from holdfast_jax import JaxBackend, Model  # noqa: E402
+from keepfast.tree import flatten  # noqa: E402
+from keepfast_jax import JaxBackend, Model  # noqa: E402
 
 STEPS = 3
 backend = JaxBackend()

@@ -8,9 +8,9 @@ jax = pytest.importorskip("jax")
 
 import numpy as np  # noqa: E402
 
-from holdfast import InvalidValue, UsageError  # noqa: E402
-from holdfast.tracking import Tracker  # noqa: E402
-from holdfast_jax.step_buffer import GROUP, ArraySteps, step_buffer  # noqa: E402
+from keepfast import InvalidValue, UsageError  # noqa: E402
+from keepfast.tracking import Tracker  # noqa: E402
+from keepfast_jax.step_buffer import GROUP, ArraySteps, step_buffer  # noqa: E402
 
 
 @pytest.mark.parametrize("count", [1, GROUP - 1, GROUP, 2 * GROUP + 3])

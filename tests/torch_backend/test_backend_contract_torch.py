@@ -10,8 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from holdfast.testing import BackendContract, BackendSubject  # noqa: E402
-from holdfast_torch import TorchBackend  # noqa: E402
+from keepfast.testing import BackendContract, BackendSubject  # noqa: E402
+from keepfast_torch import TorchBackend  # noqa: E402
 
 INPUTS = torch.linspace(-1, 1, 24).reshape(6, 4)
 

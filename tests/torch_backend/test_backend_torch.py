@@ -11,11 +11,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import holdfast  # noqa: E402
-import holdfast_torch  # noqa: E402
-from holdfast.testing.checkpoint_store import assert_same  # noqa: E402
+import keepfast  # noqa: E402
+import keepfast_torch  # noqa: E402
+from keepfast.testing.checkpoint_store import assert_same  # noqa: E402
 
-backend = holdfast_torch.TorchBackend()
+backend = keepfast_torch.TorchBackend()
 
 
 class WithTensors:
@@ -32,7 +32,7 @@ class WithNumbers(WithTensors):
 
 
 def memory() -> Any:
-    return holdfast_torch.RandomMemory(4, device="cpu")
+    return keepfast_torch.RandomMemory(4, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_what_is_jaxs_is_not_recognized() -> None:
 
 def test_an_object_without_tensors_is_captured_beside_others(tmp_path: Any) -> None:
     """An object that only has a state dict is captured by the backend of the modules it is registered with."""
-    agent = holdfast.Agent(models={"policy": torch.nn.Linear(1, 1), "counter": WithNumbers()})
+    agent = keepfast.Agent(models={"policy": torch.nn.Linear(1, 1), "counter": WithNumbers()})
     saved = torch.load(agent.save(tmp_path / "agent.pt"), weights_only=True)
     assert saved["counter"] == {"mean": 0.0}
 
@@ -142,31 +142,31 @@ def test_the_random_state_of_the_cpu_is_an_array() -> None:
 
 
 def test_importing_the_package_does_not_load_pytorch() -> None:
-    """`import holdfast_torch` costs next to nothing; its names are loaded at their first use."""
+    """`import keepfast_torch` costs next to nothing; its names are loaded at their first use."""
     code = (
-        "import sys, holdfast_torch; assert 'torch' not in sys.modules\n"
-        "assert dir(holdfast_torch) == sorted(holdfast_torch.__all__)\n"
-        "assert all(hasattr(holdfast_torch, name) for name in holdfast_torch.__all__)"
+        "import sys, keepfast_torch; assert 'torch' not in sys.modules\n"
+        "assert dir(keepfast_torch) == sorted(keepfast_torch.__all__)\n"
+        "assert all(hasattr(keepfast_torch, name) for name in keepfast_torch.__all__)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_without_pytorch_the_error_says_what_to_run() -> None:
     """Where PyTorch is not installed, the names of the package say which extra installs it."""
-    code = "import sys; sys.modules['torch'] = None; import holdfast_torch; holdfast_torch.TorchBackend"
+    code = "import sys; sys.modules['torch'] = None; import keepfast_torch; keepfast_torch.TorchBackend"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    expected = '`holdfast_torch.TorchBackend` needs `torch`, which is not installed; run: pip install "holdfast[torch]"'
-    assert done.stderr.splitlines()[-1] == f"holdfast.errors.MissingDependency: {expected}"
+    expected = '`keepfast_torch.TorchBackend` needs `torch`, which is not installed; run: pip install "keepfast[torch]"'
+    assert done.stderr.splitlines()[-1] == f"keepfast.errors.MissingDependency: {expected}"
 
 
 def test_a_name_that_the_package_lacks_is_an_attribute_error() -> None:
     """An unknown name of the package raises AttributeError, as in any module."""
-    with pytest.raises(AttributeError, match="`holdfast_torch` has no attribute `Policy`"):
-        _ = holdfast_torch.Policy
+    with pytest.raises(AttributeError, match="`keepfast_torch` has no attribute `Policy`"):
+        _ = keepfast_torch.Policy
 
 
 def test_the_demo_is_there() -> None:
-    """`holdfast demo --backend torch` has a function to run."""
+    """`keepfast demo --backend torch` has a function to run."""
     pytest.importorskip("gymnasium")
     assert callable(backend.demo())
 

@@ -17,20 +17,20 @@ import pytest
 torch = pytest.importorskip("torch")
 gymnasium = pytest.importorskip("gymnasium")
 
-import holdfast  # noqa: E402
-from holdfast_torch import demo  # noqa: E402
+import keepfast  # noqa: E402
+from keepfast_torch import demo  # noqa: E402
 
 TIMESTEPS = 150
 
 
 def command(directory: Path, *options: object) -> list[str]:
     arguments = ("demo", "--backend", "torch", "--directory", directory, *options)
-    return [sys.executable, "-m", "holdfast.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "keepfast.cli", *map(str, arguments)]
 
 
-def train(directory: Path, seed: int = 0, **changes: Any) -> holdfast.DemoResult:
+def train(directory: Path, seed: int = 0, **changes: Any) -> keepfast.DemoResult:
     settings = {"env": "CartPole-v1", "timesteps": TIMESTEPS, "progress": lambda _completed, _score: None, **changes}
-    return demo.run(holdfast.DemoSettings(directory=directory, seed=seed, **settings))
+    return demo.run(keepfast.DemoSettings(directory=directory, seed=seed, **settings))
 
 
 @pytest.fixture(autouse=True)
@@ -53,8 +53,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_the_demo_tracks_every_tag_of_ppo(finished: tuple[Path, str]):
     """Each tag that the metrics table gives PPO is in the event files, with finite values."""
     run, _ = finished
-    assert holdfast.metrics.check(run, "PPO").missing == ()
-    metrics = holdfast.read_metrics(run)
+    assert keepfast.metrics.check(run, "PPO").missing == ()
+    metrics = keepfast.read_metrics(run)
     assert all(np.isfinite(series.values).all() for series in metrics.values())
     deviations = metrics["Policy / Standard deviation"].values
     assert deviations.min() > 0
@@ -82,7 +82,7 @@ def test_a_checkpoint_of_the_demo_is_a_plain_dict_of_state_dicts(finished: tuple
 
 def test_an_exported_memory_holds_a_rollout(finished: tuple[Path, str]):
     """States follow one another, except where an episode ended and the next one's first state follows."""
-    snapshot = holdfast.read_memory(min(finished[0].glob("memory/*.pt")))
+    snapshot = keepfast.read_memory(min(finished[0].glob("memory/*.pt")))
     tensors = snapshot.tensors
     assert tensors["states"].shape == (demo.PPO_DEFAULTS["rollouts"], demo.NUM_ENVS, 4)
     ended = (tensors["terminated"] | tensors["truncated"])[:-1, :, 0].astype(bool)
@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_training_bit_for_bit(tmp_path: Path):
         torch.load(train(tmp_path, seed).experiment_dir / "checkpoints" / f"agent_{TIMESTEPS}.pt", weights_only=True)
         for seed in (1, 1, 2)
     ]
-    flat = [holdfast.tree.flatten(state) for state in states]
+    flat = [keepfast.tree.flatten(state) for state in states]
     assert flat[0].keys() == flat[1].keys()
     assert [path for path, leaf in flat[0].items() if not np.array_equal(leaf, flat[1][path])] == []
     assert not torch.equal(states[0]["policy"]["0.weight"], states[2]["policy"]["0.weight"])
@@ -113,7 +113,7 @@ def test_ctrl_c_leaves_a_checkpoint_that_loads(tmp_path: Path):
     result = train(tmp_path, progress=interrupt)
     assert (result.interrupted, result.timesteps) == (True, 73)
     envs = demo.make_envs("CartPole-v1", 1)
-    fresh = demo.make_agent(envs, holdfast.DemoSettings("CartPole-v1", 1, tmp_path, 0, interrupt))
+    fresh = demo.make_agent(envs, keepfast.DemoSettings("CartPole-v1", 1, tmp_path, 0, interrupt))
     report = fresh.load(result.experiment_dir / "checkpoints" / "agent_73.pt", modules=["policy", "value"])
     assert report.loaded
 
@@ -172,7 +172,7 @@ def test_an_unwritable_directory_is_one_clear_line(tmp_path: Path):
 def test_advantages_are_those_of_the_definition(tmp_path: Path):
     """Generalized advantage estimates equal the sum over the rest of each episode, cut where it ends."""
     envs = demo.make_envs("CartPole-v1", 3)
-    agent = demo.make_agent(envs, holdfast.DemoSettings("CartPole-v1", 1, tmp_path, 0, lambda _c, _s: None))
+    agent = demo.make_agent(envs, keepfast.DemoSettings("CartPole-v1", 1, tmp_path, 0, lambda _c, _s: None))
     generator = torch.Generator().manual_seed(0)
     stored = {
         "rewards": torch.randn(9, 3, 1, generator=generator),

@@ -13,13 +13,13 @@ import pytest
 pytest.importorskip("torch")
 
 PROGRAM = """
-import sys, torch, holdfast
+import sys, torch, keepfast
 import torch.distributed as dist
 
 dist.init_process_group("gloo")
 net = torch.nn.Linear(2, 2)
 cfg = {"directory": sys.argv[1], "experiment_name": "run", "writers": ["tensorboard", "jsonl"]}
-with holdfast.Experiment({**cfg, "write_interval": 5, "checkpoint_interval": 10}, timesteps=20) as experiment:
+with keepfast.Experiment({**cfg, "write_interval": 5, "checkpoint_interval": 10}, timesteps=20) as experiment:
     experiment.register(net=net)
     start = experiment.resume()
     for timestep in range(start, 20):

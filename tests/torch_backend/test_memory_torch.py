@@ -9,9 +9,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from holdfast.errors import InvalidValue  # noqa: E402
-from holdfast.testing.memory import MemoryContract  # noqa: E402
-from holdfast_torch.memory import RandomMemory  # noqa: E402
+from keepfast.errors import InvalidValue  # noqa: E402
+from keepfast.testing.memory import MemoryContract  # noqa: E402
+from keepfast_torch.memory import RandomMemory  # noqa: E402
 
 
 class TestTorchMemory(MemoryContract):
@@ -176,7 +176,7 @@ def test_a_child_forked_in_the_midst_of_a_call_goes_on():
     """A child is not left waiting for a lock that a thread of its parent held when it was forked."""
     script = """
 import os, signal, sys, threading
-from holdfast_torch import RandomMemory
+from keepfast_torch import RandomMemory
 memory, held, forked = RandomMemory(3), threading.Event(), threading.Event()
 memory.create_tensor("values", size=2)
 def hold():

@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import holdfast  # noqa: E402
-from holdfast_torch import Model  # noqa: E402
+import keepfast  # noqa: E402
+from keepfast_torch import Model  # noqa: E402
 
 nn = torch.nn
 
@@ -53,11 +53,11 @@ def test_its_file_is_a_state_dict(tmp_path: Path) -> None:
 def test_a_model_loads_its_part_of_an_agents_file(tmp_path: Path) -> None:
     """Out of a checkpoint of several modules a model takes the one that is named."""
     policy, value = ModelFirst(), ModelFirst(width=1)
-    path = holdfast.Agent(models={"policy": policy, "value": value}).save(tmp_path / "agent.pt")
+    path = keepfast.Agent(models={"policy": policy, "value": value}).save(tmp_path / "agent.pt")
     other = ModelFirst()
     assert other.load(path, modules=["policy"])
     assert torch.equal(other.net.weight, policy.net.weight)
-    with pytest.raises(holdfast.LoadMismatch, match="say which one to load"):
+    with pytest.raises(keepfast.LoadMismatch, match="say which one to load"):
         other.load(path)
 
 
@@ -66,7 +66,7 @@ def test_what_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path: Path) -> No
     model, other = ModelFirst(), ModelFirst(width=4)
     before = other.net.weight.detach().clone()
     path = model.save(tmp_path / "policy.pt")
-    with pytest.raises(holdfast.LoadMismatch, match=r"(?s)net\.weight: shape.*\(4, 2\).*\(3, 2\).*net\.bias: shape"):
+    with pytest.raises(keepfast.LoadMismatch, match=r"(?s)net\.weight: shape.*\(4, 2\).*\(3, 2\).*net\.bias: shape"):
         other.load(path)
     assert torch.equal(other.net.weight, before)
     third = nn.Module.__new__(ModelFirst)
@@ -83,7 +83,7 @@ def test_another_dtype_is_cast_on_request(tmp_path: Path) -> None:
     """A float64 file loads into a bfloat16 model only where `cast` asks for it."""
     model, other = ModelFirst().double(), ModelFirst().bfloat16()
     path = model.save(tmp_path / "policy.pt")
-    with pytest.raises(holdfast.LoadMismatch, match=r"net\.weight: dtype.*bfloat16.*float64"):
+    with pytest.raises(keepfast.LoadMismatch, match=r"net\.weight: dtype.*bfloat16.*float64"):
         other.load(path)
     assert other.load(path, cast=True).cast == ["module.net.weight", "module.net.bias"]
     assert other.net.weight.dtype == torch.bfloat16
@@ -96,7 +96,7 @@ def test_a_mixin_without_a_module_is_refused(tmp_path: Path) -> None:
     class Alone(Model):
         pass
 
-    with pytest.raises(holdfast.UnsupportedModule, match="Alone"):
+    with pytest.raises(keepfast.UnsupportedModule, match="Alone"):
         Alone().save(tmp_path / "alone.pt")
     assert list(tmp_path.iterdir()) == []
 

@@ -13,11 +13,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 PROGRAM = """
-import sys, time, torch, holdfast
+import sys, time, torch, keepfast
 
 net = torch.nn.Linear(2, 2)
 cfg = {"directory": sys.argv[1], "experiment_name": "run", "writers": ["jsonl"], "write_interval": 3}
-with holdfast.Experiment({**cfg, "checkpoint_interval": 1000}, timesteps=100_000) as experiment:
+with keepfast.Experiment({**cfg, "checkpoint_interval": 1000}, timesteps=100_000) as experiment:
     experiment.register(net=net)
     start = experiment.resume()
     print("from", start, flush=True)
@@ -64,7 +64,7 @@ def test_an_interpreter_exit_finishes_what_was_promised(tmp_path: Path) -> None:
     """A program that ends without closing leaves its last checkpoint whole on disk."""
     program = PROGRAM.replace("        time.sleep(0.002)\n", "        if timestep == 30:\n            break\n")
     program = (
-        program.replace("with holdfast.Experiment(", "experiment = holdfast.Experiment(").replace(
+        program.replace("with keepfast.Experiment(", "experiment = keepfast.Experiment(").replace(
             ", timesteps=100_000) as experiment:", ", timesteps=100_000)\nif True:"
         )
         + "    experiment.write_checkpoint(31)\n"

@@ -12,8 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import holdfast  # noqa: E402
-import holdfast_torch  # noqa: E402
+import keepfast  # noqa: E402
+import keepfast_torch  # noqa: E402
 
 TIMESTEPS = 60
 
@@ -59,7 +59,7 @@ def train(directory: Path, *, stop_at: int | None = None, **settings: Any) -> Le
         "best_mode": "min",
         **settings,
     }
-    with holdfast.Experiment(cfg, timesteps=TIMESTEPS) as experiment:
+    with keepfast.Experiment(cfg, timesteps=TIMESTEPS) as experiment:
         experiment.register(**learner.modules)
         for timestep in range(experiment.resume(), TIMESTEPS):
             loss = learner.step()
@@ -121,11 +121,11 @@ def test_two_resumes_in_a_row_are_as_exact_as_one(tmp_path: Path) -> None:
 
 def test_a_loop_in_strides_keeps_the_memory_at_its_own_interval(tmp_path: Path) -> None:
     """Checkpoints at the steps that pass multiples of 10; those that pass one of 20, or are asked for, hold it."""
-    memory = holdfast_torch.RandomMemory(memory_size=4, num_envs=1)
+    memory = keepfast_torch.RandomMemory(memory_size=4, num_envs=1)
     memory.create_tensor("states", 1)
     memory.add_samples(states=torch.ones(1, 1))
     intervals = {"write_interval": 0, "checkpoint_interval": 10, "memory_checkpoint_interval": 20}
-    with holdfast.Experiment({"directory": str(tmp_path), "experiment_name": "run", **intervals}) as experiment:
+    with keepfast.Experiment({"directory": str(tmp_path), "experiment_name": "run", **intervals}) as experiment:
         experiment.register(net=torch.nn.Linear(1, 1), memory=memory)
         for timestep in range(0, 44, 4):
             experiment.step(timestep)

@@ -15,11 +15,11 @@ pytest.importorskip("gymnasium")
 
 from gymnasium.spaces import Box, Discrete  # noqa: E402
 
-import holdfast  # noqa: E402
-import holdfast_torch  # noqa: E402
-from holdfast.modules import copy_all, registered  # noqa: E402
-from holdfast.tree import flatten  # noqa: E402
-from holdfast_torch.demo import NUM_ENVS, PPO, network  # noqa: E402
+import keepfast  # noqa: E402
+import keepfast_torch  # noqa: E402
+from keepfast.modules import copy_all, registered  # noqa: E402
+from keepfast.tree import flatten  # noqa: E402
+from keepfast_torch.demo import NUM_ENVS, PPO, network  # noqa: E402
 
 TIMESTEPS = 60
 STATES = Box(-np.inf, np.inf, (4,), np.float32)
@@ -43,7 +43,7 @@ def transition(timestep: int, actions: Any) -> SimpleNamespace:
 def make_agent(directory: Path, **experiment: Any) -> PPO:
     torch.manual_seed(0)
     models = {"policy": network(4, 2, 0.01), "value": network(4, 1, 1.0)}
-    memory = holdfast_torch.RandomMemory(8, NUM_ENVS)
+    memory = keepfast_torch.RandomMemory(8, NUM_ENVS)
     intervals = {"write_interval": 7, "checkpoint_interval": 10}
     settings = {**intervals, "directory": str(directory), "experiment_name": "run", "writers": ["jsonl"], **experiment}
     cfg = {
@@ -115,6 +115,6 @@ def test_a_memory_has_its_own_checkpoint_interval(tmp_path: Path) -> None:
     }
     assert held == {10: False, 20: True, 30: False, 40: True, 50: False, 60: True}
     fresh = make_agent(tmp_path, memory_checkpoint_interval=20)
-    with pytest.warns(holdfast.HoldfastWarning, match="timestep 50 does not hold the memory `memory`"):
+    with pytest.warns(keepfast.KeepfastWarning, match="timestep 50 does not hold the memory `memory`"):
         assert fresh.resume(agent.experiment_dir / "checkpoints" / "agent_50.pt") == 50
     fresh.close()

@@ -12,10 +12,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import holdfast  # noqa: E402
-from holdfast.testing.checkpoint_store import assert_same  # noqa: E402
-from holdfast_torch import TorchBackend  # noqa: E402
-from holdfast_torch.arrays import DTYPES  # noqa: E402
+import keepfast  # noqa: E402
+from keepfast.testing.checkpoint_store import assert_same  # noqa: E402
+from keepfast_torch import TorchBackend  # noqa: E402
+from keepfast_torch.arrays import DTYPES  # noqa: E402
 
 nn = torch.nn
 backend = TorchBackend()
@@ -62,11 +62,11 @@ def test_every_kind_of_module_comes_back_from_a_file(name: str, extension: str, 
     """A module of any kind is saved under PyTorch's names, and another of its kind gets every bit of it."""
     torch.manual_seed(0)
     module = MODULES[name]()
-    holdfast.save(module, tmp_path / f"module{extension}")
+    keepfast.save(module, tmp_path / f"module{extension}")
     torch.manual_seed(1)
     other = MODULES[name]()
     parameters = list(other.parameters())
-    report = holdfast.load(other, tmp_path / f"module{extension}")
+    report = keepfast.load(other, tmp_path / f"module{extension}")
     assert same_bits(other, module)
     assert report.loaded == [f"module.{entry}" for entry in module.state_dict()]
     assert all(ours is theirs for ours, theirs in zip(other.parameters(), parameters, strict=True))
@@ -97,9 +97,9 @@ def test_a_compiled_module_is_kept_under_its_own_names(tmp_path: Path) -> None:
     """A file of a compiled module has no trace of that, and loads into a plain one and into a compiled one."""
     module = nn.Linear(4, 3)
     assert list(backend.capture(compiled(module))) == ["weight", "bias"]
-    holdfast.save(compiled(module), tmp_path / "policy.pt")
+    keepfast.save(compiled(module), tmp_path / "policy.pt")
     for other in (nn.Linear(4, 3), compiled(nn.Linear(4, 3)), nn.DataParallel(nn.Linear(4, 3))):
-        assert holdfast.load(other, tmp_path / "policy.pt")
+        assert keepfast.load(other, tmp_path / "policy.pt")
         assert np.array_equal(host(other)["weight"], host(module)["weight"])
 
 
@@ -109,7 +109,7 @@ def test_files_with_the_prefixes_of_wrappers_load(tmp_path: Path) -> None:
     for wrapped in (compiled(module), nn.DataParallel(module), compiled(nn.DataParallel(module))):
         torch.save(wrapped.state_dict(), tmp_path / "policy.pt")
         other = nn.Linear(4, 3)
-        assert holdfast.load(other, tmp_path / "policy.pt")
+        assert keepfast.load(other, tmp_path / "policy.pt")
         assert same_bits(other, module)
 
 
@@ -125,10 +125,10 @@ def test_tied_weights_are_copied_and_stored_once(tmp_path: Path) -> None:
     module = Tied()
     saved = host(module)
     assert saved["encoder.weight"] is saved["decoder.weight"]
-    path = holdfast.save(module, tmp_path / "tied.pt")
+    path = keepfast.save(module, tmp_path / "tied.pt")
     assert path.stat().st_size < 1.1 * module.encoder.weight.nbytes
     other = Tied()
-    holdfast.load(other, path)
+    keepfast.load(other, path)
     assert other.decoder.weight is other.encoder.weight
     assert same_bits(other, module)
 
@@ -156,9 +156,9 @@ def test_every_dtype_comes_back_bit_for_bit(name: str, tmp_path: Path) -> None:
     for shape in ((), (6,), (2, 3)):
         bits = torch.randint(0, 2 if dtype == torch.bool else 256, (*shape, dtype.itemsize), dtype=torch.uint8)
         tensor = bits.view(dtype).reshape(shape)
-        path = holdfast.save(tensor, tmp_path / f"tensor{len(shape)}.pt")
+        path = keepfast.save(tensor, tmp_path / f"tensor{len(shape)}.pt")
         other = torch.zeros(shape, dtype=dtype)
-        holdfast.load(other, path)
+        keepfast.load(other, path)
         assert torch.equal(other.reshape(-1).view(torch.uint8), tensor.reshape(-1).view(torch.uint8))
 
 
@@ -194,17 +194,17 @@ def test_containers_keep_their_tensors_and_their_types() -> None:
 
 
 def test_a_tuple_is_replaced_and_the_old_one_stays_what_it_was(tmp_path: Path) -> None:
-    """The hidden state of a recurrent policy is a tuple: a restore gives a new one, through `holdfast.attribute`."""
+    """The hidden state of a recurrent policy is a tuple: a restore gives a new one, through `keepfast.attribute`."""
 
     class Owner:
         hidden = (torch.zeros(2), torch.ones(2))
 
     owner = Owner()
     before = owner.hidden
-    module = holdfast.attribute(owner, "hidden")
+    module = keepfast.attribute(owner, "hidden")
     assert backend.replaces(before)
-    path = holdfast.save((torch.full((2,), 5.0), torch.full((2,), 6.0)), tmp_path / "hidden.pt")
-    holdfast.load(module, path)
+    path = keepfast.save((torch.full((2,), 5.0), torch.full((2,), 6.0)), tmp_path / "hidden.pt")
+    keepfast.load(module, path)
     assert [tensor.tolist() for tensor in owner.hidden] == [[5, 5], [6, 6]]
     assert [tensor.tolist() for tensor in before] == [[0, 0], [1, 1]]
 
@@ -230,7 +230,7 @@ def test_extra_state_travels_with_its_types(tmp_path: Path) -> None:
         "nested": [(None, True, "text", b"bytes", {1, 2}), OrderedDict(a=torch.tensor(4.5))],
         7: 2.5,
     }
-    path = holdfast.save(WithExtraState(extra), tmp_path / "module.pt")
+    path = keepfast.save(WithExtraState(extra), tmp_path / "module.pt")
     other = WithExtraState(
         {
             "tensor": torch.zeros(2),
@@ -240,7 +240,7 @@ def test_extra_state_travels_with_its_types(tmp_path: Path) -> None:
             7: 0.0,
         }
     )
-    holdfast.load(other, path)
+    keepfast.load(other, path)
     assert torch.equal(other.extra["tensor"], extra["tensor"])
     assert_same(other.extra["array"], extra["array"])
     assert (other.extra["number"], other.extra[7]) == (3, 2.5)
@@ -267,11 +267,11 @@ def test_entries_the_file_lacks_keep_their_values() -> None:
 
 def test_a_state_of_another_shape_is_refused() -> None:
     """Where shapes or names differ, the error names them; a tensor of another shape is not broadcast."""
-    with pytest.raises(holdfast.LoadMismatch, match=r"(?s)Linear.*size mismatch for weight"):
+    with pytest.raises(keepfast.LoadMismatch, match=r"(?s)Linear.*size mismatch for weight"):
         backend.restore(nn.Linear(2, 2), {"weight": np.zeros((3, 2), np.float32), "bias": np.zeros(2, np.float32)})
-    with pytest.raises(holdfast.LoadMismatch, match=r"\(2, 3\).*\(3,\)"):
+    with pytest.raises(keepfast.LoadMismatch, match=r"\(2, 3\).*\(3,\)"):
         backend.restore(torch.zeros(2, 3), np.zeros(3, np.float32))
-    with pytest.raises(holdfast.LoadMismatch, match=r"`a\.b` has the shape \(2,\).*str"):
+    with pytest.raises(keepfast.LoadMismatch, match=r"`a\.b` has the shape \(2,\).*str"):
         backend.restore({"a": {"b": torch.zeros(2)}}, {"a": {"b": "text"}})
 
 
@@ -285,30 +285,30 @@ class Wrapper(torch.Tensor):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (object, holdfast.UnsupportedModule, r"builtins\.object has no state.*allowed: modules, optimizers"),
-        (lambda: len, holdfast.UnsupportedModule, "builtin_function_or_method"),
-        (lambda: nn.Linear, holdfast.UnsupportedModule, "builtins.type"),
+        (object, keepfast.UnsupportedModule, r"builtins\.object has no state.*allowed: modules, optimizers"),
+        (lambda: len, keepfast.UnsupportedModule, "builtin_function_or_method"),
+        (lambda: nn.Linear, keepfast.UnsupportedModule, "builtins.type"),
         (
             lambda: {"nets": [nn.Linear(1, 1)]},
-            holdfast.UnsupportedModule,
+            keepfast.UnsupportedModule,
             r"`nets\.0` is a torch\.nn.*\.Linear.*register it under a name of its own",
         ),
-        (lambda: WithExtraState({"f": [len]}), holdfast.UnsupportedModule, r"`_extra_state\.f\.0` is a builtins\."),
+        (lambda: WithExtraState({"f": [len]}), keepfast.UnsupportedModule, r"`_extra_state\.f\.0` is a builtins\."),
         (
             lambda: WithExtraState({object: 1}),
-            holdfast.UnsupportedModule,
+            keepfast.UnsupportedModule,
             r"`_extra_state` has the key <class 'object'>",
         ),
-        (lambda: torch.eye(3).to_sparse(), holdfast.UnsupportedModule, r"`\(root\)` is a torch.sparse_coo tensor"),
+        (lambda: torch.eye(3).to_sparse(), keepfast.UnsupportedModule, r"`\(root\)` is a torch.sparse_coo tensor"),
         (
             lambda: [torch.zeros(2).as_subclass(Wrapper)],
-            holdfast.UnsupportedModule,
+            keepfast.UnsupportedModule,
             "`0` is a .*Wrapper, which has its",
         ),
-        (lambda: {"a": torch.zeros(2, dtype=torch.complex32)}, holdfast.UnsupportedModule, "`a` is .*complex32"),
-        (lambda: {"a": np.array([object()])}, holdfast.UnsupportedModule, "`a` is a numpy.ndarray"),
-        (lambda: nn.Linear(2, 2, device="meta"), holdfast.UsageError, "`weight` is on the device `meta`"),
-        (lambda: nn.LazyLinear(3), holdfast.UsageError, "`weight` is not initialized yet; run the module once"),
+        (lambda: {"a": torch.zeros(2, dtype=torch.complex32)}, keepfast.UnsupportedModule, "`a` is .*complex32"),
+        (lambda: {"a": np.array([object()])}, keepfast.UnsupportedModule, "`a` is a numpy.ndarray"),
+        (lambda: nn.Linear(2, 2, device="meta"), keepfast.UsageError, "`weight` is on the device `meta`"),
+        (lambda: nn.LazyLinear(3), keepfast.UsageError, "`weight` is not initialized yet; run the module once"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental", "ignore:Lazy modules are a new feature")

@@ -12,12 +12,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import holdfast  # noqa: E402
-import holdfast_torch  # noqa: E402
-from holdfast.testing.checkpoint_store import assert_same  # noqa: E402
+import keepfast  # noqa: E402
+import keepfast_torch  # noqa: E402
+from keepfast.testing.checkpoint_store import assert_same  # noqa: E402
 
 nn, optim, schedulers = torch.nn, torch.optim, torch.optim.lr_scheduler
-backend = holdfast_torch.TorchBackend()
+backend = keepfast_torch.TorchBackend()
 
 OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
     "ASGD": lambda p: optim.ASGD(p, lr=0.1, t0=1),
@@ -82,13 +82,13 @@ def test_an_optimizer_goes_on_bit_for_bit(name: str, extension: str, tmp_path: P
     net = network(name)
     optimizer = make(net.parameters())
     train(net, optimizer, seed=1)
-    agent = holdfast.Agent(models={"policy": net})
+    agent = keepfast.Agent(models={"policy": net})
     agent.checkpoint_modules["optimizer"] = optimizer
     agent.save(tmp_path / f"agent{extension}")
 
     other_net = network(name, seed=7)
     other = make(other_net.parameters())
-    resumed = holdfast.Agent(models={"policy": other_net})
+    resumed = keepfast.Agent(models={"policy": other_net})
     resumed.checkpoint_modules["optimizer"] = other
     resumed.load(tmp_path / f"agent{extension}")
     assert_same(host(other), host(optimizer))
@@ -112,8 +112,8 @@ def test_a_file_of_an_earlier_or_a_later_step_loads(name: str, tmp_path: Path) -
     train(nets[1], stepped, seed=1)
     states = [host(fresh), host(stepped)]
     for optimizer, state, path in ((fresh, states[1], "later.pt"), (stepped, states[0], "earlier.pt")):
-        holdfast.save(stepped if path == "later.pt" else OPTIMIZERS[name](nets[0].parameters()), tmp_path / path)
-        assert holdfast.load(optimizer, tmp_path / path)
+        keepfast.save(stepped if path == "later.pt" else OPTIMIZERS[name](nets[0].parameters()), tmp_path / path)
+        assert keepfast.load(optimizer, tmp_path / path)
         assert_same(host(optimizer), state)
 
 
@@ -122,7 +122,7 @@ def test_the_state_is_keyed_as_pytorch_keys_it(tmp_path: Path) -> None:
     net = network("Adam")
     optimizer = optim.Adam(net.parameters())
     train(net, optimizer, seed=1)
-    saved = torch.load(holdfast.save(optimizer, tmp_path / "optimizer.pt"), weights_only=True)
+    saved = torch.load(keepfast.save(optimizer, tmp_path / "optimizer.pt"), weights_only=True)
     expected = optimizer.state_dict()
     assert saved["param_groups"] == expected["param_groups"]
     assert list(saved["state"]) == [0, 1, 2, 3]
@@ -146,7 +146,7 @@ def test_every_difference_of_an_optimizers_state_is_listed() -> None:
     net = network("Adam")
     optimizer = optim.Adam(net.parameters())
     before = host(optimizer)
-    with pytest.raises(holdfast.LoadMismatch) as caught:
+    with pytest.raises(keepfast.LoadMismatch) as caught:
         backend.restore(optimizer, state)
     assert str(caught.value) == (
         "the file's state does not fit this Adam; nothing loaded:"
@@ -171,7 +171,7 @@ def test_every_difference_of_an_optimizers_state_is_listed() -> None:
 )
 def test_an_optimizer_of_other_parameters_is_refused(make: Callable[[Any], Any], message: str) -> None:
     """Where the groups or the numbers of parameters differ, the error says both."""
-    with pytest.raises(holdfast.LoadMismatch, match=message):
+    with pytest.raises(keepfast.LoadMismatch, match=message):
         backend.restore(make(network("Adam").parameters()), trained_state(optim.Adam))
 
 
@@ -193,7 +193,7 @@ def test_what_is_no_optimizers_state_is_refused(state: Any, differences: list[st
     optimizer = optim.Adam(network("Adam").parameters())
     told = [str(mismatch) for mismatch in backend.mismatches(optimizer, state)]
     assert [line[: len(start)] for line, start in zip(told, differences, strict=True)] == differences
-    with pytest.raises(holdfast.LoadMismatch, match="the file's state does not fit this Adam; nothing loaded"):
+    with pytest.raises(keepfast.LoadMismatch, match="the file's state does not fit this Adam; nothing loaded"):
         backend.restore(optimizer, state)
 
 
@@ -276,14 +276,14 @@ def test_an_optimizer_of_the_users_may_add_options_as_it_steps() -> None:
 def test_an_optimizer_that_does_not_fit_is_told_of_with_the_network(tmp_path: Path) -> None:
     """One error names the file and lists network and optimizer; without `strict` the network alone is loaded."""
     net = network("Adam")
-    agent = holdfast.Agent(models={"policy": net})
+    agent = keepfast.Agent(models={"policy": net})
     agent.checkpoint_modules["optimizer"] = optim.SGD(net.parameters(), lr=0.1)
     path = agent.save(tmp_path / "agent.pt")
     other = nn.Sequential(*network("Adam", seed=7)[:2], nn.Linear(5, 3, bias=False))
-    resumed = holdfast.Agent(models={"policy": other})
+    resumed = keepfast.Agent(models={"policy": other})
     resumed.checkpoint_modules["optimizer"] = optimizer = optim.Adam(other.parameters())
     before = host(optimizer)
-    with pytest.raises(holdfast.LoadMismatch) as caught:
+    with pytest.raises(keepfast.LoadMismatch) as caught:
         resumed.load(path)
     head, *listing = str(caught.value).splitlines()
     assert f"`{path}` does not fit" in head
@@ -381,11 +381,11 @@ def test_a_scheduler_goes_on_where_it_was(name: str, extension: str, tmp_path: P
     """A scheduler and its optimizer, loaded from a file, give the learning rates of those that were never stopped."""
     optimizer, scheduler = scheduled(SCHEDULERS[name])
     before = advance(optimizer, scheduler, 5)
-    agent = holdfast.Agent()
+    agent = keepfast.Agent()
     agent.checkpoint_modules |= {"optimizer": optimizer, "scheduler": scheduler}
     path = agent.save(tmp_path / f"agent{extension}")
     other_optimizer, other = scheduled(SCHEDULERS[name])
-    resumed = holdfast.Agent()
+    resumed = keepfast.Agent()
     resumed.checkpoint_modules |= {"optimizer": other_optimizer, "scheduler": other}
     assert resumed.load(path)
     assert_same(host(other), host(scheduler))
@@ -456,11 +456,11 @@ def test_schedulers_and_objects_of_the_users_decide_by_themselves() -> None:
 def test_without_strict_an_object_that_refuses_is_passed_over(tmp_path: Path) -> None:
     """An object that takes nothing, not even what it had, does not keep the network from being loaded."""
     net, other = network("Adam"), network("Adam", seed=7)
-    agent, resumed = holdfast.Agent(models={"policy": net}), holdfast.Agent(models={"policy": other})
+    agent, resumed = keepfast.Agent(models={"policy": net}), keepfast.Agent(models={"policy": other})
     for each in (agent, resumed):
         each.checkpoint_modules["normalizer"] = Stubborn()
     path = agent.save(tmp_path / "agent.pt")
-    with pytest.raises(holdfast.LoadMismatch, match="normalizer: refused: Stubborn cannot load the file's state"):
+    with pytest.raises(keepfast.LoadMismatch, match="normalizer: refused: Stubborn cannot load the file's state"):
         resumed.load(path)
     report = resumed.load(path, strict=False)
     assert report.mismatched == ["normalizer"]
@@ -477,13 +477,13 @@ def test_a_gradient_scaler_comes_back(tmp_path: Path) -> None:
         scaler.step(optimizer)
         scaler.update()
     other = torch.amp.GradScaler("cpu")
-    assert holdfast.load(other, holdfast.save(scaler, tmp_path / "scaler.pt"))
+    assert keepfast.load(other, keepfast.save(scaler, tmp_path / "scaler.pt"))
     assert other.state_dict() == scaler.state_dict()
     assert (other.get_scale(), other.state_dict()["_growth_tracker"]) == (8.0, 1)
     disabled = torch.amp.GradScaler("cpu", enabled=False)
     assert host(disabled) == {}
     backend.restore(disabled, {})
-    with pytest.raises(holdfast.LoadMismatch, match="GradScaler cannot load the file's state"):
+    with pytest.raises(keepfast.LoadMismatch, match="GradScaler cannot load the file's state"):
         backend.restore(other, {})
 
 
@@ -491,21 +491,21 @@ def test_a_generator_of_ones_own_comes_back(tmp_path: Path) -> None:
     """A `torch.Generator` that an agent samples with is a module like any other."""
     generator = torch.Generator().manual_seed(3)
     torch.rand(5, generator=generator)
-    path = holdfast.save(generator, tmp_path / "generator.pt")
+    path = keepfast.save(generator, tmp_path / "generator.pt")
     expected = torch.rand(5, generator=generator)
     other = torch.Generator()
-    holdfast.load(other, path)
+    keepfast.load(other, path)
     assert torch.equal(torch.rand(5, generator=other), expected)
 
 
 def test_a_memory_comes_back(tmp_path: Path) -> None:
     """A memory that is registered as a module comes back with its samples and its position."""
-    memory, other = (holdfast_torch.RandomMemory(4, num_envs=2, device="cpu") for _ in range(2))
+    memory, other = (keepfast_torch.RandomMemory(4, num_envs=2, device="cpu") for _ in range(2))
     for each in (memory, other):
         each.create_tensor("states", size=3, dtype=torch.float32)
     for step in range(5):
         memory.add_samples(states=torch.full((2, 3), float(step)))
-    assert holdfast.load(other, holdfast.save(memory, tmp_path / "memory.pt"))
+    assert keepfast.load(other, keepfast.save(memory, tmp_path / "memory.pt"))
     assert torch.equal(other.get_tensor_by_name("states"), memory.get_tensor_by_name("states"))
     assert (other.memory_index, other.filled) == (memory.memory_index, True)
 
@@ -522,7 +522,7 @@ class Stubborn:
 
 def test_an_object_that_refuses_its_state_is_named() -> None:
     """What `load_state_dict` raises becomes a LoadMismatch that says whose it was, with the cause."""
-    with pytest.raises(holdfast.LoadMismatch, match="Stubborn cannot load the file's state: 'variance'") as caught:
+    with pytest.raises(keepfast.LoadMismatch, match="Stubborn cannot load the file's state: 'variance'") as caught:
         backend.restore(Stubborn(), {"mean": np.zeros(2)})
     assert isinstance(caught.value.__cause__, KeyError)
 

@@ -6,9 +6,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from holdfast.step_buffer import SingleSteps  # noqa: E402
-from holdfast.tracking import Tracker  # noqa: E402
-from holdfast_torch.step_buffer import TensorSteps, step_buffer  # noqa: E402
+from keepfast.step_buffer import SingleSteps  # noqa: E402
+from keepfast.tracking import Tracker  # noqa: E402
+from keepfast_torch.step_buffer import TensorSteps, step_buffer  # noqa: E402
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int32])

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-import holdfast
+import keepfast
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> holdfast.WriterContext:
+def context(tmp_path: Path) -> keepfast.WriterContext:
     """Return the context of a new run."""
     directory = tmp_path / "24-11-24_12-00-00-000000_PPO"
     directory.mkdir()
-    return holdfast.WriterContext(directory, directory.name, {"experiment": {}})
+    return keepfast.WriterContext(directory, directory.name, {"experiment": {}})

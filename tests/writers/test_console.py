@@ -12,8 +12,8 @@ from typing import IO
 
 import pytest
 
-import holdfast
-from holdfast_writers.console import ConsoleWriter
+import keepfast
+from keepfast_writers.console import ConsoleWriter
 
 pty = pytest.importorskip("pty", reason="needs pseudo-terminals")
 
@@ -36,7 +36,7 @@ def terminals(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, IO[st
             os.close(watcher)
 
 
-def show(context: holdfast.WriterContext, terminal: IO[str]) -> None:
+def show(context: keepfast.WriterContext, terminal: IO[str]) -> None:
     """Print a line to stdout while a console writer shows its table."""
     with ConsoleWriter(context, file=terminal) as writer:
         writer.write_scalars({"Loss / Policy loss": 0.5}, 100, 0.0)
@@ -55,7 +55,7 @@ def seen(watcher: int) -> str:
 
 
 def test_what_the_program_prints_into_a_file_stays_there(
-    context: holdfast.WriterContext,
+    context: keepfast.WriterContext,
     terminals: list[tuple[int, IO[str]]],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -72,7 +72,7 @@ def test_what_the_program_prints_into_a_file_stays_there(
 
 
 def test_stdout_on_another_terminal_or_nowhere_is_left_alone(
-    context: holdfast.WriterContext, terminals: list[tuple[int, IO[str]]], monkeypatch: pytest.MonkeyPatch
+    context: keepfast.WriterContext, terminals: list[tuple[int, IO[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A terminal is not the table's because it is one, and a program may have no stdout at all."""
     (_, terminal), (_, other) = terminals
@@ -83,7 +83,7 @@ def test_stdout_on_another_terminal_or_nowhere_is_left_alone(
 
 
 def test_what_the_program_prints_on_the_same_terminal_stands_above_the_table(
-    context: holdfast.WriterContext, terminals: list[tuple[int, IO[str]]], monkeypatch: pytest.MonkeyPatch
+    context: keepfast.WriterContext, terminals: list[tuple[int, IO[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where stdout is the table's own terminal, a printed line does not tear the table."""
     watcher, terminal = terminals[0]
@@ -94,7 +94,7 @@ def test_what_the_program_prints_on_the_same_terminal_stands_above_the_table(
     assert shown.rindex("MINE") < shown.rindex("Loss / Policy loss")
 
 
-def test_a_log_gets_one_plain_line_a_write(context: holdfast.WriterContext) -> None:
+def test_a_log_gets_one_plain_line_a_write(context: keepfast.WriterContext) -> None:
     """Where nobody watches, each write is one line without any control character."""
     log = io.StringIO()
     with ConsoleWriter(context, file=log) as writer:
@@ -109,7 +109,7 @@ def test_a_log_gets_one_plain_line_a_write(context: holdfast.WriterContext) -> N
 
 
 def test_a_terminal_gets_a_table_of_the_latest_values(
-    context: holdfast.WriterContext, monkeypatch: pytest.MonkeyPatch
+    context: keepfast.WriterContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a terminal a table holds every tag's latest value, and the step of those that are older."""
     monkeypatch.setenv("TERM", "xterm")

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-import holdfast
-from holdfast.testing import WriterContract
+import keepfast
+from keepfast.testing import WriterContract
 
-Factory = Callable[[holdfast.WriterContext], holdfast.Writer]
+Factory = Callable[[keepfast.WriterContext], keepfast.Writer]
 
 
 def points(file: Path) -> dict[str, list[tuple[int, float]]]:
-    found = holdfast.read_metrics(file)
+    found = keepfast.read_metrics(file)
     return {tag: list(zip(steps.tolist(), values.tolist(), strict=True)) for tag, (steps, values, _) in found.items()}
 
 
@@ -25,7 +25,7 @@ class TestJsonlWriter(WriterContract):
 
     @pytest.fixture
     def factory(self) -> Factory:
-        from holdfast_writers.jsonl import JsonlWriter
+        from keepfast_writers.jsonl import JsonlWriter
 
         return JsonlWriter
 
@@ -36,7 +36,7 @@ class TestJsonlWriter(WriterContract):
 class TestConsoleWriter(WriterContract):
     @pytest.fixture
     def factory(self) -> Factory:
-        from holdfast_writers.console import ConsoleWriter
+        from keepfast_writers.console import ConsoleWriter
 
         return functools.partial(ConsoleWriter, file=io.StringIO())
 
@@ -46,7 +46,7 @@ class TestTensorBoardWriterOverTorch(WriterContract):
     def factory(self) -> Factory:
         pytest.importorskip("torch")
         pytest.importorskip("tensorboard")
-        from holdfast_writers.tensorboard import TensorBoardWriter
+        from keepfast_writers.tensorboard import TensorBoardWriter
 
         return functools.partial(TensorBoardWriter, library="torch")
 
@@ -58,7 +58,7 @@ class TestTensorBoardWriterOverTensorboardX(WriterContract):
     @pytest.fixture
     def factory(self) -> Factory:
         pytest.importorskip("tensorboardX")
-        from holdfast_writers.tensorboard import TensorBoardWriter
+        from keepfast_writers.tensorboard import TensorBoardWriter
 
         return functools.partial(TensorBoardWriter, library="tensorboardX")
 
@@ -71,7 +71,7 @@ class TestCsvWriter(WriterContract):
 
     @pytest.fixture
     def factory(self) -> Factory:
-        from holdfast_writers.csv import CsvWriter
+        from keepfast_writers.csv import CsvWriter
 
         return CsvWriter
 

@@ -38,11 +38,11 @@ def test_the_writer_of_the_tutorial_is_complete(project: Path, tmp_path: Path) -
     printed = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_writer.py", directory=tmp_path)
     assert re.search(r"\d+ passed", printed)
     script = f"""
-import holdfast, my_writer
-holdfast.plugins.registry().register(my_writer, "my writer")
+import keepfast, my_writer
+keepfast.plugins.registry().register(my_writer, "my writer")
 {cfg}
 cfg["experiment"]["experiment_name"] = "run"
-with holdfast.Experiment(cfg, timesteps=10) as experiment:
+with keepfast.Experiment(cfg, timesteps=10) as experiment:
     for timestep in range(10):
         experiment.track_data("a", float(timestep))
         experiment.step(timestep)

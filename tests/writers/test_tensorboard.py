@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import holdfast
-from holdfast.metrics.tfrecord import crc32c, frame, read_records
-from holdfast_writers import _event_library
-from holdfast_writers.tensorboard import TensorBoardWriter
+import keepfast
+from keepfast.metrics.tfrecord import crc32c, frame, read_records
+from keepfast_writers import _event_library
+from keepfast_writers.tensorboard import TensorBoardWriter
 
 INSTALLED = [
     name
@@ -37,7 +37,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     def make(name: str = "run", resume_step: int | None = None) -> TensorBoardWriter:
         directory = tmp_path / name
         directory.mkdir(exist_ok=True)
-        context = holdfast.WriterContext(directory, name, resume_step=resume_step)
+        context = keepfast.WriterContext(directory, name, resume_step=resume_step)
         return TensorBoardWriter(context, library=request.param)
 
     return make
@@ -84,7 +84,7 @@ def test_both_libraries_leave_the_same_events(tmp_path: Path) -> None:
     for library in INSTALLED:
         directory = tmp_path / library
         directory.mkdir()
-        writer = TensorBoardWriter(holdfast.WriterContext(directory, library), library)
+        writer = TensorBoardWriter(keepfast.WriterContext(directory, library), library)
         begun = len(records_of(writer))
         writer.write_scalars({"Loss / Policy loss (mean)": 1 / 3, "Größe": float("nan")}, 7, START)
         writer.write_text("Notes / the run", "text", 8, START)
@@ -115,7 +115,7 @@ def test_two_runs_of_one_second_have_files_of_their_own(make: Make) -> None:
     second.write_scalars({"second": 2.0}, 1, START)
     first.close()
     second.close()
-    assert sorted(holdfast.read_metrics(first.path.parent)) == ["first", "second"]
+    assert sorted(keepfast.read_metrics(first.path.parent)) == ["first", "second"]
 
 
 def test_histograms_are_those_of_the_array(make: Make) -> None:
@@ -210,7 +210,7 @@ def test_videos_move(make: Make) -> None:
 
 def test_a_video_of_another_shape_is_refused(make: Make) -> None:
     """A video without its five axes is refused, with its shape and the allowed one."""
-    with make() as writer, pytest.raises(holdfast.ShapeMismatch, match=r"\(3, 8, 8\).*\(N, T, C, H, W\)"):
+    with make() as writer, pytest.raises(keepfast.ShapeMismatch, match=r"\(3, 8, 8\).*\(N, T, C, H, W\)"):
         writer.add_video("video", np.zeros((3, 8, 8)), 1)
 
 
@@ -235,15 +235,15 @@ def test_hyperparameters_are_kept(make: Make, run_name: str | None) -> None:
 def test_a_normal_exit_without_close_loses_nothing(tmp_path: Path, library: str) -> None:
     """A program that neither flushes nor closes leaves every event behind."""
     script = f"""
-        import holdfast, pathlib
-        from holdfast_writers.tensorboard import TensorBoardWriter
-        context = holdfast.WriterContext(pathlib.Path({str(tmp_path)!r}), "run")
-        writer = holdfast.MultiWriter({{"tensorboard": TensorBoardWriter(context, {library!r})}})
+        import keepfast, pathlib
+        from keepfast_writers.tensorboard import TensorBoardWriter
+        context = keepfast.WriterContext(pathlib.Path({str(tmp_path)!r}), "run")
+        writer = keepfast.MultiWriter({{"tensorboard": TensorBoardWriter(context, {library!r})}})
         for step in range(500):
             writer.add_scalar("a", step, step)
     """
     subprocess.run([sys.executable, "-W", "error", "-c", textwrap.dedent(script)], check=True, timeout=120)
-    assert holdfast.read_metrics(tmp_path)["a"].steps.tolist() == list(range(500))
+    assert keepfast.read_metrics(tmp_path)["a"].steps.tolist() == list(range(500))
 
 
 def test_a_full_disk_leaves_no_half_event(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,29 +265,29 @@ def test_a_full_disk_leaves_no_half_event(make: Make, monkeypatch: pytest.Monkey
             writer.write_scalars({"long tag " * 10: 2.0}, 2, START)
     writer.write_scalars({"a": 3.0}, 3, START)
     writer.close()
-    assert holdfast.read_metrics(writer.path)["a"].values.tolist() == [1.0, 3.0]
+    assert keepfast.read_metrics(writer.path)["a"].values.tolist() == [1.0, 3.0]
 
 
 def test_writing_to_a_closed_writer_is_refused(make: Make) -> None:
     """A value written after close is refused, and does not go anywhere unnoticed."""
     writer = make()
     writer.close()
-    with pytest.raises(holdfast.UsageError, match="was closed"):
+    with pytest.raises(keepfast.UsageError, match="was closed"):
         writer.write_scalars({"a": 1.0}, 1, START)
 
 
 def test_without_a_library_the_error_says_what_to_install(
-    context: holdfast.WriterContext, monkeypatch: pytest.MonkeyPatch
+    context: keepfast.WriterContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where no library is installed, the error names the packages that bring one."""
     monkeypatch.setattr(_event_library.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(holdfast.MissingDependency, match=r'"holdfast\[torch\]".*"holdfast\[jax\]".*tensorboardX'):
+    with pytest.raises(keepfast.MissingDependency, match=r'"keepfast\[torch\]".*"keepfast\[jax\]".*tensorboardX'):
         TensorBoardWriter(context)
 
 
-def test_an_unknown_library_is_refused(context: holdfast.WriterContext) -> None:
+def test_an_unknown_library_is_refused(context: keepfast.WriterContext) -> None:
     """The error about an unknown library lists the known ones."""
-    with pytest.raises(holdfast.InvalidValue, match="`library` is 'tensorbord'; allowed: auto, torch, tensorboardX"):
+    with pytest.raises(keepfast.InvalidValue, match="`library` is 'tensorbord'; allowed: auto, torch, tensorboardX"):
         TensorBoardWriter(context, library="tensorbord")
 
 
@@ -327,7 +327,7 @@ def test_without_pillow_images_say_what_to_install(make: Make, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "PIL", None)
     with make() as writer:
         writer.add_scalar("a", 1.0)
-        with pytest.raises(holdfast.MissingDependency, match="pip install pillow"):
+        with pytest.raises(keepfast.MissingDependency, match="pip install pillow"):
             writer.add_image("image", np.zeros((3, 4, 4)), 1)
-        with pytest.raises(holdfast.MissingDependency, match="pip install pillow"):
+        with pytest.raises(keepfast.MissingDependency, match="pip install pillow"):
             writer.add_video("video", np.zeros((1, 2, 3, 4, 4)), 1)

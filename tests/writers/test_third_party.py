@@ -24,7 +24,7 @@ pytestmark = [
 def installed(project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Install the example into a folder of its own, and return the environment that finds it."""
     target = tmp_path_factory.mktemp("site")
-    example = project / "examples" / "plugins" / "holdfast-sqlite"
+    example = project / "examples" / "plugins" / "keepfast-sqlite"
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
     subprocess.run(
         [sys.executable, "-m", "pip", "install", *options, "--target", str(target), str(example)],
@@ -43,8 +43,8 @@ def run(environment: dict[str, str], *arguments: str, directory: Path) -> str:
 
 
 def test_it_fulfils_the_contract(installed: dict[str, str], project: Path, tmp_path: Path) -> None:
-    """The example's own tests, which inherit the contract that Holdfast ships, pass against the installed one."""
-    tests = project / "examples" / "plugins" / "holdfast-sqlite" / "tests"
+    """The example's own tests, which inherit the contract that Keepfast ships, pass against the installed one."""
+    tests = project / "examples" / "plugins" / "keepfast-sqlite" / "tests"
     printed = run(
         installed, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(tmp_path),
         str(tests), directory=tmp_path,
@@ -56,10 +56,10 @@ def test_it_fulfils_the_contract(installed: dict[str, str], project: Path, tmp_p
 def test_a_run_uses_it_by_name(installed: dict[str, str], tmp_path: Path) -> None:
     """A run that names it in `writers` keeps its metrics there, with the given option."""
     script = """
-        import sqlite3, holdfast
+        import sqlite3, keepfast
         cfg = {"directory": "runs", "experiment_name": "run", "write_interval": 10, "checkpoint_interval": 0,
                "writers": ["jsonl", {"name": "sqlite", "file_name": "own.db"}]}
-        with holdfast.Experiment(cfg, name="PPO", timesteps=30) as experiment:
+        with keepfast.Experiment(cfg, name="PPO", timesteps=30) as experiment:
             for timestep in range(30):
                 experiment.track_data("Loss / Policy loss", float(timestep // 10))
                 experiment.step(timestep)
@@ -74,9 +74,9 @@ def test_a_run_uses_it_by_name(installed: dict[str, str], tmp_path: Path) -> Non
 def test_it_is_listed_with_its_distribution(installed: dict[str, str], tmp_path: Path) -> None:
     """The listing of plugins names its distribution, version and status."""
     script = """
-        import holdfast
-        for provided in holdfast.plugins.registry().provided("writer"):
+        import keepfast
+        for provided in keepfast.plugins.registry().provided("writer"):
             print(provided.name, provided.distribution, provided.version, provided.status)
     """
     printed = run(installed, "-c", textwrap.dedent(script), directory=tmp_path)
-    assert "sqlite holdfast-sqlite 1.0.0 ready" in printed.splitlines()
+    assert "sqlite keepfast-sqlite 1.0.0 ready" in printed.splitlines()

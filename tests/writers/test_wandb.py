@@ -19,8 +19,8 @@ from typing import Any, final
 import pydantic
 import pytest
 
-import holdfast
-from holdfast_writers.wandb import _config_of
+import keepfast
+from keepfast_writers.wandb import _config_of
 
 pytest.importorskip("wandb")
 
@@ -67,7 +67,7 @@ def history(records: list[Any]) -> list[dict[str, str]]:
 def run_offline(directory: Path, script: str) -> str:
     """Run a script with wandb offline, in a process of its own, since wandb completes its files at the end of one."""
     preamble = f"""
-        import pathlib, time, holdfast
+        import pathlib, time, keepfast
         directory = pathlib.Path({str(directory)!r})
         directory.mkdir(exist_ok=True)
     """
@@ -113,7 +113,7 @@ def test_curves_arrive_through_the_event_files(tmp_path: Path) -> None:
             },
             "lr": 0.25,
         }
-        with holdfast.Experiment(cfg, name="PPO", timesteps=40) as experiment:
+        with keepfast.Experiment(cfg, name="PPO", timesteps=40) as experiment:
             for timestep in range(40):
                 experiment.track_data("Loss / Policy loss", float(timestep // 10))
                 experiment.step(timestep)
@@ -135,8 +135,8 @@ def test_without_sync_every_value_is_logged_over_timesteps(tmp_path: Path) -> No
         tmp_path / "out",
         """
         import numpy as np
-        from holdfast_writers.wandb import STEP, WandbWriter
-        context = holdfast.WriterContext(directory, "run")
+        from keepfast_writers.wandb import STEP, WandbWriter
+        context = keepfast.WriterContext(directory, "run")
         with WandbWriter(context, sync_tensorboard=False) as writer:
             for step in (10, 20, 5, 30):
                 writer.write_scalars({"Reward / Total reward (max)": step / 2}, step, time.time())
@@ -170,14 +170,14 @@ def test_a_resumed_run_goes_on_under_its_id(tmp_path: Path) -> None:
         cfg = {"directory": str(directory), "experiment_name": "run", "write_interval": 10, "checkpoint_interval": 20,
                "checkpoint_format": "safetensors", "writers": ["jsonl"], "wandb": True}
         writer_state = {}
-        from holdfast.recording import Recorder
-        recorder = Recorder(holdfast.ExperimentConfig(cfg), directory, {"experiment": cfg})
+        from keepfast.recording import Recorder
+        recorder = Recorder(keepfast.ExperimentConfig(cfg), directory, {"experiment": cfg})
         state_file = directory / "state.json"
         if state_file.exists():
-            recorder.resume(holdfast.codec.loads(state_file.read_text()), 20, own=True)
+            recorder.resume(keepfast.codec.loads(state_file.read_text()), 20, own=True)
         recorder.tracker.track("Loss / Policy loss", 1.0)
         recorder.write(10 if not state_file.exists() else 30)
-        state_file.write_text(holdfast.codec.dumps(recorder.state_dict()))
+        state_file.write_text(keepfast.codec.dumps(recorder.state_dict()))
         recorder.close()
     """
     run_offline(tmp_path / "out", script)
@@ -198,19 +198,19 @@ def test_a_wandb_that_fails_does_not_stop_training(tmp_path: Path) -> None:
                "checkpoint_interval": 0, "wandb": True,
                 "wandb_kwargs": {"mode": "no such mode"}}
         with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always", holdfast.HoldfastWarning)
-            with holdfast.Experiment(cfg, name="PPO", timesteps=5) as experiment:
+            warnings.simplefilter("always", keepfast.KeepfastWarning)
+            with keepfast.Experiment(cfg, name="PPO", timesteps=5) as experiment:
                 for timestep in range(5):
                     experiment.track_data("a", float(timestep))
                     experiment.step(timestep)
         for warning in told:
-            if issubclass(warning.category, holdfast.HoldfastWarning):
+            if issubclass(warning.category, keepfast.KeepfastWarning):
                 print(" ".join(str(warning.message).split()))
         """,
     )
     assert printed.count("writer `wandb` failed") == 1
     assert "wandb: 5 of " in printed
-    assert holdfast.read_metrics(tmp_path / "out" / "run")["a"].values.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert keepfast.read_metrics(tmp_path / "out" / "run")["a"].values.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
 @final
@@ -258,7 +258,7 @@ def test_a_configuration_may_be_a_file(tmp_path: Path) -> None:
 def test_a_configuration_that_cannot_be_taken_is_told(given: Any) -> None:
     """What is no configuration is left out with a warning that names it and what is allowed."""
     with pytest.warns(
-        holdfast.HoldfastWarning, match=rf"is {re.escape(repr(given))}, a .* left out; allowed: a mapping"
+        keepfast.KeepfastWarning, match=rf"is {re.escape(repr(given))}, a .* left out; allowed: a mapping"
     ):
         assert _config_of(given) == {}
 
@@ -270,8 +270,8 @@ def test_a_namespace_reaches_the_run(tmp_path: Path) -> None:
         tmp_path / "out",
         """
         import argparse
-        from holdfast_writers.wandb import WandbWriter
-        context = holdfast.WriterContext(directory, "run", {"lr": 0.5})
+        from keepfast_writers.wandb import WandbWriter
+        context = keepfast.WriterContext(directory, "run", {"lr": 0.5})
         with WandbWriter(context, sync_tensorboard=False, config=argparse.Namespace(seed=7)) as writer:
             print(dict(writer.run.config))
         """,
@@ -280,15 +280,15 @@ def test_a_namespace_reaches_the_run(tmp_path: Path) -> None:
 
 
 def test_without_the_tensorboard_package_it_is_asked_for(
-    context: holdfast.WriterContext, monkeypatch: pytest.MonkeyPatch
+    context: keepfast.WriterContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where wandb is told to follow event files and cannot read them, the error says what to install."""
-    from holdfast_writers import wandb as module
+    from keepfast_writers import wandb as module
 
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(holdfast.MissingDependency, match="pip install tensorboard"):
+    with pytest.raises(keepfast.MissingDependency, match="pip install tensorboard"):
         module.WandbWriter(context, sync_tensorboard=True)
-    with pytest.warns(holdfast.HoldfastWarning, match="pip install tensorboard.*logged one by one"):
+    with pytest.warns(keepfast.KeepfastWarning, match="pip install tensorboard.*logged one by one"):
         assert not module._follows_event_files(context, {})
 
 
@@ -304,10 +304,10 @@ def test_without_the_tensorboard_package_it_is_asked_for(
     ],
 )
 def test_event_files_are_followed_where_there_are_some(
-    context: holdfast.WriterContext, writers: list[Any], given: dict[str, bool], follows: bool
+    context: keepfast.WriterContext, writers: list[Any], given: dict[str, bool], follows: bool
 ) -> None:
     """By default wandb follows event files if the run writes some, and else the values are logged one by one."""
-    from holdfast_writers.wandb import _follows_event_files
+    from keepfast_writers.wandb import _follows_event_files
 
-    own = holdfast.WriterContext(context.directory, "run", {"experiment": {"writers": writers}})
+    own = keepfast.WriterContext(context.directory, "run", {"experiment": {"writers": writers}})
     assert _follows_event_files(own, given) is follows

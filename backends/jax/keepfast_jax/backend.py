@@ -1,0 +1,151 @@
+"""JaxBackend: JAX, Flax and Optax as Keepfast sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, final
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfast.backend import Backend
+from keepfast.demo import DemoResult, DemoSettings
+from keepfast.loading import Mismatch
+from keepfast.step_buffer import Step, StepBuffer
+from keepfast.tree import Tree, items, leaves, rebuild
+from keepfast_jax.arrays import host_leaf, host_views, tracked
+from keepfast_jax.containers import open_container
+from keepfast_jax.device import parse_device
+from keepfast_jax.state import capture, find_kind, kind_of, mismatches, restore
+from keepfast_jax.step_buffer import step_buffer
+
+_PACKAGES = frozenset({"jax", "jaxlib", "flax", "optax", "keepfast_jax"})
+"""Whatever has a type of these packages, or one derived from theirs, is this backend's."""
+
+
+@final
+class JaxBackend(Backend):
+    """Captures and restores what programs on JAX keep.
+
+    That is: variables of flax.linen, modules, optimizers, metrics and random streams of flax.nnx, TrainStates, optax
+    states, random keys, and any registered pytree of arrays and numbers, as well as objects with ``state_dict`` and
+    ``load_state_dict``. What is immutable is replaced by a restore, and registered as `keepfast.attribute`. Of a
+    dictionary or list the entries are replaced (NumPy arrays in it are overwritten); nnx modules and `Model` holders
+    are changed in place.
+
+    JAX has no random generator of its own: keys are state like any other, and registered like it.
+    """
+
+    name: ClassVar[str] = "jax"
+    checkpoint_format: ClassVar[str] = "safetensors"
+
+    def recognizes(self, module: object) -> bool:
+        """Say whether anything in a module is of JAX or NumPy, and nothing of PyTorch."""
+        return set(_signs(module)) == {True}
+
+    def capture(self, module: Any) -> Tree:
+        """Return the state of a module without copying its arrays.
+
+        Raises:
+            UnsupportedModule: if a part of it is nothing that a file can hold; names the part.
+            UsageError: if an array of it was deleted or donated; names the array.
+        """
+        return capture(module)
+
+    def restore(self, module: Any, state: Tree, device: Any = None) -> Any:
+        """Put a state into a module, or into a new one like it where it is immutable.
+
+        Args:
+            module: decides every type, dtype and static field.
+            state: a tree as `capture` gives, with NumPy arrays, which are copied.
+            device: a ``jax.Device``, a ``jax.sharding.Sharding`` or a name such as ``"cuda:1"``, for all arrays; None
+                leaves each on the device, or spread as, the module has it.
+
+        Raises:
+            InvalidValue: if there is no such device.
+            LoadMismatch: if random keys are of another implementation than the module's.
+        """
+        return restore(module, state, parse_device(device))
+
+    def replaces(self, module: Any) -> bool:
+        """Say whether a module is immutable, so that `restore` returns a new one."""
+        return kind_of(module).replaces(module)
+
+    def is_open(self, module: Any) -> bool:
+        """Say whether a module restores itself by ``load_state_dict``, and so decides what it takes."""
+        return kind_of(module).is_open
+
+    def mismatches(self, module: Any, state: Tree) -> Sequence[Mismatch]:
+        """Return the random keys in a state that are of another implementation than the module's."""
+        return mismatches(module, state)
+
+    def host_copy(self, tree: Tree) -> Tree:
+        """Return an independent copy of a captured tree, every array a NumPy array in C order.
+
+        Whatever happens to the arrays afterwards, donation and deletion included, does not reach the copy. Numbers in
+        a 0-d array of weak type become Python numbers (see `keepfast_jax.arrays`). An array that came over from an
+        accelerator is read-only.
+        """
+        if jax.default_backend() != "cpu":
+            for _, leaf in leaves(tree):
+                if isinstance(leaf, jax.Array):
+                    leaf.copy_to_host_async()  # all under way before the first is waited for
+        return _host(tree)
+
+    def hold(self, value: Any) -> Any:
+        """Return a JAX array itself, which nobody can change, and a copy of anything else.
+
+        An array that is donated to a compiled function before the next write has no value any more; `fetch` says so.
+
+        Raises:
+            InvalidValue: if the array is being traced.
+        """
+        return tracked(value) if isinstance(value, jax.Array) else np.array(value)
+
+    def fetch(self, held: Sequence[Any]) -> list[NDArray[Any]]:
+        """Return held values as NumPy arrays, all transfers from a device under way at the same time.
+
+        Raises:
+            UsageError: if an array was deleted or donated since it was held.
+        """
+        return [np.array(value) for value in host_views(held)]
+
+    def step_buffer(self, step: Step, capacity: int) -> StepBuffer | None:
+        """Return a buffer for the steps of environments that give JAX arrays."""
+        return step_buffer(step, capacity)
+
+    def rank(self) -> int | None:
+        """Return the index of this process, or None where ``jax.distributed`` was not set up."""
+        return jax.process_index() if jax.distributed.is_initialized() else None
+
+    def demo(self) -> Callable[[DemoSettings], DemoResult]:
+        """Return the function behind ``keepfast demo --backend jax``."""
+        from keepfast_jax.demo import run
+
+        return run
+
+
+def _host(tree: Tree) -> Tree:
+    if type(tree) is dict:  # as most containers are
+        return {key: _host(child) for key, child in tree.items()}
+    children = items(tree)
+    return host_leaf(tree) if children is None else rebuild(tree, [_host(child) for _, child in children])
+
+
+def _signs(node: Any) -> Iterator[bool]:
+    """Yield True for every part of a module that tells of JAX, False for every part that tells of PyTorch."""
+    packages = {base.__module__.partition(".")[0] for base in type(node).__mro__}
+    if isinstance(node, type):  # its metaclass may be one of Flax
+        return
+    if "torch" in packages:
+        yield False
+    elif not _PACKAGES.isdisjoint(packages) or isinstance(node, np.ndarray | np.generic):
+        yield True
+    elif (kind := find_kind(node)) is not None and kind.is_open:
+        yield from _signs(node.state_dict())
+    elif kind is not None and (container := open_container(node)) is not None:
+        if container.registered:
+            yield True
+        for child in container.children.values():
+            yield from _signs(child)

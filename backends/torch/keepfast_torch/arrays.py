@@ -1,0 +1,158 @@
+"""Tensors to NumPy arrays and back, bit for bit, and never sharing memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from keepfast.codec import dtype_of
+
+_CARRIERS = {
+    getattr(torch, name): carrier
+    for name, carrier in {
+        "bfloat16": torch.int16,
+        "float8_e4m3fn": torch.uint8,
+        "float8_e4m3fnuz": torch.uint8,
+        "float8_e5m2": torch.uint8,
+        "float8_e5m2fnuz": torch.uint8,
+        "float8_e8m0fnu": torch.uint8,
+    }.items()
+    if hasattr(torch, name)
+}
+"""The dtypes that NumPy has from `ml_dtypes` only, each with an integer of its width that carries its bits."""
+
+NATIVE = frozenset(
+    {
+        torch.bool,
+        *(torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+        *(torch.int8, torch.int16, torch.int32, torch.int64),
+        *(torch.float16, torch.float32, torch.float64),
+    }
+)
+"""The real dtypes that NumPy has of its own."""
+
+DTYPES = NATIVE | {torch.complex64, torch.complex128} | set(_CARRIERS)
+"""Every dtype whose tensors can become NumPy arrays."""
+
+
+@final
+class HostCopier:
+    """Makes independent NumPy arrays of tensors, having waited once for each accelerator in the end.
+
+    Tensors that are one and the same in memory, as tied weights are, become one array, which files then hold once.
+    """
+
+    def __init__(self) -> None:
+        self._first: dict[int, tuple[torch.Tensor, NDArray[Any]]] = {}
+        self._devices: set[torch.device] = set()
+
+    def copy(self, tensor: torch.Tensor) -> NDArray[Any]:
+        """Return an array in C order with the tensor's values; they are there once `wait` has returned.
+
+        Args:
+            tensor: of any shape and strides, of the dtypes in `DTYPES`, on any device.
+        """
+        place = tensor.data_ptr()
+        known = self._first.get(place)
+        if known is not None and _same_memory(known[0], tensor):
+            return known[1]
+        copy = _begin_copy(tensor.detach() if tensor.requires_grad else tensor)
+        self._first.setdefault(place, (tensor, copy))
+        if tensor.is_cuda:
+            self._devices.add(tensor.device)
+        return copy
+
+    def wait(self) -> None:
+        """Return when every copy is complete."""
+        for device in self._devices:
+            torch.cuda.current_stream(device).synchronize()
+
+
+def _same_memory(tensor: torch.Tensor, other: torch.Tensor) -> bool:
+    """Say whether two tensors that begin at one address are the same numbers."""
+    return (
+        (tensor.dtype, tensor.shape, tensor.stride()) == (other.dtype, other.shape, other.stride())
+        and tensor.device == other.device
+        and (tensor.is_conj(), tensor.is_neg()) == (other.is_conj(), other.is_neg())
+    )
+
+
+def _begin_copy(tensor: torch.Tensor) -> NDArray[Any]:
+    """Return an array in C order that has the tensor's values as soon as its device is done."""
+    if tensor.is_conj() or tensor.is_neg():
+        tensor = tensor.resolve_conj().resolve_neg()
+    carrier = _CARRIERS.get(tensor.dtype)
+    plain = tensor if carrier is None else tensor.view(carrier)
+    if plain.is_cpu:
+        # NumPy asks for huge pages, so that large copies cost a fraction of the page faults that a clone costs.
+        copy = plain.numpy().copy()
+    else:
+        copy = torch.empty(plain.shape, dtype=plain.dtype).copy_(plain, non_blocking=plain.is_cuda).numpy()
+    return copy if carrier is None else copy.view(_numpy_dtype(tensor.dtype))
+
+
+def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
+    return dtype_of(str(dtype).removeprefix("torch."))
+
+
+def tensor_copy(array: NDArray[Any]) -> torch.Tensor:
+    """Return an independent tensor on the CPU with the values and dtype of a NumPy array.
+
+    Args:
+        array: of any shape, strides and byte order; read-only is fine.
+
+    Raises:
+        TypeError: if PyTorch has no such dtype.
+    """
+    dtype: Any = getattr(torch, array.dtype.name, None)
+    if dtype in _CARRIERS:
+        bits = array.view(f"i{array.itemsize}" if array.itemsize > 1 else "u1")
+        return torch.from_numpy(np.array(bits, order="C")).view(dtype)
+    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+
+
+def hold(tensor: torch.Tensor) -> torch.Tensor | NDArray[Any]:
+    """Return something that keeps the present values of a tensor, without waiting for its device.
+
+    On the CPU that is a NumPy array, which costs a fraction of what a tensor costs; else a clone on the same device.
+    """
+    if tensor.is_cpu and tensor.dtype in NATIVE and not tensor.is_neg():
+        return (tensor.detach() if tensor.requires_grad else tensor).numpy().copy()
+    return tensor.detach().clone()
+
+
+def fetch(held: Sequence[torch.Tensor | NDArray[Any]]) -> list[NDArray[Any]]:
+    """Return held values as NumPy arrays of their own shapes and dtypes, in one transfer from each device."""
+    fetched: list[Any] = list(held)
+    by_device: dict[torch.device, list[int]] = {}
+    for position, value in enumerate(held):
+        if isinstance(value, torch.Tensor):
+            by_device.setdefault(value.device, []).append(position)
+    for positions in by_device.values():
+        arrays = _fetch_together([fetched[position] for position in positions])
+        for position, array in zip(positions, arrays, strict=True):
+            fetched[position] = array
+    return fetched
+
+
+def _fetch_together(tensors: Sequence[torch.Tensor]) -> list[NDArray[Any]]:
+    """Return arrays of tensors on one device: alike ones are stacked, the stacks joined as bytes, and moved at once."""
+    alike: dict[tuple[torch.dtype, torch.Size], list[int]] = {}
+    for position, tensor in enumerate(tensors):
+        alike.setdefault((tensor.dtype, tensor.shape), []).append(position)
+    # The widest first, so that each stack begins where its dtype may.
+    groups = sorted(alike.items(), key=lambda group: -group[0][0].itemsize)
+    stacks = [torch.stack([tensors[position] for position in positions]) for _, positions in groups]
+    data = torch.cat([stack.reshape(-1).view(torch.uint8) for stack in stacks]).cpu().numpy()
+    fetched: dict[int, NDArray[Any]] = {}
+    begin = 0
+    for ((dtype, shape), positions), stack in zip(groups, stacks, strict=True):
+        end = begin + stack.nbytes
+        rows = data[begin:end].view(_numpy_dtype(dtype)).reshape(len(positions), *shape)
+        fetched.update((position, rows[row, ...]) for row, position in enumerate(positions))
+        begin = end
+    return [fetched[position] for position in range(len(tensors))]

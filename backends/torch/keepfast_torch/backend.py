@@ -1,0 +1,129 @@
+"""TorchBackend: PyTorch as Keepfast sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from keepfast.backend import Backend
+from keepfast.demo import DemoResult, DemoSettings
+from keepfast.loading import Mismatch
+from keepfast.step_buffer import Step, StepBuffer
+from keepfast.tree import Tree, map_leaves
+from keepfast_torch.arrays import HostCopier, fetch, hold, tensor_copy
+from keepfast_torch.state import find_kind, kind_of
+from keepfast_torch.step_buffer import step_buffer
+
+
+@final
+class TorchBackend(Backend):
+    """Captures and restores what programs on PyTorch keep.
+
+    That is: modules (compiled and data-parallel ones under their own names), optimizers, learning-rate schedulers,
+    GradScaler, Generator, tensors and parameters, dictionaries, lists and tuples of tensors, and objects with
+    ``state_dict`` and ``load_state_dict``. Everything is changed in place but a tuple, which is replaced.
+    """
+
+    name: ClassVar[str] = "torch"
+    checkpoint_format: ClassVar[str] = "pt"
+
+    def recognizes(self, module: object) -> bool:
+        """Say whether a module is an object of PyTorch, or one whose state has tensors of PyTorch in it."""
+        kind = find_kind(module)
+        return kind is not None and kind.recognizes(module)
+
+    def capture(self, module: Any) -> Tree:
+        """Return the state of a module, what ``state_dict`` gives, without copying its tensors.
+
+        Raises:
+            UnsupportedModule: if it, or a part of it, is nothing that a file can hold; names the part.
+            UsageError: if a tensor has no values yet; names it.
+        """
+        return kind_of(module).capture(module)
+
+    def restore(self, module: Any, state: Tree, device: Any = None) -> Any:
+        """Put a state into a module, as ``load_state_dict`` does.
+
+        Args:
+            module: what to restore.
+            state: a tree as `capture` gives, with NumPy arrays, which are copied and never changed.
+            device: where modules and tensors are moved first; None leaves each where it is. The state of an optimizer
+                always goes where its parameters are.
+
+        Raises:
+            LoadMismatch: if the state does not fit; lists every difference.
+        """
+        return kind_of(module).restore(module, state, device)
+
+    def replaces(self, module: Any) -> bool:
+        """Say whether a module is a tuple, of which `restore` makes a new one."""
+        return kind_of(module).replaces(module)
+
+    def is_open(self, module: Any) -> bool:
+        """Say whether a module decides by itself what it takes, as optimizers and schedulers do."""
+        return kind_of(module).is_open
+
+    def mismatches(self, module: Any, state: Tree) -> Sequence[Mismatch]:
+        """Return what in a file's state does not fit an optimizer or scheduler of PyTorch; others decide on loading."""
+        return kind_of(module).mismatches(module, state)
+
+    def host_copy(self, tree: Tree) -> Tree:
+        """Return an independent copy of a captured tree, every array a NumPy array in C order.
+
+        Accelerators are waited for once. Tensors that are the same memory (tied weights) become one array.
+        """
+        copier = HostCopier()
+
+        def copy(_path: str, leaf: Any) -> Any:
+            if isinstance(leaf, torch.Tensor):
+                return copier.copy(leaf)
+            return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+        copied = map_leaves(copy, tree)
+        copier.wait()
+        return copied
+
+    def hold(self, value: Any) -> Any:
+        """Return something that keeps the present values of a tensor, without waiting for its device."""
+        return hold(value)
+
+    def fetch(self, held: Sequence[Any]) -> list[NDArray[Any]]:
+        """Return held values as NumPy arrays of their own shapes, in one transfer from each device."""
+        return fetch(held)
+
+    def step_buffer(self, step: Step, capacity: int) -> StepBuffer | None:
+        """Return a buffer for the steps of environments that give tensors."""
+        return step_buffer(step, capacity)
+
+    def random_state(self) -> Tree:
+        """Return the state of the global generators of the CPU and of every accelerator in use, as NumPy arrays."""
+        states: dict[str, Any] = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            states["cuda"] = torch.cuda.get_rng_state_all()
+        if torch.backends.mps.is_available():
+            states["mps"] = torch.mps.get_rng_state()
+        return self.host_copy(states)
+
+    def set_random_state(self, state: Tree) -> None:
+        """Put back what `random_state` returned; what is for devices that are not here is passed over."""
+        torch.set_rng_state(tensor_copy(state["cpu"]))
+        if torch.cuda.is_available():
+            for number, saved in enumerate(state.get("cuda", ())[: torch.cuda.device_count()]):
+                torch.cuda.set_rng_state(tensor_copy(saved), number)
+        if "mps" in state and torch.backends.mps.is_available():
+            torch.mps.set_rng_state(tensor_copy(state["mps"]))
+
+    def rank(self) -> int | None:
+        """Return the rank in the default process group, or None where there is no such group."""
+        distributed = torch.distributed
+        return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else None
+
+    def demo(self) -> Callable[[DemoSettings], DemoResult]:
+        """Return the function behind ``keepfast demo --backend torch``."""
+        from keepfast_torch.demo import run
+
+        return run

@@ -1,0 +1,167 @@
+"""RandomMemory on PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from keepfast.errors import InvalidValue
+from keepfast.memory_live import Memory
+from keepfast.memory_sampling import checked_places
+from keepfast_torch.arrays import DTYPES, HostCopier, tensor_copy
+
+_BLOCK = 1 << 10
+"""Of how many rows views are kept."""
+
+
+@final
+class RandomMemory(Memory):
+    """Keeps the newest samples of a number of environments and returns random ones; on PyTorch.
+
+    Tensors stay on their device. Random numbers are those of ``torch.manual_seed``.
+
+    Args:
+        memory_size: how many rows; each holds one sample of every environment.
+        num_envs: how many environments.
+        device: where the tensors live, as a name or a device of the framework; None is its default.
+        export: whether to export the memory at each filling cycle, before anything is overwritten.
+        export_format: the memory format of exports and of `save`: ``pt``, ``np``, ``csv``, or another.
+        export_directory: where the files go, made where it is missing.
+        replacement: whether `sample` may return one sample several times.
+        export_keep: how many exported cycles stay on disk, the newest; None keeps all.
+
+    Raises:
+        InvalidValue: if a size is no positive whole number.
+        UnknownPlugin: if nobody provides the export format.
+        DirectoryError: if files cannot be written into the directory, and `export` is on.
+
+    Example:
+        >>> memory = RandomMemory(memory_size=16, num_envs=4, device="cpu")
+        >>> memory.create_tensor("states", size=3)
+        True
+        >>> memory.add_samples(states=torch.zeros(4, 3))
+        >>> (batch,) = memory.sample(["states"], batch_size=8)
+        >>> batch[0].shape
+        torch.Size([8, 3])
+    """
+
+    backend: ClassVar[str] = "torch"
+
+    _viewed: tuple[int, dict[str, Sequence[torch.Tensor]]] = (-1, {})  # the rows that have views, and these
+
+    def _parse_device(self, device: Any) -> torch.device:
+        if device is None:
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(device)
+
+    def _dtype_name(self, dtype: Any) -> str:
+        return str(_dtype(dtype)).removeprefix("torch.")
+
+    def _allocate(self, shape: tuple[int, ...], dtype: Any) -> torch.Tensor:
+        chosen = torch.get_default_dtype() if dtype is None else _dtype(dtype)
+        with torch.inference_mode(mode=False):  # what is created in that mode could not be written outside of it
+            buffer = torch.zeros(shape, dtype=chosen, device=self.device)
+        return buffer.fill_(float("nan")) if chosen.is_floating_point else buffer
+
+    def _array(self, value: Any) -> torch.Tensor:
+        if isinstance(value, torch.Tensor):
+            return value.detach() if value.requires_grad else value
+        return _from_host(value) if isinstance(value, np.ndarray) else torch.as_tensor(value)
+
+    def _write(self, start: int, samples: Mapping[str, torch.Tensor]) -> None:
+        for name, values in samples.items():
+            self._flat[name].narrow(0, start, values.shape[0]).copy_(values)
+
+    def _write_row(self, row: int, tensors: Mapping[str, Any]) -> None:
+        block, place = divmod(row, _BLOCK)
+        viewed, rows = self._viewed
+        if viewed != block or len(rows) != len(self._flat):
+            rows = self._view_rows(block)
+        values = [
+            value if type(value) is torch.Tensor and not value.requires_grad else self._numbers(name, value)
+            for name, value in tensors.items()
+        ]
+        torch._foreach_copy_([rows[name][place] for name in tensors], values)
+
+    def _view_rows(self, block: int) -> dict[str, Sequence[torch.Tensor]]:
+        """Make views of some rows at once, for making one takes longer than copying a small row into it."""
+        rows = {}
+        for name, flat in self._flat.items():
+            whole = flat.view(self.memory_size, *self._row_shapes[name])
+            rows[name] = whole[block * _BLOCK : (block + 1) * _BLOCK].unbind(0)
+        self._viewed = block, rows
+        return rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A receiving process makes views of its own, of the memory that is shared.
+        return {**super().__getstate__(), "_viewed": (-1, {})}
+
+    def _view(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        flat: torch.Tensor = self._flat[name]
+        return flat.view(shape)
+
+    def _host_array(self, value: Any) -> NDArray[Any]:
+        return _host_copy(value) if isinstance(value, torch.Tensor) else np.asarray(value)
+
+    def _host(self, name: str) -> NDArray[Any]:
+        return _host_copy(self._flat[name])
+
+    def _draw(self, size: int, count: int) -> torch.Tensor:
+        if self.replacement:
+            return torch.randint(size, (count,), device=self.device)
+        return torch.randperm(size, device=self.device)[:count]
+
+    def _indexes(self, indexes: Any) -> torch.Tensor:
+        if isinstance(indexes, torch.Tensor):
+            return indexes.to(self.device)
+        return torch.as_tensor(checked_places(indexes, self._capacity), device=self.device)
+
+    def _take(self, names: Sequence[str], indexes: torch.Tensor) -> list[torch.Tensor]:
+        return [self._flat[name].index_select(0, indexes) for name in names]
+
+    def _slice(self, name: str, start: int, stop: int) -> torch.Tensor:
+        flat: torch.Tensor = self._flat[name]
+        return flat[start:stop]
+
+    def _versions(self) -> dict[str, str]:
+        return {"torch": str(torch.__version__)}
+
+    def share_memory(self) -> None:
+        """Move the tensors into memory that processes share; where the next sample goes stays each process's own."""
+        for flat in self._flat.values():
+            if flat.device.type == "cpu":
+                flat.share_memory_()
+
+
+def _dtype(dtype: Any) -> torch.dtype:
+    """Return the dtype that users name, by itself or by its name."""
+    try:
+        name = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype | str) else np.dtype(dtype).name
+    except TypeError as error:
+        raise InvalidValue(f"PyTorch has no dtype {dtype!r}") from error
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype):
+        raise InvalidValue(f"PyTorch has no dtype {dtype!r}")
+    if found not in DTYPES:
+        known = ", ".join(sorted(str(each).removeprefix("torch.") for each in DTYPES))
+        raise InvalidValue(f"memory files cannot hold the dtype {name}; allowed: {known}")
+    return found
+
+
+def _host_copy(tensor: torch.Tensor) -> NDArray[Any]:
+    """Return an independent copy of a tensor as a NumPy array of the same dtype."""
+    copier = HostCopier()
+    copied = copier.copy(tensor)
+    copier.wait()
+    return copied
+
+
+def _from_host(array: NDArray[Any]) -> torch.Tensor:
+    """Return a tensor of the values of a NumPy array, of the same dtype; shares memory where it can."""
+    # What PyTorch does not wrap, or not without a warning: others' dtypes and byte orders, read-only and reversed ones.
+    plain = array.dtype.isbuiltin == 1 and array.flags.writeable and min(array.strides, default=0) >= 0
+    return torch.from_numpy(array) if plain else tensor_copy(array)

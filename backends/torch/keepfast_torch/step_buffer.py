@@ -1,0 +1,46 @@
+"""Keeps the steps of environments that give tensors."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import torch
+
+from keepfast.step_buffer import SingleSteps, Step, StepBuffer, Steps, device_capacity
+from keepfast_torch.arrays import NATIVE, fetch
+
+
+def step_buffer(step: Step, capacity: int) -> StepBuffer | None:
+    """Return the buffer for tensors like these, or None where they are not all tensors."""
+    if not all(isinstance(part, torch.Tensor) for part in step):
+        return None
+    if all(part.is_cpu and part.numel() == 1 for part in step):
+        return SingleSteps(step)
+    on_host = all(part.is_cpu for part in step)
+    return TensorSteps(step, capacity if on_host else device_capacity(step[0].numel()))
+
+
+@final
+class TensorSteps(StepBuffer):
+    """Copies tensors into tensors made beforehand on their devices, and transfers those at once."""
+
+    def __init__(self, step: Step, capacity: int) -> None:
+        self.capacity = capacity
+        with torch.inference_mode(False):  # else they could not be written to outside of it
+            self._stores = [torch.empty((capacity, *part.shape), dtype=part.dtype, device=part.device) for part in step]
+        self._on_host = all(store.is_cpu and store.dtype in NATIVE for store in self._stores)
+        self._rows = [[store[row] for store in self._stores] for row in range(capacity)]
+        self._count = 0
+
+    def add(self, rewards: Any, terminated: Any, truncated: Any) -> None:  # noqa: D102  (the interface's)
+        if rewards.requires_grad:
+            rewards = rewards.detach()
+        # One call costs half of three. It is what torch.optim's own "foreach" implementations are made of.
+        torch._foreach_copy_(self._rows[self._count], [rewards, terminated, truncated])
+        self._count += 1
+
+    def take(self) -> Steps:  # noqa: D102  (the interface's)
+        count, self._count = self._count, 0
+        used = [store[:count].reshape(count, -1) for store in self._stores]
+        rewards, terminated, truncated = [store.numpy() for store in used] if self._on_host else fetch(used)
+        return rewards, terminated.astype(bool) | truncated.astype(bool)

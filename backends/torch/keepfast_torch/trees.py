@@ -1,0 +1,131 @@
+"""Trees of tensors: states as objects give them made plain, and trees from files made into such states again."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from keepfast.errors import UnsupportedModule, UsageError
+from keepfast.tree import Tree, items, rebuild
+from keepfast_torch.arrays import DTYPES, tensor_copy
+
+_NUMBER = (bool, int, float, complex)
+_PLAIN = (type(None), str, bytes, *_NUMBER)
+
+_OWN_MEMORY = (torch.Tensor, torch.nn.Parameter)
+"""The common types of tensor, which are surely no wrappers of others."""
+
+
+def plain(node: Any, path: str = "") -> Tree:
+    """Return a state with plain containers, its tensors and arrays still shared with whoever gave it.
+
+    NumPy's numbers become Python's.
+
+    Args:
+        node: a state, or a part of one.
+        path: where that part is, for errors.
+
+    Raises:
+        UnsupportedModule: if a part of it is nothing that a file can hold; names its path.
+        UsageError: if a tensor has no values yet; names its path.
+    """
+    children = None if isinstance(node, torch.Tensor) else items(node)
+    if children is None:
+        return _plain_leaf(node, path or "(root)")
+    made = {_plain_key(key, path): plain(child, f"{path}.{key}" if path else str(key)) for key, child in children}
+    if isinstance(node, Mapping):
+        return next((kind for kind in (Counter, OrderedDict) if isinstance(node, kind)), dict)(made)
+    return tuple(made.values()) if isinstance(node, tuple) else list(made.values())
+
+
+def _plain_key(key: Any, path: str) -> Any:
+    if isinstance(key, (*_PLAIN, tuple)):
+        return key
+    raise UnsupportedModule(
+        f"`{path or '(root)'}` has the key {key!r:.40}, a {_kind(key)}; allowed: strings and numbers"
+    )
+
+
+def _plain_leaf(leaf: Any, path: str) -> Any:
+    if isinstance(leaf, torch.Tensor):
+        _check(leaf, path)
+        return leaf
+    if isinstance(leaf, np.generic):
+        return leaf.item()
+    if isinstance(leaf, _PLAIN) or (isinstance(leaf, np.ndarray) and leaf.dtype.kind != "O"):
+        return leaf
+    if isinstance(leaf, bytearray | set | frozenset):
+        return bytes(leaf) if isinstance(leaf, bytearray) else set(leaf)
+    own_module = hasattr(leaf, "state_dict")
+    raise UnsupportedModule(
+        f"`{path}` is a {_kind(leaf)}, which cannot be stored; allowed: tensors, NumPy arrays, numbers, strings, "
+        "bytes, None, and dicts, lists, tuples and sets of them. "
+        + ("To save it, register it under a name of its own" if own_module else "What is no state, leave out of it")
+    )
+
+
+def _kind(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _check(tensor: torch.Tensor, path: str) -> None:
+    """Check that a tensor has values, and such as a file can hold."""
+    if torch.nn.parameter.is_lazy(tensor):
+        raise UsageError(f"`{path}` is not initialized yet; run the module once before it is saved or loaded")
+    if tensor.is_meta:
+        raise UsageError(f"`{path}` is on the device `meta`, so it has no values; `Module.to_empty` gives it some")
+    if type(tensor) not in _OWN_MEMORY and hasattr(tensor, "__tensor_flatten__"):
+        raise UnsupportedModule(
+            f"`{path}` is a {_kind(tensor)}, which has its values in other tensors and cannot be stored; allowed: "
+            "tensors with values of their own. Gather or convert it in `state_dict`"
+        )
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.dtype not in DTYPES:
+        kind = "quantized" if tensor.is_quantized else str(tensor.layout)
+        raise UnsupportedModule(
+            f"`{path}` is a {kind} tensor of the dtype {tensor.dtype}, which cannot be stored; allowed: dense ones of "
+            f"{', '.join(sorted(str(dtype).removeprefix('torch.') for dtype in DTYPES))}"
+        )
+
+
+def like(own: Tree, saved: Tree, device: Any = None, *, closed: bool = False) -> Tree:
+    """Return a saved tree with the leaves of one that it resembles: tensors in the place of NumPy arrays.
+
+    Args:
+        own: what is there now; where it has a NumPy array, so has the result.
+        saved: containers and leaves; its arrays are copied, its tensors taken as they are.
+        device: where the tensors go; None leaves each where `own` has it, and on the CPU where `own` has nothing.
+        closed: whether `own` also decides what is a number and what a tensor without dimensions; else `saved` does.
+    """
+    children = items(saved)
+    if children is None:
+        saved = _as_number_or_tensor(own, saved) if closed else saved
+        return _like_leaf(own, saved, device)
+    return rebuild(saved, [like(_child(own, key), child, device, closed=closed) for key, child in children])
+
+
+def _child(own: Tree, key: Any) -> Tree:
+    if isinstance(own, Mapping):
+        return own.get(key)
+    return own[key] if isinstance(own, list | tuple) and key < len(own) else None
+
+
+def _as_number_or_tensor(own: Any, saved: Any) -> Any:
+    if isinstance(own, _NUMBER) and isinstance(saved, np.ndarray) and saved.ndim == 0:
+        return saved.item()
+    if isinstance(own, torch.Tensor) and isinstance(saved, _NUMBER):
+        return torch.tensor(saved, dtype=own.dtype)
+    return saved
+
+
+def _like_leaf(own: Any, saved: Any, device: Any) -> Any:
+    if isinstance(saved, np.ndarray):
+        if isinstance(own, np.ndarray):
+            return saved.copy()
+        saved = tensor_copy(saved)
+    if not isinstance(saved, torch.Tensor):
+        return saved
+    return saved.to(device if device is not None else own.device if isinstance(own, torch.Tensor) else "cpu")

@@ -1,5 +1,0 @@
-"""Runs the command line as ``python -m holdfast.cli``."""
-
-from holdfast.cli import main
-
-main()

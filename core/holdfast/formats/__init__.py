@@ -1,1 +1,0 @@
-"""The checkpoint formats that come with Holdfast, a file each; none of them imports a framework."""

@@ -1,0 +1,63 @@
+"""Numbers and arrays out of whatever users hand in, without knowing their framework."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfast.errors import InvalidValue
+from keepfast.tree import dtype_name, is_array
+
+
+def host_array(value: Any) -> NDArray[Any]:
+    """Return a NumPy array of an array, a tensor on any device, or nested lists; waits for the device."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        if dtype_name(value) in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
+            value = value.float()  # NumPy has no such dtype of its own
+        return np.asarray(value.numpy())
+    return np.asarray(value)
+
+
+def is_real(array: Any) -> bool:
+    """Say whether the elements of an array or tensor are real numbers or booleans."""
+    kind = getattr(array.dtype, "kind", "V")  # NumPy's one-letter kind; V for dtypes that are not its own
+    return kind in "biuf" or (kind == "V" and dtype_name(array).startswith(("bool", "int", "uint", "float", "bfloat")))
+
+
+def check_number(value: Any, tag: str) -> None:
+    """Check, without waiting for a device, that a value is one number.
+
+    Raises:
+        InvalidValue: if it is not; names the tag and what was given.
+    """
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise InvalidValue(f"the value of `{tag}` is too large: an int of {value.bit_length()} bits")
+    if isinstance(value, int | float) and not isinstance(value, np.generic):
+        return
+    if not is_array(value):
+        raise InvalidValue(
+            f"the value of `{tag}` is no number: {value!r:.80} ({type(value).__name__}); "
+            "allowed: int, float, or an array or tensor that holds one number"
+        )
+    size = int(np.prod(tuple(value.shape)))
+    if size != 1:
+        raise InvalidValue(
+            f"the value of `{tag}` has the shape {tuple(value.shape)}, so it is no single number; reduce it first, "
+            "with .mean() for example"
+        )
+    if not is_real(value):
+        raise InvalidValue(f"the value of `{tag}` has the dtype {dtype_name(value)}, which is no real number")
+
+
+def scalar(value: Any, tag: str) -> float:
+    """Return a value as a Python float; waits for the device where it is a tensor.
+
+    Raises:
+        InvalidValue: if it is no single number.
+    """
+    check_number(value, tag)
+    return float(host_array(value).reshape(-1)[0]) if is_array(value) else float(value)

@@ -1,0 +1,317 @@
+"""Agent: an experiment with an agent's calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keepfast.backends import configured
+from keepfast.checkpoint import Checkpoint
+from keepfast.checkpoint_formats import read_checkpoint, store_for
+from keepfast.config import ExperimentConfig, agent_settings
+from keepfast.errors import InvalidValue
+from keepfast.experiment import Experiment
+from keepfast.loading import LoadOptions, LoadReport
+from keepfast.modules import Module, copy_all, metadata, registered, restore_all
+from keepfast.multi_writer import MultiWriter
+from keepfast.run_directory import run_directory
+
+
+class Agent:
+    """Keeps an agent's metrics and checkpoints; a base class for agents of any framework, and usable as it is.
+
+    Args:
+        models: the agent's models by role; each is registered in `checkpoint_modules` under its role.
+        memory: the agent's memory; its files tell the agent's class, unless its metadata names an agent already.
+        observation_space: the environment's observation space.
+        action_space: the environment's action space.
+        device: where the agent computes; whatever its framework takes for a device.
+        cfg: the agent's configuration, with the experiment's settings under ``"experiment"``; an `ExperimentConfig`, or
+            the path of a TOML, YAML or JSON file.
+
+    Raises:
+        ConfigError: if a setting is wrong.
+
+    Example::
+
+        class PPO(keepfast.Agent):
+            def __init__(self, models, memory=None, observation_space=None, action_space=None, device=None, cfg=None):
+                super().__init__(models, memory, observation_space, action_space, device, cfg)
+                self.optimizer = torch.optim.Adam(models["policy"].parameters())
+                self.checkpoint_modules["optimizer"] = self.optimizer
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Any] | None = None,
+        memory: Any = None,
+        observation_space: Any = None,
+        action_space: Any = None,
+        device: Any = None,
+        cfg: ExperimentConfig | Mapping[str, Any] | str | Path | None = None,
+    ) -> None:
+        self._experiment_config, self.cfg = agent_settings(cfg)
+        if models is not None and not isinstance(models, Mapping):
+            raise InvalidValue(f"`models` is a {type(models).__qualname__}; allowed: a mapping from role to model")
+        self.models = dict(models or {})
+        self.memory = memory
+        if isinstance(told := getattr(memory, "metadata", None), MutableMapping):
+            told.setdefault("agent", type(self).__name__)  # the memory's files then tell whose it is
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.device = device
+        self._checkpoint_modules: dict[str, Module] = dict(self.models)
+        self._directory = run_directory(self._experiment_config, type(self).__name__)
+        self._experiment: Experiment | None = None
+
+    @property
+    def checkpoint_modules(self) -> dict[str, Module]:
+        """Return what checkpoints hold, by name; agents add their optimizers, schedulers and preprocessors."""
+        return self._checkpoint_modules
+
+    @checkpoint_modules.setter
+    def checkpoint_modules(self, modules: Mapping[str, Module]) -> None:
+        kept = dict(modules)
+        self._checkpoint_modules.clear()  # the experiment has this very table
+        self._checkpoint_modules.update(kept)
+
+    @property
+    def experiment_dir(self) -> Path:
+        """Return the experiment's directory, which `init` makes."""
+        return self._directory
+
+    @property
+    def experiment(self) -> Experiment:
+        """Return the experiment that keeps everything, started now if `init` was not called."""
+        return self._experiment or self._start({})
+
+    @property
+    def writer(self) -> MultiWriter:
+        """Return all writers behind one, with the calls of torch's SummaryWriter, past all intervals."""
+        return self.experiment.writer
+
+    def init(self, trainer_cfg: Mapping[str, Any] | None = None) -> None:
+        """Start the experiment: make its directory, find its writers, fix its intervals.
+
+        Args:
+            trainer_cfg: the trainer's configuration; ``timesteps`` is the length of the training.
+
+        Raises:
+            UnknownPlugin: if the configuration names a backend, writer or format that nobody provides.
+            DirectoryError: if the experiment's directory cannot be written in.
+        """
+        given = {} if trainer_cfg is None else trainer_cfg
+        if not isinstance(given, Mapping):
+            raise InvalidValue(f"`trainer_cfg` is {given!r}; allowed: a mapping, with the key `timesteps`")
+        if self._experiment is None:
+            self._start(given)
+        elif given:
+            self._experiment.set_timesteps(given.get("timesteps", self._experiment.timesteps))
+            self._experiment.describe(self._described(given))
+
+    def _start(self, trainer_cfg: Mapping[str, Any]) -> Experiment:
+        self._experiment = Experiment(
+            self._described(trainer_cfg),
+            name=type(self).__name__,
+            timesteps=trainer_cfg.get("timesteps"),
+            directory=self._directory,
+            modules=self.checkpoint_modules,
+            on_write=lambda completed: self.write_tracking_data(completed, self.experiment.timesteps),
+            on_checkpoint=lambda completed: self.write_checkpoint(completed, self.experiment.timesteps),
+        )
+        return self._experiment
+
+    def _described(self, trainer_cfg: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the whole configuration: the agent's, its models' and the trainer's."""
+        models = {role: _description(model) for role, model in self.models.items()}
+        return {**self.cfg, "models": models, "trainer": dict(trainer_cfg)}
+
+    def _running(self, timesteps: int | None) -> Experiment:
+        experiment = self.experiment
+        if timesteps is not None and experiment.timesteps is None:
+            experiment.set_timesteps(timesteps)
+        return experiment
+
+    def track_data(self, tag: str, value: Any) -> None:
+        """Track a number until the next write.
+
+        Tags ending in "(max)" or "(min)" take that statistic over the interval, all others are averaged.
+
+        Args:
+            tag: what it is, ``"Resource / CPU usage"`` for example.
+            value: a number, or an array or tensor on any device that holds one; it is not waited for.
+
+        Raises:
+            InvalidValue: if it is no single number.
+        """
+        self.experiment.track_data(tag, value)
+
+    def record_transition(
+        self,
+        states: Any,
+        actions: Any,
+        rewards: Any,
+        next_states: Any,
+        terminated: Any,
+        truncated: Any,
+        infos: Any,
+        timestep: int,
+        timesteps: int | None,
+    ) -> None:
+        """Record one step of every environment: its rewards, and the episodes that ended with it.
+
+        Args:
+            states: observations before the step; not looked at here, but there for subclasses.
+            actions: actions taken; as `states`.
+            rewards: of shape (num_envs,) or (num_envs, 1), on any device; a number for a single environment.
+            next_states: observations after the step; as `states`.
+            terminated: of as many elements as `rewards`; whether the episode ended in a terminal state.
+            truncated: of as many elements as `rewards`; whether it was cut short.
+            infos: what the environment tells besides; as `states`.
+            timestep: the running timestep, counted from 0.
+            timesteps: the length of the training.
+
+        Raises:
+            ShapeMismatch: if the numbers of elements differ.
+        """
+        self._running(timesteps).record_transition(rewards, terminated, truncated)
+
+    def pre_interaction(self, timestep: int, timesteps: int | None) -> None:
+        """Be told that a timestep begins; nothing here, but there for subclasses."""
+
+    def post_interaction(self, timestep: int, timesteps: int | None) -> None:
+        """Complete a timestep, and write and checkpoint if that is due.
+
+        Args:
+            timestep: counted from 0; timestep + 1 are complete then, and that is the number events and files carry.
+            timesteps: the length of the training.
+
+        Raises:
+            Exception: what went wrong with an earlier checkpoint behind training.
+        """
+        self._running(timesteps).step(timestep)
+
+    def write_tracking_data(self, timestep: int | None = None, timesteps: int | None = None) -> None:
+        """Write what was tracked since the last write, due or not; when it is due, `post_interaction` calls this.
+
+        Args:
+            timestep: the completed timesteps, which the events carry; by default those of the last step.
+            timesteps: the length of the training.
+        """
+        experiment = self._running(timesteps)
+        experiment.write_tracking_data(experiment.completed if timestep is None else timestep)
+
+    def write_checkpoint(self, timestep: int | None = None, timesteps: int | None = None) -> None:
+        """Checkpoint every module, due or not; `wait` returns when it is on disk.
+
+        When a checkpoint is due, `post_interaction` calls this.
+
+        Args:
+            timestep: the completed timesteps, which the file's name carries; by default those of the last step.
+            timesteps: the length of the training.
+        """
+        experiment = self._running(timesteps)
+        experiment.write_checkpoint(experiment.completed if timestep is None else timestep)
+
+    def save(self, path: str | Path) -> Path:
+        """Save every module to one file, durable when this returns; the extension chooses the format.
+
+        Args:
+            path: where to; an existing file is replaced only once the new one is complete.
+
+        Returns:
+            The path.
+
+        Raises:
+            ConfigError: if the extension is of no known format.
+            WriteFailed: if the operating system refused; what was there before is untouched.
+        """
+        path = Path(path)
+        store = store_for(path)
+        modules = registered(self.checkpoint_modules, configured(self._experiment_config.backend))
+        completed = 0 if self._experiment is None else self._experiment.completed
+        store.save(Checkpoint(copy_all(modules), metadata(modules, timestep=completed)), path)
+        return path
+
+    def load(
+        self,
+        path: str | Path,
+        *,
+        modules: Sequence[str] | None = None,
+        strict: bool = True,
+        cast: bool = False,
+        rename: Mapping[str, str] | None = None,
+    ) -> LoadReport:
+        """Load modules from a checkpoint; each stays on the device it is on.
+
+        Modules of the file that the agent lacks are warned of and passed over.
+
+        Args:
+            path: a checkpoint of this or another agent, on this or another device.
+            modules: the names of the modules to load; all of the agent's if None, or the one that the file holds.
+            strict: whether any difference is an error; else what fits is loaded.
+            cast: whether another dtype is converted.
+            rename: file path -> own path; a path also stands for all below it, and may begin with a module's name.
+
+        Returns:
+            What was loaded and what was not.
+
+        Raises:
+            LoadMismatch: if anything differs (when strict) or nothing matches; lists everything, nothing was loaded.
+            CorruptCheckpoint: if the file is damaged.
+            NotFound: if there is no such file.
+        """
+        if self._experiment is not None:
+            self._experiment.wait()
+        checkpoint = read_checkpoint(path)
+        single = checkpoint.metadata.get("module")
+        wanted = modules if modules is not None or single is None else [(rename or {}).get(single, single)]
+        options = LoadOptions(None if wanted is None else tuple(wanted), strict, cast, rename or {})
+        registered_modules = registered(self.checkpoint_modules, configured(self._experiment_config.backend))
+        return restore_all(registered_modules, checkpoint, Path(path), options)
+
+    def resume(
+        self,
+        which: str | Path = "latest",
+        *,
+        modules: Sequence[str] | None = None,
+        strict: bool = True,
+        cast: bool = False,
+        rename: Mapping[str, str] | None = None,
+    ) -> int:
+        """Go on exactly where a checkpoint was taken; see `Experiment.resume`.
+
+        Returns:
+            The timestep to go on with, counted from 0; 0 where there is nothing to resume.
+        """
+        return self.experiment.resume(which, modules=modules, strict=strict, cast=cast, rename=rename)
+
+    def wait(self) -> None:
+        """Return when what was promised is on disk: checkpoints, events, and the memory's exports."""
+        if self._experiment is not None:
+            self._experiment.wait()
+        if self.memory is not None and hasattr(self.memory, "wait"):
+            self.memory.wait()
+
+    def close(self) -> None:
+        """Write what was tracked last, store the best, wait for all of it and release everything; twice is fine."""
+        try:
+            if self._experiment is not None:
+                self._experiment.close()
+        finally:
+            if self.memory is not None and hasattr(self.memory, "close"):
+                self.memory.close()
+
+
+_DESCRIPTION_LENGTH = 4000
+"""Characters of a model's own description that are kept: structures, not numbers."""
+
+
+def _description(model: Any) -> Any:
+    """Return what a model says of itself: its configuration, or the structure it prints."""
+    configuration = getattr(model, "cfg", None)
+    if isinstance(configuration, Mapping):
+        return dict(configuration)
+    structure = getattr(model, "module", model)  # what a holder of module and variables holds
+    return repr(structure)[:_DESCRIPTION_LENGTH]

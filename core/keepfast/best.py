@@ -1,0 +1,110 @@
+"""The best candidate: judged at each write, stored at each checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+from keepfast.tree import Tree
+
+
+@final
+@dataclass(frozen=True)
+class Candidate:
+    """A copy of all modules at the timestep where they scored best so far."""
+
+    score: float
+    timestep: int
+    state: Mapping[str, Tree]
+    resume: Mapping[str, Any]
+
+
+@final
+class BestJudge:
+    """Remembers the best score and keeps the candidate that is not stored yet.
+
+    Args:
+        metric: the tag that is judged.
+        mode: whether more or less of it is better.
+        min_episodes: how many episodes must have ended in the interval for it to count.
+        keep: how many of the best are kept.
+    """
+
+    def __init__(self, metric: str, mode: Literal["max", "min"], min_episodes: int, keep: int = 1) -> None:
+        self.metric, self.mode, self.min_episodes, self.keep = metric, mode, min_episodes, keep
+        self._scores: list[float] = []
+        self.candidate: Candidate | None = None
+
+    @property
+    def score(self) -> float | None:
+        """Return the best score so far, or None."""
+        return next(iter(self._scores), None)
+
+    def better(self, score: float) -> bool:
+        """Say whether a score is among the best so far; a NaN or an infinity never is."""
+        if not math.isfinite(score):
+            return False
+        return len(self._scores) < self.keep or self._beats(score, self._scores[-1])
+
+    def _beats(self, score: float, other: float) -> bool:
+        return score > other if self.mode == "max" else score < other
+
+    def _take(self, scores: Iterable[float]) -> None:
+        self._scores = sorted(scores, reverse=self.mode == "max")[: self.keep]
+
+    def judge(
+        self,
+        statistics: Mapping[str, float],
+        episodes: int,
+        timestep: int,
+        capture: Callable[[], tuple[Mapping[str, Tree], Mapping[str, Any]]],
+    ) -> None:
+        """Judge one interval, and keep a copy of the modules if it is the best so far.
+
+        Args:
+            statistics: what was written, by tag.
+            episodes: how many episodes ended in the interval.
+            timestep: the completed timesteps.
+            capture: returns an independent copy of the modules, and of what a resume needs beside them.
+        """
+        score = statistics.get(self.metric)
+        if score is None or episodes < self.min_episodes or not self.better(score):
+            return
+        waiting = self.candidate
+        if waiting is not None and not self._beats(score, waiting.score):
+            return  # one candidate is kept between checkpoints, the best
+        state, resume = capture()
+        others = list(self._scores)
+        if waiting is not None:
+            others.remove(waiting.score)
+        self._take([*others, score])
+        self.candidate = Candidate(score, timestep, state, resume)
+
+    def take(self) -> Candidate | None:
+        """Return the candidate that waits to be stored, so that another can wait while it is."""
+        candidate, self.candidate = self.candidate, None
+        return candidate
+
+    def put_back(self, candidate: Candidate) -> None:
+        """Take back a candidate that could not be stored, unless a better one waits by now."""
+        if self.candidate is None or self._beats(candidate.score, self.candidate.score):
+            self.candidate = candidate
+
+    def state(self) -> dict[str, Any]:
+        """Return the best score with what it is a score of, as a tree."""
+        return {"metric": self.metric, "mode": self.mode, "score": self.score}
+
+    def resume(self, state: Mapping[str, Any] | None, stored: Iterable[float]) -> None:
+        """Go on from another time, and drop any candidate of the time before.
+
+        Args:
+            state: what `state` returned then; of no account where it speaks of another metric.
+            stored: the scores of this run's best checkpoints on disk.
+        """
+        known = {score for score in stored if math.isfinite(score)}
+        if state is not None and (state["metric"], state["mode"]) == (self.metric, self.mode):
+            known |= {state["score"]} - {None}
+        self._take(known)
+        self.candidate = None

@@ -1,0 +1,90 @@
+"""The command line, ``keepfast``: a file for each command.
+
+A command is a function with Typer's annotations and a row in `COMMANDS`. Importing this package loads no framework;
+a command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Annotated, Any
+
+import typer
+
+from keepfast._version import __version__
+from keepfast.cli import _console, demo, index, inspect, memory, plot, plugins, runs, show, verify
+from keepfast.errors import ConfigError, InvalidValue, KeepfastError, KeepfastWarning, UnknownPlugin
+
+__all__ = ["app", "main"]
+
+COMMANDS = (
+    demo.demo,
+    index.index,
+    inspect.inspect,
+    plot.plot,
+    plugins.plugins,
+    runs.runs,
+    show.show,
+    verify.verify,
+)
+
+USAGE_ERRORS = (ConfigError, InvalidValue, UnknownPlugin)
+"""What says that the command was typed wrong: exit code 2. Any other error exits with 1, Ctrl-C with 130."""
+
+app = typer.Typer(
+    name="keepfast",
+    help="Keeps what a training run produces: metrics, checkpoints and memories.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain messages, which stay whole in a log
+    pretty_exceptions_enable=False,  # `main` answers errors
+)
+for _command in COMMANDS:
+    app.command()(_command)
+app.add_typer(memory.app, name="memory")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"keepfast {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Keep what a training run produces: metrics, checkpoints and memories."""
+
+
+def main() -> None:
+    """Run the command line, and end the process with its exit code."""
+    warnings.showwarning = _show_warning
+    _console.take_every_character()
+    try:
+        app()
+    except KeepfastError as error:
+        _console.fail(str(error))
+        sys.exit(2 if isinstance(error, USAGE_ERRORS) else 1)
+    except BrokenPipeError:
+        # Whoever read the output has left (`keepfast plugins | head -1`): nothing to tell, and nobody to tell it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        _console.fail(_console.cause_of(error))
+        sys.exit(1)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    """Show Keepfast's own warnings as one line, and any other as Python does."""
+    if issubclass(category, KeepfastWarning):
+        _console.warn(str(message))
+    else:
+        _python_shows(message, category, *place, **more)
+
+
+_python_shows = warnings.showwarning

@@ -1,0 +1,5 @@
+"""Runs the command line as ``python -m keepfast.cli``."""
+
+from keepfast.cli import main
+
+main()

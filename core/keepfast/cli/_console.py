@@ -1,0 +1,55 @@
+"""Where the commands print: tables and progress to stdout, errors and warnings to stderr."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from keepfast.errors import KeepfastError
+
+WIDE = 500
+"""Columns where stdout is no terminal: whoever reads a file or a pipe wants whole lines."""
+
+
+def output() -> Console:
+    """Return a console on stdout, as wide as the terminal, or so wide that nothing is wrapped where there is none."""
+    return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, markup=False)
+
+
+def take_every_character() -> None:
+    """Have stdout and stderr spell out what their encoding lacks, as the names of runs and tags may hold anything."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def cause_of(error: OSError) -> str:
+    """Return what an error says, without the number that the operating system gives it."""
+    if isinstance(error, KeepfastError) or error.strerror is None:
+        return str(error) or type(error).__name__
+    return error.strerror if error.filename is None else f"{error.strerror}: `{os.fspath(error.filename)}`"
+
+
+def fail(message: str) -> None:
+    """Print an error to stderr."""
+    _tell("error", "bold red", message)
+
+
+def warn(message: str) -> None:
+    """Print a warning to stderr."""
+    _tell("warning", "yellow", message)
+
+
+def warn_unreadable(run: Path, error: OSError) -> None:
+    """Print to stderr that a run is passed over because of what happened when it was read."""
+    warn(f"the run at `{run}` cannot be read and was passed over: {cause_of(error)}")
+
+
+def _tell(label: str, style: str, message: str) -> None:
+    console = Console(stderr=True, highlight=False, markup=False)
+    console.print(Text.assemble((f"{label}: ", style), message), soft_wrap=True)

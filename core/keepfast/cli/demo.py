@@ -1,0 +1,183 @@
+"""``keepfast demo``: a whole training, kept by Keepfast, from nothing to the evaluated best checkpoint."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from keepfast.cli import _console
+from keepfast.cli._progress import TrainingProgress
+from keepfast.demo import DemoResult, DemoSettings
+from keepfast.errors import DirectoryError, InvalidValue, MissingDependency, UsageError
+from keepfast.plugins import registry
+
+PREFERRED = ("torch", "jax")
+"""Which backend the demo takes first where several are installed."""
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+
+MAX_SEED = 2**31 - 1
+
+
+def demo(
+    backend: Annotated[
+        str | None,
+        typer.Option(envvar="KEEPFAST_BACKEND", help="torch, jax or a plugin's; by default the installed one."),
+    ] = None,
+    env: Annotated[str, typer.Option(help="Gymnasium environment with discrete actions.")] = "CartPole-v1",
+    timesteps: Annotated[int, typer.Option(min=1, help="Timesteps of each environment.")] = 10_000,
+    directory: Annotated[Path, typer.Option(help="Where the experiment's directory is made.")] = Path("runs"),
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seeds everything random.")] = 0,
+) -> None:
+    """Train PPO, keep its metrics, checkpoints and memory, and evaluate its best checkpoint.
+
+    Ctrl-C ends the training early, with a checkpoint.
+    """
+    name = installed_backend() if backend in (None, "", "auto") else str(backend)
+    run = demo_of(name)
+    check_env(env)
+    check_directory(directory)
+    console = _console.output()
+    console.print(f"PPO on {env} with {name}, {timesteps} timesteps", soft_wrap=True)
+    with TrainingProgress(timesteps, console) as progress:
+        result = run(DemoSettings(env, timesteps, directory, seed, progress))
+    console.print(summary(result))
+    console.print(Text(next_step(result)), soft_wrap=True)
+    if result.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+def installed_backend() -> str:
+    """Return the backend that is installed, the preferred one where there are several.
+
+    Raises:
+        MissingDependency: if there is none.
+    """
+    ready = {provided.name for provided in registry().provided("backend") if provided.status == "ready"}
+    for name in (*PREFERRED, *sorted(ready)):
+        if name in ready:
+            return name
+    raise MissingDependency('no framework is installed; run: pip install "keepfast[torch,demo]" (or [jax,demo])')
+
+
+def demo_of(name: str) -> Callable[[DemoSettings], DemoResult]:
+    """Return the demo of a backend.
+
+    Raises:
+        UnknownPlugin: if there is no such backend.
+        MissingDependency: if something that the demo needs is not installed.
+        UsageError: if the backend has no demo.
+    """
+    backend = registry().get("backend", name)()
+    if importlib.util.find_spec("gymnasium") is None:
+        raise MissingDependency('the demo needs `gymnasium`, which is not installed; run: pip install "keepfast[demo]"')
+    try:
+        run: Callable[[DemoSettings], DemoResult] | None = backend.demo()
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"the demo of `{name}` needs `{error.name}`, which is not installed; "
+            f'run: pip install "keepfast[{name},demo]"'
+        ) from error
+    if run is None:
+        raise UsageError(f"the backend `{name}` has no demo")
+    return run
+
+
+def check_env(env: str) -> None:
+    """Check that an environment can be made, and that PPO as the demo has it can act in it.
+
+    Raises:
+        InvalidValue: if it cannot.
+        MissingDependency: if the environment needs a package that is not installed.
+    """
+    import gymnasium
+
+    try:
+        made = gymnasium.make(env)
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        raise MissingDependency(f"the environment `{env}` cannot be made: {error}") from error
+    except gymnasium.error.Error as error:
+        raise InvalidValue(f"there is no environment `{env}`: {error}") from error
+    actions, observations = made.action_space, made.observation_space
+    made.close()
+    discrete = isinstance(actions, gymnasium.spaces.Discrete) and actions.start == 0
+    flat = isinstance(observations, gymnasium.spaces.Box) and len(observations.shape) == 1
+    if not (discrete and flat):
+        raise InvalidValue(
+            f"`{env}` has the actions {actions} and the observations {observations}; allowed: Discrete actions from 0 "
+            "on and a Box of one dimension, as CartPole-v1, Acrobot-v1 and MountainCar-v0 have"
+        )
+
+
+def check_directory(directory: Path) -> None:
+    """Make the directory where it is missing, before a framework is loaded and an environment made for nothing.
+
+    Raises:
+        DirectoryError: if that cannot be done.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DirectoryError(f"cannot use `{directory}`: {error.strerror}; give another --directory") from error
+
+
+def summary(result: DemoResult) -> Table:
+    """Return the table that the demo ends with."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for label, value in _rows(result):
+        table.add_row(Text(label), Text(value, overflow="fold"))
+    return table
+
+
+def _rows(result: DemoResult) -> Iterator[tuple[str, str]]:
+    if result.interrupted:
+        yield "interrupted", f"after {result.timesteps} timesteps"
+    yield "best score", _number(result.best_score)
+    yield "evaluation score", _number(result.evaluation_score)
+    yield "directory", str(result.experiment_dir)
+    yield from _files(result).items()
+
+
+def _files(result: DemoResult) -> dict[str, str]:
+    """Return what lies in the experiment's directory, relative to it."""
+    root = result.experiment_dir
+    best = sorted(root.glob("checkpoints/best_*"))
+    periodic = [path for path in root.glob("checkpoints/agent_*") if path not in best]
+    metrics = [*root.glob("events.out.tfevents.*"), *root.glob("metrics.*")]
+    memories = list(result.memory_dir.glob("*_memory_*"))
+    return {
+        "best checkpoint": ", ".join(str(path.relative_to(root)) for path in best) or "none",
+        "checkpoints": _counted(periodic, root),
+        "metrics": ", ".join(path.name for path in metrics) or "none",
+        "memory": _counted(memories, root),
+    }
+
+
+def _counted(paths: list[Path], root: Path) -> str:
+    if not paths:
+        return "none"
+    parent, plural = paths[0].parent, "" if len(paths) == 1 else "s"
+    place = parent.relative_to(root) if parent.is_relative_to(root) else parent
+    return f"{len(paths)} file{plural} in {place}"
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.1f}"
+
+
+def next_step(result: DemoResult) -> str:
+    """Return the command that shows the metrics."""
+    command = f"tensorboard --logdir={shlex.quote(str(result.experiment_dir))}"
+    if not any(result.experiment_dir.glob("events.out.tfevents.*")):
+        return f"no TensorBoard events were written; the metrics are in {result.experiment_dir / 'metrics.jsonl'}"
+    if importlib.util.find_spec("tensorboard") is None:
+        return f"see the metrics:  pip install tensorboard && {command}"
+    return f"see the metrics:  {command}"

@@ -1,0 +1,138 @@
+"""``keepfast memory``: what memory files hold, whether they are whole, and turning them into others."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from keepfast.cli import _console
+from keepfast.errors import InvalidValue, KeepfastError, MissingDependency
+from keepfast.memory import MemorySnapshot
+from keepfast.memory_conversion import convert_memory, merge_memories
+from keepfast.memory_files import MemoryDescription, Progress, exporter_of, inspect_memory, verify_memories
+
+app = typer.Typer(help="Inspect, convert, verify and merge memory files.", no_args_is_help=True, rich_markup_mode=None)
+
+Verdicts = dict[Path, KeepfastError | OSError | None]
+
+Source = Annotated[Path, typer.Argument(help="A memory file of any format.", show_default=False)]
+Target = Annotated[Path, typer.Argument(help="The file to write; its extension names the format.", show_default=False)]
+
+
+@app.command()
+def inspect(path: Source) -> None:
+    """Show what a memory file holds: its size, its samples, the dtype and shape of each tensor."""
+    found = inspect_memory(path)
+    console = _console.output()
+    for label, value in facts(found):
+        console.print(Text.assemble((f"{label}: ", "bold"), value))
+    table = Table("tensor", "dtype", "shape of a sample", box=None, header_style="bold", pad_edge=False)
+    for name, (dtype, shape) in found.tensors.items():
+        table.add_row(Text(name), Text(dtype), Text(str(shape)))
+    console.print(table)
+
+
+def facts(found: MemoryDescription) -> Iterator[tuple[str, str]]:
+    """Yield what there is to tell of a memory file, each with its label."""
+    yield "file", f"{found.path} ({found.nbytes:,} bytes), undamaged"
+    size = found.memory_size * found.num_envs
+    yield "samples", f"{found.samples} of {size} ({found.memory_size} rows of {found.num_envs} environments)"
+    yield "full", "yes" if found.filled else "no"
+    for name, value in found.metadata.items():
+        yield name, str(value)
+
+
+@app.command()
+def convert(source: Source, target: Target) -> None:
+    """Write the content of a memory file into a file of another format."""
+    with _bar("converting") as progress:
+        snapshot = convert_memory(source, target, progress)
+    _tell_written(target, snapshot)
+
+
+@app.command()
+def merge(
+    patterns: Annotated[
+        list[str],
+        typer.Argument(help="A quoted pattern, or a directory.", show_default=False, metavar="PATTERN"),
+    ],
+    target: Target,
+) -> None:
+    """Write the samples of all memory files that match a pattern into one file, oldest first."""
+    if len(patterns) > 1:
+        raise InvalidValue(f"{len(patterns)} patterns were given; put the pattern in quotes: 'memory/*.pt'")
+    pattern = pattern_of(patterns[0])
+    with _bar("merging") as progress:
+        snapshot = merge_memories(pattern, target, progress)
+    _tell_written(target, snapshot)
+
+
+@app.command()
+def verify(
+    path: Annotated[str, typer.Argument(help="A memory file, a directory or a quoted pattern.", show_default=False)],
+) -> None:
+    """Verify every byte of a memory file, or of all that match a pattern; exit with 1 where there is damage."""
+    with _bar("verifying") as progress:
+        verdicts = verify_memories(pattern_of(path), progress)
+    verdicts = _without_strangers(verdicts)
+    console = _console.output()
+    for file, problem in verdicts.items():
+        mark = ("unread " if isinstance(problem, MissingDependency) else "damaged ", "bold red")
+        mark = mark if problem else ("good ", "green")
+        console.print(Text.assemble(mark, str(file), f": {problem}" if problem else ""))
+    damaged = sum(problem is not None for problem in verdicts.values())
+    console.print(Text(f"{len(verdicts) - damaged} of {len(verdicts)} files are good"))
+    if damaged:
+        raise typer.Exit(1)
+
+
+def _without_strangers(verdicts: Verdicts) -> Verdicts:
+    """Return the verdicts on memories, and warn of the files of no known format that lie between them.
+
+    Raises:
+        InvalidValue: if there are no others.
+    """
+    strangers = {path: problem for path, problem in verdicts.items() if isinstance(problem, InvalidValue)}
+    if len(strangers) == len(verdicts):
+        raise next(iter(strangers.values()))
+    for problem in strangers.values():
+        _console.warn(f"passed over: {problem}")
+    return {path: problem for path, problem in verdicts.items() if path not in strangers}
+
+
+def pattern_of(path: str) -> str:
+    """Return a pattern for what was typed: for a file itself, for a directory all in it, or a pattern as it is."""
+    if not Path(path).exists():
+        return path
+    return glob.escape(path) if _is_memory(Path(path)) else f"{glob.escape(path)}/*"
+
+
+def _is_memory(path: Path) -> bool:
+    """Say whether a path is one memory, which for some formats is a directory."""
+    try:
+        return path.is_file() or exporter_of(path) is not None
+    except KeepfastError:
+        return False
+
+
+def _tell_written(target: Path, snapshot: MemorySnapshot) -> None:
+    _console.output().print(Text(f"{target}: {len(snapshot)} samples of {len(snapshot.tensors)} tensors"))
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Progress]:
+    """Show how far something is on a terminal, and nothing in a log."""
+    console = _console.output()
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,40 @@
+"""``keepfast plugins``: what is installed, where it comes from and whether it is ready."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from rich.table import Table
+from rich.text import Text
+
+from keepfast.cli import _console
+from keepfast.plugins import PluginRegistry, Provided, registry
+
+COLUMNS = ("name", "kind", "distribution", "version", "status")
+
+
+def plugins() -> None:
+    """List backends, writers and formats, with what each needs."""
+    table = Table(*COLUMNS, box=None, header_style="bold", pad_edge=False)
+    for row in rows(registry()):
+        table.add_row(*(Text(cell) for cell in row))
+    _console.output().print(table)
+
+
+def rows(known: PluginRegistry) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield a row for everything provided, then one for every plugin that is broken."""
+    everything = list(known.everything())
+    claims = Counter((provided.kind, provided.name) for provided in everything)
+    for provided in everything:
+        status = _status(provided, claims[provided.kind, provided.name])
+        yield provided.name, provided.kind, provided.distribution, provided.version, status
+    for broken in known.broken:
+        cause = " ".join(f"broken: {type(broken.cause).__name__}: {broken.cause}".split())  # a row is one line
+        yield broken.entry_point, "plugin", broken.distribution, broken.version, cause
+
+
+def _status(provided: Provided, claims: int) -> str:
+    if claims > 1:
+        return f"conflict: {claims} plugins claim this name; uninstall all but one"
+    return provided.status

@@ -1,0 +1,174 @@
+"""Trees as JSON: the form in which structure and metadata travel beside arrays, with no code in it.
+
+Lists, strings, booleans, integers, finite floats and None are JSON's own; everything else is an object with one key
+that names its kind. Where an array goes is the caller's choice: inline as base64, or by reference into a file.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfast.errors import InvalidValue, MissingDependency
+from keepfast.tree import Tree
+
+PutArray = Callable[[str, NDArray[Any]], Any]
+GetArray = Callable[[Any], NDArray[Any]]
+
+_MAPPINGS: dict[str, type[dict[Any, Any]]] = {"dict": dict, "odict": OrderedDict, "counter": Counter}
+
+_MACHINE_LEARNING = ("bfloat", "float", "int", "uint")
+"""How the names of `ml_dtypes` begin."""
+
+
+def dtype_of(name: str) -> np.dtype[Any]:
+    """Return the NumPy dtype of a name, with the machine-learning ones (bfloat16, float8) where `ml_dtypes` is there.
+
+    Raises:
+        TypeError: if no such dtype is known.
+        MissingDependency: if NumPy has no such dtype and `ml_dtypes` is not installed.
+    """
+    try:
+        found: np.dtype[Any] = np.dtype(name)
+        return found
+    except TypeError:
+        if not name.startswith(_MACHINE_LEARNING):
+            raise TypeError(f"unknown dtype `{name}`") from None
+        try:
+            import ml_dtypes
+        except ImportError:
+            install = "which is not installed; run: pip install ml_dtypes"
+            raise MissingDependency(f"the dtype `{name}` needs `ml_dtypes`, {install}") from None
+        scalar = getattr(ml_dtypes, name, None)
+        if scalar is None:
+            raise TypeError(f"unknown dtype `{name}`") from None
+        return np.dtype(scalar)  # type: ignore[no-any-return]
+
+
+def array_bytes(array: NDArray[Any]) -> memoryview:
+    """Return the bytes of an array in C order, without a copy where it is contiguous already."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def array_from_bytes(data: Any, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return an array over bytes, sharing their memory."""
+    flat = np.frombuffer(data, np.uint8)
+    return flat.view(dtype_of(dtype)).reshape(shape)
+
+
+def _inline(_path: str, array: NDArray[Any]) -> list[Any]:
+    return [str(array.dtype), list(array.shape), base64.b64encode(array_bytes(array)).decode("ascii")]
+
+
+def _outline(stored: Any) -> NDArray[Any]:
+    dtype, shape, data = stored
+    return array_from_bytes(base64.b64decode(data), dtype, tuple(shape)).copy()
+
+
+def encode(tree: Tree, put: PutArray = _inline, path: str = "") -> Any:
+    """Return a tree as values that JSON can hold.
+
+    Args:
+        tree: containers and leaves as the module's docstring lists them.
+        put: stores an array found at a path and returns how to find it again.
+        path: the path of `tree` itself.
+
+    Raises:
+        InvalidValue: if a leaf is of a kind that no file of ours can hold; names its path.
+    """
+
+    def below(key: Any) -> str:
+        return f"{path}.{key}" if path else str(key)
+
+    if isinstance(tree, Mapping):
+        kind = next((name for name, cls in _MAPPINGS.items() if type(tree) is cls), "dict")
+        return {kind: [[_encode_key(key), encode(child, put, below(key))] for key, child in tree.items()]}
+    if isinstance(tree, list | tuple):
+        children = [encode(child, put, below(key)) for key, child in enumerate(tree)]
+        return children if isinstance(tree, list) else {"tuple": children}
+    if isinstance(tree, set | frozenset):
+        return {"set": [_encode_key(child) for child in sorted(tree, key=repr)]}
+    if isinstance(tree, np.ndarray | np.generic) and not tree.dtype.hasobject:
+        return {"array": put(path, np.asarray(tree))}
+    return _encode_plain(tree, path)
+
+
+def _encode_key(key: Any) -> Any:
+    # An array cannot be a key again, so NumPy's numbers become Python's, which are equal to them and hash alike.
+    return encode(key.item() if isinstance(key, np.generic) else key)
+
+
+def _encode_plain(leaf: Any, path: str) -> Any:
+    if leaf is None or isinstance(leaf, bool | str):
+        return leaf
+    if isinstance(leaf, int):
+        return int(leaf)
+    if isinstance(leaf, float):
+        return float(leaf) if math.isfinite(leaf) else {"float": repr(float(leaf))}
+    if isinstance(leaf, complex):
+        return {"complex": [repr(leaf.real), repr(leaf.imag)]}
+    if isinstance(leaf, bytes | bytearray):
+        return {"bytes": base64.b64encode(leaf).decode("ascii")}
+    raise InvalidValue(
+        f"`{path or '(root)'}` is a {type(leaf).__module__}.{type(leaf).__qualname__}, which cannot be stored; "
+        "allowed: numbers, strings, bytes, None, arrays, and dicts, lists, tuples and sets of them"
+    )
+
+
+def decode(stored: Any, get: GetArray = _outline) -> Tree:
+    """Return the tree that `encode` made the values of.
+
+    Raises:
+        ValueError: if the values are not of `encode`'s making.
+    """
+    if isinstance(stored, list):
+        return [decode(child, get) for child in stored]
+    if not isinstance(stored, dict):
+        return stored
+    if len(stored) != 1:
+        raise ValueError(f"an encoded container has the keys {sorted(stored)} where one was expected")
+    ((kind, body),) = stored.items()
+    try:
+        return _decode_kind(kind, body, get)
+    except (TypeError, IndexError) as error:
+        raise ValueError(f"an encoded {kind} makes no sense: {error}") from error
+
+
+def _decode_kind(kind: str, body: Any, get: GetArray) -> Tree:
+    if kind in _MAPPINGS:
+        return _MAPPINGS[kind]({decode(key): decode(child, get) for key, child in body})
+    match kind:
+        case "array":
+            return get(body)
+        case "tuple":
+            return tuple(decode(child, get) for child in body)
+        case "set":
+            return {decode(child) for child in body}
+        case "float":
+            return float(body)
+        case "complex":
+            return complex(float(body[0]), float(body[1]))
+        case "bytes":
+            return base64.b64decode(body)
+    raise ValueError(f"an encoded container is of the unknown kind `{kind}`")
+
+
+def dumps(tree: Tree) -> str:
+    """Return a tree as JSON text, its arrays inline."""
+    return json.dumps(encode(tree), separators=(",", ":"), ensure_ascii=True)
+
+
+def loads(text: str | bytes) -> Tree:
+    """Return the tree of `dumps`.
+
+    Raises:
+        ValueError: if the text is no such JSON.
+    """
+    return decode(json.loads(text))

@@ -1,0 +1,238 @@
+"""ExperimentConfig: what users write under ``"experiment"``."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal, final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+
+from keepfast._warnings import warn
+from keepfast.errors import ConfigError, MissingDependency, NotFound, nearest
+
+LEVEL = "experiment"
+"""The level of an agent's configuration that holds these settings."""
+
+
+def _as_string(value: Any) -> Any:
+    return str(value) if isinstance(value, PurePath) else value
+
+
+def _default_writers() -> list[str | dict[str, Any]]:
+    return ["tensorboard"]
+
+
+_PluginName = Annotated[str, StringConstraints(min_length=1)]
+
+
+@final
+class ExperimentConfig(BaseModel):
+    """Holds the settings of one experiment, checked.
+
+    Args:
+        source: a mapping, or the path of a TOML, YAML or JSON file, with or without the level ``"experiment"``.
+        settings: single settings by keyword, which win over those of `source`.
+
+    Raises:
+        ConfigError: if a key is unknown or a value not allowed; names the key, the value, what is allowed and the
+            nearest known key.
+        NotFound: if `source` names a file that does not exist.
+        MissingDependency: if `source` is a YAML file and PyYAML is not installed.
+
+    Example:
+        >>> ExperimentConfig({"experiment": {"write_interval": 100}}, keep_last=3).keep_last
+        3
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    directory: Annotated[str, BeforeValidator(_as_string)] = Field(
+        "",
+        description="where experiments are stored; `runs` in the working directory if empty",
+    )
+    experiment_name: str = Field("", description="the experiment's own directory; date, time and agent if empty")
+    write_interval: int | Literal["auto"] = Field("auto", description="timesteps between writes; 0 or less disables")
+    checkpoint_interval: int | Literal["auto"] = Field(
+        "auto", description="timesteps between checkpoints; 0 or less disables"
+    )
+    store_separately: bool = Field(False, description="store each module in a file of its own")
+    wandb: bool = Field(False, description="also track with Weights & Biases")
+    wandb_kwargs: dict[str, Any] = Field(default_factory=dict, description="arguments of wandb.init")
+    backend: _PluginName = Field("auto", description='"torch", "jax" or a plugin\'s name; "auto" infers it')
+    writers: Annotated[list[_PluginName | dict[str, Any]], Field(strict=False)] = Field(
+        default_factory=_default_writers, description='names, or {"name": ..., **options}'
+    )
+    checkpoint_format: _PluginName = Field("auto", description="a format's name; \"auto\" is the backend's own")
+    keep_last: Annotated[int, Field(ge=1)] | None = Field(None, description="checkpoints to keep; all if None")
+    keep_every: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="timesteps whose multiples `keep_last` never removes"
+    )
+    keep_best: Annotated[int, Field(ge=0)] = Field(1, description="best checkpoints to keep; 0 keeps none")
+    best_metric: _PluginName = Field("Reward / Total reward (mean)", description="the tag that says what is best")
+    best_mode: Literal["max", "min"] = Field("max", description="whether more or less of it is better")
+    best_min_episodes: Annotated[int, Field(ge=0)] = Field(
+        0, description="episodes that must have ended in the interval for it to be judged"
+    )
+    memory_checkpoint_interval: int | Literal["auto"] = Field(
+        "auto", description="timesteps between checkpoints that hold the memories too; auto: each one"
+    )
+    async_checkpoints: bool = Field(True, description="write checkpoints behind training")
+    on_writer_error: Literal["warn", "raise"] = Field("warn", description="what a failing writer does to the run")
+
+    def __init__(self, source: Mapping[str, Any] | str | Path | None = None, /, **settings: Any) -> None:
+        given = {**_experiment_level(_read(source)), **settings}
+        if odd := [key for key in given if not isinstance(key, str)]:
+            raise ConfigError("\n".join(_explain_key(key, given[key]) for key in odd))
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise ConfigError(_explain(error, given)) from None
+
+    @classmethod
+    def of(cls, cfg: ExperimentConfig | Mapping[str, Any] | str | Path | None) -> ExperimentConfig:
+        """Return the configuration that a user's `cfg` means, whatever its form."""
+        return cfg if isinstance(cfg, ExperimentConfig) else cls(cfg)
+
+    def writer_table(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return each writer's name and options, Weights & Biases included where it is switched on.
+
+        Weights & Biases comes first wherever it is listed, so that it can take over what the event writers write, and
+        has `wandb_kwargs` where its own options say nothing else.
+
+        Raises:
+            ConfigError: if an entry of `writers` has no name, or one name stands twice.
+        """
+        table: list[tuple[str, dict[str, Any]]] = []
+        for entry in self.writers:
+            options = {"name": entry} if isinstance(entry, str) else dict(entry)
+            name = options.pop("name", None)
+            if not isinstance(name, str):
+                raise ConfigError(
+                    f'an entry of `writers` has no "name": {entry!r}; allowed: {{"name": ..., **options}}'
+                )
+            table.append((name, options))
+        names = [name for name, _ in table]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ConfigError(f"`writers` names {', '.join(sorted(twice))} more than once; each writer goes there once")
+        if not self.wandb and "wandb" not in names:
+            return table
+        others = [(name, options) for name, options in table if name != "wandb"]
+        return [("wandb", {**self.wandb_kwargs, **dict(table).get("wandb", {})}), *others]
+
+
+def agent_settings(
+    cfg: ExperimentConfig | Mapping[str, Any] | str | Path | None,
+) -> tuple[ExperimentConfig, dict[str, Any]]:
+    """Return the experiment's settings and the agent's whole configuration.
+
+    An agent's configuration holds settings of its own beside ``"experiment"``. Where that level is absent, the
+    configuration is either all the experiment's or all the agent's.
+
+    Raises:
+        ConfigError: if it mixes both on one level, or the experiment's settings are wrong.
+    """
+    if isinstance(cfg, ExperimentConfig):
+        return cfg, {LEVEL: cfg.model_dump()}
+    given = dict(_read(cfg))
+    if LEVEL in given:
+        config = ExperimentConfig(given)
+        return config, {**given, LEVEL: config.model_dump()}
+    known = given.keys() & ExperimentConfig.model_fields.keys()
+    own = given.keys() - known
+    if known and own:
+        names = ", ".join(f"`{name}`" for name in sorted(known))
+        raise ConfigError(f'{names} belong under "{LEVEL}" when the configuration has keys of the agent\'s own too')
+    for key in own:
+        if close := nearest(key, {LEVEL, *ExperimentConfig.model_fields}, cutoff=0.85):
+            warn(f"`{key}` is taken for a setting of the agent's own; did you mean `{close}`?")
+    config = ExperimentConfig(given if known else {})
+    return config, {**({} if known else given), LEVEL: config.model_dump()}
+
+
+def _experiment_level(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    level = given.get(LEVEL, given)
+    if not isinstance(level, Mapping):
+        raise ConfigError(f'"{LEVEL}" is {level!r} ({type(level).__name__}); allowed: a mapping of settings')
+    return level
+
+
+def _read(source: Mapping[str, Any] | str | Path | None) -> Mapping[str, Any]:
+    if source is None:
+        return {}
+    if isinstance(source, Mapping):
+        return source
+    if not isinstance(source, str | Path):
+        raise ConfigError(f"a configuration is {source!r:.60} ({type(source).__name__}); allowed: a mapping or a path")
+    path = Path(source)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ConfigError(f"cannot tell the format of `{path}`; allowed: {', '.join(_READERS)}")
+    try:
+        content = reader(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NotFound(f"there is no configuration file `{path}`") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"`{path}` cannot be read: {error}") from error
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"`{path}` holds a {type(content).__name__} at its top; allowed: a mapping of settings")
+    return content
+
+
+def _read_yaml(text: str) -> Any:
+    try:
+        import yaml
+    except ModuleNotFoundError:
+        raise MissingDependency("a YAML configuration needs PyYAML; run: pip install pyyaml") from None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    ".toml": tomllib.loads,
+    ".yaml": _read_yaml,
+    ".yml": _read_yaml,
+    ".json": json.loads,
+}
+
+
+def _explain(error: ValidationError, given: Mapping[str, Any]) -> str:
+    """Return one line for each wrong key or value."""
+    keys = dict.fromkeys(str(detail["loc"][0]) for detail in error.errors())
+    return "\n".join(_explain_key(key, given.get(key)) for key in keys)
+
+
+def _explain_key(key: Any, value: Any) -> str:
+    fields = ExperimentConfig.model_fields
+    if key in fields:
+        return f"`{key}` is {value!r} ({type(value).__name__}); allowed: {_ALLOWED[key]} ({fields[key].description})"
+    close = nearest(str(key), fields)
+    hint = f" Did you mean `{close}`?" if close else ""
+    return f"unknown key `{key}` (given {value!r}); known: {', '.join(sorted(fields))}.{hint}"
+
+
+_ALLOWED = {
+    "directory": "a string",
+    "experiment_name": "a string",
+    "write_interval": 'an int or "auto"',
+    "checkpoint_interval": 'an int or "auto"',
+    "store_separately": "True or False",
+    "wandb": "True or False",
+    "wandb_kwargs": "a mapping with string keys",
+    "backend": "a non-empty string",
+    "writers": "a list of names and mappings",
+    "checkpoint_format": "a non-empty string",
+    "keep_last": "an int of at least 1, or None",
+    "keep_every": "an int of at least 1, or None",
+    "keep_best": "an int of at least 0",
+    "best_metric": "a tag",
+    "best_mode": '"max" or "min"',
+    "best_min_episodes": "an int of at least 0",
+    "memory_checkpoint_interval": 'an int or "auto"',
+    "async_checkpoints": "True or False",
+    "on_writer_error": '"warn" or "raise"',
+}

@@ -1,0 +1,108 @@
+"""Every error and warning of Keepfast.
+
+Each error is a `KeepfastError` and also the built-in that its caller would expect, so that both
+``except keepfast.KeepfastError`` and ``except ValueError`` read naturally.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class KeepfastError(Exception):
+    """Base of every error that Keepfast raises."""
+
+    def __str__(self) -> str:
+        # KeyError would print the repr of its argument, and OSError a tuple.
+        return str(self.args[0]) if self.args else ""
+
+
+class KeepfastWarning(UserWarning):
+    """Tells of something that did not stop the run but is worth knowing."""
+
+
+class ConfigError(KeepfastError, ValueError):
+    """A configuration has an unknown key, or a value that is not allowed."""
+
+
+class UnknownPlugin(KeepfastError, KeyError, ValueError):
+    """A backend, writer or format was asked for by a name that nobody registered."""
+
+
+class PluginConflict(KeepfastError, ValueError):
+    """Two plugins claim the same name."""
+
+
+class BrokenPlugin(KeepfastError, ImportError):
+    """A plugin that was asked for failed to import or to register."""
+
+
+class MissingDependency(KeepfastError, ImportError):
+    """A package that the requested part needs is not installed."""
+
+
+class InvalidValue(KeepfastError, TypeError, ValueError):
+    """A value cannot be used for what it was given for (a metric that is no number, say)."""
+
+
+class ShapeMismatch(KeepfastError, ValueError):
+    """An array has another shape than the place it was meant for."""
+
+
+class UnknownTensor(KeepfastError, KeyError, ValueError):
+    """A memory has no tensor of the name that was asked for."""
+
+
+class UnsupportedModule(KeepfastError, TypeError):
+    """An object was registered as a module that no backend can capture."""
+
+
+class LoadMismatch(KeepfastError, ValueError, RuntimeError):
+    """A file and the modules it is loaded into do not fit; lists every difference at once."""
+
+
+class NotFound(KeepfastError, FileNotFoundError):
+    """There is no checkpoint, run or memory where one was asked for."""
+
+
+class DirectoryError(KeepfastError, OSError):
+    """A directory that Keepfast was told to write in cannot be written in."""
+
+
+class WriteFailed(KeepfastError, OSError):
+    """A file could not be made durable; what was durable before is untouched."""
+
+
+class WriterFailed(KeepfastError, RuntimeError):
+    """A writer raised, and the configuration asks for that to be an error."""
+
+
+class CorruptFile(KeepfastError, OSError, ValueError):
+    """A file is damaged; names the file and the part."""
+
+
+class CorruptCheckpoint(CorruptFile):
+    """A checkpoint is damaged, or holds what a checkpoint must not hold."""
+
+
+class CorruptMemory(CorruptFile):
+    """A memory file is damaged, or holds what a memory file must not hold."""
+
+
+class UsageError(KeepfastError, RuntimeError):
+    """A call was made at a moment, or on an object, where it makes no sense."""
+
+
+def nearest(given: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the known name most like the given one, or None where nothing is close; 1 is closest."""
+    found = difflib.get_close_matches(str(given), list(known), n=1, cutoff=cutoff)
+    return found[0] if found else None
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Return the tail of an error about an unknown name: what is known, and the nearest of it."""
+    names = sorted(known)
+    close = nearest(given, names)
+    listing = f"; known: {', '.join(names) or '(none)'}."
+    return listing + (f" Did you mean `{close}`?" if close else "")

@@ -1,0 +1,437 @@
+"""Experiment: one run, its metrics and its checkpoints tied to timesteps."""
+
+from __future__ import annotations
+
+import operator
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self, final
+
+import numpy as np
+
+from keepfast._finishing import finish
+from keepfast._warnings import warn
+from keepfast.backends import process_rank
+from keepfast.checkpointing import Checkpointer
+from keepfast.config import ExperimentConfig, agent_settings
+from keepfast.errors import InvalidValue, UsageError
+from keepfast.loading import LoadOptions, LoadReport
+from keepfast.metrics.reading import has_metrics
+from keepfast.modules import Module, RegisteredModule, restore_all
+from keepfast.multi_writer import MultiWriter
+from keepfast.random_state import capture_random_state, restore_random_state
+from keepfast.recording import Recorder
+from keepfast.resuming import Found, find
+from keepfast.run_directory import CHECKPOINTS, CONFIG, open_run_directory, run_directory
+from keepfast.schedule import Turns
+from keepfast.signals import Preemption
+
+SETTLE_SECONDS = 5.0
+"""How long a checkpoint waits, behind training, for the writers to have what was written before it."""
+
+
+@final
+class Experiment:
+    """Keeps what one run produces, for any loop that counts timesteps.
+
+    Args:
+        cfg: the experiment's settings, with or without the level ``"experiment"``; a mapping, an `ExperimentConfig`
+            or the path of a TOML, YAML or JSON file.
+        name: the agent's name, which the directory's name ends with where the settings give none.
+        timesteps: the length of the training, which "auto" intervals derive from; None if it is not known.
+        directory: the run's own directory, where it is known already.
+        modules: the table of modules, where somebody else keeps it.
+        on_write: called in the place of `write_tracking_data` when that is due, where somebody else has a say in it.
+        on_checkpoint: called in the place of `write_checkpoint` when that is due.
+
+    In a distributed run the process of rank 0 alone writes and checkpoints; all of them resume.
+
+    Raises:
+        ConfigError: if a setting is wrong.
+        UnknownPlugin: if a setting names a backend, writer or format that nobody provides.
+        DirectoryError: if the run's directory cannot be written in.
+
+    Example::
+
+        with keepfast.Experiment(cfg, name="PPO", timesteps=100_000) as experiment:
+            experiment.register(policy=policy, value=value, optimizer=optimizer)
+            for timestep in range(experiment.resume(), 100_000):
+                experiment.record_transition(rewards, terminated, truncated)
+                experiment.track_data("Loss / Policy loss", loss)
+                experiment.step(timestep)
+    """
+
+    def __init__(
+        self,
+        cfg: ExperimentConfig | Mapping[str, Any] | str | Path | None = None,
+        *,
+        name: str = "run",
+        timesteps: int | None = None,
+        directory: Path | None = None,
+        modules: dict[str, Module] | None = None,
+        on_write: Callable[[int], None] | None = None,
+        on_checkpoint: Callable[[int], None] | None = None,
+    ) -> None:
+        config = ExperimentConfig.of(cfg)
+        agent_config = agent_settings(cfg)[1]
+        self.name = name
+        self.directory = run_directory(config, name) if directory is None else directory
+        self.completed = 0
+        self._modules: dict[str, Module] = {} if modules is None else modules
+        self._first = process_rank() == 0
+        self._recorder = Recorder(config, self.directory, agent_config, enabled=self._first)
+        self._checkpointer = Checkpointer(
+            config,
+            self.directory / CHECKPOINTS,
+            self._modules,
+            self._resume_state,
+            settle=lambda: self._recorder.settle(SETTLE_SECONDS),
+            enabled=self._first,
+        )
+        tracker = self._recorder.tracker
+        self._record = tracker.episodes.record if self._recorder.enabled else _ignore
+        self._track = tracker.track if self._recorder.enabled else _ignore
+        self._on_write, self._on_checkpoint = on_write, on_checkpoint
+        self._closed = self._stepping = False
+        self._process = os.getpid()
+        self._preemption = Preemption()
+        self.resumed: LoadReport | None = None
+        self._reopened = self._among_metrics = False
+        if self._first:
+            self._open(timesteps, agent_config)
+        self.set_timesteps(timesteps)
+
+    def _open(self, timesteps: int | None, agent_config: Mapping[str, Any]) -> None:
+        """Open the run's directory, and take note of what a run before left there."""
+        self._reopened = (self.directory / CONFIG).exists()
+        open_run_directory(self.directory, self.name, timesteps, agent_config)
+        self._among_metrics = has_metrics(self.directory)
+        self._checkpointer.start()
+
+    def set_timesteps(self, timesteps: int | None) -> None:
+        """Tell the length of the training, where it was not known when the experiment was made.
+
+        Raises:
+            InvalidValue: if it is no whole number of at least 1, nor None.
+        """
+        if timesteps is not None and (not isinstance(timesteps, int | np.integer) or timesteps < 1):
+            raise InvalidValue(f"`timesteps` is {timesteps!r}; allowed: a whole number of at least 1, or None")
+        self._timesteps = None if timesteps is None else int(timesteps)
+        self._recorder.set_length(self._timesteps)
+        self._checkpointer.set_length(self._timesteps)
+        self._start_turns()
+
+    def _start_turns(self) -> None:
+        checkpointer = self._checkpointer
+        schedules = [self._recorder.schedule, checkpointer.schedule, checkpointer.memory_schedule]
+        self._turns = Turns(schedules, self.completed)
+
+    def describe(self, config: Mapping[str, Any]) -> None:
+        """Store another configuration in ``config.json``, and tell it to writers that are yet to be made."""
+        self._recorder.agent_config = config
+        if self._first:
+            open_run_directory(self.directory, self.name, self._timesteps, config)
+
+    @property
+    def timesteps(self) -> int | None:
+        """Return the length of the training, or None where it is not known."""
+        return self._timesteps
+
+    @property
+    def write_interval(self) -> int:
+        """Return the timesteps between writes, 0 when disabled."""
+        return self._recorder.schedule.interval
+
+    @property
+    def checkpoint_interval(self) -> int:
+        """Return the timesteps between checkpoints, 0 when disabled."""
+        return self._checkpointer.schedule.interval
+
+    @property
+    def best_score(self) -> float | None:
+        """Return the best value of the metric that is judged, or None where nothing was judged yet."""
+        return self._checkpointer.best.score
+
+    @property
+    def writer(self) -> MultiWriter:
+        """Return all writers behind one, with the calls of torch's SummaryWriter, past all intervals."""
+        return self._recorder.writer
+
+    def register(self, **modules: Module) -> None:
+        """Register what checkpoints hold: networks, optimizers, schedulers, preprocessors, states, memories.
+
+        Args:
+            modules: each by the name it has in checkpoints. One that is replaced as training goes on, as JAX states
+                are, is given as ``keepfast.attribute(owner, "name")``.
+
+        Raises:
+            UnsupportedModule: if no backend can capture one of them.
+        """
+        self._checkpointer.check(modules)
+        self._modules.update(modules)
+
+    def record_transition(self, rewards: Any, terminated: Any, truncated: Any) -> None:
+        """Track the rewards of one step of every environment, and the episodes that ended with it.
+
+        Args:
+            rewards: of shape (num_envs,) or (num_envs, 1), on any device; a number for a single environment.
+            terminated: of as many elements; whether the episode ended in a terminal state.
+            truncated: of as many elements; whether it was cut short.
+
+        Raises:
+            ShapeMismatch: if the numbers of elements differ.
+            UsageError: if the experiment was closed.
+        """
+        self._record(rewards, terminated, truncated)
+
+    def track_data(self, tag: str, value: Any) -> None:
+        """Track a number until the next write; see `Tracker.track` for what may be given.
+
+        Raises:
+            InvalidValue: if it is no single number.
+            UsageError: if the experiment was closed.
+        """
+        self._track(tag, value)
+
+    def step(self, timestep: int) -> None:
+        """Complete a timestep, and write and checkpoint if that is due.
+
+        A loop may count in strides, of its number of environments for example: what is due at a multiple of an interval
+        is done at the first step that reaches or passes it.
+
+        Args:
+            timestep: counted from 0; timestep + 1 are complete then, and that is the number events and files carry.
+
+        Raises:
+            Exception: what went wrong with an earlier checkpoint behind training.
+            InvalidValue: if it is no whole number.
+            SystemExit: after saving, if the process was told to end (SIGTERM, SIGUSR1).
+            UsageError: if the experiment was closed.
+        """
+        if type(timestep) is not int:
+            timestep = _whole(timestep)
+        self.completed = completed = timestep + 1
+        if not self._stepping:
+            self._start_stepping()
+        if self._checkpointer.failed:
+            self._checkpointer.wait()
+        turns = self._turns
+        if not turns.start <= completed < turns.end:
+            self._take_turns(completed)
+        if self._preemption.received is not None:
+            self._leave(self._preemption.received)
+        if completed == self._timesteps:
+            self._preemption.release()
+
+    def _start_stepping(self) -> None:
+        self._check_open()
+        self._warn_if_occupied()
+        self._preemption.watch()
+        self._stepping = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            _refuse()
+
+    def _warn_if_occupied(self) -> None:
+        """Warn, once, where a run that was not resumed starts among what an earlier one left."""
+        there = (("checkpoints", self._checkpointer.occupied), ("metrics", self._among_metrics))
+        self._checkpointer.occupied = self._among_metrics = False
+        if kinds := " and ".join(kind for kind, occupied in there if occupied):
+            warn(
+                f"`{self.directory}` holds the {kinds} of an earlier run, which was not resumed; this run adds its own "
+                "to them, in the same files. `resume()` goes on from the latest checkpoint, or anew where there is "
+                "none; another `experiment_name` starts apart"
+            )
+
+    def _take_turns(self, completed: int) -> None:
+        write, checkpoint, memories = self._turns.take(completed)
+        if write:
+            (self._on_write or self.write_tracking_data)(completed)
+        if checkpoint:
+            self._checkpointer.take_turn(completed, with_memories=memories)
+            (self._on_checkpoint or self.write_checkpoint)(completed)
+
+    def _leave(self, signal_number: int) -> None:
+        self._checkpointer.checkpoint(self.completed, with_memories=True)
+        self._close(interrupted=True)
+        raise SystemExit(128 + signal_number)
+
+    def write_tracking_data(self, completed: int) -> None:
+        """Write what was tracked since the last write at once, and judge whether it is the best so far.
+
+        Args:
+            completed: the completed timesteps.
+
+        Raises:
+            UsageError: if the experiment was closed.
+        """
+        self._check_open()
+        completed = _whole(completed)
+        if self._recorder.enabled:
+            statistics = self._recorder.write(completed)
+            episodes = self._recorder.tracker.episodes.ended_in_last_interval
+            self._checkpointer.judge(statistics, episodes, completed)
+
+    def write_checkpoint(self, completed: int) -> None:
+        """Checkpoint at once: copy every module now, and write the copy behind training.
+
+        Args:
+            completed: the completed timesteps.
+
+        Raises:
+            UsageError: if the experiment was closed.
+        """
+        self._check_open()
+        completed = _whole(completed)
+        self.completed = max(self.completed, completed)
+        self._checkpointer.checkpoint(completed)
+
+    def _resume_state(self, modules: Sequence[RegisteredModule]) -> dict[str, Any]:
+        backends = {module.backend.name: module.backend for module in modules}
+        return {
+            "random": capture_random_state(backends.values()),
+            "recorder": self._recorder.state_dict(),
+            "best": self._checkpointer.best.state(),
+        }
+
+    def resume(
+        self,
+        which: str | Path = "latest",
+        *,
+        modules: Sequence[str] | None = None,
+        strict: bool = True,
+        cast: bool = False,
+        rename: Mapping[str, str] | None = None,
+    ) -> int:
+        """Go on where a checkpoint was taken: modules, random states, what was tracked, writers, best score.
+
+        What this run wrote beyond it is void: all of it, where the run has no checkpoint yet.
+
+        Args:
+            which: ``"latest"`` or ``"best"`` of this experiment's own directory, or the path of another run's directory
+                or of one checkpoint. Damaged checkpoints are passed over, with a warning that names them.
+            modules: the names of the modules to restore; all if None.
+            strict: whether any difference between file and modules is an error.
+            cast: whether another dtype is converted.
+            rename: file path -> own path.
+
+        Returns:
+            The timestep to go on with, counted from 0; 0 where this experiment has no checkpoint yet.
+
+        Raises:
+            NotFound: if the given path does not exist or holds no checkpoint that can be loaded.
+            LoadMismatch: if the checkpoint does not fit; lists every difference, and nothing was changed.
+            CorruptCheckpoint: if the one given file is damaged.
+            UsageError: if the experiment was closed.
+        """
+        self._check_open()
+        self._checkpointer.wait()
+        options = LoadOptions(None if modules is None else tuple(modules), strict, cast, rename or {})
+        found = find(self._checkpointer, which)
+        if found is None:
+            self._start_anew()
+            return 0
+        registered = self._checkpointer.modules()
+        report = restore_all(registered, found.checkpoint, found.path, options)
+        step = int(found.checkpoint.metadata.get("timestep") or found.timestep or 0)
+        self._restore_rest(found, registered, step)
+        self._warn_of_memories(registered, report, step)
+        self.resumed = LoadReport(found.path, report.entries, step, report.absent_modules, found.skipped)
+        return step
+
+    def _start_anew(self) -> None:
+        """Have the writers void what a run left that was killed before its first checkpoint."""
+        if self._reopened and not self._checkpointer.occupied:
+            self._recorder.resume(None, 0, own=True)
+            self._among_metrics = False
+
+    def _restore_rest(self, found: Found, modules: Sequence[RegisteredModule], step: int) -> None:
+        self.completed = step
+        state = found.checkpoint.metadata.get("resume")
+        best = self._checkpointer.best
+        stored = self._checkpointer.directory.best_scores(best.metric)
+        best.resume(state["best"] if state is not None and found.own else None, stored)
+        self._recorder.resume(None if state is None else state["recorder"], step, own=found.own)
+        self._checkpointer.resumed(step, own=found.own)
+        self._among_metrics = self._among_metrics and not found.own
+        self._start_turns()
+        if state is not None:
+            backends = {module.backend.name: module.backend for module in modules}
+            restore_random_state(state["random"], backends.values())
+
+    def _warn_of_memories(self, modules: Sequence[RegisteredModule], report: LoadReport, step: int) -> None:
+        restored = {entry.module for entry in report.entries}
+        for module in modules:
+            if module.is_memory and module.name not in restored:
+                warn(
+                    f"the checkpoint of timestep {step} does not hold the memory `{module.name}`, which stays as it "
+                    "is; `memory_checkpoint_interval` says which checkpoints do"
+                )
+
+    def wait(self) -> None:
+        """Return when what was promised is on disk.
+
+        Raises:
+            Exception: what went wrong with a checkpoint, other than being refused by the operating system.
+        """
+        self._checkpointer.wait()
+        self._recorder.flush()
+
+    def close(self) -> None:
+        """Write what was tracked last, store the best, wait for all of it and release everything.
+
+        What was tracked last is left to a resume where an error ends the run at a checkpoint, which holds it.
+
+        Closing twice is fine. In a ``with`` statement this is called at its end, also after an error. In a forked child
+        it does nothing: what there is to write is its parent's.
+        """
+        self._close(interrupted=sys.exc_info()[0] is not None)  # on the way out of `with`, or in `finally` or `except`
+
+    def _close(self, *, interrupted: bool) -> None:
+        if self._closed or os.getpid() != self._process:
+            return
+        self._closed, self._stepping = True, False
+        self._record = self._track = _refuse
+        self._preemption.release()
+        finish(partial(self._write_rest, interrupted=interrupted), self._checkpointer.close, self._recorder.close)
+
+    def _write_rest(self, *, interrupted: bool) -> None:
+        """Write what was tracked since the last write, unless the run broke off where a checkpoint holds it.
+
+        A resume then completes that interval, as if nothing had happened. A run that was closed in order is over, as
+        far as anybody can tell, and keeps no value to itself.
+        """
+        recorder = self._recorder
+        resumable = self._checkpointer.latest == self.completed and self.completed != self._timesteps
+        if recorder.enabled and recorder.tracker.pending and not (interrupted and resumable):
+            recorder.write(self.completed)  # not judged: it is no whole interval
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        finish(self.close, after=error)
+
+
+def _ignore(*_given: Any) -> None:
+    """Take what is not written: on another rank than the first, and where the write interval is 0."""
+
+
+def _refuse(*_given: Any) -> NoReturn:
+    raise UsageError("this experiment was closed; make another one")
+
+
+def _whole(number: Any) -> int:
+    """Return a count of timesteps, which may come as an integer of NumPy, PyTorch or JAX."""
+    try:
+        return operator.index(number)
+    except TypeError:
+        raise InvalidValue(f"a timestep is {number!r} ({type(number).__name__}); allowed: a whole number") from None

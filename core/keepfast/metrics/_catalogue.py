@@ -1,0 +1,127 @@
+"""Which metrics each agent tracks; the facts are in ``catalogue.csv`` beside this file."""
+
+from __future__ import annotations
+
+import csv
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, final
+
+from keepfast.errors import InvalidValue, did_you_mean
+from keepfast.metrics.reading import read_metrics
+
+STATISTICS = ("max", "min", "mean")
+"""What is kept of the metrics that each step or episode contributes to."""
+
+_WITH_STATISTICS = ("Reward", "Episode")
+
+
+@final
+@dataclass(frozen=True)
+class CataloguedMetric:
+    """A metric that an agent tracks.
+
+    Attributes:
+        agent: ``"PPO"`` for example.
+        group: what TensorBoard groups by, ``"Loss"`` for example.
+        metric: ``"Policy loss"`` for example.
+        always: whether it is tracked in every case, and not only where the agent's configuration enables it.
+    """
+
+    agent: str
+    group: str
+    metric: str
+    always: bool
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Return the tags it is written under."""
+        tag = f"{self.group} / {self.metric}"
+        if self.group in _WITH_STATISTICS:
+            return tuple(f"{tag} ({statistic})" for statistic in STATISTICS)
+        return (tag,)
+
+
+@functools.cache
+def load_catalogue() -> tuple[CataloguedMetric, ...]:
+    """Return the whole table, by agent, group and metric."""
+    text = resources.files(__package__).joinpath("catalogue.csv").read_text("utf-8")
+    return tuple(
+        CataloguedMetric(row["agent"], row["group"], row["metric"], row["tracked"] == "always")
+        for row in csv.DictReader(text.splitlines())
+    )
+
+
+@final
+@dataclass(frozen=True)
+class MetricsReport:
+    """How the tags of a run compare with what its agent is to track.
+
+    Attributes:
+        agent: the agent.
+        missing: the tags that it tracks in every case and that are not there.
+        disabled: the tags that it tracks only when enabled and that are not there.
+        present: the tags of the table that are there.
+        further: the tags that are there and not in the table.
+    """
+
+    agent: str
+    missing: tuple[str, ...]
+    disabled: tuple[str, ...]
+    present: tuple[str, ...]
+    further: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        """Say whether nothing is missing."""
+        return not self.missing
+
+    def __str__(self) -> str:
+        if self:
+            return f"{self.agent}: all {len(self.present)} expected tags are there"
+        return f"{self.agent}: missing {', '.join(self.missing)}"
+
+
+def tags(agent: str, *, enabled: bool = True) -> tuple[str, ...]:
+    """Return the tags an agent tracks.
+
+    Args:
+        agent: its name as in the table, in any case: ``"PPO"``.
+        enabled: whether to include those that are tracked only when enabled in the agent's configuration.
+
+    Raises:
+        InvalidValue: if the table has no such agent; lists the agents and the nearest.
+
+    Example:
+        >>> tags("Q-learning")[0]
+        'Episode / Total timesteps (max)'
+    """
+    rows = [row for row in load_catalogue() if row.agent.lower() == agent.lower()]
+    if not rows:
+        raise InvalidValue(f"unknown agent `{agent}`{did_you_mean(agent, {row.agent for row in load_catalogue()})}")
+    return tuple(tag for row in rows if enabled or row.always for tag in row.tags)
+
+
+def check(run_or_tags: str | Path | Iterable[str] | Mapping[str, Any], agent: str) -> MetricsReport:
+    """Compare the tags of a run with those its agent is to track.
+
+    Args:
+        run_or_tags: a run's directory, or the tags themselves (what `keepfast.read_metrics` returns will do).
+        agent: its name as in the table.
+
+    Raises:
+        InvalidValue: if the table has no such agent.
+        NotFound: if there is no such run.
+    """
+    expected, always = tags(agent), tags(agent, enabled=False)
+    found = set(read_metrics(run_or_tags) if isinstance(run_or_tags, str | Path) else run_or_tags)
+    absent = [tag for tag in expected if tag not in found]
+    return MetricsReport(
+        agent,
+        missing=tuple(tag for tag in absent if tag in always),
+        disabled=tuple(tag for tag in absent if tag not in always),
+        present=tuple(tag for tag in expected if tag in found),
+        further=tuple(sorted(found.difference(expected))),
+    )

@@ -1,0 +1,212 @@
+"""Reads back what writers kept of a run: event files, jsonl or csv, without any library for them."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfast._warnings import warn
+from keepfast.errors import NotFound
+from keepfast.metrics.events import read_events
+
+
+@final
+class Series(NamedTuple):
+    """The values of one tag, by step.
+
+    Attributes:
+        steps: int64, of shape (n,).
+        values: float64, of shape (n,).
+        wall_times: float64 seconds since the epoch, of shape (n,).
+    """
+
+    steps: NDArray[np.int64]
+    values: NDArray[np.float64]
+    wall_times: NDArray[np.float64]
+
+
+Point = tuple[int, float, float]
+Points = dict[str, list[Point]]
+
+_NO_METRICS = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, csv.Error)
+"""What parsing a line raises that is torn, or none of ours."""
+
+
+def read_metrics(run: str | Path) -> dict[str, Series]:
+    """Return the scalars of a run.
+
+    Where several writers kept the run, in turn or side by side, what they have of a tag is put together by step. A step
+    that several have is taken from the one that has most of the tag; of equals, from jsonl, csv and event files in this
+    order, since event files hold no more than 32 bits of a value. Lines of jsonl and csv that are no metrics are passed
+    over, counted, and told in one warning for each file.
+
+    Args:
+        run: a run's directory, or one file in it.
+
+    Returns:
+        Each tag with its steps, values and wall times, by rising step.
+
+    Raises:
+        NotFound: if the run does not exist, or nothing in it was written by a writer that can be read.
+        OSError: if a file of it cannot be read.
+
+    Example:
+        >>> steps, values, wall_times = keepfast.read_metrics("runs/my_run")["Loss / Policy loss"]  # doctest: +SKIP
+    """
+    path = Path(run)
+    if not path.exists():
+        raise NotFound(f"there is no run at `{path}`")
+    kinds = _sources(path)
+    if not kinds:
+        raise NotFound(f"`{path}` holds no metrics; looked for {', '.join(pattern for pattern, _ in _READERS)}")
+    found: dict[str, list[list[Point]]] = {}
+    for read, files in kinds:
+        for tag, points in read(files).items():
+            if points:
+                found.setdefault(tag, []).append(points)
+    return {tag: _series(_merged(sources)) for tag, sources in sorted(found.items())}
+
+
+def iter_metrics(
+    pattern: str | Path, tags: str | Iterable[str] | None = None
+) -> Iterator[tuple[Path, dict[str, Series]]]:
+    """Yield the scalars of every run that a pattern matches, one run at a time.
+
+    Args:
+        pattern: a glob pattern of run directories, ``"runs/*"`` for example; ``**`` goes down any number of levels.
+        tags: the tags wanted, or the one; all if None. A run that has none of them is passed over.
+
+    Yields:
+        Each run's directory and what `read_metrics` returns of it.
+
+    Raises:
+        NotFound: if the pattern matches no run with metrics.
+        OSError: if a file of a run cannot be read.
+    """
+    wanted = None if tags is None else {tags} if isinstance(tags, str) else set(tags)
+    matches = sorted(Path(match) for match in glob.glob(str(pattern), recursive=True))  # noqa: PTH207  (absolute ones)
+    runs = [path for path in matches if path.is_dir() and _sources(path)]
+    if not runs:
+        raise NotFound(f"no run with metrics matches `{pattern}`")
+    for path in runs:
+        found = read_metrics(path)
+        chosen = {tag: series for tag, series in found.items() if wanted is None or tag in wanted}
+        if chosen:
+            yield path, chosen
+
+
+def has_metrics(path: Path) -> bool:
+    """Say whether a run's directory, or a file, is one that metrics can be read from."""
+    return path.exists() and bool(_sources(path))
+
+
+def _sources(path: Path) -> list[tuple[Callable[[list[Path]], Points], list[Path]]]:
+    candidates = [path] if path.is_file() else sorted(path.iterdir())
+    found = []
+    for pattern, read in _READERS:
+        files = [file for file in candidates if file.match(pattern) and file.is_file()]
+        if files:
+            found.append((read, files))
+    return found
+
+
+def _merged(sources: list[list[Point]]) -> list[Point]:
+    """Return a tag's points: all of the fullest source's, and of the others' those at steps that are still missing."""
+    if len(sources) == 1:
+        return sources[0]
+    merged: list[Point] = []
+    known: set[int] = set()
+    for points in sorted(sources, key=len, reverse=True):  # a stable order: of equals, the more exact stays first
+        merged += [point for point in points if point[0] not in known]
+        known.update(step for step, _, _ in points)
+    return merged
+
+
+def _series(points: list[Point]) -> Series:
+    ordered = sorted(points, key=lambda point: point[0])
+    steps, values, wall_times = zip(*ordered, strict=True)
+    return Series(np.array(steps, np.int64), np.array(values, np.float64), np.array(wall_times, np.float64))
+
+
+def _read_event_files(files: list[Path]) -> Points:
+    sessions = [list(read_events(file)) for file in files]
+    points: Points = {}
+    for events in sorted(filter(None, sessions), key=lambda events: events[0].wall_time):
+        for event in events:
+            if event.starts_session:
+                _purge(points, event.step)
+            _add(points, event.scalars, event.step, event.wall_time)
+    return points
+
+
+def _purge(points: Points, step: int) -> None:
+    for tag, known in points.items():
+        points[tag] = [point for point in known if point[0] < step]
+
+
+def _add(points: Points, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+    for tag, value in scalars.items():
+        points.setdefault(tag, []).append((step, value, wall_time))
+
+
+def _read_lines(files: list[Path], parse: Callable[[str], list[tuple[str, Point]]]) -> Points:
+    points: Points = {}
+    for file in files:
+        bad = 0
+        with file.open(encoding="utf-8", errors="replace", newline="\n") as opened:
+            for line in opened:
+                try:
+                    parsed = parse(line)
+                except _NO_METRICS:
+                    bad += line.endswith("\n")  # a last line that a kill tore, or that is being written, is no news
+                    continue
+                for tag, point in parsed:
+                    points.setdefault(tag, []).append(point)
+        if bad:
+            warn(f"lines of `{file}` that are no metrics were passed over: {bad}")
+    return points
+
+
+def _parse_jsonl(line: str) -> list[tuple[str, Point]]:
+    if line.isspace():
+        return []
+    entry = json.loads(line)
+    step, wall_time = _step(entry["step"]), float(entry["wall_time"])
+    return [(tag, (step, float(value), wall_time)) for tag, value in entry.get("scalars", {}).items()]
+
+
+def _parse_csv(line: str) -> list[tuple[str, Point]]:
+    if not line.endswith("\n") or line.isspace() or line.startswith("step,wall_time,"):
+        return []  # without its end, the number at the end of a row may lack digits
+    step, wall_time, tag, value = next(csv.reader([line]))
+    return [(tag, (_step(step), float(value), float(wall_time)))]
+
+
+def _step(value: str | float) -> int:
+    step = int(value)
+    if not -(2**63) <= step < 2**63:
+        raise OverflowError(f"{step} is no step of 64 bits")
+    return step
+
+
+def _read_jsonl(files: list[Path]) -> Points:
+    return _read_lines(files, _parse_jsonl)
+
+
+def _read_csv(files: list[Path]) -> Points:
+    return _read_lines(files, _parse_csv)
+
+
+# From the most to the least exact.
+_READERS: tuple[tuple[str, Callable[[list[Path]], Points]], ...] = (
+    ("metrics*.jsonl", _read_jsonl),
+    ("metrics*.csv", _read_csv),
+    ("*tfevents*", _read_event_files),
+)

@@ -1,0 +1,51 @@
+"""The contracts that plugins prove themselves by: pytest classes to inherit, each with one fixture to give."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from keepfast.testing.backend import BackendContract, BackendSubject
+    from keepfast.testing.checkpoint_store import CheckpointStoreContract
+    from keepfast.testing.memory import MemoryContract
+    from keepfast.testing.memory_buffer import MemoryBufferContract
+    from keepfast.testing.memory_exporter import MemoryExporterContract
+    from keepfast.testing.memory_loading import MemoryLoadingContract
+    from keepfast.testing.memory_sampling import MemorySamplingContract
+    from keepfast.testing.writer import WriterContract
+
+_HOMES = {
+    "BackendContract": "backend",
+    "BackendSubject": "backend",
+    "CheckpointStoreContract": "checkpoint_store",
+    "MemoryBufferContract": "memory_buffer",
+    "MemoryContract": "memory",
+    "MemoryExporterContract": "memory_exporter",
+    "MemoryLoadingContract": "memory_loading",
+    "MemorySamplingContract": "memory_sampling",
+    "WriterContract": "writer",
+}
+
+# Before they are imported, so that a failing contract shows both sides, as the asserts of any test do.
+pytest.register_assert_rewrite(*(f"keepfast.testing.{home}" for home in _HOMES.values()))
+
+__all__ = [
+    "BackendContract",
+    "BackendSubject",
+    "CheckpointStoreContract",
+    "MemoryBufferContract",
+    "MemoryContract",
+    "MemoryExporterContract",
+    "MemoryLoadingContract",
+    "MemorySamplingContract",
+    "WriterContract",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module `keepfast.testing` has no attribute `{name}`")
+    return getattr(importlib.import_module(f"keepfast.testing.{_HOMES[name]}"), name)

@@ -1,1 +1,0 @@
-"""The writers that come with Holdfast, one a file; found by name through the plugin system."""

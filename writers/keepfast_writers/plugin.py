@@ -1,0 +1,27 @@
+"""Registers the built-in writers. A new writer is a row here and a file."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keepfast
+
+
+@keepfast.hookimpl
+def keepfast_writers() -> Mapping[str, Callable[..., Any]]:
+    """List the writers of this package."""
+    return {
+        "console": keepfast.lazy("keepfast_writers.console:ConsoleWriter"),
+        "csv": keepfast.lazy("keepfast_writers.csv:CsvWriter"),
+        "jsonl": keepfast.lazy("keepfast_writers.jsonl:JsonlWriter"),
+        "tensorboard": keepfast.lazy("keepfast_writers.tensorboard:TensorBoardWriter", requires=_event_library()),
+        "wandb": keepfast.lazy("keepfast_writers.wandb:WandbWriter", requires=("wandb",), extra="wandb"),
+    }
+
+
+def _event_library() -> tuple[str, ...]:
+    """Return what the tensorboard writer lacks: PyTorch's library will do, and tensorboardX is the smaller one."""
+    has_torch = all(importlib.util.find_spec(package) is not None for package in ("torch", "tensorboard"))
+    return () if has_torch else ("tensorboardX",)

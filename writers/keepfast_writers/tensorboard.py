@@ -1,0 +1,141 @@
+"""TensorBoardWriter: event files for TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+from numpy.typing import NDArray
+
+import keepfast
+from keepfast.metrics.tfrecord import frame
+from keepfast_writers._append_file import AppendFile
+from keepfast_writers._event_library import EventLibrary, event_library
+from keepfast_writers._gif import encode_gif, pillow
+
+
+@final
+class TensorBoardWriter(keepfast.Writer):
+    """Writes TensorBoard's event files, with PyTorch's SummaryWriter or, where there is none, with tensorboardX.
+
+    All values of one step make one event. The library begins the file and forms the events; we append them ourselves,
+    because the libraries' own queues lose events to a kill even after a flush, and their checksums take ten times as
+    long. Both libraries leave the same tags, steps and values, tags exactly as the user typed them.
+
+    Args:
+        context: the experiment.
+        library: ``"torch"``, ``"tensorboardX"``, or ``"auto"`` for the first of them that is installed.
+
+    Raises:
+        MissingDependency: if no library is installed; names what to install.
+        OSError: if the experiment's directory cannot be written in.
+    """
+
+    def __init__(self, context: keepfast.WriterContext, library: str = "auto") -> None:
+        self._directory = context.directory
+        self._library = event_library(library)
+        # Step k is written once k timesteps are complete: a run that goes on from k keeps it.
+        purge_step = None if context.resume_step is None else context.resume_step + 1
+        path, self._default_bins = self._library.create_file(self._directory, purge_step)
+        self._file = AppendFile(path)
+
+    @property
+    def path(self) -> Path:
+        """Return the event file."""
+        return self._file.path
+
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        """Write all values of one step as one event."""
+        value = self._library.summary.Value
+        values = [value(tag=tag, simple_value=scalar) for tag, scalar in scalars.items()]
+        self._append(self._library.summary(value=values), step, wall_time)
+
+    def write_histogram(
+        self, tag: str, values: NDArray[Any], step: int, wall_time: float, *, bins: str | Sequence[float] = "tensorflow"
+    ) -> None:
+        """Write the distribution of an array."""
+        edges = self._default_bins if isinstance(bins, str) and bins == "tensorflow" else bins
+        self._append(_tagged(self._library.summaries.histogram(tag, values, edges), tag), step, wall_time)
+
+    def write_image(
+        self, tag: str, image: NDArray[Any], step: int, wall_time: float, *, dataformats: str = "CHW"
+    ) -> None:
+        """Write an image, or a batch of images ("NCHW") as a grid."""
+        pillow()  # the libraries' own error would not say what to install
+        summary = self._library.summaries.image(tag, image, dataformats=dataformats)
+        self._append(_tagged(summary, tag), step, wall_time)
+
+    def write_text(self, tag: str, text: str, step: int, wall_time: float) -> None:
+        """Write a text, which TensorBoard shows as Markdown."""
+        self._append(_tagged(self._library.summaries.text(tag, text), f"{tag}/text_summary"), step, wall_time)
+
+    def write_figure(self, tag: str, figure: Any, step: int, wall_time: float, *, close: bool = True) -> None:
+        """Draw a matplotlib figure, or a list of them, and write the image."""
+        image = self._library.figure_to_image(figure, close)
+        self.write_image(tag, image, step, wall_time, dataformats="NCHW" if isinstance(figure, list) else "CHW")
+
+    def write_video(self, tag: str, video: NDArray[Any], step: int, wall_time: float, *, fps: float = 4) -> None:
+        """Write videos as an animated GIF."""
+        gif, (height, width, channels) = encode_gif(video, fps)
+        kind = self._library.summary
+        image = kind.Image(height=height, width=width, colorspace=channels, encoded_image_string=gif)
+        self._append(kind(value=[kind.Value(tag=tag, image=image)]), step, wall_time)
+
+    def write_hparams(
+        self,
+        hparams: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        step: int,
+        wall_time: float,
+        *,
+        run_name: str | None = None,
+    ) -> None:
+        """Write hyperparameters and metrics for TensorBoard's HPARAMS page.
+
+        They describe this run; with a `run_name` they describe a run of that name below this one's directory.
+        """
+        plain = {name: _plain(value) for name, value in hparams.items()}
+        if run_name is None:
+            self._append_hparams(self._file, plain, metrics, step, wall_time)
+            return
+        directory = self._directory / run_name
+        directory.mkdir(parents=True, exist_ok=True)
+        file = AppendFile(self._library.create_file(directory, None)[0])
+        self._append_hparams(file, plain, metrics, step, wall_time)
+        file.close()
+
+    def _append_hparams(
+        self, file: AppendFile, hparams: dict[str, Any], metrics: Mapping[str, float], step: int, wall_time: float
+    ) -> None:
+        value = self._library.summary.Value
+        for summary in self._library.summaries.hparams(hparams, dict(metrics)):
+            file.append(_record(self._library, summary, step, wall_time))
+        values = [value(tag=tag, simple_value=scalar) for tag, scalar in metrics.items()]
+        file.append(_record(self._library, self._library.summary(value=values), step, wall_time))
+
+    def flush(self) -> None:
+        """Return when all events are on disk."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Flush and close the event file."""
+        self._file.close()
+
+    def _append(self, summary: Any, step: int, wall_time: float) -> None:
+        self._file.append(_record(self._library, summary, step, wall_time))
+
+
+def _record(library: EventLibrary, summary: Any, step: int, wall_time: float) -> bytes:
+    return frame(library.event(wall_time=wall_time, step=step, summary=summary).SerializeToString())
+
+
+def _tagged(summary: Any, tag: str) -> Any:
+    # tensorboardX turns blanks and brackets of tags into underscores.
+    for value in summary.value:
+        value.tag = tag
+    return summary
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

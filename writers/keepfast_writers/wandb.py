@@ -1,0 +1,222 @@
+"""WandbWriter: Weights & Biases."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import importlib
+import importlib.util
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+import keepfast
+from keepfast._warnings import warn
+from keepfast_writers._gif import encode_gif
+
+STEP = "timestep"
+"""The axis that values are drawn over. Being our own, it may go back, where wandb's step would drop values."""
+
+
+@final
+class WandbWriter(keepfast.Writer):
+    """Tracks a run with Weights & Biases, online or offline.
+
+    With ``sync_tensorboard``, the default, wandb follows the event files that the tensorboard writer makes, and this
+    writer starts and ends the run. Without, this writer logs every value itself. A run that goes on from a checkpoint
+    goes on under the same id. What goes wrong at the start (not logged in, service gone) is raised by the first
+    write, where `MultiWriter` contains it, and not while the run is set up.
+
+    Args:
+        context: the experiment.
+        wandb_kwargs: arguments of ``wandb.init``. Where they are not given, ``name`` is the name of the experiment's
+            directory and ``sync_tensorboard`` is True; ``config`` (a mapping, a namespace, a dataclass, a pydantic
+            model or the path of a YAML file) is updated with the agent's and the trainer's configuration, also where
+            it is given.
+
+    Raises:
+        MissingDependency: if ``sync_tensorboard`` is given as True and the tensorboard package is not installed.
+    """
+
+    def __init__(self, context: keepfast.WriterContext, **wandb_kwargs: Any) -> None:
+        arguments = {"name": context.experiment_name, **wandb_kwargs, **_continued(context)}
+        arguments["sync_tensorboard"] = self._synced = _follows_event_files(context, wandb_kwargs)
+        self._directory = context.directory
+        self._run: Any = None
+        self._failure: Exception | None = None
+        self._state = dict(context.resume_state)
+        try:
+            arguments["config"] = {**_config_of(wandb_kwargs.get("config")), **_plain(context.config)}
+            self._start(arguments)
+        except Exception as error:  # noqa: BLE001  (kept, and raised by each write)
+            self._failure = error
+
+    def _start(self, arguments: dict[str, Any]) -> None:
+        import wandb
+
+        self._ours = wandb.run is None  # a run of the user's own is the user's to end
+        self._patched = self._synced and not wandb.patched["tensorboard"]
+        if self._patched:  # told where the event files will lie, wandb does not search for ten seconds
+            _tensorboard_hooks().patch(root_logdir=str(self._directory))
+        self._run = wandb.init(**arguments)
+        self._state = {"id": self._run.id}
+        if not self._synced:
+            self._run.define_metric(STEP)
+            self._run.define_metric("*", step_metric=STEP)
+
+    @property
+    def run(self) -> Any:
+        """Return wandb's run.
+
+        Raises:
+            Exception: what went wrong when it was started.
+        """
+        if self._failure is not None:
+            raise self._failure
+        return self._run
+
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        """Log the values of one step, or leave them to the event files."""
+        self._log(scalars, step)
+
+    def write_histogram(
+        self, tag: str, values: NDArray[Any], step: int, wall_time: float, *, bins: str | Sequence[float] = "tensorflow"
+    ) -> None:
+        """Log the distribution of an array."""
+        edges = 64 if isinstance(bins, str) and bins == "tensorflow" else bins
+        self._log_lazily(
+            tag,
+            lambda wandb: wandb.Histogram(np_histogram=np.histogram(values, bins=edges)),
+            step,
+        )
+
+    def write_image(
+        self, tag: str, image: NDArray[Any], step: int, wall_time: float, *, dataformats: str = "CHW"
+    ) -> None:
+        """Log an image, or each of a batch."""
+        self._log_lazily(tag, lambda wandb: [wandb.Image(one) for one in _channels_last(image, dataformats)], step)
+
+    def write_text(self, tag: str, text: str, step: int, wall_time: float) -> None:
+        """Log a text."""
+        self._log_lazily(tag, lambda wandb: wandb.Html(f"<pre>{html.escape(text)}</pre>", inject=False), step)
+
+    def write_figure(self, tag: str, figure: Any, step: int, wall_time: float, *, close: bool = True) -> None:
+        """Log a matplotlib figure, or each of a list, as an image."""
+        figures = figure if isinstance(figure, list) else [figure]
+        self._log_lazily(tag, lambda wandb: [wandb.Image(one) for one in figures], step)
+        if close:
+            from matplotlib import pyplot as plt
+
+            for one in figures:
+                plt.close(one)
+
+    def write_video(self, tag: str, video: NDArray[Any], step: int, wall_time: float, *, fps: float = 4) -> None:
+        """Log videos as an animated GIF."""
+        gif = io.BytesIO(encode_gif(video, fps)[0])
+        self._log_lazily(tag, lambda wandb: wandb.Video(gif, format="gif"), step)
+
+    def write_hparams(
+        self,
+        hparams: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        step: int,
+        wall_time: float,
+        *,
+        run_name: str | None = None,
+    ) -> None:
+        """Add hyperparameters to the run's configuration, and metrics to its summary."""
+        self.run.config.update(_plain(hparams), allow_val_change=True)
+        self.run.summary.update(dict(metrics))
+
+    def _log_lazily(self, tag: str, make: Any, step: int) -> None:
+        run = self.run
+        if self._synced:
+            return
+        import wandb
+
+        run.log({tag: make(wandb), STEP: step})
+
+    def _log(self, values: Mapping[str, Any], step: int) -> None:
+        run = self.run
+        if not self._synced:
+            run.log({**values, STEP: step})
+
+    def close(self) -> None:
+        """End the run and wait until wandb has taken over everything."""
+        run, self._run = self._run, None
+        if run is None:
+            return
+        self._failure = keepfast.UsageError("the Weights & Biases run has ended; make another writer")
+        if self._ours:
+            run.finish()
+        if self._patched:
+            _tensorboard_hooks().unpatch()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the run's id."""
+        return dict(self._state)
+
+
+def _follows_event_files(context: keepfast.WriterContext, given: Mapping[str, Any]) -> bool:
+    """Say whether wandb is to follow event files: as told, or where there will be some that it can read."""
+    asked = given.get("sync_tensorboard")
+    if asked is not None and not asked:
+        return False
+    if importlib.util.find_spec("tensorboard") is None:
+        message = "wandb needs the tensorboard package to follow event files; run: pip install tensorboard"
+        if asked:
+            raise keepfast.MissingDependency(message)
+        warn(f"{message}; until then the values are logged one by one")
+        return False
+    writers = context.config.get("experiment", {}).get("writers", ["tensorboard"])
+    names = {entry if isinstance(entry, str) else entry.get("name") for entry in writers}
+    return bool(asked) or "tensorboard" in names
+
+
+def _tensorboard_hooks() -> Any:
+    return importlib.import_module("wandb.integration.tensorboard")
+
+
+def _continued(context: keepfast.WriterContext) -> dict[str, Any]:
+    run = context.resume_state.get("id")
+    return {} if run is None else {"id": run, "resume": "allow"}
+
+
+def _config_of(given: Any) -> dict[str, Any]:
+    """Return a configuration in any of the forms that `wandb.init` takes, or of a dataclass or a pydantic model."""
+    if given is None or isinstance(given, Mapping):
+        return dict(given or {})
+    if dataclasses.is_dataclass(given) and not isinstance(given, type):
+        return dataclasses.asdict(given)
+    if hasattr(given, "model_dump"):
+        return dict(given.model_dump())
+    helper = importlib.import_module("wandb").helper
+    try:
+        return dict(helper.parse_config(given))  # a namespace, flags, the path of a YAML file
+    except TypeError:
+        warn(
+            f'the "config" of `wandb_kwargs` is {given!r:.80}, a {type(given).__name__}, and was left out; allowed: '
+            "a mapping, a namespace, a dataclass, a pydantic model, or the path of a YAML file"
+        )
+        return {}
+
+
+def _plain(values: Any) -> Any:
+    """Return a configuration as wandb can keep it, whatever objects an agent's holds."""
+    if isinstance(values, Mapping):
+        return {str(key): _plain(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_plain(value) for value in values]
+    return values if values is None or isinstance(values, bool | int | float | str) else repr(values)
+
+
+def _channels_last(image: NDArray[Any], dataformats: str) -> NDArray[Any]:
+    """Return images of shape (N, H, W, C)."""
+    missing = [axis for axis in "NHWC" if axis not in dataformats]
+    expanded = image.reshape(*image.shape, *(1 for _ in missing))
+    order = [(dataformats + "".join(missing)).index(axis) for axis in "NHWC"]
+    ordered = expanded.transpose(order)
+    return ordered if ordered.dtype == np.uint8 else (ordered * 255).clip(0, 255).astype(np.uint8)
