@@ -22,7 +22,7 @@ from benchmarks.cases.checkpoint_durable import write_raw
 from benchmarks.measure import Peer, Row, Settings, clock, compare, installed, median
 from benchmarks.memories import host_samples, rows_for
 from keepfast.errors import MissingDependency
-from keepfast.memory_export import exporter
+from keepfast.plugins.formats import exporter_named
 
 FORMATS = ("pt", "npz", "safetensors", "parquet", "csv")
 SLOW_FORMATS = ("minari",)
@@ -50,7 +50,7 @@ def format_rows(
     name: str, samples: Samples, directory: Path, writers: Works, readers: Works, rounds: int
 ) -> Iterator[Row]:
     """Yield the rows of one format."""
-    chosen, snapshot = exporter(name), keepfast.MemorySnapshot(dict(samples), 0, 0, filled=True)
+    chosen, snapshot = exporter_named(name), keepfast.MemorySnapshot(dict(samples), 0, 0, filled=True)
     path, nbytes = directory / f"ours{chosen.extension}", sum(tensor.nbytes for tensor in samples.values())
     write = clock(lambda: chosen.save(snapshot, path), before=os.sync)
     read = clock(lambda: touch(keepfast.read_memory(path).tensors))

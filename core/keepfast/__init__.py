@@ -13,10 +13,7 @@ from keepfast._version import __version__
 if TYPE_CHECKING:
     from keepfast import codec, metrics, plugins, testing, tree
     from keepfast.agent import Agent
-    from keepfast.backend import Backend
-    from keepfast.checkpoint import Checkpoint, CheckpointStore
     from keepfast.config import ExperimentConfig
-    from keepfast.demo import DemoResult, DemoSettings
     from keepfast.errors import (
         BrokenPlugin,
         ConfigError,
@@ -40,24 +37,25 @@ if TYPE_CHECKING:
         WriterFailed,
     )
     from keepfast.experiment import Experiment
-    from keepfast.hookspecs import hookimpl
-    from keepfast.loading import LoadReport, Mismatch
-    from keepfast.memory import MemoryExporter, MemorySnapshot
-    from keepfast.memory_conversion import convert_memory, merge_memories
-    from keepfast.memory_files import iter_memories, read_memory
-    from keepfast.memory_live import Memory
+    from keepfast.interfaces.backend import Backend, Mismatch
+    from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+    from keepfast.interfaces.demo import DemoResult, DemoSettings
+    from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
+    from keepfast.interfaces.writer import Writer, WriterContext
+    from keepfast.memories.conversion import convert_memory, merge_memories
+    from keepfast.memories.files import iter_memories, read_memory
+    from keepfast.memories.memory import Memory
     from keepfast.metrics.reading import iter_metrics, read_metrics
-    from keepfast.modules import attribute, load, save
-    from keepfast.multi_writer import MultiWriter
-    from keepfast.plugins import lazy
-    from keepfast.writer import Writer, WriterContext
+    from keepfast.modules.registered import attribute
+    from keepfast.modules.report import LoadReport
+    from keepfast.modules.single import load, save
+    from keepfast.plugins.hookspecs import hookimpl
+    from keepfast.plugins.lazy import lazy
+    from keepfast.tracking.multi_writer import MultiWriter
 
 _HOMES = {
     "agent": ["Agent"],
-    "backend": ["Backend"],
-    "checkpoint": ["Checkpoint", "CheckpointStore"],
     "config": ["ExperimentConfig"],
-    "demo": ["DemoResult", "DemoSettings"],
     "errors": [
         "BrokenPlugin",
         "ConfigError",
@@ -81,17 +79,21 @@ _HOMES = {
         "WriterFailed",
     ],
     "experiment": ["Experiment"],
-    "hookspecs": ["hookimpl"],
-    "loading": ["LoadReport", "Mismatch"],
-    "memory": ["MemoryExporter", "MemorySnapshot"],
-    "memory_conversion": ["convert_memory", "merge_memories"],
-    "memory_files": ["iter_memories", "read_memory"],
-    "memory_live": ["Memory"],
+    "interfaces.backend": ["Backend", "Mismatch"],
+    "interfaces.checkpoint_store": ["Checkpoint", "CheckpointStore"],
+    "interfaces.demo": ["DemoResult", "DemoSettings"],
+    "interfaces.memory_exporter": ["MemoryExporter", "MemorySnapshot"],
+    "interfaces.writer": ["Writer", "WriterContext"],
+    "memories.conversion": ["convert_memory", "merge_memories"],
+    "memories.files": ["iter_memories", "read_memory"],
+    "memories.memory": ["Memory"],
     "metrics.reading": ["iter_metrics", "read_metrics"],
-    "modules": ["attribute", "load", "save"],
-    "multi_writer": ["MultiWriter"],
-    "plugins": ["lazy"],
-    "writer": ["Writer", "WriterContext"],
+    "modules.registered": ["attribute"],
+    "modules.report": ["LoadReport"],
+    "modules.single": ["load", "save"],
+    "plugins.hookspecs": ["hookimpl"],
+    "plugins.lazy": ["lazy"],
+    "tracking.multi_writer": ["MultiWriter"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _SUBMODULES = ("codec", "metrics", "plugins", "testing", "tree")

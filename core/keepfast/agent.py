@@ -6,16 +6,18 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keepfast.backends import configured
-from keepfast.checkpoint import Checkpoint
-from keepfast.checkpoint_formats import read_checkpoint, store_for
 from keepfast.config import ExperimentConfig, agent_settings
 from keepfast.errors import InvalidValue
 from keepfast.experiment import Experiment
-from keepfast.loading import LoadOptions, LoadReport
-from keepfast.modules import Module, copy_all, metadata, registered, restore_all
-from keepfast.multi_writer import MultiWriter
-from keepfast.run_directory import run_directory
+from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.modules.options import LoadOptions
+from keepfast.modules.registered import Module, copy_all, metadata, registered
+from keepfast.modules.report import LoadReport
+from keepfast.modules.restoring import restore_all
+from keepfast.plugins.backends import configured
+from keepfast.plugins.formats import read_checkpoint, store_for
+from keepfast.runs.directory import run_directory
+from keepfast.tracking.multi_writer import MultiWriter
 
 
 class Agent:

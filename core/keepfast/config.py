@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
-from keepfast._warnings import warn
+from keepfast._system.warnings import warn
 from keepfast.errors import ConfigError, MissingDependency, NotFound, nearest
 
 LEVEL = "experiment"

@@ -13,22 +13,25 @@ from typing import Any, NoReturn, Self, final
 
 import numpy as np
 
-from keepfast._finishing import finish
-from keepfast._warnings import warn
-from keepfast.backends import process_rank
-from keepfast.checkpointing import Checkpointer
+from keepfast._system.finishing import finish
+from keepfast._system.warnings import warn
+from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.config import ExperimentConfig, agent_settings
 from keepfast.errors import InvalidValue, UsageError
-from keepfast.loading import LoadOptions, LoadReport
 from keepfast.metrics.reading import has_metrics
-from keepfast.modules import Module, RegisteredModule, restore_all
-from keepfast.multi_writer import MultiWriter
-from keepfast.random_state import capture_random_state, restore_random_state
-from keepfast.recording import Recorder
-from keepfast.resuming import Found, find
-from keepfast.run_directory import CHECKPOINTS, CONFIG, open_run_directory, run_directory
-from keepfast.schedule import Turns
-from keepfast.signals import Preemption
+from keepfast.modules.options import LoadOptions
+from keepfast.modules.registered import Module, RegisteredModule
+from keepfast.modules.report import LoadReport
+from keepfast.modules.restoring import restore_all
+from keepfast.plugins.backends import process_rank
+from keepfast.runs.checkpointer import Checkpointer
+from keepfast.runs.directory import CONFIG, open_run_directory, run_directory
+from keepfast.runs.preemption import Preemption
+from keepfast.runs.random_state import capture_random_state, restore_random_state
+from keepfast.runs.recorder import Recorder
+from keepfast.runs.resuming import Found, find
+from keepfast.runs.schedule import Turns
+from keepfast.tracking.multi_writer import MultiWriter
 
 SETTLE_SECONDS = 5.0
 """How long a checkpoint waits, behind training, for the writers to have what was written before it."""

@@ -84,3 +84,10 @@ def dtype_name(leaf: Any) -> str:
 def nbytes(tree: Tree) -> int:
     """Return how many bytes the arrays of a tree hold."""
     return sum(int(leaf.nbytes) for _, leaf in leaves(tree) if is_array(leaf))
+
+
+def describe(leaf: Any) -> str:
+    """Return what a leaf is, in a few words: dtype and shape of an array, type and value of anything else."""
+    if is_array(leaf):
+        return f"{dtype_name(leaf)} {tuple(leaf.shape)}"
+    return f"{type(leaf).__name__} {leaf!r:.40}"

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import keepfast
-from keepfast import hookspecs
-from keepfast.plugins import HOOKS
+from keepfast.plugins import HOOKS, hookspecs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

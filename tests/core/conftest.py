@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import keepfast
-from keepfast import backends
+from keepfast.plugins import backends
 from keepfast.tree import Tree
 
 

@@ -9,7 +9,7 @@ import pickle
 import pytest
 
 from keepfast import KeepfastError, KeepfastWarning, errors
-from keepfast._warnings import warn
+from keepfast._system.warnings import warn
 
 CLASSES = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, KeepfastError)]
 BUILT_IN = (ValueError, KeyError, ImportError, TypeError, OSError, RuntimeError)

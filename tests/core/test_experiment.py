@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import keepfast
-from keepfast.inspection import inspect
+from keepfast.checkpoints.inspection import inspect
 
 Net = Any
 

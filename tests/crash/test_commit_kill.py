@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from keepfast._commit import sweep
+from keepfast._system.commit import sweep
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL and fork")
 
@@ -21,7 +21,7 @@ SIZE = 2_000_000
 COMMITTING = f"""
 import itertools, sys
 from pathlib import Path
-from keepfast._commit import commit
+from keepfast._system.commit import commit
 
 path = Path(sys.argv[1])
 for number in itertools.count():
@@ -108,9 +108,9 @@ CHECKPOINTING = """
 import sys
 import numpy as np
 from pathlib import Path
-from keepfast.checkpoint_directory import CheckpointDirectory
-from keepfast.formats.safetensors import SafetensorsStore
-from keepfast.retention import Retention
+from keepfast.checkpoints.directory import CheckpointDirectory
+from keepfast.formats.checkpoints.safetensors import SafetensorsStore
+from keepfast.checkpoints.retention import Retention
 
 directory, first = CheckpointDirectory(Path(sys.argv[1])), int(sys.argv[2])
 for number in range(15):
@@ -128,8 +128,8 @@ for number in range(15):
 
 def test_two_processes_on_one_checkpoint_directory_do_not_harm_each_other(tmp_path: Path, start: Start) -> None:
     """With files and index changed by both, every checkpoint the index lists is whole, and none of either is lost."""
-    from keepfast.checkpoint_directory import CheckpointDirectory
-    from keepfast.checkpoint_index import read_index
+    from keepfast.checkpoints.directory import CheckpointDirectory
+    from keepfast.checkpoints.index import read_index
 
     processes = [start(CHECKPOINTING, tmp_path, first) for first in (0, 5)]
     for process in processes:
@@ -149,7 +149,7 @@ def test_two_processes_on_one_checkpoint_directory_do_not_harm_each_other(tmp_pa
 FORKING = """
 import os, sys, time
 from pathlib import Path
-from keepfast.checkpoint_index import exclusive
+from keepfast.checkpoints.index import exclusive
 
 directory = Path(sys.argv[1])
 with exclusive(directory):

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keepfast._commit import commit
-from keepfast.checkpoint import Checkpoint, CheckpointStore
+from keepfast._system.commit import commit
 from keepfast.errors import CorruptCheckpoint, WriteFailed
+from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 from keepfast.plugins import registry
 from keepfast.testing.checkpoint_store import assert_same, random_array
 from keepfast.testing.damage import flips, truncations, zeroed_blocks

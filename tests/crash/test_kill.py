@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keepfast.checkpoint_directory import CheckpointDirectory
+from keepfast.checkpoints.directory import CheckpointDirectory
 
 KILLS = 50
 WORKER = Path(__file__).with_name("kill_worker.py")

@@ -11,14 +11,14 @@ import time
 import numpy as np
 import pytest
 
-from keepfast._commit import sweep
-from keepfast.memory_files import iter_memories
+from keepfast._system.commit import sweep
+from keepfast.memories.files import iter_memories
 
 _PARENT = """
 import os, signal, sys
 import numpy as np
-from keepfast.memory import MemorySnapshot
-from keepfast.memory_export import MemoryExport, exporter
+from keepfast.interfaces.memory_exporter import MemorySnapshot
+from keepfast.memories.export import MemoryExport, exporter
 
 exporter(sys.argv[1])
 for line in sys.stdin:

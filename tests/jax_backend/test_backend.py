@@ -22,7 +22,7 @@ from flax.core import freeze  # noqa: E402
 from flax.training.train_state import TrainState  # noqa: E402
 
 import keepfast  # noqa: E402
-from keepfast.modules import check_places, registered  # noqa: E402
+from keepfast.modules.registered import check_places, registered  # noqa: E402
 from keepfast_jax import JaxBackend, Model  # noqa: E402
 
 backend = JaxBackend()

@@ -6,8 +6,8 @@ import pytest
 jax = pytest.importorskip("jax")
 
 from keepfast.errors import InvalidValue, LoadMismatch  # noqa: E402
-from keepfast.memory import MemorySnapshot  # noqa: E402
-from keepfast.testing.memory import MemoryContract  # noqa: E402
+from keepfast.interfaces.memory_exporter import MemorySnapshot  # noqa: E402
+from keepfast.testing.memory.whole import MemoryContract  # noqa: E402
 from keepfast_jax.memory import RandomMemory  # noqa: E402
 
 

@@ -17,8 +17,8 @@ from gymnasium.spaces import Box, Discrete  # noqa: E402
 
 import keepfast  # noqa: E402
 import keepfast_jax  # noqa: E402
-from keepfast.inspection import inspect  # noqa: E402
-from keepfast.modules import copy_all, registered  # noqa: E402
+from keepfast.checkpoints.inspection import inspect  # noqa: E402
+from keepfast.modules.registered import copy_all, registered  # noqa: E402
 from keepfast.tree import flatten  # noqa: E402
 from keepfast_jax.demo import NUM_ENVS, PPO, network  # noqa: E402
 

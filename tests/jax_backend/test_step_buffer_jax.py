@@ -9,7 +9,7 @@ jax = pytest.importorskip("jax")
 import numpy as np  # noqa: E402
 
 from keepfast import InvalidValue, UsageError  # noqa: E402
-from keepfast.tracking import Tracker  # noqa: E402
+from keepfast.tracking.tracker import Tracker  # noqa: E402
 from keepfast_jax.step_buffer import GROUP, ArraySteps, step_buffer  # noqa: E402
 
 

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from keepfast.errors import InvalidValue  # noqa: E402
-from keepfast.testing.memory import MemoryContract  # noqa: E402
+from keepfast.testing.memory.whole import MemoryContract  # noqa: E402
 from keepfast_torch.memory import RandomMemory  # noqa: E402
 
 

@@ -17,7 +17,7 @@ from gymnasium.spaces import Box, Discrete  # noqa: E402
 
 import keepfast  # noqa: E402
 import keepfast_torch  # noqa: E402
-from keepfast.modules import copy_all, registered  # noqa: E402
+from keepfast.modules.registered import copy_all, registered  # noqa: E402
 from keepfast.tree import flatten  # noqa: E402
 from keepfast_torch.demo import NUM_ENVS, PPO, network  # noqa: E402
 

@@ -6,8 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from keepfast.step_buffer import SingleSteps  # noqa: E402
-from keepfast.tracking import Tracker  # noqa: E402
+from keepfast.interfaces.step_buffer import SingleSteps  # noqa: E402
+from keepfast.tracking.tracker import Tracker  # noqa: E402
 from keepfast_torch.step_buffer import TensorSteps, step_buffer  # noqa: E402
 
 

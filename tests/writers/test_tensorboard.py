@@ -16,7 +16,7 @@ import pytest
 
 import keepfast
 from keepfast.metrics.tfrecord import crc32c, frame, read_records
-from keepfast_writers import _event_library
+from keepfast_writers import _tensorboard_library
 from keepfast_writers.tensorboard import TensorBoardWriter
 
 INSTALLED = [
@@ -280,7 +280,7 @@ def test_without_a_library_the_error_says_what_to_install(
     context: keepfast.WriterContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where no library is installed, the error names the packages that bring one."""
-    monkeypatch.setattr(_event_library.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(_tensorboard_library.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(keepfast.MissingDependency, match=r'"keepfast\[torch\]".*"keepfast\[jax\]".*tensorboardX'):
         TensorBoardWriter(context)
 

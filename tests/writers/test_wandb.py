@@ -170,7 +170,7 @@ def test_a_resumed_run_goes_on_under_its_id(tmp_path: Path) -> None:
         cfg = {"directory": str(directory), "experiment_name": "run", "write_interval": 10, "checkpoint_interval": 20,
                "checkpoint_format": "safetensors", "writers": ["jsonl"], "wandb": True}
         writer_state = {}
-        from keepfast.recording import Recorder
+        from keepfast.runs.recorder import Recorder
         recorder = Recorder(keepfast.ExperimentConfig(cfg), directory, {"experiment": cfg})
         state_file = directory / "state.json"
         if state_file.exists():

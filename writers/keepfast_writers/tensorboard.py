@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 import keepfast
 from keepfast.metrics.tfrecord import frame
 from keepfast_writers._append_file import AppendFile
-from keepfast_writers._event_library import EventLibrary, event_library
 from keepfast_writers._gif import encode_gif, pillow
+from keepfast_writers._tensorboard_library import EventLibrary, event_library
 
 
 @final

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import keepfast
-from keepfast._warnings import warn
+from keepfast._system.warnings import warn
 from keepfast_writers._gif import encode_gif
 
 STEP = "timestep"

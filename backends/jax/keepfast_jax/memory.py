@@ -13,8 +13,8 @@ from jax import lax
 from numpy.typing import NDArray
 
 from keepfast.errors import InvalidValue
-from keepfast.memory_live import Memory
-from keepfast.memory_sampling import checked_places
+from keepfast.memories.memory import Memory
+from keepfast.memories.sampling import checked_places
 
 
 @final

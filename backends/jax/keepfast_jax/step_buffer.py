@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keepfast.step_buffer import Step, StepBuffer, Steps, device_capacity, joined
+from keepfast.interfaces.step_buffer import Step, StepBuffer, Steps, device_capacity, joined
 from keepfast_jax.arrays import host_views
 
 GROUP = 32

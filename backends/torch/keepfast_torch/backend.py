@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from keepfast.backend import Backend
-from keepfast.demo import DemoResult, DemoSettings
-from keepfast.loading import Mismatch
-from keepfast.step_buffer import Step, StepBuffer
+from keepfast.interfaces.backend import Backend, Mismatch
+from keepfast.interfaces.demo import DemoResult, DemoSettings
+from keepfast.interfaces.step_buffer import Step, StepBuffer
 from keepfast.tree import Tree, map_leaves
 from keepfast_torch.arrays import HostCopier, fetch, hold, tensor_copy
 from keepfast_torch.state import find_kind, kind_of

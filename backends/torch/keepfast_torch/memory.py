@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from keepfast.errors import InvalidValue
-from keepfast.memory_live import Memory
-from keepfast.memory_sampling import checked_places
+from keepfast.memories.memory import Memory
+from keepfast.memories.sampling import checked_places
 from keepfast_torch.arrays import DTYPES, HostCopier, tensor_copy
 
 _BLOCK = 1 << 10

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from keepfast.loading import Mismatch, describe
-from keepfast.tree import Tree, is_array, leaves
+from keepfast.interfaces.backend import Mismatch
+from keepfast.tree import Tree, describe, is_array, leaves
 
 _PARTS = {"state": "what it keeps for each parameter", "param_groups": "its groups of parameters"}
 

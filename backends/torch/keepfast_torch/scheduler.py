@@ -7,8 +7,8 @@ from typing import Any
 
 from torch.optim.lr_scheduler import LRScheduler
 
-from keepfast.loading import Mismatch, describe
-from keepfast.tree import Tree
+from keepfast.interfaces.backend import Mismatch
+from keepfast.tree import Tree, describe
 
 _TOLERATED = frozenset(
     {

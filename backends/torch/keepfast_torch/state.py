@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from keepfast.errors import KeepfastError, LoadMismatch, UnsupportedModule
-from keepfast.loading import Mismatch
+from keepfast.interfaces.backend import Mismatch
 from keepfast.tree import Tree, items, leaves, rebuild
 from keepfast_torch import optimizer, scheduler
-from keepfast_torch.trees import like, plain
+from keepfast_torch.containers import like, plain
 
 _PACKAGES = frozenset({"torch", "keepfast_torch"})
 """An object with a state dict whose class comes from these, or derives from one that does, is this backend's."""

@@ -1,4 +1,4 @@
-"""The command line, ``keepfast``: a file for each command.
+"""The command line, ``keepfast``: a file for each noun.
 
 A command is a function with Typer's annotations and a row in `COMMANDS`. Importing this package loads no framework;
 a command imports what it needs when it runs.
@@ -14,20 +14,20 @@ from typing import Annotated, Any
 import typer
 
 from keepfast._version import __version__
-from keepfast.cli import _console, demo, index, inspect, memory, plot, plugins, runs, show, verify
+from keepfast.cli import checkpoints, console, demo, memory, plugins, runs
 from keepfast.errors import ConfigError, InvalidValue, KeepfastError, KeepfastWarning, UnknownPlugin
 
 __all__ = ["app", "main"]
 
 COMMANDS = (
     demo.demo,
-    index.index,
-    inspect.inspect,
-    plot.plot,
+    checkpoints.index,
+    checkpoints.inspect,
+    runs.plot,
     plugins.plugins,
     runs.runs,
-    show.show,
-    verify.verify,
+    runs.show,
+    checkpoints.verify,
 )
 
 USAGE_ERRORS = (ConfigError, InvalidValue, UnknownPlugin)
@@ -64,25 +64,25 @@ def _options(
 def main() -> None:
     """Run the command line, and end the process with its exit code."""
     warnings.showwarning = _show_warning
-    _console.take_every_character()
+    console.take_every_character()
     try:
         app()
     except KeepfastError as error:
-        _console.fail(str(error))
+        console.fail(str(error))
         sys.exit(2 if isinstance(error, USAGE_ERRORS) else 1)
     except BrokenPipeError:
         # Whoever read the output has left (`keepfast plugins | head -1`): nothing to tell, and nobody to tell it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        _console.fail(_console.cause_of(error))
+        console.fail(console.cause_of(error))
         sys.exit(1)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
     """Show Keepfast's own warnings as one line, and any other as Python does."""
     if issubclass(category, KeepfastWarning):
-        _console.warn(str(message))
+        console.warn(str(message))
     else:
         _python_shows(message, category, *place, **more)
 

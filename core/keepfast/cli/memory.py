@@ -14,11 +14,12 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from keepfast.cli import _console
+from keepfast.cli import console
 from keepfast.errors import InvalidValue, KeepfastError, MissingDependency
-from keepfast.memory import MemorySnapshot
-from keepfast.memory_conversion import convert_memory, merge_memories
-from keepfast.memory_files import MemoryDescription, Progress, exporter_of, inspect_memory, verify_memories
+from keepfast.interfaces.memory_exporter import MemorySnapshot
+from keepfast.memories.conversion import convert_memory, merge_memories
+from keepfast.memories.files import MemoryDescription, Progress, inspect_memory, verify_memories
+from keepfast.plugins.formats import exporter_of
 
 app = typer.Typer(help="Inspect, convert, verify and merge memory files.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -32,13 +33,13 @@ Target = Annotated[Path, typer.Argument(help="The file to write; its extension n
 def inspect(path: Source) -> None:
     """Show what a memory file holds: its size, its samples, the dtype and shape of each tensor."""
     found = inspect_memory(path)
-    console = _console.output()
+    out = console.output()
     for label, value in facts(found):
-        console.print(Text.assemble((f"{label}: ", "bold"), value))
+        out.print(Text.assemble((f"{label}: ", "bold"), value))
     table = Table("tensor", "dtype", "shape of a sample", box=None, header_style="bold", pad_edge=False)
     for name, (dtype, shape) in found.tensors.items():
         table.add_row(Text(name), Text(dtype), Text(str(shape)))
-    console.print(table)
+    out.print(table)
 
 
 def facts(found: MemoryDescription) -> Iterator[tuple[str, str]]:
@@ -84,13 +85,13 @@ def verify(
     with _bar("verifying") as progress:
         verdicts = verify_memories(pattern_of(path), progress)
     verdicts = _without_strangers(verdicts)
-    console = _console.output()
+    out = console.output()
     for file, problem in verdicts.items():
         mark = ("unread " if isinstance(problem, MissingDependency) else "damaged ", "bold red")
         mark = mark if problem else ("good ", "green")
-        console.print(Text.assemble(mark, str(file), f": {problem}" if problem else ""))
+        out.print(Text.assemble(mark, str(file), f": {problem}" if problem else ""))
     damaged = sum(problem is not None for problem in verdicts.values())
-    console.print(Text(f"{len(verdicts) - damaged} of {len(verdicts)} files are good"))
+    out.print(Text(f"{len(verdicts) - damaged} of {len(verdicts)} files are good"))
     if damaged:
         raise typer.Exit(1)
 
@@ -105,7 +106,7 @@ def _without_strangers(verdicts: Verdicts) -> Verdicts:
     if len(strangers) == len(verdicts):
         raise next(iter(strangers.values()))
     for problem in strangers.values():
-        _console.warn(f"passed over: {problem}")
+        console.warn(f"passed over: {problem}")
     return {path: problem for path, problem in verdicts.items() if path not in strangers}
 
 
@@ -125,14 +126,14 @@ def _is_memory(path: Path) -> bool:
 
 
 def _tell_written(target: Path, snapshot: MemorySnapshot) -> None:
-    _console.output().print(Text(f"{target}: {len(snapshot)} samples of {len(snapshot.tensors)} tensors"))
+    console.output().print(Text(f"{target}: {len(snapshot)} samples of {len(snapshot.tensors)} tensors"))
 
 
 @contextmanager
 def _bar(label: str) -> Iterator[Progress]:
     """Show how far something is on a terminal, and nothing in a log."""
-    console = _console.output()
+    out = console.output()
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Bar(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

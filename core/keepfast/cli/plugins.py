@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from rich.table import Table
 from rich.text import Text
 
-from keepfast.cli import _console
-from keepfast.plugins import PluginRegistry, Provided, registry
+from keepfast.cli import console
+from keepfast.plugins.discovery import PluginRegistry, Provided, registry
 
 COLUMNS = ("name", "kind", "distribution", "version", "status")
 
@@ -19,7 +19,7 @@ def plugins() -> None:
     table = Table(*COLUMNS, box=None, header_style="bold", pad_edge=False)
     for row in rows(registry()):
         table.add_row(*(Text(cell) for cell in row))
-    _console.output().print(table)
+    console.output().print(table)
 
 
 def rows(known: PluginRegistry) -> Iterator[tuple[str, str, str, str, str]]:

@@ -13,7 +13,7 @@ from typing import Any, final
 
 import numpy as np
 
-from keepfast._warnings import warn
+from keepfast._system.warnings import warn
 from keepfast.metrics.tfrecord import read_records
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5

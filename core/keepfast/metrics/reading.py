@@ -12,7 +12,7 @@ from typing import NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast._warnings import warn
+from keepfast._system.warnings import warn
 from keepfast.errors import NotFound
 from keepfast.metrics.events import read_events
 

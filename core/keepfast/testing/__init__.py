@@ -10,11 +10,11 @@ import pytest
 if TYPE_CHECKING:
     from keepfast.testing.backend import BackendContract, BackendSubject
     from keepfast.testing.checkpoint_store import CheckpointStoreContract
-    from keepfast.testing.memory import MemoryContract
-    from keepfast.testing.memory_buffer import MemoryBufferContract
+    from keepfast.testing.memory.buffer import MemoryBufferContract
+    from keepfast.testing.memory.loading import MemoryLoadingContract
+    from keepfast.testing.memory.sampling import MemorySamplingContract
+    from keepfast.testing.memory.whole import MemoryContract
     from keepfast.testing.memory_exporter import MemoryExporterContract
-    from keepfast.testing.memory_loading import MemoryLoadingContract
-    from keepfast.testing.memory_sampling import MemorySamplingContract
     from keepfast.testing.writer import WriterContract
 
 _HOMES = {

@@ -16,11 +16,11 @@ import pytest
 from numpy.typing import NDArray
 
 from keepfast import codec
-from keepfast.backend import Backend
-from keepfast.checkpoint import Checkpoint, CheckpointStore
-from keepfast.loading import FileModule, LoadOptions
-from keepfast.matching import Match, match, match_open, reject
-from keepfast.plugins import registry
+from keepfast.interfaces.backend import Backend
+from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+from keepfast.modules.matching import Match, match, match_open, reject
+from keepfast.modules.options import FileModule, LoadOptions
+from keepfast.plugins.discovery import registry
 from keepfast.testing.checkpoint_store import assert_same
 from keepfast.tree import Tree, items, leaves, map_leaves
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from keepfast.checkpoint import Checkpoint, CheckpointStore
 from keepfast.codec import dtype_of
 from keepfast.errors import CorruptCheckpoint
+from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 from keepfast.testing.damage import Damaged, flips, truncations, zeroed_blocks
 from keepfast.tree import Tree
 

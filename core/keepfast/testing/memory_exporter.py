@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from keepfast.codec import dtype_of
 from keepfast.errors import CorruptMemory, NotFound
-from keepfast.memory import MemoryExporter, MemorySnapshot
+from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
 from keepfast.testing.damage import Damaged, flips, truncations, zeroed_blocks
 
 _INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from keepfast import codec
-from keepfast.writer import Writer, WriterContext
+from keepfast.interfaces.writer import Writer, WriterContext
 
 TAGS = (
     "Reward / Total reward (mean)",

@@ -1,0 +1,1 @@
+"""Checkpoints on disk: written, indexed, found, retained, verified."""

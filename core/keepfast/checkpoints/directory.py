@@ -1,0 +1,248 @@
+"""A run's checkpoint directory: writes, finds, reads and removes checkpoints."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, final
+
+from keepfast._system.commit import commit_together, sweep, sync_directory
+from keepfast.checkpoints.index import (
+    ASIDE,
+    BEST,
+    IndexedCheckpoint,
+    IndexedFile,
+    exclusive,
+    file_digest,
+    read_index,
+    write_index,
+)
+from keepfast.checkpoints.placing import documents_of, file_name, whole, writing
+from keepfast.checkpoints.retention import Retention
+from keepfast.checkpoints.scan import adoptable, merged
+from keepfast.errors import NotFound
+from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+from keepfast.plugins.formats import store_for
+from keepfast.tree import Tree
+
+
+@final
+class CheckpointDirectory:
+    """The checkpoints of one run.
+
+    Args:
+        path: the directory, made at the first write.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def sweep(self) -> None:
+        """Remove what killed saves left behind."""
+        if not self.path.is_dir():
+            return
+        sweep(self.path)
+        with exclusive(self.path):
+            listed = {name for checkpoint in read_index(self.path) for name in checkpoint.names}
+            for aside in self.path.glob(f"*{ASIDE}.*"):
+                original = aside.with_stem(aside.stem.removesuffix(ASIDE))
+                if aside.name not in listed and original.exists() and aside.samefile(original):
+                    aside.unlink()  # only a second name of the same file
+
+    def write(
+        self,
+        state: Mapping[str, Tree],
+        metadata: Mapping[str, Any],
+        store: CheckpointStore,
+        *,
+        separately: bool,
+        best: bool,
+        retention: Retention,
+    ) -> IndexedCheckpoint:
+        """Write one checkpoint, list it in the index, and remove what the retention lets go; durable when it returns.
+
+        Args:
+            state: each module's host tree by name.
+            metadata: what is stored beside them; ``timestep`` is in it.
+            store: the format.
+            separately: whether each module gets a file of its own.
+            best: whether it is the best so far rather than a periodic one.
+            retention: what stays.
+
+        Raises:
+            WriteFailed: if the operating system refused; earlier checkpoints are untouched.
+            InvalidValue: if a module's name cannot be part of a file's name, or its tree cannot be stored.
+        """
+        timestep = int(metadata["timestep"])
+        documents = documents_of(state, metadata, separately=separately)
+        self.path.mkdir(parents=True, exist_ok=True)
+        with exclusive(self.path):
+            self._adopt()
+            first = best and self._is_first(metadata, retention)
+            names = [file_name(key, timestep, store.extension, best=best, first=first) for key in documents]
+            if separately or (best and retention.keep_best > 1):  # several names do not change in one step
+                self._set_aside(set(names))
+            files = self._commit(dict(zip(names, documents.values(), strict=True)), store)
+            indexed = IndexedCheckpoint(timestep, best, dict(zip(documents, files, strict=True)))
+            written = replace(indexed.described_by({**metadata, "timestep": timestep}), own=True)
+            self._index(written, retention)
+        return written
+
+    def _commit(self, documents: Mapping[str, Checkpoint], store: CheckpointStore) -> list[IndexedFile]:
+        """Write files by name, all or none, and return what the index says of each."""
+        sizes = commit_together({self.path / name: writing(store, each) for name, each in documents.items()})
+        return [IndexedFile(path.name, size, file_digest(path)) for path, size in sizes.items()]
+
+    def _is_first(self, metadata: Mapping[str, Any], retention: Retention) -> bool:
+        """Say whether a best checkpoint is the very best, which alone has no timestep in its name."""
+        metric = metadata.get("metric")
+        if metric is None or retention.keep_best <= 1:
+            return True
+        others = _scores(read_index(self.path), metric["tag"])
+        best = (max if retention.mode == "max" else min)([*others, metric["value"]])
+        return best not in others
+
+    def _set_aside(self, names: set[str]) -> None:
+        """Give the files that are about to be replaced another name, so that a kill leaves the one set or the other."""
+        listed = read_index(self.path)
+        replaced = [found for found in listed if found.names & names]
+        if not replaced:
+            return
+        aside = [self._linked_aside(found) for found in replaced]
+        taken = {name for found in aside for name in found.names}
+        sync_directory(self.path)
+        write_index(self.path, [found for found in listed if not found.names & (names | taken)] + aside)
+        for name in {name for found in replaced for name in found.names} - names:
+            (self.path / name).unlink(missing_ok=True)
+
+    def _linked_aside(self, checkpoint: IndexedCheckpoint) -> IndexedCheckpoint:
+        files = {}
+        for key, file in checkpoint.files.items():
+            present = self.path / file.name
+            stem = f"{BEST}{key}_{checkpoint.timestep}" if checkpoint.best else f"{key}_{checkpoint.timestep}{ASIDE}"
+            other = present.with_name(stem + present.suffix)
+            if present.exists():
+                other.unlink(missing_ok=True)
+                os.link(present, other)
+            files[key] = replace(file, name=other.name)
+        return replace(checkpoint, files=files)
+
+    def _index(self, written: IndexedCheckpoint, retention: Retention) -> None:
+        others = [
+            checkpoint
+            for checkpoint in read_index(self.path)
+            if not checkpoint.names & written.names and any((self.path / name).exists() for name in checkpoint.names)
+        ]
+        gone = [checkpoint for checkpoint in others if _is_replaced(checkpoint, [*others, written])]
+        kept = [checkpoint for checkpoint in [*others, written] if checkpoint not in gone]
+        # What was just written stays, also where a resume from further back left later ones behind.
+        removable = gone + [checkpoint for checkpoint in retention.removable(kept) if checkpoint is not written]
+        write_index(self.path, [*others, written])
+        if removable:
+            for name in {name for checkpoint in removable for name in checkpoint.names}:
+                (self.path / name).unlink(missing_ok=True)
+            write_index(self.path, [checkpoint for checkpoint in [*others, written] if checkpoint not in removable])
+
+    def adopt(self) -> None:
+        """List what the index lacks of Keepfast's own checkpoints, as where it was lost; read nothing if it is whole.
+
+        Raises:
+            WriteFailed: if the operating system refused to write the index.
+        """
+        if self.path.is_dir():
+            with exclusive(self.path):
+                self._adopt()
+
+    def _adopt(self) -> None:
+        listed = read_index(self.path)
+        if found := adoptable(self.path, listed):
+            write_index(self.path, [*listed, *found])
+
+    def supersede(self, after: int) -> None:
+        """Mark the checkpoints of later timesteps as abandoned: training went on from a timestep before them.
+
+        They are no longer the latest, and the first that retention removes; the best among them remain the best.
+
+        Args:
+            after: the completed timesteps that training went on from.
+
+        Raises:
+            WriteFailed: if the operating system refused to write the index.
+        """
+        if not self.path.is_dir():
+            return
+        with exclusive(self.path):
+            self._adopt()
+            listed = read_index(self.path)
+            later = [checkpoint for checkpoint in self.checkpoints() if (checkpoint.timestep or 0) > after]
+            marked = [replace(checkpoint, superseded=True) for checkpoint in later]
+            if later != marked:
+                write_index(self.path, [checkpoint for checkpoint in listed if checkpoint not in later] + marked)
+
+    def checkpoints(self) -> list[IndexedCheckpoint]:
+        """Return every checkpoint there is, indexed or not, by timestep."""
+        return merged(self.path)
+
+    def best_scores(self, metric: str) -> list[float]:
+        """Return the scores that the best checkpoints were judged by, those of another metric left out."""
+        return _scores(self.checkpoints(), metric)
+
+    def best_score(self, mode: str, metric: str) -> float | None:
+        """Return the best score that any stored checkpoint was judged by, or None."""
+        return (max if mode == "max" else min)(self.best_scores(metric), default=None)
+
+    def newest_first(self, *, best: bool) -> Iterator[IndexedCheckpoint]:
+        """Yield the checkpoints to try: the periodic ones, the latest first, then the best; or the best alone.
+
+        Superseded ones are not among them, unless there are no others.
+        """
+        found = [checkpoint for checkpoint in self.checkpoints() if checkpoint.best or not best]
+        if best:
+            # Each of the best was better than those before it, so the next best is the latest of the others.
+            yield from sorted(found, key=lambda c: (_is_top(c), c.timestep or 0), reverse=True)
+            return
+        live = [checkpoint for checkpoint in found if not checkpoint.superseded]
+        yield from sorted(live or found, key=_age, reverse=True)
+
+    def read(self, indexed: IndexedCheckpoint) -> Checkpoint:
+        """Read and verify one checkpoint, all its files.
+
+        Raises:
+            CorruptCheckpoint: if a file is damaged, or its files do not make one whole.
+            NotFound: if a file has vanished.
+            ConfigError: if no format of the file's extension is installed.
+        """
+        documents: dict[Path, Checkpoint] = {}
+        for file in indexed.files.values():
+            path = self.path / file.name
+            if not path.exists():
+                raise NotFound(f"`{path}` is listed in the index but is not there")
+            documents[path] = store_for(path).load(path)
+        return whole(documents)
+
+
+def _scores(checkpoints: Sequence[IndexedCheckpoint], metric: str) -> list[float]:
+    judged = (found for found in checkpoints if found.best and found.metric is not None)
+    scores = [found.score for found in judged if found.metric and found.metric["tag"] == metric]
+    return [score for score in scores if score is not None and math.isfinite(score)]
+
+
+def _age(checkpoint: IndexedCheckpoint) -> tuple[bool, int, float]:
+    return not checkpoint.best, -1 if checkpoint.timestep is None else checkpoint.timestep, checkpoint.time
+
+
+def _is_replaced(checkpoint: IndexedCheckpoint, others: Sequence[IndexedCheckpoint]) -> bool:
+    """Say whether a periodic checkpoint that was set aside or superseded has another of its timestep in its place."""
+    dispensable = checkpoint.own and not checkpoint.best and (checkpoint.is_aside or checkpoint.superseded)
+    return dispensable and any(
+        other.timestep == checkpoint.timestep and not (other.best or other.is_aside or other.superseded)
+        for other in others
+    )
+
+
+def _is_top(checkpoint: IndexedCheckpoint) -> bool:
+    """Say whether a best checkpoint has the name of the very best, which carries no timestep."""
+    return all(Path(file.name).stem == f"best_{key}" for key, file in checkpoint.files.items())

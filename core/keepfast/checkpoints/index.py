@@ -1,0 +1,239 @@
+"""The index of a checkpoint directory: what is there, in a file that can be made again from the others."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import operator
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, final
+
+from keepfast._system.commit import commit
+from keepfast._system.lock import lock, unlock
+from keepfast.errors import InvalidValue
+
+INDEX = "index.json"
+INDEX_VERSION = 1
+GROUPED = "agent"
+"""The key in the name of a file that holds all modules."""
+
+BEST = "best_"
+"""How the names of the best begin."""
+
+ASIDE = "_previous"
+"""How the names of separate files end, before the extension, while others take their place."""
+
+_TAIL = re.compile(rf"(_(?P<timestep>\d{{1,18}})({ASIDE})?)?\.[^/\\]+")
+
+T = TypeVar("T")
+
+
+@final
+@dataclass(frozen=True)
+class IndexedFile:
+    """One file of a checkpoint: its name, its size in bytes, its digest ("" where it is not known)."""
+
+    name: str
+    size: int
+    digest: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class IndexedCheckpoint:
+    """One checkpoint of a directory.
+
+    Attributes:
+        timestep: the completed timesteps it was taken at; None where neither name nor file tells.
+        best: whether it is one of the best rather than a periodic one.
+        files: each file by its key: ``agent``, or each module's name where they are stored separately.
+        modules: the names of its modules, where known.
+        metric: tag and value that it was judged by, for the best.
+        time: seconds since the epoch.
+        versions: what wrote it.
+        own: whether Keepfast wrote it, so that retention may remove it.
+        superseded: whether training went on from before it, so that it is no longer the latest.
+    """
+
+    timestep: int | None
+    best: bool
+    files: Mapping[str, IndexedFile]
+    modules: tuple[str, ...] = ()
+    metric: Mapping[str, Any] | None = None
+    time: float = 0.0
+    versions: Mapping[str, Any] = field(default_factory=dict)
+    own: bool = True
+    superseded: bool = False
+
+    @property
+    def names(self) -> set[str]:
+        """Return the names of its files."""
+        return {file.name for file in self.files.values()}
+
+    @property
+    def score(self) -> float | None:
+        """Return the value it was judged by."""
+        return None if self.metric is None else float(self.metric["value"])
+
+    @property
+    def is_aside(self) -> bool:
+        """Say whether its files were given other names while new ones of the same timestep are written."""
+        return any(Path(name).stem.endswith(ASIDE) for name in self.names)
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> IndexedCheckpoint:
+        """Return the checkpoint that a row of the index describes.
+
+        Raises:
+            InvalidValue: if the row is not of our making. Retention removes what rows name, so each name must be one
+                that a file of this row's key and timestep has.
+        """
+        try:
+            made = _of_row(row)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise InvalidValue(f"a row of the index makes no sense ({type(error).__name__}: {error})") from error
+        wrong = [file.name for key, file in made.files.items() if not _may_have(made, key, file.name)]
+        if wrong or not made.files:
+            raise InvalidValue(f"a row of the index has the files {wrong}, which are none of a checkpoint's")
+        return made
+
+    def described_by(self, metadata: Mapping[str, Any]) -> IndexedCheckpoint:
+        """Return the same with what a file's own metadata tells.
+
+        Raises:
+            InvalidValue: if the metadata makes no sense, or the file's name speaks of another timestep.
+        """
+        told = {
+            "timestep": metadata.get("timestep", self.timestep),
+            "modules": metadata.get("modules", ()),
+            "metric": metadata.get("metric"),
+            "time": metadata.get("time", 0.0),
+            "versions": {"keepfast": metadata.get("keepfast"), "format": metadata.get("format_version")},
+            "own": "resume" in metadata,
+        }
+        return IndexedCheckpoint.from_json({**asdict(self), **told})
+
+
+def _may_have(checkpoint: IndexedCheckpoint, key: str, name: str) -> bool:
+    """Say whether a file of a checkpoint can have a name; no other may be opened, let alone removed."""
+    start = f"{BEST}{key}" if checkpoint.best else key
+    tail = _TAIL.fullmatch(name.removeprefix(start)) if name.startswith(start) else None
+    if tail is None or not key or key.startswith(".") or Path(name).name != name or "\0" in name:
+        return False
+    return checkpoint.best if tail["timestep"] is None else int(tail["timestep"]) == checkpoint.timestep
+
+
+def _of_row(row: Mapping[str, Any]) -> IndexedCheckpoint:
+    metric = row["metric"]
+    return IndexedCheckpoint(
+        timestep=None if row["timestep"] is None else _count(row["timestep"]),
+        best=_checked(row["best"], bool),
+        files={_checked(key, str): _file_of_row(file) for key, file in row["files"].items()},
+        modules=tuple(_checked(name, str) for name in row["modules"]),
+        metric=None if metric is None else {"tag": _checked(metric["tag"], str), "value": _number(metric["value"])},
+        time=_number(row["time"]),
+        versions={key: version for key, version in row["versions"].items() if isinstance(version, str | int | None)},
+        own=_checked(row["own"], bool),
+        superseded=_checked(row.get("superseded", False), bool),
+    )
+
+
+def _file_of_row(file: Mapping[str, Any]) -> IndexedFile:
+    return IndexedFile(_checked(file["name"], str), _count(file["size"]), _checked(file["digest"], str))
+
+
+def _checked(value: Any, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f"a {type(value).__name__} where a {kind.__name__} belongs")
+    return value
+
+
+def _count(value: Any) -> int:
+    count = operator.index(value)
+    if isinstance(value, bool) or count < 0:
+        raise ValueError(f"{count} where a count belongs")
+    return count
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool | str | bytes):
+        raise TypeError(f"a {type(value).__name__} where a number belongs")
+    return float(value)
+
+
+def read_index(directory: Path) -> list[IndexedCheckpoint]:
+    """Return what the index lists, nothing where there is none or it cannot be read (the files are what counts).
+
+    A row that makes no sense is passed over, as if its files were not listed.
+    """
+    return _read(directory)[0]
+
+
+def index_problem(directory: Path) -> str | None:
+    """Return what is wrong with the index, or None where it is as it should be or there is none."""
+    return _read(directory)[1]
+
+
+def _read(directory: Path) -> tuple[list[IndexedCheckpoint], str | None]:
+    path, found = directory / INDEX, []
+    problem = None
+    try:
+        rows = _checked(json.loads(path.read_text(encoding="utf-8"))["checkpoints"], list)
+    except FileNotFoundError:
+        return [], None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return (
+            [],
+            f"`{path}` cannot be read ({type(error).__name__}: {error}); `keepfast index --rebuild` makes it again",
+        )
+    for row in rows:
+        try:
+            found.append(IndexedCheckpoint.from_json(row))
+        except InvalidValue as error:
+            problem = f"`{path}` is damaged: {error}; `keepfast index --rebuild` makes it again"
+    return found, problem
+
+
+def write_index(directory: Path, checkpoints: list[IndexedCheckpoint]) -> None:
+    """Commit an index."""
+    rows = [asdict(checkpoint) for checkpoint in sorted(checkpoints, key=order)]
+    document = {"version": INDEX_VERSION, "checkpoints": rows}
+    text = json.dumps(document, indent=1, default=list)
+    commit(directory / INDEX, lambda file: file.write(text.encode()))
+
+
+def order(checkpoint: IndexedCheckpoint) -> tuple[bool, int, list[str]]:
+    """Return the sort key of a checkpoint: by timestep, periodic ones first."""
+    return checkpoint.best, -1 if checkpoint.timestep is None else checkpoint.timestep, sorted(checkpoint.names)
+
+
+@contextlib.contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Hold a directory against other processes while its index is read, changed and committed."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        lock(descriptor, wait=True)
+        yield
+    finally:
+        unlock(descriptor)
+        os.close(descriptor)
+
+
+_CHUNK = 1 << 20
+
+
+def file_digest(path: Path) -> str:
+    """Return the CRC-32 of a file's bytes as ``crc32:xxxxxxxx``; it tells damage, not malice."""
+    value = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            value = zlib.crc32(chunk, value)
+    return f"crc32:{value:08x}"
+
+
+CHECKPOINTS = "checkpoints"

@@ -1,0 +1,80 @@
+"""Says what a checkpoint holds, without building an agent and without any framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.plugins.formats import read_checkpoint
+from keepfast.tree import Tree, describe, flatten, is_array, nbytes
+
+
+@final
+@dataclass(frozen=True)
+class InspectedEntry:
+    """One entry of a module: its path, what it is in a few words, and its bytes (0 for what is no array)."""
+
+    path: str
+    what: str
+    bytes: int
+
+
+@final
+@dataclass(frozen=True)
+class Inspection:
+    """What a checkpoint file holds.
+
+    Attributes:
+        path: the file.
+        size: its bytes on disk.
+        metadata: what is stored beside the modules, except for what a resume alone needs.
+        resumable: whether it holds what an exact resume needs beyond the modules.
+        modules: the entries of each module, by the module's name.
+    """
+
+    path: Path
+    size: int
+    metadata: Mapping[str, Any]
+    resumable: bool
+    modules: Mapping[str, list[InspectedEntry]]
+
+    @property
+    def total(self) -> int:
+        """Return the bytes of all arrays."""
+        return sum(entry.bytes for entries in self.modules.values() for entry in entries)
+
+
+def inspect(path: str | Path) -> Inspection:
+    """Read and verify a checkpoint of any known format, and say what it holds.
+
+    Args:
+        path: the file.
+
+    Raises:
+        NotFound: if there is no such file.
+        ConfigError: if its extension is of no known format.
+        CorruptCheckpoint: if it is damaged.
+    """
+    path = Path(path)
+    checkpoint = read_checkpoint(path)
+    shown = {key: value for key, value in checkpoint.metadata.items() if key != "resume"}
+    modules = {name: _entries(tree) for name, tree in _modules(checkpoint, path).items()}
+    return Inspection(path, path.stat().st_size, shown, "resume" in checkpoint.metadata, modules)
+
+
+def _modules(checkpoint: Checkpoint, path: Path) -> dict[str, Tree]:
+    """Return the modules; another tool's file that is no mapping of modules counts as one, named by the file."""
+    state = checkpoint.state
+    if checkpoint.metadata or (isinstance(state, Mapping) and all(isinstance(v, Mapping) for v in state.values())):
+        return checkpoint.modules
+    return {path.stem: state}
+
+
+def _entries(tree: Tree) -> list[InspectedEntry]:
+    return [
+        InspectedEntry(name, describe(leaf), nbytes(leaf) if is_array(leaf) else 0)
+        for name, leaf in flatten(tree).items()
+    ]

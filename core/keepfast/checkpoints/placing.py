@@ -1,0 +1,82 @@
+"""What each file of a checkpoint holds, what it is called, and how several make one again."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from keepfast.checkpoints.index import (
+    BEST,
+    GROUPED,
+)
+from keepfast.errors import CorruptCheckpoint, InvalidValue
+from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+from keepfast.tree import Tree, flatten
+
+
+def file_name(key: str, timestep: int, extension: str, *, best: bool, first: bool) -> str:
+    """Return the name of a file of a checkpoint; the first of the best has no timestep in its own.
+
+    Raises:
+        InvalidValue: if the module's name cannot be part of a file's.
+    """
+    if not key or Path(key).name != key or key.startswith("."):
+        raise InvalidValue(f"the module name `{key}` cannot be part of a file's name; register it without separators")
+    prefix = BEST if best else ""
+    return f"{prefix}{key}{extension}" if first else f"{prefix}{key}_{timestep}{extension}"
+
+
+def documents_of(state: Mapping[str, Tree], metadata: Mapping[str, Any], *, separately: bool) -> dict[str, Checkpoint]:
+    """Return what each file holds, by its key; those of a separate set know each other by an id.
+
+    Raises:
+        InvalidValue: if two entries of a module have one path.
+    """
+    for tree in state.values():
+        flatten(tree)  # they could be stored, but neither told apart nor restored
+    if not separately:
+        return {GROUPED: Checkpoint(state, metadata)}
+    shared = {**metadata, "set": secrets.token_hex(8)}
+    return {key: Checkpoint(tree, {**shared, "module": key}) for key, tree in state.items()}
+
+
+def writing(store: CheckpointStore, document: Checkpoint) -> Callable[[BinaryIO], object]:
+    """Return what writes a document into an open file."""
+    return lambda file: store.write(document, file)
+
+
+def whole(documents: Mapping[Path, Checkpoint]) -> Checkpoint:
+    """Return one checkpoint of several files, or of the one that holds all.
+
+    Raises:
+        CorruptCheckpoint: if the files do not belong together, or one is missing.
+    """
+    first_path, first = next(iter(documents.items()))
+    modules: dict[str, Tree] = {}
+    for path, document in documents.items():
+        if document.metadata.get("timestep") != first.metadata.get("timestep"):
+            raise CorruptCheckpoint(
+                f"`{path}` is of timestep {document.metadata.get('timestep')}, but `{first_path}` of "
+                f"{first.metadata.get('timestep')}; they do not belong together"
+            )
+        if document.metadata.get("set") != first.metadata.get("set"):
+            raise CorruptCheckpoint(
+                f"`{path}` and `{first_path}` were not written at the same time; they do not belong together"
+            )
+        modules.update(_named_modules(path, document))
+    if absent := set(first.metadata.get("modules", ())) - set(modules):
+        raise CorruptCheckpoint(
+            f"`{first_path}` belongs with files of {', '.join(sorted(absent))}, which are not there"
+        )
+    return Checkpoint(modules, {key: value for key, value in first.metadata.items() if key not in ("module", "set")})
+
+
+def _named_modules(path: Path, document: Checkpoint) -> dict[str, Tree]:
+    """Return the modules of one file; another tool's file of one module has its name from the file's."""
+    key = path.stem.removeprefix("best_")
+    key = key.rpartition("_")[0] if key.rpartition("_")[2].isdigit() else key
+    if document.metadata or key == GROUPED:
+        return document.modules
+    return {key: document.state}

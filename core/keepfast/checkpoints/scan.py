@@ -1,0 +1,208 @@
+"""Finds the checkpoints of a directory that its index does not list, from the files themselves.
+
+Somebody's own files may lie beside checkpoints, so a name that ends in a number is not enough. What counts is:
+
+- ``agent_2500.pt`` and ``best_agent.pt``, whoever wrote them;
+- any file whose metadata has what a resume needs, which no file but an experiment's own has;
+- files of single modules that another tool wrote, ``policy_2500.pt``, where nothing of the above is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+from keepfast.checkpoints.index import (
+    BEST,
+    GROUPED,
+    IndexedCheckpoint,
+    IndexedFile,
+    exclusive,
+    file_digest,
+    order,
+    read_index,
+    write_index,
+)
+from keepfast.errors import InvalidValue, KeepfastError
+from keepfast.plugins.formats import store_for, stores
+
+_NUMBERED = re.compile(r"^(?P<key>.+)_(?P<timestep>\d{1,18})$")
+
+
+@final
+@dataclass(frozen=True)
+class _Content:
+    """What a file says of itself: its metadata (without what it holds for a resume), or why it cannot be read."""
+
+    metadata: Mapping[str, Any]
+    problem: str | None = None
+
+    @property
+    def own(self) -> bool:
+        return "resume" in self.metadata
+
+    @property
+    def modules(self) -> set[str]:
+        names = self.metadata.get("modules")
+        return {name for name in names if isinstance(name, str)} if isinstance(names, list | tuple) else set()
+
+
+_UNREAD = _Content({})
+
+
+@final
+@dataclass(frozen=True)
+class _Candidate:
+    """A file whose name may be a checkpoint's."""
+
+    path: Path
+    best: bool
+    key: str
+    timestep: int | None
+    content: _Content
+
+    @property
+    def group(self) -> tuple[bool, int | None, str, bool]:
+        """Return what it has in common with the other files of its checkpoint."""
+        return self.best, self.timestep, self.path.suffix, self.key == GROUPED
+
+
+def merged(directory: Path, *, vanished: bool = False) -> list[IndexedCheckpoint]:
+    """Return what the index lists and still exists, and what else lies in the directory.
+
+    Args:
+        directory: the checkpoint directory.
+        vanished: whether to return also what is listed but has no file left.
+    """
+    present = {path.name for path in directory.glob("*")} if directory.is_dir() else set()
+    indexed = [checkpoint for checkpoint in read_index(directory) if vanished or checkpoint.names & present]
+    return sorted([*indexed, *unlisted(directory, indexed)], key=order)
+
+
+def adoptable(directory: Path, listed: Sequence[IndexedCheckpoint]) -> list[IndexedCheckpoint]:
+    """Return the whole checkpoints of Keepfast's own that are not listed, ready for the index."""
+    found = unlisted(directory, listed, thorough=True)
+    return [_with_digests(directory, checkpoint) for checkpoint in found if checkpoint.own]
+
+
+def rebuild(directory: Path) -> tuple[list[IndexedCheckpoint], dict[Path, str]]:
+    """Make the index again from the files themselves.
+
+    Returns:
+        What was indexed, and the damaged files with the reason each was left out.
+    """
+    with exclusive(directory):
+        abandoned = {name for listed in read_index(directory) if listed.superseded for name in listed.names}
+        found, damaged = [], {}
+        for checkpoint in unlisted(directory, (), thorough=True):
+            problems = {path: _content(path).problem for path in (directory / name for name in checkpoint.names)}
+            damaged.update({path: problem for path, problem in problems.items() if problem})
+            if not any(problems.values()):
+                superseded = bool(checkpoint.names & abandoned)
+                found.append(_with_digests(directory, replace(checkpoint, superseded=superseded)))
+        write_index(directory, found)
+    return found, damaged
+
+
+def _with_digests(directory: Path, checkpoint: IndexedCheckpoint) -> IndexedCheckpoint:
+    files = {key: replace(file, digest=file_digest(directory / file.name)) for key, file in checkpoint.files.items()}
+    return replace(checkpoint, files=files)
+
+
+def unlisted(
+    directory: Path, listed: Sequence[IndexedCheckpoint], *, thorough: bool = False
+) -> list[IndexedCheckpoint]:
+    """Return the checkpoints of a directory that are not listed, in the order of `order`.
+
+    Args:
+        directory: the checkpoint directory.
+        listed: what is known already.
+        thorough: whether to read also the periodic files that are recognised by their name alone, which may be many.
+    """
+    groups: dict[Any, list[_Candidate]] = {}
+    known = {name for checkpoint in listed for name in checkpoint.names}
+    for candidate in _candidates(directory, known, thorough=thorough):
+        groups.setdefault(candidate.group, []).append(candidate)
+    found = [_checkpoint(group) for group in groups.values()]
+    ours = [checkpoint for checkpoint, recognised in found if recognised]
+    if ours or any(checkpoint.own or GROUPED in checkpoint.files for checkpoint in listed):
+        return sorted(ours, key=order)
+    return sorted((checkpoint for checkpoint, _ in found), key=order)
+
+
+def _candidates(directory: Path, known: set[str], *, thorough: bool) -> Iterable[_Candidate]:
+    paths = sorted(directory.glob("[!.]*"))
+    periodic = (_NUMBERED.match(path.stem) for path in paths if not path.name.startswith(BEST))
+    keys = {matched["key"] for matched in periodic if matched is not None}
+    parsed = {path: _parsed(path.stem, keys) for path in paths if path.name not in known}
+    named = {path: said for path, said in parsed.items() if said[0] or said[2] is not None}
+    extensions = set(stores()) if named else set()  # asking each format takes longer than finding nothing new
+    for path, (best, key, timestep) in named.items():
+        if path.suffix in extensions and path.is_file():
+            by_name_alone = key == GROUPED and not best and not thorough
+            yield _candidate(path, best, key, timestep, _UNREAD if by_name_alone else _content(path))
+
+
+def _candidate(path: Path, best: bool, key: str, timestep: int | None, content: _Content) -> _Candidate:
+    """Return a file with what its name says of it, and, for one of our own best, with what it says itself."""
+    told, module = content.metadata.get("timestep"), str(content.metadata.get("module", GROUPED))
+    if best and content.own and isinstance(told, int) and path.stem in (f"{BEST}{module}", f"{BEST}{module}_{told}"):
+        key, timestep = module, told
+    return _Candidate(path, best, key, timestep, content)
+
+
+def _parsed(stem: str, keys: set[str]) -> tuple[bool, str, int | None]:
+    """Return whether a name is one of the best, its key, and its timestep if it has one.
+
+    Args:
+        stem: the file's name without its extension.
+        keys: the keys of the periodic checkpoints, among which those of the best are: ``best_critic_1`` is the best of
+            a module `critic_1`, if there is such a module, and else that of `critic` at timestep 1.
+    """
+    best, rest = stem.startswith(BEST), stem.removeprefix(BEST)
+    matched = _NUMBERED.match(rest)
+    if matched is None or (best and rest in keys):
+        return best, rest, None
+    return best, matched["key"], int(matched["timestep"])
+
+
+def _checkpoint(group: list[_Candidate]) -> tuple[IndexedCheckpoint, bool]:
+    """Return the checkpoint of some files, and whether it is certainly one."""
+    own = [candidate for candidate in group if candidate.content.own]
+    names = {name for candidate in own for name in candidate.content.modules}
+    lost = [candidate for candidate in group if candidate.content.problem and candidate.key in names]
+    files = {
+        candidate.key: IndexedFile(candidate.path.name, candidate.path.stat().st_size)
+        for candidate in ([*own, *lost] if own else group)
+    }
+    checkpoint = IndexedCheckpoint(group[0].timestep, group[0].best, files, own=False)
+    if own and not lost and _is_whole(own, names):
+        with contextlib.suppress(InvalidValue):  # it tells of another timestep than its name: somebody renamed it
+            checkpoint = checkpoint.described_by(own[0].content.metadata)
+    return checkpoint, bool(own) or GROUPED in files
+
+
+def _is_whole(own: Sequence[_Candidate], modules: set[str]) -> bool:
+    keys = {candidate.key for candidate in own}
+    sets = {str(candidate.content.metadata.get("set")) for candidate in own}
+    return len(sets) == 1 and (GROUPED in keys or modules <= keys)
+
+
+def _content(path: Path) -> _Content:
+    """Return what a file says of itself, read once for as long as it does not change."""
+    status = path.stat()
+    return _read_content(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1024)
+def _read_content(path: Path, _size: int, _changed: int) -> _Content:
+    try:
+        metadata = store_for(path).load(path).metadata
+    except (KeepfastError, OSError) as error:
+        return _Content({}, str(error))
+    return _Content({key: None if key == "resume" else value for key, value in metadata.items()})

@@ -1,0 +1,106 @@
+"""Checks files against what they and their index say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from keepfast.checkpoints.directory import CheckpointDirectory
+from keepfast.checkpoints.index import (
+    CHECKPOINTS,
+    INDEX,
+    IndexedCheckpoint,
+    IndexedFile,
+    exclusive,
+    file_digest,
+    index_problem,
+    read_index,
+)
+from keepfast.checkpoints.placing import whole
+from keepfast.checkpoints.scan import merged
+from keepfast.errors import CorruptCheckpoint, KeepfastError, NotFound
+from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.plugins.formats import read_checkpoint
+
+
+@final
+@dataclass(frozen=True)
+class Verdict:
+    """Whether one file is as it was written.
+
+    Attributes:
+        path: the file.
+        problem: what is wrong with it, or None.
+    """
+
+    path: Path
+    problem: str | None
+
+
+def verify(path: str | Path) -> Iterator[Verdict]:
+    """Verify one checkpoint file, or every checkpoint of a run, each byte of it.
+
+    Args:
+        path: a checkpoint file, a checkpoint directory, or a run's directory.
+
+    Yields:
+        A verdict for each file, as soon as it is there: also for those that are listed but gone, for an index that
+        cannot be read, and for separate files that do not make one checkpoint.
+
+    Raises:
+        NotFound: if there is nothing to verify.
+    """
+    path = Path(path)
+    if path.is_file():
+        yield _verify_file(path, _indexed(path), {})
+        return
+    directory = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path
+    problem = index_problem(directory)
+    checkpoints = merged(directory, vanished=True)
+    if not checkpoints and problem is None:
+        raise NotFound(f"there is no checkpoint to verify at `{path}`")
+    if problem is not None:
+        yield Verdict(directory / INDEX, problem)
+    for checkpoint in checkpoints:
+        yield from _verify_checkpoint(directory, checkpoint)
+
+
+def _verify_checkpoint(directory: Path, checkpoint: IndexedCheckpoint) -> Iterator[Verdict]:
+    documents: dict[Path, Checkpoint] = {}
+    for file in checkpoint.files.values():
+        path = directory / file.name
+        if path.exists() or _is_listed(path):  # retention may have removed it since the index was read
+            verdict = _verify_file(path, file, documents)
+            yield verdict
+    if len(documents) == len(checkpoint.files):
+        try:
+            whole(documents)
+        except CorruptCheckpoint as error:
+            yield Verdict(directory / min(checkpoint.names), str(error))
+
+
+def _is_listed(path: Path) -> bool:
+    with exclusive(path.parent):
+        return any(path.name in checkpoint.names for checkpoint in read_index(path.parent))
+
+
+def _indexed(path: Path) -> IndexedFile | None:
+    checkpoints = CheckpointDirectory(path.parent).checkpoints()
+    files = (file for checkpoint in checkpoints for file in checkpoint.files.values())
+    return next((file for file in files if file.name == path.name), None)
+
+
+def _verify_file(path: Path, indexed: IndexedFile | None, documents: dict[Path, Checkpoint]) -> Verdict:
+    """Return the verdict on a file, whose content joins the documents if it is good."""
+    if indexed is not None and not path.exists():
+        return Verdict(path, f"`{path}` is listed in the index but is not there")
+    try:
+        document = read_checkpoint(path)
+    except (KeepfastError, OSError) as error:
+        return Verdict(path, str(error))
+    if indexed is not None and indexed.digest and file_digest(path) != indexed.digest:
+        return Verdict(path, f"`{path}` is whole, but not the file that the index lists under this name")
+    documents[path] = document
+    return Verdict(path, None)

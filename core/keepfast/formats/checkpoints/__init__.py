@@ -1,0 +1,1 @@
+"""The built-in checkpoint formats, a file each."""

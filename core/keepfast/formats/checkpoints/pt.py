@@ -1,0 +1,25 @@
+"""The `.pt` format: what ``torch.save`` writes and ``torch.load(weights_only=True)`` reads, with or without PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO, final
+
+from keepfast.formats.files.torch_archive import read_archive, write_archive
+from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+
+
+@final
+class PtStore(CheckpointStore):
+    """Keeps checkpoints as PyTorch does; the dtypes are PyTorch's."""
+
+    extension = ".pt"
+
+    def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
+        """Write a checkpoint; arrays that share memory are stored once and share it again when PyTorch loads them."""
+        write_archive(file, checkpoint.state, checkpoint.metadata)
+
+    def read(self, path: Path) -> Checkpoint:
+        """Read and verify a file of this format or of ``torch.save``, which may hold state dicts but no code."""
+        state, metadata = read_archive(path)
+        return Checkpoint(state, metadata)

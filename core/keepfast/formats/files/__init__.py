@@ -1,0 +1,1 @@
+"""Containers: files that several formats are made of."""

@@ -1,0 +1,216 @@
+"""What the formats share: every byte of a file under a CRC-32, computed beside the writing and the reading.
+
+A file consists of payloads, the bytes of arrays, each with a digest of its own that names it when it is damaged; and
+of all the rest, the structure, which has one digest, the seal. The seal stands at the end of the structure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from io import BufferedReader, FileIO
+from pathlib import Path
+from typing import Any, BinaryIO, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfast.codec import dtype_of
+from keepfast.errors import CorruptCheckpoint, CorruptFile, InvalidValue, KeepfastError
+from keepfast.formats.files.safe_pickle import CodeRefused
+
+SEAL_DIGITS = 8
+"""How long a digest is when written: hexadecimal, lower case."""
+
+_CHUNK = 1 << 20
+"""How much is read before it is digested: little enough to be in the processor's cache still."""
+
+_WORTH_MAPPING = 1 << 26
+"""From how many bytes on a payload of a mapped file is not read: it may be larger than the memory there is."""
+
+_WORTH_A_THREAD = 1 << 21
+"""From how many bytes on a thread saves more time than it costs."""
+
+
+@final
+class Damage(Exception):
+    """A file is not as it was written; a format makes the error of it that names the file.
+
+    Args:
+        part: what is damaged.
+        reason: how that shows.
+    """
+
+    def __init__(self, part: str, reason: str) -> None:
+        super().__init__(f"{part} {reason}")
+        self.part, self.reason = part, reason
+
+
+def wrong_digest(part: str, found: int, written: int) -> Damage:
+    """Return the damage of a payload whose digest is not what was written."""
+    return Damage(part, f"has the CRC-32 {found:08x} where {written:08x} was written")
+
+
+@contextlib.contextmanager
+def verified(path: Path, error: type[CorruptFile] = CorruptCheckpoint, *, mapped: bool = False) -> Iterator[BinaryIO]:
+    """Open a file to read; damage and code that are found in it become the error that names the file.
+
+    Whatever else is raised at content that is not as it should be becomes that error too, with its cause. Large
+    payloads of a mapped file are memory-mapped instead of read.
+    """
+    with MappedFile(FileIO(path)) if mapped else path.open("rb") as file:
+        try:
+            yield file
+        except Damage as damage:
+            raise error(f"`{path}` is damaged: the {damage}") from damage
+        except CodeRefused as refused:
+            raise error(
+                f"`{path}` is refused: it carries code, `{refused.name}`, and loading runs no code; a file holds "
+                "arrays, numbers, strings and plain containers (save a state dict, not the object itself)"
+            ) from refused
+        except (KeepfastError, OSError, MemoryError):
+            raise
+        except Exception as problem:
+            reason = f"{type(problem).__name__}: {problem}"
+            raise error(f"`{path}` is damaged: its content cannot be read ({reason})") from problem
+
+
+@final
+class MappedFile(BufferedReader):
+    """A file whose large payloads are memory-mapped, copy on write, instead of read."""
+
+
+@final
+class SealedWriter:
+    """Writes structure and payloads front to back, and knows the seal of what it has written.
+
+    Args:
+        file: an empty file, open for writing.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.position = 0
+        self._seal = 0
+
+    def structure(self, data: bytes) -> None:
+        """Write bytes that the seal protects."""
+        self._file.write(data)
+        self._seal = zlib.crc32(data, self._seal)
+        self.position += len(data)
+
+    def payload(self, data: memoryview) -> None:
+        """Write bytes that have a digest of their own."""
+        self._file.write(data)
+        self.position += data.nbytes
+
+    def finish(self) -> None:
+        """Write the seal."""
+        self._file.write(f"{self._seal:08x}".encode())
+
+
+def check_seal(file: BinaryIO, payloads: Iterable[tuple[int, int]]) -> None:
+    """Check everything in a file but its payloads.
+
+    Args:
+        file: the file; its last bytes are the seal.
+        payloads: where each begins and how many bytes it has.
+
+    Raises:
+        Damage: if anything differs from what was sealed.
+    """
+    end = file.seek(0, 2) - SEAL_DIGITS
+    position, seal = 0, 0
+    for start, size in [*sorted(payloads), (end, 0)]:
+        if not position <= start <= end or size < 0:  # a position far outside would not even be sought
+            raise Damage("directory", "has entries that overlap or lie outside the file")
+        file.seek(position)
+        seal = zlib.crc32(file.read(start - position), seal)
+        position = start + size
+    file.seek(end)
+    if position != end or file.read() != f"{seal:08x}".encode():
+        raise Damage("structure", "(names, shapes, directory) differs from what was written")
+
+
+@contextlib.contextmanager
+def digests_ahead(buffers: Sequence[Sequence[memoryview]]) -> Iterator[Iterator[int]]:
+    """Give an iterator over the CRC-32 of each payload, in order, computed on a thread while the caller writes them.
+
+    A payload is given as the buffers that make it up.
+
+    Digesting is faster than writing and releases the interpreter's lock, so a writer that asks for each digest after
+    writing the bytes waits for next to nothing.
+    """
+    if sum(part.nbytes for parts in buffers for part in parts) < _WORTH_A_THREAD:
+        yield map(_digest, buffers)
+        return
+    found: queue.SimpleQueue[int] = queue.SimpleQueue()
+    stopped = threading.Event()
+
+    def digest_all() -> None:
+        for buffer in buffers:
+            if stopped.is_set():
+                return
+            found.put(_digest(buffer))
+
+    worker = threading.Thread(target=digest_all, name="keepfast-digests", daemon=True)
+    try:
+        worker.start()
+    except RuntimeError:  # the interpreter is ending and starts no more threads
+        yield map(_digest, buffers)
+        return
+    try:
+        yield (found.get() for _ in buffers)
+    finally:
+        stopped.set()
+        worker.join()
+
+
+def _digest(parts: Sequence[memoryview]) -> int:
+    digest = 0
+    for part in parts:
+        digest = zlib.crc32(part, digest)
+    return digest
+
+
+def read_digested(file: BinaryIO, start: int, nbytes: int) -> tuple[NDArray[np.uint8], int]:
+    """Read bytes into memory of their own and return them with their CRC-32.
+
+    Raises:
+        EOFError: if the file ends before.
+    """
+    if isinstance(file, MappedFile) and nbytes >= _WORTH_MAPPING:
+        mapped: NDArray[np.uint8] = np.asarray(np.memmap(file, np.uint8, "c", start, (nbytes,)))
+        return mapped, zlib.crc32(mapped.data)
+    file.seek(start)
+    data = np.empty(nbytes, np.uint8)
+    view, digest, done = data.data, 0, 0
+    while done < nbytes:
+        count = file.readinto(view[done : done + _CHUNK])  # type: ignore[attr-defined]  # every real file has it
+        if not count:
+            raise EOFError("ends after the file")
+        digest = zlib.crc32(view[done : done + count], digest)
+        done += count
+    return data, digest
+
+
+def native(array: NDArray[Any], path: str) -> NDArray[Any]:
+    """Return an array in the machine's byte order, itself if it is.
+
+    Raises:
+        InvalidValue: if its bytes alone do not hold it (objects, structures); names its path.
+    """
+    dtype = array.dtype.newbyteorder("=")
+    if dtype.hasobject or dtype.names is not None or not _has_a_name(dtype):
+        raise InvalidValue(f"`{path or '(root)'}` is an array of dtype {dtype}, which cannot be stored")
+    return array if array.dtype.isnative else array.astype(dtype)
+
+
+def _has_a_name(dtype: np.dtype[Any]) -> bool:
+    try:
+        return dtype_of(str(dtype)) == dtype
+    except TypeError:
+        return False

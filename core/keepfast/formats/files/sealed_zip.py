@@ -1,0 +1,195 @@
+"""Zip archives in the exact layout of `torch.save`, with every byte under a checksum.
+
+Records are stored uncompressed, padded so that their bytes begin at multiples of 64, and followed by a data descriptor
+(PyTorch calculates where records lie from precisely this layout: see ``getPadding`` in its
+``caffe2/serialize/inline_container.cc``, and ``torch.serialization._load``). The zip format protects a record's bytes
+with a CRC-32 but nothing protects headers, padding and the directory. So the archive's comment, which zip readers
+skip, holds the seal: a CRC-32 over everything that is not a record's bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, BinaryIO, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfast.formats.files.sealed import (
+    SEAL_DIGITS,
+    Damage,
+    SealedWriter,
+    check_seal,
+    digests_ahead,
+    read_digested,
+    wrong_digest,
+)
+
+ALIGNMENT = 64
+ZIP64_LIMIT = 0xFFFFFFFF
+"""Sizes and offsets from here on do not fit the fields of the original zip format."""
+
+_LOCAL = struct.Struct("<4s5H3I2H")
+_CENTRAL = struct.Struct("<4s6H3I5H2I")
+_END64 = struct.Struct("<4sQ2H2I4Q")
+_END64_LOCATOR = struct.Struct("<4sIQI")
+_END = struct.Struct("<4s4H2IH")
+_UTF8, _DESCRIPTOR = 0x0800, 0x0008
+_SEAL = b"keepfast seal 1: "
+
+
+@final
+@dataclass(frozen=True)
+class _Entry:
+    name: bytes
+    offset: int
+    size: int
+    digest: int = 0
+
+    @property
+    def flags(self) -> int:
+        return _UTF8 | (_DESCRIPTOR if self.size else 0)
+
+    @property
+    def zip64(self) -> bytes:
+        """Return the extra field with what does not fit its ordinary place, as miniz writes it."""
+        fields = [self.size, self.size] if self.size >= ZIP64_LIMIT else []
+        fields += [self.offset] if self.offset >= ZIP64_LIMIT else []
+        return struct.pack(f"<2H{len(fields)}Q", 1, 8 * len(fields), *fields) if fields else b""
+
+
+@final
+class SealedZipWriter:
+    """Writes an archive record by record, front to back.
+
+    Args:
+        file: an empty file, open for writing.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._out = SealedWriter(file)
+        self._entries: list[_Entry] = []
+
+    def write(self, records: Iterable[tuple[str, Any]]) -> None:
+        """Write records, each a name and a buffer of bytes or a tuple of them, without copying the buffers."""
+        named = [
+            (name.encode(), [memoryview(part) for part in (data if isinstance(data, tuple) else (data,))])
+            for name, data in records
+        ]
+        with digests_ahead([data for _, data in named]) as digests:
+            for name, parts in named:
+                offset, size = self._out.position, sum(part.nbytes for part in parts)
+                self._out.structure(_local_header(_Entry(name, offset, size)))
+                for part in parts:
+                    self._out.payload(part)
+                entry = _Entry(name, offset, size, next(digests))
+                self._out.structure(_data_descriptor(entry))
+                self._entries.append(entry)
+
+    def finish(self) -> None:
+        """Write the directory and the seal."""
+        start = self._out.position
+        for entry in self._entries:
+            self._out.structure(_central_header(entry))
+        self._out.structure(_end_records(start, self._out.position - start, len(self._entries)))
+        self._out.finish()
+
+
+def _local_header(entry: _Entry) -> bytes:
+    extra = entry.zip64
+    unpadded = entry.offset + _LOCAL.size + len(entry.name) + len(extra) + 4
+    padding = -unpadded % ALIGNMENT
+    extra += struct.pack("<2sH", b"FB", padding) + b"Z" * padding
+    fields = (b"PK\3\4", 0, entry.flags, 0, 0, 0, 0, 0, 0, len(entry.name), len(extra))
+    return _LOCAL.pack(*fields) + entry.name + extra
+
+
+def _data_descriptor(entry: _Entry) -> bytes:
+    if not entry.size:
+        return b""
+    sizes = "2Q" if entry.zip64 else "2I"
+    return struct.pack(f"<4sI{sizes}", b"PK\7\x08", entry.digest, entry.size, entry.size)
+
+
+def _central_header(entry: _Entry) -> bytes:
+    extra = entry.zip64
+    size, offset = _narrow(entry.size), _narrow(entry.offset)
+    fields = (b"PK\1\2", 0, 0, entry.flags, 0, 0, 0, entry.digest, size, size, len(entry.name), len(extra))
+    return _CENTRAL.pack(*fields, 0, 0, 0, 0, offset) + entry.name + extra
+
+
+def _narrow(value: int) -> int:
+    """Return what stands in a field of 32 bits: the value, or the mark that it stands in 64 bits elsewhere."""
+    return value if value < ZIP64_LIMIT else 0xFFFFFFFF
+
+
+def _end_records(start: int, size: int, count: int) -> bytes:
+    wide = _END64.pack(b"PK\6\6", _END64.size - 12, 0x031E, 45, 0, 0, count, count, size, start)
+    locator = _END64_LOCATOR.pack(b"PK\6\7", 0, start + size, 1)
+    few = min(count, 0xFFFF)
+    end = _END.pack(b"PK\5\6", 0, 0, few, few, _narrow(size), _narrow(start), len(_SEAL) + SEAL_DIGITS)
+    return wide + locator + end + _SEAL
+
+
+@final
+class SealedZipReader:
+    """Reads records and verifies them; also of archives that others wrote, as far as those can be verified.
+
+    Args:
+        file: an archive, open for reading.
+
+    Raises:
+        Damage: if the directory cannot be read, or anything outside the records differs from what was sealed.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        try:
+            self._zip = zipfile.ZipFile(file)
+            self._size = file.seek(0, 2)
+            self._starts = {info.filename: self._data_offset(info) for info in self._zip.infolist()}
+        except Exception as error:  # zipfile raises nearly anything for bytes that are no archive
+            raise Damage("zip directory", f"cannot be read ({error})") from error
+        self.sealed = self._zip.comment.startswith(_SEAL)
+        if self.sealed:
+            check_seal(file, [(self._starts[info.filename], info.compress_size) for info in self._zip.infolist()])
+        if min((info.header_offset for info in self._zip.infolist()), default=1) != 0:
+            # An archive that is the tail of another file, as when a file that holds one is truncated right behind it.
+            raise Damage("zip directory", "does not describe this file")
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the records, in order."""
+        return self._zip.namelist()
+
+    def _data_offset(self, info: zipfile.ZipInfo) -> int:
+        self._file.seek(info.header_offset)
+        header = _LOCAL.unpack(self._file.read(_LOCAL.size))
+        if header[0] != b"PK\3\4":
+            raise ValueError(f"the record `{info.filename}` has no header where it should be")
+        start = info.header_offset + _LOCAL.size + int(header[-2]) + int(header[-1])
+        if start + info.compress_size > self._size:
+            raise ValueError(f"the record `{info.filename}` ends after the file")
+        return start
+
+    def read(self, name: str) -> NDArray[np.uint8]:
+        """Return the verified bytes of a record, in memory of their own.
+
+        Raises:
+            KeyError: if there is no such record.
+            Damage: if the bytes are not those that were written.
+        """
+        info = self._zip.getinfo(name)
+        try:
+            if info.compress_type != zipfile.ZIP_STORED:
+                inflated: NDArray[np.uint8] = np.frombuffer(bytearray(self._zip.read(info)), np.uint8)
+                return inflated
+            data, digest = read_digested(self._file, self._starts[name], info.file_size)
+        except Exception as error:  # a damaged compressed record raises nearly anything
+            raise Damage(name, f"cannot be read ({error})") from error
+        if digest != info.CRC:
+            raise wrong_digest(name, digest, info.CRC)
+        return data

@@ -1,0 +1,175 @@
+"""Files that `torch.load` reads, written and read without PyTorch.
+
+The layout is that of ``torch.save`` (a zip archive of ``archive/data.pkl``, ``archive/data/0`` and so on) and two
+additions that PyTorch ignores: the record ``archive/keepfast.json`` with metadata, and the seal of
+`keepfast.formats.files.sealed_zip`.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfast import codec
+from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError
+from keepfast.formats.files.safe_pickle import CodeRefused
+from keepfast.formats.files.sealed import Damage, verified
+from keepfast.formats.files.sealed_zip import ALIGNMENT, SealedZipReader, SealedZipWriter
+from keepfast.formats.files.torch_pickle import StoredTensor, TreePickler, load_tree
+from keepfast.tree import Tree
+
+_METADATA = "keepfast.json"
+_FORMAT_VERSION = b"1"
+_VERSION = b"3\n"
+_LEGACY_BEGINNING = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+_LEAVES = (type(None), bool, int, float, complex, str, bytes)
+
+
+def write_archive(file: BinaryIO, tree: Tree, metadata: Mapping[str, Any]) -> None:
+    """Write a tree so that ``torch.load(path, weights_only=True)`` gives it with tensors in the place of arrays.
+
+    Arrays that are not scattered in memory are written from where they are; those over the same bytes are stored once.
+
+    Args:
+        file: an empty file, open for writing.
+        tree: containers and leaves; arrays are NumPy arrays of any shape and of the dtypes PyTorch has.
+        metadata: a tree that `torch.load` never shows; see `keepfast.codec` for what it may hold.
+
+    Raises:
+        InvalidValue: if a leaf cannot be stored; names its path. Nothing is written then.
+        OSError: if the file cannot be written.
+    """
+    pickler = TreePickler()
+    pickled = pickler.dumps(tree)
+    storages = [(f"data/{key}", storage.data) for key, storage in enumerate(pickler.storages)]
+    records: list[tuple[str, Any]] = [
+        ("data.pkl", pickled),
+        (".format_version", _FORMAT_VERSION),
+        (".storage_alignment", str(ALIGNMENT).encode()),
+        ("byteorder", sys.byteorder.encode()),
+        *storages,
+        ("version", _VERSION),
+        (_METADATA, codec.dumps(dict(metadata)).encode()),
+    ]
+    writer = SealedZipWriter(file)
+    writer.write((f"archive/{name}", data) for name, data in records)
+    writer.finish()
+
+
+def read_archive(
+    path: Path, error: type[CorruptFile] = CorruptCheckpoint, *, mapped: bool = False
+) -> tuple[Tree, dict[str, Any]]:
+    """Read a file of `write_archive` or of ``torch.save``, verify it, and run no code from it.
+
+    Arrays own writable memory; those that shared memory when they were written share it again.
+
+    Args:
+        path: the file.
+        error: what to raise where it is damaged.
+        mapped: whether to memory-map large arrays, copy on write, instead of reading them.
+
+    Returns:
+        The tree, and the metadata: empty in a file that PyTorch wrote.
+
+    Raises:
+        CorruptFile: `error`, if the file is damaged, or holds or names anything but tensors and plain containers.
+        OSError: if it cannot be opened.
+    """
+    with verified(path, error, mapped=mapped) as file:
+        if file.read(len(_LEGACY_BEGINNING)) == _LEGACY_BEGINNING:
+            raise error(
+                f"`{path}` is in the layout of PyTorch before 1.6, which is not read here; convert it once: "
+                f"torch.save(torch.load(path, weights_only=True), path)"
+            )
+        return _Reader(file).read()
+
+
+@final
+class _Reader:
+    def __init__(self, file: BinaryIO) -> None:
+        self._zip = SealedZipReader(file)
+        self._prefix = self._zip.names[0].partition("/")[0] + "/"
+        self._unread = set(self._zip.names)
+        self._storages: dict[str, NDArray[np.uint8]] = {}
+
+    def read(self) -> tuple[Tree, dict[str, Any]]:
+        if self._text("byteorder", sys.byteorder) != sys.byteorder:
+            raise Damage("byteorder", f"is not this machine's ({sys.byteorder}); such files are not read")
+        metadata = self._metadata()
+        tree = self._fill(self._unpickle(), "")
+        for name in sorted(self._unread):
+            self._zip.read(name)
+        return tree, metadata
+
+    def _unpickle(self) -> Tree:
+        pickled = self._record("data.pkl", "pickle `data.pkl`")
+        try:
+            return load_tree(io.BytesIO(pickled.tobytes()))
+        except (CodeRefused, KeepfastError):
+            raise
+        except Exception as error:  # unpickling damaged bytes raises nearly anything
+            raise Damage("pickle `data.pkl`", f"cannot be read ({type(error).__name__}: {error})") from error
+
+    def _metadata(self) -> dict[str, Any]:
+        if self._prefix + _METADATA not in self._unread:
+            return {}
+        if not self._zip.sealed:
+            raise Damage("seal", "is not what was written")
+        return dict(codec.loads(self._text(_METADATA, "")))
+
+    def _text(self, name: str, default: str) -> str:
+        known = self._prefix + name in self._unread
+        return self._record(name, f"record `{name}`").tobytes().decode() if known else default
+
+    def _record(self, name: str, part: str) -> NDArray[np.uint8]:
+        full = self._prefix + name
+        self._unread.discard(full)
+        try:
+            return self._zip.read(full)
+        except KeyError:
+            raise Damage(part, "is missing") from None
+        except Damage as damage:
+            raise Damage(part, damage.reason) from damage
+
+    def _fill(self, node: Any, path: str) -> Tree:
+        """Return clean containers with arrays in them for those that the pickle described."""
+        if isinstance(node, StoredTensor):
+            return self._tensor(node, path)
+        if _is_plain(node):
+            return node
+        if isinstance(node, dict) and all(map(_is_plain, node)):
+            kind = next((kind for kind in (OrderedDict, Counter) if isinstance(node, kind)), dict)
+            return kind({key: self._fill(child, _join(path, key)) for key, child in node.items()})
+        if isinstance(node, list | tuple):
+            return type(node)(self._fill(child, _join(path, key)) for key, child in enumerate(node))
+        raise Damage(f"entry `{path}`", f"is a {type(node).__name__} of what is no tensor, number or text")
+
+    def _tensor(self, tensor: StoredTensor, path: str) -> NDArray[Any]:
+        part = f"entry `{path}`"
+        if tensor.key not in self._storages:
+            self._storages[tensor.key] = self._record(f"data/{tensor.key}", part)
+        storage = self._storages[tensor.key]
+        if storage.nbytes != tensor.nbytes:
+            raise Damage(part, f"has {storage.nbytes} bytes where {tensor.nbytes} belong")
+        try:
+            return tensor.over(storage)
+        except (ValueError, TypeError) as error:
+            raise Damage(part, f"does not lie within its storage ({error})") from error
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _is_plain(value: Any) -> bool:
+    """Say whether a value, as a leaf or as a key, is of the kinds that `write_archive` takes."""
+    if type(value) in (tuple, set):
+        return all(map(_is_plain, value))
+    return type(value) in _LEAVES

@@ -1,0 +1,361 @@
+"""The pickle inside a `.pt` file: PyTorch's description of tensors, written and read without PyTorch.
+
+A tensor is a call of ``torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks)``, or, for
+dtypes without a storage class of their own, of ``_rebuild_tensor_v3`` with the dtype at the end; a storage is a
+persistent reference ``("storage", class, key, location, numel)``. Offsets and strides count elements. Only the
+instructions and names that ``torch.load(weights_only=True)`` knows are written.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import pickle
+import struct
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfast.codec import dtype_of
+from keepfast.errors import InvalidValue
+from keepfast.formats.files.safe_pickle import safe_load
+from keepfast.tree import Tree
+
+_TYPED = {
+    "float64": "DoubleStorage",
+    "float32": "FloatStorage",
+    "float16": "HalfStorage",
+    "bfloat16": "BFloat16Storage",
+    "int64": "LongStorage",
+    "int32": "IntStorage",
+    "int16": "ShortStorage",
+    "int8": "CharStorage",
+    "uint8": "ByteStorage",
+    "bool": "BoolStorage",
+    "complex64": "ComplexFloatStorage",
+    "complex128": "ComplexDoubleStorage",
+}
+_UNTYPED = (
+    "uint16",
+    "uint32",
+    "uint64",
+    "float8_e4m3fn",
+    "float8_e4m3fnuz",
+    "float8_e5m2",
+    "float8_e5m2fnuz",
+    "float8_e8m0fnu",
+)
+_WIDEST_INT = 255
+"""The most bytes of an integer that ``weights_only`` reads."""
+
+
+@functools.cache
+def _dtype_name(dtype: np.dtype[Any]) -> str:
+    """Return the name that NumPy and PyTorch both use, or "" for a dtype that PyTorch does not have."""
+    name = str(dtype)  # slow enough to show where there are hundreds of arrays
+    return name if name in _TYPED or name in _UNTYPED else ""
+
+
+def _dense_order(array: NDArray[Any]) -> NDArray[Any] | None:
+    """Return the array with its axes permuted into C order, or None where its elements are not side by side."""
+    if array.flags.c_contiguous:
+        return array
+    axes = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+    permuted = array.transpose(axes)
+    return permuted if permuted.flags.c_contiguous else None
+
+
+def _plain(key: Any) -> Any:
+    """Return a key or a member of a set, which cannot be an array, with NumPy's numbers as Python's."""
+    return key.item() if isinstance(key, np.generic) else key
+
+
+@final
+class TreePickler:
+    """Turns a tree into a pickle and the storages that it refers to.
+
+    Arrays over the same bytes share a storage, so they share memory again when PyTorch loads them.
+    """
+
+    def __init__(self) -> None:
+        self.storages: list[NDArray[np.uint8]] = []
+        self._keys: dict[tuple[int, int, str], int] = {}
+        self._globals: dict[str, int] = {}
+        self._out = bytearray(pickle.PROTO + b"\2")
+
+    def dumps(self, tree: Tree) -> bytes:
+        """Return the pickle of a tree.
+
+        Raises:
+            InvalidValue: if a leaf is of a kind or dtype that PyTorch's format does not have; names its path.
+        """
+        self._put(tree, "")
+        return bytes(self._out + pickle.STOP)
+
+    def _put(self, value: Any, path: str) -> None:
+        if value is None or isinstance(value, bool):
+            self._out += {None: pickle.NONE, True: pickle.NEWTRUE, False: pickle.NEWFALSE}[value]
+        elif isinstance(value, np.ndarray | np.generic):
+            self._put_array(np.asarray(value), path)
+        elif isinstance(value, int):
+            self._put_int(value, path)
+        elif isinstance(value, float):
+            self._out += pickle.BINFLOAT + struct.pack(">d", value)
+        elif isinstance(value, str):
+            self._put_string(value)
+        elif isinstance(value, Mapping):
+            self._put_mapping(value, path)
+        elif isinstance(value, list | tuple):
+            self._put_sequence(value, path)
+        else:
+            self._put_call_of(value, path)
+
+    def _put_call_of(self, value: Any, path: str) -> None:
+        """Write what no instruction exists for: as the call of a function that makes it."""
+        if isinstance(value, complex):
+            self._put_call("__builtin__ complex", (value.real, value.imag), path)
+        elif isinstance(value, bytes | bytearray):
+            self._put_call("_codecs encode", (value.decode("latin1"), "latin1"), path)
+        elif isinstance(value, set | frozenset):
+            self._put_call("__builtin__ set", ([_plain(member) for member in value],), path)
+        else:
+            raise InvalidValue(
+                f"`{path or '(root)'}` is a {type(value).__module__}.{type(value).__qualname__}, which a .pt file "
+                "cannot hold; allowed: numbers, strings, bytes, None, arrays, and dicts, lists, tuples and sets of them"
+            )
+
+    def _put_int(self, value: int, path: str) -> None:
+        if -(2**31) <= value < 2**31:
+            self._out += pickle.BININT + struct.pack("<i", value)
+            return
+        encoded = pickle.encode_long(value)
+        if len(encoded) > _WIDEST_INT:
+            raise InvalidValue(f"`{path or '(root)'}` is an integer of {len(encoded)} bytes; at most {_WIDEST_INT} fit")
+        self._out += pickle.LONG1 + bytes([len(encoded)]) + encoded
+
+    def _put_ints(self, values: tuple[int, ...]) -> None:
+        self._out += pickle.MARK
+        for value in values:
+            self._put_int(value, "")
+        self._out += pickle.TUPLE
+
+    def _put_string(self, value: str) -> None:
+        encoded = value.encode("utf-8", "surrogatepass")
+        self._out += pickle.BINUNICODE + struct.pack("<I", len(encoded)) + encoded
+
+    def _put_sequence(self, value: Iterable[Any], path: str) -> None:
+        self._out += pickle.MARK if isinstance(value, tuple) else pickle.EMPTY_LIST + pickle.MARK
+        for index, child in enumerate(value):
+            self._put(child, f"{path}.{index}" if path else str(index))
+        self._out += pickle.TUPLE if isinstance(value, tuple) else pickle.APPENDS
+
+    def _put_mapping(self, value: Mapping[Any, Any], path: str) -> None:
+        if type(value) is OrderedDict:
+            self._put_call("collections OrderedDict", (), path)
+        elif type(value) is Counter:
+            self._put_call("collections Counter", ({},), path)
+        else:
+            self._out += pickle.EMPTY_DICT
+        self._out += pickle.MARK
+        for key, child in value.items():
+            self._put(_plain(key), path)
+            self._put(child, f"{path}.{key}" if path else str(key))
+        self._out += pickle.SETITEMS
+
+    def _put_global(self, name: str) -> None:
+        if name in self._globals:
+            self._out += pickle.LONG_BINGET + struct.pack("<I", self._globals[name])
+            return
+        self._globals[name] = len(self._globals)
+        self._out += pickle.GLOBAL + name.replace(" ", "\n").encode() + b"\n"
+        self._out += pickle.LONG_BINPUT + struct.pack("<I", self._globals[name])
+
+    def _put_call(self, function: str, arguments: tuple[Any, ...], path: str) -> None:
+        self._put_global(function)
+        self._put(arguments, path)
+        self._out += pickle.REDUCE
+
+    def _put_array(self, array: NDArray[Any], path: str) -> None:
+        array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+        name = _dtype_name(array.dtype)
+        if not name:
+            raise InvalidValue(f"`{path or '(root)'}` has the dtype {array.dtype}, which PyTorch does not have")
+        dense = _dense_order(array)
+        if dense is None:
+            array = dense = np.ascontiguousarray(array)
+        self._put_global(f"torch._utils _rebuild_tensor_{'v2' if name in _TYPED else 'v3'}")
+        self._out += pickle.MARK
+        self._put_storage(dense, name)
+        strides = tuple(stride // array.itemsize for stride in array.strides)
+        self._put_int(0, path)
+        self._put_ints(array.shape)
+        self._put_ints(strides)
+        self._out += pickle.NEWFALSE
+        self._put_call("collections OrderedDict", (), path)
+        if name in _UNTYPED:
+            self._put_global(f"torch {name}")
+        self._out += pickle.TUPLE + pickle.REDUCE
+
+    def _put_storage(self, dense: NDArray[Any], name: str) -> None:
+        typed = name in _TYPED
+        self._out += pickle.MARK
+        self._put_string("storage")
+        self._put_global(f"torch {_TYPED[name]}" if typed else "torch.storage UntypedStorage")
+        self._put_string(str(self._storage_key(dense, name)))
+        self._put_string("cpu")
+        self._put_int(dense.size if typed else dense.nbytes, "")
+        self._out += pickle.TUPLE + pickle.BINPERSID
+
+    def _storage_key(self, dense: NDArray[Any], name: str) -> int:
+        identity = (dense.__array_interface__["data"][0], dense.nbytes, name)
+        if dense.size == 0 or identity not in self._keys:
+            self._keys[identity] = len(self.storages)
+            self.storages.append(dense.reshape(-1).view(np.uint8))
+        return self._keys[identity]
+
+
+@final
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor that a pickle describes, before its storage is read.
+
+    Attributes:
+        key: the storage's key: its record is ``data/{key}``.
+        nbytes: the storage's size.
+        dtype: the tensor's dtype, as NumPy names it.
+        offset: where it begins in the storage, in elements.
+        shape: its shape.
+        strides: its strides, in elements.
+        conjugate: whether the stored numbers are the complex conjugates of the tensor's.
+        negative: whether they are its negatives.
+    """
+
+    key: str
+    nbytes: int
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    conjugate: bool = False
+    negative: bool = False
+
+    def over(self, storage: NDArray[np.uint8]) -> NDArray[Any]:
+        """Return the tensor over its storage, sharing the memory.
+
+        Raises:
+            ValueError: if it does not lie within the storage.
+        """
+        dtype = dtype_of(self.dtype)
+        if min((self.offset, *self.shape, *self.strides), default=0) < 0 or len(self.shape) != len(self.strides):
+            raise ValueError(f"a tensor has the shape {self.shape} and the strides {self.strides}")
+        if 0 in self.shape:
+            return np.empty(self.shape, dtype)
+        strides = tuple(stride * dtype.itemsize for stride in self.strides)
+        array: NDArray[Any] = np.ndarray(self.shape, dtype, storage.data, self.offset * dtype.itemsize, strides)
+        array = array.conj() if self.conjugate else array
+        return -array if self.negative else array
+
+
+_DTYPE_OF_CLASS = {f"torch.{storage}": dtype for dtype, storage in _TYPED.items()}
+_UNTYPED_CLASSES = ("torch.storage.UntypedStorage", "torch.UntypedStorage")
+
+
+def _stored(reference: Any) -> tuple[str, int, str]:
+    """Return the key, size in bytes and dtype that a persistent reference describes."""
+    kind, storage_class, key, _location, numel = reference
+    if kind != "storage" or not all(map(isinstance, (storage_class, key, numel), (str, str, int))):
+        raise pickle.UnpicklingError("a persistent reference is not to a storage")
+    if storage_class in _UNTYPED_CLASSES:
+        return key, numel, "uint8"
+    dtype = _DTYPE_OF_CLASS[storage_class]
+    return key, numel * dtype_of(dtype).itemsize, dtype
+
+
+def _rebuild(storage: Any, offset: int, size: Any, stride: Any, dtype: str | None, bits: Any) -> StoredTensor:
+    key, nbytes, own = storage
+    name = (dtype or own).removeprefix("torch.")
+    if name not in _TYPED and name not in _UNTYPED:
+        raise pickle.UnpicklingError(f"a tensor has the dtype {name}, which cannot be read without PyTorch")
+    bits = bits or {}
+    return StoredTensor(
+        key,
+        nbytes,
+        name,
+        operator.index(offset),
+        _ints(size),
+        _ints(stride),
+        bool(bits.get("conj")),
+        bool(bits.get("neg")),
+    )
+
+
+def _ints(values: Any) -> tuple[int, ...]:
+    return tuple(map(operator.index, values))
+
+
+def _rebuild_v2(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> StoredTensor:
+    return _rebuild(storage, offset, size, stride, None, rest[2] if len(rest) > 2 else None)
+
+
+def _rebuild_v3(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> StoredTensor:
+    return _rebuild(storage, offset, size, stride, rest[2], rest[3] if len(rest) > 3 else None)
+
+
+@final
+class _Ordered(OrderedDict[Any, Any]):
+    """Takes the attributes that PyTorch hangs on a state dict (its ``_metadata``) and forgets them."""
+
+    def __setstate__(self, state: object) -> None:
+        return
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError("bytes are not encoded as latin1")
+    return text.encode("latin1")
+
+
+def _bytes(content: Any = b"", *encoding: Any) -> bytes:
+    """Return the content of a bytearray; a number instead would ask for as much memory as it says."""
+    return content if isinstance(content, bytes) and not encoding else _encode(content, *encoding)
+
+
+def _device(*parts: Any) -> str:
+    if not all(isinstance(part, str | int) for part in parts):
+        raise pickle.UnpicklingError("a device is neither a name nor a number")
+    return ":".join(map(str, parts))
+
+
+_ADMITTED: dict[str, Any] = {
+    "torch._utils._rebuild_tensor_v2": _rebuild_v2,
+    "torch._utils._rebuild_tensor_v3": _rebuild_v3,
+    "torch._utils._rebuild_parameter": lambda data, *_rest: data,
+    "torch._utils._rebuild_parameter_with_state": lambda data, *_rest: data,
+    "torch._tensor._rebuild_from_type_v2": lambda function, _type, arguments, _state: function(*arguments),
+    "torch.Size": tuple,
+    "torch.device": _device,
+    "torch.Tensor": "torch.Tensor",
+    "torch.nn.parameter.Parameter": "torch.nn.parameter.Parameter",
+    "collections.OrderedDict": _Ordered,
+    "collections.Counter": Counter,
+    "builtins.set": set,
+    "builtins.complex": complex,
+    "builtins.bytearray": _bytes,
+    "_codecs.encode": _encode,
+    **{name: name for name in (*_DTYPE_OF_CLASS, *_UNTYPED_CLASSES)},
+    **{f"torch.{name}": f"torch.{name}" for name in (*_TYPED, *_UNTYPED)},
+}
+
+
+def load_tree(file: BinaryIO) -> Tree:
+    """Return the tree of a pickle, a `StoredTensor` in the place of each tensor. Runs nothing that the pickle names.
+
+    Raises:
+        keepfast.formats.files.safe_pickle.CodeRefused: if it names anything but tensors and plain containers.
+        Exception: nearly any, if it is damaged.
+    """
+    return safe_load(file, _ADMITTED, _stored)

@@ -1,0 +1,1 @@
+"""Memories as Minari datasets."""

@@ -1,0 +1,119 @@
+"""The samples of a memory as episodes: one environment after another, each from its oldest sample on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfast.interfaces.memory_exporter import MemorySnapshot
+from keepfast.interfaces.ring import EPISODE_ENDS
+from keepfast.memories.fitting import chronological_seams
+
+_PIECE = 1 << 24
+"""How many bytes of a tensor are worked on at once: a memory may be larger than the machine's."""
+
+
+@final
+@dataclass(frozen=True)
+class Ring:
+    """Where the samples of a memory lie in its rows, which are written round and round.
+
+    Attributes:
+        memory_size: the number of rows.
+        num_envs: the number of environments.
+        memory_index: the row that the next sample goes to.
+        env_index: the environment that the next sample goes to.
+        filled: whether every row has been written.
+    """
+
+    memory_size: int
+    num_envs: int
+    memory_index: int
+    env_index: int
+    filled: bool
+
+    def count(self, environment: int) -> int:
+        """Return the number of samples of an environment."""
+        return self.memory_size if self.filled else self.memory_index + (environment < self.env_index)
+
+    def rows(self, environment: int, start: int, stop: int) -> tuple[slice, ...]:
+        """Return the rows of an environment's samples, counted from its oldest; a second range where they wrap."""
+        oldest = self.memory_index + (environment < self.env_index) if self.filled else 0
+        first, last = oldest + start, oldest + stop
+        ranges = (first, min(last, self.memory_size)), (max(first - self.memory_size, 0), last - self.memory_size)
+        return tuple(slice(*ends) for ends in ranges if ends[0] < ends[1])
+
+
+@final
+@dataclass(frozen=True)
+class Episode:
+    """Consecutive samples of one environment.
+
+    Attributes:
+        environment: which environment they are of.
+        rows: where in a tensor they lie, in the order of time.
+        is_open: whether no end of an episode comes last, for the memory ends there.
+        is_fragment: whether samples before the first one may have been overwritten.
+    """
+
+    environment: int
+    rows: tuple[slice, ...]
+    is_open: bool
+    is_fragment: bool
+
+    @property
+    def steps(self) -> int:
+        """Return the number of samples."""
+        return sum(rows.stop - rows.start for rows in self.rows)
+
+
+def ring_of(snapshot: MemorySnapshot) -> Ring:
+    """Return where the samples of a snapshot lie."""
+    sizes = snapshot.memory_size, snapshot.num_envs
+    return Ring(*sizes, snapshot.memory_index, snapshot.env_index, snapshot.filled)
+
+
+def episodes(snapshot: MemorySnapshot) -> Iterator[Episode]:
+    """Yield the episodes of each environment in turn.
+
+    They are cut after every true value of a tensor that ends episodes, and where a sample does not follow the one
+    before it.
+    """
+    ring, seams = ring_of(snapshot), np.array(chronological_seams(snapshot), np.intp).reshape(-1, 2)
+    for environment in range(ring.num_envs):
+        count = ring.count(environment)
+        ended = _ends(snapshot.tensors, ring.rows(environment, 0, count), environment)
+        cut = ended.copy()
+        cut[seams[seams[:, 1] == environment, 0]] = True
+        start = 0
+        for stop in [*(np.flatnonzero(cut) + 1).tolist(), count]:
+            if stop > start:
+                rows = ring.rows(environment, start, stop)
+                fragment = snapshot.filled and start == 0
+                yield Episode(environment, rows, is_open=not ended[stop - 1], is_fragment=fragment)
+            start = stop
+
+
+def pieces(tensor: NDArray[Any], environment: int, rows: tuple[slice, ...]) -> Iterator[NDArray[Any]]:
+    """Yield views of a tensor that together are some samples of an environment, none of them large."""
+    step = max(1, _PIECE // max(1, tensor[:1, :1].nbytes))
+    for part in rows:
+        for start in range(part.start, part.stop, step):
+            yield tensor[start : min(start + step, part.stop), environment]
+
+
+def truth(tensor: NDArray[Any], environment: int, rows: tuple[slice, ...]) -> NDArray[np.bool_]:
+    """Return for each sample whether any of its values is true."""
+    flags = [piece.astype(bool) for piece in pieces(tensor, environment, rows)]
+    return np.concatenate([np.zeros(0, bool), *(flag.any(axis=tuple(range(1, flag.ndim))) for flag in flags)])
+
+
+def _ends(tensors: Mapping[str, NDArray[Any]], rows: tuple[slice, ...], environment: int) -> NDArray[np.bool_]:
+    ended = np.zeros(sum(part.stop - part.start for part in rows), bool)
+    for name in EPISODE_ENDS & tensors.keys():
+        ended |= truth(tensors[name], environment, rows)
+    return ended

@@ -1,0 +1,147 @@
+"""Memories as Minari datasets: a directory that ``minari.MinariDataset(path)`` opens.
+
+``main_data.hdf5`` holds the episodes and, behind the end that HDF5 itself knows of, the document of
+`keepfast.formats.memories.header`, its length and the CRC-32 of everything before it; the document has the CRC-32 of
+``metadata.json``, which is for Minari alone. Where Minari has a place for a tensor, it is there: ``states`` (or
+``observations``) with the observation after the last step, ``actions``, ``rewards``, ``terminated`` and ``truncated``;
+all others are among the infos. Values of bfloat16 and float8 are stored as equal ones of float32.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, final
+
+import h5py
+
+from keepfast._system.commit import commit_directory, remove_directory
+from keepfast.errors import CorruptMemory, NotFound
+from keepfast.formats.files.sealed import Damage, verified
+from keepfast.formats.memories.header import check_header, header_from, header_text, snapshot_from
+from keepfast.formats.memories.minari.reading import damage_of_hdf5, foreign_tensors, own_tensors
+from keepfast.formats.memories.minari.spaces import metadata_of
+from keepfast.formats.memories.minari.writing import observations_of, write_episodes
+from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
+
+_DATA, _METADATA = "main_data.hdf5", "metadata.json"
+_TRAILER = struct.Struct("<16sQI")
+_MARK = b"keepfast memory\n"
+_METADATA_CRC = "minari_metadata_crc32"
+
+
+@final
+class MinariExporter(MemoryExporter):
+    """Writes a directory with the episodes of each environment; needs the tensors states, actions and rewards.
+
+    An episode that the memory does not hold to its end is marked as truncated there, and as ``keepfast_open``; one
+    whose beginning may have been overwritten as ``keepfast_fragment``. An end that only the tensor ``dones`` tells of
+    is a truncation where the memory has ``terminated``, which denies it, and a termination elsewhere. Without
+    ``next_states``, the observation after the last step of an episode is unknown, and the one before it is repeated.
+    """
+
+    extension: ClassVar[str] = ".minari"
+
+    def owns(self, path: Path) -> bool:
+        """Say whether a path is such a directory, of this extension or made by Minari itself."""
+        return path.name.endswith(self.extension) or _data_file(path).is_file()
+
+    def write(self, snapshot: MemorySnapshot, file: BinaryIO) -> None:
+        """Write ``main_data.hdf5`` alone, which is not a dataset yet."""
+        _write_data(snapshot, file, {})
+
+    def save(self, snapshot: MemorySnapshot, path: Path) -> int:
+        """Write the directory, which is complete under its name or not there; returns the size of its files in bytes.
+
+        Raises:
+            InvalidValue: if a tensor that Minari needs is missing, or of a dtype that its spaces do not have.
+            WriteFailed: if the operating system refused, or a directory of that name holds other files.
+        """
+        metadata = metadata_of(snapshot, path.name)
+        check = {_METADATA_CRC: zlib.crc32(metadata)}
+        return commit_directory(
+            path,
+            {
+                _DATA: lambda file: _write_data(snapshot, file, check),
+                _METADATA: lambda file: file.write(metadata),
+            },
+        )
+
+    def read(self, path: Path) -> MemorySnapshot:
+        """Read a dataset, verified where Keepfast wrote it; the episodes of others follow one another."""
+        source = _data_file(path)
+        if not source.is_file():
+            raise NotFound(f"`{path}` is no Minari dataset: there is no `{_DATA}` in it")
+        with verified(source, CorruptMemory) as file:
+            header = _header(file, source)
+            if header is not None:
+                check_header(header, source)
+                _check_metadata(header, source.with_name(_METADATA))
+            with damage_of_hdf5(), h5py.File(file, "r") as data:
+                tensors = foreign_tensors(data) if header is None else own_tensors(data, header)
+        return snapshot_from(tensors, header or {}, source)
+
+    def remove(self, path: Path) -> None:
+        """Remove the directory, where it is still there."""
+        remove_directory(path)
+
+
+def _data_file(path: Path) -> Path:
+    """Return the file with the episodes, in a directory or in the ``data`` directory below it."""
+    return path / _DATA if (path / _DATA).exists() else path / "data" / _DATA
+
+
+def _write_data(snapshot: MemorySnapshot, file: BinaryIO, further: dict[str, Any]) -> None:
+    """Write the episodes and the trailer, whose document tells of something further."""
+    observations_of(snapshot.tensors)
+    with h5py.File(file, "w", track_order=True) as data:
+        write_episodes(data, snapshot)
+    header = json.dumps({**json.loads(header_text(snapshot)), **further}, separators=(",", ":")).encode()
+    file.seek(0, 2)
+    file.write(header)
+    file.write(_TRAILER.pack(_MARK, len(header), _digest(file)))
+
+
+def _digest(file: BinaryIO, size: int | None = None) -> int:
+    """Return the CRC-32 of a file, or of its beginning."""
+    file.seek(0)
+    digest, left = 0, file.seek(0, 2) if size is None else size
+    file.seek(0)
+    while left > 0 and (chunk := file.read(min(left, 1 << 20))):
+        digest = zlib.crc32(chunk, digest)
+        left -= len(chunk)
+    file.seek(0, 2)
+    return digest
+
+
+def _header(file: BinaryIO, source: Path) -> dict[str, Any] | None:
+    """Return the document of a verified file; None for one that another tool wrote."""
+    size = file.seek(0, 2) - _TRAILER.size
+    file.seek(max(size, 0))
+    trailer = file.read(_TRAILER.size)
+    mark, length, digest = _TRAILER.unpack(trailer) if len(trailer) == _TRAILER.size else (b"", 0, 0)
+    if mark != _MARK:
+        if _is_ours(source.with_name(_METADATA)):
+            raise Damage("end", "is missing")
+        return None
+    if _digest(file, size) != digest or length > size:
+        raise Damage("content", "is not as it was written (its CRC-32 says so)")
+    file.seek(size - length)
+    return header_from(file.read(length))
+
+
+def _is_ours(metadata: Path) -> bool:
+    """Say whether Keepfast wrote a dataset, by Minari's own file, or by the lack of it."""
+    return not metadata.is_file() or b'"keepfast": true' in metadata.read_bytes()
+
+
+def _check_metadata(header: dict[str, Any], metadata: Path) -> None:
+    """Check that Minari's file is as it was written."""
+    if _METADATA_CRC not in header:
+        return
+    if not metadata.is_file():
+        raise CorruptMemory(f"`{metadata.parent}` is damaged: `{_METADATA}` is missing")
+    if zlib.crc32(metadata.read_bytes()) != header[_METADATA_CRC]:
+        raise CorruptMemory(f"`{metadata}` is damaged: it is not as it was written (its CRC-32 says so)")

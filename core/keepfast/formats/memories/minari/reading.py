@@ -1,0 +1,201 @@
+"""The episodes of a Minari dataset back as tensors, from a file that may be anybody's."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfast._system.spacious import spacious_tensors
+from keepfast.codec import dtype_of
+from keepfast.errors import KeepfastError
+from keepfast.formats.files.sealed import Damage
+from keepfast.formats.memories.minari.episodes import Ring, pieces
+from keepfast.formats.memories.minari.values import member_name, restored, stored_dtype
+from keepfast.formats.memories.minari.writing import OBSERVATIONS
+
+_COMPRESSION = 1100
+"""How many times smaller than its values a dataset can be stored; deflate, the best at zeros, reaches 1032."""
+
+_PLACES = {"terminated": "terminations", "truncated": "truncations", **dict.fromkeys(OBSERVATIONS, "observations")}
+
+Column = tuple[Any, int]
+"""A dataset with a value for each step, and how many values come before the first step's."""
+
+
+@contextlib.contextmanager
+def damage_of_hdf5() -> Iterator[None]:
+    """Make damage of the errors that h5py has for files that are none, or that ask for more than there is."""
+    try:
+        yield
+    except KeepfastError:
+        raise
+    except (OSError, MemoryError) as error:
+        raise Damage("HDF5", f"cannot be read ({str(error) or type(error).__name__})") from error
+
+
+def own_tensors(data: Any, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Return the tensors of a file that Keepfast wrote.
+
+    Raises:
+        Damage: if its episodes are not those that the header tells of.
+    """
+    position = header["memory_index"], header["env_index"], header["filled"]
+    ring = Ring(header["memory_size"], header["num_envs"], *position)
+    described = {name: (tuple(found["size"]), dtype_of(found["dtype"])) for name, found in header["tensors"].items()}
+    sizes = ring.memory_size, ring.num_envs
+    tensors = spacious_tensors({name: ((*sizes, *size), dtype) for name, (size, dtype) in described.items()})
+    done: dict[int, int] = {}
+    for number in range(len(data)):
+        group = _child(data, f"episode_{number}", h5py.Group)
+        steps, environment = int(group.attrs["total_steps"]), int(group.attrs["keepfast_environment"])
+        start = done.get(environment, 0)
+        if not 0 <= environment < ring.num_envs or not 0 < steps <= ring.count(environment) - start:
+            raise Damage(f"episode {number}", f"has {steps} steps of environment {environment}, which are too many")
+        rows = ring.rows(environment, start, start + steps)
+        _read_episode(group, tensors, steps, environment, rows)
+        done[environment] = start + steps
+    _check_complete(ring, sum(done.values()))
+    return tensors
+
+
+def _check_complete(ring: Ring, steps: int) -> None:
+    samples = ring.memory_index * ring.num_envs + ring.env_index
+    expected = ring.memory_size * ring.num_envs if ring.filled else samples
+    if steps != expected:
+        raise Damage("episodes", f"have {steps} steps where {expected} were written")
+
+
+def _read_episode(
+    group: Any, tensors: Mapping[str, NDArray[Any]], steps: int, environment: int, rows: tuple[slice, ...]
+) -> None:
+    """Read one episode into the places of tensors where it belongs."""
+    infos = _child(group, "infos", h5py.Group) if "infos" in group else {}
+    further = set(infos)
+    for name, tensor in tensors.items():
+        if member_name(name) in further:
+            dataset = _dataset(infos, member_name(name), steps + 1)
+        else:
+            place = _PLACES.get(name, name)
+            dataset = _dataset(group, place, steps + (place == "observations"))
+        if (dataset.dtype, math.prod(dataset.shape[1:])) != (stored_dtype(tensor.dtype), math.prod(tensor.shape[2:])):
+            raise Damage(f"dataset `{dataset.name}`", f"of {dataset.dtype} has not the values of `{name}`")
+        _read(dataset, 0, pieces(tensor, environment, rows), exact=True)
+    if "truncated" in tensors.keys() - further and group.attrs["keepfast_open"]:
+        tensors["truncated"][rows[-1].stop - 1, environment] = False
+
+
+def _read(dataset: Any, start: int, targets: Iterator[NDArray[Any]], *, exact: bool) -> None:
+    """Read values from a place in a dataset on into views; exact ones as they were stored, others as numbers."""
+    for target in targets:
+        if target.size:
+            values = dataset[start : start + len(target)]
+            target[...] = (restored(values, target.dtype) if exact else values).reshape(target.shape)
+        start += len(target)
+
+
+def foreign_tensors(data: Any) -> dict[str, NDArray[Any]]:
+    """Return the episodes of a dataset that Minari wrote, one after another, as a full memory of one environment.
+
+    Raises:
+        Damage: if an episode is not as Minari lays it out, or unlike the others.
+    """
+    layout: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+    total = stored = 0
+    for number in range(len(data)):
+        columns, steps = _columns(data, number)
+        stored += sum(dataset.id.get_storage_size() for dataset, offset in columns.values() if not offset)
+        if stored > data.id.get_filesize():
+            raise Damage(f"episode {number}", "shares its values with others: together they are larger than the file")
+        found = {name: (dataset.shape[1:] or (1,), dataset.dtype) for name, (dataset, _) in columns.items()}
+        layout = layout or found
+        if {name: size for name, (size, _) in found.items()} != {name: size for name, (size, _) in layout.items()}:
+            raise Damage(f"episode {number}", "has other observations or actions than the first one")
+        layout = {name: (size, np.promote_types(dtype, found[name][1])) for name, (size, dtype) in layout.items()}
+        total += steps
+    tensors = spacious_tensors({name: ((total, 1, *size), dtype) for name, (size, dtype) in layout.items()})
+    start = 0
+    for number in range(len(data)):
+        columns, steps = _columns(data, number)
+        for name, (dataset, offset) in columns.items():
+            _read(dataset, offset, pieces(tensors[name], 0, (slice(start, start + steps),)), exact=False)
+        start += steps
+    return tensors
+
+
+def _columns(data: Any, number: int) -> tuple[dict[str, Column], int]:
+    """Return the tensors of one of Minari's episodes, and how many steps it has."""
+    group = _child(data, f"episode_{number}", h5py.Group)
+    steps = len(_dataset(group, "rewards"))
+    columns: dict[str, Column] = {}
+    for kind, names in (("observations", ("states", "next_states")), ("actions", ("actions",))):
+        for suffix, dataset in _leaves(group, kind, steps + len(names) - 1, seen=set()):
+            columns |= {name + suffix: (dataset, offset) for offset, name in enumerate(names)}
+    for name, kind in (("rewards", "rewards"), ("terminated", "terminations"), ("truncated", "truncations")):
+        columns[name] = (_dataset(group, kind, steps), 0)
+    return columns, steps
+
+
+def _leaves(parent: Any, name: str, count: int, seen: set[int], suffix: str = "") -> list[tuple[str, Any]]:
+    """Return the datasets of an observation or action, those of a composite space by the path within it."""
+    node = _child(parent, name, (h5py.Group, h5py.Dataset))
+    if isinstance(node, h5py.Dataset):
+        if not _is_compressed(node):
+            return [(suffix, _dataset(parent, name, count))]
+        reason = "holds JPEG images, which are not read; let Minari write it with `jpeg_encoding=False`"
+        raise Damage(f"dataset `{node.name}`", reason)
+    address = h5py.h5o.get_info(node.id).addr
+    if address in seen:
+        raise Damage(f"group `{node.name}`", "is in several places at once")
+    seen.add(address)
+    inner = (_leaves(node, child, count, seen, f"{suffix}.{child}") for child in node)
+    return [leaf for leaves in inner for leaf in leaves]
+
+
+def _is_compressed(dataset: Any) -> bool:
+    """Say whether a dataset holds images as Minari compresses them: of different lengths, or told by their ends."""
+    if dataset.dtype != np.uint8 or dataset.ndim != 2 or not dataset.size or _flaw(dataset, None):
+        return bool(h5py.check_vlen_dtype(dataset.dtype) == np.uint8)
+    ends = dataset[0, :3].tobytes() + dataset[0, -2:].tobytes()
+    return bool(ends == b"\xff\xd8\xff\xff\xd9")
+
+
+def _dataset(parent: Any, name: str, count: int | None = None) -> Any:
+    """Return a dataset of numbers that are in this very file, as many as said."""
+    dataset = _child(parent, name, h5py.Dataset)
+    reason = _flaw(dataset, count)
+    if reason:
+        raise Damage(f"dataset `{dataset.name}`", reason)
+    return dataset
+
+
+def _flaw(dataset: Any, count: int | None) -> str:
+    """Return what is wrong with a dataset, or nothing."""
+    shape, created = dataset.shape, dataset.id.get_create_plist()
+    if created.get_external_count() or created.get_layout() == h5py.h5d.VIRTUAL:
+        return "takes its values from other files"
+    if not shape or dataset.dtype.kind not in "biufc":
+        return "is no array of numbers"
+    if count not in {None, shape[0]}:
+        return f"has {shape[0]} values where {count} belong"
+    if math.prod(shape) * dataset.dtype.itemsize > _COMPRESSION * dataset.id.get_storage_size():
+        return f"has the shape {shape} but hardly any values"
+    return ""
+
+
+def _child(parent: Any, name: str, kind: Any) -> Any:
+    """Return what is in a group under a name, if it lies there and nowhere else."""
+    links, title = parent.id.links, name.encode()
+    if not links.exists(title):
+        raise Damage(f"`{name}` of `{parent.name}`", "is missing")
+    if links.get_info(title).type != h5py.h5l.TYPE_HARD:
+        raise Damage(f"`{name}` of `{parent.name}`", "refers to another place")
+    node = parent[name]
+    if not isinstance(node, kind):
+        raise Damage(f"`{name}` of `{parent.name}`", f"is a {type(node).__name__.lower()}, which does not belong there")
+    return node

@@ -1,0 +1,75 @@
+"""Memories as NumPy archives: `numpy.load` gives each tensor by its name."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, final
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from keepfast import codec
+from keepfast.errors import CorruptMemory
+from keepfast.formats.files.sealed import Damage, verified
+from keepfast.formats.files.sealed_zip import SealedZipReader, SealedZipWriter
+from keepfast.formats.memories.header import header_from, header_text, plain_dtype, snapshot_from
+from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
+
+_HEADER = "keepfast.json"
+
+
+@final
+class NpzExporter(MemoryExporter):
+    """Writes an uncompressed ``.npz``: name -> array of (memory_size, num_envs, *size), and ``keepfast.json``.
+
+    NumPy's format has no name for bfloat16 and float8, so `numpy.load` shows those as integers of the same bits.
+    """
+
+    extension: ClassVar[str] = ".npz"
+
+    def write(self, snapshot: MemorySnapshot, file: BinaryIO) -> None:  # noqa: D102  (the interface's)
+        writer = SealedZipWriter(file)
+        header = header_text(snapshot)
+        writer.write([(_HEADER, header), *((f"{name}.npy", _npy(tensor)) for name, tensor in snapshot.tensors.items())])
+        writer.finish()
+
+    def read(self, path: Path) -> MemorySnapshot:  # noqa: D102  (the interface's)
+        with verified(path, CorruptMemory, mapped=True) as file:
+            return _read(SealedZipReader(file), path)
+
+
+def _npy(tensor: NDArray[Any]) -> tuple[memoryview, memoryview]:
+    """Return the header and the bytes of an array, as `numpy.save` writes them."""
+    contiguous = np.ascontiguousarray(tensor).view(plain_dtype(tensor.dtype))
+    buffer = io.BytesIO()
+    npy.write_array_header_1_0(buffer, npy.header_data_from_array_1_0(contiguous))
+    return buffer.getbuffer(), codec.array_bytes(contiguous)
+
+
+def _read(archive: SealedZipReader, path: Path) -> MemorySnapshot:
+    header: dict[str, Any] = {}
+    if _HEADER in archive.names:
+        header = header_from(archive.read(_HEADER).tobytes())
+        if not archive.sealed:
+            raise Damage("seal", "is not what was written")
+    dtypes = {name: described["dtype"] for name, described in header.get("tensors", {}).items()}
+    tensors = {}
+    for record in archive.names:
+        name = record.removesuffix(".npy")
+        if record != _HEADER:
+            tensors[name] = _array(archive.read(record), dtypes.get(name), record)
+    return snapshot_from(tensors, header, path)
+
+
+def _array(data: NDArray[np.uint8], dtype: str | None, record: str) -> NDArray[Any]:
+    beginning = io.BytesIO(data[:65536].tobytes())
+    try:
+        version = npy.read_magic(beginning)
+        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, descr = read_header(beginning)
+        array = data[beginning.tell() :].view(descr if dtype is None else codec.dtype_of(dtype))
+        return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+    except ValueError as error:
+        raise Damage(record, f"is no array: {error}") from error

@@ -1,0 +1,211 @@
+"""Memories as Parquet: a row for each sample, for polars, pandas, duckdb and whoever else reads tables.
+
+Columns: ``timestep``, from 0 for the oldest sample of an environment on; ``environment``; and one for each tensor, a
+fixed-shape list where a sample has several elements. The footer's key ``keepfast`` holds the document of
+`keepfast.formats.memories.header`, and ``keepfast.crc32`` the CRC-32 of the whole file, taken with zeros in its place.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from keepfast._system.spacious import spacious_tensors
+from keepfast.codec import dtype_of
+from keepfast.errors import CorruptMemory, InvalidValue
+from keepfast.formats.files.sealed import Damage, verified
+from keepfast.formats.memories.header import (
+    check_header,
+    flat_tensors,
+    header_from,
+    header_text,
+    plain_dtype,
+    snapshot_from,
+)
+from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot, chronological_order
+
+_PLACES = ("timestep", "environment")
+"""The columns before those of the tensors."""
+
+_HEADER, _DIGEST = b"keepfast", b"keepfast.crc32"
+_MARK = b"keepfast digest "
+_NO_DIGEST = b"0" * 8
+_GROUP = 1 << 24
+"""How many bytes of tensors a row group holds, about: what is in memory at a time."""
+
+_CHUNK = 1 << 20
+
+
+@final
+class ParquetExporter(MemoryExporter):
+    """Writes Parquet, compressed with zstd; dtypes that Arrow lacks are stored as unsigned integers of their bits."""
+
+    extension: ClassVar[str] = ".parquet"
+
+    def write(self, snapshot: MemorySnapshot, file: BinaryIO) -> None:  # noqa: D102  (the interface's)
+        schema = _schema(snapshot)
+        names = [field.name for field in schema]
+        sink = pa.PythonFile(_Unclosed(file), mode="w")
+        options = {"compression": "zstd", "use_dictionary": False, "use_byte_stream_split": _split(schema)}
+        with pq.ParquetWriter(sink, schema, write_page_checksum=True, **options) as writer:
+            for arrays in _groups(snapshot, schema):
+                writer.write_table(pa.Table.from_arrays(arrays, names), row_group_size=1 << 62)
+            writer.add_key_value_metadata({_HEADER: header_text(snapshot), _DIGEST: _MARK + _NO_DIGEST})
+        place = _place_of_digest(file)
+        digest = _digest(file, place)
+        file.seek(place)
+        file.write(digest)
+        file.seek(0, os.SEEK_END)
+
+    def read(self, path: Path) -> MemorySnapshot:  # noqa: D102  (the interface's)
+        with verified(path, CorruptMemory) as file:
+            place = _place_of_digest(file)
+            file.seek(max(place, 0))
+            if place < 0 or file.read(len(_NO_DIGEST)) != _digest(file, place):
+                raise CorruptMemory(f"`{path}` is damaged, or was not written by Keepfast: its digest is not its own")
+            table = pq.ParquetFile(file)
+            header = header_from(table.metadata.metadata[_HEADER])
+            check_header(header, path)
+            return snapshot_from(_tensors(table, header), header, path)
+
+
+@final
+class _Unclosed(io.RawIOBase):
+    """Stands in for a file that Arrow would close when it is done."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, data: Any) -> int:
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def writable(self) -> bool:
+        return True
+
+
+def _schema(snapshot: MemorySnapshot) -> Any:
+    fields = [pa.field(name, kind) for name, kind in zip(_PLACES, (pa.int64(), pa.int32()), strict=True)]
+    for name, tensor in _with_numbers(snapshot.tensors).items():
+        if tensor.dtype.kind == "c":
+            raise InvalidValue(f"Parquet has no {tensor.dtype}, the dtype of `{name}`; choose another format")
+        value, size = pa.from_numpy_dtype(plain_dtype(tensor.dtype)), tensor.shape[2:]
+        kind = value if size == (1,) else pa.fixed_shape_tensor(value, size)
+        fields.append(pa.field(_title(name, snapshot.tensors), kind))
+    return pa.schema(fields)
+
+
+def _with_numbers(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the tensors whose samples have a number at all; Parquet has no column for the others."""
+    return {name: tensor for name, tensor in tensors.items() if math.prod(tensor.shape[1:])}
+
+
+def _title(name: str, taken: Collection[str]) -> str:
+    """Return the name of a tensor's column, which is not that of another column; readers go by their order."""
+    while name in _PLACES:
+        name += "_"
+        while name in taken:
+            name += "_"
+    return name
+
+
+def _split(schema: Any) -> list[str]:
+    """Return the columns, as Parquet names them, whose bytes are stored by their significance.
+
+    All numbers are, but floats of 16 bits: duckdb reads no such column of those.
+    """
+    split = []
+    for field in schema:
+        tensor = isinstance(field.type, pa.FixedShapeTensorType)
+        value = field.type.value_type if tensor else field.type
+        if not pa.types.is_boolean(value) and not pa.types.is_float16(value):
+            split.append(f"{field.name}.list.element" if tensor else field.name)
+    return split
+
+
+def _groups(snapshot: MemorySnapshot, schema: Any) -> Iterator[list[Any]]:
+    """Yield the columns of some rows at a time, in the order of their places."""
+    count, num_envs = len(snapshot), max(snapshot.num_envs, 1)
+    timesteps = np.arange(snapshot.memory_size * num_envs).reshape(-1, num_envs) // num_envs
+    if snapshot.filled:
+        order = chronological_order(snapshot.memory_size, num_envs, snapshot.memory_index, snapshot.env_index)
+        np.put_along_axis(timesteps, order, timesteps.copy(), axis=0)
+    flat = list(_with_numbers(flat_tensors(snapshot)).values())
+    rows = max(1, _GROUP // max(1, sum(tensor[:1].nbytes for tensor in flat)))
+    for start in range(0, count, rows):
+        part = slice(start, min(start + rows, count))
+        environments = (np.arange(part.start, part.stop) % num_envs).astype(np.int32)
+        columns = [pa.array(timesteps.reshape(-1)[part]), pa.array(environments)]
+        kinds = schema.types[len(_PLACES) :]
+        columns += [_column(tensor[part], kind) for tensor, kind in zip(flat, kinds, strict=True)]
+        yield columns
+
+
+def _column(values: NDArray[Any], kind: Any) -> Any:
+    items = pa.array(np.ascontiguousarray(values).reshape(-1).view(plain_dtype(values.dtype)))
+    if not isinstance(kind, pa.FixedShapeTensorType):
+        return items
+    return pa.ExtensionArray.from_storage(kind, pa.FixedSizeListArray.from_arrays(items, values.shape[1]))
+
+
+def _tensors(table: Any, header: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    sizes = header["memory_size"], header["num_envs"]
+    samples = sizes[0] * sizes[1] if header["filled"] else header["memory_index"] * sizes[1] + header["env_index"]
+    described = {name: (dtype_of(found["dtype"]), tuple(found["size"])) for name, found in header["tensors"].items()}
+    flat = spacious_tensors(
+        {name: ((math.prod(sizes), math.prod(size)), dtype) for name, (dtype, size) in described.items()}
+    )
+    start = 0
+    for group in range(table.num_row_groups):
+        rows = table.read_row_group(group)
+        for tensor, column in zip(_with_numbers(flat).values(), rows.columns[len(_PLACES) :], strict=True):
+            items = column.combine_chunks()
+            if isinstance(items, pa.ExtensionArray):
+                items = items.storage.flatten()
+            values = items.to_numpy(zero_copy_only=False).view(tensor.dtype)
+            tensor[start : start + rows.num_rows] = values.reshape(rows.num_rows, tensor.shape[1])
+        start += rows.num_rows
+    if start != samples:
+        raise Damage("table", f"has {start} rows where {samples} belong")
+    return {name: flat[name].reshape(*sizes, *size) for name, (_, size) in described.items()}
+
+
+def _place_of_digest(file: BinaryIO) -> int:
+    """Return where in the file the digest stands, or -1."""
+    size = file.seek(0, os.SEEK_END)
+    window = 1 << 16
+    while True:
+        file.seek(max(0, size - window))
+        found = file.read().rfind(_MARK)
+        if found >= 0:
+            return max(0, size - window) + found + len(_MARK)
+        if window >= size:
+            return -1
+        window *= 16
+
+
+def _digest(file: BinaryIO, place: int) -> bytes:
+    """Return the CRC-32 of a file with zeros in the place of its digest, as text."""
+    file.seek(0)
+    digest, position = 0, 0
+    while chunk := file.read(min(_CHUNK, place - position) if position < place else _CHUNK):
+        if position == place:
+            chunk = _NO_DIGEST + chunk[len(_NO_DIGEST) :]
+        digest = zlib.crc32(chunk, digest)
+        position += len(chunk)
+    return b"%08x" % digest

@@ -1,0 +1,1 @@
+"""What plugins subclass, and what they are given."""

@@ -1,0 +1,183 @@
+"""Backend: what Keepfast asks of a framework."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfast.interfaces.demo import DemoResult, DemoSettings
+from keepfast.interfaces.step_buffer import Step, StepBuffer
+from keepfast.tree import Tree, is_array, map_leaves
+
+
+class Backend(abc.ABC):
+    """Captures and restores the modules of one framework.
+
+    A module is whatever a user registers: a network, an optimizer, a train state, a pytree, a tensor. Its state
+    travels as a tree (see `keepfast.tree`): `capture` gives one whose leaves are the framework's own arrays, still
+    shared with the module; `host_copy` makes of it an independent one whose leaves are NumPy arrays, which is what
+    checkpoint formats write; `restore` puts such a tree back.
+
+    The smallest complete backend, for modules that are dictionaries of NumPy arrays::
+
+        class NumpyBackend(keepfast.Backend):
+            name = "numpy"
+            checkpoint_format = "safetensors"
+
+            def recognizes(self, module):
+                return isinstance(module, dict)
+
+            def capture(self, module):
+                return module
+
+            def restore(self, module, state, device=None):
+                for key, value in state.items():
+                    module[key][...] = value
+                return module
+
+    Registered by a plugin: ``keepfast_backends`` returns ``{"numpy": NumpyBackend}``.
+    `keepfast.testing.BackendContract` proves it.
+    """
+
+    name: ClassVar[str]
+    """What users write as ``backend`` in their configuration."""
+
+    checkpoint_format: ClassVar[str]
+    """The checkpoint format that ``"auto"`` stands for."""
+
+    @abc.abstractmethod
+    def recognizes(self, module: object) -> bool:
+        """Say whether a module is of this framework, so that the backend need not be named."""
+
+    @abc.abstractmethod
+    def capture(self, module: Any) -> Tree:
+        """Return the state of a module without copying its arrays.
+
+        Containers are plain (`dict`, `OrderedDict`, `Counter`, `list`, `tuple`); whatever a framework adds to them
+        (named tuples, dataclasses, its own dictionaries) becomes one of these.
+
+        Raises:
+            UnsupportedModule: if this backend cannot capture such an object.
+        """
+
+    @abc.abstractmethod
+    def restore(self, module: Any, state: Tree, device: Any = None) -> Any:
+        """Put a state into a module.
+
+        Args:
+            module: the module, unchanged so far.
+            state: a tree of the same shape as `capture` gives, its arrays NumPy arrays on the host or, where the file
+                had nothing for an entry, the module's own. For an open module (see `is_open`), the file's own tree.
+            device: where new arrays are placed; None keeps each where the module has it.
+
+        Returns:
+            The module if it was changed in place, or the new value that replaces it.
+
+        Raises:
+            LoadMismatch: if an open module refuses the state.
+        """
+
+    def replaces(self, module: Any) -> bool:
+        """Say whether `restore` returns a new value instead of changing the module in place."""
+        return False
+
+    def is_open(self, module: Any) -> bool:
+        """Say whether a module takes entries it does not have yet, as an optimizer does before its first step."""
+        return False
+
+    def mismatches(self, module: Any, state: Tree) -> Sequence[Mismatch]:
+        """Return everything in a state that a module cannot take; nothing is changed.
+
+        Asked before anything is loaded, so that one error can tell of all modules. What a comparison entry by entry
+        shows is found without it: that is, for an open module, arrays of another shape at the same path.
+
+        Args:
+            module: the module.
+            state: what `restore` would be given; for an open module that is the file's own tree, which may be of
+                anything at all.
+        """
+        return ()
+
+    def host_copy(self, tree: Tree) -> Tree:
+        """Return an independent copy of a captured tree, every array a NumPy array in C order.
+
+        Nothing done to the module afterwards reaches the copy. NumPy scalars become 0-d arrays.
+        """
+        return map_leaves(lambda _path, leaf: np.array(leaf, order="C") if is_array(leaf) else leaf, tree)
+
+    def hold(self, value: Any) -> Any:
+        """Return something that keeps the present value of an array without waiting for its device.
+
+        What is held may be changed in place by its owner afterwards (environments reuse their buffers), so a mutable
+        array is copied, on its own device and asynchronously where there is one.
+        """
+        return np.array(value)
+
+    def fetch(self, held: Sequence[Any]) -> list[NDArray[Any]]:
+        """Return held values as NumPy arrays of their own shapes, in one transfer where possible."""
+        return [np.asarray(value) for value in held]
+
+    def step_buffer(self, step: Step, capacity: int) -> StepBuffer | None:
+        """Return a buffer for the steps of environments, or None to have `hold` and `fetch` keep them.
+
+        Args:
+            step: the first step, its rewards an array of this framework; all others are of the same kind.
+            capacity: how many steps are added at most before they are taken, unless the buffer says otherwise.
+        """
+        return None
+
+    def random_state(self) -> Tree:
+        """Return the state of the framework's own random generators, empty where it has none."""
+        return {}
+
+    def set_random_state(self, state: Tree) -> None:
+        """Put back what `random_state` returned."""
+        return
+
+    def rank(self) -> int | None:
+        """Return this process's rank in a distributed run, or None where the framework runs alone."""
+        return None
+
+    def demo(self) -> Callable[[DemoSettings], DemoResult] | None:
+        """Return the function behind ``keepfast demo --backend NAME``, or None where there is no demo."""
+        return None
+
+
+Difference = Literal["missing", "extra", "shape", "dtype", "kind", "refused"]
+
+
+REASONS: dict[Difference, str] = {
+    "missing": "the file has no such entry; expected {expected}",
+    "extra": "the module has no such entry; the file has {found}",
+    "shape": "the module has {expected}, the file has {found}",
+    "dtype": "the module has {expected}, the file has {found} (`cast=True` converts)",
+    "kind": "the module has {expected}, the file has {found}",
+    "refused": "{found}",
+}
+
+
+@final
+@dataclass(frozen=True)
+class Mismatch:
+    """One entry of a file that a module cannot take, as `Backend.mismatches` tells it.
+
+    Attributes:
+        path: its path within the module, "" for the module as a whole.
+        status: what is wrong with it; see `Entry`.
+        expected: what the module has, or needs, there.
+        found: what the file has there.
+    """
+
+    path: str
+    status: Difference
+    expected: str = ""
+    found: str = ""
+
+    def __str__(self) -> str:
+        reason = REASONS[self.status].format(expected=self.expected, found=self.found)
+        return f"{self.path}: {self.status}: {reason}" if self.path else f"{self.status}: {reason}"

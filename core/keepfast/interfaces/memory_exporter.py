@@ -1,0 +1,162 @@
+"""MemorySnapshot and MemoryExporter: what a memory file holds, and a format of it."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfast._system.commit import commit
+
+
+@final
+@dataclass(frozen=True)
+class MemorySnapshot:
+    """A memory (rollout or replay buffer) at one moment.
+
+    Attributes:
+        tensors: each tensor by name, of shape (memory_size, num_envs, *size). Rows never written are zeros.
+        memory_index: the row that the next sample goes to.
+        env_index: the environment that the next sample of fewer than `num_envs` environments goes to.
+        filled: whether every row has been written at least once, so that rows from `memory_index` on are the oldest.
+        metadata: what else is known: agent, time, spaces, versions, ``keep_dimensions`` of each tensor.
+    """
+
+    tensors: Mapping[str, NDArray[Any]]
+    memory_index: int
+    env_index: int
+    filled: bool
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def memory_size(self) -> int:
+        """Return the number of rows."""
+        return next((int(tensor.shape[0]) for tensor in self.tensors.values()), 0)
+
+    @property
+    def num_envs(self) -> int:
+        """Return the number of environments."""
+        return next((int(tensor.shape[1]) for tensor in self.tensors.values()), 0)
+
+    def __len__(self) -> int:
+        """Return the number of samples, counted over all environments."""
+        if self.filled:
+            return self.memory_size * self.num_envs
+        return self.memory_index * self.num_envs + self.env_index
+
+    def chronological(self) -> dict[str, NDArray[Any]]:
+        """Return each tensor's complete rows, oldest first, of shape (rows, num_envs, *size).
+
+        A row that only some environments have written yet is left out.
+        """
+        if not self.filled:
+            return {name: tensor[: self.memory_index] for name, tensor in self.tensors.items()}
+        order = chronological_order(self.memory_size, self.num_envs, self.memory_index, self.env_index)
+        columns = np.arange(self.num_envs)
+        return {name: tensor[order, columns] for name, tensor in self.tensors.items()}
+
+    def chronological_blocks(self, nbytes: int = 1 << 24) -> Iterator[dict[str, NDArray[Any]]]:
+        """Yield what `chronological` returns, some rows at a time: as many as have about so many bytes together."""
+        count = self.memory_size if self.filled else self.memory_index
+        rows = max(1, nbytes // max(1, sum(tensor[:1].nbytes for tensor in self.tensors.values())))
+        where = self.memory_size, self.num_envs, self.memory_index, self.env_index
+        for part in (slice(start, min(start + rows, count)) for start in range(0, count, rows)):
+            order: Any = (chronological_order(*where, part), np.arange(self.num_envs)) if self.filled else part
+            yield {name: tensor[order] for name, tensor in self.tensors.items()}
+
+
+def chronological_order(
+    memory_size: int, num_envs: int, memory_index: int, env_index: int, part: slice = slice(None)
+) -> NDArray[np.intp]:
+    """Return, for each environment of a filled memory, its rows from the oldest on; of shape (memory_size, num_envs).
+
+    Environments before `env_index` have written one row more than the others.
+
+    Args:
+        memory_size: how many rows there are.
+        num_envs: how many environments.
+        memory_index: the row that the next sample goes to.
+        env_index: the environment that it goes to.
+        part: which of the rows that are returned are wanted.
+    """
+    oldest = memory_index + (np.arange(num_envs) < env_index)
+    return (np.arange(memory_size)[part, None] + oldest) % memory_size
+
+
+class MemoryExporter(abc.ABC):
+    """Writes and reads memory files of one format.
+
+    A format is complete with an extension and two methods; committing and naming are not its business. Whatever it
+    writes comes back bit for bit, and `read` raises `CorruptMemory` for every byte that is not as it was written.
+
+    The smallest complete format (its damage detection left to the reader)::
+
+        class PickleFreeNpz(keepfast.MemoryExporter):
+            extension = ".npz"
+
+            def write(self, snapshot, file):
+                where = [snapshot.memory_index, snapshot.env_index, snapshot.filled]
+                numpy.savez(file, _where=where, **snapshot.tensors)
+
+            def read(self, path):
+                with numpy.load(path, allow_pickle=False) as arrays:
+                    tensors = dict(arrays)
+                index, env_index, filled = tensors.pop("_where")
+                return keepfast.MemorySnapshot(tensors, int(index), int(env_index), bool(filled))
+
+    Registered by a plugin: ``keepfast_memory_formats`` returns ``{"npz": PickleFreeNpz}``.
+    `keepfast.testing.MemoryExporterContract` proves it.
+    """
+
+    extension: ClassVar[str]
+    """How its files' names end, with the dot: ``.npz``."""
+
+    @abc.abstractmethod
+    def write(self, snapshot: MemorySnapshot, file: BinaryIO) -> None:
+        """Write a snapshot into an open file, without changing or keeping any of its arrays.
+
+        Args:
+            snapshot: what to write.
+            file: an empty regular file, readable, writable and seekable.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
+
+    @abc.abstractmethod
+    def read(self, path: Path) -> MemorySnapshot:
+        """Read a file, verify every byte of it and return what was written, without running code from it.
+
+        Raises:
+            CorruptMemory: if the file is damaged, truncated or carries code; names the file and the part.
+            OSError: if the file cannot be opened.
+        """
+
+    def owns(self, path: Path) -> bool:
+        """Say whether a file, or a directory, is of this format; by its name, unless a format knows better."""
+        return path.name.endswith(self.extension) and not path.is_dir()
+
+    def save(self, snapshot: MemorySnapshot, path: Path) -> int:
+        """Write a durable file: when this returns, it is complete on disk. Returns its size in bytes.
+
+        Raises:
+            WriteFailed: if the operating system refused; what was at `path` before is untouched.
+        """
+        return commit(path, lambda file: self.write(snapshot, file))
+
+    def load(self, path: Path) -> MemorySnapshot:
+        """Read a file; the counterpart of `save`."""
+        return self.read(path)
+
+    def remove(self, path: Path) -> None:
+        """Remove what `save` wrote, where it is still there.
+
+        Raises:
+            OSError: if the operating system refused.
+        """
+        path.unlink(missing_ok=True)

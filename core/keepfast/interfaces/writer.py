@@ -1,0 +1,248 @@
+"""Writer: where values go."""
+
+from __future__ import annotations
+
+import abc
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, final
+
+from numpy.typing import NDArray
+
+from keepfast._arrays import host_array, scalar
+from keepfast._system.finishing import finish
+from keepfast._system.warnings import warn
+from keepfast.errors import InvalidValue
+
+
+@final
+@dataclass(frozen=True)
+class WriterContext:
+    """What a writer's factory is told.
+
+    Attributes:
+        directory: the experiment's directory, which exists.
+        experiment_name: its name.
+        config: the agent's whole configuration, with the level ``"experiment"``.
+        resume_step: the timestep the run continues from, or None for a new run; what lies beyond it is void.
+        resume_state: what this writer's `state_dict` returned when the checkpoint was taken that the run continues
+            from, for a writer that needs it before it starts; every writer gets it by `load_state_dict` too.
+    """
+
+    directory: Path
+    experiment_name: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    resume_step: int | None = None
+    resume_state: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Writer(abc.ABC):
+    """Writes scalars, and whatever else it can, to one place.
+
+    The smallest complete writer::
+
+        class PrintWriter(keepfast.Writer):
+            def __init__(self, context, prefix=""):
+                self.prefix = prefix
+
+            def write_scalars(self, scalars, step, wall_time):
+                for tag, value in scalars.items():
+                    print(self.prefix, step, tag, value)
+
+    Registered by a plugin: ``keepfast_writers`` returns ``{"print": PrintWriter}``. A user then writes
+    ``"writers": ["tensorboard", {"name": "print", "prefix": "> "}]``. `keepfast.testing.WriterContract` proves it.
+
+    Steps are completed timesteps, also those given to the `add_*` methods: a run that goes on from a checkpoint voids
+    what was written at later ones, whatever the caller counted with them. Wall times are seconds since the epoch; tags
+    arrive as the user typed them. Calls come from one thread at a time, and seldom from the one that made the writer. A
+    writer that raises does not end the run: it is reported, and goes on being asked.
+    """
+
+    @abc.abstractmethod
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        """Write the values of one step. Each value is a Python float and may be infinite or NaN."""
+
+    def write_histogram(
+        self, tag: str, values: NDArray[Any], step: int, wall_time: float, *, bins: str | Sequence[float] = "tensorflow"
+    ) -> None:
+        """Write the distribution of an array of any shape; `bins` as SummaryWriter takes it."""
+        self._not_kept("histograms")
+
+    def write_image(
+        self, tag: str, image: NDArray[Any], step: int, wall_time: float, *, dataformats: str = "CHW"
+    ) -> None:
+        """Write an image: uint8 in 0 to 255 or floats in 0 to 1, its axes named by `dataformats`."""
+        self._not_kept("images")
+
+    def write_text(self, tag: str, text: str, step: int, wall_time: float) -> None:
+        """Write a text."""
+        self._not_kept("texts")
+
+    def write_figure(self, tag: str, figure: Any, step: int, wall_time: float, *, close: bool = True) -> None:
+        """Write a matplotlib figure, or several; `close` says whether to close them after."""
+        self._not_kept("figures")
+
+    def write_video(self, tag: str, video: NDArray[Any], step: int, wall_time: float, *, fps: float = 4) -> None:
+        """Write videos of shape (N, T, C, H, W), uint8 in 0 to 255 or floats in 0 to 1."""
+        self._not_kept("videos")
+
+    def write_hparams(
+        self,
+        hparams: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        step: int,
+        wall_time: float,
+        *,
+        run_name: str | None = None,
+    ) -> None:
+        """Write hyperparameters and the metrics they led to."""
+        self._not_kept("hyperparameters")
+
+    def write_artifact(self, path: Path, step: int, wall_time: float, *, name: str, kind: str) -> None:
+        """Write a reference to, or a copy of, a file that the run produced; `kind` is checkpoint, memory or another."""
+        self._not_kept("artifacts")
+
+    def flush(self) -> None:
+        """Return when all that was written before is on disk, or wherever this writer keeps it."""
+        return
+
+    def close(self) -> None:
+        """Flush and release everything; called at least once, and harmless after the first time."""
+        return
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what this writer needs to continue the run elsewhere, a tree that travels with checkpoints."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        return
+
+    @final
+    def add_scalar(
+        self, tag: str, scalar_value: Any, global_step: int | None = None, walltime: float | None = None
+    ) -> None:
+        """Write one value at once, as torch's SummaryWriter does: a number, or a tensor or array holding one.
+
+        Raises:
+            InvalidValue: if it is no single number, or the tag no string, as in every call that follows.
+        """
+        self.write_scalars({_string(tag, "tag"): scalar(scalar_value, tag)}, _step(global_step), _time(walltime))
+
+    @final
+    def add_histogram(
+        self,
+        tag: str,
+        values: Any,
+        global_step: int | None = None,
+        bins: str | Sequence[float] = "tensorflow",
+        walltime: float | None = None,
+    ) -> None:
+        """Write the distribution of an array or tensor of any shape."""
+        self.write_histogram(_string(tag, "tag"), host_array(values), _step(global_step), _time(walltime), bins=bins)
+
+    @final
+    def add_image(
+        self,
+        tag: str,
+        img_tensor: Any,
+        global_step: int | None = None,
+        walltime: float | None = None,
+        dataformats: str = "CHW",
+    ) -> None:
+        """Write an image; by default its shape is (channels, height, width)."""
+        image = host_array(img_tensor)
+        self.write_image(_string(tag, "tag"), image, _step(global_step), _time(walltime), dataformats=dataformats)
+
+    @final
+    def add_text(
+        self, tag: str, text_string: str, global_step: int | None = None, walltime: float | None = None
+    ) -> None:
+        """Write a text.
+
+        Raises:
+            InvalidValue: if it is no string.
+        """
+        self.write_text(_string(tag, "tag"), _string(text_string, "text_string"), _step(global_step), _time(walltime))
+
+    @final
+    def add_figure(
+        self,
+        tag: str,
+        figure: Any,
+        global_step: int | None = None,
+        close: bool = True,
+        walltime: float | None = None,
+    ) -> None:
+        """Write a matplotlib figure, or a list of them.
+
+        Raises:
+            InvalidValue: if it is anything else.
+        """
+        self.write_figure(_string(tag, "tag"), _figures(figure), _step(global_step), _time(walltime), close=close)
+
+    @final
+    def add_video(
+        self,
+        tag: str,
+        vid_tensor: Any,
+        global_step: int | None = None,
+        fps: float = 4,
+        walltime: float | None = None,
+    ) -> None:
+        """Write videos of shape (N, T, C, H, W)."""
+        self.write_video(_string(tag, "tag"), host_array(vid_tensor), _step(global_step), _time(walltime), fps=fps)
+
+    @final
+    def add_hparams(
+        self,
+        hparam_dict: Mapping[str, Any],
+        metric_dict: Mapping[str, Any],
+        hparam_domain_discrete: Mapping[str, Sequence[Any]] | None = None,
+        run_name: str | None = None,
+        global_step: int | None = None,
+    ) -> None:
+        """Write hyperparameters and the metrics they led to; the discrete domains are not kept."""
+        metrics = {_string(tag, "tag"): scalar(value, tag) for tag, value in metric_dict.items()}
+        self.write_hparams(hparam_dict, metrics, _step(global_step), _time(None), run_name=run_name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        finish(self.close, after=error)
+
+    def _not_kept(self, what: str) -> None:
+        # Plugins need not call __init__ of this class, so the memory of what was told is made at the first need.
+        told: set[str] = self.__dict__.setdefault("_told_not_kept", set())
+        if what not in told:
+            told.add(what)
+            warn(f"{type(self).__name__} does not keep {what}; they are dropped (this is told once)")
+
+
+def _string(value: Any, name: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise InvalidValue(f"`{name}` is {value!r:.80} ({type(value).__name__}); allowed: a string")
+
+
+def _figures(given: Any) -> Any:
+    figures = given if isinstance(given, list) else [given]
+    if figures and all(hasattr(figure, "canvas") for figure in figures):
+        return given
+    raise InvalidValue(
+        f"`figure` is {given!r:.80} ({type(given).__name__}); allowed: a matplotlib figure, or a list of them"
+    )
+
+
+def _step(global_step: int | None) -> int:
+    return 0 if global_step is None else int(global_step)
+
+
+def _time(walltime: float | None) -> float:
+    return time.time() if walltime is None else float(walltime)

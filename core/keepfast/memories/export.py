@@ -1,0 +1,166 @@
+"""MemoryExport: where the files of one memory go, and the thread that writes them behind training."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import secrets
+import weakref
+from collections import deque
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, final
+
+from keepfast._system.background import Background
+from keepfast._system.commit import sweep
+from keepfast._system.warnings import warn
+from keepfast.errors import DirectoryError, KeepfastError
+from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
+from keepfast.memories.specs import positive
+from keepfast.plugins.formats import exporter_named
+
+_STAMP = "%y-%m-%d_%H-%M-%S-%f"
+
+_ALIVE: weakref.WeakSet[MemoryExport] = weakref.WeakSet()
+
+_OPEN: set[MemoryExport] = set()
+"""Those that have begun to write and were not closed: whoever does not close is told at the end of the program."""
+
+
+@final
+class MemoryExport:
+    """Names and writes the files of one memory.
+
+    One file may be in the making while training goes on; a memory that fills again before it is done waits for it.
+    A file that cannot be written (a full disk, say) does not end training: the first is reported by a warning, the
+    others are counted, and closing, or the end of the program, tells how many are missing.
+
+    Args:
+        format: the memory format, by name.
+        directory: where the files go.
+        keep: how many automatically exported files stay, the newest; None keeps all.
+
+    Raises:
+        UnknownPlugin: if nobody provides the format.
+        MissingDependency: if the format needs a package that is not installed.
+        InvalidValue: if `keep` is neither None nor a positive whole number.
+    """
+
+    def __init__(self, format: str, directory: str | os.PathLike[str], keep: int | None = None) -> None:  # noqa: A002  (the design's name)
+        self._exporter = exporter_named(format)
+        self.format, self.directory = format, Path(directory)
+        self.keep = None if keep is None else positive("export_keep", keep)
+        self.cycles = 0
+        self._token: str
+        self._written: deque[Path]
+        self._failures: list[str]
+        self._reported: bool
+        self._background: Background | None
+        self.__dict__.update(_of_its_own())
+        _ALIVE.add(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, **_of_its_own()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _ALIVE.add(self)
+
+    def prepare(self) -> None:
+        """Check, before training depends on it, that files can be written into the directory.
+
+        Raises:
+            DirectoryError: if the directory cannot be made or written in.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            probe = self.directory / f".{self._token}.keepfast-tmp"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise DirectoryError(
+                f"memories cannot be exported to `{self.directory}`: {reason}; give another `export_directory`"
+            ) from error
+        sweep(self.directory)
+
+    def submit(self, snapshot: MemorySnapshot) -> None:
+        """Write a snapshot behind training; waits while the one before it is still being written."""
+        if self._background is None:
+            self._background = Background("keepfast-memory-export")
+        _OPEN.add(self)
+        path = self.unused_path(self.directory, self._exporter)
+        self._background.submit(lambda: self._write(snapshot, path))
+
+    def _write(self, snapshot: MemorySnapshot, path: Path) -> None:
+        try:
+            self._exporter.save(snapshot, path)
+            self._written.append(path)
+            while self.keep is not None and len(self._written) > self.keep:
+                self._exporter.remove(self._written.popleft())
+        except Exception as error:  # noqa: BLE001  (whatever keeps a memory from its file does not end training)
+            self._failures.append(
+                f"{error}" if isinstance(error, KeepfastError) else f"{type(error).__name__}: {error}"
+            )
+
+    def report(self) -> None:
+        """Warn, once, of a file that could not be written."""
+        if self._failures and not self._reported:
+            self._reported = True
+            warn(f"a memory was not exported: {self._failures[0]}; training goes on, further failures are counted")
+
+    def wait(self) -> None:
+        """Return when every file is on disk, or has failed."""
+        if self._background is not None:
+            self._background.wait()
+        self.report()
+
+    def close(self) -> None:
+        """Finish what was promised, and tell how much of it failed."""
+        _OPEN.discard(self)
+        if self._background is not None:
+            self._background.close()
+        failures, self._failures = self._failures, []
+        if failures:
+            warn(
+                f"{len(failures)} of {self.cycles} memory exports to `{self.directory}` failed; "
+                f"the first: {failures[0]}"
+            )
+
+    def unused_path(self, directory: Path, chosen: MemoryExporter) -> Path:
+        """Return a path that names the time, this memory and its cycle, and that no file has yet."""
+        moment = datetime.now().astimezone()
+        while True:
+            path = directory / f"{moment.strftime(_STAMP)}_memory_{self._token}-{self.cycles}{chosen.extension}"
+            if not path.exists():
+                return path
+            moment += timedelta(microseconds=1)
+
+
+def _of_its_own() -> dict[str, Any]:
+    """Return what a copy has for itself, in this process or another: its names, its files, its failures, its thread."""
+    return {
+        "_token": secrets.token_hex(4),
+        "_written": deque(),
+        "_failures": [],
+        "_reported": False,
+        "_background": None,
+    }
+
+
+def _close_all() -> None:
+    with contextlib.ExitStack() as closing:  # one that raises does not keep the others from finishing
+        for export in list(_OPEN):
+            closing.callback(export.close)
+
+
+def _part_from_parent() -> None:
+    _OPEN.clear()
+    for export in list(_ALIVE):
+        export.__dict__.update(_of_its_own())
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_part_from_parent)

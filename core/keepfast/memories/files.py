@@ -1,0 +1,159 @@
+"""Memory files without a live memory: find, read, describe and verify them."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from keepfast.errors import InvalidValue, KeepfastError, MissingDependency, NotFound
+from keepfast.interfaces.memory_exporter import MemorySnapshot
+from keepfast.plugins.formats import exporter_of, numeric_order
+
+Progress = Callable[[int, int], None]
+"""Called with how much is done, and of how much."""
+
+
+def unseen(_done: int, _total: int) -> None:
+    """Show no progress."""
+
+
+def read_memory(path: str | os.PathLike[str]) -> MemorySnapshot:
+    """Read a memory file of any format, whichever framework wrote it; needs no framework.
+
+    Raises:
+        NotFound: if there is no such file.
+        InvalidValue: if it is a directory, or its extension is that of no memory format.
+        MissingDependency: if the format needs a package that is not installed.
+        CorruptMemory: if it is damaged; names the file and the part.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise NotFound(f"there is no memory file `{file}`")
+    return exporter_of(file).load(file)
+
+
+def iter_memories(pattern: str | os.PathLike[str]) -> Iterator[tuple[Path, MemorySnapshot]]:
+    """Yield the path and content of each memory file that matches a pattern, one at a time, in the order of time.
+
+    Args:
+        pattern: as `glob.glob` takes it; ``**`` descends into directories.
+
+    Raises:
+        NotFound: if nothing matches.
+    """
+    for path in memory_paths(pattern):
+        yield path, read_memory(path)
+
+
+def memory_paths(pattern: str | os.PathLike[str]) -> list[Path]:
+    """Return the memories that match a pattern, numbers in their names sorted as numbers; other files are passed over.
+
+    Raises:
+        NotFound: if nothing matches.
+        InvalidValue: if nothing that matches is a memory.
+        MissingDependency: if one is of a format that needs a package that is not installed.
+    """
+    paths, strangers = matches(pattern)
+    for error in strangers.values():
+        if not paths or isinstance(error, MissingDependency):
+            raise error
+    return paths
+
+
+def matches(pattern: str | os.PathLike[str]) -> tuple[list[Path], dict[Path, InvalidValue | MissingDependency]]:
+    """Return the memories that match a pattern, and the other files with what is wrong with each.
+
+    Raises:
+        NotFound: if nothing matches.
+    """
+    found = sorted(map(Path, glob.glob(os.fspath(pattern), recursive=True)), key=numeric_order)  # noqa: PTH207  (pathlib globs no absolute pattern)
+    paths: list[Path] = []
+    strangers: dict[Path, InvalidValue | MissingDependency] = {}
+    directories: dict[Path, InvalidValue | MissingDependency] = {}
+    for path in found:
+        try:
+            exporter_of(path)
+            paths.append(path)
+        except (InvalidValue, MissingDependency) as error:
+            (directories if path.is_dir() else strangers)[path] = error
+    if len(directories) == len(found) == 1:
+        return [], directories
+    memories = set(paths)  # what lies in one of them, which for some formats is a directory, is part of it
+    paths = [path for path in paths if memories.isdisjoint(path.parents)]
+    strangers = {path: error for path, error in strangers.items() if memories.isdisjoint(path.parents)}
+    if not paths and not strangers:
+        raise NotFound(f"no memory file matches `{pattern}`")
+    return paths, strangers
+
+
+@final
+@dataclass(frozen=True)
+class MemoryDescription:
+    """What `inspect_memory` tells of a file.
+
+    Attributes:
+        path: the file.
+        nbytes: its size.
+        memory_size: how many rows the memory has.
+        num_envs: how many environments.
+        samples: how many samples it holds, counted over all environments.
+        filled: whether every row was written.
+        tensors: the dtype and the shape of one sample of each tensor.
+        metadata: what else the file tells.
+    """
+
+    path: Path
+    nbytes: int
+    memory_size: int
+    num_envs: int
+    samples: int
+    filled: bool
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]]
+    metadata: Mapping[str, Any]
+
+
+def inspect_memory(path: str | os.PathLike[str]) -> MemoryDescription:
+    """Describe a memory file; raises as `read_memory` does."""
+    snapshot = read_memory(path)
+    tensors = {name: (str(tensor.dtype), tuple(tensor.shape[2:])) for name, tensor in snapshot.tensors.items()}
+    sizes = snapshot.memory_size, snapshot.num_envs, len(snapshot), snapshot.filled
+    return MemoryDescription(Path(path), _size_of(Path(path)), *sizes, tensors, snapshot.metadata)
+
+
+def _size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all that a directory holds."""
+    files = (inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else (path,)
+    return sum(file.stat().st_size for file in files)
+
+
+def verify_memories(
+    pattern: str | os.PathLike[str], progress: Progress = unseen
+) -> dict[Path, KeepfastError | OSError | None]:
+    """Read every byte of all files that match a pattern.
+
+    Returns:
+        For each file, what is wrong with it, or None: an InvalidValue for a file of no memory format, a
+        MissingDependency for one whose format needs a package that is not installed.
+
+    Raises:
+        NotFound: if nothing matches.
+    """
+    paths, strangers = matches(pattern)
+    results: dict[Path, KeepfastError | OSError | None] = dict(strangers)
+    for done, path in enumerate(paths):
+        progress(done, len(paths))
+        results[path] = _problem_of(path)
+    progress(len(paths), len(paths))
+    return results
+
+
+def _problem_of(path: Path) -> KeepfastError | OSError | None:
+    try:
+        read_memory(path)
+    except (KeepfastError, OSError) as error:
+        return error
+    return None

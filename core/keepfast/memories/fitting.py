@@ -1,0 +1,222 @@
+"""How the samples of one memory are laid out in another of a different size or number of environments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfast.codec import dtype_of
+from keepfast.errors import InvalidValue, LoadMismatch
+from keepfast.interfaces.memory_exporter import MemorySnapshot
+from keepfast.interfaces.ring import environment_places
+from keepfast.memories.specs import TensorSpec, tensor_name
+
+Fit = Literal["error", "newest", "oldest"]
+
+
+def fitted(snapshot: MemorySnapshot, memory_size: int, num_envs: int, fit: Fit) -> MemorySnapshot:
+    """Return a snapshot of the sizes asked for; the same one where it has them.
+
+    Args:
+        snapshot: what to lay out anew.
+        memory_size: the number of rows of the result.
+        num_envs: the number of environments of the result.
+        fit: ``"error"`` to allow no difference, ``"newest"`` or ``"oldest"`` to say which samples stay where not all
+            of them fit. Where the numbers of environments differ, each environment's samples stay together and in
+            order, and are followed by the next one's.
+
+    Raises:
+        LoadMismatch: if the sizes differ and `fit` is ``"error"``.
+        InvalidValue: if `fit` is none of the three.
+    """
+    if fit not in get_args(Fit):
+        raise InvalidValue(f"`fit` is {fit!r}; allowed: {', '.join(get_args(Fit))}")
+    given, wanted = (snapshot.memory_size, snapshot.num_envs), (memory_size, num_envs)
+    if given == wanted:
+        return snapshot
+    if fit == "error":
+        raise LoadMismatch(
+            f"the memory is unchanged: it has (memory_size, num_envs) = {wanted}, and the file has {given}; "
+            '`fit="newest"` or `fit="oldest"` keeps what fits'
+        )
+    columns = _columns(snapshot, memory_size, num_envs, fit)
+    return _laid_out(snapshot, columns, memory_size, num_envs)
+
+
+def _columns(snapshot: MemorySnapshot, memory_size: int, num_envs: int, fit: Fit) -> list[NDArray[np.intp]]:
+    """Return, for each environment of the result, the places in the source of its samples, oldest first."""
+    sources = histories(snapshot)
+    capacity, total = memory_size * num_envs, sum(map(len, sources))
+    if num_envs == snapshot.num_envs:
+        limit = memory_size
+    else:
+        limit = capacity if total <= capacity else max(1, capacity // snapshot.num_envs)
+    kept = [source[-limit:] if fit == "newest" else source[:limit] for source in sources]
+    if num_envs == snapshot.num_envs:
+        return kept
+    return np.array_split(np.concatenate(kept)[:capacity], num_envs)
+
+
+def histories(snapshot: MemorySnapshot) -> list[NDArray[np.intp]]:
+    """Return, for each environment, the places (row * num_envs + environment) of its samples, oldest first."""
+    sizes, position = (snapshot.memory_size, snapshot.num_envs), (snapshot.memory_index, snapshot.env_index)
+    return environment_places(*sizes, *position, snapshot.filled)
+
+
+def seams_of(snapshot: MemorySnapshot) -> list[int]:
+    """Return the places of samples that the next one of their environment does not follow in time."""
+    places = snapshot.metadata.get("seams")
+    capacity = snapshot.memory_size * snapshot.num_envs
+    return [place for place in places if place in range(capacity)] if isinstance(places, list | tuple) else []
+
+
+def chronological_seams(snapshot: MemorySnapshot) -> list[tuple[int, int]]:
+    """Return which samples of which environments, counted from its oldest, the next one does not follow in time."""
+    seams = seams_of(snapshot)
+    return [
+        (sample, environment)
+        for environment, history in enumerate(histories(snapshot))
+        for sample in np.flatnonzero(np.isin(history, seams)).tolist()
+    ]
+
+
+def _new_seams(snapshot: MemorySnapshot, columns: list[NDArray[np.intp]], num_envs: int) -> list[int]:
+    """Return the places of the result where samples meet that did not follow one another in the source.
+
+    A column's last sample is one of them, unless the environment that is added to next is the one it came from.
+    """
+    newest, broken = -1, -2
+    follower = np.full(snapshot.memory_size * snapshot.num_envs, newest)
+    for history in histories(snapshot):
+        follower[history[:-1]] = history[1:]
+    follower[seams_of(snapshot)] = broken
+    end = newest if num_envs == snapshot.num_envs else broken
+    seams: list[int] = []
+    for environment, column in enumerate(columns):
+        expected = np.append(column[1:], end)[: len(column)]
+        rows = np.flatnonzero((follower[column] != expected) | (follower[column] == broken))
+        seams += (rows * num_envs + environment).tolist()
+    return seams
+
+
+def _laid_out(
+    snapshot: MemorySnapshot, columns: list[NDArray[np.intp]], memory_size: int, num_envs: int
+) -> MemorySnapshot:
+    """Return a snapshot whose environments hold the samples at the places given."""
+    rows = np.concatenate([np.arange(len(column)) for column in columns])
+    environments = np.repeat(np.arange(num_envs), [len(column) for column in columns])
+    places = np.concatenate(columns)
+
+    def laid_out(tensor: NDArray[Any]) -> NDArray[Any]:
+        result = np.zeros((memory_size, num_envs, *tensor.shape[2:]), tensor.dtype)
+        flat = tensor.reshape(snapshot.memory_size * snapshot.num_envs, *tensor.shape[2:])
+        result[rows, environments] = flat[places]
+        return result
+
+    tensors = {name: laid_out(tensor) for name, tensor in snapshot.tensors.items()}
+    memory_index, env_index = divmod(len(places), num_envs)
+    filled = memory_index == memory_size
+    metadata = {**snapshot.metadata, "seams": _new_seams(snapshot, columns, num_envs)}
+    return MemorySnapshot(tensors, 0 if filled else memory_index, env_index, filled, metadata)
+
+
+_CHUNK_BYTES = 1 << 24
+"""How much of a tensor is converted and compared at once."""
+
+
+DtypeName = Callable[[str], str]
+"""Returns the name of the dtype that a framework keeps values of another as; raises InvalidValue if it keeps none."""
+
+
+def matched(
+    snapshot: MemorySnapshot, specs: Mapping[str, TensorSpec], dtype_name: DtypeName, keeps_wide: str
+) -> tuple[dict[str, TensorSpec], dict[str, NDArray[Any]]]:
+    """Return what a memory's tensors are once they hold a snapshot's, and their values.
+
+    Args:
+        snapshot: what to load.
+        specs: the memory's tensors; where there are none, it takes all of the snapshot's.
+        dtype_name: tells as what the framework keeps a dtype.
+        keeps_wide: how to have the framework keep what it narrows.
+
+    Raises:
+        LoadMismatch: if they differ in names, sizes or dtypes; lists every difference. A dtype that the framework
+            narrows is no difference as long as every value stays the same.
+    """
+    problems = [f"`{name}` is missing in the file" for name in specs if name not in snapshot.tensors]
+    found: dict[str, TensorSpec] = {}
+    values: dict[str, NDArray[Any]] = {}
+    for name, tensor in snapshot.tensors.items():
+        try:
+            given = _described(name, tensor, snapshot.metadata)
+            found[name] = _own(given, specs) if specs else replace(given, dtype=_kept_as(given, dtype_name))
+            values[name] = _converted(tensor, found[name], _kept_as(given, dtype_name), keeps_wide)
+        except InvalidValue as error:
+            problems.append(str(error))
+    if problems:
+        raise LoadMismatch("the memory is unchanged, for the file does not fit it:\n  " + "\n  ".join(problems))
+    return found, values
+
+
+def _described(name: str, tensor: NDArray[Any], metadata: Mapping[str, Any]) -> TensorSpec:
+    """Return what a tensor of a snapshot is."""
+    size = tuple(tensor.shape[2:])
+    keep = _table(metadata, "keep_dimensions").get(name, len(size) != 1)
+    space = _table(metadata, "spaces").get(name, "")
+    return TensorSpec(tensor_name(name), size, str(tensor.dtype), bool(keep), str(space))
+
+
+def _table(metadata: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = metadata.get(key)
+    return found if isinstance(found, Mapping) else {}  # the metadata of a file of others may be anything
+
+
+def _kept_as(given: TensorSpec, dtype_name: DtypeName) -> str:
+    try:
+        return dtype_name(given.dtype)
+    except InvalidValue as error:
+        raise InvalidValue(f"`{given.name}` has the dtype {given.dtype} in the file: {error}") from error
+
+
+def _own(given: TensorSpec, specs: Mapping[str, TensorSpec]) -> TensorSpec:
+    """Return the memory's own tensor, with the file's space where the memory knows none."""
+    if given.name not in specs:
+        raise InvalidValue(f"`{given.name}` is in the file, but the memory has no such tensor")
+    own = specs[given.name]
+    if given.size != own.size:
+        raise InvalidValue(f"`{own.name}` has the size {given.size} in the file and {own.size} in the memory")
+    return replace(own, space=own.space or given.space)
+
+
+def _converted(tensor: NDArray[Any], spec: TensorSpec, kept_as: str, keeps_wide: str) -> NDArray[Any]:
+    """Return a tensor with the dtype of the memory's, itself where it has it."""
+    given = str(tensor.dtype)
+    if given == spec.dtype:
+        return tensor
+    if kept_as != spec.dtype:
+        raise InvalidValue(f"`{spec.name}` has the dtype {given} in the file and {spec.dtype} in the memory")
+    narrowed = _exactly(tensor, dtype_of(spec.dtype))
+    if narrowed is None:
+        raise InvalidValue(
+            f"`{spec.name}` has the dtype {given} in the file, with values that {spec.dtype}, which it would be kept "
+            f"as, does not have; {keeps_wide}"
+        )
+    return narrowed
+
+
+def _exactly(tensor: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any] | None:
+    """Return a tensor with another dtype, or None if that changes a value."""
+    result = np.empty(tensor.shape, dtype)
+    rows = max(1, _CHUNK_BYTES * len(tensor) // max(1, tensor.nbytes))
+    for start in range(0, len(tensor), rows):
+        part = tensor[start : start + rows]
+        with np.errstate(all="ignore"):  # what overflows is found by comparing
+            result[start : start + rows] = part
+            back = result[start : start + rows].astype(tensor.dtype)
+        if not np.array_equal(back, part, equal_nan=tensor.dtype.kind in "fc"):
+            return None
+    return result

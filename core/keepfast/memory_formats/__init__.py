@@ -1,1 +1,0 @@
-"""The memory formats that come with Keepfast, a file each; none of them imports a framework."""

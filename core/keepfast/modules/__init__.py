@@ -1,0 +1,1 @@
+"""The way of a module: registered, captured, matched with a file, restored."""

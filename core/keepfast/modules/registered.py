@@ -1,0 +1,164 @@
+"""Modules: what users register, captured into trees and restored from them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from keepfast._version import __version__
+from keepfast.errors import UnsupportedModule
+from keepfast.interfaces.backend import Backend
+from keepfast.interfaces.checkpoint_store import FORMAT_VERSION
+from keepfast.memories.buffer import MemoryBuffer
+from keepfast.modules.matching import Match, match, match_open, reject
+from keepfast.modules.options import FileModule, LoadOptions
+from keepfast.plugins.backends import backend_named, backend_of, recognize
+from keepfast.tree import Tree
+
+Module = Any
+"""A network, optimizer, train state, pytree, tensor, memory, or an `Attribute` that holds one."""
+
+
+@final
+@dataclass(frozen=True)
+class Attribute:
+    """A module that its owner replaces instead of changing it: a TrainState, an optax state, a params tree."""
+
+    owner: object
+    name: str
+
+    @property
+    def value(self) -> Any:
+        """Return what the owner holds now."""
+        return getattr(self.owner, self.name)
+
+
+def attribute(owner: object, name: str) -> Attribute:
+    """Name a module by the attribute that holds it, so that its present value is saved and a restored one put there.
+
+    Args:
+        owner: the object whose attribute is replaced as training goes on.
+        name: the attribute's name.
+
+    Raises:
+        UnsupportedModule: if the owner has no such attribute.
+
+    Example:
+        ``agent.checkpoint_modules["policy"] = keepfast.attribute(agent, "train_state")``
+    """
+    if not hasattr(owner, name):
+        raise UnsupportedModule(f"a {type(owner).__qualname__} has no attribute `{name}`; set it before registering it")
+    return Attribute(owner, name)
+
+
+@final
+@dataclass(frozen=True)
+class RegisteredModule:
+    """A module under its name, with the backend that can handle it."""
+
+    name: str
+    module: Module
+    backend: Backend
+
+    @property
+    def value(self) -> Any:
+        """Return the module itself, looked up where it is replaced as training goes on."""
+        return self.module.value if isinstance(self.module, Attribute) else self.module
+
+    @property
+    def is_memory(self) -> bool:
+        """Say whether it is a memory, which is large and has a checkpoint interval of its own."""
+        return isinstance(self.value, MemoryBuffer)
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether it decides by itself what it takes from a file."""
+        return self.backend.is_open(self.value)
+
+    def check_place(self) -> None:
+        """Check that a restored module has a place to go.
+
+        Raises:
+            UnsupportedModule: if the module is replaced by a restore and nobody says where the new one goes.
+        """
+        value = self.value
+        if self.backend.replaces(value) and not isinstance(self.module, Attribute):
+            raise UnsupportedModule(
+                f"`{self.name}` is a {type(value).__qualname__}, which is replaced, not changed; register it as "
+                f'keepfast.attribute(owner, "{self.name}"), so that its owner gets the restored one'
+            )
+
+    def capture(self) -> Tree:
+        """Return the module's present tree, its arrays still shared with it."""
+        return self.backend.capture(self.value)
+
+    def copy(self) -> Tree:
+        """Return an independent copy of the module's present tree on the host."""
+        return self.backend.host_copy(self.capture())
+
+    def match(self, found: FileModule, options: LoadOptions) -> Match:
+        """Compare the module with a file's.
+
+        Raises:
+            UnsupportedModule: if the module is replaced by a restore and nobody says where the new one goes.
+        """
+        self.check_place()
+        value, own = self.value, self.capture()
+        if self.is_open:
+            return match_open(self.name, own, found.state, self.backend.mismatches(value, found.state))
+        matched = match(self.name, own, found, options)
+        return reject(matched, own, self.backend.mismatches(value, matched.state))
+
+    def restore(self, state: Tree, device: Any) -> None:
+        """Put a tree into the module, or a new module into its place."""
+        restored = self.backend.restore(self.value, state, device)
+        if isinstance(self.module, Attribute):
+            setattr(self.module.owner, self.module.name, restored)
+
+
+def registered(modules: Mapping[str, Module], named: Backend | None) -> list[RegisteredModule]:
+    """Return each module with its backend.
+
+    Args:
+        modules: module by name.
+        named: the backend that the configuration names; None infers one for each.
+
+    Raises:
+        UnsupportedModule: if no backend knows a module.
+    """
+    values = {name: module.value if isinstance(module, Attribute) else module for name, module in modules.items()}
+    known = {name: named or _own_backend(value) for name, value in values.items()}
+    others = [backend for backend in known.values() if backend is not None]
+    return [
+        RegisteredModule(name, module, known[name] or backend_of(values[name], named, others))
+        for name, module in modules.items()
+    ]
+
+
+def _own_backend(value: Any) -> Backend | None:
+    return backend_named(value.backend) if isinstance(value, MemoryBuffer) else recognize(value)
+
+
+def check_places(modules: Sequence[RegisteredModule]) -> None:
+    """Check that each module has a place that a restored one can go to; see `RegisteredModule.check_place`."""
+    for module in modules:
+        module.check_place()
+
+
+def copy_all(modules: Sequence[RegisteredModule]) -> dict[str, Tree]:
+    """Return an independent host copy of each module's tree, by name."""
+    return {module.name: module.copy() for module in modules}
+
+
+def metadata(modules: Sequence[RegisteredModule], **more: Any) -> dict[str, Any]:
+    """Return what is stored beside modules: versions, backend, time, and `more`."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "keepfast": __version__,
+        "backend": next((module.backend.name for module in modules), None),
+        "modules": [module.name for module in modules],
+        "time": time.time(),
+        **more,
+    }

@@ -1,0 +1,100 @@
+"""Restores modules from a checkpoint: everything that fits, or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from keepfast._system.warnings import warn
+from keepfast.errors import LoadMismatch
+from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.modules.matching import missing_module
+from keepfast.modules.options import FileModule, LoadOptions
+from keepfast.modules.registered import RegisteredModule
+from keepfast.modules.report import Entry, LoadReport, require, with_refusals
+from keepfast.tree import Tree
+
+
+def restore_all(
+    modules: Sequence[RegisteredModule], checkpoint: Checkpoint, path: Path, options: LoadOptions
+) -> LoadReport:
+    """Restore modules from a checkpoint; either all that fits is loaded, or nothing is touched.
+
+    Raises:
+        LoadMismatch: if nothing matches, or anything differs and the options are strict.
+    """
+    found = options.renamed_modules(checkpoint.modules)
+    entries, loadable = _match_all(_wanted(modules, found, options, path), found, options)
+    absent = tuple(name for name in found if name not in {module.name for module in modules})
+    report = LoadReport(path, tuple(entries), checkpoint.metadata.get("timestep"), absent)
+    require(report, strict=options.strict)
+    if options.modules is None:
+        for name in absent:
+            warn(f"Cannot load the {name} module. The agent doesn't have such an instance")
+    return _restore_or_undo(loadable, report, options)
+
+
+_Loadable = tuple[RegisteredModule, Tree]
+
+
+def _match_all(
+    modules: Sequence[RegisteredModule], found: Mapping[str, FileModule], options: LoadOptions
+) -> tuple[list[Entry], list[_Loadable]]:
+    """Return what became of each entry, and the modules that can be loaded, each with the tree to restore."""
+    entries: list[Entry] = []
+    loadable: list[_Loadable] = []
+    for module in modules:
+        if module.name in found:
+            matched = module.match(found[module.name], options)
+            entries += matched.entries
+            loadable += [(module, matched.state)] if matched.is_loadable else []
+        elif not module.is_memory:  # a memory's interval may be longer than that of the checkpoints
+            entries += missing_module(module.name, module.capture())
+    return entries, loadable
+
+
+def _restore_or_undo(loadable: Sequence[_Loadable], report: LoadReport, options: LoadOptions) -> LoadReport:
+    """Restore modules and report which refused; if that is an error, put back those that went before."""
+    with contextlib.ExitStack() as undo:
+        # Open modules check their own contents, so they go first, and only they need a way back.
+        asked = [_restore_open(module, state, options, undo) for module, state in loadable if module.is_open]
+        report = with_refusals(report, [refusal for refusal in asked if refusal is not None])
+        require(report, strict=options.strict)
+        for module, state in loadable:
+            if not module.is_open:
+                module.restore(state, options.device)
+        undo.pop_all()
+    return report
+
+
+def _restore_open(
+    module: RegisteredModule, state: Tree, options: LoadOptions, undo: contextlib.ExitStack
+) -> Entry | None:
+    """Restore an open module and arrange for its undoing; if it refuses, put it back and return why."""
+    try:
+        with contextlib.ExitStack() as own:
+            own.callback(module.restore, module.copy(), None)
+            module.restore(state, options.device)
+            undo.push(own.pop_all())
+    except LoadMismatch as error:
+        return Entry(module.name, "", "refused", found=str(error))
+    return None
+
+
+def _wanted(
+    modules: Sequence[RegisteredModule], found: Iterable[str], options: LoadOptions, path: Path
+) -> list[RegisteredModule]:
+    names = {module.name for module in modules}
+    if options.modules is not None and (unknown := set(options.modules) - names):
+        raise LoadMismatch(
+            f"asked to load {', '.join(sorted(unknown))}, which the agent does not have; "
+            f"it has: {', '.join(sorted(names)) or '(none)'}"
+        )
+    wanted = [module for module in modules if options.modules is None or module.name in options.modules]
+    if not any(module.name in found for module in wanted):
+        raise LoadMismatch(
+            f"`{path}` holds the modules {', '.join(sorted(found)) or '(none)'}, and none of the ones it was loaded "
+            f"into: {', '.join(module.name for module in wanted) or '(none)'}; `rename` maps names"
+        )
+    return wanted

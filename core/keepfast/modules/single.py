@@ -1,0 +1,94 @@
+"""One module, saved to a file and loaded from one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keepfast.errors import LoadMismatch
+from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.modules.options import LoadOptions
+from keepfast.modules.registered import Module, metadata, registered
+from keepfast.modules.report import LoadReport
+from keepfast.modules.restoring import restore_all
+from keepfast.plugins.backends import configured
+from keepfast.plugins.formats import read_checkpoint, store_for
+from keepfast.tree import flatten
+
+_SINGLE = "module"
+"""The name under which `save` and `load` handle a module that has none."""
+
+
+def save(module: Module, path: str | Path) -> Path:
+    """Save one module to a file, durable when this returns; the extension chooses the format.
+
+    Args:
+        module: a network, optimizer, train state, pytree, tensor or memory of any supported framework.
+        path: where to; an existing file is replaced only once the new one is complete.
+
+    Returns:
+        The path.
+
+    Raises:
+        UnsupportedModule: if no backend can capture the module.
+        ConfigError: if the extension is of no known format.
+        WriteFailed: if the operating system refused; what was there before is untouched.
+    """
+    path = Path(path)
+    store = store_for(path)
+    modules = registered({_SINGLE: module}, configured("auto"))
+    state = modules[0].copy()
+    flatten(state)  # two entries of one path could be stored, but neither told apart nor restored
+    store.save(Checkpoint(state, metadata(modules, module=_SINGLE)), path)
+    return path
+
+
+def load(
+    module: Module,
+    path: str | Path,
+    device: Any = None,
+    *,
+    modules: Sequence[str] | None = None,
+    strict: bool = True,
+    cast: bool = False,
+    rename: Mapping[str, str] | None = None,
+) -> LoadReport:
+    """Load one module from a file into a module of the same structure.
+
+    Args:
+        module: what to load into; changed in place, or, for a `keepfast.attribute`, replaced at its owner.
+        path: a file that `save` wrote, one of an experiment's own with ``store_separately``, or one that another tool
+            wrote in the same format.
+        device: where restored arrays are placed; None keeps each where the module has it.
+        modules: the name of the module to take out of a file that holds several, in a list.
+        strict: whether any difference is an error; else what fits is loaded.
+        cast: whether another dtype is converted.
+        rename: file path -> own path; a path also stands for all below it.
+
+    Returns:
+        What was loaded and what was not.
+
+    Raises:
+        LoadMismatch: if anything differs (when strict) or nothing matches; lists everything, and nothing was loaded.
+        CorruptCheckpoint: if the file is damaged.
+        NotFound: if there is no such file.
+    """
+    path = Path(path)
+    single = _single(read_checkpoint(path), path, modules)
+    options = LoadOptions(strict=strict, cast=cast, rename=rename or {}, device=device)
+    return restore_all(registered({single.metadata["module"]: module}, configured("auto")), single, path, options)
+
+
+def _single(checkpoint: Checkpoint, path: Path, modules: Sequence[str] | None) -> Checkpoint:
+    """Return a checkpoint of one module: the file's only one, or the one that was asked for."""
+    names = checkpoint.metadata.get("modules")
+    if "module" in checkpoint.metadata or (names is None and modules is None):
+        return Checkpoint(checkpoint.state, {"module": _SINGLE, **checkpoint.metadata})
+    known = list(checkpoint.modules)
+    if modules is None or len(modules) != 1 or modules[0] not in known:
+        raise LoadMismatch(
+            f"`{path}` holds the modules {', '.join(known)}; say which one to load, "
+            f'`modules=["{known[0] if known else "policy"}"]` for example, or load it through the agent'
+        )
+    return Checkpoint(checkpoint.state[modules[0]], {**checkpoint.metadata, "module": modules[0]})

@@ -1,0 +1,111 @@
+"""Finds the backend of whatever is at hand."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+from keepfast.errors import UnknownPlugin, UnsupportedModule
+from keepfast.interfaces.backend import Backend
+from keepfast.plugins.discovery import registry
+from keepfast.plugins.lazy import lazy
+
+ENVIRONMENT = "KEEPFAST_BACKEND"
+"""The environment variable that names the backend where the configuration says "auto"."""
+
+RANK_VARIABLES = ("RANK", "SLURM_PROCID")
+"""The environment variables in which launchers tell a process its rank: torchrun, and SLURM."""
+
+_made: dict[str, Backend] = {}
+
+
+def backend_named(name: str) -> Backend:
+    """Return the backend of a name; each is made once in a process.
+
+    Raises:
+        UnknownPlugin: if no plugin provides it.
+        PluginConflict: if two plugins do; names both.
+        MissingDependency: if its framework is not installed; says what to run.
+    """
+    factory = registry().get("backend", name)
+    if name not in _made:
+        _made[name] = factory()
+    return _made[name]
+
+
+def configured(name: str) -> Backend | None:
+    """Return the backend that a configuration and the environment name, or None where they leave it open.
+
+    Raises:
+        UnknownPlugin: if no plugin provides it; says so where the name came from the environment.
+        PluginConflict: if two plugins do; names both.
+        MissingDependency: if its framework is not installed; says what to run.
+    """
+    if name != "auto":
+        return backend_named(name)
+    name = os.environ.get(ENVIRONMENT) or "auto"
+    try:
+        return None if name == "auto" else backend_named(name)
+    except UnknownPlugin as error:
+        raise UnknownPlugin(f"the environment variable `{ENVIRONMENT}` names an {error}") from None
+
+
+def loaded() -> Iterator[Backend]:
+    """Yield the backends whose framework the process has imported already, without those that fail.
+
+    A third party's backend that names no framework counts as loaded.
+    """
+    for provided in registry().provided("backend"):
+        framework = provided.factory.requires[:1] if isinstance(provided.factory, lazy) else ()
+        if any(package not in sys.modules for package in framework):
+            continue
+        backend = _made.get(provided.name) or registry().make(provided)
+        if backend is not None:
+            yield _made.setdefault(provided.name, backend)
+
+
+def recognize(module: object) -> Backend | None:
+    """Return the backend that knows a module, or None.
+
+    Only backends whose framework is loaded are asked: whoever holds one of its modules has loaded it.
+    """
+    return next((backend for backend in loaded() if backend.recognizes(module)), None)
+
+
+def process_rank() -> int:
+    """Return this process's rank among those of a distributed run, 0 where it runs alone.
+
+    A framework that is set up for a distributed run knows best; else a launcher's RANK or SLURM_PROCID tells.
+    """
+    ranks = [rank for rank in (backend.rank() for backend in loaded()) if rank is not None]
+    if ranks:
+        return max(ranks)
+    found = next((os.environ[name] for name in RANK_VARIABLES if os.environ.get(name, "").isdigit()), "0")
+    return int(found)
+
+
+def backend_of(module: object, named: Backend | None, others: Sequence[Backend] = ()) -> Backend:
+    """Return the backend for a module: the named one, the one that knows it, or one that its companions have.
+
+    Args:
+        module: the module.
+        named: the backend that the configuration names, if it does.
+        others: backends of modules registered beside it, for objects that only have ``state_dict``.
+
+    Raises:
+        UnsupportedModule: if nobody can capture it; says what to install for the backends that are not ready.
+    """
+    backend = named or recognize(module) or next(iter(others), None)
+    if backend is None:
+        raise UnsupportedModule(
+            f"no backend knows what to do with a {type(module).__module__}.{type(module).__qualname__}; "
+            f'name one in the configuration ("backend"), known: {", ".join(registry().names("backend"))}{_unready()}'
+        )
+    return backend
+
+
+def _unready() -> str:
+    """Return a line for each backend whose framework is not installed, with what to run."""
+    known = [(provided.name, provided.status) for provided in registry().provided("backend")]
+    return "".join(f"\n  {name} {status}" for name, status in known if status != "ready")

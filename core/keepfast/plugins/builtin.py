@@ -1,0 +1,34 @@
+"""The formats that come with the core, registered as anybody's plugin is. A new format is a row here and a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from keepfast.plugins.hookspecs import hookimpl
+from keepfast.plugins.lazy import lazy
+
+
+@hookimpl
+def keepfast_checkpoint_formats() -> Mapping[str, Callable[[], Any]]:
+    """List the built-in checkpoint formats."""
+    return {
+        "pt": lazy("keepfast.formats.checkpoints.pt:PtStore"),
+        "safetensors": lazy("keepfast.formats.checkpoints.safetensors:SafetensorsStore"),
+        "msgpack": lazy("keepfast.formats.checkpoints.msgpack:MsgpackStore", requires=("msgpack",), extra="jax"),
+        "pickle": lazy("keepfast.formats.checkpoints.pickle:PickleStore", requires=("msgpack",), extra="jax"),
+    }
+
+
+@hookimpl
+def keepfast_memory_formats() -> Mapping[str, Callable[[], Any]]:
+    """List the built-in memory formats."""
+    return {
+        "pt": lazy("keepfast.formats.memories.pt:PtExporter"),
+        "np": lazy("keepfast.formats.memories.npz:NpzExporter"),
+        "npz": lazy("keepfast.formats.memories.npz:NpzExporter"),
+        "csv": lazy("keepfast.formats.memories.csv:CsvExporter"),
+        "safetensors": lazy("keepfast.formats.memories.safetensors:SafetensorsExporter"),
+        "parquet": lazy("keepfast.formats.memories.parquet:ParquetExporter", requires=("pyarrow",), extra="data"),
+        "minari": lazy("keepfast.formats.memories.minari.exporter:MinariExporter", requires=("h5py",), extra="data"),
+    }

@@ -1,0 +1,46 @@
+"""What a plugin may provide: each hook returns a mapping from a name to what makes the thing of that name.
+
+Returning factories keeps listing cheap: nothing is imported or made before a run asks for it by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from keepfast.interfaces.backend import Backend
+    from keepfast.interfaces.checkpoint_store import CheckpointStore
+    from keepfast.interfaces.memory_exporter import MemoryExporter
+    from keepfast.interfaces.writer import Writer
+
+PROJECT = "keepfast"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def keepfast_backends() -> Mapping[str, Callable[[], Backend]]:
+    """Return the frameworks this plugin supports, each name with a factory of its `Backend`."""
+    raise NotImplementedError
+
+
+@hookspec
+def keepfast_writers() -> Mapping[str, Callable[..., Writer]]:
+    """Return the writers this plugin provides, each name with a ``factory(context, **options)``."""
+    raise NotImplementedError
+
+
+@hookspec
+def keepfast_checkpoint_formats() -> Mapping[str, Callable[[], CheckpointStore]]:
+    """Return the checkpoint formats this plugin provides, each name with a factory of its `CheckpointStore`."""
+    raise NotImplementedError
+
+
+@hookspec
+def keepfast_memory_formats() -> Mapping[str, Callable[[], MemoryExporter]]:
+    """Return the memory formats this plugin provides, each name with a factory of its `MemoryExporter`."""
+    raise NotImplementedError

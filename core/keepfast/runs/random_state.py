@@ -1,0 +1,29 @@
+"""The random generators that Python, NumPy and the frameworks keep for everybody."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from keepfast.interfaces.backend import Backend
+
+
+def capture_random_state(backends: Iterable[Backend]) -> dict[str, Any]:
+    """Return the state of Python's, NumPy's and the given frameworks' generators, as a tree."""
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(legacy=False),  # noqa: NPY002  (others' code draws from it)
+        "backends": {backend.name: backend.random_state() for backend in backends},
+    }
+
+
+def restore_random_state(state: Mapping[str, Any], backends: Iterable[Backend]) -> None:
+    """Put back what `capture_random_state` returned; a framework that it has nothing for is left alone."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])  # noqa: NPY002  (as above)
+    for backend in backends:
+        if backend.name in state["backends"]:
+            backend.set_random_state(state["backends"][backend.name])

@@ -1,0 +1,186 @@
+"""What the directory of a run holds, and the runs that lie below a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from keepfast._system.warnings import warn
+from keepfast.checkpoints.directory import CheckpointDirectory
+from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
+from keepfast.config import LEVEL, ExperimentConfig
+from keepfast.errors import ConfigError, NotFound, did_you_mean
+from keepfast.metrics.reading import Series, has_metrics, read_metrics
+from keepfast.plugins.formats import numeric_order
+from keepfast.runs.directory import CONFIG
+
+_OF_A_CONFIG = {"agent", "timesteps", "config"}
+"""What tells the configuration of a run from another ``config.json``."""
+
+
+@final
+@dataclass(frozen=True)
+class Latest:
+    """The latest value of a tag, and the completed timesteps it was written at."""
+
+    step: int
+    value: float
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """What the directory of a run holds.
+
+    Attributes:
+        path: the directory.
+        agent: the agent's name, or None where no configuration tells it.
+        steps: the completed timesteps, as far as metrics and checkpoints tell; None where there are neither.
+        timesteps: the length of the training, or None where it is not known.
+        best_metric: the tag that the best is judged by.
+        best_score: the best value so far, by the best checkpoint or else by the metrics; None where there is none.
+        latest: the latest value of each tag.
+        checkpoints: the checkpoints by timestep, the best last.
+        changed: when a file was last written, in seconds since the epoch.
+        size: the bytes of all files.
+    """
+
+    path: Path
+    agent: str | None
+    steps: int | None
+    timesteps: int | None
+    best_metric: str
+    best_score: float | None
+    latest: Mapping[str, Latest]
+    checkpoints: list[IndexedCheckpoint]
+    changed: float
+    size: int
+
+
+def find_runs(directory: str | Path) -> list[Path]:
+    """Return the directories of all runs at and below a directory, by name.
+
+    A run is a directory with the configuration, the checkpoints or the metrics of one; those inside it are its own.
+    Directories that cannot be read are passed over with a warning.
+
+    Raises:
+        NotFound: if there is no such directory, or no run in it.
+    """
+    root = Path(directory)
+    if not root.is_dir():
+        raise NotFound(f"there is no directory `{root}`; give the one that your runs lie in")
+    found = list(_runs_below(root))
+    if not found:
+        raise NotFound(f"there are no runs in `{root}`")
+    return found
+
+
+def _runs_below(root: Path) -> Iterator[Path]:
+    for path, directories, _ in os.walk(root, onerror=_tell_unreadable):
+        if _may_be_run(Path(path)):
+            yield Path(path)
+            directories.clear()
+        else:
+            names = [name for name in directories if not name.startswith(".")]
+            directories[:] = sorted(names, key=lambda name: numeric_order(Path(name)))
+
+
+def _tell_unreadable(error: OSError) -> None:
+    warn(f"`{error.filename}` cannot be read and was passed over: {error.strerror}")
+
+
+def _may_be_run(path: Path) -> bool:
+    try:
+        return is_run(path)
+    except OSError as error:
+        _tell_unreadable(error)
+        return False
+
+
+def is_run(path: Path) -> bool:
+    """Say whether a directory is that of a run."""
+    return (path / CHECKPOINTS).is_dir() or bool(_document(path)) or has_metrics(path)
+
+
+def read_run(path: str | Path) -> Run:
+    """Return what the directory of a run holds.
+
+    Raises:
+        NotFound: if it is no run's directory; lists the runs beside it, and the nearest.
+        OSError: if it cannot be read.
+    """
+    path = Path(path)
+    if not path.is_dir() or not is_run(path):
+        raise NotFound(f"there is no run at `{path}`{did_you_mean(path.name, _beside(path))}")
+    document = _document(path)
+    config = _settings(document)
+    metrics = read_metrics(path) if has_metrics(path) else {}
+    checkpoints = CheckpointDirectory(path / CHECKPOINTS).checkpoints()
+    ends = [int(series.steps[-1]) for series in metrics.values()]
+    ends += [checkpoint.timestep for checkpoint in checkpoints if checkpoint.timestep is not None]
+    changed, size = _usage(path)
+    return Run(
+        path=path,
+        agent=agent if isinstance(agent := document.get("agent"), str) else None,
+        steps=max(ends, default=None),
+        timesteps=timesteps if isinstance(timesteps := document.get("timesteps"), int) else None,
+        best_metric=config.best_metric,
+        best_score=_best_score(path, config, metrics),
+        latest={tag: Latest(int(series.steps[-1]), float(series.values[-1])) for tag, series in metrics.items()},
+        checkpoints=checkpoints,
+        changed=changed,
+        size=size,
+    )
+
+
+def _beside(path: Path) -> list[str]:
+    """Return the names of the runs in the same directory, as far as they can be read."""
+    names = []
+    with contextlib.suppress(OSError):
+        for other in path.parent.iterdir():
+            with contextlib.suppress(OSError):
+                if other.is_dir() and is_run(other):
+                    names.append(other.name)
+    return names
+
+
+def _document(path: Path) -> dict[str, Any]:
+    """Return what ``config.json`` says, nothing where there is none or it is not ours."""
+    try:
+        document = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) and document.keys() >= _OF_A_CONFIG else {}
+
+
+def _settings(document: Mapping[str, Any]) -> ExperimentConfig:
+    """Return a run's settings; the defaults where they are not known, or those of another version."""
+    try:
+        return ExperimentConfig(document.get("config", {}).get(LEVEL, {}))
+    except (ConfigError, AttributeError):
+        return ExperimentConfig()
+
+
+def _best_score(path: Path, config: ExperimentConfig, metrics: Mapping[str, Series]) -> float | None:
+    stored = CheckpointDirectory(path / CHECKPOINTS).best_score(config.best_mode, config.best_metric)
+    if stored is not None or config.best_metric not in metrics:
+        return stored
+    values = [value for value in metrics[config.best_metric].values.tolist() if math.isfinite(value)]
+    return (max if config.best_mode == "max" else min)(values, default=None)
+
+
+def _usage(path: Path) -> tuple[float, int]:
+    """Return when a file below a directory was last written, and the bytes of all files."""
+    changed, size = 0.0, 0
+    for file in path.rglob("*"):
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # a run that is going on removes files
+            status = file.lstat()
+            if not file.is_dir():
+                changed, size = max(changed, status.st_mtime), size + status.st_size
+    return changed or path.stat().st_mtime, size

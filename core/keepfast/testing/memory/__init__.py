@@ -1,0 +1,1 @@
+"""The contracts of memories, a part of what they promise in each file."""

@@ -1,0 +1,1 @@
+"""The way of a value: tracked, made a statistic at the interval, handed to writers."""

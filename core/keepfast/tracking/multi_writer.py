@@ -1,0 +1,287 @@
+"""MultiWriter: many writers behind one, each kept apart from the others and from training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, final
+
+from numpy.typing import NDArray
+
+from keepfast._system.warnings import warn
+from keepfast.errors import InvalidValue, UsageError, WriterFailed
+from keepfast.interfaces.writer import Writer
+from keepfast.tracking.writer_call import Call, WriterHealth, describe, frozen, numbers, own, storable, whole
+from keepfast.tracking.writer_lane import DirectLane, Lane, QueueLane
+
+PATIENCE = 60.0
+"""How many seconds a flush, and closing, wait for a writer; Weights & Biases uploads the rest of a run at its close."""
+
+OVERDUE_SECONDS = 1.0
+"""How long closing waits for a writer that a flush has waited for in vain already."""
+
+FIGURE_SECONDS = 5.0
+"""How long training waits until a writer has drawn a figure, which may change afterwards."""
+
+STATE_SECONDS = 1.0
+"""How long a checkpoint waits for a writer's state; beyond that the one before is taken."""
+
+
+@final
+class MultiWriter(Writer):
+    """Hands everything to several writers, and keeps what goes wrong with one from the others and from training.
+
+    With ``on_error="warn"`` each writer is called on a thread of its own, in order, from a bounded queue. One that
+    raises is reported once, counted, and goes on being asked; after ten failures in a row it is left alone for a
+    minute. One that is slow or blocks loses what no longer fits its queue; training waits for quick writers only.
+    What went wrong is told at close, and by `health` at any time. A value is where its writer keeps it after `flush`.
+
+    Args:
+        writers: the writers by name, or a sequence, where they are named after their classes.
+        on_error: ``"warn"``, or ``"raise"`` to call every writer in line and raise what goes wrong as `WriterFailed`.
+        patience: how many seconds a flush, and closing, wait for a writer that is slow or blocks.
+
+    Raises:
+        InvalidValue: if `on_error` is neither.
+
+    Example::
+
+        with keepfast.MultiWriter([JsonlWriter(context), PrintWriter(context)]) as writer:
+            writer.add_scalar("Loss / Policy loss", 0.5, global_step=10)
+    """
+
+    def __init__(
+        self,
+        writers: Mapping[str, Writer] | Sequence[Writer],
+        on_error: Literal["warn", "raise"] = "warn",
+        *,
+        patience: float = PATIENCE,
+    ) -> None:
+        if on_error not in ("warn", "raise"):
+            raise InvalidValue(f'`on_error` is {on_error!r}; allowed: "warn", "raise"')
+        lane = DirectLane if on_error == "raise" else QueueLane
+        named = writers if isinstance(writers, Mapping) else _named(writers)
+        self._lanes: list[Lane] = [lane(name, writer) for name, writer in named.items()]
+        self._patience = patience
+        self._reported: set[str] = set()
+        self._states: dict[str, Any] = {}
+        self._overdue: dict[str, Call] = {}
+        self._unsettled: dict[str, Call] = {}
+        self._closed = False
+
+    @property
+    def writers(self) -> dict[str, Writer]:
+        """Return the writers by name."""
+        return {lane.name: lane.writer for lane in self._lanes}
+
+    @property
+    def health(self) -> dict[str, WriterHealth]:
+        """Return how each writer fares, by name."""
+        return {lane.name: lane.health for lane in self._lanes}
+
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        """Hand the values of one step to every writer, as Python's own numbers.
+
+        Raises:
+            InvalidValue: if a value is no number, or the step no whole one.
+        """
+        self._write("write_scalars", numbers(scalars), step=step, wall_time=wall_time)
+
+    def write_histogram(
+        self, tag: str, values: NDArray[Any], step: int, wall_time: float, *, bins: str | Sequence[float] = "tensorflow"
+    ) -> None:
+        """Hand an array to every writer, as it is now."""
+        self._write("write_histogram", tag, frozen(values), step=step, wall_time=wall_time, bins=bins)
+
+    def write_image(
+        self, tag: str, image: NDArray[Any], step: int, wall_time: float, *, dataformats: str = "CHW"
+    ) -> None:
+        """Hand an image to every writer, as it is now."""
+        self._write("write_image", tag, frozen(image), step=step, wall_time=wall_time, dataformats=dataformats)
+
+    def write_text(self, tag: str, text: str, step: int, wall_time: float) -> None:
+        """Hand a text to every writer."""
+        self._write("write_text", tag, text, step=step, wall_time=wall_time)
+
+    def write_figure(self, tag: str, figure: Any, step: int, wall_time: float, *, close: bool = True) -> None:
+        """Have every writer draw a figure; waits for them, because figures change and cannot be copied."""
+        self._write("write_figure", tag, figure, step=step, wall_time=wall_time, timeout=FIGURE_SECONDS, close=False)
+        if close:
+            _close_figures(figure)
+
+    def write_video(self, tag: str, video: NDArray[Any], step: int, wall_time: float, *, fps: float = 4) -> None:
+        """Hand videos to every writer, as they are now."""
+        self._write("write_video", tag, frozen(video), step=step, wall_time=wall_time, fps=fps)
+
+    def write_hparams(
+        self,
+        hparams: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        step: int,
+        wall_time: float,
+        *,
+        run_name: str | None = None,
+    ) -> None:
+        """Hand hyperparameters and metrics to every writer."""
+        self._write("write_hparams", dict(hparams), numbers(metrics), step=step, wall_time=wall_time, run_name=run_name)
+
+    def write_artifact(self, path: Path, step: int, wall_time: float, *, name: str, kind: str) -> None:
+        """Tell every writer of a file."""
+        self._write("write_artifact", path, step=step, wall_time=wall_time, name=name, kind=kind)
+
+    def flush(self) -> None:
+        """Return when every writer has flushed, or has not within the patience, which is reported.
+
+        Raises:
+            WriterFailed: with ``on_error="raise"``, if a writer failed.
+        """
+        if not self._closed:
+            self._fan_out([Call("flush", awaited=True) for _ in self._lanes], self._patience)
+
+    def settle(self, patience: float) -> None:
+        """Return when every healthy writer has performed and flushed what it was given so far.
+
+        For a checkpoint, whose values should be where the writers keep them before it is. It raises and warns of
+        nothing, and any thread may call it. A writer that is known to fail, to hang or to be too far behind is not
+        waited for.
+
+        Args:
+            patience: the seconds to wait in all. With ``on_error="raise"`` a flush takes the time it takes, and what
+                goes wrong in it is raised by the next call that reaches the writer.
+        """
+        deadline = time.monotonic() + patience
+        calls = [(lane, lane.start_flush(patience)) for lane in self._lanes if not self._is_ill(lane)]
+        for lane, call in calls:
+            if call is not None and not call.wait(max(0.0, deadline - time.monotonic())):
+                self._unsettled[lane.name] = call
+
+    def close(self) -> None:
+        """Close every writer, the last first, and tell what went wrong over the run.
+
+        Raises:
+            WriterFailed: with ``on_error="raise"``, if a writer failed.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        failure = None
+        for lane in reversed(self._lanes):  # a writer may build on those before it
+            try:
+                self._close_lane(lane)
+            except WriterFailed as error:
+                failure = failure or error
+        if tally := self._tally():
+            warn(tally)
+        if failure is not None:
+            raise failure
+
+    def _close_lane(self, lane: Lane) -> None:
+        patience = min(self._patience, OVERDUE_SECONDS) if self._is_overdue(lane) else self._patience
+        finished = lane.ask(Call("close", awaited=True), patience)
+        lane.end()
+        if not finished:
+            warn(f"writer `{lane.name}` did not finish within {patience:g} seconds; what it had left is lost")
+
+    def _tally(self) -> str:
+        ill = [f"\n  {lane.name}: {lane.health}" for lane in self._lanes if lane.health.failed or lane.health.dropped]
+        return f"not every writer kept everything:{''.join(ill)}" if ill else ""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of every writer, by name; one that gives none which a file can hold fails, as in a write.
+
+        Raises:
+            WriterFailed: with ``on_error="raise"``, if a writer failed.
+        """
+        for lane in self._lanes:
+            if _overrides(lane.writer, "state_dict") and not (isinstance(lane, QueueLane) and lane.slow):
+                call = Call("state_dict", awaited=True, check=storable)
+                if lane.ask(call, STATE_SECONDS) and call.result is not None:
+                    self._states[lane.name] = call.result
+        return dict(self._states)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Give every writer its state back, by name."""
+        self._states = dict(state)
+        for lane in self._lanes:
+            if lane.name in state:
+                lane.submit(Call("load_state_dict", (state[lane.name],)))
+
+    def _write(
+        self, method: str, *content: Any, step: int, wall_time: float, timeout: float | None = None, **options: Any
+    ) -> None:
+        if self._closed:
+            raise UsageError(f"{method} was called on writers that were closed; make others")
+        args = (*content, whole(step), float(wall_time))
+        self._fan_out([Call(method, own(args), options, awaited=timeout is not None) for _ in self._lanes], timeout)
+
+    def _fan_out(self, calls: list[Call], timeout: float | None) -> None:
+        """Hand each lane its call, and wait for all of them where there is a time to wait."""
+        failure = None
+        for lane, call in zip(self._lanes, calls, strict=True):
+            try:
+                self._hand(lane, call, in_queue=timeout is None)
+            except WriterFailed as error:
+                failure = failure or error
+        if timeout is not None:
+            self._await(calls, timeout)
+        self._report()
+        if failure is not None:
+            raise failure
+
+    def _hand(self, lane: Lane, call: Call, *, in_queue: bool) -> None:
+        if call.method.startswith("write_") and not _overrides(lane.writer, call.method):
+            call.perform(lane.writer)  # tells, here and once, that it does not keep that kind
+            call.finish()
+        elif in_queue or self._is_overdue(lane):
+            lane.submit(call)
+        else:
+            lane.ask(call, 0)
+
+    def _await(self, calls: list[Call], timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        for lane, call in zip(self._lanes, calls, strict=True):
+            if self._is_overdue(lane) or call.wait(max(0.0, deadline - time.monotonic())):
+                continue
+            self._overdue[lane.name] = call
+            warn(f"writer `{lane.name}` has not finished {call.method} within {timeout:g} seconds; going on without it")
+
+    def _is_overdue(self, lane: Lane) -> bool:
+        """Say whether a writer was waited for in vain and is still at it: it is not waited for again."""
+        return _is_pending(self._overdue.get(lane.name))
+
+    def _is_ill(self, lane: Lane) -> bool:
+        return self._closed or self._is_overdue(lane) or _is_pending(self._unsettled.get(lane.name))
+
+    def _report(self) -> None:
+        for lane in self._lanes:
+            error = lane.health.last_error
+            if isinstance(lane, QueueLane) and error is not None and lane.name not in self._reported:
+                self._reported.add(lane.name)
+                warn(
+                    f"writer `{lane.name}` failed: {describe(error)}; training and the other writers go on, and the "
+                    "tally is told at close"
+                )
+
+
+def _named(writers: Sequence[Writer]) -> dict[str, Writer]:
+    named: dict[str, Writer] = {}
+    for position, writer in enumerate(writers):
+        name = type(writer).__name__
+        named[name if name not in named else f"{name} {position}"] = writer
+    return named
+
+
+def _is_pending(call: Call | None) -> bool:
+    return call is not None and not call.wait(0)
+
+
+def _overrides(writer: Writer, method: str) -> bool:
+    return getattr(type(writer), method) is not getattr(Writer, method)
+
+
+def _close_figures(figure: Any) -> None:
+    from matplotlib import pyplot as plt
+
+    for one in figure if isinstance(figure, list | tuple) else [figure]:
+        plt.close(one)

@@ -1,0 +1,65 @@
+"""Numbers added up, in the order they come."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+SMALL = 2.0**-64
+"""What numbers are multiplied by once their sum is too large; a sum of 2**64 of them is not too large any more."""
+
+
+def mean(total: float, scale: float, count: int, minimum: float, maximum: float) -> float:
+    """Return the mean of numbers from their sum, which was multiplied by `scale`; it lies among the numbers."""
+    found = total / count / scale
+    return found if scale == 1.0 else min(max(found, minimum), maximum)
+
+
+@final
+class Statistic:
+    """Adds up numbers, in the order they come, so that a resumed run arrives at the very same bits.
+
+    Where a sum is beyond the range of a float it is kept in another unit, so that the mean is none the less finite.
+    """
+
+    __slots__ = ("count", "maximum", "minimum", "nonfinite", "scale", "total")
+
+    def __init__(
+        self,
+        count: int = 0,
+        total: float = 0.0,
+        maximum: float = -math.inf,
+        minimum: float = math.inf,
+        nonfinite: int = 0,
+        scale: float = 1.0,
+    ) -> None:
+        self.count, self.total, self.maximum, self.minimum = count, total, maximum, minimum
+        self.nonfinite, self.scale = nonfinite, scale
+
+    def add(self, value: float) -> None:
+        """Add one number; infinities and NaNs are counted but kept out."""
+        total = self.total + value * self.scale
+        if not math.isfinite(total):
+            if not math.isfinite(value):
+                self.nonfinite += 1
+                return
+            self.total, self.scale = self.total * SMALL, SMALL
+            total = self.total + value * SMALL
+        self.total = total
+        self.count += 1
+        if value > self.maximum:
+            self.maximum = value
+        if value < self.minimum:
+            self.minimum = value
+
+    def result(self, tag: str) -> float:
+        """Return what the tag asks for: its maximum, its minimum, else its mean."""
+        if tag.endswith("(max)"):
+            return self.maximum
+        if tag.endswith("(min)"):
+            return self.minimum
+        return mean(self.total, self.scale, self.count, self.minimum, self.maximum)
+
+    def state(self) -> list[float]:
+        """Return what `Statistic(*state)` makes the same statistic of."""
+        return [self.count, self.total, self.maximum, self.minimum, self.nonfinite, self.scale]

@@ -1,0 +1,179 @@
+"""Tracks values between two writes and turns them into statistics.
+
+Values wait in the order they come, tensors and arrays without waiting for their device, and are added up when the
+statistics are asked for: those on a device are fetched together, in one transfer. Any thread may track.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfast._arrays import check_number, host_array
+from keepfast._system.warnings import warn
+from keepfast.errors import InvalidValue, UsageError
+from keepfast.tracking.episodes import EpisodeTracker
+from keepfast.tracking.held import Holder
+from keepfast.tracking.statistic import Statistic
+from keepfast.tree import is_array
+
+HELD_LIMIT = 16_384
+"""How many values wait at most, so that memory stays bounded however long the interval is."""
+
+
+@final
+class Tracker:
+    """Holds what was tracked since the last write.
+
+    Tags ending in "(max)" or "(min)" take that statistic, all others are averaged. Non-finite values are kept out,
+    counted, and reported once per tag.
+    """
+
+    def __init__(self) -> None:
+        self._holder = Holder()
+        self._statistics: dict[str, Statistic] = {}
+        # To append to a deque takes no lock. It stays the same one, so that no value of another thread ends up in one
+        # that was worked off already.
+        self._waiting: deque[tuple[str, Any]] = deque()
+        self._lock = threading.Lock()
+        self.nonfinite: dict[str, int] = {}
+        self._told: dict[str, int] = {}
+        self.episodes = EpisodeTracker(self._holder)
+
+    def track(self, tag: str, value: Any) -> None:
+        """Track one number.
+
+        Args:
+            tag: what it is, ``"Loss / Policy loss"`` for example.
+            value: a number, or an array or tensor on any device that holds one.
+
+        Raises:
+            InvalidValue: if it is no single number.
+        """
+        if type(tag) is not str:
+            tag = _plain(tag)
+        if type(value) is not float:
+            value = self._kept(tag, value)
+        self._waiting.append((tag, value))
+        if len(self._waiting) >= HELD_LIMIT:
+            with self._lock:
+                self._fold()
+
+    def _kept(self, tag: str, value: Any) -> Any:
+        """Return a number as a float, and an array as the holder keeps it."""
+        check_number(value, tag)
+        if not is_array(value) or isinstance(value, np.generic):
+            return float(value)
+        try:
+            return self._holder.hold(value)
+        except InvalidValue as error:
+            raise InvalidValue(f"the value of `{tag}`: {error}") from None
+
+    def _fold(self) -> None:
+        """Add up what waits; whoever calls this has the lock.
+
+        Raises:
+            UsageError: if the value of an array is gone; names its tag. All others are added up.
+        """
+        waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        arrays, gone = self._fetch([(tag, value) for tag, value in waiting if type(value) is not float])
+        fetched = iter(arrays)
+        for tag, value in waiting:
+            number = value if type(value) is float else next(fetched)
+            if number is not None:
+                statistic = self._statistics.get(tag)
+                if statistic is None:
+                    statistic = self._statistics[tag] = Statistic()
+                statistic.add(number)
+        if gone is not None:
+            raise gone
+
+    def _fetch(self, held: Sequence[tuple[str, Any]]) -> tuple[list[float | None], UsageError | None]:
+        """Return the numbers that arrays hold, None for what is gone, and the error of the first that is."""
+        try:
+            return [_number(array) for array in self._holder.fetch([value for _, value in held])], None
+        except UsageError:
+            pass
+        found: list[float | None] = []
+        gone = None
+        for tag, value in held:
+            try:
+                found += map(_number, self._holder.fetch([value]))
+            except UsageError as error:
+                found.append(None)
+                gone = gone or UsageError(f"`{tag}`: {error}")
+        return found, gone
+
+    def statistics(self) -> dict[str, float]:
+        """Return the statistic of every tag that has data, episodes included, and start the next interval."""
+        with self._lock:
+            self._fold()
+            statistics, self._statistics = self._statistics, {}
+        found = self.episodes.statistics()
+        nonfinite = self.episodes.take_nonfinite()
+        for tag, statistic in statistics.items():
+            if statistic.count:
+                found[tag] = statistic.result(tag)
+            if statistic.nonfinite:
+                nonfinite[tag] = statistic.nonfinite
+        self._report(nonfinite)
+        return found
+
+    def _report(self, nonfinite: Mapping[str, int]) -> None:
+        for tag, count in nonfinite.items():
+            first = tag not in self.nonfinite
+            self.nonfinite[tag] = self.nonfinite.get(tag, 0) + count
+            if first:
+                self._told[tag] = count
+                warn(
+                    f"{count} value(s) of `{tag}` were not finite and are kept out of its statistic; "
+                    "further ones are counted and told at close"
+                )
+
+    def tell_tally(self) -> None:
+        """Tell how many values were not finite over the run, where there were more than was told."""
+        more = {tag: count for tag, count in self.nonfinite.items() if count != self._told.get(tag)}
+        if more:
+            listing = ", ".join(f"{count} of `{tag}`" for tag, count in more.items())
+            warn(f"values that were not finite, over the run: {listing}")
+            self._told.update(more)
+
+    @property
+    def pending(self) -> bool:
+        """Say whether anything was tracked since the last write."""
+        return bool(self._statistics or self._waiting or self.episodes.pending)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything tracked since the last write, as a tree."""
+        with self._lock:
+            self._fold()
+            statistics = {tag: statistic.state() for tag, statistic in self._statistics.items()}
+        return {
+            "statistics": statistics,
+            "nonfinite": dict(self.nonfinite),
+            "episodes": self.episodes.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned, in the place of whatever was tracked."""
+        with self._lock:
+            self._waiting.clear()
+            self._statistics = {tag: Statistic(*values) for tag, values in state["statistics"].items()}
+        self.nonfinite = dict(state["nonfinite"])
+        self.episodes.load_state_dict(state["episodes"])
+
+
+def _number(array: NDArray[Any]) -> float:
+    return float(host_array(array).reshape(-1)[0])
+
+
+def _plain(tag: object) -> str:
+    """Return a tag that is a string of some class of its own, an enumeration's or NumPy's, as a plain one."""
+    if not isinstance(tag, str):
+        raise InvalidValue(f"a tag is {tag!r} ({type(tag).__name__}); allowed: a string")
+    return str.__str__(tag)  # not the class's own, which enumerations have

@@ -1,0 +1,162 @@
+"""The command line as a whole: its help, its errors, its exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+import keepfast
+from keepfast import cli
+
+FRAMEWORKS = {"torch", "jax", "flax", "optax", "gymnasium", "tensorboard", "tensorboardX", "wandb", "pyarrow"}
+
+
+def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "keepfast.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
+
+
+def ending(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command line in this process and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["keepfast", *arguments])
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which `main` replaces for good
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+def test_version_is_that_of_the_package():
+    """`keepfast --version` prints one line and ends well."""
+    finished = run("--version")
+    assert (finished.returncode, finished.stdout) == (0, f"keepfast {keepfast.__version__}\n")
+
+
+def test_the_installed_command_is_this_one():
+    """The script `keepfast` that pip installs runs `keepfast.cli:main`."""
+    finished = subprocess.run([Path(sys.executable).with_name("keepfast"), "--version"], capture_output=True, text=True)
+    assert finished.stdout == f"keepfast {keepfast.__version__}\n"
+
+
+def test_help_lists_every_command():
+    """`keepfast --help` names each command of the table, with a line on what it does."""
+    finished = run("--help")
+    assert finished.returncode == 0
+    listed = {line.split()[0] for line in finished.stdout.partition("Commands:")[2].splitlines() if line.strip()}
+    assert {command.__name__ for command in cli.COMMANDS} <= listed
+
+
+def test_importing_the_command_line_loads_no_framework():
+    """What answers `keepfast --help` imports neither a framework nor Gymnasium nor a writer's library."""
+    code = f"import sys, keepfast.cli; print(sorted({FRAMEWORKS!r} & set(sys.modules)))"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert finished.stdout.strip() == "[]", finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["nope"], "nope"),
+        (["demo", "--nope"], "--nope"),
+        (["demo", "--timesteps", "0"], "--timesteps"),
+        (["demo", "--timesteps", "many"], "--timesteps"),
+        (["demo", "--seed", "-1"], "--seed"),
+    ],
+)
+def test_what_was_typed_wrong_is_named_with_exit_code_2(arguments: list[str], named: str):
+    """A wrong command, option or number is named on stderr, and nothing is on stdout."""
+    finished = run(*arguments)
+    assert finished.returncode == 2
+    assert named in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert finished.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (keepfast.UnknownPlugin("unknown backend `x`"), 2),
+        (keepfast.InvalidValue("no such environment"), 2),
+        (keepfast.ConfigError("unknown key"), 2),
+        (keepfast.MissingDependency('run: pip install "keepfast[torch]"'), 1),
+        (keepfast.CorruptCheckpoint("a byte is wrong"), 1),
+    ],
+)
+def test_an_error_of_ours_is_one_line_on_stderr(
+    error: keepfast.KeepfastError, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """A KeepfastError ends the process without a traceback, its text whole, square brackets included."""
+
+    def raise_it() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", raise_it)
+    assert ending(monkeypatch) == code
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", f"error: {error}\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (PermissionError(13, "Permission denied", "a [file]"), "Permission denied: `a [file]`"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("out of reach"), "out of reach"),
+        (OSError(), "OSError"),
+    ],
+)
+def test_an_error_of_the_operating_system_is_one_line_too(
+    error: OSError, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """What the operating system refuses ends the process with 1 and its reason, without a traceback."""
+
+    def raise_it() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", raise_it)
+    assert ending(monkeypatch) == 1
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", f"error: {text}\n")
+
+
+def test_an_error_that_is_not_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):
+    """A bug is not dressed up as a message."""
+
+    def raise_it() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "app", raise_it)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_a_warning_of_ours_is_one_line_on_stderr():
+    """A KeepfastWarning is shown without the line of code that it came from; other warnings are shown as ever."""
+    code = """
+import warnings
+from keepfast import cli
+from keepfast._system.warnings import warn
+
+def app():
+    warn("2 files were skipped")
+    warnings.warn("someone else's", UserWarning)
+
+cli.app = app
+cli.main()
+"""
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    first, second = finished.stderr.splitlines()[:2]
+    assert first == "warning: 2 files were skipped"
+    assert "UserWarning: someone else's" in second
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    """`keepfast --help | head -1` prints its line and no traceback."""
+    command = f"'{sys.executable}' -m keepfast.cli plugins | head -1"
+    finished = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert len(finished.stdout.splitlines()) == 1
+    assert finished.stderr == ""

@@ -1,0 +1,215 @@
+"""Memories as csv: the text itself, and what is said of a broken one."""
+
+import os
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+
+from keepfast import codec
+from keepfast.errors import CorruptMemory
+from keepfast.formats.memories import csv, csv_cells
+from keepfast.formats.memories.csv import CsvExporter
+from keepfast.interfaces.memory_exporter import MemorySnapshot
+
+FRAMES = "keepfast.formats.memories.csv_frames"
+
+
+def work_by(way, monkeypatch):
+    """Let the format work through polars, or cell by cell as it does where polars is not installed."""
+    if way == "polars":
+        pytest.importorskip("polars")
+        monkeypatch.delitem(sys.modules, FRAMES, raising=False)
+    else:
+        monkeypatch.setitem(sys.modules, FRAMES, None)
+    csv._by_frames.cache_clear()
+
+
+@pytest.fixture(params=["polars", "cells"])
+def way(request, monkeypatch):
+    """One of the two ways in which the text is made and read."""
+    work_by(request.param, monkeypatch)
+    yield request.param
+    csv._by_frames.cache_clear()
+
+
+@pytest.fixture
+def path(tmp_path, way):
+    tensors = {
+        "states": np.array([[[0.1, -2.5]], [[1e-10, np.nan]], [[0, 0]]], np.float32),
+        "terminated": np.array([[[True]], [[False]], [[False]]]),
+        "actions": np.array([[[3]], [[-1]], [[0]]]),
+    }
+    CsvExporter().save(MemorySnapshot(tensors, 2, 0, filled=False), tmp_path / "memory.csv")
+    return tmp_path / "memory.csv"
+
+
+def test_the_text_is_plain(path):
+    """There is a line of names, one for each sample, floats are as short as they can be, and absent cells empty."""
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith('# keepfast memory: {"format_version":1,"memory_size":3,"num_envs":1,')
+    assert '"states":{"dtype":"float32","size":[2]}' in lines[0]
+    assert lines[1:5] == ["states.0,states.1,terminated.0,actions.0", "0.1,-2.5,true,3", "1e-10,nan,false,-1", ",,,"]
+    assert lines[5].startswith("# crc32: ")
+    assert len(lines) == 6
+
+
+def test_polars_reads_it(path):
+    """polars reads the table when it is told of the comments."""
+    polars = pytest.importorskip("polars")
+    table = polars.read_csv(path, comment_prefix="#")
+    assert table["terminated.0"].to_list() == [True, False, None]
+    assert table["actions.0"].to_list() == [3, -1, None]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("-2.5,true,3", "-2.5,true", "line 3 has 3 cells where 4 belong"),
+        ("-2.5,true,3", "-2.5,true,three", "line 3 has, as `actions.0`, b'three' is no int64"),
+        ("1e-10", "1e-0.7", "line 4 has, as `states.0`, b'1e-0.7' is no float32"),
+        ("nan,false", "nan,maybe", "line 4 has, as `terminated.0`, b'maybe' is no bool"),
+        ("0.1,", "0.2,", "its CRC-32 is not the one in its last line"),
+        ("# crc32", "# crc", "its CRC-32 is not the one in its last line"),
+        ('"memory_size"', '"memory_size', "line 1, the header, cannot be read"),
+    ],
+)
+def test_a_broken_row_is_named_by_its_line(path, old, new, said):
+    """A row that was changed is reported with its line, its column and what it holds."""
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(CorruptMemory) as raised:
+        CsvExporter().load(path)
+    assert said in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+def test_rows_that_do_not_fit_the_header_are_refused_with_a_fitting_digest(path):
+    """A row that lacks a cell is named although the digest was made for it."""
+    text = path.read_bytes().replace(b"-2.5,true,3", b"-2.5,true", 1)
+    body = text[: text.rindex(b"# crc32")]
+    path.write_bytes(body + b"# crc32: %08x\n" % zlib.crc32(body))
+    with pytest.raises(CorruptMemory, match="line 3 has 3 cells where 4 belong"):
+        CsvExporter().load(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (b"0.1,-2.5,true,3\n", b"", "2 lines, where 3 belong"),
+        (b"0.1,", b"1_0,", "line 3 has, as `states.0`, b'1_0' is no float32"),
+        (b"0.1,", b"nan:7fc000017fc00002,", "line 3 has, as `states.0`"),
+        (b'"memory_size":3', b'"memory_size":2305843009213693952', "more than its"),
+        (b'"dtype":"float32"', b'"dtype":"U8"', "line 1 gives `states` the dtype"),
+    ],
+)
+def test_what_a_digest_was_made_for_is_checked_nevertheless(path, old, new, said):
+    """Rows, cells and sizes that cannot be are told as what they are, though the digest fits them."""
+    text = path.read_bytes().replace(old, new, 1)
+    if old.startswith(b"0.1,-2.5"):
+        text = text.replace(b"\n,,,\n", b"\n1,1,true,1\n").replace(b'"filled":false', b'"filled":true')
+    body = text[: text.rindex(b"# crc32")]
+    path.write_bytes(body + b"# crc32: %08x\n" % zlib.crc32(body))
+    with pytest.raises(CorruptMemory) as raised:
+        CsvExporter().load(path)
+    assert said in str(raised.value)
+
+
+def test_titles_are_those_of_one_column_each(tmp_path):
+    """Names that a table has no room for are spelled otherwise, and no two columns share a title."""
+    tensors = {name: np.zeros((1, 1, 1), np.int8) for name in ("a b", "a_b", "#a", 'x,"y"')}
+    CsvExporter().save(MemorySnapshot(tensors, 0, 0, filled=True), tmp_path / "memory.csv")
+    assert (tmp_path / "memory.csv").read_text().splitlines()[1] == "a_b.0,a_b_.0,_a.0,x__y_.0"
+    assert list(CsvExporter().load(tmp_path / "memory.csv").tensors) == list(tensors)
+
+
+def test_the_nan_of_calculations_is_plain(tmp_path, way):
+    """A NaN of either sign is written as other tools write it, one that carries bits of its own with these bits."""
+    values = np.array([0x7FC00000, 0xFFC00000, 0x7FC00001, 0x7F800000], np.uint32).view(np.float32).reshape(1, 1, 4)
+    snapshot = MemorySnapshot({"x": values}, 0, 0, filled=True)
+    CsvExporter().save(snapshot, tmp_path / "memory.csv")
+    assert (tmp_path / "memory.csv").read_text().splitlines()[2] == "nan,-nan,nan:7fc00001,inf"
+    assert CsvExporter().load(tmp_path / "memory.csv").tensors["x"].tobytes() == values.tobytes()
+
+
+def test_csv_of_others_is_refused(tmp_path):
+    """A csv without Keepfast's header is no memory, and is said to be none."""
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(CorruptMemory, match="no memory that Keepfast wrote"):
+        CsvExporter().load(tmp_path / "table.csv")
+
+
+def test_lines_longer_than_a_part_are_read(tmp_path, way, monkeypatch):
+    """A tensor of very many columns is read although not even one of its lines fits a part."""
+    monkeypatch.setattr(csv, "_PART", 1 << 14)
+    values = np.random.default_rng(0).normal(size=(3, 2, 4_000)).astype(np.float32)
+    CsvExporter().save(MemorySnapshot({"x": values}, 0, 0, filled=True), tmp_path / "wide.csv")
+    np.testing.assert_array_equal(CsvExporter().load(tmp_path / "wide.csv").tensors["x"], values)
+
+
+def hard_values(dtype):
+    """Return values whose text or rounding is hard: every one of 16 bits, or random bits and edges of wider floats."""
+    if dtype.itemsize < 4:
+        return np.arange(1 << 8 * dtype.itemsize, dtype=f"u{dtype.itemsize}").view(dtype)
+    unsigned = f"u{dtype.itemsize}"
+    bits = np.random.default_rng(0).integers(0, np.iinfo(unsigned).max, 20_000, unsigned, endpoint=True)
+    powers = (10.0 ** np.arange(-45, 39)).astype(dtype).view(unsigned)
+    singles = (10.0 ** np.arange(-37, 39)).astype(np.float32).astype(dtype).view(unsigned)
+    return np.concatenate([bits, powers, powers - 1, powers + 1, singles]).view(dtype)
+
+
+FLOATS = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_floats_are_exact_in_their_shortest_form(tmp_path, name, way, monkeypatch):
+    """Every value comes back bit by bit, and no text has more digits than it takes; each way reads the other's file."""
+    if not hasattr(np, name):
+        pytest.importorskip("ml_dtypes")
+    values = hard_values(codec.dtype_of(name)).reshape(-1, 4)
+    snapshot = MemorySnapshot({"x": values[:, np.newaxis]}, 0, 0, filled=True)
+    CsvExporter().save(snapshot, tmp_path / "memory.csv")
+    assert CsvExporter().load(tmp_path / "memory.csv").tensors["x"].tobytes() == values.tobytes()
+    cells = ",".join((tmp_path / "memory.csv").read_text().splitlines()[2:-1]).split(",")
+    shortest = csv_cells.cell_texts(values.reshape(-1))
+    assert [digits(cell) for cell in cells] == [digits(cell) for cell in shortest]
+    work_by("cells" if way == "polars" else "polars", monkeypatch)
+    assert (csv._by_frames() is None) == (way == "polars")
+    assert CsvExporter().load(tmp_path / "memory.csv").tensors["x"].tobytes() == values.tobytes()
+
+
+def digits(cell):
+    """Return how many digits a text gives, zeros at either end aside."""
+    mantissa = cell.split("e")[0].lstrip("-")
+    return cell if not mantissa[0].isdigit() else len(mantissa.replace(".", "").strip("0"))
+
+
+def test_single_precision_is_rounded_once(tmp_path, way):
+    """The text that double precision takes for the middle of two floats is read as the one that was written."""
+    values = np.array([0x15AE43FD, 0x15AE43FE], np.uint32).view(np.float32).reshape(1, 1, 2)
+    CsvExporter().save(MemorySnapshot({"x": values}, 0, 0, filled=True), tmp_path / "memory.csv")
+    assert b"\n7.038531e-26," in (tmp_path / "memory.csv").read_bytes()
+    assert CsvExporter().load(tmp_path / "memory.csv").tensors["x"].tobytes() == values.tobytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked there")
+def test_a_forked_child_writes_and_reads(tmp_path):
+    """A child forked after its parent wrote csv is not left waiting for threads that only the parent has."""
+    script = """
+import os, signal, sys
+import numpy as np
+from pathlib import Path
+from keepfast.interfaces.memory_exporter import MemorySnapshot
+from keepfast.formats.memories.csv import CsvExporter
+snapshot = MemorySnapshot({"x": np.ones((20_000, 4, 2), np.float32)}, 0, 0, True)
+path = Path(sys.argv[1])
+CsvExporter().save(snapshot, path)
+if not (child := os.fork()):
+    signal.alarm(60)
+    CsvExporter().save(snapshot, path)
+    os._exit(CsvExporter().load(path).tensors["x"].sum() != 160_000)
+sys.exit(os.waitpid(child, 0)[1])
+"""
+    command = [sys.executable, "-W", "ignore", "-c", script, tmp_path / "memory.csv"]
+    assert subprocess.run(command, check=False).returncode == 0

@@ -1,0 +1,439 @@
+"""The `.pt` format against PyTorch itself, as reader and as writer."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections import Counter, OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from keepfast.errors import CorruptCheckpoint, CorruptMemory, InvalidValue
+from keepfast.formats.checkpoints.pt import PtStore
+from keepfast.formats.files import sealed_zip
+from keepfast.formats.files.torch_archive import read_archive
+from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.testing.checkpoint_store import random_array
+
+torch = pytest.importorskip("torch")
+ml_dtypes = pytest.importorskip("ml_dtypes")
+
+TORCH_DTYPES = (
+    *("bool", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
+    *("float16", "bfloat16", "float32", "float64", "complex64", "complex128"),
+    *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
+)
+
+
+def dtype_of(name: str) -> np.dtype[Any]:
+    return np.dtype(getattr(ml_dtypes, name, None) or name)
+
+
+def bits(tensor: Any) -> bytes:
+    return bytes(tensor.reshape(-1).clone().view(torch.uint8).numpy()) if tensor.numel() else b""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "agent_1000.pt"
+
+
+def save(state: Any, path: Path, **metadata: Any) -> None:
+    PtStore().save(Checkpoint(state, metadata), path)
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("shape", [(), (3,), (0, 2), (2, 3)])
+@pytest.mark.parametrize("name", TORCH_DTYPES)
+def test_torch_loads_every_dtype(path: Path, name: str, shape: tuple[int, ...], mmap: bool) -> None:
+    """`torch.load` gives tensors of the same dtype, shape and bits, read or mapped into memory."""
+    array = random_array(dtype_of(name), shape)
+    save({"m": {"x": array}}, path)
+    tensor = torch.load(path, weights_only=True, mmap=mmap)["m"]["x"]
+    assert str(tensor.dtype) == f"torch.{name}"
+    assert tuple(tensor.shape) == shape
+    assert bits(tensor) == array.tobytes()
+
+
+def test_torch_loads_plain_containers(path: Path) -> None:
+    """`torch.load(weights_only=True)` gives the containers and leaves with their types, and no metadata."""
+    state = {
+        "policy": OrderedDict(weight=1, bias=2),
+        "optimizer": {"state": {0: {"step": 3.0}}, "param_groups": [{"betas": (0.9, 0.999), "foreach": None}]},
+        "scheduler": {"milestones": Counter({30: 1}), "names": {"a", "b"}, "z": 1 + 2j, "raw": b"\0\xff", "none": b""},
+        "numbers": [True, False, 0, -1, 2**31, -(2**63), 2**64, 2**200, 1e-300, "ünïcödé"],
+    }
+    save(state, path, timestep=1000)
+    loaded = torch.load(path, weights_only=True)
+    assert loaded == state
+    assert type(loaded["policy"]) is OrderedDict
+    assert type(loaded["scheduler"]["milestones"]) is Counter
+
+
+def test_a_module_and_an_optimizer_load_from_it(path: Path) -> None:
+    """State dicts written from NumPy arrays load into a module and an optimizer with plain PyTorch."""
+    net, optimizer = _trained()
+    save({"net": _as_numpy(net.state_dict()), "optimizer": _as_numpy(optimizer.state_dict())}, path)
+    other = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8))
+    other_optimizer = torch.optim.Adam(other.parameters())
+    loaded = torch.load(path, weights_only=True)
+    other.load_state_dict(loaded["net"])
+    other_optimizer.load_state_dict(loaded["optimizer"])
+    assert str(other.state_dict()) == str(net.state_dict())
+    assert str(other_optimizer.state_dict()) == str(optimizer.state_dict())
+
+
+def test_arrays_over_the_same_memory_are_stored_once(path: Path) -> None:
+    """Tied weights, also transposed ones, take their bytes once and are tied again after loading."""
+    weight = random_array(np.dtype(np.float32), (256, 512))
+    save({"encoder": weight, "decoder": weight, "head": weight.T, "flat": weight.reshape(-1)}, path)
+    assert path.stat().st_size < weight.nbytes + 4096
+    loaded = torch.load(path, weights_only=True)
+    assert len({tensor.untyped_storage().data_ptr() for tensor in loaded.values()}) == 1
+    assert bits(loaded["head"]) == weight.T.tobytes()
+    ours = PtStore().load(path).state
+    assert np.shares_memory(ours["encoder"], ours["head"])
+
+
+def test_a_view_does_not_bring_its_whole_buffer(path: Path) -> None:
+    """A small view of a large array is stored with its own bytes only."""
+    large = random_array(np.dtype(np.float32), (1024, 1024))
+    save({"row": large[3], "column": large[:, 3]}, path)
+    assert path.stat().st_size < 16_384
+    assert bits(torch.load(path, weights_only=True)["column"]) == large[:, 3].tobytes()
+
+
+def test_records_lie_where_torch_calculates_them(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layout is so exactly PyTorch's that its calculated offsets hold, which its own assertions check."""
+    config = pytest.importorskip("torch.utils.serialization.config")
+    monkeypatch.setenv("TORCH_SERIALIZATION_DEBUG", "1")
+    arrays = {str(n): random_array(np.dtype(np.int16), (n * 37 % 500,), seed=n) for n in range(40)}
+    save(arrays, path)
+    with config.patch("load.calculate_storage_offsets", True):
+        loaded = torch.load(path, weights_only=True, mmap=True)
+    assert {name: bits(tensor) for name, tensor in loaded.items()} == {n: a.tobytes() for n, a in arrays.items()}
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+
+
+def test_the_archive_is_the_one_that_torch_writes(path: Path, tmp_path: Path) -> None:
+    """But for the pickle's wording and our two additions, the records and all headers are those of `torch.save`."""
+    arrays = {"a": np.arange(10, dtype=np.float32), "b": np.zeros(0, np.float32), "c": np.arange(6, dtype=np.uint16)}
+    save(arrays, path)
+    theirs = tmp_path / "archive.pt"
+    torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, theirs)
+    ours, reference = _records(path), _records(theirs)
+    assert ours.keys() - reference.keys() == {"archive/keepfast.json"}
+    assert reference.keys() - ours.keys() == {"archive/.data/serialization_id"}
+    for name in ours.keys() & reference.keys() - {"archive/data.pkl"}:
+        assert ours[name] == reference[name], name
+
+
+def test_archives_beyond_four_gigabytes_are_written_as_miniz_does(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where sizes and offsets need 64 bits (here from 1000 bytes on), zip readers, PyTorch and we read them."""
+    monkeypatch.setattr(sealed_zip, "ZIP64_LIMIT", 1000)
+    arrays = {"large": random_array(np.dtype(np.uint8), (5000,)), "small": random_array(np.dtype(np.uint8), (10,))}
+    save(arrays, path)
+    monkeypatch.undo()
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("archive/data/0") == arrays["large"].tobytes()
+
+
+@pytest.mark.slow
+def test_a_tensor_of_more_than_four_gigabytes_comes_back(path: Path) -> None:
+    """An archive with a record above and one behind four gigabytes loads in PyTorch, mapped into memory, and here."""
+    large = np.zeros(2**32 + 16, np.uint8)
+    large[-16:] = np.arange(16)
+    save({"large": large, "behind": np.arange(7)}, path)
+    loaded = torch.load(path, weights_only=True, mmap=True)
+    assert loaded["behind"].tolist() == list(range(7))
+    assert loaded["large"][-16:].tolist() == list(range(16))
+    del loaded, large
+    ours = PtStore().load(path).state
+    assert ours["large"].shape == (2**32 + 16,)
+    assert ours["large"][-16:].tolist() == list(range(16))
+    path.unlink()
+
+
+def test_writing_and_reading_import_no_framework(path: Path) -> None:
+    """A process that writes and reads a .pt file has neither PyTorch nor JAX loaded."""
+    code = f"""
+import sys, numpy, keepfast
+from pathlib import Path
+from keepfast.formats.checkpoints.pt import PtStore
+PtStore().save(keepfast.Checkpoint({{"m": {{"x": numpy.ones((2, 3))}}}}), Path({str(path)!r}))
+assert PtStore().load(Path({str(path)!r})).state["m"]["x"].shape == (2, 3)
+print(sorted(set(sys.modules) & {{"torch", "jax", "flax"}}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_files_of_torch_save_are_read(path: Path) -> None:
+    """State dicts that `torch.save` wrote come back bit for bit, their attributes dropped, with no metadata."""
+    net, optimizer = _trained()
+    torch.save({"net": net.state_dict(), "optimizer": optimizer.state_dict()}, path)
+    tree, metadata = read_archive(path)
+    assert metadata == {}
+    assert type(tree["net"]) is OrderedDict
+    assert not hasattr(tree["net"], "_metadata")
+    assert {name: array.tobytes() for name, array in tree["net"].items()} == {
+        name: bits(tensor) for name, tensor in net.state_dict().items()
+    }
+    assert tree["optimizer"]["param_groups"][0]["betas"] == (0.9, 0.999)
+
+
+FOREIGN = {
+    "strided": lambda: torch.arange(24.0).reshape(4, 6)[::2, 1::3],
+    "transposed": lambda: torch.arange(6.0).reshape(2, 3).T,
+    "expanded": lambda: torch.ones(1).expand(4),
+    "parameter": lambda: torch.nn.Parameter(torch.ones(2, 2)),
+    "frozen": lambda: torch.nn.Parameter(torch.ones(2), requires_grad=False),
+    "conjugated": lambda: torch.tensor([1 + 2j, 3j]).conj(),
+    "negated": lambda: torch.tensor([1 + 2j, 3 + 4j]).conj().imag,
+    "empty": lambda: torch.zeros(0, 3),
+    "scalar": lambda: torch.tensor(3),
+    "bfloat16": lambda: torch.arange(5, dtype=torch.bfloat16),
+    "float8": lambda: torch.arange(5).to(torch.float8_e4m3fn),
+    "uint16": lambda: torch.ones(5, dtype=torch.uint16),
+    "buffer": lambda: torch.nn.Buffer(torch.ones(2)) if hasattr(torch.nn, "Buffer") else torch.ones(2),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_tensors_of_every_make_are_read(path: Path, name: str, protocol: int) -> None:
+    """Strided, shared, conjugated and other tensors of `torch.save` are read as their values."""
+    tensor = FOREIGN[name]()
+    torch.save({"t": tensor}, path, pickle_protocol=protocol)
+    array = read_archive(path)[0]["t"]
+    expected = tensor.detach().resolve_conj().resolve_neg().contiguous()
+    assert tuple(array.shape) == tuple(expected.shape)
+    assert str(array.dtype) == str(expected.dtype).removeprefix("torch.")
+    assert np.ascontiguousarray(array).tobytes() == bits(expected)
+
+
+def test_what_is_no_tensor_is_read_as_plain_data(path: Path) -> None:
+    """Sizes, dtypes, devices and other harmless values of PyTorch become tuples and strings."""
+    torch.save(
+        {
+            "size": torch.Size([1, 2]),
+            "dtype": torch.float32,
+            "device": torch.device("cuda:1"),
+            "bytes": bytearray(b"ab"),
+            "set": {1},
+            "counter": Counter("aab"),
+        },
+        path,
+    )
+    expected = {"size": (1, 2), "dtype": "torch.float32", "device": "cuda:1", "bytes": b"ab", "set": {1}}
+    assert read_archive(path)[0] == {**expected, "counter": Counter("aab")}
+
+
+def test_compressed_archives_are_read(path: Path, tmp_path: Path) -> None:
+    """An archive that a zip tool has packed again, compressed, is read, and its damage noticed."""
+    source = tmp_path / "source.pt"
+    torch.save({"x": torch.arange(1000)}, source)
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for record in old.namelist():
+            new.writestr(record, old.read(record))
+    assert read_archive(path)[0]["x"].tolist() == list(range(1000))
+    with zipfile.ZipFile(path) as archive:
+        place = archive.getinfo("source/data/0").header_offset + 100
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(CorruptCheckpoint, match="entry `x` cannot be read"):
+        read_archive(path)
+
+
+class Malice:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, ("raise SystemExit('ran')",)
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (Malice(), "builtins.exec"),
+        (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
+        (Path("x"), "pathlib"),
+        (np.float32(1), "numpy"),
+        (torch.ones(2).to_sparse(), "torch._utils._rebuild_sparse_tensor"),
+        (print, "builtins.print"),
+        (pickle.loads, "pickle.loads"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_files_that_carry_code_are_refused(path: Path, value: Any, name: str) -> None:
+    """Whatever names more than tensors and plain containers is refused with the name of what it would run."""
+    torch.save({"x": value}, path)
+    with pytest.raises(CorruptCheckpoint, match=rf"carries code, `{name}") as caught:
+        PtStore().load(path)
+    assert str(path) in str(caught.value)
+
+
+def _doubled(kind: int) -> bytes:
+    """Return a pickle of 200 bytes that holds 2**40 entries: each container holds the one before it twice."""
+    levels = (b"(h%ch%c%cq%c" % (n, n, kind, n + 1) for n in range(40))
+    return b"\x80\x02K\x01q\0" + b"".join(levels) + b"."
+
+
+ATTACKS = {
+    "changes a function that stands in": b"ctorch._utils\n_rebuild_tensor_v2\n}(X\x08\x00\x00\x00__dict__K\x01ub.",
+    "calls a result": b"ccollections\nOrderedDict\n)R)R.",
+    "makes a class": b"ccollections\nOrderedDict\n)\x81X\x01\x00\x00\x00a}b.",
+    "gives a storage that is none": b"\x80\x02X\x04\x00\x00\x00evil\x85Q.",
+    "leaves a function": b"ctorch._utils\n_rebuild_tensor_v2\n.",
+    "has a function for a key": b"}ctorch._utils\n_rebuild_tensor_v2\nK\x01s.",
+    "contains itself": b"\x80\x02]q\x00h\x00a.",
+    "reads a number as a size": b"ctorch\nSize\nK\x01\x85R.",
+    "encodes with any codec": b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.",
+    "is cut": b"\x80\x02}X\xff\x00\x00\x00",
+    "asks for much memory": b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
+    "asks for many zeros": b"\x80\x02c__builtin__\nbytearray\n\x8a\x05\0\0\0\0\1\x85R.",
+    "names a device by a list": b"\x80\x02ctorch\ndevice\n]\x85R.",
+    "doubles lists": _doubled(ord(pickle.LIST)),
+    "doubles tuples": _doubled(ord(pickle.TUPLE)),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_pickles_made_to_hurt_are_refused(path: Path, attack: str) -> None:
+    """A pickle that misuses what is admitted is refused as any damaged one is, and changes nothing here."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", ATTACKS[attack])
+        archive.writestr("archive/version", "3\n")
+    with pytest.raises(CorruptCheckpoint, match="damaged"):
+        PtStore().load(path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "(0, (3,), (1,))",
+        "(-1, (2,), (1,))",
+        "(1, (2,), (1,))",
+        "(0, (2,), (1000,))",
+        "(0, (-2,), (1,))",
+        "(0, (2, 2), (1,))",
+        "('a', (2,), (1,))",
+        "(0, (2**70,), (1,))",
+    ],
+)
+def test_tensors_that_reach_beyond_their_storage_are_refused(path: Path, arguments: str) -> None:
+    """A pickle that describes a tensor outside of its storage cannot make us read other memory."""
+    save({"x": np.arange(2.0)}, path)
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist() if not name.endswith("keepfast.json")}
+    good, bad = _described(path, (0, (2,), (1,))), _described(path, eval(arguments))
+    assert good in records["archive/data.pkl"]
+    records["archive/data.pkl"] = records["archive/data.pkl"].replace(good, bad)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in records.items():
+            archive.writestr(name, content)
+    with pytest.raises(CorruptCheckpoint, match="damaged"):
+        PtStore().load(path)
+
+
+def test_an_archive_inside_a_tensor_is_not_taken_for_the_file(path: Path) -> None:
+    """A file whose tensor holds the bytes of another checkpoint, truncated right behind them, is damaged."""
+    save({"inner": np.arange(3)}, path)
+    inner = path.read_bytes()
+    save({"outer": np.frombuffer(inner, np.uint8)}, path)
+    outer = path.read_bytes()
+    path.write_bytes(outer[: outer.index(inner) + len(inner)])
+    with pytest.raises(CorruptCheckpoint, match="damaged"):
+        PtStore().load(path)
+
+
+def test_the_layout_of_old_torch_is_explained(path: Path) -> None:
+    """A file in PyTorch's layout before 1.6 is refused with the line that converts it."""
+    torch.save({"x": torch.ones(2)}, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(CorruptCheckpoint, match=r"torch\.save\(torch\.load\(path, weights_only=True\), path\)"):
+        PtStore().load(path)
+
+
+def test_damage_is_raised_as_the_callers_error(path: Path) -> None:
+    """Whoever reads an archive says which error its damage is: memories use the same archives."""
+    path.write_bytes(b"PK\3\4 not an archive")
+    with pytest.raises(CorruptMemory, match=path.name):
+        read_archive(path, CorruptMemory)
+
+
+def test_damage_in_files_of_torch_is_noticed_in_every_record(path: Path) -> None:
+    """A file of `torch.save` has no seal, but the CRC-32 of each record is checked, used or not."""
+    torch.save({"x": torch.arange(100)}, path)
+    intact = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        contents = {name: archive.read(name) for name in names}
+    for name in names:
+        place = intact.index(contents[name], intact.index(name.encode()) + len(name))
+        damaged = bytearray(intact)
+        damaged[place + len(contents[name]) // 2] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(CorruptCheckpoint):
+            PtStore().load(path)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "message"),
+    [
+        (2**3000, "an integer of"),
+        (np.zeros(2, np.longdouble), "longdouble|float128|longdouble"),
+        (np.array(["a"]), "<U1"),
+        (np.zeros(2, "M8[s]"), "datetime64"),
+        (object(), "builtins.object"),
+    ],
+    ids=["huge integer", "long double", "strings", "dates", "object"],
+)
+def test_what_torch_does_not_have_is_named(path: Path, leaf: Any, message: str) -> None:
+    """A leaf that PyTorch's format has no place for raises InvalidValue with its path, and nothing is written."""
+    with pytest.raises(InvalidValue, match=rf"`policy\.0`.*({message})"):
+        save({"policy": [leaf]}, path)
+    assert list(path.parent.iterdir()) == []
+
+
+def _trained() -> tuple[Any, Any]:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8))
+    optimizer = torch.optim.Adam(net.parameters())
+    net(torch.randn(5, 4)).square().sum().backward()
+    optimizer.step()
+    return net, optimizer
+
+
+def _as_numpy(tree: Any) -> Any:
+    if isinstance(tree, torch.Tensor):
+        return tree.numpy()
+    if isinstance(tree, dict):
+        return {key: _as_numpy(child) for key, child in tree.items()}
+    if isinstance(tree, list):
+        return [_as_numpy(child) for child in tree]
+    return tree
+
+
+def _records(path: Path) -> dict[str, tuple[bytes, bytes]]:
+    """Return each record's own bytes, and all that precedes them but the padding, whose length depends on others'."""
+    content, records = path.read_bytes(), {}
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            header = content[info.header_offset : info.header_offset + 28] + bytes([info.flag_bits >> 8])
+            records[info.filename] = header, archive.read(info)
+    return records
+
+
+def _described(path: Path, arguments: tuple[Any, ...]) -> bytes:
+    """Return how the offset, shape and strides of a tensor stand in a pickle of ours."""
+    from keepfast.formats.files.torch_pickle import TreePickler
+
+    offset, shape, strides = arguments
+    return TreePickler().dumps([offset, shape, strides])[len(b"\x80\2](") : -len(b"e.")]

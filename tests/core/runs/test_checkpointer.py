@@ -1,0 +1,233 @@
+"""From modules to checkpoints behind training: what is promised, refused, found again and passed over."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import keepfast
+from keepfast.checkpoints.directory import CheckpointDirectory
+from keepfast.runs.checkpointer import Checkpointer
+
+TAG = "Reward / Total reward (mean)"
+Make = Callable[..., Checkpointer]
+
+
+@pytest.fixture
+def modules(net: Callable[..., Any]) -> dict[str, Any]:
+    return {"policy": net(0), "value": net(1)}
+
+
+@pytest.fixture
+def make(tmp_path: Path, modules: dict[str, Any]) -> Iterator[Make]:
+    """Return a maker of checkpointers on one directory; each is closed at the end."""
+    made: list[Checkpointer] = []
+
+    def make(**settings: Any) -> Checkpointer:
+        config = keepfast.ExperimentConfig(checkpoint_interval=10, **settings)
+        made.append(Checkpointer(config, tmp_path / "checkpoints", modules, lambda _modules: {"kept": 1}))
+        made[-1].set_length(None)
+        return made[-1]
+
+    yield make
+    for checkpointer in made:
+        checkpointer.close()
+
+
+@pytest.fixture(params=[True, False], ids=["async", "sync"])
+def behind(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def names(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in (tmp_path / "checkpoints").iterdir() if path.name != "index.json")
+
+
+def test_a_checkpoint_holds_the_modules_as_they_were(make: Make, modules: dict[str, Any], behind: bool) -> None:
+    """What is changed after the call never reaches the file."""
+    checkpointer = make(async_checkpoints=behind)
+    weight = modules["policy"].arrays["body"]["weight"]
+    before = weight.copy()
+    checkpointer.checkpoint(10)
+    weight[...] = -1.0
+    checkpointer.wait()
+    indexed, checkpoint, skipped = checkpointer.find("latest", checkpointer.directory)
+    assert np.array_equal(checkpoint.modules["policy"]["body"]["weight"], before)
+    assert (indexed.timestep, skipped) == (10, {})
+    assert checkpoint.metadata["resume"] == {"kept": 1}
+    assert checkpoint.metadata["backend"] == "numpy"
+
+
+@pytest.mark.parametrize(
+    ("settings", "suffix"),
+    [({}, "safetensors"), ({"checkpoint_format": "pt"}, "pt"), ({"store_separately": True}, "safetensors")],
+    ids=str,
+)
+def test_the_format_is_the_configured_or_the_backends_own(
+    make: Make, tmp_path: Path, settings: dict[str, Any], suffix: str
+) -> None:
+    """ "auto" takes what the backend of the modules prefers."""
+    checkpointer = make(**settings)
+    checkpointer.checkpoint(10)
+    checkpointer.wait()
+    keys = ["policy", "value"] if settings.get("store_separately") else ["agent"]
+    assert names(tmp_path) == [f"{key}_10.{suffix}" for key in keys]
+
+
+def test_the_best_is_stored_at_the_next_checkpoint_and_at_close(
+    make: Make, modules: dict[str, Any], tmp_path: Path
+) -> None:
+    """It holds the modules of the moment they scored, not those of the moment it is stored."""
+    checkpointer = make()
+    bias = modules["policy"].arrays["body"]["bias"]
+    bias[...] = 5.0
+    checkpointer.judge({TAG: 1.0}, 1, 5)
+    bias[...] = 10.0
+    checkpointer.checkpoint(10)
+    checkpointer.judge({TAG: float("nan")}, 1, 15)
+    bias[...] = 17.0
+    checkpointer.judge({TAG: 2.0}, 1, 17)
+    checkpointer.wait()
+    assert names(tmp_path) == ["agent_10.safetensors", "best_agent.safetensors"]
+    indexed, checkpoint, _ = checkpointer.find("best", checkpointer.directory)
+    assert (indexed.timestep, indexed.score) == (5, 1.0)
+    assert set(checkpoint.modules["policy"]["body"]["bias"].tolist()) == {5.0}
+    checkpointer.close()
+    indexed, checkpoint, _ = checkpointer.find("best", checkpointer.directory)
+    assert (indexed.timestep, indexed.score) == (17, 2.0)
+    assert set(checkpoint.modules["policy"]["body"]["bias"].tolist()) == {17.0}
+
+
+@pytest.mark.parametrize(
+    "settings", [{"keep_best": 0}, {"best_metric": "another tag"}, {"best_min_episodes": 2}], ids=str
+)
+def test_no_best_is_stored_where_none_is_asked_for(make: Make, tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Neither with `keep_best` 0, nor for another tag, nor with too few episodes."""
+    checkpointer = make(**settings)
+    checkpointer.judge({TAG: 1.0}, 1, 5)
+    checkpointer.checkpoint(10)
+    checkpointer.wait()
+    assert names(tmp_path) == ["agent_10.safetensors"]
+
+
+def damage(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    if how == "flip":
+        content[middle] ^= 1
+    elif how == "truncate":
+        del content[middle:]
+    elif how == "zero":
+        content[middle : middle + 64] = bytes(64)
+    path.write_bytes(b"" if how == "empty" else content)
+
+
+@pytest.mark.parametrize("how", ["flip", "truncate", "zero", "empty"])
+@pytest.mark.parametrize("form", ["safetensors", "pt"])
+def test_a_damaged_newest_is_passed_over_with_its_reason(make: Make, tmp_path: Path, how: str, form: str) -> None:
+    """The newest good one is found; the warning and the table of the skipped name the file and what is wrong."""
+    checkpointer = make(checkpoint_format=form)
+    for timestep in (10, 20, 30):
+        checkpointer.checkpoint(timestep)
+    checkpointer.wait()
+    damaged = [tmp_path / "checkpoints" / f"agent_{timestep}.{form}" for timestep in (20, 30)]
+    for path in damaged:
+        damage(path, how)
+    with pytest.warns(keepfast.KeepfastWarning, match=f"going on with agent_10.{form}") as warned:
+        indexed, _, skipped = checkpointer.find("latest", checkpointer.directory)
+    assert indexed.timestep == 10
+    assert list(skipped) == damaged[::-1]
+    for path in damaged:
+        assert str(path) in skipped[path]
+        assert skipped[path] in str(warned[0].message)
+
+
+def test_where_all_are_damaged_each_is_told(make: Make, tmp_path: Path) -> None:
+    """The error lists every file with its reason."""
+    checkpointer = make()
+    for timestep in (10, 20):
+        checkpointer.checkpoint(timestep)
+    checkpointer.wait()
+    paths = [tmp_path / "checkpoints" / f"agent_{timestep}.safetensors" for timestep in (10, 20)]
+    for path in paths:
+        damage(path, "flip")
+    with pytest.raises(keepfast.NotFound, match="there is no checkpoint to resume from") as raised:
+        checkpointer.find("latest", checkpointer.directory)
+    assert len(str(raised.value).splitlines()) == 3
+    assert all(str(path) in str(raised.value) for path in paths)
+
+
+def test_an_empty_directory_has_nothing_to_resume_from(make: Make, tmp_path: Path) -> None:
+    """The error names the directory."""
+    with pytest.raises(keepfast.NotFound, match=r"there is no checkpoint to resume from in `.*empty`"):
+        make().find("latest", CheckpointDirectory(tmp_path / "empty"))
+
+
+def test_a_refused_checkpoint_is_told_once_and_counted(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: bool
+) -> None:
+    """Training goes on, what was durable stays, and the tally comes at close."""
+    checkpointer = make(async_checkpoints=behind)
+    checkpointer.checkpoint(10)
+    checkpointer.wait()
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", refuse)
+        with warnings.catch_warnings(record=True, action="always") as warned:
+            checkpointer.checkpoint(20)
+            checkpointer.wait()
+        (told,) = [str(warning.message) for warning in warned]
+        assert "agent_20.safetensors`: No space left on device" in told
+        checkpointer.checkpoint(30)
+        checkpointer.wait()
+    assert names(tmp_path) == ["agent_10.safetensors"]
+    checkpointer.checkpoint(40)
+    with pytest.warns(keepfast.KeepfastWarning, match="2 checkpoints could not be stored; the last reason: .*agent_30"):
+        checkpointer.close()
+    assert names(tmp_path) == ["agent_10.safetensors", "agent_40.safetensors"]
+
+
+def test_any_other_failure_is_raised_at_the_next_call(make: Make, modules: dict[str, Any]) -> None:
+    """What no disk is to blame for is the user's to know: a leaf that no file can hold, say."""
+    checkpointer = make()
+    modules["policy"].arrays["odd"] = threading.Lock()
+    checkpointer.checkpoint(10)
+    with pytest.raises(TypeError, match="odd"):
+        checkpointer.wait()
+    del modules["policy"].arrays["odd"]
+    checkpointer.checkpoint(20)
+    checkpointer.wait()
+
+
+def test_without_modules_nothing_is_written(make: Make, modules: dict[str, Any], tmp_path: Path) -> None:
+    """An experiment that only tracks has no checkpoints and no error."""
+    modules.clear()
+    checkpointer = make()
+    checkpointer.judge({TAG: 1.0}, 1, 5)
+    checkpointer.checkpoint(10)
+    checkpointer.close()
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"backend": "torhc"}, "unknown backend `torhc`; known: .* Did you mean `torch`"),
+        ({"checkpoint_format": "safetensor"}, "unknown checkpoint format `safetensor`; .* Did you mean `safetensors`"),
+    ],
+)
+def test_a_wrong_name_is_told_at_the_start(make: Make, settings: dict[str, Any], message: str) -> None:
+    """Not at the first checkpoint, hours later."""
+    with pytest.raises(keepfast.UnknownPlugin, match=message):
+        make(**settings)

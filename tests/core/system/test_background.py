@@ -1,0 +1,205 @@
+"""One thread behind training: in order, with back-pressure, and nothing swallowed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from keepfast._system.background import Background, _finish_all
+
+
+@pytest.fixture
+def background() -> Iterator[Background]:
+    background = Background("test")
+    yield background
+    background.close()
+
+
+def failing(error: BaseException) -> Callable[[], None]:
+    def job() -> None:
+        raise error
+
+    return job
+
+
+def test_jobs_run_in_order_on_one_other_thread(background: Background) -> None:
+    """Each job begins after the one before it has ended, and none on the thread that trains."""
+    done: list[int] = []
+    threads: set[int] = set()
+    for number in range(50):
+        background.submit(lambda number=number: (done.append(number), threads.add(threading.get_ident())))
+    background.wait()
+    assert done == list(range(50))
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_submitting_waits_while_enough_is_unfinished(limit: int) -> None:
+    """With `limit` unfinished jobs the next `submit` waits for room, so memory stays bounded."""
+    background = Background("test", limit)
+    gate, more = threading.Event(), threading.Event()
+    for _ in range(limit):
+        background.submit(lambda: gate.wait(10) and None)
+    late = threading.Thread(target=lambda: (background.submit(lambda: None), more.set()))
+    late.start()
+    assert not more.wait(0.2)
+    gate.set()
+    assert more.wait(10)
+    late.join()
+    background.close()
+
+
+def test_submitting_does_not_wait_for_the_job(background: Background) -> None:
+    """The first job of a free thread costs the caller nothing."""
+    gate = threading.Event()
+    started = time.perf_counter()
+    background.submit(lambda: gate.wait(10) and None)
+    assert time.perf_counter() - started < 1
+    gate.set()
+
+
+@pytest.mark.parametrize("call", ["submit", "wait", "close"])
+def test_a_failure_is_raised_at_the_next_call(call: str) -> None:
+    """Whatever is called next raises what the job raised, once; then the thread serves on."""
+    background = Background("test")
+    background.submit(failing(ValueError("broken")))
+    after: list[str] = []
+    arguments = [lambda: after.append("refused")] if call == "submit" else []
+    with pytest.raises(ValueError, match="broken"):
+        getattr(background, call)(*arguments)
+    background.submit(lambda: after.append("done"))
+    background.close()
+    assert after == ["done"]
+
+
+def test_even_a_system_exit_in_a_job_is_raised_where_training_runs(background: Background) -> None:
+    """What would end a thread silently is handed over too."""
+    background.submit(failing(SystemExit(3)))
+    with pytest.raises(SystemExit, match="3"):
+        background.wait()
+
+
+def test_closing_finishes_every_job_ends_the_thread_and_may_be_repeated() -> None:
+    """After `close` all that was promised is done; closing twice is fine, and another job starts another thread."""
+    background = Background("closing-test", limit=5)
+    done: list[int] = []
+    for number in range(5):
+        background.submit(lambda number=number: (time.sleep(0.01), done.append(number)))
+    background.close()
+    assert done == list(range(5))
+    background.close()
+    deadline = time.monotonic() + 5
+    while any(thread.name == "closing-test" for thread in threading.enumerate()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not [thread for thread in threading.enumerate() if thread.name == "closing-test"]
+    background.submit(lambda: done.append(5))
+    background.close()
+    assert done[-1] == 5
+
+
+def test_a_job_is_done_in_line_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At interpreter shutdown Python starts no threads any more: the job is done, and nothing hangs at `close`."""
+    background = Background("test")
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    done: list[int] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        background.submit(lambda: done.append(1))
+    assert done == [1]
+    background.close()
+
+
+def test_one_failure_at_exit_does_not_keep_others_from_finishing() -> None:
+    """Every thread finishes its jobs when the interpreter ends, also when another one's job failed."""
+    broken, healthy = Background("broken"), Background("healthy")
+    done: list[int] = []
+    broken.submit(failing(ValueError("broken")))
+    healthy.submit(lambda: (time.sleep(0.2), done.append(1)))
+    with pytest.raises(ValueError, match="broken"):
+        _finish_all()
+    assert done == [1]
+
+
+def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_the_interpreter_finishes_what_was_promised_before_it_exits(tmp_path: Path) -> None:
+    """A program that ends right after submitting still gets its file."""
+    program = (
+        "import sys, time, pathlib\n"
+        "from keepfast._system.background import Background\n"
+        "background = Background('exit')\n"
+        "background.submit(lambda: (time.sleep(0.3), pathlib.Path(sys.argv[1]).write_text('done')))\n"
+    )
+    ended = run(program, str(tmp_path / "file"))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (tmp_path / "file").read_text() == "done"
+
+
+def test_a_failure_that_nobody_asked_for_is_told_at_exit() -> None:
+    """A program that never calls again still shows the error."""
+    program = (
+        "from keepfast._system.background import Background\n"
+        "def job(): raise ValueError('broken')\n"
+        "background = Background('exit')\n"
+        "background.submit(job)\n"
+    )
+    assert "ValueError: broken" in run(program).stderr
+
+
+def test_work_at_exit_is_done_where_it_is_asked_for(tmp_path: Path) -> None:
+    """A program that submits from its own exit handler gets its file, on every version of Python."""
+    program = (
+        "import atexit, sys, pathlib\n"
+        "from keepfast._system.background import Background\n"
+        "background = Background('exit')\n"
+        "def leave():\n"
+        "    background.submit(lambda: pathlib.Path(sys.argv[1]).write_text('done'))\n"
+        "    background.close()\n"
+        "atexit.register(leave)\n"
+    )
+    ended = run(program, str(tmp_path / "file"))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (tmp_path / "file").read_text() == "done"
+
+
+FORKING = """
+import os, sys, threading, time
+from keepfast._system.background import Background
+
+log = open(sys.argv[1], "a", buffering=1)
+gate = threading.Event()
+background = Background("fork", limit=2)
+background.submit(lambda: (gate.wait(20), log.write("parent\\n")))
+background.submit(lambda: log.write("parent too\\n"))
+child = os.fork()
+if child == 0:
+    background.submit(lambda: log.write("child\\n"))
+    background.close()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+gate.set()
+background.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_forked_child_can_use_it_and_leaves_the_parents_jobs_to_the_parent(tmp_path: Path) -> None:
+    """Forked in the middle of a job, with another one queued: each job is done once, by whoever promised it."""
+    ended = run("import warnings; warnings.simplefilter('ignore')\n" + FORKING, str(tmp_path / "log"))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (tmp_path / "log").read_text().splitlines() == ["child", "parent", "parent too"]

@@ -1,0 +1,289 @@
+"""Rewards and dones become finished episodes, each counted once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keepfast import InvalidValue, KeepfastWarning, ShapeMismatch, codec
+from keepfast.tracking.episodes import CHUNK_STEPS
+from keepfast.tracking.tracker import Tracker
+
+Step = tuple[list[float], list[bool], list[bool]]
+
+
+@dataclass
+class Reference:
+    """The semantics in plain Python, one environment at a time."""
+
+    num_envs: int
+    running: list[tuple[float, int]] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    episodes: list[tuple[float, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.running = [(0.0, 0)] * self.num_envs
+
+    def record(self, rewards: list[float], terminated: list[bool], truncated: list[bool]) -> None:
+        for env, reward in enumerate(rewards):
+            self.rewards.append(reward)
+            total, length = self.running[env]
+            self.running[env] = (total + reward, length + 1)
+            if terminated[env] or truncated[env]:
+                self.episodes.append(self.running[env])
+                self.running[env] = (0.0, 0)
+
+    def statistics(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for tag, values in (
+            ("Reward / Instantaneous reward", self.rewards),
+            ("Reward / Total reward", [total for total, _ in self.episodes[-100:]]),
+            ("Episode / Total timesteps", [length for _, length in self.episodes[-100:]]),
+        ):
+            finite = [value for value in values if math.isfinite(value)]
+            if finite:
+                found[f"{tag} (max)"] = max(finite)
+                found[f"{tag} (min)"] = min(finite)
+                found[f"{tag} (mean)"] = math.fsum(finite) / len(finite)
+        self.rewards, self.episodes = [], []
+        return found
+
+
+FORMS: dict[str, Callable[[list[Any], type], Any]] = {
+    "(N,)": lambda values, dtype: np.array(values, dtype),
+    "(N, 1)": lambda values, dtype: np.array(values, dtype).reshape(-1, 1),
+    "list": lambda values, dtype: list(values),
+    "tuple": lambda values, dtype: tuple(values),
+}
+
+REWARDS = st.floats(-1e3, 1e3, width=32)
+
+
+@st.composite
+def runs(draw: st.DrawFn, rewards: st.SearchStrategy[float] = REWARDS) -> list[list[Step]]:
+    """Draw a run: intervals of steps of one to twelve environments."""
+    num_envs = draw(st.integers(1, 12))
+    per_env = {"min_size": num_envs, "max_size": num_envs}
+    done = st.lists(st.sampled_from([False, False, False, True]), **per_env)
+    step = st.tuples(st.lists(rewards, **per_env), done, done)
+    return draw(st.lists(st.lists(step, max_size=20), min_size=1, max_size=4))
+
+
+def record(tracker: Tracker, step: Step, form: str = "(N,)", dtype: type = np.float32) -> None:
+    rewards, terminated, truncated = step
+    shape = FORMS[form]
+    tracker.episodes.record(shape(rewards, dtype), shape(terminated, bool), shape(truncated, bool))
+
+
+def num_envs_of(run: list[list[Step]]) -> int:
+    return next((len(step[0]) for interval in run for step in interval), 1)
+
+
+@given(run=runs(), form=st.sampled_from(list(FORMS)), dtype=st.sampled_from([np.float32, np.float64]))
+def test_episodes_are_those_of_plain_python(run: list[list[Step]], form: str, dtype: type) -> None:
+    """Across interval borders, with several environments ending at once, terminated or truncated, in any shape."""
+    tracker, reference = Tracker(), Reference(num_envs_of(run))
+    for interval in run:
+        for step in interval:
+            record(tracker, step, form, dtype)
+            reference.record(*step)
+        assert tracker.statistics() == pytest.approx(reference.statistics(), rel=1e-12, abs=1e-9)
+
+
+@given(run=runs())
+def test_episode_sums_of_float32_rewards_are_those_of_float64(run: list[list[Step]]) -> None:
+    """Rewards in single precision are summed in double, in the order of the steps, so the sum is exact to the bit."""
+    tracker, reference = Tracker(), Reference(num_envs_of(run))
+    for interval in run:
+        for step in interval:
+            record(tracker, step)
+            reference.record(*step)
+    found, expected = tracker.statistics(), reference.statistics()
+    for tag in ("Reward / Total reward (max)", "Reward / Total reward (min)"):
+        assert found.get(tag) == expected.get(tag)
+
+
+@given(run=runs(), cut=st.integers(0, 80), other=runs())
+def test_a_resume_at_any_step_gives_the_same_bits(run: list[list[Step]], cut: int, other: list[list[Step]]) -> None:
+    """State taken after any step, through JSON, into a tracker with another past, leads to identical statistics."""
+    whole, saved, resumed = Tracker(), Tracker(), Tracker()
+    for step in (step for interval in other for step in interval):
+        record(resumed, step)
+    done = 0
+    for interval in run:
+        for step in interval:
+            if done == cut:
+                resumed.load_state_dict(codec.loads(codec.dumps(saved.state_dict())))
+            record(whole, step)
+            record(saved, step)
+            if done >= cut:
+                record(resumed, step)
+            done += 1
+        expected = whole.statistics()
+        assert saved.statistics() == expected
+        if done > cut:
+            assert resumed.statistics() == expected
+
+
+@given(run=runs(st.sampled_from([1.0, -2.5, math.nan, math.inf, -math.inf])))
+@pytest.mark.filterwarnings("ignore::keepfast.KeepfastWarning")
+def test_rewards_that_are_not_finite_stay_out(run: list[list[Step]]) -> None:
+    """They leave the instantaneous statistics and the total of their episode, and its length still counts."""
+    tracker, reference = Tracker(), Reference(num_envs_of(run))
+    for interval in run:
+        for step in interval:
+            record(tracker, step)
+            reference.record(*step)
+        assert tracker.statistics() == pytest.approx(reference.statistics())
+
+
+def test_rewards_that_are_not_finite_are_counted_and_told_once() -> None:
+    """One warning for the tag of the rewards, one for that of the episodes they spoil."""
+    tracker = Tracker()
+    tracker.episodes.record([1.0, math.nan], [False, True], [False, False])
+    with pytest.warns(KeepfastWarning) as warned:
+        statistics = tracker.statistics()
+    assert [str(warning.message).split(" of ")[1].split(" were")[0] for warning in warned] == [
+        "`Reward / Instantaneous reward`",
+        "`Reward / Total reward`",
+    ]
+    assert statistics["Reward / Instantaneous reward (mean)"] == 1.0
+    assert statistics["Episode / Total timesteps (mean)"] == 1.0
+    assert "Reward / Total reward (mean)" not in statistics
+    tracker.episodes.record([math.inf, math.inf], [True, True], [False, False])
+    tracker.statistics()
+    assert tracker.nonfinite == {"Reward / Instantaneous reward": 3, "Reward / Total reward": 3}
+
+
+def test_only_the_last_hundred_episodes_of_an_interval_count() -> None:
+    """With more episodes than that in one interval, the latest hundred give the statistics."""
+    tracker = Tracker()
+    for reward in range(250):
+        tracker.episodes.record(float(reward), True, False)
+    statistics = tracker.statistics()
+    assert statistics["Reward / Total reward (min)"] == 150.0
+    assert statistics["Reward / Total reward (max)"] == 249.0
+    assert statistics["Reward / Total reward (mean)"] == 199.5
+    assert tracker.episodes.ended_in_last_interval == 250
+
+
+def test_an_episode_is_counted_once_even_if_terminated_and_truncated() -> None:
+    """Both flags at one step end one episode."""
+    tracker = Tracker()
+    tracker.episodes.record([1.0], [True], [True])
+    tracker.statistics()
+    assert tracker.episodes.ended_in_last_interval == 1
+
+
+def test_an_episode_belongs_to_the_interval_it_ended_in() -> None:
+    """An episode that crosses a border is absent from the first interval and whole in the second."""
+    tracker = Tracker()
+    tracker.episodes.record([1.0], [False], [False])
+    assert "Reward / Total reward (mean)" not in tracker.statistics()
+    tracker.episodes.record([2.0], [False], [True])
+    statistics = tracker.statistics()
+    assert statistics["Reward / Total reward (mean)"] == 3.0
+    assert statistics["Episode / Total timesteps (mean)"] == 2.0
+    assert tracker.statistics() == {}
+
+
+@pytest.mark.parametrize(
+    "step",
+    [(1.5, False, True), (2, 0, 1), (True, False, True), (np.float32(1.5), np.False_, np.True_), (np.array(3), 0, 1)],
+    ids=repr,
+)
+def test_a_single_environment_may_give_plain_numbers(step: tuple[Any, Any, Any]) -> None:
+    """Floats, ints, bools and NumPy scalars stand for one environment."""
+    tracker = Tracker()
+    tracker.episodes.record(*step)
+    assert tracker.statistics()["Reward / Total reward (mean)"] == float(step[0])
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.float16, np.bool_])
+def test_integer_half_and_boolean_rewards_do_not_overflow(dtype: type) -> None:
+    """A sum beyond the range of the rewards' own dtype is right, since sums run in double precision."""
+    tracker = Tracker()
+    reward = np.ones(1, dtype) if dtype is np.bool_ else np.full(1, 100, dtype)
+    for step in range(1000):
+        tracker.episodes.record(reward, [step == 999], [False])
+    statistics = tracker.statistics()
+    assert statistics["Reward / Total reward (mean)"] == 1000.0 * float(reward[0])
+    assert statistics["Reward / Instantaneous reward (mean)"] == float(reward[0])
+
+
+def test_a_reused_buffer_does_not_change_what_was_recorded() -> None:
+    """Vectorised environments hand out the same arrays each step."""
+    tracker = Tracker()
+    rewards, done = np.ones(2), np.zeros(2, bool)
+    tracker.episodes.record(rewards, done, done)
+    rewards[...], done[...] = 5.0, True
+    tracker.episodes.record(rewards, done, done)
+    assert tracker.statistics()["Reward / Total reward (mean)"] == 6.0
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 64, 4096])
+def test_a_long_interval_counts_every_step(num_envs: int) -> None:
+    """Steps are worked off in chunks; the borders between chunks leave no trace."""
+    tracker = Tracker()
+    steps = 3 * CHUNK_STEPS + 7
+    never, always = np.zeros(num_envs, bool), np.ones(num_envs, bool)
+    for step in range(steps):
+        tracker.episodes.record(np.full(num_envs, 0.5, np.float32), always if step == steps - 1 else never, never)
+    statistics = tracker.statistics()
+    assert statistics["Reward / Total reward (min)"] == 0.5 * steps
+    assert statistics["Episode / Total timesteps (mean)"] == steps
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (([1.0, 2.0], [False], [False]), r"rewards \(2,\), terminated \(1,\), truncated \(1,\); expected 2 element"),
+        ((np.zeros((2, 1)), np.zeros(2), np.zeros(3)), r"truncated \(3,\); expected 2 element"),
+        (([], [], []), "no environment"),
+    ],
+)
+def test_a_step_whose_parts_differ_in_size_is_refused(step: tuple[Any, Any, Any], message: str) -> None:
+    """The error gives every shape and what was expected; nothing is recorded."""
+    tracker = Tracker()
+    with pytest.raises(ShapeMismatch, match=message):
+        tracker.episodes.record(*step)
+    assert not tracker.pending
+
+
+def test_the_number_of_environments_stays() -> None:
+    """A step of another number of environments than before is refused, and the run goes on with the right one."""
+    tracker = Tracker()
+    tracker.episodes.record(np.ones(2), np.zeros(2), np.zeros(2))
+    with pytest.raises(ShapeMismatch, match=r"rewards \(3,\).*expected 2 element"):
+        tracker.episodes.record(np.ones(3), np.zeros(3), np.zeros(3))
+    tracker.episodes.record(np.ones(2), np.ones(2), np.zeros(2))
+    assert tracker.statistics()["Reward / Total reward (mean)"] == 2.0
+
+
+@pytest.mark.parametrize("rewards", [["1"], [None], np.array([1j]), [print]], ids=repr)
+def test_rewards_that_are_no_numbers_are_refused_at_once(rewards: Any) -> None:
+    """The error comes from the call that gave them and names their dtype."""
+    tracker = Tracker()
+    with pytest.raises(InvalidValue, match="rewards of dtype"):
+        tracker.episodes.record(rewards, [False], [False])
+    assert not tracker.pending
+
+
+@pytest.mark.parametrize("rewards", [[1.7e308, 1.7e308], [-1.7e308, -1.6e308], [1.0, 1.7e308]], ids=repr)
+def test_means_are_finite_though_sums_are_not(rewards: list[float]) -> None:
+    """Rewards and totals near the largest float have the mean that they have."""
+    tracker = Tracker()
+    for _ in range(3):
+        tracker.episodes.record(rewards, [True, True], [False, False])
+    statistics = tracker.statistics()
+    for tag in ("Reward / Instantaneous reward (mean)", "Reward / Total reward (mean)"):
+        assert statistics[tag] == pytest.approx(rewards[0] / 2 + rewards[1] / 2)
+    tracker.episodes.record([1.0, 2.0], [True, True], [False, False])  # the next interval is none the worse
+    assert tracker.statistics()["Reward / Instantaneous reward (mean)"] == 1.5
