@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from keepfast.metrics.reading import iter_metrics, read_metrics
     from keepfast.modules.registered import attribute
     from keepfast.modules.report import LoadReport
+    from keepfast.modules.saving import Saving
     from keepfast.modules.single import load, save
     from keepfast.plugins.hookspecs import hookimpl
     from keepfast.plugins.lazy import lazy
@@ -90,6 +91,7 @@ _HOMES = {
     "metrics.reading": ["iter_metrics", "read_metrics"],
     "modules.registered": ["attribute"],
     "modules.report": ["LoadReport"],
+    "modules.saving": ["Saving"],
     "modules.single": ["load", "save"],
     "plugins.hookspecs": ["hookimpl"],
     "plugins.lazy": ["lazy"],
@@ -126,6 +128,7 @@ __all__ = [
     "MultiWriter",
     "NotFound",
     "PluginConflict",
+    "Saving",
     "ShapeMismatch",
     "UnknownPlugin",
     "UnknownTensor",
