@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from keepfast.metrics.reading import iter_metrics, read_metrics
     from keepfast.modules.registered import attribute
     from keepfast.modules.report import LoadReport
+    from keepfast.modules.saving import Saving
     from keepfast.modules.single import load, save
     from keepfast.plugins.hookspecs import hookimpl
     from keepfast.plugins.lazy import lazy
@@ -92,6 +93,7 @@ _HOMES = {
     "metrics.reading": ["iter_metrics", "read_metrics"],
     "modules.registered": ["attribute"],
     "modules.report": ["LoadReport"],
+    "modules.saving": ["Saving"],
     "modules.single": ["load", "save"],
     "plugins.hookspecs": ["hookimpl"],
     "plugins.lazy": ["lazy"],
@@ -129,6 +131,7 @@ __all__ = [
     "NotFound",
     "PluginConflict",
     "Ring",
+    "Saving",
     "ShapeMismatch",
     "UnknownPlugin",
     "UnknownTensor",

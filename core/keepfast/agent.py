@@ -267,9 +267,7 @@ class Agent:
         if self._experiment is not None:
             self._experiment.wait()
         checkpoint = read_checkpoint(path)
-        single = checkpoint.metadata.get("module")
-        wanted = modules if modules is not None or single is None else [(rename or {}).get(single, single)]
-        options = LoadOptions(None if wanted is None else tuple(wanted), strict, cast, rename or {})
+        options = LoadOptions.of(modules, strict, cast, rename).of_file(checkpoint.metadata.get("module"))
         registered_modules = registered(self.checkpoint_modules, configured(self._experiment_config.backend))
         return restore_all(registered_modules, checkpoint, Path(path), options)
 

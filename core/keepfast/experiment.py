@@ -334,7 +334,7 @@ class Experiment:
         """
         self._check_open()
         self._checkpointer.wait()
-        options = LoadOptions(None if modules is None else tuple(modules), strict, cast, rename or {})
+        options = LoadOptions.of(modules, strict, cast, rename)
         found = find(self._checkpointer, which)
         if found is None:
             self._start_anew()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,15 @@ def load(
         CorruptCheckpoint: if the file is damaged.
         NotFound: if there is no such file.
     """
+    return load_with(module, path, LoadOptions.of(modules, strict, cast, rename, device))
+
+
+def load_with(module: Module, path: str | Path, options: LoadOptions) -> LoadReport:
+    """Load one module from a file, as `load` does."""
     path = Path(path)
-    single = _single(read_checkpoint(path), path, modules)
-    options = LoadOptions(strict=strict, cast=cast, rename=rename or {}, device=device)
-    return restore_all(registered({single.metadata["module"]: module}, configured("auto")), single, path, options)
+    single = _single(read_checkpoint(path), path, options.modules)
+    modules = registered({single.metadata["module"]: module}, configured("auto"))
+    return restore_all(modules, single, path, replace(options, modules=None))
 
 
 def _single(checkpoint: Checkpoint, path: Path, modules: Sequence[str] | None) -> Checkpoint:
