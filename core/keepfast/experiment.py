@@ -20,10 +20,11 @@ from keepfast.config import ExperimentConfig, agent_settings
 from keepfast.errors import InvalidValue, UsageError
 from keepfast.metrics.reading import has_metrics
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.registered import Module, RegisteredModule
+from keepfast.modules.parts import Module
+from keepfast.modules.registered import RegisteredModule
 from keepfast.modules.report import LoadReport
 from keepfast.modules.restoring import restore_all
-from keepfast.plugins.backends import process_rank
+from keepfast.plugins.backends import prepare, process_rank
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import CONFIG, open_run_directory, run_directory
 from keepfast.runs.preemption import Preemption
@@ -104,6 +105,7 @@ class Experiment:
         self._preemption = Preemption()
         self.resumed: LoadReport | None = None
         self._reopened = self._among_metrics = False
+        prepare()
         if self._first:
             self._open(timesteps, agent_config)
         self.set_timesteps(timesteps)

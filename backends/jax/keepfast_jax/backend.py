@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, final
 
@@ -9,13 +10,15 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast._arrays import convert_with
 from keepfast.interfaces.backend import Backend, Mismatch
 from keepfast.interfaces.demo import DemoResult, DemoSettings
 from keepfast.interfaces.step_buffer import Step, StepBuffer
 from keepfast.tree import Tree, items, leaves, rebuild
-from keepfast_jax.arrays import host_leaf, host_views, tracked
+from keepfast_jax.arrays import host_array, host_leaf, host_views, tracked
 from keepfast_jax.containers import open_container
 from keepfast_jax.device import parse_device
+from keepfast_jax.modes import outside_of_modes
 from keepfast_jax.state import capture, find_kind, kind_of, mismatches, restore
 from keepfast_jax.step_buffer import step_buffer
 
@@ -39,10 +42,15 @@ class JaxBackend(Backend):
     name: ClassVar[str] = "jax"
     checkpoint_format: ClassVar[str] = "safetensors"
 
+    def prepare(self) -> None:
+        """Have arrays that writers are given converted here, where tracing is known."""
+        convert_with(host_array)
+
     def recognizes(self, module: object) -> bool:
         """Say whether anything in a module is of JAX or NumPy, and nothing of PyTorch."""
         return set(_signs(module)) == {True}
 
+    @outside_of_modes
     def capture(self, module: Any) -> Tree:
         """Return the state of a module without copying its arrays.
 
@@ -52,6 +60,7 @@ class JaxBackend(Backend):
         """
         return capture(module)
 
+    @outside_of_modes
     def restore(self, module: Any, state: Tree, device: Any = None) -> Any:
         """Put a state into a module, or into a new one like it where it is immutable.
 
@@ -75,10 +84,12 @@ class JaxBackend(Backend):
         """Say whether a module restores itself by ``load_state_dict``, and so decides what it takes."""
         return kind_of(module).is_open
 
+    @outside_of_modes
     def mismatches(self, module: Any, state: Tree) -> Sequence[Mismatch]:
         """Return the random keys in a state that are of another implementation than the module's."""
         return mismatches(module, state)
 
+    @outside_of_modes
     def host_copy(self, tree: Tree) -> Tree:
         """Return an independent copy of a captured tree, every array a NumPy array in C order.
 
@@ -102,6 +113,7 @@ class JaxBackend(Backend):
         """
         return tracked(value) if isinstance(value, jax.Array) else np.array(value)
 
+    @outside_of_modes
     def fetch(self, held: Sequence[Any]) -> list[NDArray[Any]]:
         """Return held values as NumPy arrays, all transfers from a device under way at the same time.
 
@@ -141,6 +153,9 @@ def _signs(node: Any) -> Iterator[bool]:
         yield False
     elif not _PACKAGES.isdisjoint(packages) or isinstance(node, np.ndarray | np.generic):
         yield True
+    elif isinstance(node, deque):
+        for child in node:
+            yield from _signs(child)
     elif (kind := find_kind(node)) is not None and kind.is_open:
         yield from _signs(node.state_dict())
     elif kind is not None and (container := open_container(node)) is not None:

@@ -14,6 +14,9 @@ from keepfast.plugins.lazy import lazy
 ENVIRONMENT = "KEEPFAST_BACKEND"
 """The environment variable that names the backend where the configuration says "auto"."""
 
+PLAIN = "plain"
+"""The backend of what needs no framework."""
+
 RANK_VARIABLES = ("RANK", "SLURM_PROCID")
 """The environment variables in which launchers tell a process its rank: torchrun, and SLURM."""
 
@@ -63,6 +66,12 @@ def loaded() -> Iterator[Backend]:
         backend = _made.get(provided.name) or registry().make(provided)
         if backend is not None:
             yield _made.setdefault(provided.name, backend)
+
+
+def prepare() -> None:
+    """Tell the backends in use that more of Keepfast is."""
+    for backend in loaded():
+        backend.prepare()
 
 
 def recognize(module: object) -> Backend | None:

@@ -18,7 +18,8 @@ from keepfast.config import ExperimentConfig
 from keepfast.errors import NotFound
 from keepfast.interfaces.backend import Backend
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
-from keepfast.modules.registered import Module, RegisteredModule, check_places, copy_all, metadata, registered
+from keepfast.modules.parts import Module
+from keepfast.modules.registered import RegisteredModule, check_places, copy_all, main_backend, metadata, registered
 from keepfast.plugins.backends import configured
 from keepfast.plugins.discovery import registry
 from keepfast.runs.schedule import Schedule
@@ -127,7 +128,7 @@ class Checkpointer:
     def store(self, modules: Sequence[RegisteredModule]) -> CheckpointStore:
         """Return the format that checkpoints are written in."""
         if self._store is None:
-            store: CheckpointStore = registry().get("checkpoint format", modules[0].backend.checkpoint_format)()
+            store: CheckpointStore = registry().get("checkpoint format", main_backend(modules).checkpoint_format)()
             self._store = store
         return self._store
 

@@ -24,6 +24,9 @@ from keepfast.tracking.held import HeldSteps, Holder
 from keepfast.tracking.statistic import SMALL, mean
 from keepfast.tree import dtype_name, is_array
 
+_REFUSALS = (AssertionError, RuntimeError, TypeError, ValueError)
+"""What frameworks raise where an array cannot be copied as it is."""
+
 CHUNK_STEPS = 256
 """How many steps on the host are held at most before they are worked off, and of any steps how many at once."""
 
@@ -79,17 +82,32 @@ class EpisodeTracker:
         """
         if _layout(rewards, terminated, truncated) != self._layout:
             rewards, terminated, truncated = self._prepare(rewards, terminated, truncated)
-        self._buffer.add(rewards, terminated, truncated)
+        try:
+            self._buffer.add(rewards, terminated, truncated)
+        except _REFUSALS:  # in a mode of the framework, perhaps, in which the parts are no common arrays
+            self._add_held(rewards, terminated, truncated)
+            return
         self._buffered += 1
         if self._buffered >= self._capacity:
             self._fold()
+
+    def _add_held(self, *step: Any) -> None:
+        """Add a step that the buffer refuses as it is: what can be held of it comes as NumPy arrays.
+
+        Raises:
+            InvalidValue: if a part has no value, or many, because it is being traced.
+        """
+        held = self._hold(*step)
+        arrays = self._prepare(*self._holder.fetch(held))
+        self._buffer.add(*arrays)
+        self._buffered += 1
 
     def _prepare(self, *given: Any) -> Step:
         """Check a step that may be unlike those before, make sure that the buffer fits it, and return it as arrays."""
         rewards, terminated, truncated = (part if _is_plain(part) else np.asarray(part) for part in given)
         layout = _layout(rewards, terminated, truncated)
         if layout != self._layout:
-            self._check_values(rewards, terminated, truncated)
+            self._hold(rewards, terminated, truncated)
             self._check(rewards, terminated, truncated)
             self._fold()
             self._buffer = self._buffer_for((rewards, terminated, truncated))
@@ -104,11 +122,10 @@ class EpisodeTracker:
         made = None if backend is None else backend.step_buffer(step, self._chunk)
         return HeldSteps(self._holder) if made is None else made
 
-    def _check_values(self, *step: Any) -> None:
-        """Have the backends refuse what they could not keep, before anything of the step is taken."""
+    def _hold(self, *step: Any) -> list[Any]:
+        """Have the backends hold a step, and refuse what they cannot keep before anything of it is taken."""
         try:
-            for part in step:
-                self._holder.hold(part)
+            return [self._holder.hold(part) for part in step]
         except InvalidValue as error:
             raise InvalidValue(f"record_transition: {error}") from None
 
