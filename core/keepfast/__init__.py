@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from keepfast.memories.conversion import convert_memory, merge_memories
     from keepfast.memories.files import iter_memories, read_memory
     from keepfast.memories.memory import Memory
+    from keepfast.memories.storage import Storage, checked_places
     from keepfast.metrics.reading import iter_metrics, read_metrics
     from keepfast.modules.registered import attribute
     from keepfast.modules.report import LoadReport
@@ -90,6 +91,7 @@ _HOMES = {
     "memories.conversion": ["convert_memory", "merge_memories"],
     "memories.files": ["iter_memories", "read_memory"],
     "memories.memory": ["Memory"],
+    "memories.storage": ["Storage", "checked_places"],
     "metrics.reading": ["iter_metrics", "read_metrics"],
     "modules.registered": ["attribute"],
     "modules.report": ["LoadReport"],
@@ -133,6 +135,7 @@ __all__ = [
     "Ring",
     "Saving",
     "ShapeMismatch",
+    "Storage",
     "UnknownPlugin",
     "UnknownTensor",
     "UnsupportedModule",
@@ -143,6 +146,7 @@ __all__ = [
     "WriterFailed",
     "__version__",
     "attribute",
+    "checked_places",
     "codec",
     "convert_memory",
     "hookimpl",

@@ -11,7 +11,7 @@ from keepfast._version import __version__
 from keepfast.errors import UnsupportedModule
 from keepfast.interfaces.backend import Backend
 from keepfast.interfaces.checkpoint_store import FORMAT_VERSION
-from keepfast.memories.buffer import MemoryBuffer
+from keepfast.memories.memory import Memory
 from keepfast.modules.matching import Match, match, match_open, reject
 from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.plugins.backends import backend_named, backend_of, recognize
@@ -70,7 +70,7 @@ class RegisteredModule:
     @property
     def is_memory(self) -> bool:
         """Say whether it is a memory, which is large and has a checkpoint interval of its own."""
-        return isinstance(self.value, MemoryBuffer)
+        return isinstance(self.value, Memory)
 
     @property
     def is_open(self) -> bool:
@@ -138,7 +138,7 @@ def registered(modules: Mapping[str, Module], named: Backend | None) -> list[Reg
 
 
 def _own_backend(value: Any) -> Backend | None:
-    return backend_named(value.backend) if isinstance(value, MemoryBuffer) else recognize(value)
+    return backend_named(value.backend) if isinstance(value, Memory) else recognize(value)
 
 
 def check_places(modules: Sequence[RegisteredModule]) -> None:
