@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.background import Background
+from keepfast._system.tally import Count, Tally
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.best import BestJudge, Candidate
 from keepfast.checkpoints.directory import CheckpointDirectory
@@ -85,9 +85,7 @@ class Checkpointer:
             self._store = registry().get("checkpoint format", config.checkpoint_format)()
         self._background = Background("keepfast-checkpoints")
         self._retention = Retention(config.keep_last, config.keep_every, config.keep_best, config.best_mode)
-        self._refused: list[str] = []
-        self._told = 0
-        self._lock = threading.Lock()
+        self._refused = Tally()
         self.directory = CheckpointDirectory(directory)
         self.memory_schedule = Schedule(0)
         self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes, max(config.keep_best, 1))
@@ -253,8 +251,7 @@ class Checkpointer:
         try:
             write()
         except OSError as error:
-            with self._lock:
-                self._refused.append(str(error))
+            self._refused.count(_REFUSED, str(error))
             return False
         return True
 
@@ -281,11 +278,7 @@ class Checkpointer:
 
     def tell(self) -> None:
         """Tell of a refused checkpoint, the first time there is one."""
-        with self._lock:
-            first = self._refused[0] if self._refused and not self._told else None
-            self._told = len(self._refused) if first else self._told
-        if first is not None:
-            warn(f"a checkpoint could not be stored: {first}. Training goes on; further ones are counted")
+        self._refused.tell(_first_refused)
 
     def find(self, which: str, directory: CheckpointDirectory) -> tuple[IndexedCheckpoint, Checkpoint, dict[Path, str]]:
         """Return the checkpoint to resume from, read and verified.
@@ -334,6 +327,16 @@ class Checkpointer:
             self._background.close()
         finally:
             self.tell()
-            if len(self._refused) > 1:
-                warn(f"{len(self._refused)} checkpoints could not be stored; the last reason: {self._refused[-1]}")
-            self._refused.clear()
+            self._refused.tell_sum(_all_refused, clear=True)
+
+
+_REFUSED = "checkpoint"
+
+
+def _first_refused(_name: str, count: Count) -> str:
+    return f"a checkpoint could not be stored: {count.first}. Training goes on; further ones are counted"
+
+
+def _all_refused(counts: Mapping[str, Count]) -> str:
+    count = counts.get(_REFUSED, Count())
+    return f"{count.number} checkpoints could not be stored; the last reason: {count.last}" if count.number > 1 else ""
