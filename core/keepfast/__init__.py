@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
     from keepfast.interfaces.demo import DemoResult, DemoSettings
     from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
+    from keepfast.interfaces.ring import Ring
     from keepfast.interfaces.writer import Writer, WriterContext
     from keepfast.memories.conversion import convert_memory, merge_memories
     from keepfast.memories.files import iter_memories, read_memory
@@ -84,6 +85,7 @@ _HOMES = {
     "interfaces.checkpoint_store": ["Checkpoint", "CheckpointStore"],
     "interfaces.demo": ["DemoResult", "DemoSettings"],
     "interfaces.memory_exporter": ["MemoryExporter", "MemorySnapshot"],
+    "interfaces.ring": ["Ring"],
     "interfaces.writer": ["Writer", "WriterContext"],
     "memories.conversion": ["convert_memory", "merge_memories"],
     "memories.files": ["iter_memories", "read_memory"],
@@ -128,6 +130,7 @@ __all__ = [
     "MultiWriter",
     "NotFound",
     "PluginConflict",
+    "Ring",
     "Saving",
     "ShapeMismatch",
     "UnknownPlugin",

@@ -123,6 +123,13 @@ def test_the_old_name_is_gone(project: Path) -> None:
     assert found <= {"CHANGELOG.md"}
 
 
+def test_documents_name_tests_that_exist(project: Path) -> None:
+    """A promise beside a test that is gone is no promise."""
+    pages = [project / "README.md", *(project / "docs").rglob("*.md")]
+    named = {name for page in pages for name in re.findall(r"tests/[\w/]+(?:\.py)?", page.read_text(encoding="utf-8"))}
+    assert {name for name in named if not (project / name).exists()} == set()
+
+
 def test_nothing_is_left_to_do(sources: Sequence[Source]) -> None:
     """No note to a later self stands in the code."""
     left = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")

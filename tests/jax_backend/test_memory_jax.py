@@ -139,10 +139,11 @@ def test_traced_samples_are_refused():
     assert not memory.snapshot().tensors["values"].any()
 
 
-def test_a_device_that_is_not_there_is_refused():
-    """The number of a device that JAX does not have raises InvalidValue, which lists those it has."""
-    with pytest.raises(InvalidValue, match="`device` is 'cpu:99'; allowed: cpu:0"):
-        RandomMemory(2, device="cpu:99")
+@pytest.mark.parametrize("device", ["cpu:99", "cpu:-1", "cpu:x", "banana", "tpu", 3])
+def test_a_device_that_is_not_there_is_refused(device):
+    """A device that JAX does not have raises InvalidValue, which tells what was given and lists what there is."""
+    with pytest.raises(InvalidValue, match=f"there is no device `{device}`; known: .*cpu:0"):
+        RandomMemory(2, device=device)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "uint8", "int32", "bool"])

@@ -32,6 +32,21 @@ def test_a_tensor_is_the_buffer_itself():
     assert memory.get_tensor_by_name("values", keepdim=False)[3].item() == 5
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "cpu:-1", "cuda:x", "banana", "xla", "privateuseone", "", 1.5])
+def test_a_device_that_is_not_there_is_refused(device):
+    """A device that PyTorch does not have raises InvalidValue, which tells what was given and lists what there is."""
+    with pytest.raises(InvalidValue, match=f"there is no device `{device}`; known: cpu"):
+        RandomMemory(2, device=device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there are CUDA devices")
+@pytest.mark.parametrize("device", ["cuda", torch.device("cuda"), "cuda:0", 0, "mps" if sys.platform == "linux" else 0])
+def test_an_accelerator_is_refused_where_there_is_none(device):
+    """Where PyTorch is installed for the CPU, a memory on an accelerator is refused when it is made."""
+    with pytest.raises(InvalidValue, match=f"there is no device `{device}`; known: cpu$"):
+        RandomMemory(2, device=device)
+
+
 def test_samples_carry_no_graph_into_the_memory():
     """Samples that require gradients are stored without their graph."""
     memory = RandomMemory(2)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from keepfast.errors import InvalidValue
 from keepfast.memories.memory import Memory
 from keepfast.memories.sampling import checked_places
+from keepfast_jax.device import Placement, parse_device
 
 
 @final
@@ -35,7 +36,7 @@ class RandomMemory(Memory):
         export_keep: how many exported cycles stay on disk, the newest; None keeps all.
 
     Raises:
-        InvalidValue: if a size is no positive whole number.
+        InvalidValue: if a size is no positive whole number, or there is no such device.
         UnknownPlugin: if nobody provides the export format.
         DirectoryError: if files cannot be written into the directory, and `export` is on.
 
@@ -65,18 +66,8 @@ class RandomMemory(Memory):
         self.device = self._parse_device(state["device"])
         self._flat = {name: jnp.array(buffer, device=self.device) for name, buffer in self._flat.items()}
 
-    def _parse_device(self, device: Any) -> jax.Device:
-        if device is None:
-            return jax.devices()[0]
-        if not isinstance(device, str):
-            return device
-        platform, _, index = device.partition(":")
-        known = jax.devices(platform)
-        if (index or "0") not in (allowed := [str(place) for place in range(len(known))]):
-            raise InvalidValue(
-                f"`device` is {device!r}; allowed: {', '.join(f'{platform}:{each}' for each in allowed)}"
-            )
-        return known[int(index or 0)]
+    def _parse_device(self, device: Any) -> Placement:
+        return parse_device(device) or jax.devices()[0]
 
     def _dtype_name(self, dtype: Any) -> str:
         try:

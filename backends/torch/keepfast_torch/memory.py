@@ -13,6 +13,7 @@ from keepfast.errors import InvalidValue
 from keepfast.memories.memory import Memory
 from keepfast.memories.sampling import checked_places
 from keepfast_torch.arrays import DTYPES, HostCopier, tensor_copy
+from keepfast_torch.device import parse_device
 
 _BLOCK = 1 << 10
 """Of how many rows views are kept."""
@@ -35,7 +36,7 @@ class RandomMemory(Memory):
         export_keep: how many exported cycles stay on disk, the newest; None keeps all.
 
     Raises:
-        InvalidValue: if a size is no positive whole number.
+        InvalidValue: if a size is no positive whole number, or there is no such device.
         UnknownPlugin: if nobody provides the export format.
         DirectoryError: if files cannot be written into the directory, and `export` is on.
 
@@ -54,9 +55,7 @@ class RandomMemory(Memory):
     _viewed: tuple[int, dict[str, Sequence[torch.Tensor]]] = (-1, {})  # the rows that have views, and these
 
     def _parse_device(self, device: Any) -> torch.device:
-        if device is None:
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(device)
+        return parse_device(device) or torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def _dtype_name(self, dtype: Any) -> str:
         return str(_dtype(dtype)).removeprefix("torch.")

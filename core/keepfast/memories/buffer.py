@@ -11,7 +11,8 @@ import numpy as np
 
 from keepfast.errors import InvalidValue, LoadMismatch, ShapeMismatch, UnknownTensor
 from keepfast.interfaces.memory_exporter import MemorySnapshot
-from keepfast.memories.fitting import Fit, fitted, matched, seams_of
+from keepfast.interfaces.ring import Ring
+from keepfast.memories.fitting import Fit, fitted, matched
 from keepfast.memories.storage import TensorStorage
 
 
@@ -35,6 +36,11 @@ class MemoryBuffer(TensorStorage, abc.ABC):
         super().__init__(memory_size, num_envs, device)
         self.memory_index, self.env_index, self.filled = 0, 0, False
         self._seams: set[int] = set()  # places of samples that the next one of their environment does not follow
+
+    @property
+    def ring(self) -> Ring:
+        """Return where the samples lie in the rows."""
+        return Ring(self.memory_size, self.num_envs, self.memory_index, self.env_index, self.filled)
 
     # samples ---------------------------------------------------------------------------------------------------------
 
@@ -122,9 +128,7 @@ class MemoryBuffer(TensorStorage, abc.ABC):
 
     def __len__(self) -> int:
         """Return the number of samples, counted over all environments."""
-        if self.filled:
-            return self._capacity
-        return self.memory_index * self.num_envs + self.env_index
+        return len(self.ring)
 
     def reset(self) -> None:
         """Forget every sample; the tensors keep their old values until they are overwritten."""
@@ -146,7 +150,7 @@ class MemoryBuffer(TensorStorage, abc.ABC):
             metadata = self._describe()
             if self._seams:
                 metadata["seams"] = sorted(self._seams)
-            return MemorySnapshot(tensors, self.memory_index, self.env_index, self.filled, metadata)
+            return MemorySnapshot(tensors, *self.ring.position, metadata)
 
     def _describe(self) -> dict[str, Any]:
         """Return the metadata of a snapshot."""
@@ -185,8 +189,8 @@ class MemoryBuffer(TensorStorage, abc.ABC):
                 self._register(specs[name], new[name] if name in new else self._flat[name])
                 flat = tensor.reshape(self._capacity, *specs[name].size)[: len(fit_in)]
                 self._write(0, {name: self._array(flat)})
-            self.memory_index, self.env_index, self.filled = fit_in.memory_index, fit_in.env_index, fit_in.filled
-            self._seams = set(seams_of(fit_in))
+            self.memory_index, self.env_index, self.filled = fit_in.ring.position
+            self._seams = set(fit_in.seams)
             self._changed()
 
     def state_dict(self) -> dict[str, Any]:

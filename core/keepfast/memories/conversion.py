@@ -13,7 +13,6 @@ from keepfast._system.spacious import spacious_tensors
 from keepfast.errors import InvalidValue, LoadMismatch
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.memories.files import Progress, memory_paths, read_memory, unseen
-from keepfast.memories.fitting import chronological_seams
 from keepfast.plugins.formats import exporter_of
 
 
@@ -103,7 +102,7 @@ def _seams(snapshot: MemorySnapshot, first: int, end: int) -> list[int]:
         first: the row in the merged memory of its oldest row.
         end: the row behind its newest.
     """
-    own = {(first + sample, environment) for sample, environment in chronological_seams(snapshot)}
+    own = {(first + sample, environment) for sample, environment in snapshot.chronological_seams()}
     last = {(end - 1, environment) for environment in range(snapshot.num_envs)}
     return sorted(row * snapshot.num_envs + environment for row, environment in own | last if first <= row < end)
 
@@ -119,6 +118,6 @@ def _merged_layout(paths: list[Path]) -> tuple[int, dict[str, tuple[tuple[int, .
                 f"`{path}` holds {found}, and the files before it {layout}; only like ones can be merged"
             )
         layout = found
-        rows += snapshot.memory_size if snapshot.filled else snapshot.memory_index
+        rows += snapshot.ring.complete_rows
     assert layout is not None  # noqa: S101  (there is at least one path)
     return rows, layout, snapshot.metadata

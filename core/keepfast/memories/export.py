@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import os
 import secrets
-import weakref
 from collections import deque
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import Any, final
 
 from keepfast._system.background import Background
 from keepfast._system.commit import sweep
+from keepfast._system.lifetimes import at_exit, in_child
 from keepfast._system.warnings import warn
 from keepfast.errors import DirectoryError, KeepfastError
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
@@ -21,8 +19,6 @@ from keepfast.memories.specs import positive
 from keepfast.plugins.formats import exporter_named
 
 _STAMP = "%y-%m-%d_%H-%M-%S-%f"
-
-_ALIVE: weakref.WeakSet[MemoryExport] = weakref.WeakSet()
 
 _OPEN: set[MemoryExport] = set()
 """Those that have begun to write and were not closed: whoever does not close is told at the end of the program."""
@@ -57,15 +53,19 @@ class MemoryExport:
         self._failures: list[str]
         self._reported: bool
         self._background: Background | None
+        self._begin()
+
+    def _begin(self) -> None:
         self.__dict__.update(_of_its_own())
-        _ALIVE.add(self)
+        at_exit(self._end)
+        in_child(self._part_from_parent)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, **_of_its_own()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        _ALIVE.add(self)
+        self._begin()
 
     def prepare(self) -> None:
         """Check, before training depends on it, that files can be written into the directory.
@@ -128,6 +128,14 @@ class MemoryExport:
                 f"the first: {failures[0]}"
             )
 
+    def _end(self) -> None:
+        if self in _OPEN:
+            self.close()
+
+    def _part_from_parent(self) -> None:
+        _OPEN.discard(self)
+        self.__dict__.update(_of_its_own())
+
     def unused_path(self, directory: Path, chosen: MemoryExporter) -> Path:
         """Return a path that names the time, this memory and its cycle, and that no file has yet."""
         moment = datetime.now().astimezone()
@@ -147,20 +155,3 @@ def _of_its_own() -> dict[str, Any]:
         "_reported": False,
         "_background": None,
     }
-
-
-def _close_all() -> None:
-    with contextlib.ExitStack() as closing:  # one that raises does not keep the others from finishing
-        for export in list(_OPEN):
-            closing.callback(export.close)
-
-
-def _part_from_parent() -> None:
-    _OPEN.clear()
-    for export in list(_ALIVE):
-        export.__dict__.update(_of_its_own())
-
-
-atexit.register(_close_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_part_from_parent)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast.errors import InvalidValue, UsageError
-from keepfast.interfaces.ring import EPISODE_ENDS, environment_places, sequence_starts
+from keepfast.interfaces.ring import EPISODE_ENDS
 from keepfast.memories.buffer import MemoryBuffer
 from keepfast.memories.specs import positive
 
@@ -102,7 +102,7 @@ class SampledBuffer(MemoryBuffer):
                 size = self._specs[name].size
                 flags = self._host(name).reshape(*ends.shape, *size).astype(bool)
                 ends |= flags.any(axis=tuple(range(2, 2 + len(size))))
-            starts = sequence_starts(ends, self.memory_index, self.env_index, self.filled, length)
+            starts = self.ring.sequence_starts(ends, length)
             if not len(starts):
                 raise UsageError(f"the memory holds no sequence of {length} samples within one episode")
             self._starts[length] = self._indexes(starts)
@@ -140,8 +140,7 @@ class SampledBuffer(MemoryBuffer):
         with self._lock:
             self._check(names, mini_batches, sequence_length)
             if sequence_length > 1:
-                sizes, position = (self.memory_size, self.num_envs), (self.memory_index, self.env_index)
-                places = self._indexes(np.concatenate(environment_places(*sizes, *position, self.filled)))
+                places = self._indexes(np.concatenate(self.ring.histories()))
                 return self._split(names, places, mini_batches, sequence_length)
             bounds = _bounds(len(self), mini_batches)
             return [[self._slice(name, start, stop) for name in names] for start, stop in pairwise(bounds)]

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import abc
-import os
 import threading
-import weakref
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from keepfast._system.lifetimes import in_child
 from keepfast.errors import InvalidValue, ShapeMismatch, UnknownTensor, did_you_mean
 from keepfast.memories.specs import TensorSpec, positive, sample_size, tensor_name
-
-_ALIVE: weakref.WeakSet[TensorStorage] = weakref.WeakSet()
 
 
 class TensorStorage(abc.ABC):
@@ -47,10 +44,10 @@ class TensorStorage(abc.ABC):
         self._row_shapes: dict[str, tuple[int, ...]] = {}
         self._flat: dict[str, Any] = {}
         self._renew_lock()
+        in_child(self._renew_lock)
 
     def _renew_lock(self) -> None:
-        self._lock = threading.RLock()
-        _ALIVE.add(self)
+        self._lock = threading.RLock()  # in a child too: a thread that held the other stayed with the parent
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}
@@ -58,6 +55,7 @@ class TensorStorage(abc.ABC):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._renew_lock()
+        in_child(self._renew_lock)
 
     # what differs between frameworks ---------------------------------------------------------------------------------
 
@@ -201,13 +199,3 @@ class TensorStorage(abc.ABC):
 
     def _changed(self) -> None:  # noqa: B027  (for subclasses that remember something of the samples)
         """Take note that samples were added or replaced."""
-
-
-def _renew_locks() -> None:
-    """Free the memories of a forked child: a thread that held the lock of one stayed with the parent."""
-    for storage in list(_ALIVE):
-        storage._renew_lock()  # noqa: SLF001  (its own module)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)

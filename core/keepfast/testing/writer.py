@@ -19,6 +19,7 @@ import pytest
 
 from keepfast import codec
 from keepfast.interfaces.writer import Writer, WriterContext
+from keepfast.tracking.multi_writer import MultiWriter
 
 TAGS = (
     "Reward / Total reward (mean)",
@@ -108,6 +109,14 @@ class WriterContract(abc.ABC):
             writer.write_scalars({"c": 3.0, "a": 4.0}, 3, START)
             writer.write_scalars({}, 4, START)
         self.assert_kept(context, {"a": [(1, 1.0), (3, 4.0)], "b": [(2, 2.0)], "c": [(3, 3.0)]})
+
+    def test_a_tag_that_no_text_can_hold_costs_no_other(
+        self, factory: Callable[[WriterContext], Writer], context: WriterContext
+    ) -> None:
+        """A tag with a lone surrogate, as a broken file name gives, takes no value of its step with it."""
+        with MultiWriter([factory(context)]) as writer:
+            writer.write_scalars({"good": 1.0, "bad \ud800": 2.0, "better": 3.0}, 1, START)
+        self.assert_kept(context, {"good": [(1, 1.0)], "bad \\ud800": [(1, 2.0)], "better": [(1, 3.0)]})
 
     def test_add_scalar_writes_one_value(
         self, factory: Callable[[WriterContext], Writer], context: WriterContext

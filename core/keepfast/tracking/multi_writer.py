@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from keepfast._system.warnings import warn
 from keepfast.errors import InvalidValue, UsageError, WriterFailed
-from keepfast.interfaces.writer import Writer
-from keepfast.tracking.writer_call import Call, WriterHealth, describe, frozen, numbers, own, storable, whole
+from keepfast.interfaces.writer import Writer, whole
+from keepfast.tracking.writer_call import Call, WriterHealth, describe, frozen, numbers, own, storable
 from keepfast.tracking.writer_lane import DirectLane, Lane, QueueLane
 
 PATIENCE = 60.0

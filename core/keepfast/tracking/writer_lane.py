@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 import threading
 import time
-import weakref
 from collections import deque
 from typing import final
 
+from keepfast._system.lifetimes import at_exit, in_child
 from keepfast.errors import WriterFailed
 from keepfast.interfaces.writer import Writer
 from keepfast.tracking.writer_call import Call, WriterHealth, describe
@@ -45,7 +43,7 @@ class DirectLane:
         self.health = WriterHealth()
         self._late: WriterFailed | None = None
         self._reset()
-        _ALIVE.add(self)
+        in_child(self._reset)
 
     def _reset(self) -> None:
         self._one_at_a_time = threading.RLock()
@@ -108,7 +106,8 @@ class QueueLane:
         self._quarantined_until = 0.0
         self._ended = False
         self._reset()
-        _ALIVE.add(self)
+        at_exit(self._work_off)
+        in_child(self._reset)
 
     def _reset(self) -> None:
         self._calls: deque[Call] = deque()
@@ -164,7 +163,10 @@ class QueueLane:
             while self._calls:
                 self._drop(self._calls.popleft())
             self._changed.notify_all()
-        _ALIVE.discard(self)
+
+    def _work_off(self) -> None:
+        if self.waiting:
+            self.ask(Call("flush", awaited=True), EXIT_SECONDS)
 
     @property
     def slow(self) -> bool:
@@ -262,21 +264,3 @@ class QueueLane:
 
 
 Lane = DirectLane | QueueLane
-
-_ALIVE: weakref.WeakSet[Lane] = weakref.WeakSet()
-
-
-def _finish_all() -> None:
-    for lane in list(_ALIVE):
-        if isinstance(lane, QueueLane) and lane.waiting:
-            lane.ask(Call("flush", awaited=True), EXIT_SECONDS)
-
-
-def _forget_in_child() -> None:
-    for lane in list(_ALIVE):
-        lane._reset()  # noqa: SLF001  (its own module)
-
-
-atexit.register(_finish_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)
