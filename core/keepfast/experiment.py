@@ -30,7 +30,7 @@ from keepfast.runs.resuming import Resuming
 from keepfast.runs.schedule import Turns
 from keepfast.tracking.multi_writer import MultiWriter
 
-SETTLE_SECONDS = 5.0
+_SETTLE_SECONDS = 5.0
 """How long a checkpoint waits, behind training, for the writers to have what was written before it."""
 
 
@@ -89,7 +89,7 @@ class Experiment:
             self.directory / CHECKPOINTS,
             self._modules,
             lambda captured: self._resuming.state(captured),
-            settle=lambda: self._recorder.settle(SETTLE_SECONDS),
+            settle=lambda: self._recorder.settle(_SETTLE_SECONDS),
             enabled=self._first,
         )
         self._record, self._track = self._recorder.record, self._recorder.track

@@ -20,10 +20,10 @@ from keepfast.plugins.discovery import registry
 from keepfast.runs.schedule import Schedule, Turns
 from keepfast.tree import Tree
 
-FALLBACK_INTERVAL = 10_000
+_FALLBACK_INTERVAL = 10_000
 """Timesteps between checkpoints where "auto" has no length of training to go by."""
 
-SAMPLES = 10
+_SAMPLES = 10
 """How many checkpoints "auto" spreads over a training."""
 
 
@@ -90,7 +90,7 @@ class Checkpointer:
 
     def set_length(self, timesteps: int | None, completed: int = 0) -> None:
         """Set the interval, given the length of the training or None, and how much of it is complete already."""
-        self.schedule = Schedule.of(self._config.checkpoint_interval, timesteps, SAMPLES, FALLBACK_INTERVAL)
+        self.schedule = Schedule.of(self._config.checkpoint_interval, timesteps, _SAMPLES, _FALLBACK_INTERVAL)
         self._start_turns(completed)
 
     def _start_turns(self, completed: int) -> None:

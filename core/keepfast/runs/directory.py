@@ -18,12 +18,12 @@ from keepfast.errors import DirectoryError, WriteFailed
 
 CONFIG = "config.json"
 DEFAULT_DIRECTORY = "runs"
-TIME_FORMAT = "%y-%m-%d_%H-%M-%S-%f"
+_TIME_FORMAT = "%y-%m-%d_%H-%M-%S-%f"
 
 
 def run_directory(config: ExperimentConfig, agent: str) -> Path:
     """Return the directory that a configuration names, by date, time and agent where it names none; makes nothing."""
-    name = config.experiment_name or f"{dt.datetime.now().astimezone():{TIME_FORMAT}}_{agent}"
+    name = config.experiment_name or f"{dt.datetime.now().astimezone():{_TIME_FORMAT}}_{agent}"
     return Path(config.directory or DEFAULT_DIRECTORY).absolute() / name
 
 

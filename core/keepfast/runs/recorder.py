@@ -19,16 +19,16 @@ from keepfast.runs.schedule import Schedule
 from keepfast.tracking.multi_writer import MultiWriter
 from keepfast.tracking.tracker import Tracker
 
-FALLBACK_INTERVAL = 1000
+_FALLBACK_INTERVAL = 1000
 """Timesteps between writes where "auto" has no length of training to go by."""
 
-REPLACEABLE = "tensorboard"
+_REPLACEABLE = "tensorboard"
 """The writer that a run does without where none of its libraries is installed."""
 
-FALLBACK_WRITER = "jsonl"
+_FALLBACK_WRITER = "jsonl"
 """What stands in for it."""
 
-SAMPLES = 100
+_SAMPLES = 100
 """How many writes "auto" spreads over a training."""
 
 
@@ -81,7 +81,7 @@ class Recorder:
 
     def set_length(self, timesteps: int | None) -> None:
         """Set the interval, given the length of the training or None."""
-        self.schedule = Schedule.of(self._config.write_interval, timesteps, SAMPLES, FALLBACK_INTERVAL)
+        self.schedule = Schedule.of(self._config.write_interval, timesteps, _SAMPLES, _FALLBACK_INTERVAL)
 
     @property
     def writer(self) -> MultiWriter:
@@ -110,12 +110,12 @@ class Recorder:
         try:
             return {name: _writer_of(factory(context, **options))}
         except MissingDependency as error:
-            if name != REPLACEABLE:
+            if name != _REPLACEABLE:
                 raise
-            warn(f"{error}; until then the run is kept by the `{FALLBACK_WRITER}` writer")
-            if any(other == FALLBACK_WRITER for other, _, _ in self._factories):
+            warn(f"{error}; until then the run is kept by the `{_FALLBACK_WRITER}` writer")
+            if any(other == _FALLBACK_WRITER for other, _, _ in self._factories):
                 return {}
-            return self._make_writer(FALLBACK_WRITER, {}, registry().get("writer", FALLBACK_WRITER), context)
+            return self._make_writer(_FALLBACK_WRITER, {}, registry().get("writer", _FALLBACK_WRITER), context)
         except (Exception, SystemExit) as error:
             if self._config.on_writer_error == "raise":
                 raise WriterFailed(f"writer `{name}` cannot start: {error}") from error
@@ -197,7 +197,7 @@ def _checked(name: str, options: Mapping[str, Any], factory: Callable[..., Write
         MissingDependency: if a package that it needs is not installed, and nothing stands in for it.
         ConfigError: if it takes no such options; lists those it takes.
     """
-    if name == REPLACEABLE and isinstance(factory, lazy) and factory.missing():
+    if name == _REPLACEABLE and isinstance(factory, lazy) and factory.missing():
         return factory  # told when it is made, and replaced
     target = factory.resolve() if isinstance(factory, lazy) else factory
     try:
