@@ -174,8 +174,8 @@ def test_a_resumed_run_goes_on_under_its_id(tmp_path: Path) -> None:
         recorder = Recorder(keepfast.ExperimentConfig(cfg), directory, {"experiment": cfg})
         state_file = directory / "state.json"
         if state_file.exists():
-            recorder.resume(keepfast.codec.loads(state_file.read_text()), 20, own=True)
-        recorder.tracker.track("Loss / Policy loss", 1.0)
+            recorder.resume(keepfast.codec.loads(state_file.read_text()), 20)
+        recorder.track("Loss / Policy loss", 1.0)
         recorder.write(10 if not state_file.exists() else 30)
         state_file.write_text(keepfast.codec.dumps(recorder.state_dict()))
         recorder.close()
