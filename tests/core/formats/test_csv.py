@@ -14,20 +14,20 @@ from keepfast.formats.memories import csv, csv_cells
 from keepfast.formats.memories.csv import CsvExporter
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 
+needs_polars = pytest.mark.needs("polars")
 FRAMES = "keepfast.formats.memories.csv_frames"
 
 
 def work_by(way, monkeypatch):
     """Let the format work through polars, or cell by cell as it does where polars is not installed."""
     if way == "polars":
-        pytest.importorskip("polars")
         monkeypatch.delitem(sys.modules, FRAMES, raising=False)
     else:
         monkeypatch.setitem(sys.modules, FRAMES, None)
     csv._by_frames.cache_clear()
 
 
-@pytest.fixture(params=["polars", "cells"])
+@pytest.fixture(params=[pytest.param("polars", marks=needs_polars), "cells"])
 def way(request, monkeypatch):
     """One of the two ways in which the text is made and read."""
     work_by(request.param, monkeypatch)
@@ -56,10 +56,12 @@ def test_the_text_is_plain(path):
     assert len(lines) == 6
 
 
+@needs_polars
 def test_polars_reads_it(path):
     """polars reads the table when it is told of the comments."""
-    polars = pytest.importorskip("polars")
-    table = polars.read_csv(path, comment_prefix="#")
+    import polars as pl
+
+    table = pl.read_csv(path, comment_prefix="#")
     assert table["terminated.0"].to_list() == [True, False, None]
     assert table["actions.0"].to_list() == [3, -1, None]
 
@@ -162,11 +164,10 @@ def hard_values(dtype):
 FLOATS = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
 
 
+@pytest.mark.needs("polars", "ml_dtypes")
 @pytest.mark.parametrize("name", FLOATS)
 def test_floats_are_exact_in_their_shortest_form(tmp_path, name, way, monkeypatch):
     """Every value comes back bit by bit, and no text has more digits than it takes; each way reads the other's file."""
-    if not hasattr(np, name):
-        pytest.importorskip("ml_dtypes")
     values = hard_values(codec.dtype_of(name)).reshape(-1, 4)
     snapshot = MemorySnapshot({"x": values[:, np.newaxis]}, 0, 0, filled=True)
     CsvExporter().save(snapshot, tmp_path / "memory.csv")
@@ -193,6 +194,7 @@ def test_single_precision_is_rounded_once(tmp_path, way):
     assert CsvExporter().load(tmp_path / "memory.csv").tensors["x"].tobytes() == values.tobytes()
 
 
+@needs_polars
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked there")
 def test_a_forked_child_writes_and_reads(tmp_path):
     """A child forked after its parent wrote csv is not left waiting for threads that only the parent has."""
