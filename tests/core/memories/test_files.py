@@ -239,6 +239,7 @@ def test_a_broken_format_hurts_nobody_else(tmp_path):
         registry().unregister(plugin)
 
 
+@pytest.mark.needs("h5py", "pyarrow", "polars")
 def test_reading_imports_what_the_format_needs_and_nothing_else(tmp_path):
     """Reading one format leaves the packages of the others alone."""
     exporter_named("npz").save(_memory(1), tmp_path / "m.npz")

@@ -18,6 +18,7 @@ from keepfast.plugins.formats import exporter_named
 from keepfast.testing.memory_exporter import DTYPES, assert_same
 
 _ML_DTYPES = ["bfloat16", "float8_e4m3fn", "float8_e5m2"] if importlib.util.find_spec("ml_dtypes") else []
+without_polars_and_with = pytest.mark.runs_in("core", "torch")
 _NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"], exclude_characters='/\\"~'), min_size=1)
 
 
@@ -53,13 +54,14 @@ def snapshots(draw):
     return MemorySnapshot(found, memory_index, env_index, filled, metadata)
 
 
-@pytest.mark.parametrize("name", ["pt", "npz", "csv", "safetensors", "parquet"])
+@pytest.mark.needs("ml_dtypes", "polars")
+@pytest.mark.parametrize(
+    "name", ["pt", "npz", "csv", "safetensors", pytest.param("parquet", marks=pytest.mark.needs("pyarrow"))]
+)
 @given(snapshot=snapshots())
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_any_memory_comes_back_from_any_format(name, snapshot):
     """Every dtype, shape, value, position and name comes back as it was, from each format."""
-    if name in ("csv", "parquet"):
-        pytest.importorskip({"csv": "polars", "parquet": "pyarrow"}[name])
     with tempfile.TemporaryDirectory() as directory:
         chosen = exporter_named(name)
         path = Path(directory) / f"memory{chosen.extension}"
@@ -67,6 +69,7 @@ def test_any_memory_comes_back_from_any_format(name, snapshot):
         assert_same(chosen.load(path), snapshot)
 
 
+@without_polars_and_with
 @pytest.mark.parametrize("dtype", ["float16", *_ML_DTYPES])
 def test_every_value_of_a_small_dtype_has_an_exact_text(tmp_path, dtype):
     """All values of the dtypes of one and two bytes come back from csv, bit for bit."""
@@ -78,6 +81,7 @@ def test_every_value_of_a_small_dtype_has_an_exact_text(tmp_path, dtype):
     assert_same(exporter_named("csv").load(tmp_path / "memory.csv"), snapshot)
 
 
+@without_polars_and_with
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_floats_of_every_magnitude_have_the_shortest_exact_text(tmp_path, dtype):
     """Floats come back from csv bit for bit, and their texts have as few digits as NumPy's shortest ones."""
