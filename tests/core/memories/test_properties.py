@@ -18,7 +18,6 @@ from keepfast.plugins.formats import exporter_named
 from keepfast.testing.memory_exporter import DTYPES, assert_same
 
 _ML_DTYPES = ["bfloat16", "float8_e4m3fn", "float8_e5m2"] if importlib.util.find_spec("ml_dtypes") else []
-without_polars_and_with = pytest.mark.runs_in("core", "torch")
 _NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"], exclude_characters='/\\"~'), min_size=1)
 
 
@@ -69,11 +68,10 @@ def test_any_memory_comes_back_from_any_format(name, snapshot):
         assert_same(chosen.load(path), snapshot)
 
 
-@without_polars_and_with
+@pytest.mark.needs("polars")
 @pytest.mark.parametrize("dtype", ["float16", *_ML_DTYPES])
 def test_every_value_of_a_small_dtype_has_an_exact_text(tmp_path, dtype):
     """All values of the dtypes of one and two bytes come back from csv, bit for bit."""
-    pytest.importorskip("polars")
     kind = dtype_of(dtype)
     values = np.arange(1 << 8 * kind.itemsize, dtype=f"u{kind.itemsize}").view(kind).reshape(-1, 1, 4)
     snapshot = MemorySnapshot({"values": values}, 0, 0, filled=True)
@@ -81,11 +79,10 @@ def test_every_value_of_a_small_dtype_has_an_exact_text(tmp_path, dtype):
     assert_same(exporter_named("csv").load(tmp_path / "memory.csv"), snapshot)
 
 
-@without_polars_and_with
+@pytest.mark.needs("polars")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_floats_of_every_magnitude_have_the_shortest_exact_text(tmp_path, dtype):
     """Floats come back from csv bit for bit, and their texts have as few digits as NumPy's shortest ones."""
-    pytest.importorskip("polars")
     generator = np.random.default_rng(3)
     kind = np.dtype(dtype)
     random_bits = generator.integers(0, 256, 40_000 * kind.itemsize, np.uint8).view(kind)
