@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import re
@@ -23,8 +22,7 @@ import keepfast
 from keepfast_writers.wandb import _config_of
 
 pytest.importorskip("wandb")
-
-HAS_TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
+pytestmark = pytest.mark.needs("wandb")
 
 
 HEADER, BLOCK, FRAGMENT = 7, 32768, 7
@@ -99,7 +97,7 @@ def logged(records: list[Any], tag: str, axis: str) -> list[tuple[int, float]]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not HAS_TENSORBOARD, reason="needs the tensorboard package")
+@pytest.mark.needs("tensorboard")
 def test_curves_arrive_through_the_event_files(tmp_path: Path) -> None:
     """With `wandb: True` alone, wandb follows the event files; name and configuration are those of the experiment."""
     run_offline(
@@ -174,8 +172,8 @@ def test_a_resumed_run_goes_on_under_its_id(tmp_path: Path) -> None:
         recorder = Recorder(keepfast.ExperimentConfig(cfg), directory, {"experiment": cfg})
         state_file = directory / "state.json"
         if state_file.exists():
-            recorder.resume(keepfast.codec.loads(state_file.read_text()), 20, own=True)
-        recorder.tracker.track("Loss / Policy loss", 1.0)
+            recorder.resume(keepfast.codec.loads(state_file.read_text()), 20)
+        recorder.track("Loss / Policy loss", 1.0)
         recorder.write(10 if not state_file.exists() else 30)
         state_file.write_text(keepfast.codec.dumps(recorder.state_dict()))
         recorder.close()
@@ -292,7 +290,7 @@ def test_without_the_tensorboard_package_it_is_asked_for(
         assert not module._follows_event_files(context, {})
 
 
-@pytest.mark.skipif(not HAS_TENSORBOARD, reason="needs the tensorboard package")
+@pytest.mark.needs("tensorboard")
 @pytest.mark.parametrize(
     ("writers", "given", "follows"),
     [

@@ -18,7 +18,7 @@ from keepfast._system.lock import lock, unlock
 from keepfast.errors import InvalidValue
 
 INDEX = "index.json"
-INDEX_VERSION = 1
+_INDEX_VERSION = 1
 GROUPED = "agent"
 """The key in the name of a file that holds all modules."""
 
@@ -30,7 +30,7 @@ ASIDE = "_previous"
 
 _TAIL = re.compile(rf"(_(?P<timestep>\d{{1,18}})({ASIDE})?)?\.[^/\\]+")
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @final
@@ -147,7 +147,7 @@ def _file_of_row(file: Mapping[str, Any]) -> IndexedFile:
     return IndexedFile(_checked(file["name"], str), _count(file["size"]), _checked(file["digest"], str))
 
 
-def _checked(value: Any, kind: type[T]) -> T:
+def _checked(value: Any, kind: type[_T]) -> _T:
     if not isinstance(value, kind):
         raise TypeError(f"a {type(value).__name__} where a {kind.__name__} belongs")
     return value
@@ -202,7 +202,7 @@ def _read(directory: Path) -> tuple[list[IndexedCheckpoint], str | None]:
 def write_index(directory: Path, checkpoints: list[IndexedCheckpoint]) -> None:
     """Commit an index."""
     rows = [asdict(checkpoint) for checkpoint in sorted(checkpoints, key=order)]
-    document = {"version": INDEX_VERSION, "checkpoints": rows}
+    document = {"version": _INDEX_VERSION, "checkpoints": rows}
     text = json.dumps(document, indent=1, default=list)
     commit(directory / INDEX, lambda file: file.write(text.encode()))
 

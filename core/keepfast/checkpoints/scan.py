@@ -81,12 +81,12 @@ def merged(directory: Path, *, vanished: bool = False) -> list[IndexedCheckpoint
     """
     present = {path.name for path in directory.glob("*")} if directory.is_dir() else set()
     indexed = [checkpoint for checkpoint in read_index(directory) if vanished or checkpoint.names & present]
-    return sorted([*indexed, *unlisted(directory, indexed)], key=order)
+    return sorted([*indexed, *_unlisted(directory, indexed)], key=order)
 
 
 def adoptable(directory: Path, listed: Sequence[IndexedCheckpoint]) -> list[IndexedCheckpoint]:
     """Return the whole checkpoints of Keepfast's own that are not listed, ready for the index."""
-    found = unlisted(directory, listed, thorough=True)
+    found = _unlisted(directory, listed, thorough=True)
     return [_with_digests(directory, checkpoint) for checkpoint in found if checkpoint.own]
 
 
@@ -99,7 +99,7 @@ def rebuild(directory: Path) -> tuple[list[IndexedCheckpoint], dict[Path, str]]:
     with exclusive(directory):
         abandoned = {name for listed in read_index(directory) if listed.superseded for name in listed.names}
         found, damaged = [], {}
-        for checkpoint in unlisted(directory, (), thorough=True):
+        for checkpoint in _unlisted(directory, (), thorough=True):
             problems = {path: _content(path).problem for path in (directory / name for name in checkpoint.names)}
             damaged.update({path: problem for path, problem in problems.items() if problem})
             if not any(problems.values()):
@@ -114,7 +114,7 @@ def _with_digests(directory: Path, checkpoint: IndexedCheckpoint) -> IndexedChec
     return replace(checkpoint, files=files)
 
 
-def unlisted(
+def _unlisted(
     directory: Path, listed: Sequence[IndexedCheckpoint], *, thorough: bool = False
 ) -> list[IndexedCheckpoint]:
     """Return the checkpoints of a directory that are not listed, in the order of `order`.

@@ -14,7 +14,7 @@ from keepfast.interfaces.checkpoint_store import FORMAT_VERSION
 from keepfast.memories.memory import Memory
 from keepfast.modules.matching import Match, match, match_open, reject
 from keepfast.modules.options import FileModule, LoadOptions
-from keepfast.plugins.backends import backend_named, backend_of, recognize
+from keepfast.plugins.backends import backend_named, backend_of, configured, recognize
 from keepfast.tree import Tree
 
 Module = Any
@@ -135,6 +135,48 @@ def registered(modules: Mapping[str, Module], named: Backend | None) -> list[Reg
         RegisteredModule(name, module, known[name] or backend_of(values[name], named, others))
         for name, module in modules.items()
     ]
+
+
+@final
+class ModuleTable:
+    """What checkpoints hold: modules by name, in a table that its owner may change at any time.
+
+    Args:
+        modules: the table.
+        backend: the backend that the configuration names, or "auto".
+
+    Raises:
+        UnknownPlugin: if nobody provides the backend.
+        MissingDependency: if its framework is not installed.
+    """
+
+    def __init__(self, modules: dict[str, Module], backend: str = "auto") -> None:
+        self._modules, self._named = modules, configured(backend)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def look_up(self) -> list[RegisteredModule]:
+        """Return the modules of now, each with its backend.
+
+        Raises:
+            UnsupportedModule: if no backend can capture one of them.
+        """
+        return registered(self._modules, self._named)
+
+    def add(self, modules: Mapping[str, Module]) -> None:
+        """Add modules, all or none.
+
+        Raises:
+            UnsupportedModule: if no backend can capture one of them, or one is replaced as training goes on and was
+                not given as an attribute.
+        """
+        known = registered({**self._modules, **modules}, self._named)
+        check_places(known)
+        for module in known:
+            if module.name in modules:
+                module.capture()
+        self._modules.update(modules)
 
 
 def _own_backend(value: Any) -> Backend | None:

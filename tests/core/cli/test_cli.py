@@ -49,6 +49,7 @@ def test_help_lists_every_command():
     assert {command.__name__ for command in cli.COMMANDS} <= listed
 
 
+@pytest.mark.needs(*FRAMEWORKS)
 def test_importing_the_command_line_loads_no_framework():
     """What answers `keepfast --help` imports neither a framework nor Gymnasium nor a writer's library."""
     code = f"import sys, keepfast.cli; print(sorted({FRAMEWORKS!r} & set(sys.modules)))"

@@ -17,7 +17,7 @@ from keepfast.cli import demo
 from keepfast.plugins import PluginRegistry, lazy
 from keepfast.plugins.hookspecs import hookimpl
 
-needs_gymnasium = pytest.mark.skipif(importlib.util.find_spec("gymnasium") is None, reason="needs gymnasium")
+needs_gymnasium = pytest.mark.needs("gymnasium")
 
 Demo = Callable[[keepfast.DemoSettings], keepfast.DemoResult]
 
@@ -197,6 +197,7 @@ def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path):
 
 
 @needs_gymnasium
+@pytest.mark.runs_in("torch", "jax")  # with TensorBoard, and without
 def test_a_training_ends_with_a_table_of_scores_and_files(
     offer: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):

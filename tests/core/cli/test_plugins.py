@@ -46,6 +46,7 @@ def install(site: Path, name: str, entry_point: str) -> None:
     (information / "entry_points.txt").write_text(f"[keepfast]\n{entry_point}\n")
 
 
+@pytest.mark.runs_in("core", "all")
 def test_built_in_plugins_are_listed_with_kind_distribution_and_version():
     """Backends, writers and formats stand in the table, one line each, whether or not their packages are installed."""
     table = listed()

@@ -27,7 +27,7 @@ from keepfast.pictures.braille import Canvas
 
 TAG = "Loss / Policy loss"
 
-needs_matplotlib = pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs matplotlib")
+needs_matplotlib = pytest.mark.needs("matplotlib")
 
 Called = tuple[int, str, str]
 
@@ -372,16 +372,16 @@ def commands(page: str) -> Iterator[str]:
         yield from block.splitlines()
 
 
+@needs_matplotlib
 def test_the_page_on_the_command_line_runs(project: Path, tmp_path: Path) -> None:
     """Every command that the page shows runs on what its Python block leaves, one after the other."""
     page = (project / "docs" / "command-line.md").read_text("utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True, timeout=120)
-    drawing = importlib.util.find_spec("matplotlib") is not None
-    ran = [command for command in commands(page) if drawing or "--output" not in command]
+    ran = list(commands(page))
     script = f"keepfast() {{ '{sys.executable}' -m keepfast.cli \"$@\"; }}\nset -e\n" + "\n".join(ran)
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(ran) >= 7
     assert "3 of 3 files are good" in done.stdout
-    assert (tmp_path / "loss.svg").exists() == drawing
+    assert (tmp_path / "loss.svg").exists()

@@ -2,7 +2,6 @@
 
 import pytest
 
-from keepfast.formats.memories.csv import CsvExporter
 from keepfast.formats.memories.npz import NpzExporter
 from keepfast.formats.memories.pt import PtExporter
 from keepfast.formats.memories.safetensors import SafetensorsExporter
@@ -27,7 +26,10 @@ class TestSafetensors(MemoryExporterContract):
         return SafetensorsExporter()
 
 
+@pytest.mark.needs("polars")
 class TestCsv(MemoryExporterContract):
     @pytest.fixture
     def exporter(self):
+        from keepfast.formats.memories.csv import CsvExporter
+
         return CsvExporter()

@@ -41,8 +41,8 @@ def test_a_full_memory_gives_a_file_where_that_is_asked_for(tmp_path: Path) -> N
 def test_a_file_is_written_by_hand(tmp_path: Path) -> None:
     """At once, to another directory or in another format where that is said; the name is one that no file has."""
     export, snapshot = MemoryExport("npz", tmp_path / "a"), Numbered()
-    paths = [export.save(snapshot), export.save(snapshot, tmp_path / "b", "csv")]
-    assert [(path.parent.name, path.suffix) for path in paths] == [("a", ".npz"), ("b", ".csv")]
+    paths = [export.save(snapshot), export.save(snapshot, tmp_path / "b", "pt")]
+    assert [(path.parent.name, path.suffix) for path in paths] == [("a", ".npz"), ("b", ".pt")]
     assert [int(keepfast.read_memory(path).tensors["x"][0, 0]) for path in paths] == [1, 2]
 
 

@@ -14,8 +14,9 @@ import keepfast
 from keepfast.testing import MemoryContract
 
 
+@pytest.mark.needs("polars", "gymnasium")
 class TestSmallestMemory(MemoryContract):
-    """The storage in the documentation of `keepfast.Storage`, with NumPy alone."""
+    """The storage in the documentation of `keepfast.Storage`."""
 
     @pytest.fixture
     def make(self, numpy_memory: Callable[..., keepfast.Memory]) -> Callable[..., keepfast.Memory]:
