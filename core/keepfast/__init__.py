@@ -42,6 +42,15 @@ if TYPE_CHECKING:
     from keepfast.interfaces.demo import DemoResult, DemoSettings
     from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
     from keepfast.interfaces.ring import Ring
+    from keepfast.interfaces.step_buffer import (
+        HostSteps,
+        SingleSteps,
+        Step,
+        StepBuffer,
+        Steps,
+        device_capacity,
+        joined_steps,
+    )
     from keepfast.interfaces.writer import Writer, WriterContext
     from keepfast.memories.conversion import convert_memory, merge_memories
     from keepfast.memories.files import iter_memories, read_memory
@@ -87,6 +96,15 @@ _HOMES = {
     "interfaces.demo": ["DemoResult", "DemoSettings"],
     "interfaces.memory_exporter": ["MemoryExporter", "MemorySnapshot"],
     "interfaces.ring": ["Ring"],
+    "interfaces.step_buffer": [
+        "HostSteps",
+        "SingleSteps",
+        "Step",
+        "StepBuffer",
+        "Steps",
+        "device_capacity",
+        "joined_steps",
+    ],
     "interfaces.writer": ["Writer", "WriterContext"],
     "memories.conversion": ["convert_memory", "merge_memories"],
     "memories.files": ["iter_memories", "read_memory"],
@@ -119,6 +137,7 @@ __all__ = [
     "DirectoryError",
     "Experiment",
     "ExperimentConfig",
+    "HostSteps",
     "InvalidValue",
     "KeepfastError",
     "KeepfastWarning",
@@ -135,6 +154,10 @@ __all__ = [
     "Ring",
     "Saving",
     "ShapeMismatch",
+    "SingleSteps",
+    "Step",
+    "StepBuffer",
+    "Steps",
     "Storage",
     "UnknownPlugin",
     "UnknownTensor",
@@ -149,9 +172,11 @@ __all__ = [
     "checked_places",
     "codec",
     "convert_memory",
+    "device_capacity",
     "hookimpl",
     "iter_memories",
     "iter_metrics",
+    "joined_steps",
     "lazy",
     "load",
     "merge_memories",
