@@ -233,7 +233,7 @@ class Agent:
         store = store_for(path)
         modules = registered(self.checkpoint_modules, configured(self._experiment_config.backend))
         completed = 0 if self._experiment is None else self._experiment.completed
-        store.save(Checkpoint(copy_all(modules), metadata(modules, timestep=completed)), path)
+        store.save(Checkpoint(copy_all(modules), metadata(modules, timestep=completed).as_mapping()), path)
         return path
 
     def load(
@@ -267,7 +267,7 @@ class Agent:
         if self._experiment is not None:
             self._experiment.wait()
         checkpoint = read_checkpoint(path)
-        options = LoadOptions.of(modules, strict, cast, rename).of_file(checkpoint.metadata.get("module"))
+        options = LoadOptions.of(modules, strict, cast, rename).of_file(checkpoint.about.module)
         registered_modules = registered(self.checkpoint_modules, configured(self._experiment_config.backend))
         return restore_all(registered_modules, checkpoint, Path(path), options)
 

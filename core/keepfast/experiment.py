@@ -341,7 +341,7 @@ class Experiment:
             return 0
         registered = self._checkpointer.modules()
         report = restore_all(registered, found.checkpoint, found.path, options)
-        step = int(found.checkpoint.metadata.get("timestep") or found.timestep or 0)
+        step = found.checkpoint.about.timestep or found.timestep or 0
         self._restore_rest(found, registered, step)
         self._warn_of_memories(registered, report, step)
         self.resumed = LoadReport(found.path, report.entries, step, report.absent_modules, found.skipped)
@@ -355,7 +355,7 @@ class Experiment:
 
     def _restore_rest(self, found: Found, modules: Sequence[RegisteredModule], step: int) -> None:
         self.completed = step
-        state = found.checkpoint.metadata.get("resume")
+        state = found.checkpoint.about.resume
         best = self._checkpointer.best
         stored = self._checkpointer.directory.best_scores(best.metric)
         best.resume(state["best"] if state is not None and found.own else None, stored)

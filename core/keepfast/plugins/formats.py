@@ -7,6 +7,7 @@ from pathlib import Path
 
 from keepfast.errors import (
     ConfigError,
+    CorruptCheckpoint,
     InvalidValue,
     MissingDependency,
     NotFound,
@@ -43,13 +44,18 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     Raises:
         NotFound: if there is no such file.
         ConfigError: if its extension is of no known format.
-        CorruptCheckpoint: if it is damaged.
+        CorruptCheckpoint: if it is damaged, or its metadata is not what Keepfast writes.
     """
     path = Path(path)
     if not path.is_file():
         what = "a directory, not a checkpoint file" if path.is_dir() else "not there"
         raise NotFound(f"cannot load `{path}`: it is {what}")
-    return store_for(path).load(path)
+    checkpoint = store_for(path).load(path)
+    try:
+        _ = checkpoint.about
+    except InvalidValue as error:
+        raise CorruptCheckpoint(f"`{path}` is damaged: its metadata makes no sense: {error}") from error
+    return checkpoint
 
 
 def exporter_named(format: str) -> MemoryExporter:  # noqa: A002  (the design's name)

@@ -17,7 +17,7 @@ from keepfast.checkpoints.retention import Retention
 from keepfast.config import ExperimentConfig
 from keepfast.errors import NotFound
 from keepfast.interfaces.backend import Backend
-from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
 from keepfast.modules.registered import Module, RegisteredModule, check_places, copy_all, metadata, registered
 from keepfast.plugins.backends import configured
 from keepfast.plugins.discovery import registry
@@ -37,7 +37,7 @@ class _Promised:
     """A copy of modules that is to be written."""
 
     state: Mapping[str, Tree]
-    metadata: Mapping[str, Any]
+    metadata: CheckpointMetadata
     candidate: Candidate | None = None
 
 

@@ -74,7 +74,6 @@ class Recorder:
         self._resume_step: int | None = None
         self.tracker = Tracker()
         self.schedule = Schedule(0)
-        self.written_step = 0
 
     def set_length(self, timesteps: int | None) -> None:
         """Set the interval, given the length of the training or None."""
@@ -128,13 +127,12 @@ class Recorder:
         statistics = self.tracker.statistics()
         if statistics:
             self.writer.write_scalars(statistics, step, time.time())
-        self.written_step = step
         return statistics
 
     def state_dict(self) -> dict[str, Any]:
         """Return the interval so far and what each writer needs, as a tree."""
         writers = self._writer_state if self._writer is None else self._writer.state_dict()
-        return {"tracker": self.tracker.state_dict(), "writers": writers, "written_step": self.written_step}
+        return {"tracker": self.tracker.state_dict(), "writers": writers}
 
     def resume(self, state: Mapping[str, Any] | None, step: int, *, own: bool) -> None:
         """Go on from a timestep: what was written beyond it is void.
@@ -148,11 +146,9 @@ class Recorder:
             self._writer.close()
             self._writer = None
         self._resume_step = step
-        self.written_step = step
         if state is not None:
             self.tracker.load_state_dict(state["tracker"])
             self._writer_state = state["writers"] if own else {}
-            self.written_step = state["written_step"]
 
     def settle(self, patience: float) -> None:
         """Return when every healthy writer keeps what was written; see `MultiWriter.settle`."""

@@ -62,8 +62,8 @@ def test_a_checkpoint_holds_the_modules_as_they_were(make: Make, modules: dict[s
     indexed, checkpoint, skipped = checkpointer.find("latest", checkpointer.directory)
     assert np.array_equal(checkpoint.modules["policy"]["body"]["weight"], before)
     assert (indexed.timestep, skipped) == (10, {})
-    assert checkpoint.metadata["resume"] == {"kept": 1}
-    assert checkpoint.metadata["backend"] == "numpy"
+    assert checkpoint.about.resume == {"kept": 1}
+    assert checkpoint.about.backend == "numpy"
 
 
 @pytest.mark.parametrize(
