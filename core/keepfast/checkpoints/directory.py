@@ -214,7 +214,8 @@ class CheckpointDirectory:
         Raises:
             CorruptCheckpoint: if a file is damaged, or its files do not make one whole.
             NotFound: if a file has vanished.
-            ConfigError: if no format of the file's extension is installed.
+            ConfigError: if no format has the file's extension.
+            MissingDependency: if its format needs a package that is not installed; says what to run.
         """
         documents: dict[Path, Checkpoint] = {}
         for file in indexed.files.values():

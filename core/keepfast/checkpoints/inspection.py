@@ -56,6 +56,7 @@ def inspect(path: str | Path) -> Inspection:
     Raises:
         NotFound: if there is no such file.
         ConfigError: if its extension is of no known format.
+        MissingDependency: if its format needs a package that is not installed; says what to run.
         CorruptCheckpoint: if it is damaged.
     """
     path = Path(path)

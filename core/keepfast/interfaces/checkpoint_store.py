@@ -209,6 +209,10 @@ class CheckpointStore(abc.ABC):
             OSError: if the file cannot be opened.
         """
 
+    def owns(self, path: Path) -> bool:
+        """Say whether a file is of this format, by its name."""
+        return path.name.endswith(self.extension) and not path.is_dir()
+
     def save(self, checkpoint: Checkpoint, path: Path) -> int:
         """Write a durable file: when this returns, it is complete on disk. Returns its size in bytes.
 

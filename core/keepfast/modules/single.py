@@ -14,7 +14,7 @@ from keepfast.modules.registered import Module, metadata, registered
 from keepfast.modules.report import LoadReport
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.backends import configured
-from keepfast.plugins.formats import read_checkpoint, store_for
+from keepfast.plugins.formats import format_of, read_checkpoint
 from keepfast.tree import flatten
 
 _SINGLE = "module"
@@ -34,10 +34,11 @@ def save(module: Module, path: str | Path) -> Path:
     Raises:
         UnsupportedModule: if no backend can capture the module.
         ConfigError: if the extension is of no known format.
+        MissingDependency: if its format needs a package that is not installed; says what to run.
         WriteFailed: if the operating system refused; what was there before is untouched.
     """
     path = Path(path)
-    store = store_for(path)
+    store = format_of("checkpoint format", path)
     modules = registered({_SINGLE: module}, configured("auto"))
     state = modules[0].copy()
     flatten(state)  # two entries of one path could be stored, but neither told apart nor restored

@@ -424,7 +424,9 @@ def test_a_file_of_a_format_that_is_not_installed_is_told(directory: CheckpointD
     other = IndexedCheckpoint(200, False, {"agent": IndexedFile("agent_200.zarr", 1)})
     (directory.path / "agent_200.zarr").write_bytes(b"x")
     write_index(directory.path, [*read_index(directory.path), other])
-    with pytest.raises(keepfast.ConfigError, match=r"agent_200.zarr` by its extension; known: "):
+    with pytest.raises(
+        keepfast.ConfigError, match=r"agent_200.zarr` has the extension of no checkpoint format; known: "
+    ):
         directory.read(next(iter(directory.newest_first(best=False))))
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import keepfast
 from keepfast.checkpoints.inspection import inspect
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata
-from keepfast.plugins.formats import read_checkpoint, store_for
+from keepfast.plugins.formats import format_of, read_checkpoint
 
 FIRST = ["format_version", "keepfast", "backend", "modules", "time"]
 
@@ -72,7 +72,7 @@ def test_the_state_of_the_recorder_holds_what_a_resume_reads(net: Callable[..., 
 def test_a_file_of_another_tool_tells_nothing(suffix: str, tmp_path: Path) -> None:
     """It says so itself, as does one that an older layout left without metadata."""
     path = tmp_path / f"policy{suffix}"
-    store_for(path).save(Checkpoint({"policy": {"w": np.ones(2)}}), path)
+    format_of("checkpoint format", path).save(Checkpoint({"policy": {"w": np.ones(2)}}), path)
     told = read_checkpoint(path).about
     assert told == CheckpointMetadata()
     assert not told.written_by_keepfast
@@ -118,7 +118,9 @@ def test_a_sealed_file_that_makes_no_sense_counts_as_damaged(
     checkpoints = run(net(1), tmp_path, checkpoint_format=suffix[1:], checkpoint_interval=5)
     path = checkpoints / f"agent_10{suffix}"
     checkpoint = read_checkpoint(path)
-    store_for(path).save(Checkpoint(checkpoint.state, {**checkpoint.metadata, "timestep": "abc"}), path)
+    format_of("checkpoint format", path).save(
+        Checkpoint(checkpoint.state, {**checkpoint.metadata, "timestep": "abc"}), path
+    )
     own = net(2)
     with pytest.raises(keepfast.CorruptCheckpoint, match=rf"agent_10{suffix}` is damaged: its metadata .*`timestep`"):
         keepfast.load(own, path, modules=["policy"])
