@@ -9,8 +9,8 @@ nox.options.default_venv_backend = "virtualenv"
 nox.needs_version = ">=2024.10"
 
 CONSTRAINTS = ("-c", "constraints.txt")
-TEST_TOOLS = ("pytest", "pytest-timeout", "hypothesis", "pyyaml")
-FURTHER_TOOLS = ("pytest-xdist", "matplotlib", "moviepy", "hatchling", "editables", "pandas", "duckdb")
+TEST_TOOLS = ("pytest", "pytest-timeout", "hypothesis", "pyyaml", "safetensors")
+FURTHER_TOOLS = ("pytest-xdist", "matplotlib", "moviepy", "hatchling", "editables", "pandas", "duckdb", "minari")
 """What some tests of the whole suite need: peers that read our files, and what builds a plugin."""
 
 

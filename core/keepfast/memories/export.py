@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections import deque
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, final
@@ -12,7 +13,7 @@ from typing import Any, final
 from keepfast._system.background import Background
 from keepfast._system.commit import sweep
 from keepfast._system.lifetimes import at_exit, in_child
-from keepfast._system.warnings import warn
+from keepfast._system.tally import Count, Tally
 from keepfast.errors import DirectoryError, KeepfastError
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
 from keepfast.memories.specs import positive
@@ -50,8 +51,7 @@ class MemoryExport:
         self.cycles = 0
         self._token: str
         self._written: deque[Path]
-        self._failures: list[str]
-        self._reported: bool
+        self._failed: Tally
         self._background: Background | None
         self._begin()
 
@@ -61,7 +61,8 @@ class MemoryExport:
         in_child(self._part_from_parent)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, **_of_its_own()}
+        own = _of_its_own().keys()
+        return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -100,15 +101,12 @@ class MemoryExport:
             while self.keep is not None and len(self._written) > self.keep:
                 self._exporter.remove(self._written.popleft())
         except Exception as error:  # noqa: BLE001  (whatever keeps a memory from its file does not end training)
-            self._failures.append(
-                f"{error}" if isinstance(error, KeepfastError) else f"{type(error).__name__}: {error}"
-            )
+            reason = f"{error}" if isinstance(error, KeepfastError) else f"{type(error).__name__}: {error}"
+            self._failed.count(_EXPORT, reason)
 
     def report(self) -> None:
         """Warn, once, of a file that could not be written."""
-        if self._failures and not self._reported:
-            self._reported = True
-            warn(f"a memory was not exported: {self._failures[0]}; training goes on, further failures are counted")
+        self._failed.tell(_first_failure)
 
     def wait(self) -> None:
         """Return when every file is on disk, or has failed."""
@@ -121,12 +119,11 @@ class MemoryExport:
         _OPEN.discard(self)
         if self._background is not None:
             self._background.close()
-        failures, self._failures = self._failures, []
-        if failures:
-            warn(
-                f"{len(failures)} of {self.cycles} memory exports to `{self.directory}` failed; "
-                f"the first: {failures[0]}"
-            )
+        self._failed.tell_sum(self._losses, clear=True)
+
+    def _losses(self, counts: Mapping[str, Count]) -> str:
+        lost, of = counts.get(_EXPORT, Count()), f"{self.cycles} memory exports to `{self.directory}` failed"
+        return f"{lost.number} of {of}; the first: {lost.first}" if lost.number else ""
 
     def _end(self) -> None:
         if self in _OPEN:
@@ -146,12 +143,18 @@ class MemoryExport:
             moment += timedelta(microseconds=1)
 
 
+_EXPORT = "export"
+
+
+def _first_failure(_name: str, count: Count) -> str:
+    return f"a memory was not exported: {count.first}; training goes on, further failures are counted"
+
+
 def _of_its_own() -> dict[str, Any]:
     """Return what a copy has for itself, in this process or another: its names, its files, its failures, its thread."""
     return {
         "_token": secrets.token_hex(4),
         "_written": deque(),
-        "_failures": [],
-        "_reported": False,
+        "_failed": Tally(),
         "_background": None,
     }

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.background import Background
-from keepfast._system.warnings import warn
+from keepfast._system.tally import Count, Tally
 from keepfast.checkpoints.best import BestJudge, Candidate
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.retention import Retention
@@ -79,9 +78,7 @@ class Checkpointer:
             self._store = registry().get("checkpoint format", config.checkpoint_format)()
         self._background = Background("keepfast-checkpoints")
         self._retention = Retention(config.keep_last, config.keep_every, config.keep_best, config.best_mode)
-        self._refused: list[str] = []
-        self._told = 0
-        self._lock = threading.Lock()
+        self._refused = Tally()
         self.directory = CheckpointDirectory(directory)
         self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes, max(config.keep_best, 1))
         self.latest: int | None = None
@@ -219,8 +216,7 @@ class Checkpointer:
         try:
             write()
         except OSError as error:
-            with self._lock:
-                self._refused.append(str(error))
+            self._refused.count(_REFUSED, str(error))
             return False
         return True
 
@@ -261,11 +257,7 @@ class Checkpointer:
 
     def tell(self) -> None:
         """Tell of a refused checkpoint, the first time there is one."""
-        with self._lock:
-            first = self._refused[0] if self._refused and not self._told else None
-            self._told = len(self._refused) if first else self._told
-        if first is not None:
-            warn(f"a checkpoint could not be stored: {first}. Training goes on; further ones are counted")
+        self._refused.tell(_first_refused)
 
     def wait(self) -> None:
         """Return when every checkpoint that was promised is on disk.
@@ -288,9 +280,19 @@ class Checkpointer:
             self._background.close()
         finally:
             self.tell()
-            if len(self._refused) > 1:
-                warn(f"{len(self._refused)} checkpoints could not be stored; the last reason: {self._refused[-1]}")
-            self._refused.clear()
+            self._refused.tell_sum(_all_refused, clear=True)
+
+
+_REFUSED = "checkpoint"
+
+
+def _first_refused(_name: str, count: Count) -> str:
+    return f"a checkpoint could not be stored: {count.first}. Training goes on; further ones are counted"
+
+
+def _all_refused(counts: Mapping[str, Count]) -> str:
+    count = counts.get(_REFUSED, Count())
+    return f"{count.number} checkpoints could not be stored; the last reason: {count.last}" if count.number > 1 else ""
 
 
 def _without_memories(modules: Sequence[RegisteredModule]) -> list[RegisteredModule]:

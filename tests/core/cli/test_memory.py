@@ -79,6 +79,7 @@ def test_inspect_tells_samples_and_tensors(call: Callable[..., Called], tmp_path
 
 def test_convert_writes_the_format_of_the_targets_name(call: Callable[..., Called], stored: Path) -> None:
     """What comes back from the target is what the source holds; in a log there is no bar."""
+    pytest.importorskip("polars")
     target = stored / "a.csv"
     code, out, err = call("convert", stored / "run_memory_1.npz", target)
     assert (code, out, err) == (0, f"{target}: 6 samples of 2 tensors\n", "")

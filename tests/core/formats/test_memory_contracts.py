@@ -2,7 +2,6 @@
 
 import pytest
 
-from keepfast.formats.memories.csv import CsvExporter
 from keepfast.formats.memories.npz import NpzExporter
 from keepfast.formats.memories.pt import PtExporter
 from keepfast.formats.memories.safetensors import SafetensorsExporter
@@ -30,4 +29,7 @@ class TestSafetensors(MemoryExporterContract):
 class TestCsv(MemoryExporterContract):
     @pytest.fixture
     def exporter(self):
+        pytest.importorskip("polars")
+        from keepfast.formats.memories.csv import CsvExporter
+
         return CsvExporter()
