@@ -161,7 +161,7 @@ def test_without_sync_every_value_is_logged_over_timesteps(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not HAS_TENSORBOARD, reason="needs the tensorboard package")
+@pytest.mark.needs("tensorboard")
 def test_a_file_of_the_run_becomes_an_artifact(tmp_path: Path) -> None:
     """Each of one name is a version, with its timestep and what the file held at the call; a directory is taken whole.
 

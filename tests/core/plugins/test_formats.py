@@ -107,7 +107,7 @@ def test_an_extension_of_no_format_is_told_with_those_there_are(
     kind: Kind, error: type[Exception], tmp_path: Path, without: Callable[..., None]
 ) -> None:
     """Both kinds list what is known and the nearest, and which formats could not be asked, with what to run."""
-    without("msgpack", "pyarrow", "h5py")
+    without("msgpack", "pyarrow", "h5py", "polars")
     with pytest.raises(error) as raised:
         format_of(kind, tmp_path / "x.safetensor")
     first, *hints = str(raised.value).splitlines()
