@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     )
     from keepfast.experiment import Experiment
     from keepfast.interfaces.backend import Backend, Mismatch
-    from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+    from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
     from keepfast.interfaces.demo import DemoResult, DemoSettings
     from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
     from keepfast.interfaces.ring import Ring
@@ -92,7 +92,7 @@ _HOMES = {
     ],
     "experiment": ["Experiment"],
     "interfaces.backend": ["Backend", "Mismatch"],
-    "interfaces.checkpoint_store": ["Checkpoint", "CheckpointStore"],
+    "interfaces.checkpoint_store": ["Checkpoint", "CheckpointMetadata", "CheckpointStore"],
     "interfaces.demo": ["DemoResult", "DemoSettings"],
     "interfaces.memory_exporter": ["MemoryExporter", "MemorySnapshot"],
     "interfaces.ring": ["Ring"],
@@ -127,6 +127,7 @@ __all__ = [
     "Backend",
     "BrokenPlugin",
     "Checkpoint",
+    "CheckpointMetadata",
     "CheckpointStore",
     "ConfigError",
     "CorruptCheckpoint",

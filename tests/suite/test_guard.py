@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from tests.suite import guard
 
 TESTS = ["test_a.py::test_anywhere", "test_a.py::test_with_everything", "test_a.py::test_on_a_gpu"]

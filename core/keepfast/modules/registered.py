@@ -10,7 +10,7 @@ from typing import Any, final
 from keepfast._version import __version__
 from keepfast.errors import UnsupportedModule
 from keepfast.interfaces.backend import Backend
-from keepfast.interfaces.checkpoint_store import FORMAT_VERSION
+from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, CheckpointMetadata
 from keepfast.memories.memory import Memory
 from keepfast.modules.matching import Match, match, match_open, reject
 from keepfast.modules.options import FileModule, LoadOptions
@@ -194,13 +194,13 @@ def copy_all(modules: Sequence[RegisteredModule]) -> dict[str, Tree]:
     return {module.name: module.copy() for module in modules}
 
 
-def metadata(modules: Sequence[RegisteredModule], **more: Any) -> dict[str, Any]:
+def metadata(modules: Sequence[RegisteredModule], **more: Any) -> CheckpointMetadata:
     """Return what is stored beside modules: versions, backend, time, and `more`."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "keepfast": __version__,
-        "backend": next((module.backend.name for module in modules), None),
-        "modules": [module.name for module in modules],
-        "time": time.time(),
+    return CheckpointMetadata(
+        format_version=FORMAT_VERSION,
+        keepfast=__version__,
+        backend=next((module.backend.name for module in modules), None),
+        modules=tuple(module.name for module in modules),
+        time=time.time(),
         **more,
-    }
+    )
