@@ -12,6 +12,7 @@ from keepfast._version import __version__
 
 if TYPE_CHECKING:
     from keepfast import codec, metrics, plugins, testing, tree
+    from keepfast._system.commit import commit
     from keepfast.agent import Agent
     from keepfast.config import ExperimentConfig
     from keepfast.errors import (
@@ -42,6 +43,15 @@ if TYPE_CHECKING:
     from keepfast.interfaces.demo import DemoResult, DemoSettings
     from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
     from keepfast.interfaces.ring import Ring
+    from keepfast.interfaces.step_buffer import (
+        HostSteps,
+        SingleSteps,
+        Step,
+        StepBuffer,
+        Steps,
+        device_capacity,
+        joined_steps,
+    )
     from keepfast.interfaces.writer import Writer, WriterContext
     from keepfast.memories.conversion import convert_memory, merge_memories
     from keepfast.memories.files import iter_memories, read_memory
@@ -56,6 +66,7 @@ if TYPE_CHECKING:
     from keepfast.tracking.multi_writer import MultiWriter
 
 _HOMES = {
+    "_system.commit": ["commit"],
     "agent": ["Agent"],
     "config": ["ExperimentConfig"],
     "errors": [
@@ -86,6 +97,15 @@ _HOMES = {
     "interfaces.demo": ["DemoResult", "DemoSettings"],
     "interfaces.memory_exporter": ["MemoryExporter", "MemorySnapshot"],
     "interfaces.ring": ["Ring"],
+    "interfaces.step_buffer": [
+        "HostSteps",
+        "SingleSteps",
+        "Step",
+        "StepBuffer",
+        "Steps",
+        "device_capacity",
+        "joined_steps",
+    ],
     "interfaces.writer": ["Writer", "WriterContext"],
     "memories.conversion": ["convert_memory", "merge_memories"],
     "memories.files": ["iter_memories", "read_memory"],
@@ -117,6 +137,7 @@ __all__ = [
     "DirectoryError",
     "Experiment",
     "ExperimentConfig",
+    "HostSteps",
     "InvalidValue",
     "KeepfastError",
     "KeepfastWarning",
@@ -133,6 +154,10 @@ __all__ = [
     "Ring",
     "Saving",
     "ShapeMismatch",
+    "SingleSteps",
+    "Step",
+    "StepBuffer",
+    "Steps",
     "UnknownPlugin",
     "UnknownTensor",
     "UnsupportedModule",
@@ -144,10 +169,13 @@ __all__ = [
     "__version__",
     "attribute",
     "codec",
+    "commit",
     "convert_memory",
+    "device_capacity",
     "hookimpl",
     "iter_memories",
     "iter_metrics",
+    "joined_steps",
     "lazy",
     "load",
     "merge_memories",
