@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     )
     from keepfast.experiment import Experiment
     from keepfast.interfaces.backend import Backend, Mismatch
-    from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+    from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
     from keepfast.interfaces.demo import DemoResult, DemoSettings
     from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
     from keepfast.interfaces.ring import Ring
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from keepfast.memories.conversion import convert_memory, merge_memories
     from keepfast.memories.files import iter_memories, read_memory
     from keepfast.memories.memory import Memory
+    from keepfast.memories.storage import Storage, checked_places
     from keepfast.metrics.reading import iter_metrics, read_metrics
     from keepfast.modules.registered import attribute
     from keepfast.modules.report import LoadReport
@@ -93,7 +94,7 @@ _HOMES = {
     ],
     "experiment": ["Experiment"],
     "interfaces.backend": ["Backend", "Mismatch"],
-    "interfaces.checkpoint_store": ["Checkpoint", "CheckpointStore"],
+    "interfaces.checkpoint_store": ["Checkpoint", "CheckpointMetadata", "CheckpointStore"],
     "interfaces.demo": ["DemoResult", "DemoSettings"],
     "interfaces.memory_exporter": ["MemoryExporter", "MemorySnapshot"],
     "interfaces.ring": ["Ring"],
@@ -110,6 +111,7 @@ _HOMES = {
     "memories.conversion": ["convert_memory", "merge_memories"],
     "memories.files": ["iter_memories", "read_memory"],
     "memories.memory": ["Memory"],
+    "memories.storage": ["Storage", "checked_places"],
     "metrics.reading": ["iter_metrics", "read_metrics"],
     "modules.registered": ["attribute"],
     "modules.report": ["LoadReport"],
@@ -127,6 +129,7 @@ __all__ = [
     "Backend",
     "BrokenPlugin",
     "Checkpoint",
+    "CheckpointMetadata",
     "CheckpointStore",
     "ConfigError",
     "CorruptCheckpoint",
@@ -158,6 +161,7 @@ __all__ = [
     "Step",
     "StepBuffer",
     "Steps",
+    "Storage",
     "UnknownPlugin",
     "UnknownTensor",
     "UnsupportedModule",
@@ -168,6 +172,7 @@ __all__ = [
     "WriterFailed",
     "__version__",
     "attribute",
+    "checked_places",
     "codec",
     "commit",
     "convert_memory",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import re
@@ -23,8 +22,7 @@ import keepfast
 from keepfast_writers.wandb import _config_of
 
 pytest.importorskip("wandb")
-
-HAS_TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
+pytestmark = pytest.mark.needs("wandb")
 
 
 HEADER, BLOCK, FRAGMENT = 7, 32768, 7
@@ -99,7 +97,7 @@ def logged(records: list[Any], tag: str, axis: str) -> list[tuple[int, float]]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not HAS_TENSORBOARD, reason="needs the tensorboard package")
+@pytest.mark.needs("tensorboard")
 def test_curves_arrive_through_the_event_files(tmp_path: Path) -> None:
     """With `wandb: True` alone, wandb follows the event files; name and configuration are those of the experiment."""
     run_offline(
@@ -163,7 +161,7 @@ def test_without_sync_every_value_is_logged_over_timesteps(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not HAS_TENSORBOARD, reason="needs the tensorboard package")
+@pytest.mark.needs("tensorboard")
 def test_a_file_of_the_run_becomes_an_artifact(tmp_path: Path) -> None:
     """Each of one name is a version, with its timestep and what the file held at the call; a directory is taken whole.
 
@@ -334,7 +332,7 @@ def test_without_the_tensorboard_package_it_is_asked_for(
         assert not module._follows_event_files(context, {})
 
 
-@pytest.mark.skipif(not HAS_TENSORBOARD, reason="needs the tensorboard package")
+@pytest.mark.needs("tensorboard")
 @pytest.mark.parametrize(
     ("writers", "given", "follows"),
     [

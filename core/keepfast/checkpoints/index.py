@@ -16,6 +16,7 @@ from typing import Any, TypeVar, final
 from keepfast._system.commit import commit
 from keepfast._system.lock import lock, unlock
 from keepfast.errors import InvalidValue
+from keepfast.interfaces.checkpoint_store import CheckpointMetadata
 
 INDEX = "index.json"
 _INDEX_VERSION = 1
@@ -102,19 +103,19 @@ class IndexedCheckpoint:
             raise InvalidValue(f"a row of the index has the files {wrong}, which are none of a checkpoint's")
         return made
 
-    def described_by(self, metadata: Mapping[str, Any]) -> IndexedCheckpoint:
+    def described_by(self, metadata: CheckpointMetadata) -> IndexedCheckpoint:
         """Return the same with what a file's own metadata tells.
 
         Raises:
-            InvalidValue: if the metadata makes no sense, or the file's name speaks of another timestep.
+            InvalidValue: if the file's name speaks of another timestep.
         """
         told = {
-            "timestep": metadata.get("timestep", self.timestep),
-            "modules": metadata.get("modules", ()),
-            "metric": metadata.get("metric"),
-            "time": metadata.get("time", 0.0),
-            "versions": {"keepfast": metadata.get("keepfast"), "format": metadata.get("format_version")},
-            "own": "resume" in metadata,
+            "timestep": self.timestep if metadata.timestep is None else metadata.timestep,
+            "modules": metadata.modules or (),
+            "metric": metadata.metric,
+            "time": metadata.time or 0.0,
+            "versions": {"keepfast": metadata.keepfast, "format": metadata.format_version},
+            "own": metadata.resume is not None,
         }
         return IndexedCheckpoint.from_json({**asdict(self), **told})
 
@@ -129,14 +130,14 @@ def _may_have(checkpoint: IndexedCheckpoint, key: str, name: str) -> bool:
 
 
 def _of_row(row: Mapping[str, Any]) -> IndexedCheckpoint:
-    metric = row["metric"]
+    told = CheckpointMetadata.of({key: row[key] for key in ("timestep", "modules", "metric", "time")})
     return IndexedCheckpoint(
-        timestep=None if row["timestep"] is None else _count(row["timestep"]),
+        timestep=told.timestep,
         best=_checked(row["best"], bool),
         files={_checked(key, str): _file_of_row(file) for key, file in row["files"].items()},
-        modules=tuple(_checked(name, str) for name in row["modules"]),
-        metric=None if metric is None else {"tag": _checked(metric["tag"], str), "value": _number(metric["value"])},
-        time=_number(row["time"]),
+        modules=told.modules or (),
+        metric=told.metric,
+        time=told.time or 0.0,
         versions={key: version for key, version in row["versions"].items() if isinstance(version, str | int | None)},
         own=_checked(row["own"], bool),
         superseded=_checked(row.get("superseded", False), bool),
@@ -158,12 +159,6 @@ def _count(value: Any) -> int:
     if isinstance(value, bool) or count < 0:
         raise ValueError(f"{count} where a count belongs")
     return count
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool | str | bytes):
-        raise TypeError(f"a {type(value).__name__} where a number belongs")
-    return float(value)
 
 
 def read_index(directory: Path) -> list[IndexedCheckpoint]:

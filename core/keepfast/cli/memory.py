@@ -19,7 +19,7 @@ from keepfast.errors import InvalidValue, KeepfastError, MissingDependency
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.memories.conversion import convert_memory, merge_memories
 from keepfast.memories.files import MemoryDescription, Progress, inspect_memory, verify_memories
-from keepfast.plugins.formats import exporter_of
+from keepfast.plugins.formats import format_of
 
 app = typer.Typer(help="Inspect, convert, verify and merge memory files.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -120,7 +120,7 @@ def _pattern_of(path: str) -> str:
 def _is_memory(path: Path) -> bool:
     """Say whether a path is one memory, which for some formats is a directory."""
     try:
-        return path.is_file() or exporter_of(path) is not None
+        return path.is_file() or format_of("memory format", path) is not None
     except KeepfastError:
         return False
 

@@ -10,8 +10,8 @@ from typing import Any, final
 from keepfast._version import __version__
 from keepfast.errors import UnsupportedModule
 from keepfast.interfaces.backend import Backend
-from keepfast.interfaces.checkpoint_store import FORMAT_VERSION
-from keepfast.memories.buffer import MemoryBuffer
+from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, CheckpointMetadata
+from keepfast.memories.memory import Memory
 from keepfast.modules.matching import Match, match, match_open, reject
 from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.plugins.backends import backend_named, backend_of, configured, recognize
@@ -70,7 +70,7 @@ class RegisteredModule:
     @property
     def is_memory(self) -> bool:
         """Say whether it is a memory, which is large and has a checkpoint interval of its own."""
-        return isinstance(self.value, MemoryBuffer)
+        return isinstance(self.value, Memory)
 
     @property
     def is_open(self) -> bool:
@@ -180,7 +180,7 @@ class ModuleTable:
 
 
 def _own_backend(value: Any) -> Backend | None:
-    return backend_named(value.backend) if isinstance(value, MemoryBuffer) else recognize(value)
+    return backend_named(value.backend) if isinstance(value, Memory) else recognize(value)
 
 
 def check_places(modules: Sequence[RegisteredModule]) -> None:
@@ -194,13 +194,13 @@ def copy_all(modules: Sequence[RegisteredModule]) -> dict[str, Tree]:
     return {module.name: module.copy() for module in modules}
 
 
-def metadata(modules: Sequence[RegisteredModule], **more: Any) -> dict[str, Any]:
+def metadata(modules: Sequence[RegisteredModule], **more: Any) -> CheckpointMetadata:
     """Return what is stored beside modules: versions, backend, time, and `more`."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "keepfast": __version__,
-        "backend": next((module.backend.name for module in modules), None),
-        "modules": [module.name for module in modules],
-        "time": time.time(),
+    return CheckpointMetadata(
+        format_version=FORMAT_VERSION,
+        keepfast=__version__,
+        backend=next((module.backend.name for module in modules), None),
+        modules=tuple(module.name for module in modules),
+        time=time.time(),
         **more,
-    }
+    )

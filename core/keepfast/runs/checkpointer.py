@@ -13,7 +13,7 @@ from keepfast.checkpoints.best import BestJudge, Candidate
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.retention import Retention
 from keepfast.config import ExperimentConfig
-from keepfast.interfaces.checkpoint_store import CheckpointStore
+from keepfast.interfaces.checkpoint_store import CheckpointMetadata, CheckpointStore
 from keepfast.modules.registered import ModuleTable, RegisteredModule, copy_all, metadata
 from keepfast.plugins.discovery import registry
 from keepfast.runs.schedule import Schedule, Turns
@@ -32,7 +32,7 @@ class _Promised:
     """A copy of modules that is to be written."""
 
     state: Mapping[str, Tree]
-    metadata: Mapping[str, Any]
+    metadata: CheckpointMetadata
     candidate: Candidate | None = None
 
 

@@ -122,7 +122,7 @@ class Found:
 
         Of another run's, neither the writers nor the best score are continued.
         """
-        state = self.checkpoint.metadata.get("resume") or {}
+        state = self.checkpoint.about.resume or {}
         if self.own or not state:
             return state
         return {"random": state["random"], "recorder": {**state["recorder"], "writers": {}}}
@@ -191,5 +191,5 @@ def _found(
     skipped: Mapping[Path, str] = MappingProxyType({}),
 ) -> Found:
     """Return what was found, its timestep as the file tells it, or else its name."""
-    timestep = int(checkpoint.metadata.get("timestep") or named or 0)
+    timestep = checkpoint.about.timestep or named or 0
     return Found(path, checkpoint, timestep, path.parent.resolve() == own.path.resolve(), skipped)

@@ -27,7 +27,7 @@ HANGING_CALL = 1.0
 QUARANTINE_AFTER = 10
 """How many failures in a row send a writer into quarantine."""
 
-_QUARANTINE_SECONDS = 60.0
+QUARANTINE_SECONDS = 60.0
 """How long it stays there before it is tried again."""
 
 _EXIT_SECONDS = 10.0
@@ -254,7 +254,7 @@ class QueueLane:
         health.last_error = error
         if health.failed_in_row >= QUARANTINE_AFTER:
             health.quarantined = True
-            self._quarantined_until = time.monotonic() + _QUARANTINE_SECONDS
+            self._quarantined_until = time.monotonic() + QUARANTINE_SECONDS
 
     @property
     def waiting(self) -> int:

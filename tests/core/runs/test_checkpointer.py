@@ -71,8 +71,8 @@ def test_a_checkpoint_holds_the_modules_as_they_were(make: Make, modules: dict[s
     there = found(checkpointer)
     assert np.array_equal(there.checkpoint.modules["policy"]["body"]["weight"], before)
     assert (there.timestep, there.skipped) == (10, {})
-    assert there.checkpoint.metadata["resume"] == {"kept": 1}
-    assert there.checkpoint.metadata["backend"] == "numpy"
+    assert there.checkpoint.about.resume == {"kept": 1}
+    assert there.checkpoint.about.backend == "numpy"
 
 
 def test_a_modules_backend_is_looked_up_once_for_a_checkpoint(
