@@ -26,7 +26,6 @@ BEYOND: dict[str, str] = {
     "keepfast._system.spacious.spacious_tensors": "for memories larger than the machine's; NumPy's own zeros do too",
     "keepfast._system.warnings.warn": "points past our own frames; others call `warnings.warn` with `KeepfastWarning`",
     "keepfast.interfaces.ring.EPISODE_ENDS": "names of tensors, which Minari's episodes are cut by",
-    "keepfast.memories.sampling.checked_places": "the places that samples are drawn from, as memories check them",
     "keepfast.metrics.tfrecord.frame": "event files are TensorBoard's format, which core reads and the writer writes",
 }
 """Each name that they import beyond `keepfast.__all__`, with the reason why it is no public one."""
