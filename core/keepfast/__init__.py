@@ -12,6 +12,7 @@ from keepfast._version import __version__
 
 if TYPE_CHECKING:
     from keepfast import codec, metrics, plugins, testing, tree
+    from keepfast._system.commit import commit
     from keepfast.agent import Agent
     from keepfast.config import ExperimentConfig
     from keepfast.errors import (
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from keepfast.tracking.multi_writer import MultiWriter
 
 _HOMES = {
+    "_system.commit": ["commit"],
     "agent": ["Agent"],
     "config": ["ExperimentConfig"],
     "errors": [
@@ -172,6 +174,7 @@ __all__ = [
     "attribute",
     "checked_places",
     "codec",
+    "commit",
     "convert_memory",
     "device_capacity",
     "hookimpl",
