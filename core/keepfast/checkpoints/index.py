@@ -205,7 +205,7 @@ def write_index(directory: Path, checkpoints: list[IndexedCheckpoint]) -> None:
     """Commit an index."""
     rows = [asdict(checkpoint) for checkpoint in sorted(checkpoints, key=order)]
     document = {"version": INDEX_VERSION, "checkpoints": rows}
-    text = json.dumps(document, indent=1, default=list)
+    text = json.dumps(document, indent=1)
     commit(directory / INDEX, lambda file: file.write(text.encode()))
 
 
