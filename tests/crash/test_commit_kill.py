@@ -143,7 +143,7 @@ def test_two_processes_on_one_checkpoint_directory_do_not_harm_each_other(tmp_pa
     timesteps = [indexed.timestep for indexed in listed]
     assert timesteps[-5:] == [125, 130, 135, 140, 145]
     assert {0, 100} <= set(timesteps)
-    on_disk = {path.name for path in tmp_path.iterdir()} - {"index.json"}
+    on_disk = {path.name for path in tmp_path.iterdir()} - {"index.json", ".index.lock"}
     assert on_disk == {name for indexed in listed for name in indexed.names}
 
 

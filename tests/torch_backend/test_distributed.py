@@ -58,5 +58,5 @@ def test_two_processes_leave_one_run(tmp_path: Path) -> None:
     assert len(list(run.glob("events.out.tfevents.*"))) == 1
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 4
     names = {path.name for path in (run / "checkpoints").iterdir()}
-    assert names == {"agent_10.pt", "agent_20.pt", "best_agent.pt", "index.json"}
+    assert names - {".index.lock"} == {"agent_10.pt", "agent_20.pt", "best_agent.pt", "index.json"}
     assert run_two(tmp_path) == ["0 20 20.0", "1 20 20.0"]

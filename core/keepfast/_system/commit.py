@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from keepfast._system.lock import lock, unlock
+from keepfast._system.lock import holding
 from keepfast.errors import WriteFailed
 
 _SUFFIX = ".keepfast-tmp"
@@ -127,8 +127,8 @@ def _hidden(path: Path, token: str, suffix: str) -> Path:
 
 @contextlib.contextmanager
 def _locked_temporary(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    file, temporary = _open_locked(path)
-    with file:
+    with contextlib.ExitStack() as stack:
+        file, temporary = _open_locked(path, stack)
         try:
             yield file, temporary
         except BaseException:
@@ -137,16 +137,17 @@ def _locked_temporary(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
             raise
 
 
-def _open_locked(path: Path) -> tuple[BinaryIO, Path]:
+def _open_locked(path: Path, stack: contextlib.ExitStack) -> tuple[BinaryIO, Path]:
+    """Open a file that is locked until the stack is left, or a kill: so a sweep tells litter from work in progress."""
     while True:
         temporary = _hidden(path, secrets.token_hex(6), _SUFFIX)
-        file = temporary.open("x+b")
-        # Held until the file is closed, also by a kill: whoever sweeps can tell litter from work in progress.
-        with contextlib.suppress(BlockingIOError):
-            lock(file.fileno(), wait=False)
+        with contextlib.ExitStack() as opening, contextlib.suppress(BlockingIOError):
+            file = opening.enter_context(temporary.open("x+b"))
+            opening.enter_context(holding(file.fileno(), wait=False))
             if os.name == "nt" or os.fstat(file.fileno()).st_nlink:
+                stack.enter_context(opening.pop_all())
                 return file, temporary
-        file.close()  # swept between its creation and the lock; the next name is luckier
+        # swept between its creation and the lock; the next name is luckier
 
 
 def _write_durable(path: Path, write: Callable[[BinaryIO], object]) -> int:
@@ -186,12 +187,11 @@ def _locked_directory(path: Path) -> Iterator[None]:
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        lock(descriptor, wait=True)
-        if not os.path.samestat(os.fstat(descriptor), path.stat()):
-            raise FileNotFoundError(errno.ENOENT, "replaced by another process", str(path))
-        yield
+        with holding(descriptor, wait=True):
+            if not os.path.samestat(os.fstat(descriptor), path.stat()):
+                raise FileNotFoundError(errno.ENOENT, "replaced by another process", str(path))
+            yield
     finally:
-        unlock(descriptor)
         os.close(descriptor)
 
 
@@ -265,9 +265,13 @@ def sweep(directory: Path) -> list[Path]:
 @contextlib.contextmanager
 def _locked_litter(path: Path) -> Iterator[bool]:
     """Say whether a file or directory could be locked; raises where its writer lives."""
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        yield lock(descriptor, wait=False)
+        descriptor = os.open(path, os.O_RDWR)  # NFS locks only what is open for writing
+    except (PermissionError, IsADirectoryError):  # another user's, or a directory
+        descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with holding(descriptor, wait=False) as locked:
+            yield locked
     finally:
         os.close(descriptor)
 

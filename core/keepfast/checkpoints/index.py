@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import operator
-import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping
@@ -14,12 +13,15 @@ from pathlib import Path
 from typing import Any, TypeVar, final
 
 from keepfast._system.commit import commit
-from keepfast._system.lock import lock, unlock
+from keepfast._system.lock import holding_file
 from keepfast.errors import InvalidValue
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata
 
 INDEX = "index.json"
 _INDEX_VERSION = 1
+LOCK = ".index.lock"
+"""The file that stands for the lock of a directory; empty, and never anything else's."""
+
 GROUPED = "agent"
 """The key in the name of a file that holds all modules."""
 
@@ -198,7 +200,7 @@ def write_index(directory: Path, checkpoints: list[IndexedCheckpoint]) -> None:
     """Commit an index."""
     rows = [asdict(checkpoint) for checkpoint in sorted(checkpoints, key=order)]
     document = {"version": _INDEX_VERSION, "checkpoints": rows}
-    text = json.dumps(document, indent=1, default=list)
+    text = json.dumps(document, indent=1)
     commit(directory / INDEX, lambda file: file.write(text.encode()))
 
 
@@ -210,13 +212,8 @@ def order(checkpoint: IndexedCheckpoint) -> tuple[bool, int, list[str]]:
 @contextlib.contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
     """Hold a directory against other processes while its index is read, changed and committed."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        lock(descriptor, wait=True)
+    with holding_file(directory / LOCK):
         yield
-    finally:
-        unlock(descriptor)
-        os.close(descriptor)
 
 
 _CHUNK = 1 << 20

@@ -212,15 +212,15 @@ def test_sweeping_leaves_what_is_being_written(tmp_path: Path) -> None:
 
 def test_a_file_swept_before_it_was_locked_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between a temporary file's creation and its lock a sweep may take it; the commit goes on under another name."""
-    real, swept = lock.lock, []
+    real, swept = lock.lock_descriptor, []
 
-    def late(descriptor: int, *, wait: bool) -> bool:
+    def late(descriptor: int, **how: Any) -> bool:
         if not swept:
             swept.extend(tmp_path.glob(".file*"))
             swept[0].unlink()
-        return real(descriptor, wait=wait)
+        return real(descriptor, **how)
 
-    monkeypatch.setattr("keepfast._system.commit.lock", late)
+    monkeypatch.setattr(lock, "lock_descriptor", late)
     assert commit(tmp_path / "file", write_in_parts) == len(NEW)
     assert len(swept) == 1
     assert (tmp_path / "file").read_bytes() == NEW
