@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import keepfast
+from keepfast import testing
 from keepfast.plugins import HOOKS, hookspecs
 
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ def test_all_is_sorted_and_every_name_is_there() -> None:
     assert dir(keepfast) == keepfast.__all__
 
 
+def test_every_contract_is_there_by_its_public_name() -> None:
+    """`keepfast.testing` gives each contract suite that it lists, so that a plugin needs to know no module."""
+    assert testing.__all__ == sorted(set(testing.__all__))
+    for name in testing.__all__:
+        assert getattr(testing, name).__name__ == name
+
+
 def test_unknown_names_are_unknown() -> None:
     """A misspelt name is an AttributeError that says which."""
     with pytest.raises(AttributeError, match="module `keepfast` has no attribute `Agnet`"):
@@ -53,6 +61,24 @@ def test_type_checkers_see_the_names_that_are_loaded_lazily(sources: Sequence[So
     submodules = {("keepfast", name) for name in keepfast._SUBMODULES}
     assert seen == lazily | submodules
     assert {name for _, name in seen} | {"__version__"} == set(keepfast.__all__)
+
+
+@pytest.mark.parametrize("package", ["keepfast_torch", "keepfast_jax"])
+def test_anybody_can_write_a_backend_with_memories(sources: Sequence[Source], package: str) -> None:
+    """The built-in backends take nothing from `keepfast` that is not public there, under its own name or a module's."""
+    public = {(f"keepfast.{home}", name) for home, names in keepfast._HOMES.items() for name in names}
+    public.add(("keepfast._version", "__version__"))
+    modules = {"keepfast", *(f"keepfast.{module}" for module in keepfast._SUBMODULES)}
+    taken = {
+        (node.module, alias.name)
+        for source in sources
+        if source.package == package
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "keepfast"
+        for alias in node.names
+    }
+    assert taken & public
+    assert {(module, name) for module, name in taken - public if module not in modules} == set()
 
 
 def test_every_package_is_typed(folders: dict[str, Path]) -> None:

@@ -139,13 +139,14 @@ from pathlib import Path
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.formats.checkpoints.safetensors import SafetensorsStore
 from keepfast.checkpoints.retention import Retention
+from keepfast.interfaces.checkpoint_store import CheckpointMetadata
 
 directory, first = CheckpointDirectory(Path(sys.argv[1])), int(sys.argv[2])
 for number in range(15):
     timestep = first + 10 * number
     directory.write(
         {"policy": {"w": np.full(1000, timestep)}, "value": {"w": np.full(1000, timestep)}},
-        {"timestep": timestep, "modules": ["policy", "value"]},
+        CheckpointMetadata(timestep=timestep, modules=("policy", "value")),
         SafetensorsStore(),
         separately=bool(first % 2),
         best=False,

@@ -319,8 +319,8 @@ def test_checksums_are_crc32c(size: int) -> None:
     assert crc32c(data) == bit_by_bit(data)
 
 
-def test_a_torn_or_damaged_record_ends_the_reading() -> None:
-    """Records before a torn or damaged one are read, and nothing after it is made up."""
+def test_a_torn_record_ends_the_reading_and_a_damaged_one_costs_itself() -> None:
+    """Records around a damaged one are read, those before a torn one too, and nothing is made up."""
     records = [b"first", b"second" * 300, b"third"]
     whole = b"".join(map(frame, records))
     assert list(read_records(io.BytesIO(whole))) == records
@@ -330,7 +330,7 @@ def test_a_torn_or_damaged_record_ends_the_reading() -> None:
         assert len(b"".join(map(frame, records[: len(read) + 1]))) > length
     damaged = bytearray(whole)
     damaged[len(frame(records[0])) + 100] ^= 1
-    assert list(read_records(io.BytesIO(bytes(damaged)))) == records[:1]
+    assert list(read_records(io.BytesIO(bytes(damaged)))) == [records[0], None, records[2]]
 
 
 def test_without_pillow_images_say_what_to_install(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ import weakref
 from types import FrameType
 from typing import final
 
+from keepfast._system.lifetimes import in_child
+
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
 """SIGTERM as any scheduler sends it, and SIGUSR1 as SLURM does ahead of it."""
 
@@ -63,5 +65,4 @@ def _give_back() -> None:
                 signal.signal(number, signal.SIG_DFL)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_give_back)
+in_child(_give_back)

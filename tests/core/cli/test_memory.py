@@ -67,6 +67,7 @@ def test_inspect_tells_samples_and_tensors(call: Callable[..., Called], tmp_path
     assert "float32  (4,)" in out
 
 
+@pytest.mark.needs("polars")
 def test_convert_writes_the_format_of_the_targets_name(call: Callable[..., Called], stored: Path) -> None:
     """What comes back from the target is what the source holds; in a log there is no bar."""
     target = stored / "a.csv"

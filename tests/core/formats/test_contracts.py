@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from keepfast import testing
-from keepfast.formats.memories.csv import CsvExporter
 from keepfast.formats.memories.npz import NpzExporter
 from keepfast.formats.memories.pt import PtExporter
 from keepfast.formats.memories.safetensors import SafetensorsExporter
@@ -91,12 +90,14 @@ class TestSafetensorsMemories(testing.MemoryExporterContract):
         return SafetensorsExporter()
 
 
-@pytest.mark.runs_in("core", "torch")  # cell by cell, and through polars
+@pytest.mark.needs("polars")
 class TestCsvMemories(testing.MemoryExporterContract):
     """Text that anything reads."""
 
     @pytest.fixture
     def exporter(self) -> MemoryExporter:
+        from keepfast.formats.memories.csv import CsvExporter
+
         return CsvExporter()
 
 

@@ -14,25 +14,19 @@ from keepfast.formats.memories import csv, csv_cells
 from keepfast.formats.memories.csv import CsvExporter
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 
-needs_polars = pytest.mark.needs("polars")
-FRAMES = "keepfast.formats.memories.csv_frames"
+pytestmark = pytest.mark.needs("polars")
 
 
 def work_by(way, monkeypatch):
-    """Let the format work through polars, or cell by cell as it does where polars is not installed."""
-    if way == "polars":
-        monkeypatch.delitem(sys.modules, FRAMES, raising=False)
-    else:
-        monkeypatch.setitem(sys.modules, FRAMES, None)
-    csv._by_frames.cache_clear()
+    """Let the format work through polars, or cell by cell as it does in a forked child."""
+    monkeypatch.setattr(csv, "_PROCESS", os.getpid() if way == "polars" else os.getppid())
 
 
-@pytest.fixture(params=[pytest.param("polars", marks=needs_polars), "cells"])
+@pytest.fixture(params=["polars", "cells"])
 def way(request, monkeypatch):
     """One of the two ways in which the text is made and read."""
     work_by(request.param, monkeypatch)
-    yield request.param
-    csv._by_frames.cache_clear()
+    return request.param
 
 
 @pytest.fixture
@@ -56,7 +50,6 @@ def test_the_text_is_plain(path):
     assert len(lines) == 6
 
 
-@needs_polars
 def test_polars_reads_it(path):
     """polars reads the table when it is told of the comments."""
     import polars as pl
@@ -176,7 +169,7 @@ def test_floats_are_exact_in_their_shortest_form(tmp_path, name, way, monkeypatc
     shortest = csv_cells.cell_texts(values.reshape(-1))
     assert [digits(cell) for cell in cells] == [digits(cell) for cell in shortest]
     work_by("cells" if way == "polars" else "polars", monkeypatch)
-    assert (csv._by_frames() is None) == (way == "polars")
+    assert csv._is_forked() == (way == "polars")
     assert CsvExporter().load(tmp_path / "memory.csv").tensors["x"].tobytes() == values.tobytes()
 
 
@@ -194,7 +187,6 @@ def test_single_precision_is_rounded_once(tmp_path, way):
     assert CsvExporter().load(tmp_path / "memory.csv").tensors["x"].tobytes() == values.tobytes()
 
 
-@needs_polars
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked there")
 def test_a_forked_child_writes_and_reads(tmp_path):
     """A child forked after its parent wrote csv is not left waiting for threads that only the parent has."""
