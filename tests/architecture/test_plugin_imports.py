@@ -21,7 +21,6 @@ FORMATS = "core/keepfast/formats"
 
 BEYOND: dict[str, str] = {
     "keepfast._system.commit.commit_directory": "only Minari's data sets are directories",
-    "keepfast._system.commit.remove_directory": "as `commit_directory`",
     "keepfast._system.side_by_side.side_by_side": "spares csv the time that its texts take; others do without",
     "keepfast._system.spacious.spacious_tensors": "for memories larger than the machine's; NumPy's own zeros do too",
     "keepfast._system.warnings.warn": "points past our own frames; others call `warnings.warn` with `KeepfastWarning`",

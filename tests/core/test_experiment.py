@@ -28,7 +28,7 @@ def rows(directory: Path) -> dict[int, dict[str, float]]:
 
 
 def checkpoint_names(directory: Path) -> set[str]:
-    return {path.name for path in (directory / "run" / "checkpoints").iterdir()} - {".index.lock"}
+    return {path.name for path in (directory / "run" / "checkpoints").iterdir()}
 
 
 def run(net: Net, directory: Path, timesteps: int = 100, **settings: Any) -> keepfast.Experiment:

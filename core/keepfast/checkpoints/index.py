@@ -19,9 +19,6 @@ from keepfast.interfaces.checkpoint_store import CheckpointMetadata
 
 INDEX = "index.json"
 _INDEX_VERSION = 1
-LOCK = ".index.lock"
-"""The file that stands for the lock of a directory; empty, and never anything else's."""
-
 GROUPED = "agent"
 """The key in the name of a file that holds all modules."""
 
@@ -222,8 +219,11 @@ def order(checkpoint: IndexedCheckpoint) -> tuple[bool, int, list[str]]:
 
 @contextlib.contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Hold a directory against other processes while its index is read, changed and committed."""
-    with holding_file(directory / LOCK):
+    """Hold a directory against other processes while its index is read, changed and committed.
+
+    What stands for the lock is an empty file beside the directory, which holds checkpoints and nothing else.
+    """
+    with holding_file(directory.with_name(f".{directory.name}.lock")):
         yield
 
 

@@ -30,7 +30,7 @@ def rows(directory: Path) -> dict[int, dict[str, float]]:
 
 
 def checkpoint_names(directory: Path) -> set[str]:
-    return {path.name for path in (directory / "run" / "checkpoints").iterdir()} - {".index.lock"}
+    return {path.name for path in (directory / "run" / "checkpoints").iterdir()}
 
 
 def train(experiment: keepfast.Experiment, steps: Iterable[int]) -> None:
