@@ -38,16 +38,19 @@ if TYPE_CHECKING:
     )
     from keepfast.experiment import Experiment
     from keepfast.interfaces.backend import Backend, Mismatch
-    from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+    from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
     from keepfast.interfaces.demo import DemoResult, DemoSettings
     from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
+    from keepfast.interfaces.ring import Ring
     from keepfast.interfaces.writer import Writer, WriterContext
     from keepfast.memories.conversion import convert_memory, merge_memories
     from keepfast.memories.files import iter_memories, read_memory
     from keepfast.memories.memory import Memory
+    from keepfast.memories.storage import Storage, checked_places
     from keepfast.metrics.reading import iter_metrics, read_metrics
     from keepfast.modules.registered import attribute
     from keepfast.modules.report import LoadReport
+    from keepfast.modules.saving import Saving
     from keepfast.modules.single import load, save
     from keepfast.plugins.hookspecs import hookimpl
     from keepfast.plugins.lazy import lazy
@@ -80,16 +83,19 @@ _HOMES = {
     ],
     "experiment": ["Experiment"],
     "interfaces.backend": ["Backend", "Mismatch"],
-    "interfaces.checkpoint_store": ["Checkpoint", "CheckpointStore"],
+    "interfaces.checkpoint_store": ["Checkpoint", "CheckpointMetadata", "CheckpointStore"],
     "interfaces.demo": ["DemoResult", "DemoSettings"],
     "interfaces.memory_exporter": ["MemoryExporter", "MemorySnapshot"],
+    "interfaces.ring": ["Ring"],
     "interfaces.writer": ["Writer", "WriterContext"],
     "memories.conversion": ["convert_memory", "merge_memories"],
     "memories.files": ["iter_memories", "read_memory"],
     "memories.memory": ["Memory"],
+    "memories.storage": ["Storage", "checked_places"],
     "metrics.reading": ["iter_metrics", "read_metrics"],
     "modules.registered": ["attribute"],
     "modules.report": ["LoadReport"],
+    "modules.saving": ["Saving"],
     "modules.single": ["load", "save"],
     "plugins.hookspecs": ["hookimpl"],
     "plugins.lazy": ["lazy"],
@@ -103,6 +109,7 @@ __all__ = [
     "Backend",
     "BrokenPlugin",
     "Checkpoint",
+    "CheckpointMetadata",
     "CheckpointStore",
     "ConfigError",
     "CorruptCheckpoint",
@@ -126,7 +133,10 @@ __all__ = [
     "MultiWriter",
     "NotFound",
     "PluginConflict",
+    "Ring",
+    "Saving",
     "ShapeMismatch",
+    "Storage",
     "UnknownPlugin",
     "UnknownTensor",
     "UnsupportedModule",
@@ -137,6 +147,7 @@ __all__ = [
     "WriterFailed",
     "__version__",
     "attribute",
+    "checked_places",
     "codec",
     "convert_memory",
     "hookimpl",

@@ -83,7 +83,9 @@ class ExperimentConfig(BaseModel):
         0, description="episodes that must have ended in the interval for it to be judged"
     )
     memory_checkpoint_interval: int | Literal["auto"] = Field(
-        "auto", description="timesteps between checkpoints that hold the memories too; auto: each one"
+        "auto",
+        description="timesteps between checkpoints that hold the memories too, each the first at or past a multiple; "
+        "auto: each one",
     )
     async_checkpoints: bool = Field(True, description="write checkpoints behind training")
     on_writer_error: Literal["warn", "raise"] = Field("warn", description="what a failing writer does to the run")

@@ -15,8 +15,8 @@ from keepfast.tree import Tree
 
 
 @final
-class Net:
-    """A module whose state is a nested dictionary of NumPy arrays, changed in place."""
+class Net(keepfast.Saving):
+    """A module whose state is a nested dictionary of NumPy arrays, changed in place; it saves and loads itself."""
 
     def __init__(self, arrays: dict[str, Any]) -> None:
         self.arrays = arrays

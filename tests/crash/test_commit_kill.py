@@ -111,13 +111,14 @@ from pathlib import Path
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.formats.checkpoints.safetensors import SafetensorsStore
 from keepfast.checkpoints.retention import Retention
+from keepfast.interfaces.checkpoint_store import CheckpointMetadata
 
 directory, first = CheckpointDirectory(Path(sys.argv[1])), int(sys.argv[2])
 for number in range(15):
     timestep = first + 10 * number
     directory.write(
         {"policy": {"w": np.full(1000, timestep)}, "value": {"w": np.full(1000, timestep)}},
-        {"timestep": timestep, "modules": ["policy", "value"]},
+        CheckpointMetadata(timestep=timestep, modules=("policy", "value")),
         SafetensorsStore(),
         separately=bool(first % 2),
         best=False,
@@ -155,10 +156,10 @@ directory = Path(sys.argv[1])
 with exclusive(directory):
     child = os.fork()
     if child == 0:
-        time.sleep(30)
+        time.sleep(300)
         os._exit(0)
 with exclusive(directory):
-    print("free", flush=True)
+    print("free" if os.waitpid(child, os.WNOHANG) == (0, 0) else "waited for", flush=True)
 os.kill(child, 9)
 os.waitpid(child, 0)
 """
@@ -166,8 +167,6 @@ os.waitpid(child, 0)
 
 def test_a_child_forked_during_a_checkpoint_does_not_hold_the_directory(tmp_path: Path, start: Start) -> None:
     """Environments and data loaders fork at any moment and live long; the next checkpoint need not wait for them."""
-    started = time.monotonic()
     process = start(FORKING, tmp_path)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
     assert (process.returncode, output) == (0, "free\n")
-    assert time.monotonic() - started < 20

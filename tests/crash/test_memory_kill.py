@@ -14,6 +14,14 @@ import pytest
 from keepfast._system.commit import sweep
 from keepfast.memories.files import iter_memories
 
+FORMATS = [
+    "pt",
+    "npz",
+    "safetensors",
+    pytest.param("csv", marks=pytest.mark.needs("polars")),
+    pytest.param("minari", marks=pytest.mark.needs("h5py", "minari")),
+]
+
 _PARENT = """
 import os, signal, sys
 import numpy as np
@@ -42,11 +50,9 @@ for line in sys.stdin:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("name", ["pt", "npz", "csv", "safetensors", "minari"])
+@pytest.mark.parametrize("name", FORMATS)
 def test_a_killed_export_leaves_only_complete_files(tmp_path, name):
     """After each of 50 kills at random moments, what has its final name holds what it should, and all else is swept."""
-    if name in ("csv", "minari"):
-        pytest.importorskip({"csv": "polars", "minari": "h5py"}[name])
     command = [sys.executable, "-c", _PARENT, name]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         complete = swept = 0

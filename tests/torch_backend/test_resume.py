@@ -135,3 +135,21 @@ def test_a_loop_in_strides_keeps_the_memory_at_its_own_interval(tmp_path: Path) 
         for path in (tmp_path / "run" / "checkpoints").glob("agent_*.pt")
     }
     assert found == {13: False, 21: True, 33: False, 41: True, 43: True}
+
+
+@pytest.mark.parametrize(
+    ("interval", "holding"), [("auto", [10, 20, 30, 40, 50, 60]), (25, [30, 50]), (30, [30, 60]), (0, [])]
+)
+def test_a_memory_interval_need_not_be_a_multiple(tmp_path: Path, interval: Any, holding: list[int]) -> None:
+    """The first checkpoint that reaches or passes a multiple of it holds the memory."""
+    memory = keepfast_torch.RandomMemory(memory_size=4, num_envs=1)
+    memory.create_tensor("states", 1)
+    memory.add_samples(states=torch.ones(1, 1))
+    intervals = {"write_interval": 0, "checkpoint_interval": 10, "memory_checkpoint_interval": interval}
+    with keepfast.Experiment({"directory": str(tmp_path), "experiment_name": "run", **intervals}) as experiment:
+        experiment.register(net=torch.nn.Linear(1, 1), memory=memory)
+        for timestep in range(60):
+            experiment.step(timestep)
+    stored = (tmp_path / "run" / "checkpoints").glob("agent_*.pt")
+    whole = [path for path in stored if "memory" in torch.load(path, weights_only=True)]
+    assert sorted(int(path.stem.partition("_")[2]) for path in whole) == holding

@@ -7,7 +7,9 @@ import html
 import importlib
 import importlib.util
 import io
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -17,6 +19,8 @@ import keepfast
 from keepfast._system.warnings import warn
 from keepfast.codec import plain
 from keepfast_writers._gif import encode_gif
+
+_ODD = re.compile(r"[^A-Za-z0-9_.-]")
 
 STEP = "timestep"
 """The axis that values are drawn over. Being our own, it may go back, where wandb's step would drop values."""
@@ -131,6 +135,21 @@ class WandbWriter(keepfast.Writer):
         """Add hyperparameters to the run's configuration, and metrics to its summary."""
         self.run.config.update(plain(hparams), allow_val_change=True)
         self.run.summary.update(dict(metrics))
+
+    def write_artifact(self, path: Path, step: int, wall_time: float, *, name: str, kind: str) -> None:
+        """Log a file, or a directory, as an artifact, as it is now; those of one name are versions of one artifact.
+
+        Characters of the name that wandb refuses become ``-``.
+        """
+        run = self.run
+        import wandb
+
+        artifact = wandb.Artifact(_ODD.sub("-", name), type=kind, metadata={STEP: step})
+        if path.is_dir():
+            artifact.add_dir(str(path))
+        else:
+            artifact.add_file(str(path))
+        run.log_artifact(artifact)
 
     def _log_lazily(self, tag: str, make: Any, step: int) -> None:
         run = self.run

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 from keepfast._system.commit import commit_together, sweep, sync_directory
 from keepfast.checkpoints.index import (
@@ -24,8 +24,8 @@ from keepfast.checkpoints.placing import documents_of, file_name, whole, writing
 from keepfast.checkpoints.retention import Retention
 from keepfast.checkpoints.scan import adoptable, merged
 from keepfast.errors import NotFound
-from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
-from keepfast.plugins.formats import store_for
+from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
+from keepfast.plugins.formats import read_checkpoint
 from keepfast.tree import Tree
 
 
@@ -55,7 +55,7 @@ class CheckpointDirectory:
     def write(
         self,
         state: Mapping[str, Tree],
-        metadata: Mapping[str, Any],
+        metadata: CheckpointMetadata,
         store: CheckpointStore,
         *,
         separately: bool,
@@ -66,7 +66,7 @@ class CheckpointDirectory:
 
         Args:
             state: each module's host tree by name.
-            metadata: what is stored beside them; ``timestep`` is in it.
+            metadata: what is stored beside them; the timestep is in it.
             store: the format.
             separately: whether each module gets a file of its own.
             best: whether it is the best so far rather than a periodic one.
@@ -76,7 +76,8 @@ class CheckpointDirectory:
             WriteFailed: if the operating system refused; earlier checkpoints are untouched.
             InvalidValue: if a module's name cannot be part of a file's name, or its tree cannot be stored.
         """
-        timestep = int(metadata["timestep"])
+        timestep = metadata.timestep
+        assert timestep is not None  # noqa: S101  (the caller's duty)
         documents = documents_of(state, metadata, separately=separately)
         self.path.mkdir(parents=True, exist_ok=True)
         with exclusive(self.path):
@@ -87,7 +88,7 @@ class CheckpointDirectory:
                 self._set_aside(set(names))
             files = self._commit(dict(zip(names, documents.values(), strict=True)), store)
             indexed = IndexedCheckpoint(timestep, best, dict(zip(documents, files, strict=True)))
-            written = replace(indexed.described_by({**metadata, "timestep": timestep}), own=True)
+            written = replace(indexed.described_by(metadata), own=True)
             self._index(written, retention)
         return written
 
@@ -96,9 +97,9 @@ class CheckpointDirectory:
         sizes = commit_together({self.path / name: writing(store, each) for name, each in documents.items()})
         return [IndexedFile(path.name, size, file_digest(path)) for path, size in sizes.items()]
 
-    def _is_first(self, metadata: Mapping[str, Any], retention: Retention) -> bool:
+    def _is_first(self, metadata: CheckpointMetadata, retention: Retention) -> bool:
         """Say whether a best checkpoint is the very best, which alone has no timestep in its name."""
-        metric = metadata.get("metric")
+        metric = metadata.metric
         if metric is None or retention.keep_best <= 1:
             return True
         others = _scores(read_index(self.path), metric["tag"])
@@ -213,14 +214,15 @@ class CheckpointDirectory:
         Raises:
             CorruptCheckpoint: if a file is damaged, or its files do not make one whole.
             NotFound: if a file has vanished.
-            ConfigError: if no format of the file's extension is installed.
+            ConfigError: if no format has the file's extension.
+            MissingDependency: if its format needs a package that is not installed; says what to run.
         """
         documents: dict[Path, Checkpoint] = {}
         for file in indexed.files.values():
             path = self.path / file.name
             if not path.exists():
                 raise NotFound(f"`{path}` is listed in the index but is not there")
-            documents[path] = store_for(path).load(path)
+            documents[path] = read_checkpoint(path)
         return whole(documents)
 
 

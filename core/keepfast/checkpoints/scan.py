@@ -12,8 +12,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -29,7 +29,8 @@ from keepfast.checkpoints.index import (
     write_index,
 )
 from keepfast.errors import InvalidValue, KeepfastError
-from keepfast.plugins.formats import store_for, stores
+from keepfast.interfaces.checkpoint_store import CheckpointMetadata
+from keepfast.plugins.formats import read_checkpoint, stores
 
 _NUMBERED = re.compile(r"^(?P<key>.+)_(?P<timestep>\d{1,18})$")
 
@@ -39,20 +40,15 @@ _NUMBERED = re.compile(r"^(?P<key>.+)_(?P<timestep>\d{1,18})$")
 class _Content:
     """What a file says of itself: its metadata (without what it holds for a resume), or why it cannot be read."""
 
-    metadata: Mapping[str, Any]
+    metadata: CheckpointMetadata = field(default_factory=CheckpointMetadata)
     problem: str | None = None
 
     @property
     def own(self) -> bool:
-        return "resume" in self.metadata
-
-    @property
-    def modules(self) -> set[str]:
-        names = self.metadata.get("modules")
-        return {name for name in names if isinstance(name, str)} if isinstance(names, list | tuple) else set()
+        return self.metadata.resume is not None
 
 
-_UNREAD = _Content({})
+_UNREAD = _Content()
 
 
 @final
@@ -81,12 +77,12 @@ def merged(directory: Path, *, vanished: bool = False) -> list[IndexedCheckpoint
     """
     present = {path.name for path in directory.glob("*")} if directory.is_dir() else set()
     indexed = [checkpoint for checkpoint in read_index(directory) if vanished or checkpoint.names & present]
-    return sorted([*indexed, *unlisted(directory, indexed)], key=order)
+    return sorted([*indexed, *_unlisted(directory, indexed)], key=order)
 
 
 def adoptable(directory: Path, listed: Sequence[IndexedCheckpoint]) -> list[IndexedCheckpoint]:
     """Return the whole checkpoints of Keepfast's own that are not listed, ready for the index."""
-    found = unlisted(directory, listed, thorough=True)
+    found = _unlisted(directory, listed, thorough=True)
     return [_with_digests(directory, checkpoint) for checkpoint in found if checkpoint.own]
 
 
@@ -99,7 +95,7 @@ def rebuild(directory: Path) -> tuple[list[IndexedCheckpoint], dict[Path, str]]:
     with exclusive(directory):
         abandoned = {name for listed in read_index(directory) if listed.superseded for name in listed.names}
         found, damaged = [], {}
-        for checkpoint in unlisted(directory, (), thorough=True):
+        for checkpoint in _unlisted(directory, (), thorough=True):
             problems = {path: _content(path).problem for path in (directory / name for name in checkpoint.names)}
             damaged.update({path: problem for path, problem in problems.items() if problem})
             if not any(problems.values()):
@@ -114,7 +110,7 @@ def _with_digests(directory: Path, checkpoint: IndexedCheckpoint) -> IndexedChec
     return replace(checkpoint, files=files)
 
 
-def unlisted(
+def _unlisted(
     directory: Path, listed: Sequence[IndexedCheckpoint], *, thorough: bool = False
 ) -> list[IndexedCheckpoint]:
     """Return the checkpoints of a directory that are not listed, in the order of `order`.
@@ -150,8 +146,8 @@ def _candidates(directory: Path, known: set[str], *, thorough: bool) -> Iterable
 
 def _candidate(path: Path, best: bool, key: str, timestep: int | None, content: _Content) -> _Candidate:
     """Return a file with what its name says of it, and, for one of our own best, with what it says itself."""
-    told, module = content.metadata.get("timestep"), str(content.metadata.get("module", GROUPED))
-    if best and content.own and isinstance(told, int) and path.stem in (f"{BEST}{module}", f"{BEST}{module}_{told}"):
+    told, module = content.metadata.timestep, content.metadata.module or GROUPED
+    if best and content.own and told is not None and path.stem in (f"{BEST}{module}", f"{BEST}{module}_{told}"):
         key, timestep = module, told
     return _Candidate(path, best, key, timestep, content)
 
@@ -174,7 +170,7 @@ def _parsed(stem: str, keys: set[str]) -> tuple[bool, str, int | None]:
 def _checkpoint(group: list[_Candidate]) -> tuple[IndexedCheckpoint, bool]:
     """Return the checkpoint of some files, and whether it is certainly one."""
     own = [candidate for candidate in group if candidate.content.own]
-    names = {name for candidate in own for name in candidate.content.modules}
+    names = {name for candidate in own for name in candidate.content.metadata.modules or ()}
     lost = [candidate for candidate in group if candidate.content.problem and candidate.key in names]
     files = {
         candidate.key: IndexedFile(candidate.path.name, candidate.path.stat().st_size)
@@ -189,7 +185,7 @@ def _checkpoint(group: list[_Candidate]) -> tuple[IndexedCheckpoint, bool]:
 
 def _is_whole(own: Sequence[_Candidate], modules: set[str]) -> bool:
     keys = {candidate.key for candidate in own}
-    sets = {str(candidate.content.metadata.get("set")) for candidate in own}
+    sets = {candidate.content.metadata.set for candidate in own}
     return len(sets) == 1 and (GROUPED in keys or modules <= keys)
 
 
@@ -202,7 +198,7 @@ def _content(path: Path) -> _Content:
 @functools.lru_cache(maxsize=1024)
 def _read_content(path: Path, _size: int, _changed: int) -> _Content:
     try:
-        metadata = store_for(path).load(path).metadata
+        metadata = read_checkpoint(path).about
     except (KeepfastError, OSError) as error:
-        return _Content({}, str(error))
-    return _Content({key: None if key == "resume" else value for key, value in metadata.items()})
+        return _Content(problem=str(error))
+    return _Content(metadata if metadata.resume is None else replace(metadata, resume={}))

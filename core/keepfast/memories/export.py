@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, final
@@ -37,6 +37,13 @@ class MemoryExport:
         format: the memory format, by name.
         directory: where the files go.
         keep: how many automatically exported files stay, the newest; None keeps all.
+        active: whether there is a file for each filling cycle.
+
+    Attributes:
+        format: the memory format, by name.
+        directory: where the files go.
+        active: whether there is a file for each filling cycle.
+        cycles: the number of the last filling cycle, which files are named by.
 
     Raises:
         UnknownPlugin: if nobody provides the format.
@@ -44,10 +51,18 @@ class MemoryExport:
         InvalidValue: if `keep` is neither None nor a positive whole number.
     """
 
-    def __init__(self, format: str, directory: str | os.PathLike[str], keep: int | None = None) -> None:  # noqa: A002  (the design's name)
+    def __init__(
+        self,
+        format: str,  # noqa: A002  (the design's name)
+        directory: str | os.PathLike[str],
+        keep: int | None = None,
+        *,
+        active: bool = False,
+    ) -> None:
         self._exporter = exporter_named(format)
         self.format, self.directory = format, Path(directory)
         self.keep = None if keep is None else positive("export_keep", keep)
+        self.active = active
         self.cycles = 0
         self._token: str
         self._written: deque[Path]
@@ -86,12 +101,31 @@ class MemoryExport:
             ) from error
         sweep(self.directory)
 
+    def filled(self, cycle: int, snapshot: Callable[[], MemorySnapshot]) -> None:
+        """Export the memory where that is asked for; tell first if an export before this one failed."""
+        self._report()
+        self.cycles = cycle
+        if self.active:
+            self.submit(snapshot())
+
+    def save(
+        self,
+        snapshot: Callable[[], MemorySnapshot],
+        directory: str | os.PathLike[str] = "",
+        format: str | None = None,  # noqa: A002  (the design's name)
+    ) -> Path:
+        """Write a new file at once, and return its path; see `Memory.save`."""
+        chosen = exporter_named(format or self.format)
+        path = self._unused_path(Path(directory) if directory else self.directory, chosen)
+        chosen.save(snapshot(), path)
+        return path
+
     def submit(self, snapshot: MemorySnapshot) -> None:
         """Write a snapshot behind training; waits while the one before it is still being written."""
         if self._background is None:
             self._background = Background("keepfast-memory-export")
         _OPEN.add(self)
-        path = self.unused_path(self.directory, self._exporter)
+        path = self._unused_path(self.directory, self._exporter)
         self._background.submit(lambda: self._write(snapshot, path))
 
     def _write(self, snapshot: MemorySnapshot, path: Path) -> None:
@@ -104,7 +138,7 @@ class MemoryExport:
             reason = f"{error}" if isinstance(error, KeepfastError) else f"{type(error).__name__}: {error}"
             self._failed.count(_EXPORT, reason)
 
-    def report(self) -> None:
+    def _report(self) -> None:
         """Warn, once, of a file that could not be written."""
         self._failed.tell(_first_failure)
 
@@ -112,7 +146,7 @@ class MemoryExport:
         """Return when every file is on disk, or has failed."""
         if self._background is not None:
             self._background.wait()
-        self.report()
+        self._report()
 
     def close(self) -> None:
         """Finish what was promised, and tell how much of it failed."""
@@ -133,7 +167,7 @@ class MemoryExport:
         _OPEN.discard(self)
         self.__dict__.update(_of_its_own())
 
-    def unused_path(self, directory: Path, chosen: MemoryExporter) -> Path:
+    def _unused_path(self, directory: Path, chosen: MemoryExporter) -> Path:
         """Return a path that names the time, this memory and its cycle, and that no file has yet."""
         moment = datetime.now().astimezone()
         while True:

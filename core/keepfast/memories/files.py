@@ -11,7 +11,7 @@ from typing import Any, final
 
 from keepfast.errors import InvalidValue, KeepfastError, MissingDependency, NotFound
 from keepfast.interfaces.memory_exporter import MemorySnapshot
-from keepfast.plugins.formats import exporter_of, numeric_order
+from keepfast.plugins.formats import format_of, numeric_order
 
 Progress = Callable[[int, int], None]
 """Called with how much is done, and of how much."""
@@ -33,7 +33,7 @@ def read_memory(path: str | os.PathLike[str]) -> MemorySnapshot:
     file = Path(path)
     if not file.exists():
         raise NotFound(f"there is no memory file `{file}`")
-    return exporter_of(file).load(file)
+    return format_of("memory format", file).load(file)
 
 
 def iter_memories(pattern: str | os.PathLike[str]) -> Iterator[tuple[Path, MemorySnapshot]]:
@@ -76,7 +76,7 @@ def matches(pattern: str | os.PathLike[str]) -> tuple[list[Path], dict[Path, Inv
     directories: dict[Path, InvalidValue | MissingDependency] = {}
     for path in found:
         try:
-            exporter_of(path)
+            format_of("memory format", path)
             paths.append(path)
         except (InvalidValue, MissingDependency) as error:
             (directories if path.is_dir() else strangers)[path] = error

@@ -6,11 +6,12 @@ import datetime as dt
 import json
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from keepfast._system.commit import commit
+from keepfast._system.warnings import warn
 from keepfast._version import __version__
 from keepfast.codec import plain
 from keepfast.config import ExperimentConfig
@@ -18,12 +19,12 @@ from keepfast.errors import DirectoryError, WriteFailed
 
 CONFIG = "config.json"
 DEFAULT_DIRECTORY = "runs"
-TIME_FORMAT = "%y-%m-%d_%H-%M-%S-%f"
+_TIME_FORMAT = "%y-%m-%d_%H-%M-%S-%f"
 
 
 def run_directory(config: ExperimentConfig, agent: str) -> Path:
     """Return the directory that a configuration names, by date, time and agent where it names none; makes nothing."""
-    name = config.experiment_name or f"{dt.datetime.now().astimezone():{TIME_FORMAT}}_{agent}"
+    name = config.experiment_name or f"{dt.datetime.now().astimezone():{_TIME_FORMAT}}_{agent}"
     return Path(config.directory or DEFAULT_DIRECTORY).absolute() / name
 
 
@@ -50,3 +51,32 @@ def open_run_directory(directory: Path, agent: str, timesteps: int | None, confi
             f"cannot use `{directory}` as the experiment's directory: {reason}; set `directory` and "
             "`experiment_name` to a place that can be written in"
         ) from error
+
+
+@final
+class EarlierRun:
+    """What an earlier run left in a run's directory, until the run goes on from it or starts among it.
+
+    Args:
+        directory: the run's directory.
+        begun: whether a run began there before.
+        left: the kinds of what it left: ``"checkpoints"``, ``"metrics"``.
+    """
+
+    def __init__(self, directory: Path, *, begun: bool = False, left: Sequence[str] = ()) -> None:
+        self.begun = begun
+        self._directory, self._left = directory, tuple(left)
+
+    def taken_over(self) -> None:
+        """Be told that the run went on from it, so that what it left is the run's own."""
+        self._left = ()
+
+    def warn(self) -> None:
+        """Warn, once, that a run that was not resumed starts among what it left."""
+        left, self._left = self._left, ()
+        if left:
+            warn(
+                f"`{self._directory}` holds the {' and '.join(left)} of an earlier run, which was not resumed; this "
+                "run adds its own to them, in the same files. `resume()` goes on from the latest checkpoint, or anew "
+                "where there is none; another `experiment_name` starts apart"
+            )

@@ -26,9 +26,9 @@ DTYPES = (
     *("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
     *("float16", "float32", "float64", "complex64", "complex128"),
 )
-EXTENSION_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
-SHAPES: tuple[tuple[int, ...], ...] = ((), (1,), (7,), (0,), (0, 3), (3, 0, 2), (3, 4), (2, 3, 4, 5))
-TREES: dict[str, Tree] = {
+_EXTENSION_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
+_SHAPES: tuple[tuple[int, ...], ...] = ((), (1,), (7,), (0,), (0, 3), (3, 0, 2), (3, 4), (2, 3, 4, 5))
+_TREES: dict[str, Tree] = {
     "empty": {},
     "dict": {"a": 1, "b": {"c": 2, "d": {}}},
     "keys that are no strings": {0: "zero", 1: {2: "two"}, "0": "text", None: 3, (1, "a"): 4, 2.5: 5},
@@ -95,7 +95,7 @@ class CheckpointStoreContract(abc.ABC):
                 return MyStore()
     """
 
-    dtypes: tuple[str, ...] = DTYPES + EXTENSION_DTYPES
+    dtypes: tuple[str, ...] = DTYPES + _EXTENSION_DTYPES
     """The dtypes that the format keeps; those of `ml_dtypes` are skipped where that is not installed."""
 
     damages: int = 60
@@ -124,24 +124,24 @@ class CheckpointStoreContract(abc.ABC):
         """The extension begins with a dot and fits a file name."""
         assert store.extension == Path(f"agent{store.extension}").suffix != ""
 
-    @pytest.mark.parametrize("name", TREES)
+    @pytest.mark.parametrize("name", _TREES)
     def test_every_container_and_leaf_comes_back(self, store: CheckpointStore, path: Path, name: str) -> None:
         """Containers, keys and leaves come back with their types, as a module and as a state of their own."""
-        state = {"module": TREES[name]}
+        state = {"module": _TREES[name]}
         assert store.save(Checkpoint(state), path) == path.stat().st_size
         assert_same(store.load(path).state, state)
-        store.save(Checkpoint(TREES[name], {"module": "policy"}), path)
-        assert_same(store.load(path).state, TREES[name])
+        store.save(Checkpoint(_TREES[name], {"module": "policy"}), path)
+        assert_same(store.load(path).state, _TREES[name])
 
-    @pytest.mark.parametrize("shape", SHAPES)
-    @pytest.mark.parametrize("dtype", DTYPES + EXTENSION_DTYPES)
+    @pytest.mark.parametrize("shape", _SHAPES)
+    @pytest.mark.parametrize("dtype", DTYPES + _EXTENSION_DTYPES)
     def test_every_array_comes_back_bit_for_bit(
         self, store: CheckpointStore, path: Path, dtype: str, shape: tuple[int, ...]
     ) -> None:
         """Arrays of every dtype and shape come back bit for bit, NaN payloads included."""
         if dtype not in self.dtypes:
             pytest.skip(f"the format does not keep {dtype}")
-        if dtype in EXTENSION_DTYPES:
+        if dtype in _EXTENSION_DTYPES:
             pytest.importorskip("ml_dtypes")
         state = {"policy": {"before": 1, "array": random_array(dtype_of(dtype), shape), "after": 2}}
         store.save(Checkpoint(state), path)

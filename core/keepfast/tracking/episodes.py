@@ -27,17 +27,17 @@ from keepfast.tree import dtype_name, is_array
 CHUNK_STEPS = 256
 """How many steps on the host are held at most before they are worked off, and of any steps how many at once."""
 
-CHUNK_ELEMENTS = 65_536
+_CHUNK_ELEMENTS = 65_536
 """How many rewards those steps hold at most, so that they stay in the processor's cache."""
 
-LAST_EPISODES = 100
+_LAST_EPISODES = 100
 """How many of an interval's episodes, the latest, enter its statistics."""
 
-INSTANTANEOUS = "Reward / Instantaneous reward"
-TOTAL = "Reward / Total reward"
-LENGTH = "Episode / Total timesteps"
+_INSTANTANEOUS = "Reward / Instantaneous reward"
+_TOTAL = "Reward / Total reward"
+_LENGTH = "Episode / Total timesteps"
 
-Floats = NDArray[np.float64]
+_Floats = NDArray[np.float64]
 
 
 @final
@@ -52,15 +52,15 @@ class EpisodeTracker:
         self._num_envs: int | None = None
         self._resumed = False
         self._chunk = self._capacity = 1
-        self._exact: Floats = np.empty((1, 1))
-        self._returns: Floats = np.zeros(0)
+        self._exact: _Floats = np.empty((1, 1))
+        self._returns: _Floats = np.zeros(0)
         self._lengths: NDArray[np.int64] = np.zeros(0, np.int64)
         self._nonfinite: dict[str, int] = {}
         self._start_interval()
 
     def _start_interval(self) -> None:
         self.ended = 0
-        self._finished: deque[tuple[float, int]] = deque(maxlen=LAST_EPISODES)
+        self._finished: deque[tuple[float, int]] = deque(maxlen=_LAST_EPISODES)
         self._sum, self._scale = 0.0, 1.0
         self._count = 0
         self._maximum, self._minimum = -np.inf, np.inf
@@ -143,7 +143,7 @@ class EpisodeTracker:
 
     def _set_num_envs(self, num_envs: int | None) -> None:
         self._num_envs = num_envs
-        self._chunk = max(1, min(CHUNK_STEPS, CHUNK_ELEMENTS // max(num_envs or 1, 1)))
+        self._chunk = max(1, min(CHUNK_STEPS, _CHUNK_ELEMENTS // max(num_envs or 1, 1)))
         self._exact = np.empty((self._chunk, num_envs or 1))
 
     def _fold(self) -> None:
@@ -165,12 +165,12 @@ class EpisodeTracker:
             self._add_rewards(rewards, exact)
             self._add_episodes(exact, done)
 
-    def _add_rewards(self, rewards: NDArray[Any], exact: Floats) -> None:
+    def _add_rewards(self, rewards: NDArray[Any], exact: _Floats) -> None:
         maximum, minimum, bad = float(rewards.max()), float(rewards.min()), 0
         if not (math.isfinite(maximum) and math.isfinite(minimum)):  # a NaN is the maximum of whatever it is among
             finite = np.isfinite(exact)
             bad = exact.size - int(np.count_nonzero(finite))
-            self._count_nonfinite(INSTANTANEOUS, bad)
+            self._count_nonfinite(_INSTANTANEOUS, bad)
             maximum = float(exact.max(initial=-np.inf, where=finite))
             minimum = float(exact.min(initial=np.inf, where=finite))
             exact = np.where(finite, exact, 0)
@@ -178,7 +178,7 @@ class EpisodeTracker:
         self._count += exact.size - bad
         self._sum = self._sum_with(exact)
 
-    def _sum_with(self, exact: Floats) -> float:
+    def _sum_with(self, exact: _Floats) -> float:
         """Return the sum of all rewards so far and these, in a larger unit once it is too large for a float."""
         # The sum of a step is the same in any chunk, and the steps are added one after the other.
         total = self._sum
@@ -189,7 +189,7 @@ class EpisodeTracker:
         self._sum, self._scale = self._sum * SMALL, SMALL
         return self._sum_with(exact)
 
-    def _add_episodes(self, rewards: Floats, done: NDArray[np.bool]) -> None:
+    def _add_episodes(self, rewards: _Floats, done: NDArray[np.bool]) -> None:
         """Finish the episodes that ended; `rewards` becomes the running totals of each step."""
         steps, envs = np.divmod(np.flatnonzero(done), rewards.shape[1])
         totals, start = self._returns, 0
@@ -222,9 +222,9 @@ class EpisodeTracker:
         self._lengths[env] = count - end  # of several ends of an environment the last one counts
         return lengths
 
-    def _finish(self, returns: Floats, lengths: NDArray[np.int64]) -> None:
+    def _finish(self, returns: _Floats, lengths: NDArray[np.int64]) -> None:
         self.ended += returns.size
-        last = slice(-LAST_EPISODES, None)
+        last = slice(-_LAST_EPISODES, None)
         self._finished.extend(zip(returns[last].tolist(), lengths[last].tolist(), strict=True))
 
     def _count_nonfinite(self, tag: str, count: int) -> None:
@@ -236,15 +236,15 @@ class EpisodeTracker:
         found: dict[str, float] = {}
         if self._count:
             average = mean(self._sum, self._scale, self._count, self._minimum, self._maximum)
-            found.update(_tagged(INSTANTANEOUS, self._maximum, self._minimum, average))
+            found.update(_tagged(_INSTANTANEOUS, self._maximum, self._minimum, average))
         if self._finished:
             returns = np.array([total for total, _ in self._finished])
             finite = returns[np.isfinite(returns)]
             if finite.size < returns.size:
-                self._count_nonfinite(TOTAL, returns.size - finite.size)
+                self._count_nonfinite(_TOTAL, returns.size - finite.size)
             if finite.size:
-                found.update(_summary(TOTAL, finite))
-            found.update(_summary(LENGTH, np.array([length for _, length in self._finished], np.float64)))
+                found.update(_summary(_TOTAL, finite))
+            found.update(_summary(_LENGTH, np.array([length for _, length in self._finished], np.float64)))
         self.ended_in_last_interval = self.ended
         self._start_interval()
         return found
@@ -284,7 +284,7 @@ class EpisodeTracker:
         self._layout, self._buffer, self._buffered = None, HeldSteps(self._holder), 0
         self._set_num_envs(state["num_envs"])
         self._returns, self._lengths = np.array(state["returns"]), np.array(state["lengths"])
-        self._finished = deque(((float(total), int(length)) for total, length in state["finished"]), LAST_EPISODES)
+        self._finished = deque(((float(total), int(length)) for total, length in state["finished"]), _LAST_EPISODES)
         self.ended, self._count = state["ended"], state["count"]
         self._sum, self._scale = float(state["sum"]), state.get("scale", 1.0)
         self._maximum, self._minimum = state["maximum"], state["minimum"]
@@ -314,7 +314,7 @@ def _runs(numbers: NDArray[np.intp]) -> Iterator[tuple[int, int, int]]:
         yield from zip(numbers[borders[:-1]].tolist(), borders[:-1], borders[1:], strict=True)
 
 
-def _accumulate(rows: Floats, totals: Floats) -> None:
+def _accumulate(rows: _Floats, totals: _Floats) -> None:
     """Replace each row by the running totals up to it, added one row after the other: both ways round alike."""
     if totals.size > 8 or len(rows) == 1:
         for row in rows:
@@ -325,7 +325,7 @@ def _accumulate(rows: Floats, totals: Floats) -> None:
         np.add.accumulate(rows, axis=0, out=rows)
 
 
-def _summary(tag: str, values: Floats) -> dict[str, float]:
+def _summary(tag: str, values: _Floats) -> dict[str, float]:
     with np.errstate(over="ignore"):
         average = float(values.mean())
     if not math.isfinite(average):

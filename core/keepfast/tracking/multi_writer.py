@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from keepfast._system.tally import Count, Tally
 from keepfast._system.warnings import warn
 from keepfast.errors import InvalidValue, UsageError, WriterFailed
-from keepfast.interfaces.writer import Writer
-from keepfast.tracking.writer_call import Call, WriterHealth, describe, frozen, numbers, own, storable, whole
+from keepfast.interfaces.writer import Writer, whole
+from keepfast.tracking.writer_call import Call, WriterHealth, describe, frozen, numbers, own, storable
 from keepfast.tracking.writer_lane import DirectLane, Lane, QueueLane
 
-PATIENCE = 60.0
+_PATIENCE = 60.0
 """How many seconds a flush, and closing, wait for a writer; Weights & Biases uploads the rest of a run at its close."""
 
 OVERDUE_SECONDS = 1.0
@@ -57,7 +57,7 @@ class MultiWriter(Writer):
         writers: Mapping[str, Writer] | Sequence[Writer],
         on_error: Literal["warn", "raise"] = "warn",
         *,
-        patience: float = PATIENCE,
+        patience: float = _PATIENCE,
     ) -> None:
         if on_error not in ("warn", "raise"):
             raise InvalidValue(f'`on_error` is {on_error!r}; allowed: "warn", "raise"')

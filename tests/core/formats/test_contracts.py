@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 import threading
@@ -16,18 +15,18 @@ from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 from keepfast.plugins import registry
 from keepfast.testing.checkpoint_store import assert_same, random_array
 
-FORMATS = ("pt", "safetensors", "msgpack", "pickle")
-needs_msgpack = pytest.mark.skipif(importlib.util.find_spec("msgpack") is None, reason="msgpack is not installed")
+needs_msgpack = pytest.mark.needs("msgpack")
+without_ml_dtypes_and_with = pytest.mark.runs_in("core", "torch")
+FORMATS = ("pt", "safetensors", *(pytest.param(name, marks=needs_msgpack) for name in ("msgpack", "pickle")))
 
 
 def store_of(name: str) -> CheckpointStore:
-    if name in ("msgpack", "pickle"):
-        pytest.importorskip("msgpack")
     store = registry().get("checkpoint format", name)()
     assert isinstance(store, CheckpointStore)
     return store
 
 
+@without_ml_dtypes_and_with
 class TestPt(testing.CheckpointStoreContract):
     """PyTorch's format, with and without PyTorch."""
 
@@ -36,6 +35,7 @@ class TestPt(testing.CheckpointStoreContract):
         return store_of("pt")
 
 
+@without_ml_dtypes_and_with
 class TestSafetensors(testing.CheckpointStoreContract):
     """The format that both frameworks share."""
 
@@ -86,10 +86,12 @@ def test_large_states_are_saved_where_no_thread_can_start(
     assert_same(store.load(path).state, state)
 
 
+@pytest.mark.needs("ml_dtypes")
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_missing_package_is_not_taken_for_damage(name: str, tmp_path: Path) -> None:
     """A bfloat16 checkpoint read where `ml_dtypes` is not installed says so instead of calling the file damaged."""
-    ml_dtypes = pytest.importorskip("ml_dtypes")
+    import ml_dtypes
+
     store = store_of(name)
     path = tmp_path / f"agent{store.extension}"
     store.save(Checkpoint({"policy": {"w": np.ones(3, ml_dtypes.bfloat16)}}), path)

@@ -8,13 +8,13 @@ import zlib
 import numpy as np
 import pytest
 
-pytest.importorskip("polars")
-
 from keepfast import codec
 from keepfast.errors import CorruptMemory
 from keepfast.formats.memories import csv, csv_cells
 from keepfast.formats.memories.csv import CsvExporter
 from keepfast.interfaces.memory_exporter import MemorySnapshot
+
+pytestmark = pytest.mark.needs("polars")
 
 
 def work_by(way, monkeypatch):
@@ -157,11 +157,10 @@ def hard_values(dtype):
 FLOATS = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
 
 
+@pytest.mark.needs("polars", "ml_dtypes")
 @pytest.mark.parametrize("name", FLOATS)
 def test_floats_are_exact_in_their_shortest_form(tmp_path, name, way, monkeypatch):
     """Every value comes back bit by bit, and no text has more digits than it takes; each way reads the other's file."""
-    if not hasattr(np, name):
-        pytest.importorskip("ml_dtypes")
     values = hard_values(codec.dtype_of(name)).reshape(-1, 4)
     snapshot = MemorySnapshot({"x": values[:, np.newaxis]}, 0, 0, filled=True)
     CsvExporter().save(snapshot, tmp_path / "memory.csv")

@@ -26,10 +26,10 @@ class TestSafetensors(MemoryExporterContract):
         return SafetensorsExporter()
 
 
+@pytest.mark.needs("polars")
 class TestCsv(MemoryExporterContract):
     @pytest.fixture
     def exporter(self):
-        pytest.importorskip("polars")
         from keepfast.formats.memories.csv import CsvExporter
 
         return CsvExporter()

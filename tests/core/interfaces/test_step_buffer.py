@@ -14,6 +14,7 @@ from keepfast.tracking.held import HeldSteps, Holder
 from keepfast.tracking.tracker import Tracker
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
+pytestmark = pytest.mark.needs("ml_dtypes")
 
 MAKERS: list[Callable[[Step], StepBuffer]] = [
     SingleSteps,

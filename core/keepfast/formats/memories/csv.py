@@ -27,7 +27,14 @@ from keepfast._system.spacious import spacious_tensors
 from keepfast.errors import CorruptMemory
 from keepfast.formats.memories import csv_cells, csv_frames
 from keepfast.formats.memories.csv_cells import BadText, Column, is_float
-from keepfast.formats.memories.header import check_header, flat_tensors, header_from, header_text, snapshot_from
+from keepfast.formats.memories.header import (
+    check_header,
+    flat_tensors,
+    header_from,
+    header_text,
+    ring_of,
+    snapshot_from,
+)
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
 
 _MARK = b"# keepfast memory: "
@@ -82,7 +89,7 @@ def _blocks(snapshot: MemorySnapshot) -> Iterator[bytes | memoryview]:
     parts = [slice(start, min(start + rows, len(snapshot))) for start in range(0, len(snapshot), rows)]
     lines = csv_cells.lines if _is_forked() else csv_frames.lines
     yield from side_by_side(lambda part: lines([tensor[part] for tensor in filled]), parts)
-    yield (b"," * columns.count(b",") + b"\n") * (snapshot.memory_size * snapshot.num_envs - len(snapshot))
+    yield (b"," * columns.count(b",") + b"\n") * (snapshot.ring.capacity - len(snapshot))
 
 
 def _is_forked() -> bool:
@@ -134,21 +141,22 @@ def _header(line: bytes, path: Path) -> tuple[dict[str, Any], list[Column]]:
 
 
 def _tensors(data: mmap.mmap, start: int, header: Mapping[str, Any], columns: list[Column]) -> dict[str, NDArray[Any]]:
-    sizes = header["memory_size"], header["num_envs"]
-    absent = 0 if header["filled"] else math.prod(sizes) - header["memory_index"] * sizes[1] - header["env_index"]
+    ring = ring_of(header)
+    absent = ring.capacity - len(ring)
     filled = [column for column in columns if column.width]
-    if filled and math.prod(sizes) > len(data):
-        raise BadText(f"{math.prod(sizes)} lines belong there, more than its {len(data)} bytes can be")
+    if filled and ring.capacity > len(data):
+        raise BadText(f"{ring.capacity} lines belong there, more than its {len(data)} bytes can be")
     stop = len(data) - _TRAILER_SIZE - absent * sum(column.width for column in columns)  # of commas and a line feed
-    flat = spacious_tensors({column.name: ((math.prod(sizes), column.width), column.dtype) for column in columns})
+    flat = spacious_tensors({column.name: ((ring.capacity, column.width), column.dtype) for column in columns})
     row = 0
     parts = _parts(data, start, stop) if filled else ()
     for values in side_by_side(lambda part: _tables(data[part], filled), parts):
         for column, table in zip(filled, values, strict=True):
             flat[column.name][row : row + len(table)] = table
         row += len(table)
-    if filled and row != math.prod(sizes) - absent:
-        raise BadText(f"{row} lines, where {math.prod(sizes) - absent} belong")
+    if filled and row != len(ring):
+        raise BadText(f"{row} lines, where {len(ring)} belong")
+    sizes = ring.memory_size, ring.num_envs
     return {name: flat[name].reshape(*sizes, *described["size"]) for name, described in header["tensors"].items()}
 
 
