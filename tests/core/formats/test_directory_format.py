@@ -33,6 +33,7 @@ MODULES = ("policy", "value")
 TAG = "Score"
 
 
+@pytest.mark.needs("ml_dtypes")
 class TestShards(testing.CheckpointStoreContract):
     """A format of directories keeps the contract of formats."""
 
