@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +33,27 @@ for number in itertools.count():
         print("first", flush=True)
 """
 
+COMMITTING_CHILDREN = f"""
+import itertools, os, sys
+from pathlib import Path
+from keepfast._system.commit import commit
+
+path, parent = Path(sys.argv[1]), os.getpid()
+for _ in sys.stdin:
+    child = os.fork()  # cheaper than an interpreter for each of the thirty
+    if child:
+        os.waitpid(child, 0)
+        print("gone", flush=True)
+        continue
+    for number in itertools.count():
+        if os.getppid() != parent:
+            os._exit(1)
+        byte = bytes([number % 256])
+        commit(path, lambda file: [file.write(byte * {SIZE // 20}) for _ in range(20)])
+        if number == 0:
+            print(os.getpid(), flush=True)
+"""
+
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -42,7 +65,7 @@ def start() -> Iterator[Start]:
 
     def start(program: str, *arguments: object) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", program, *map(str, arguments)]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         return started[-1]
 
     yield start
@@ -53,11 +76,12 @@ def start() -> Iterator[Start]:
 def kill(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
+    for stream in (process.stdin, process.stdout):
+        assert stream is not None
+        stream.close()
 
 
-def first_line(process: subprocess.Popen[str]) -> str:
+def next_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline()
 
@@ -74,11 +98,15 @@ def test_a_kill_in_the_middle_of_a_commit_never_shows(
     path = tmp_path / "file"
     complete = littered = 0
     waits = random.Random(0)
+    parent = start(COMMITTING_CHILDREN, path)
+    assert parent.stdin is not None
     for _ in range(KILLS):
-        process = start(COMMITTING, path)
-        assert first_line(process) == "first\n"
+        parent.stdin.write("go\n")
+        parent.stdin.flush()
+        child = int(next_line(parent))
         time.sleep(waits.uniform(0, 0.03))
-        kill(process)
+        os.kill(child, signal.SIGKILL)
+        assert next_line(parent) == "gone\n"
         complete += whole(path)
         littered += len(sweep(tmp_path))
         assert list(tmp_path.iterdir()) == [path]
@@ -93,7 +121,7 @@ def test_processes_committing_to_one_name_and_sweeping_do_not_harm_each_other(tm
     path = tmp_path / "file"
     committing = [start(COMMITTING, path) for _ in range(2)]
     for process in committing:
-        assert first_line(process) == "first\n"
+        assert next_line(process) == "first\n"
     deadline = time.monotonic() + 3
     looks = 0
     while time.monotonic() < deadline:
@@ -143,7 +171,7 @@ def test_two_processes_on_one_checkpoint_directory_do_not_harm_each_other(tmp_pa
     timesteps = [indexed.timestep for indexed in listed]
     assert timesteps[-5:] == [125, 130, 135, 140, 145]
     assert {0, 100} <= set(timesteps)
-    on_disk = {path.name for path in tmp_path.iterdir()} - {"index.json", ".index.lock"}
+    on_disk = {path.name for path in tmp_path.iterdir()} - {"index.json"}
     assert on_disk == {name for indexed in listed for name in indexed.names}
 
 

@@ -12,16 +12,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, final
 
-from keepfast._system.commit import commit
+from keepfast._system.commit import commit, files_of, size_of
 from keepfast._system.lock import holding_file
 from keepfast.errors import InvalidValue
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata
 
 INDEX = "index.json"
 _INDEX_VERSION = 1
-_LOCK = ".index.lock"
-"""The file that stands for the lock of a directory; empty, and never anything else's."""
-
 GROUPED = "agent"
 """The key in the name of a file that holds all modules."""
 
@@ -39,11 +36,22 @@ _T = TypeVar("_T")
 @final
 @dataclass(frozen=True)
 class IndexedFile:
-    """One file of a checkpoint: its name, its size in bytes, its digest ("" where it is not known)."""
+    """One file of a checkpoint, or the directory that a format has in its place.
+
+    Attributes:
+        name: its name.
+        size: its size in bytes.
+        digest: its digest, "" where it is not known.
+    """
 
     name: str
     size: int
     digest: str = ""
+
+    @classmethod
+    def of(cls, path: Path) -> IndexedFile:
+        """Return what the index says of a file, which is read for it."""
+        return cls(path.name, size_of(path), file_digest(path))
 
 
 @final
@@ -211,8 +219,11 @@ def order(checkpoint: IndexedCheckpoint) -> tuple[bool, int, list[str]]:
 
 @contextlib.contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Hold a directory against other processes while its index is read, changed and committed."""
-    with holding_file(directory / _LOCK):
+    """Hold a directory against other processes while its index is read, changed and committed.
+
+    What stands for the lock is an empty file beside the directory, which holds checkpoints and nothing else.
+    """
+    with holding_file(directory.with_name(f".{directory.name}.lock")):
         yield
 
 
@@ -220,11 +231,17 @@ _CHUNK = 1 << 20
 
 
 def file_digest(path: Path) -> str:
-    """Return the CRC-32 of a file's bytes as ``crc32:xxxxxxxx``; it tells damage, not malice."""
+    """Return the CRC-32 of a file's bytes as ``crc32:xxxxxxxx``; it tells damage, not malice.
+
+    That of a directory is of the names, sizes and bytes of all files in and below it.
+    """
     value = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            value = zlib.crc32(chunk, value)
+    for each in files_of(path):
+        if each != path:
+            value = zlib.crc32(f"{each.relative_to(path).as_posix()}\0{each.stat().st_size}\0".encode(), value)
+        with each.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                value = zlib.crc32(chunk, value)
     return f"crc32:{value:08x}"
 
 

@@ -47,11 +47,11 @@ class Sampler:
                 raise UsageError("the memory is empty, so there is nothing to sample; call `add_samples` first")
             places = self._draw(size, batch_size)
         else:
-            ring = self._buffer.cursor.ring
+            cursor = self._buffer.cursor
             starts = self._sequence_starts(sequence_length)
             drawn = starts[self._draw(len(starts), batch_size)]
-            steps = self._buffer.storage.places(np.arange(sequence_length) * ring.num_envs % ring.capacity)
-            places = ((drawn[:, None] + steps) % ring.capacity).reshape(-1)
+            steps = self._buffer.storage.places(np.arange(sequence_length) * cursor.num_envs % cursor.capacity)
+            places = ((drawn[:, None] + steps) % cursor.capacity).reshape(-1)
         self.last = places
         return self._split(names, places, mini_batches, sequence_length)
 

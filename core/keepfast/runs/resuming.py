@@ -17,7 +17,7 @@ from keepfast.modules.options import LoadOptions
 from keepfast.modules.registered import ModuleTable, RegisteredModule
 from keepfast.modules.report import LoadReport
 from keepfast.modules.restoring import restore_all
-from keepfast.plugins.formats import read_checkpoint
+from keepfast.plugins.formats import is_checkpoint, read_checkpoint
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import EarlierRun
 from keepfast.runs.random_state import capture_random_state, restore_random_state
@@ -146,7 +146,7 @@ def find(which: str | Path, own: CheckpointDirectory) -> Found | None:
         candidates = list(own.newest_first(best=which == "best"))
         return _first_good(candidates, own, own) if candidates else None
     path = Path(which)
-    if path.is_dir():
+    if path.is_dir() and not is_checkpoint(path):
         inner = path / CHECKPOINTS
         directory = CheckpointDirectory(inner if inner.is_dir() else path)
         return _first_good(directory.newest_first(best=False), directory, own)

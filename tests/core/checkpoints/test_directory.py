@@ -57,7 +57,7 @@ def write(
 
 
 def names(directory: CheckpointDirectory) -> list[str]:
-    return sorted(path.name for path in directory.path.iterdir() if path.name not in ("index.json", ".index.lock"))
+    return sorted(path.name for path in directory.path.iterdir() if path.name != "index.json")
 
 
 def latest(directory: CheckpointDirectory, *, best: bool = False) -> list[int | None]:

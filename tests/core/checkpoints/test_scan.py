@@ -55,7 +55,7 @@ def latest(directory: CheckpointDirectory) -> list[int | None]:
 
 
 def names(directory: CheckpointDirectory) -> set[str]:
-    return {path.name for path in directory.path.iterdir()} - {"index.json", ".index.lock"}
+    return {path.name for path in directory.path.iterdir()} - {"index.json"}
 
 
 @pytest.mark.parametrize("content", [None, "", "[]"])

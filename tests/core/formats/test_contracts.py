@@ -1,4 +1,4 @@
-"""The built-in checkpoint formats keep the contract of formats."""
+"""The built-in formats of checkpoints and of memories keep the contracts of formats."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 
 from keepfast import testing
+from keepfast.formats.memories.npz import NpzExporter
+from keepfast.formats.memories.pt import PtExporter
+from keepfast.formats.memories.safetensors import SafetensorsExporter
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+from keepfast.interfaces.memory_exporter import MemoryExporter
 from keepfast.plugins import registry
 from keepfast.testing.checkpoint_store import assert_same, random_array
 
@@ -60,6 +64,41 @@ class TestPickle(testing.CheckpointStoreContract):
     @pytest.fixture
     def store(self) -> CheckpointStore:
         return store_of("pickle")
+
+
+class TestPtMemories(testing.MemoryExporterContract):
+    """The format that `torch.load` reads."""
+
+    @pytest.fixture
+    def exporter(self) -> MemoryExporter:
+        return PtExporter()
+
+
+class TestNpzMemories(testing.MemoryExporterContract):
+    """NumPy's own format."""
+
+    @pytest.fixture
+    def exporter(self) -> MemoryExporter:
+        return NpzExporter()
+
+
+class TestSafetensorsMemories(testing.MemoryExporterContract):
+    """The format that needs no pickle."""
+
+    @pytest.fixture
+    def exporter(self) -> MemoryExporter:
+        return SafetensorsExporter()
+
+
+@pytest.mark.needs("polars")
+class TestCsvMemories(testing.MemoryExporterContract):
+    """Text that anything reads."""
+
+    @pytest.fixture
+    def exporter(self) -> MemoryExporter:
+        from keepfast.formats.memories.csv import CsvExporter
+
+        return CsvExporter()
 
 
 @pytest.mark.parametrize("name", FORMATS)

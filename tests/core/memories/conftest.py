@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import textwrap
 from collections.abc import Callable
 from typing import Any, final
 
@@ -11,16 +9,6 @@ import numpy as np  # noqa: F401  (the example's)
 import pytest
 
 import keepfast
-
-
-def example(documented: type) -> str:
-    """Return the code in a docstring: what is indented after the first line that ends with two colons."""
-    lines = (inspect.getdoc(documented) or "").partition("::\n")[2].splitlines()
-    end = next(number for number, line in enumerate(lines) if line and not line.startswith(" "))
-    return textwrap.dedent("\n".join(lines[:end]))
-
-
-exec(example(keepfast.Storage), globals())  # makes NumpyStorage: the example is complete as it stands
 
 
 @final
@@ -31,14 +19,15 @@ class NumpyMemory(keepfast.Memory):
         super().__init__(globals()["NumpyStorage"](memory_size, num_envs, device), **options)
 
 
-@pytest.fixture
-def storage() -> Callable[..., keepfast.Storage]:
-    """Return the class of the storage."""
+@pytest.fixture(scope="session")
+def storage(example: Callable[[type], str]) -> Callable[..., keepfast.Storage]:
+    """Return the class that the documentation of `keepfast.Storage` shows, which is complete as it stands."""
+    exec(example(keepfast.Storage), globals())  # a class of this module, so that it can be pickled
     found: Callable[..., keepfast.Storage] = globals()["NumpyStorage"]
     return found
 
 
 @pytest.fixture
-def numpy_memory() -> type[NumpyMemory]:
+def numpy_memory(storage: Callable[..., keepfast.Storage]) -> type[NumpyMemory]:
     """Return the class of the memory."""
     return NumpyMemory
