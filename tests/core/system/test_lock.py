@@ -27,10 +27,10 @@ from keepfast._system.lock import holding, holding_file
 directory = Path(sys.argv[1])
 
 def fork_and_wait(*_):
-    if not (child := os.fork()):
+    if not os.fork():
+        print(os.getpid(), flush=True)
         time.sleep(60)
         os._exit(0)
-    print(child, flush=True)
     sys.stdin.readline()
 """
 
