@@ -124,7 +124,7 @@ def test_an_error_frees_it(tmp_path: Path) -> None:
     [
         ("with holding_file(directory / '.lock'): fork_and_wait()", [".lock"]),
         ("commit(directory / 'file', fork_and_wait)", []),
-        ("commit_directory(directory / 'whole', {'file': fork_and_wait})", []),
+        ("commit_directory(directory / 'whole', fork_and_wait)", []),
     ],
     ids=["a lock", "a file", "a directory"],
 )
