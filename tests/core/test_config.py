@@ -36,6 +36,8 @@ SETTINGS = {
     "memory_checkpoint_interval": 500,
     "async_checkpoints": False,
     "on_writer_error": "raise",
+    "autoreset": "same_step",
+    "running_episodes": "continue",
 }
 
 
@@ -61,6 +63,8 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "memory_checkpoint_interval": "auto",
         "async_checkpoints": True,
         "on_writer_error": "warn",
+        "autoreset": "auto",
+        "running_episodes": "restart",
     }
 
 
@@ -171,6 +175,8 @@ def test_the_callers_mapping_stays_as_it_is() -> None:
         ("memory_checkpoint_interval", "never", 'an int or "auto"'),
         ("async_checkpoints", None, "True or False"),
         ("on_writer_error", "ignore", '"warn" or "raise"'),
+        ("autoreset", "NextStep", '"auto", "next_step", "same_step" or "disabled"'),
+        ("running_episodes", "drop", '"restart" or "continue"'),
     ],
 )
 def test_a_wrong_value_names_the_key_the_value_and_what_is_allowed(key: str, value: Any, allowed: str) -> None:

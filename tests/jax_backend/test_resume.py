@@ -136,6 +136,7 @@ def train(kind: type[Any], directory: Path, *, stop_at: int | None = None, **set
         "writers": ["jsonl"],
         "best_metric": "Loss / Loss",
         "best_mode": "min",
+        "running_episodes": "continue",  # what ends an episode here is the timestep, which comes back
         **settings,
     }
     with keepfast.Experiment(cfg, timesteps=TIMESTEPS) as experiment:

@@ -47,7 +47,15 @@ def make_agent(directory: Path, **experiment: Any) -> PPO:
     models = {"policy": network(4, 2, 0.01, keys[0], device), "value": network(4, 1, 1.0, keys[1], device)}
     memory = keepfast_jax.RandomMemory(8, NUM_ENVS)
     intervals = {"write_interval": 7, "checkpoint_interval": 10}
-    settings = {**intervals, "directory": str(directory), "experiment_name": "run", "writers": ["jsonl"], **experiment}
+    # What ends an episode here is the timestep, which comes back.
+    settings = {
+        **intervals,
+        "running_episodes": "continue",
+        "directory": str(directory),
+        "experiment_name": "run",
+        "writers": ["jsonl"],
+        **experiment,
+    }
     cfg = {
         "seed": 0,
         "rollouts": 8,

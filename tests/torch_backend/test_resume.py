@@ -57,6 +57,7 @@ def train(directory: Path, *, stop_at: int | None = None, **settings: Any) -> Le
         "writers": ["jsonl"],
         "best_metric": "Loss / Loss",
         "best_mode": "min",
+        "running_episodes": "continue",  # what ends an episode here is the timestep, which comes back
         **settings,
     }
     with keepfast.Experiment(cfg, timesteps=TIMESTEPS) as experiment:

@@ -45,7 +45,15 @@ def make_agent(directory: Path, **experiment: Any) -> PPO:
     models = {"policy": network(4, 2, 0.01), "value": network(4, 1, 1.0)}
     memory = keepfast_torch.RandomMemory(8, NUM_ENVS)
     intervals = {"write_interval": 7, "checkpoint_interval": 10}
-    settings = {**intervals, "directory": str(directory), "experiment_name": "run", "writers": ["jsonl"], **experiment}
+    # What ends an episode here is the timestep, which comes back.
+    settings = {
+        **intervals,
+        "running_episodes": "continue",
+        "directory": str(directory),
+        "experiment_name": "run",
+        "writers": ["jsonl"],
+        **experiment,
+    }
     cfg = {
         "rollouts": 8,
         "learning_epochs": 2,

@@ -16,6 +16,7 @@ from keepfast.interfaces.writer import Writer, WriterContext
 from keepfast.plugins.discovery import registry
 from keepfast.plugins.lazy import lazy
 from keepfast.runs.schedule import Schedule
+from keepfast.tracking.episodes.autoreset import chosen
 from keepfast.tracking.multi_writer import MultiWriter
 from keepfast.tracking.tracker import Tracker
 
@@ -80,6 +81,11 @@ class Recorder:
         """Set the interval, given the length of the training or None."""
         self.schedule = Schedule.of(self._config.write_interval, timesteps, SAMPLES, FALLBACK_INTERVAL)
 
+    def set_environment(self, env: object) -> None:
+        """Tell the environment, or None where it is not known; it says when it resets, unless the settings do."""
+        setting = self._config.autoreset
+        self.tracker.episodes.set_autoreset(chosen(setting, env), by_setting=setting != "auto")
+
     @property
     def writer(self) -> MultiWriter:
         """Return the writers behind one, made now if they were not; also where no interval has them written to."""
@@ -136,13 +142,15 @@ class Recorder:
         writers = self._writer_state if self._writer is None else self._writer.state_dict()
         return {"tracker": self.tracker.state_dict(), "writers": writers, "written_step": self.written_step}
 
-    def resume(self, state: Mapping[str, Any] | None, step: int, *, own: bool) -> None:
+    def resume(self, state: Mapping[str, Any] | None, step: int, *, own: bool, environment: bool = False) -> None:
         """Go on from a timestep: what was written beyond it is void.
 
         Args:
             state: what `state_dict` returned then, or None where the checkpoint has no such thing.
             step: the completed timesteps.
             own: whether it is this run that goes on; the writers of another run's checkpoint are not continued.
+            environment: whether the state of an environment came back too, so that its episodes go on unless the
+                settings say otherwise.
         """
         if self._writer is not None:
             self._writer.close()
@@ -150,7 +158,10 @@ class Recorder:
         self._resume_step = step
         self.written_step = step
         if state is not None:
-            self.tracker.load_state_dict(state["tracker"])
+            config = self._config
+            told = "running_episodes" in config.model_fields_set
+            running = config.running_episodes == "continue" if told else environment
+            self.tracker.load_state_dict(state["tracker"], running_episodes=running)
             self._writer_state = state["writers"] if own else {}
             self.written_step = state["written_step"]
 

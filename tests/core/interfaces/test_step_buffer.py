@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keepfast.interfaces.step_buffer import HostSteps, SingleSteps, Step, StepBuffer, Steps
-from keepfast.tracking.episodes import CHUNK_STEPS, EpisodeTracker
+from keepfast.tracking.episodes.tracker import CHUNK_STEPS, EpisodeTracker
 from keepfast.tracking.held import HeldSteps, Holder
 from keepfast.tracking.tracker import Tracker
 
