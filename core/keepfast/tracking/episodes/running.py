@@ -25,6 +25,7 @@ LENGTH = "Episode / Total timesteps"
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool]
+Places = NDArray[np.intp]
 
 
 @final
@@ -74,11 +75,15 @@ class RunningEpisodes:
         """
         exact = self._room(rewards)
         exact[...] = rewards
-        if valid is not None:
-            exact[~valid] = 0.0  # which no sum is changed by
+        left_out = None if valid is None or valid.all() else np.flatnonzero(~valid)
+        if valid is not None and left_out is not None:
+            if left_out.size == exact.size:
+                return
+            rewards = exact
+            exact.reshape(-1)[left_out] = exact.flat[int(valid.argmax())]  # another's, so that no extreme is theirs
         with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is counted, and told by the tracker
-            self._add_rewards(rewards if valid is None else exact, exact, valid)
-            self._add_episodes(exact, done, valid)
+            self._add_rewards(rewards, exact, left_out)
+            self._add_episodes(exact, done, left_out)
 
     def _room(self, rewards: NDArray[Any]) -> Floats:
         """Return an array for a chunk in double precision, the same one each time where it is large enough."""
@@ -86,23 +91,23 @@ class RunningEpisodes:
             self._exact = np.empty(rewards.shape)
         return self._exact[: len(rewards)]
 
-    def _add_rewards(self, rewards: NDArray[Any], exact: Floats, valid: Flags | None) -> None:
+    def _add_rewards(self, rewards: NDArray[Any], exact: Floats, left_out: Places | None) -> None:
+        maximum, minimum, bad = float(rewards.max()), float(rewards.min()), 0
         count = exact.size
-        if valid is None:
-            maximum, minimum = float(rewards.max()), float(rewards.min())
-        else:
-            count = int(np.count_nonzero(valid))
-            maximum = float(rewards.max(initial=-np.inf, where=valid))
-            minimum = float(rewards.min(initial=np.inf, where=valid))
+        if left_out is not None:
+            exact.reshape(-1)[left_out] = 0.0  # which no sum is changed by
+            count -= left_out.size
         if not (math.isfinite(maximum) and math.isfinite(minimum)):  # a NaN is the maximum of whatever it is among
-            finite = np.isfinite(exact) if valid is None else np.isfinite(exact) & valid
-            bad, count = count - int(np.count_nonzero(finite)), int(np.count_nonzero(finite))
+            finite = np.isfinite(exact)
+            bad = exact.size - int(np.count_nonzero(finite))
             self._count_nonfinite(self._instantaneous, bad)
+            exact = np.where(finite, exact, 0)
+            if left_out is not None:
+                finite.reshape(-1)[left_out] = False
             maximum = float(exact.max(initial=-np.inf, where=finite))
             minimum = float(exact.min(initial=np.inf, where=finite))
-            exact = np.where(finite, exact, 0)
         self._maximum, self._minimum = max(self._maximum, maximum), min(self._minimum, minimum)
-        self._count += count
+        self._count += count - bad
         self._sum = self._sum_with(exact)
 
     def _sum_with(self, exact: Floats) -> float:
@@ -116,7 +121,7 @@ class RunningEpisodes:
         self._sum, self._scale = self._sum * SMALL, SMALL
         return self._sum_with(exact)
 
-    def _add_episodes(self, rewards: Floats, done: Flags, valid: Flags | None) -> None:
+    def _add_episodes(self, rewards: Floats, done: Flags, left_out: Places | None) -> None:
         """Finish the episodes that ended; `rewards` becomes the running totals of each step."""
         steps, envs = np.divmod(np.flatnonzero(done), rewards.shape[1])
         totals, start = self._returns, 0
@@ -128,16 +133,13 @@ class RunningEpisodes:
             _accumulate(rewards[start:], totals)
             totals = rewards[-1].copy()
         self._returns = totals
-        if valid is None:
+        if left_out is None:
             lengths = self._ended_lengths(envs, steps + 1, len(rewards))
         else:
-            counted = np.cumsum(valid, axis=0, dtype=np.int64)
-            lengths = self._ended_lengths(envs, counted[steps, envs], counted[-1])
+            lengths = self._ended_lengths(envs, *_counted(rewards.shape, left_out, steps, envs))
         self._finish(rewards[steps, envs], lengths)
 
-    def _ended_lengths(
-        self, envs: NDArray[np.intp], ends: NDArray[np.intp], counts: NDArray[np.int64] | int
-    ) -> NDArray[np.int64]:
+    def _ended_lengths(self, envs: Places, ends: Places, counts: Places | int) -> NDArray[np.int64]:
         """Return the length of each episode that ended, and let those still running go on.
 
         Args:
@@ -217,7 +219,22 @@ class RunningEpisodes:
         self._nonfinite = dict(state["nonfinite"])
 
 
-def _runs(numbers: NDArray[np.intp]) -> Iterator[tuple[int, int, int]]:
+def _counted(shape: tuple[int, ...], left_out: Places, steps: Places, envs: Places) -> tuple[Places, Places]:
+    """Return how many rows of its environment count until each end, and how many of each environment in all.
+
+    Args:
+        shape: (steps, num_envs).
+        left_out: the rows that do not count, as places in the flattened array; none of them is an end.
+        steps: the step of each end.
+        envs: the environment of each end.
+    """
+    rows, columns = np.divmod(left_out, shape[1])
+    by_env = np.sort(columns * shape[0] + rows)
+    before = np.searchsorted(by_env, envs * shape[0] + steps) - np.searchsorted(by_env, envs * shape[0])
+    return steps + 1 - before, shape[0] - np.bincount(columns, minlength=shape[1])
+
+
+def _runs(numbers: Places) -> Iterator[tuple[int, int, int]]:
     """Yield each of some ascending numbers with the range of places where it stands."""
     if numbers.size:
         borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), numbers.size]

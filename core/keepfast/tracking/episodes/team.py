@@ -13,7 +13,6 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast._arrays import host_array
 from keepfast._system.warnings import warn
 from keepfast.errors import InvalidValue
 from keepfast.tracking.episodes.running import Flags, Floats, RunningEpisodes
@@ -192,4 +191,4 @@ class Team:
 
 def truth(array: NDArray[Any]) -> Flags:
     """Return the flags that an array stands for, one after the other."""
-    return host_array(array).reshape(-1).astype(bool)
+    return array.reshape(-1).astype(bool, copy=False)

@@ -98,7 +98,8 @@ class EpisodeTracker:
             self._fold()
 
     def _add_masked(self, rewards: Any, terminated: Any, truncated: Any, valid: Any) -> None:
-        _check_sizes(self._num_envs or 0, valid=valid)
+        if getattr(valid, "shape", None) not in ((self._num_envs,), (self._num_envs, 1)):
+            _check_sizes(self._num_envs or 0, valid=valid)
         mask = self._hold(valid)
         self._buffer.add(rewards, terminated, truncated)
         self._masks[self._buffered] = mask
@@ -207,8 +208,7 @@ class EpisodeTracker:
     def _mask(self, held: Mapping[int, Any], shape: tuple[int, ...]) -> Flags:
         """Return whether the caller calls each row a transition."""
         given = np.ones(shape, bool)
-        for row, array in zip(held, self._holder.fetch(list(held.values())), strict=True):
-            given[row] = truth(array)
+        given[list(held)] = [truth(mask) for mask in self._holder.fetch(list(held.values()))]
         return given
 
     def _work_off(self, rewards: NDArray[Any], done: Flags, given: Flags | None) -> None:
