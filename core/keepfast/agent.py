@@ -15,7 +15,7 @@ from keepfast.modules.registered import Module, copy_all, metadata, registered
 from keepfast.modules.report import LoadReport
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.backends import configured
-from keepfast.plugins.formats import read_checkpoint, store_for
+from keepfast.plugins.formats import format_of, read_checkpoint
 from keepfast.runs.directory import run_directory
 from keepfast.tracking.multi_writer import MultiWriter
 
@@ -248,13 +248,14 @@ class Agent:
 
         Raises:
             ConfigError: if the extension is of no known format.
+            MissingDependency: if its format needs a package that is not installed; says what to run.
             WriteFailed: if the operating system refused; what was there before is untouched.
         """
         path = Path(path)
-        store = store_for(path)
+        store = format_of("checkpoint format", path)
         modules = registered(self.checkpoint_modules, configured(self._experiment_config.backend))
         completed = 0 if self._experiment is None else self._experiment.completed
-        store.save(Checkpoint(copy_all(modules), metadata(modules, timestep=completed)), path)
+        store.save(Checkpoint(copy_all(modules), metadata(modules, timestep=completed).as_mapping()), path)
         return path
 
     def load(
@@ -288,7 +289,7 @@ class Agent:
         if self._experiment is not None:
             self._experiment.wait()
         checkpoint = read_checkpoint(path)
-        options = LoadOptions.of(modules, strict, cast, rename).of_file(checkpoint.metadata.get("module"))
+        options = LoadOptions.of(modules, strict, cast, rename).of_file(checkpoint.about.module)
         registered_modules = registered(self.checkpoint_modules, configured(self._experiment_config.backend))
         return restore_all(registered_modules, checkpoint, Path(path), options)
 

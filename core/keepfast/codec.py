@@ -7,6 +7,7 @@ that names its kind. Where an array goes is the caller's choice: inline as base6
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import math
 from collections import Counter, OrderedDict
@@ -70,6 +71,24 @@ def _inline(_path: str, array: NDArray[Any]) -> list[Any]:
 def _outline(stored: Any) -> NDArray[Any]:
     dtype, shape, data = stored
     return array_from_bytes(base64.b64decode(data), dtype, tuple(shape)).copy()
+
+
+def plain(value: Any) -> Any:
+    """Return a value in what strict JSON has, at every depth: for people and other tools, and no way back.
+
+    Keys become text, tuples lists, and arrays and tensors without dimensions numbers. Numbers that are not finite are
+    "NaN", "Infinity" and "-Infinity", which Python's `float` takes. What else JSON has no words for becomes text.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(child) for child in value]
+    if getattr(value, "ndim", None) == 0:
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):  # a tensor that holds no number
+            value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def encode(tree: Tree, put: PutArray = _inline, path: str = "") -> Any:

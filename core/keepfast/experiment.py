@@ -14,26 +14,23 @@ from typing import Any, NoReturn, Self, final
 import numpy as np
 
 from keepfast._system.finishing import finish
-from keepfast._system.warnings import warn
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.config import ExperimentConfig, agent_settings
 from keepfast.errors import InvalidValue, UsageError
 from keepfast.metrics.reading import has_metrics
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.registered import Module, RegisteredModule
+from keepfast.modules.registered import Module, ModuleTable
 from keepfast.modules.report import LoadReport
-from keepfast.modules.restoring import restore_all
 from keepfast.plugins.backends import process_rank
 from keepfast.runs.checkpointer import Checkpointer
-from keepfast.runs.directory import CONFIG, open_run_directory, run_directory
+from keepfast.runs.directory import CONFIG, EarlierRun, open_run_directory, run_directory
 from keepfast.runs.preemption import Preemption
-from keepfast.runs.random_state import capture_random_state, restore_random_state
 from keepfast.runs.recorder import Recorder
-from keepfast.runs.resuming import Found, find
+from keepfast.runs.resuming import Resuming
 from keepfast.runs.schedule import Turns
 from keepfast.tracking.multi_writer import MultiWriter
 
-SETTLE_SECONDS = 5.0
+_SETTLE_SECONDS = 5.0
 """How long a checkpoint waits, behind training, for the writers to have what was written before it."""
 
 
@@ -86,37 +83,34 @@ class Experiment:
         self.name = name
         self.directory = run_directory(config, name) if directory is None else directory
         self.completed = 0
-        self._modules: dict[str, Module] = {} if modules is None else modules
         self._first = process_rank() == 0
         self._recorder = Recorder(config, self.directory, agent_config, enabled=self._first)
+        self._modules = ModuleTable({} if modules is None else modules, config.backend)
         self._checkpointer = Checkpointer(
             config,
             self.directory / CHECKPOINTS,
             self._modules,
-            self._resume_state,
-            settle=lambda: self._recorder.settle(SETTLE_SECONDS),
+            lambda captured: self._resuming.state(captured),
+            settle=lambda: self._recorder.settle(_SETTLE_SECONDS),
             enabled=self._first,
         )
-        tracker = self._recorder.tracker
-        self._record = tracker.episodes.record if self._recorder.enabled else _ignore
-        self._track = tracker.track if self._recorder.enabled else _ignore
+        self._record, self._track = self._recorder.record, self._recorder.track
         self._on_write, self._on_checkpoint = on_write, on_checkpoint
         self._closed = self._stepping = False
         self._process = os.getpid()
         self._preemption = Preemption()
         self.resumed: LoadReport | None = None
-        self._reopened = self._among_metrics = False
-        if self._first:
-            self._open(timesteps, agent_config)
+        self._earlier = self._open(timesteps, agent_config) if self._first else EarlierRun(self.directory)
+        self._resuming = Resuming(self._modules, self._recorder, self._checkpointer, self._earlier)
         self.set_timesteps(timesteps)
         self.set_environment(env)
 
-    def _open(self, timesteps: int | None, agent_config: Mapping[str, Any]) -> None:
-        """Open the run's directory, and take note of what a run before left there."""
-        self._reopened = (self.directory / CONFIG).exists()
+    def _open(self, timesteps: int | None, agent_config: Mapping[str, Any]) -> EarlierRun:
+        """Open the run's directory, and return what a run before left there."""
+        begun = (self.directory / CONFIG).exists()
         open_run_directory(self.directory, self.name, timesteps, agent_config)
-        self._among_metrics = has_metrics(self.directory)
-        self._checkpointer.start()
+        found = {"checkpoints": self._checkpointer.start(), "metrics": has_metrics(self.directory)}
+        return EarlierRun(self.directory, begun=begun, left=[kind for kind, is_there in found.items() if is_there])
 
     def set_timesteps(self, timesteps: int | None) -> None:
         """Tell the length of the training, where it was not known when the experiment was made.
@@ -128,7 +122,7 @@ class Experiment:
             raise InvalidValue(f"`timesteps` is {timesteps!r}; allowed: a whole number of at least 1, or None")
         self._timesteps = None if timesteps is None else int(timesteps)
         self._recorder.set_length(self._timesteps)
-        self._checkpointer.set_length(self._timesteps)
+        self._checkpointer.set_length(self._timesteps, self.completed)
         self._start_turns()
 
     def set_environment(self, env: object) -> None:
@@ -144,9 +138,7 @@ class Experiment:
         self._recorder.set_environment(env)
 
     def _start_turns(self) -> None:
-        checkpointer = self._checkpointer
-        schedules = [self._recorder.schedule, checkpointer.schedule, checkpointer.memory_schedule]
-        self._turns = Turns(schedules, self.completed)
+        self._turns = Turns([self._recorder.schedule, self._checkpointer.schedule], self.completed)
 
     def describe(self, config: Mapping[str, Any]) -> None:
         """Store another configuration in ``config.json``, and tell it to writers that are yet to be made."""
@@ -189,8 +181,7 @@ class Experiment:
         Raises:
             UnsupportedModule: if no backend can capture one of them.
         """
-        self._checkpointer.check(modules)
-        self._modules.update(modules)
+        self._modules.add(modules)
 
     def record_transition(self, rewards: Any, terminated: Any, truncated: Any, valid: Any = None) -> None:
         """Track the rewards of one step of every environment, and the episodes that ended with it.
@@ -226,7 +217,7 @@ class Experiment:
             UsageError: if the experiment was closed.
         """
         self._check_open()
-        self._recorder.tracker.episodes.reset(envs)
+        self._recorder.reset_episodes(envs)
 
     def track_data(self, tag: str, value: Any) -> None:
         """Track a number until the next write; see `Tracker.track` for what may be given.
@@ -269,7 +260,7 @@ class Experiment:
 
     def _start_stepping(self) -> None:
         self._check_open()
-        self._warn_if_occupied()
+        self._earlier.warn()
         self._preemption.watch()
         self._stepping = True
 
@@ -277,23 +268,11 @@ class Experiment:
         if self._closed:
             _refuse()
 
-    def _warn_if_occupied(self) -> None:
-        """Warn, once, where a run that was not resumed starts among what an earlier one left."""
-        there = (("checkpoints", self._checkpointer.occupied), ("metrics", self._among_metrics))
-        self._checkpointer.occupied = self._among_metrics = False
-        if kinds := " and ".join(kind for kind, occupied in there if occupied):
-            warn(
-                f"`{self.directory}` holds the {kinds} of an earlier run, which was not resumed; this run adds its own "
-                "to them, in the same files. `resume()` goes on from the latest checkpoint, or anew where there is "
-                "none; another `experiment_name` starts apart"
-            )
-
     def _take_turns(self, completed: int) -> None:
-        write, checkpoint, memories = self._turns.take(completed)
+        write, checkpoint = self._turns.take(completed)
         if write:
             (self._on_write or self.write_tracking_data)(completed)
         if checkpoint:
-            self._checkpointer.take_turn(completed, with_memories=memories)
             (self._on_checkpoint or self.write_checkpoint)(completed)
 
     def _leave(self, signal_number: int) -> None:
@@ -314,8 +293,7 @@ class Experiment:
         completed = _whole(completed)
         if self._recorder.enabled:
             statistics = self._recorder.write(completed)
-            episodes = self._recorder.tracker.episodes.ended_in_last_interval
-            self._checkpointer.judge(statistics, episodes, completed)
+            self._checkpointer.judge(statistics, self._recorder.episodes, completed)
 
     def write_checkpoint(self, completed: int) -> None:
         """Checkpoint at once: copy every module now, and write the copy behind training.
@@ -330,14 +308,6 @@ class Experiment:
         completed = _whole(completed)
         self.completed = max(self.completed, completed)
         self._checkpointer.checkpoint(completed)
-
-    def _resume_state(self, modules: Sequence[RegisteredModule]) -> dict[str, Any]:
-        backends = {module.backend.name: module.backend for module in modules}
-        return {
-            "random": capture_random_state(backends.values()),
-            "recorder": self._recorder.state_dict(),
-            "best": self._checkpointer.best.state(),
-        }
 
     def resume(
         self,
@@ -373,50 +343,12 @@ class Experiment:
         """
         self._check_open()
         self._checkpointer.wait()
-        options = LoadOptions.of(modules, strict, cast, rename)
-        found = find(self._checkpointer, which)
-        if found is None:
-            self._start_anew()
+        report = self._resuming.resume(which, LoadOptions.of(modules, strict, cast, rename))
+        if report is None:
             return 0
-        registered = self._checkpointer.modules()
-        report = restore_all(registered, found.checkpoint, found.path, options)
-        step = int(found.checkpoint.metadata.get("timestep") or found.timestep or 0)
-        self._restore_rest(found, registered, report, step)
-        self._warn_of_memories(registered, report, step)
-        self.resumed = LoadReport(found.path, report.entries, step, report.absent_modules, found.skipped)
-        return step
-
-    def _start_anew(self) -> None:
-        """Have the writers void what a run left that was killed before its first checkpoint."""
-        if self._reopened and not self._checkpointer.occupied:
-            self._recorder.resume(None, 0, own=True)
-            self._among_metrics = False
-
-    def _restore_rest(self, found: Found, modules: Sequence[RegisteredModule], report: LoadReport, step: int) -> None:
-        self.completed = step
-        state = found.checkpoint.metadata.get("resume")
-        best = self._checkpointer.best
-        stored = self._checkpointer.directory.best_scores(best.metric)
-        best.resume(state["best"] if state is not None and found.own else None, stored)
-        restored = {entry.module for entry in report.entries if entry.status == "loaded"}
-        environment = any(module.is_environment and module.name in restored for module in modules)
-        tracked = None if state is None else state["recorder"]
-        self._recorder.resume(tracked, step, own=found.own, environment=environment)
-        self._checkpointer.resumed(step, own=found.own)
-        self._among_metrics = self._among_metrics and not found.own
+        self.resumed, self.completed = report, report.timestep or 0
         self._start_turns()
-        if state is not None:
-            backends = {module.backend.name: module.backend for module in modules}
-            restore_random_state(state["random"], backends.values())
-
-    def _warn_of_memories(self, modules: Sequence[RegisteredModule], report: LoadReport, step: int) -> None:
-        restored = {entry.module for entry in report.entries}
-        for module in modules:
-            if module.is_memory and module.name not in restored:
-                warn(
-                    f"the checkpoint of timestep {step} does not hold the memory `{module.name}`, which stays as it "
-                    "is; `memory_checkpoint_interval` says which checkpoints do"
-                )
+        return self.completed
 
     def wait(self) -> None:
         """Return when what was promised is on disk.
@@ -451,10 +383,9 @@ class Experiment:
         A resume then completes that interval, as if nothing had happened. A run that was closed in order is over, as
         far as anybody can tell, and keeps no value to itself.
         """
-        recorder = self._recorder
         resumable = self._checkpointer.latest == self.completed and self.completed != self._timesteps
-        if recorder.enabled and recorder.tracker.pending and not (interrupted and resumable):
-            recorder.write(self.completed)  # not judged: it is no whole interval
+        if self._recorder.pending and not (interrupted and resumable):
+            self._recorder.write(self.completed)  # not judged: it is no whole interval
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -464,10 +395,6 @@ class Experiment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         finish(self.close, after=error)
-
-
-def _ignore(*_given: Any) -> None:
-    """Take what is not written: on another rank than the first, and where the write interval is 0."""
 
 
 def _refuse(*_given: Any) -> NoReturn:

@@ -186,14 +186,17 @@ def test_running_episodes_continue_where_that_is_set(
 def test_a_registered_environment_makes_continue_the_default(
     told: dict[str, str], expected: set[float], net: Callable[..., Net], tmp_path: Path
 ) -> None:
-    """With its state its episodes come back; a setting that says otherwise counts."""
-    for end in (75, 400):
-        envs = Envs(100)
-        cfg = cfg_in(tmp_path, write_interval=50, checkpoint_interval=25, **told)
-        with keepfast.Experiment(cfg, timesteps=400) as experiment:
-            experiment.register(policy=net(), env=net(count=envs.count))
-            play(experiment, envs, range(experiment.resume(), end))
-    assert set(lengths(tmp_path)) == expected
+    """With its state its episodes come back, to the bit; a setting that says otherwise counts."""
+    for name, breaks in (("whole", [400]), ("cut", [75, 400])):
+        for end in breaks:
+            envs = Envs(100)
+            cfg = cfg_in(tmp_path / name, write_interval=50, checkpoint_interval=25, **told)
+            with keepfast.Experiment(cfg, timesteps=400) as experiment:
+                experiment.register(policy=net(), env=net(count=envs.count))
+                play(experiment, envs, range(experiment.resume(), end))
+    assert set(lengths(tmp_path / "cut")) == expected
+    cut = {step: row for step, row in rows(tmp_path / "cut").items() if step % 50 == 0}
+    assert (cut == rows(tmp_path / "whole")) == (not told)
 
 
 def test_an_environment_that_was_not_restored_starts_anew(net: Callable[..., Net], tmp_path: Path) -> None:

@@ -250,7 +250,7 @@ def test_a_checkpoint_that_is_refused_does_not_cost_the_best(
     experiment.step(19)
     experiment.wait()
     best = inspect(tmp_path / "run" / "checkpoints" / "best_agent.safetensors")
-    assert best.metadata["metric"] == {"tag": "Score", "value": 9.0}
+    assert best.metadata.metric == {"tag": "Score", "value": 9.0}
     with pytest.warns(keepfast.KeepfastWarning, match="2 checkpoints could not be stored"):
         experiment.close()
 
@@ -272,7 +272,7 @@ def test_a_second_run_in_one_directory_is_told_and_spoils_nothing(net: Callable[
                 experiment.track_data("Score", score)
                 experiment.step(timestep)
     best = inspect(tmp_path / "run" / "checkpoints" / "best_agent.safetensors")
-    assert best.metadata["metric"]["value"] == 9.0
+    assert best.metadata.metric["value"] == 9.0
     with keepfast.Experiment(cfg_in(tmp_path), timesteps=20) as experiment:
         experiment.register(policy=net())
         assert experiment.resume() == 10
@@ -384,8 +384,7 @@ def test_the_best_few_stay_on_disk(net: Callable[..., Net], tmp_path: Path) -> N
             experiment.track_data("Score", {5: 9.0, 10: 8.0, 15: 7.0, 20: 6.0, 25: 8.5}.get(timestep // 5 * 5 + 5, 1.0))
             experiment.step(timestep)
     found = {
-        path.name: inspect(path).metadata["metric"]["value"]
-        for path in (tmp_path / "run" / "checkpoints").glob("best_*")
+        path.name: inspect(path).metadata.metric["value"] for path in (tmp_path / "run" / "checkpoints").glob("best_*")
     }
     assert found == {
         "best_agent.safetensors": 9.0,

@@ -9,9 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from keepfast.interfaces.backend import Backend, Mismatch
-from keepfast.interfaces.demo import DemoResult, DemoSettings
-from keepfast.interfaces.step_buffer import Step, StepBuffer
+from keepfast import Backend, DemoResult, DemoSettings, Mismatch, Step, StepBuffer
 from keepfast.tree import Tree, map_leaves
 from keepfast_torch.arrays import HostCopier, fetch, hold, tensor_copy
 from keepfast_torch.device import parse_device

@@ -16,18 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._system.warnings import warn
+from keepfast.tracking.episodes.running import Flags
 
 Mode = Literal["next_step", "same_step", "disabled"]
 
 MODES: dict[str, Mode] = {"nextstep": "next_step", "samestep": "same_step", "disabled": "disabled"}
 """The modes by the names they have elsewhere, without their underscores."""
 
-INNER = ("env", "_env", "venv", "unwrapped")
+_INNER = ("env", "_env", "venv", "unwrapped")
 """Where wrappers keep what they wrap."""
 
-MOST_LAYERS = 64
-
-Flags = NDArray[np.bool]
+_MOST_LAYERS = 64
 
 
 def mode_of(env: object) -> Mode | None:
@@ -52,13 +51,13 @@ def _layers(env: Any) -> Iterator[Any]:
     """Yield an environment and all that it wraps, the outermost first."""
     waiting = [env]
     seen: set[int] = set()
-    while waiting and len(seen) < MOST_LAYERS:
+    while waiting and len(seen) < _MOST_LAYERS:
         layer = waiting.pop(0)
         if layer is None or id(layer) in seen:
             continue
         seen.add(id(layer))
         yield layer
-        waiting += [getattr(layer, name, None) for name in INNER]
+        waiting += [getattr(layer, name, None) for name in _INNER]
 
 
 def _of_gymnasium(layer: object) -> bool:

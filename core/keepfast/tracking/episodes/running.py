@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from keepfast.tracking.statistic import SMALL, mean
 
-LAST_EPISODES = 100
+_LAST_EPISODES = 100
 """How many of an interval's episodes, the latest, enter its statistics."""
 
-INSTANTANEOUS = "Reward / Instantaneous reward"
-TOTAL = "Reward / Total reward"
-LENGTH = "Episode / Total timesteps"
+_INSTANTANEOUS = "Reward / Instantaneous reward"
+_TOTAL = "Reward / Total reward"
+_LENGTH = "Episode / Total timesteps"
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool]
@@ -41,7 +41,7 @@ class RunningEpisodes:
 
     def __init__(self, agent: str | None = None) -> None:
         suffix = "" if agent is None else f" ({agent})"
-        self._instantaneous, self._total, self._length = (tag + suffix for tag in (INSTANTANEOUS, TOTAL, LENGTH))
+        self._instantaneous, self._total, self._length = (tag + suffix for tag in (_INSTANTANEOUS, _TOTAL, _LENGTH))
         self._exact: Floats = np.empty((1, 1))
         self._returns: Floats = np.zeros(0)
         self._lengths: NDArray[np.int64] = np.zeros(0, np.int64)
@@ -50,7 +50,7 @@ class RunningEpisodes:
 
     def _start_interval(self) -> None:
         self.ended = 0
-        self._finished: deque[tuple[float, int]] = deque(maxlen=LAST_EPISODES)
+        self._finished: deque[tuple[float, int]] = deque(maxlen=_LAST_EPISODES)
         self._sum, self._scale = 0.0, 1.0
         self._count = 0
         self._maximum, self._minimum = -np.inf, np.inf
@@ -161,7 +161,7 @@ class RunningEpisodes:
 
     def _finish(self, returns: Floats, lengths: NDArray[np.int64]) -> None:
         self.ended += returns.size
-        last = slice(-LAST_EPISODES, None)
+        last = slice(-_LAST_EPISODES, None)
         self._finished.extend(zip(returns[last].tolist(), lengths[last].tolist(), strict=True))
 
     def _count_nonfinite(self, tag: str, count: int) -> None:
@@ -212,7 +212,7 @@ class RunningEpisodes:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned, in the place of whatever was added."""
         self._returns, self._lengths = np.array(state["returns"]), np.array(state["lengths"])
-        self._finished = deque(((float(total), int(length)) for total, length in state["finished"]), LAST_EPISODES)
+        self._finished = deque(((float(total), int(length)) for total, length in state["finished"]), _LAST_EPISODES)
         self.ended, self._count = state["ended"], state["count"]
         self._sum, self._scale = float(state["sum"]), state.get("scale", 1.0)
         self._maximum, self._minimum = state["maximum"], state["minimum"]

@@ -26,10 +26,10 @@ from keepfast.tree import dtype_name, is_array
 CHUNK_STEPS = 256
 """How many steps on the host are held at most before they are worked off, and of any steps how many at once."""
 
-CHUNK_ELEMENTS = 65_536
+_CHUNK_ELEMENTS = 65_536
 """How many rewards those steps hold at most, so that they stay in the processor's cache."""
 
-TEAM_ELEMENTS = 2**22
+_TEAM_ELEMENTS = 2**22
 """How many rewards of each agent are held at most where they come as a dict: the more, the fewer transfers."""
 
 
@@ -136,7 +136,7 @@ class EpisodeTracker:
             self._team = Team(num_envs)
         self._team.add(held)
         self._buffered += 1
-        if self._buffered >= min(CHUNK_STEPS, max(TEAM_ELEMENTS // num_envs, 1)):
+        if self._buffered >= min(CHUNK_STEPS, max(_TEAM_ELEMENTS // num_envs, 1)):
             self._fold()
 
     def _hold(self, part: Any) -> Any:
@@ -182,7 +182,7 @@ class EpisodeTracker:
 
     def _set_num_envs(self, num_envs: int | None) -> None:
         self._num_envs = num_envs
-        self._chunk = max(1, min(CHUNK_STEPS, CHUNK_ELEMENTS // max(num_envs or 1, 1)))
+        self._chunk = max(1, min(CHUNK_STEPS, _CHUNK_ELEMENTS // max(num_envs or 1, 1)))
 
     def _fold(self) -> None:
         if not self._buffered:
