@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -37,12 +38,23 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     several = item.get_closest_marker("runs_in")
     for environment in several.args if several else [_smallest(needed)]:
         item.add_marker(environment)
-    if missing := sorted(package for package in needed if importlib.util.find_spec(package) is None):
+    if missing := sorted(package for package in needed if not _is_installed(package)):
         item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}"))
 
 
 def _smallest(needed: set[str]) -> str:
     return next((name for name, has in ENVIRONMENTS.items() if needed <= has), "all")
+
+
+@functools.cache
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the slow tests where several processes share the work, so that none is left with one at the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, final
+from typing import Any, BinaryIO, ClassVar, final
 
-from keepfast.errors import InvalidValue
+from keepfast.errors import CorruptCheckpoint, CorruptFile, InvalidValue
 from keepfast.interfaces.format import Format
 from keepfast.tree import Tree
 
@@ -164,8 +164,9 @@ class CheckpointStore(Format[Checkpoint]):
     """Writes and reads checkpoint files of one format.
 
     A format is complete with an extension and two methods. Committing (temporary file, fsync, rename), naming,
-    indexing and retention are not its business. Whatever it writes it must be able to verify: `read` raises
-    `CorruptCheckpoint` for every byte that is not as it was written.
+    indexing and retention are not its business. Whatever it writes it must be able to verify: `load` raises
+    `CorruptCheckpoint` for every byte that is not as it was written, whatever `read` raises at it. `keepfast.codec`
+    turns trees and their arrays into what files hold.
 
     The smallest complete format (its damage detection left to the reader)::
 
@@ -184,6 +185,8 @@ class CheckpointStore(Format[Checkpoint]):
     ``keepfast_checkpoint_formats`` returns ``{"json": JsonStore}``. `keepfast.testing.CheckpointStoreContract` proves
     it.
     """
+
+    corrupt: ClassVar[type[CorruptFile]] = CorruptCheckpoint
 
     @abc.abstractmethod
     def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:

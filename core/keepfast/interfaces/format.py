@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar, Generic, TypeVar
 
 from keepfast._system.commit import Content, Filling, commit_together, remove_directory
-from keepfast.errors import UsageError
+from keepfast.errors import CorruptFile, KeepfastError, UsageError
 
 T = TypeVar("T")
 
@@ -19,6 +19,9 @@ class Format(abc.ABC, Generic[T]):
 
     extension: ClassVar[str]
     """How the names of its files end, with the dot: ``.pt``."""
+
+    corrupt: ClassVar[type[CorruptFile]]
+    """What a damaged file raises."""
 
     @abc.abstractmethod
     def write(self, content: T, file: BinaryIO) -> None:
@@ -58,8 +61,22 @@ class Format(abc.ABC, Generic[T]):
         return commit_together({path: self.writing(content)})[path]
 
     def load(self, path: Path) -> T:
-        """Read a file; the counterpart of `save`."""
-        return self.read(path)
+        """Read a file; the counterpart of `save`.
+
+        Whatever `read` raises at content that is not as it should be becomes the error that names the file.
+
+        Raises:
+            CorruptFile: `corrupt`, if the file is damaged, truncated, or carries code.
+            MissingDependency: if it holds what needs a package that is not installed.
+            OSError: if it cannot be opened.
+        """
+        try:
+            return self.read(path)
+        except (KeepfastError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise self.corrupt(f"`{path}` is damaged: its content cannot be read ({reason})") from error
 
     def remove(self, path: Path) -> None:
         """Remove what `save` wrote, where it is still there.

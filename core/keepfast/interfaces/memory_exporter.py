@@ -6,11 +6,12 @@ import abc
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, final
+from typing import Any, BinaryIO, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast.errors import CorruptFile, CorruptMemory
 from keepfast.interfaces.format import Format
 from keepfast.interfaces.ring import Ring
 
@@ -99,7 +100,8 @@ class MemoryExporter(Format[MemorySnapshot]):
     """Writes and reads memory files of one format.
 
     A format is complete with an extension and two methods; committing and naming are not its business. Whatever it
-    writes comes back bit for bit, and `read` raises `CorruptMemory` for every byte that is not as it was written.
+    writes comes back bit for bit, and `load` raises `CorruptMemory` for every byte that is not as it was written,
+    whatever `read` raises at it.
 
     The smallest complete format (its damage detection left to the reader)::
 
@@ -119,6 +121,8 @@ class MemoryExporter(Format[MemorySnapshot]):
     A format whose memories are directories is a `DirectoryFormat` too. Registered by a plugin:
     ``keepfast_memory_formats`` returns ``{"npz": PickleFreeNpz}``. `keepfast.testing.MemoryExporterContract` proves it.
     """
+
+    corrupt: ClassVar[type[CorruptFile]] = CorruptMemory
 
     @abc.abstractmethod
     def write(self, snapshot: MemorySnapshot, file: BinaryIO) -> None:

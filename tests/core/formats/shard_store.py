@@ -32,12 +32,11 @@ class ShardStore(keepfast.DirectoryFormat[keepfast.Checkpoint], keepfast.Checkpo
         shards: dict[str, bytearray] = {}
 
         def put(path: str, array: NDArray[Any]) -> list[Any]:
-            native = array.astype(array.dtype.newbyteorder("="), copy=False)
             name = f"{numbers.setdefault(path.partition('.')[0], len(numbers))}.shard"
-            data, shard = keepfast.codec.array_bytes(native), shards.setdefault(name, bytearray())
+            data, shard = keepfast.codec.array_bytes(array), shards.setdefault(name, bytearray())
             start = len(shard)
             shard += data
-            return [path, name, start, len(shard), zlib.crc32(data), str(native.dtype), list(array.shape)]
+            return [path, name, start, len(shard), zlib.crc32(data), str(array.dtype), list(array.shape)]
 
         state, metadata = keepfast.codec.encode(checkpoint.state, put), keepfast.codec.encode(dict(checkpoint.metadata))
         sizes = {name: len(shard) for name, shard in shards.items()}

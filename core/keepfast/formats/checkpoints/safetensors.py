@@ -11,10 +11,7 @@ from numpy.typing import NDArray
 from keepfast import codec
 from keepfast.errors import CorruptCheckpoint, CorruptFile
 from keepfast.formats.files.safetensors import _free_name, _read, _write
-from keepfast.formats.files.sealed import (
-    native,
-    verified,
-)
+from keepfast.formats.files.sealed import verified
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 
 
@@ -38,8 +35,8 @@ class SafetensorsStore(CheckpointStore):
 
         def put(path: str, array: NDArray[Any]) -> list[str]:
             name = _free_name(path, arrays)
-            arrays[name] = native(array, path)
-            return [name, str(array.dtype.newbyteorder("="))]
+            arrays[name] = array
+            return [name, str(array.dtype)]
 
         tree = codec.encode(checkpoint.state, put)
         texts = {"tree": json.dumps(tree, separators=(",", ":")), "metadata": codec.dumps(dict(checkpoint.metadata))}
