@@ -89,6 +89,16 @@ class ExperimentConfig(BaseModel):
     )
     async_checkpoints: bool = Field(True, description="write checkpoints behind training")
     on_writer_error: Literal["warn", "raise"] = Field("warn", description="what a failing writer does to the run")
+    autoreset: Literal["auto", "next_step", "same_step", "disabled"] = Field(
+        "auto",
+        description="when vector environments reset; auto: as the environment says. Rows that only reset (`next_step`) "
+        "are in no statistic",
+    )
+    running_episodes: Literal["restart", "continue"] = Field(
+        "restart",
+        description="what a resume makes of episodes that were under way: dropped, or continued by environments whose "
+        "state comes back; with an environment among the restored modules, continue is the default",
+    )
 
     def __init__(self, source: Mapping[str, Any] | str | Path | None = None, /, **settings: Any) -> None:
         given = {**_experiment_level(_read(source)), **settings}
@@ -162,6 +172,8 @@ def agent_settings(
 
 def _experiment_level(given: Mapping[str, Any]) -> Mapping[str, Any]:
     level = given.get(LEVEL, given)
+    if isinstance(level, ExperimentConfig):
+        return level.model_dump(exclude_unset=True)
     if not isinstance(level, Mapping):
         raise ConfigError(f'"{LEVEL}" is {level!r} ({type(level).__name__}); allowed: a mapping of settings')
     return level

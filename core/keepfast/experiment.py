@@ -53,6 +53,7 @@ class Experiment:
         modules: the table of modules, where somebody else keeps it.
         on_write: called in the place of `write_tracking_data` when that is due, where somebody else has a say in it.
         on_checkpoint: called in the place of `write_checkpoint` when that is due.
+        env: the environment, which tells when it resets (see `set_environment`).
 
     In a distributed run the process of rank 0 alone writes and checkpoints; all of them resume.
 
@@ -81,6 +82,7 @@ class Experiment:
         modules: dict[str, Module] | None = None,
         on_write: Callable[[int], None] | None = None,
         on_checkpoint: Callable[[int], None] | None = None,
+        env: object = None,
     ) -> None:
         config = ExperimentConfig.of(cfg)
         agent_config = agent_settings(cfg)[1]
@@ -109,6 +111,7 @@ class Experiment:
         if self._first:
             warn_of_idle_settings(config)
         self.set_timesteps(timesteps)
+        self.set_environment(env)
 
     def _open(self, timesteps: int | None, agent_config: Mapping[str, Any]) -> EarlierRun:
         """Open the run's directory, and return what a run before left there."""
@@ -129,6 +132,18 @@ class Experiment:
         self._recorder.set_length(self._timesteps)
         self._checkpointer.set_length(self._timesteps, self.completed)
         self._start_turns()
+
+    def set_environment(self, env: object) -> None:
+        """Tell the environment, where it was not known when the experiment was made.
+
+        Vector environments of Gymnasium tell when they reset. Where that is in the step after the end of an episode,
+        the rows of such steps are no transitions, and in no statistic. The setting ``autoreset`` counts where it is
+        not "auto".
+
+        Args:
+            env: an environment, under any wrappers, or None where there is none to ask.
+        """
+        self._recorder.set_environment(env)
 
     def _start_turns(self) -> None:
         self._turns = Turns([self._recorder.schedule, self._checkpointer.schedule], self.completed)
@@ -176,19 +191,41 @@ class Experiment:
         """
         self._modules.add(modules)
 
-    def record_transition(self, rewards: Any, terminated: Any, truncated: Any) -> None:
+    def record_transition(self, rewards: Any, terminated: Any, truncated: Any, valid: Any = None) -> None:
         """Track the rewards of one step of every environment, and the episodes that ended with it.
 
+        Several agents in one environment give their rewards as a dict. Each agent's statistics carry its name, and
+        those of all, their rewards added up, carry none. An agent that ended takes no further part in the episode of
+        all, which is over once each agent has ended.
+
         Args:
-            rewards: of shape (num_envs,) or (num_envs, 1), on any device; a number for a single environment.
-            terminated: of as many elements; whether the episode ended in a terminal state.
-            truncated: of as many elements; whether it was cut short.
+            rewards: of shape (num_envs,) or (num_envs, 1), on any device; a number for a single environment; or a dict
+                of these by agent.
+            terminated: of as many elements; whether the episode ended in a terminal state. A dict by agent, as the
+                rewards are, or the same for all agents.
+            truncated: of as many elements; whether it was cut short; as `terminated`.
+            valid: of as many elements; whether the row is a transition; as `terminated`. A row that is none (of an
+                environment that was idle, or only reset) is in no statistic. All rows are if None.
 
         Raises:
             ShapeMismatch: if the numbers of elements differ.
+            InvalidValue: if dicts have different agents, or the rewards are no numbers.
             UsageError: if the experiment was closed.
         """
-        self._record(rewards, terminated, truncated)
+        self._record(rewards, terminated, truncated, valid)
+
+    def reset_episodes(self, envs: Any = None) -> None:
+        """Be told that environments were reset in mid-run, by an evaluation for example: count their episodes anew.
+
+        Args:
+            envs: which ones: a mask of shape (num_envs,), or their numbers; all of them if None.
+
+        Raises:
+            InvalidValue: if there is no such environment.
+            UsageError: if the experiment was closed.
+        """
+        self._check_open()
+        self._recorder.reset_episodes(envs)
 
     def track_data(self, tag: str, value: Any) -> None:
         """Track a number until the next write; see `Tracker.track` for what may be given.
@@ -315,7 +352,9 @@ class Experiment:
     ) -> int:
         """Go on where a checkpoint was taken: modules, random states, what was tracked, writers, best score.
 
-        What this run wrote beyond it is void: all of it, where the run has no checkpoint yet.
+        What this run wrote beyond it is void: all of it, where the run has no checkpoint yet. Episodes that were under
+        way are dropped, since environments are reset at the start; with ``"running_episodes": "continue"``, or an
+        environment among the modules that were restored, they go on.
 
         Args:
             which: ``"latest"`` or ``"best"`` of this experiment's own directory, or the path of another run's directory

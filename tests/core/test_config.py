@@ -36,6 +36,8 @@ SETTINGS = {
     "memory_checkpoint_interval": 500,
     "async_checkpoints": False,
     "on_writer_error": "raise",
+    "autoreset": "same_step",
+    "running_episodes": "continue",
 }
 
 
@@ -61,6 +63,8 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "memory_checkpoint_interval": "auto",
         "async_checkpoints": True,
         "on_writer_error": "warn",
+        "autoreset": "auto",
+        "running_episodes": "restart",
     }
 
 
@@ -136,6 +140,14 @@ def test_a_path_is_a_directory_too() -> None:
     assert ExperimentConfig(directory=Path("a") / "b").directory == str(Path("a") / "b")
 
 
+def test_a_configuration_may_be_the_level_itself() -> None:
+    """It keeps to what was set, so that a default stays one."""
+    config = ExperimentConfig({"experiment": ExperimentConfig(keep_last=3), "lr": 1})
+    assert config.model_fields_set == {"keep_last"}
+    assert config == ExperimentConfig(keep_last=3)
+    assert agent_settings({"experiment": config, "lr": 1})[1] == {"experiment": config.model_dump(), "lr": 1}
+
+
 def test_the_callers_mapping_stays_as_it_is() -> None:
     """Neither the mapping nor what is in it changes."""
     given = {"experiment": {"wandb": True, "wandb_kwargs": {"project": "x"}, "writers": [{"name": "jsonl", "a": 1}]}}
@@ -169,6 +181,8 @@ WRONG = [
     ("memory_checkpoint_interval", "never", 'an int or "auto"'),
     ("async_checkpoints", None, "True or False"),
     ("on_writer_error", "ignore", '"warn" or "raise"'),
+    ("autoreset", "NextStep", '"auto" or "next_step" or "same_step" or "disabled"'),
+    ("running_episodes", "drop", '"restart" or "continue"'),
 ]
 """Of each setting: its key, a value that it cannot have, and what the error says is allowed."""
 

@@ -281,11 +281,22 @@ def test_a_second_run_in_one_directory_is_told_and_spoils_nothing(net: Callable[
 def test_a_run_goes_on_with_another_number_of_environments(net: Callable[..., Net], tmp_path: Path) -> None:
     """Running episodes are dropped with a warning; everything else is resumed."""
     run(net(), tmp_path)
-    with keepfast.Experiment(cfg_in(tmp_path), timesteps=110) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path, running_episodes="continue"), timesteps=110) as experiment:
         experiment.register(policy=net())
         assert experiment.resume() == 100
         with pytest.warns(keepfast.KeepfastWarning, match="another number of environments"):
             experiment.record_transition(np.ones(8), np.ones(8, bool), np.zeros(8, bool))
+        with pytest.raises(keepfast.ShapeMismatch):
+            experiment.record_transition(np.ones(4), np.ones(4, bool), np.zeros(4, bool))
+
+
+def test_episodes_that_start_anew_do_so_in_any_number_of_environments(net: Callable[..., Net], tmp_path: Path) -> None:
+    """By default a resume has dropped the running ones already, so there is nothing to warn of."""
+    run(net(), tmp_path)
+    with keepfast.Experiment(cfg_in(tmp_path), timesteps=110) as experiment:
+        experiment.register(policy=net())
+        assert experiment.resume() == 100
+        experiment.record_transition(np.ones(8), np.ones(8, bool), np.zeros(8, bool))
         with pytest.raises(keepfast.ShapeMismatch):
             experiment.record_transition(np.ones(4), np.ones(4, bool), np.zeros(4, bool))
 

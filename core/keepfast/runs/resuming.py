@@ -66,7 +66,7 @@ class Resuming:
             return None
         modules = self._modules.look_up()
         report = restore_all(modules, found.checkpoint, found.path, options)
-        self._restore_rest(found, modules)
+        self._restore_rest(found, modules, report)
         _warn_of_memories(modules, report, found.timestep)
         return LoadReport(found.path, report.entries, found.timestep, report.absent_modules, found.skipped)
 
@@ -76,10 +76,12 @@ class Resuming:
             self._recorder.resume(None, 0)
             self._earlier.taken_over()
 
-    def _restore_rest(self, found: Found, modules: Sequence[RegisteredModule]) -> None:
+    def _restore_rest(self, found: Found, modules: Sequence[RegisteredModule], report: LoadReport) -> None:
         state = found.state
         self._checkpointer.resume(state.get("best"), found.timestep)
-        self._recorder.resume(state.get("recorder"), found.timestep)
+        restored = {entry.module for entry in report.entries if entry.status == "loaded"}
+        environment = any(module.is_environment and module.name in restored for module in modules)
+        self._recorder.resume(state.get("recorder"), found.timestep, environment=environment)
         if found.own:
             self._checkpointer.branch(found.timestep)
             self._earlier.taken_over()
