@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from conftest import Source
 
 MEANT_TO_BE_SUBCLASSED = {
-    "Memory": "abstract through MemoryBuffer, whose storage each backend provides",
+    "Memory": "each backend's RandomMemory is one that makes its own storage, and changes nothing else",
     "Agent": "the base class of users' agents, and usable as it is",
     "Model": "a mixin of users' networks",
 }

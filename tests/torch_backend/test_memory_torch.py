@@ -9,9 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import keepfast  # noqa: E402
 from keepfast.errors import InvalidValue  # noqa: E402
 from keepfast.testing.memory.whole import MemoryContract  # noqa: E402
-from keepfast_torch.memory import RandomMemory  # noqa: E402
+from keepfast_torch.memory import RandomMemory, TorchStorage  # noqa: E402
 
 
 class TestTorchMemory(MemoryContract):
@@ -22,6 +23,13 @@ class TestTorchMemory(MemoryContract):
     @pytest.fixture
     def array(self):
         return lambda values: torch.from_numpy(np.array(values))
+
+
+def test_a_random_memory_is_a_memory_with_its_storage():
+    """It changes no call of `keepfast.Memory`; only sharing between processes is PyTorch's own."""
+    assert isinstance(RandomMemory(2).storage, TorchStorage)
+    assert {name for name in vars(RandomMemory) if name in dir(keepfast.Memory)} <= {*dir(object), "__module__"}
+    assert {name for name in vars(RandomMemory) if not name.startswith("_")} == {"share_memory"}
 
 
 def test_a_tensor_is_the_buffer_itself():

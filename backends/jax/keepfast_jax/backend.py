@@ -10,10 +10,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast._arrays import convert_with
-from keepfast.interfaces.backend import Backend, Mismatch
-from keepfast.interfaces.demo import DemoResult, DemoSettings
-from keepfast.interfaces.step_buffer import Step, StepBuffer
+from keepfast import Backend, DemoResult, DemoSettings, Mismatch, Step, StepBuffer
 from keepfast.tree import Tree, items, leaves, rebuild
 from keepfast_jax.arrays import host_array, host_leaf, host_views, tracked
 from keepfast_jax.containers import open_container
@@ -41,10 +38,6 @@ class JaxBackend(Backend):
 
     name: ClassVar[str] = "jax"
     checkpoint_format: ClassVar[str] = "safetensors"
-
-    def prepare(self) -> None:
-        """Have arrays that writers are given converted here, where tracing is known."""
-        convert_with(host_array)
 
     def recognizes(self, module: object) -> bool:
         """Say whether anything in a module is of JAX or NumPy, and nothing of PyTorch."""
@@ -102,6 +95,14 @@ class JaxBackend(Backend):
                 if isinstance(leaf, jax.Array):
                     leaf.copy_to_host_async()  # all under way before the first is waited for
         return _host(tree)
+
+    def host_array(self, value: Any) -> NDArray[Any] | None:
+        """Return a NumPy array of a JAX array; None of anything else.
+
+        Raises:
+            InvalidValue: if it has no value, or many: it is being traced.
+        """
+        return host_array(value)
 
     def hold(self, value: Any) -> Any:
         """Return a JAX array itself, which nobody can change, and a copy of anything else.

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import jax
 
-from keepfast.errors import InvalidValue
+from keepfast import InvalidValue
 
 Placement: TypeAlias = "jax.Device | jax.sharding.Sharding"
 """Where an array lives: on one device, or spread over several."""

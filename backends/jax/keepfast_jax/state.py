@@ -15,9 +15,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from keepfast.errors import KeepfastError, LoadMismatch, UnsupportedModule
-from keepfast.interfaces.backend import Mismatch
-from keepfast.modules.parts import advice
+from keepfast import KeepfastError, LoadMismatch, Mismatch, UnsupportedModule
 from keepfast.plain.numbers import difference
 from keepfast.tree import Growing, Tree, dtype_name, is_array, items, rebuild
 from keepfast_jax.arrays import KEY_PARTS, Number, Target, capture_leaf, is_key, is_leaf, new_leaves, restore_leaf
@@ -244,8 +242,8 @@ def kind_of(node: object, path: str = "") -> Kind:
         raise UnsupportedModule(
             f"`{path or '(root)'}` is a {type(node).__module__}.{type(node).__qualname__}, which cannot be stored; "
             "allowed: arrays, numbers, strings, bytes, None, registered pytrees, nnx modules, and objects with "
-            f"state_dict and load_state_dict. {advice(node) if not path else 'What is not state belongs into the '}"
-            f"{'' if not path else 'static fields of its pytree'}"
+            "state_dict and load_state_dict"
+            + (". What is not state belongs into the static fields of its pytree" if path else "")
         )
     return kind
 

@@ -9,10 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from keepfast._arrays import convert_with
-from keepfast.interfaces.backend import Backend, Mismatch
-from keepfast.interfaces.demo import DemoResult, DemoSettings
-from keepfast.interfaces.step_buffer import Step, StepBuffer
+from keepfast import Backend, DemoResult, DemoSettings, Mismatch, Step, StepBuffer
 from keepfast.tree import Tree, map_leaves
 from keepfast_torch import optimizer, parameter_order
 from keepfast_torch.arrays import HostCopier, fetch, hold, host_array, tensor_copy
@@ -43,7 +40,6 @@ class TorchBackend(Backend):
     def prepare(self) -> None:
         """Keep torch.compile out of what is loaded of Keepfast by now."""
         keep_out()
-        convert_with(host_array)
 
     @outside_of_modes
     def capture(self, module: Any) -> Tree:
@@ -110,6 +106,14 @@ class TorchBackend(Backend):
         copied = map_leaves(copy, tree)
         copier.wait()
         return copied
+
+    def host_array(self, value: Any) -> NDArray[Any] | None:
+        """Return a NumPy array of a tensor; None of anything else.
+
+        Raises:
+            InvalidValue: if it has no value, or many: it is being traced.
+        """
+        return host_array(value)
 
     def hold(self, value: Any) -> Any:
         """Return something that keeps the present values of a tensor, without waiting for its device.

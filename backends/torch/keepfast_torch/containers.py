@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from keepfast.errors import UnsupportedModule, UsageError
-from keepfast.interfaces.backend import Mismatch
+from keepfast import Mismatch, UnsupportedModule, UsageError
 from keepfast.plain.numbers import is_number, kind_of
 from keepfast.tree import Tree, describe, items, rebuild
 from keepfast_torch.arrays import DTYPES, tensor_copy

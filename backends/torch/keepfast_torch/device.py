@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from keepfast.errors import InvalidValue
+from keepfast import InvalidValue
 
 
 def parse_device(device: Any) -> torch.device | None:

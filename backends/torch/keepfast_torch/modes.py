@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from keepfast.errors import InvalidValue
+from keepfast import InvalidValue
 
 _internals: Any = torch._C
 _functorch: Any = _internals._functorch

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from keepfast.interfaces.backend import Mismatch
+from keepfast import Mismatch
 from keepfast.plain.numbers import is_number
 from keepfast.tree import Tree, describe, is_array, leaves
 from keepfast_torch.containers import unlike

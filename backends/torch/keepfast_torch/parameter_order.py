@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from keepfast.interfaces.backend import Mismatch
+from keepfast import Mismatch
 from keepfast.modules.naming import sources
 from keepfast.tree import Tree
 from keepfast_torch.wrappers import named_parameters

@@ -16,7 +16,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from keepfast.interfaces.backend import Mismatch
+from keepfast import Mismatch
 from keepfast.tree import Tree, describe, items, rebuild
 from keepfast_torch.containers import like, plain, unlike
 

@@ -14,9 +14,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import nn
 
-from keepfast.errors import KeepfastError, LoadMismatch, UnsupportedModule
-from keepfast.interfaces.backend import Mismatch
-from keepfast.modules.parts import advice
+from keepfast import KeepfastError, LoadMismatch, Mismatch, UnsupportedModule
 from keepfast.tree import Growing, Tree, items, leaves, rebuild
 from keepfast_torch import optimizer, scheduler
 from keepfast_torch.containers import like, plain
@@ -323,6 +321,6 @@ def kind_of(module: object) -> Kind:
         raise UnsupportedModule(
             f"a {type(module).__module__}.{type(module).__qualname__} has no state that PyTorch's backend can capture; "
             "allowed: modules, optimizers, learning-rate schedulers, GradScaler, Generator, tensors, dicts, lists and "
-            f"tuples of tensors, and objects with `state_dict` and `load_state_dict`. {advice(module)}"
+            "tuples of tensors, and objects with `state_dict` and `load_state_dict`"
         )
     return kind

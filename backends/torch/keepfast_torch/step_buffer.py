@@ -6,8 +6,7 @@ from typing import Any, final
 
 import torch
 
-from keepfast.errors import InvalidValue
-from keepfast.interfaces.step_buffer import SingleSteps, Step, StepBuffer, Steps, device_capacity
+from keepfast import InvalidValue, SingleSteps, Step, StepBuffer, Steps, device_capacity
 from keepfast_torch.arrays import NATIVE, fetch
 from keepfast_torch.modes import are_transformed
 

@@ -61,6 +61,14 @@ class Backend(abc.ABC):
         """
         return
 
+    def host_array(self, value: Any) -> NDArray[Any] | None:
+        """Return a NumPy array of an array of this framework, whatever mode the framework is in; None of anything else.
+
+        Raises:
+            InvalidValue: if it has no value, or many: it is being traced, say.
+        """
+        return None
+
     @abc.abstractmethod
     def capture(self, module: Any) -> Tree:
         """Return the state of a module without copying its arrays.

@@ -1,7 +1,8 @@
-"""Ring: where a circular buffer is, and which of its samples follow one another in time."""
+"""Ring: where a circular buffer is, and which of its samples follow one another in time; Cursor: what moves it on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -106,3 +107,52 @@ class Ring:
         start, environment = np.nonzero(unbroken & inside)
         places: NDArray[np.intp] = rows[start, environment] * self.num_envs + environment
         return places
+
+
+@final
+class Cursor:
+    """Goes round a ring as samples are added, and remembers which of them do not follow one another.
+
+    Args:
+        memory_size: the number of rows.
+        num_envs: the number of environments.
+
+    Attributes:
+        capacity: the number of places.
+        place: the place that the next sample goes to.
+        filled: whether every row has been written.
+        cycles: how many times the last row was completed.
+        seams: the places of samples that the next one of their environment does not follow in time.
+    """
+
+    def __init__(self, memory_size: int, num_envs: int) -> None:
+        self.memory_size, self.num_envs = memory_size, num_envs
+        self.capacity = memory_size * num_envs
+        self.place, self.filled, self.cycles = 0, False, 0
+        self.seams: set[int] = set()
+
+    def __len__(self) -> int:
+        """Return the number of samples, counted over all environments."""
+        return self.capacity if self.filled else self.place
+
+    @property
+    def ring(self) -> Ring:
+        """Return where the cursor is now."""
+        return Ring(self.memory_size, self.num_envs, *divmod(self.place, self.num_envs), self.filled)
+
+    def advance(self, count: int) -> bool:
+        """Go on by a number of samples, to the end of the last row at most; return whether that is completed."""
+        start = self.place
+        if self.seams:
+            self.seams.difference_update(range(start, start + count))
+        self.place = start + count
+        if self.place < self.capacity:
+            return False
+        self.place, self.filled = 0, True
+        self.cycles += 1
+        return True
+
+    def move(self, ring: Ring, seams: Iterable[int] = ()) -> None:
+        """Go to where another ring of the same sizes is."""
+        self.place, self.filled = ring.memory_index * self.num_envs + ring.env_index, ring.filled
+        self.seams = set(seams)

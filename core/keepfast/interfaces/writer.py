@@ -103,7 +103,10 @@ class Writer(abc.ABC):
         self._not_kept("hyperparameters")
 
     def write_artifact(self, path: Path, step: int, wall_time: float, *, name: str, kind: str) -> None:
-        """Write a reference to, or a copy of, a file that the run produced; `kind` is checkpoint, memory or another."""
+        """Write a reference to, or a copy of, a file that the run produced; `kind` is checkpoint, memory or another.
+
+        For trackers that keep files. Whoever has one to keep calls this on `Experiment.writer`.
+        """
         self._not_kept("artifacts")
 
     def flush(self) -> None:
@@ -119,7 +122,10 @@ class Writer(abc.ABC):
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
+        """Take back what `state_dict` returned, where a run goes on from a checkpoint, before anything is written.
+
+        What is needed earlier, when the writer is made, is in `WriterContext.resume_state`.
+        """
         return
 
     @final

@@ -13,7 +13,7 @@ from keepfast._system.spacious import spacious_tensors
 from keepfast.errors import InvalidValue, LoadMismatch
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.memories.files import Progress, memory_paths, read_memory, unseen
-from keepfast.plugins.formats import exporter_of
+from keepfast.plugins.formats import format_of
 
 
 def convert_memory(
@@ -35,7 +35,7 @@ def convert_memory(
         CorruptMemory: if the source is damaged.
         WriteFailed: if the operating system refused; what was at the target before is untouched.
     """
-    writer = exporter_of(Path(target))
+    writer = format_of("memory format", Path(target))
     progress(0, 2)
     snapshot = read_memory(source)
     progress(1, 2)
@@ -67,7 +67,7 @@ def merge_memories(
         CorruptMemory: if a file is damaged.
         WriteFailed: if the operating system refused; what was at the target before is untouched.
     """
-    writer = exporter_of(Path(target))
+    writer = format_of("memory format", Path(target))
     paths = memory_paths(pattern)
     if Path(target).resolve() in (path.resolve() for path in paths):
         raise InvalidValue(f"`{target}` is itself one of the files that match `{pattern}`; write to another place")

@@ -11,12 +11,12 @@ from typing import Any, TypeAlias, final
 import numpy as np
 
 from keepfast.errors import UnsupportedModule, nearest
-from keepfast.memories.buffer import MemoryBuffer
+from keepfast.memories.memory import Memory
 from keepfast.plugins.backends import recognize
 from keepfast.tree import is_array
 
 Module: TypeAlias = Any
-"""A network, optimizer, train state, pytree, tensor, memory, number, or an `Attribute` or `Attributes` of an owner."""
+"""A network, optimizer, train state, pytree, tensor, memory, number, environment, or an `Attribute` or `Attributes`."""
 
 
 @final
@@ -219,7 +219,7 @@ def _dict_of(keys: Any) -> Callable[[list[Any]], dict[Any, Any]]:
 
 _CONTAINERS = (dict, OrderedDict, defaultdict, Counter, list, tuple)
 _APART = (
-    *(Attribute, Attributes, MemoryBuffer, deque, set, frozenset),
+    *(Attribute, Attributes, Memory, deque, set, frozenset),
     *(np.random.Generator, np.random.BitGenerator, random.Random),
 )
 

@@ -13,14 +13,17 @@ import numpy as np
 from keepfast._version import __version__
 from keepfast.errors import UnsupportedModule
 from keepfast.interfaces.backend import Backend
-from keepfast.interfaces.checkpoint_store import FORMAT_VERSION
-from keepfast.memories.buffer import MemoryBuffer
+from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, CheckpointMetadata
+from keepfast.memories.memory import Memory
 from keepfast.modules.matching import Match, match, match_open, missing_module, reject
 from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.modules.parts import Module, Place, advice, is_variable, keeps_itself, parts_of
 from keepfast.modules.report import Entry
-from keepfast.plugins.backends import PLAIN, backend_named, backend_of, loaded, recognize
+from keepfast.plugins.backends import PLAIN, backend_named, backend_of, configured, in_use, recognize
 from keepfast.tree import Tree, describe, grown, leaves, nodes_of
+
+ENVIRONMENTS = frozenset({"env", "envs", "environment", "environments", "env_state", "env_states", "envs_state"})
+"""What environments, or states of them, are registered as."""
 
 
 @final
@@ -52,7 +55,13 @@ class RegisteredModule:
     @property
     def is_memory(self) -> bool:
         """Say whether it is a memory, which is large and has a checkpoint interval of its own."""
-        return isinstance(self.value, MemoryBuffer)
+        return isinstance(self.value, Memory)
+
+    @property
+    def is_environment(self) -> bool:
+        """Say whether it is an environment, which can be stepped and reset, or is called so, as its state may be."""
+        stepped = all(callable(getattr(self.value, call, None)) for call in ("step", "reset"))
+        return (stepped and self.assemble is None) or self.name in ENVIRONMENTS  # not where parts of it are its state
 
     @property
     def is_open(self) -> bool:
@@ -84,7 +93,11 @@ class RegisteredModule:
         """Return the module's present tree, its arrays still shared with it."""
         if self.assemble is not None:
             return self.assemble([part.capture() for part in self.parts.values()])
-        return self.backend.capture(self.value)
+        value = self.value
+        try:
+            return self.backend.capture(value)
+        except UnsupportedModule as error:
+            raise UnsupportedModule(f"{error}{_advice(value)}") from None
 
     def copy(self) -> Tree:
         """Return an independent copy of the module's present tree on the host."""
@@ -194,7 +207,7 @@ def _value(module: Module) -> Any:
 
 def _own_backend(value: Any, named: Backend | None) -> Backend | None:
     """Return the backend that is named, or that knows a module which is not made of others, or None."""
-    if isinstance(value, MemoryBuffer):
+    if isinstance(value, Memory):
         return backend_named(value.backend)
     plain = backend_named(PLAIN)
     if plain.recognizes(value) and not (named is not None and named.recognizes(value)):
@@ -213,13 +226,61 @@ def _fallback(value: Any, named: Backend | None, companions: Sequence[Backend]) 
     try:
         return backend_of(value, named, companions)
     except UnsupportedModule as error:
-        raise UnsupportedModule(f"{error}\n{advice(value)}") from None
+        raise UnsupportedModule(f"{error}{_advice(value)}") from None
+
+
+def _advice(value: Any) -> str:
+    """Return what to do with an object that nobody can capture; nothing for one that says itself what its state is."""
+    chosen = hasattr(value, "__dict__") and not isinstance(value, type) and not keeps_itself(type(value))
+    return f". {advice(value)}" if chosen else ""
 
 
 def main_backend(modules: Iterable[RegisteredModule]) -> Backend:
     """Return the backend of the first module that has one of a framework, or the plain one."""
     backends = [module.backend for module in modules]
     return next((backend for backend in backends if backend.name != PLAIN), backends[0])
+
+
+@final
+class ModuleTable:
+    """What checkpoints hold: modules by name, in a table that its owner may change at any time.
+
+    Args:
+        modules: the table.
+        backend: the backend that the configuration names, or "auto".
+
+    Raises:
+        UnknownPlugin: if nobody provides the backend.
+        MissingDependency: if its framework is not installed.
+    """
+
+    def __init__(self, modules: dict[str, Module], backend: str = "auto") -> None:
+        self._modules, self._named = modules, configured(backend)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def look_up(self) -> list[RegisteredModule]:
+        """Return the modules of now, each with its backend.
+
+        Raises:
+            UnsupportedModule: if no backend can capture one of them.
+        """
+        return registered(self._modules, self._named)
+
+    def add(self, modules: Mapping[str, Module]) -> None:
+        """Add modules, all or none.
+
+        Raises:
+            UnsupportedModule: if no backend can capture one of them, or one is replaced as training goes on and was
+                not given as an attribute.
+        """
+        known = registered({**self._modules, **modules}, self._named)
+        check_places(known)
+        for module in known:
+            if module.name in modules:
+                module.capture()
+        self._modules.update(modules)
 
 
 def check_places(modules: Sequence[RegisteredModule]) -> None:
@@ -233,8 +294,7 @@ def as_stored(module: RegisteredModule, backends: Mapping[str, str]) -> Register
     parts = {key: as_stored(part, backends) for key, part in module.parts.items()}
     name = backends.get(module.name, PLAIN)
     if isinstance(module.value, deque) and not module.value and name != PLAIN:
-        known = next((backend for backend in loaded() if backend.name == name), module.backend)
-        return replace(module, backend=known)
+        return replace(module, backend=in_use(name) or module.backend)
     return replace(module, parts=parts)
 
 
@@ -267,16 +327,16 @@ def copy_all(modules: Sequence[RegisteredModule]) -> dict[str, Tree]:
     return {module.name: module.copy() for module in modules}
 
 
-def metadata(modules: Sequence[RegisteredModule], **more: Any) -> dict[str, Any]:
+def metadata(modules: Sequence[RegisteredModule], **more: Any) -> CheckpointMetadata:
     """Return what is stored beside modules: versions, backend, time, and `more`."""
     alone = [leaf for module in modules for leaf in module.leaves()]
-    return {
-        "format_version": FORMAT_VERSION,
-        "keepfast": __version__,
-        "backend": main_backend(modules).name if modules else None,
-        "modules": [module.name for module in modules],
-        "backends": {leaf.name: leaf.backend.name for leaf in alone},
-        "names": {leaf.name: names for leaf in alone if leaf.is_open and (names := leaf.names()) is not None},
-        "time": time.time(),
+    return CheckpointMetadata(
+        format_version=FORMAT_VERSION,
+        keepfast=__version__,
+        backend=main_backend(modules).name if modules else None,
+        backends={leaf.name: leaf.backend.name for leaf in alone},
+        modules=tuple(module.name for module in modules),
+        names={leaf.name: names for leaf in alone if leaf.is_open and (names := leaf.names()) is not None},
+        time=time.time(),
         **more,
-    }
+    )

@@ -24,11 +24,11 @@ def restore_all(
     Raises:
         LoadMismatch: if nothing matches, or anything differs and the options are strict.
     """
-    found = options.renamed_modules(checkpoint.modules, checkpoint.metadata.get("names") or {})
-    modules = [as_stored(module, checkpoint.metadata.get("backends") or {}) for module in modules]
+    found = options.renamed_modules(checkpoint.modules, checkpoint.about.names or {})
+    modules = [as_stored(module, checkpoint.about.backends or {}) for module in modules]
     entries, loadable = _match_all(_wanted(modules, found, options, path), found, options)
     absent = tuple(name for name in found if name not in {module.name for module in modules})
-    report = LoadReport(path, tuple(entries), checkpoint.metadata.get("timestep"), absent)
+    report = LoadReport(path, tuple(entries), checkpoint.about.timestep, absent)
     require(report, strict=options.strict)
     if options.modules is None:
         for name in absent:

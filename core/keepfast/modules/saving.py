@@ -29,6 +29,7 @@ class Saving(abc.ABC):  # noqa: B024  (there is nothing a class must add: it is 
 
         Raises:
             ConfigError: if the extension is of no known format.
+            MissingDependency: if its format needs a package that is not installed; says what to run.
             WriteFailed: if the operating system refused; what was there before is untouched.
         """
         return save(self, path)

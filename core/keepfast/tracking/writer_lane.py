@@ -15,7 +15,7 @@ from keepfast.tracking.writer_call import Call, WriterHealth, describe
 QUEUE_BYTES = 64 * 2**20
 """How many bytes may wait for a writer: a hundred thousand values written one by one, or some videos."""
 
-SLOW_AVERAGE = 0.01
+_SLOW_AVERAGE = 0.01
 """A writer whose calls take longer than these seconds on average is slow: training does not wait for it."""
 
 SLOW_CALL = 0.25
@@ -30,7 +30,7 @@ QUARANTINE_AFTER = 10
 QUARANTINE_SECONDS = 60.0
 """How long it stays there before it is tried again."""
 
-EXIT_SECONDS = 10.0
+_EXIT_SECONDS = 10.0
 """How long the end of the interpreter waits for a writer that was not closed."""
 
 
@@ -166,13 +166,13 @@ class QueueLane:
 
     def _work_off(self) -> None:
         if self.waiting:
-            self.ask(Call("flush", awaited=True), EXIT_SECONDS)
+            self.ask(Call("flush", awaited=True), _EXIT_SECONDS)
 
     @property
     def slow(self) -> bool:
         """Say whether the writer is too slow to be waited for."""
         started = self._started
-        return self._average > SLOW_AVERAGE or (started is not None and time.monotonic() - started > SLOW_CALL)
+        return self._average > _SLOW_AVERAGE or (started is not None and time.monotonic() - started > SLOW_CALL)
 
     def _in_quarantine(self) -> bool:
         return self.health.quarantined and time.monotonic() < self._quarantined_until
@@ -185,7 +185,7 @@ class QueueLane:
         while self._bytes and self._bytes + call.size > QUEUE_BYTES:
             if self.slow:
                 return False
-            self._changed.wait(SLOW_AVERAGE)
+            self._changed.wait(_SLOW_AVERAGE)
         return True
 
     def _append(self, call: Call) -> bool:

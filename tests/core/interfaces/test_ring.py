@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from keepfast.interfaces.memory_exporter import MemorySnapshot
-from keepfast.interfaces.ring import Ring
+from keepfast.interfaces.ring import Cursor, Ring
 
 RINGS = st.builds(
     lambda size, envs, added: written(size, envs, added)[0],
@@ -106,3 +106,36 @@ def test_a_snapshot_tells_its_ring_and_its_seams() -> None:
     nothing: list[dict[str, Any]] = [{}, {"seams": None}, {"seams": "5"}]
     for metadata in nothing:
         assert MemorySnapshot({"x": values}, 1, 1, True, metadata).seams == []
+
+
+@given(st.integers(1, 6), st.integers(1, 3), st.lists(st.integers(0, 9)))
+def test_a_cursor_goes_round(size: int, envs: int, steps: list[int]) -> None:
+    """However many samples at a time, it is where the samples say, and completes each cycle once."""
+    cursor, added, told = Cursor(size, envs), 0, 0
+    for step in steps:
+        count = min(step, cursor.capacity - cursor.place)
+        told += cursor.advance(count)
+        added += count
+        assert cursor.ring == written(size, envs, added)[0]
+        assert len(cursor) == len(cursor.ring)
+        assert cursor.cycles == told == added // (size * envs)
+
+
+def test_a_seam_goes_with_its_sample() -> None:
+    """Once the sample is overwritten, nothing tells any more that the next one did not follow it."""
+    cursor = Cursor(3, 2)
+    cursor.move(Ring(3, 2, 1, 0, filled=True), [2, 3, 5])
+    cursor.advance(1)
+    assert cursor.seams == {3, 5}
+    cursor.advance(3)
+    assert cursor.seams == set()
+
+
+def test_a_cursor_goes_where_another_ring_is() -> None:
+    """The cycles that were completed stay counted."""
+    cursor = Cursor(2, 3)
+    cursor.advance(6)
+    cursor.move(Ring(2, 3, 1, 2), {4})
+    assert (cursor.ring, cursor.seams, cursor.cycles, cursor.place) == (Ring(2, 3, 1, 2), {4}, 1, 5)
+    cursor.move(Ring(2, 3))
+    assert (len(cursor), cursor.seams, cursor.cycles) == (0, set(), 1)

@@ -53,13 +53,14 @@ def snapshots(draw):
     return MemorySnapshot(found, memory_index, env_index, filled, metadata)
 
 
-@pytest.mark.parametrize("name", ["pt", "npz", "csv", "safetensors", "parquet"])
+@pytest.mark.needs("ml_dtypes", "polars")
+@pytest.mark.parametrize(
+    "name", ["pt", "npz", "csv", "safetensors", pytest.param("parquet", marks=pytest.mark.needs("pyarrow"))]
+)
 @given(snapshot=snapshots())
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_any_memory_comes_back_from_any_format(name, snapshot):
     """Every dtype, shape, value, position and name comes back as it was, from each format."""
-    if name == "parquet":
-        pytest.importorskip("pyarrow")
     with tempfile.TemporaryDirectory() as directory:
         chosen = exporter_named(name)
         path = Path(directory) / f"memory{chosen.extension}"
@@ -67,6 +68,7 @@ def test_any_memory_comes_back_from_any_format(name, snapshot):
         assert_same(chosen.load(path), snapshot)
 
 
+@pytest.mark.needs("polars")
 @pytest.mark.parametrize("dtype", ["float16", *_ML_DTYPES])
 def test_every_value_of_a_small_dtype_has_an_exact_text(tmp_path, dtype):
     """All values of the dtypes of one and two bytes come back from csv, bit for bit."""
@@ -77,6 +79,7 @@ def test_every_value_of_a_small_dtype_has_an_exact_text(tmp_path, dtype):
     assert_same(exporter_named("csv").load(tmp_path / "memory.csv"), snapshot)
 
 
+@pytest.mark.needs("polars")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_floats_of_every_magnitude_have_the_shortest_exact_text(tmp_path, dtype):
     """Floats come back from csv bit for bit, and their texts have as few digits as NumPy's shortest ones."""
