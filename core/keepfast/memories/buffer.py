@@ -92,7 +92,8 @@ class SampleBuffer:
             return False
         dtype = None if dtype is None else self.storage.dtype_name(dtype)
         space = repr(size) if hasattr(size, "sample") else ""
-        allocated = self.storage.allocate(self._flat_shape(shape), dtype)
+        with self.storage.plainly():
+            allocated = self.storage.allocate(self._flat_shape(shape), dtype)
         own_dtype = self.storage.dtype_name(allocated.dtype)
         self._register(TensorSpec(tensor_name(name), shape, own_dtype, keep_dimensions, space), allocated)
         return True
@@ -128,7 +129,8 @@ class SampleBuffer:
     def tensor(self, name: str, *, keepdim: bool) -> Any:
         """Return a tensor, of shape (memory_size, num_envs, *size) or (memory_size * num_envs, *size)."""
         size = self.spec(name).size
-        return self.storage.view(name, self._shape(size) if keepdim else self._flat_shape(size))
+        with self.storage.plainly():
+            return self.storage.view(name, self._shape(size) if keepdim else self._flat_shape(size))
 
     def set_tensor(self, name: str, tensor: Any) -> None:
         """Replace all values of a tensor."""
@@ -136,7 +138,8 @@ class SampleBuffer:
         full, flat = self._shape(spec.size), self._flat_shape(spec.size)
         if tuple(values.shape) not in (full, flat):
             raise ShapeMismatch(f"`{name}` was given with the shape {tuple(values.shape)}; expected {full}")
-        self.storage.write(0, {name: values.reshape(flat)})
+        with self.storage.plainly():
+            self.storage.write(0, {name: values.reshape(flat)})
         self._replaced()
 
     # samples ---------------------------------------------------------------------------------------------------------
@@ -149,15 +152,16 @@ class SampleBuffer:
             self.storage.write_row(row, tensors)
             self._advance(cursor.num_envs)
             return
-        count, samples = self._checked(tensors)
-        done = 0
-        while done < count:
-            taken = min(count - done, cursor.capacity - cursor.place)
-            whole = taken == count
-            part = samples if whole else {name: values[done : done + taken] for name, values in samples.items()}
-            self.storage.write(cursor.place, part)
-            done += taken
-            self._advance(taken)
+        with self.storage.plainly():
+            count, samples = self._checked(tensors)
+            done = 0
+            while done < count:
+                taken = min(count - done, cursor.capacity - cursor.place)
+                whole = taken == count
+                part = samples if whole else {name: values[done : done + taken] for name, values in samples.items()}
+                self.storage.write(cursor.place, part)
+                done += taken
+                self._advance(taken)
 
     def _is_row(self, tensors: Mapping[str, Any]) -> bool:
         """Say whether the tensors are arrays with one sample of each environment, which is by far the usual case."""
@@ -166,7 +170,7 @@ class SampleBuffer:
             for name, values in tensors.items():
                 if shapes[name] != values.shape:
                     return False
-        except (KeyError, AttributeError):  # an unknown name, or a list
+        except (KeyError, AttributeError, TypeError, ValueError):  # an unknown name, a list, what is traced by symbols
             return False
         return bool(tensors)
 
@@ -218,9 +222,11 @@ class SampleBuffer:
 
     def snapshot(self) -> MemorySnapshot:
         """Return an independent copy of everything, in host memory."""
+        with self.storage.plainly():
+            hosts = {name: self.storage.host(name) for name in self.specs}
         tensors = {}
         for name, spec in self.specs.items():
-            flat = self.storage.host(name)
+            flat = hosts[name]
             flat[len(self) :] = np.zeros((), flat.dtype)  # never written, or forgotten by a reset
             tensors[name] = flat.reshape(self._shape(spec.size))
         metadata = self._description()
@@ -246,6 +252,13 @@ class SampleBuffer:
         storage = self.storage
         specs, tensors = matched(snapshot, self.specs, storage.dtype_name, storage.keeps_wide)
         fit_in = fitted(replace(snapshot, tensors=tensors), storage.memory_size, storage.num_envs, fit)
+        with storage.plainly():
+            self._put(specs, fit_in)
+        self.cursor.move(fit_in.ring, fit_in.seams)
+        self._replaced()
+
+    def _put(self, specs: Mapping[str, TensorSpec], fit_in: Any) -> None:
+        storage = self.storage
         new = {
             name: storage.allocate(self._flat_shape(spec.size), spec.dtype)
             for name, spec in specs.items()
@@ -255,5 +268,3 @@ class SampleBuffer:
             self._register(specs[name], new[name] if name in new else storage.buffers[name])
             flat = tensor.reshape(self._flat_shape(specs[name].size))[: len(fit_in)]
             storage.write(0, {name: storage.array(flat)})
-        self.cursor.move(fit_in.ring, fit_in.seams)
-        self._replaced()

@@ -42,18 +42,21 @@ class Sampler:
         """Return random samples, or sequences, in mini-batches."""
         positive("batch_size", batch_size)
         self._check(names, mini_batches, sequence_length)
+        with self._buffer.storage.plainly():
+            self.last = places = self._places(batch_size, sequence_length)
+            return self._split(names, places, mini_batches, sequence_length)
+
+    def _places(self, batch_size: int, sequence_length: int) -> Any:
+        """Return random places, of samples or of sequences."""
         if sequence_length == 1:
             if not (size := len(self._buffer)):
                 raise UsageError("the memory is empty, so there is nothing to sample; call `add_samples` first")
-            places = self._draw(size, batch_size)
-        else:
-            cursor = self._buffer.cursor
-            starts = self._sequence_starts(sequence_length)
-            drawn = starts[self._draw(len(starts), batch_size)]
-            steps = self._buffer.storage.places(np.arange(sequence_length) * cursor.num_envs % cursor.capacity)
-            places = ((drawn[:, None] + steps) % cursor.capacity).reshape(-1)
-        self.last = places
-        return self._split(names, places, mini_batches, sequence_length)
+            return self._draw(size, batch_size)
+        cursor = self._buffer.cursor
+        starts = self._sequence_starts(sequence_length)
+        drawn = starts[self._draw(len(starts), batch_size)]
+        steps = self._buffer.storage.places(np.arange(sequence_length) * cursor.num_envs % cursor.capacity)
+        return ((drawn[:, None] + steps) % cursor.capacity).reshape(-1)
 
     def _draw(self, size: int, count: int) -> Any:
         return self._buffer.storage.draw(size, count, replacement=self.replacement)
@@ -83,17 +86,19 @@ class Sampler:
     def by_index(self, names: Sequence[str], indexes: Any, mini_batches: int = 1) -> list[list[Any]]:
         """Return samples by their place, split into mini-batches."""
         self._check(names, mini_batches)
-        return self._split(names, self._buffer.storage.places(indexes), mini_batches)
+        with self._buffer.storage.plainly():
+            return self._split(names, self._buffer.storage.places(indexes), mini_batches)
 
     def everything(self, names: Sequence[str], mini_batches: int = 1, sequence_length: int = 1) -> list[list[Any]]:
         """Return every sample, split into mini-batches."""
         self._check(names, mini_batches, sequence_length)
         storage, cursor = self._buffer.storage, self._buffer.cursor
-        if sequence_length > 1:
-            places = storage.places(np.concatenate(cursor.ring.histories()))
-            return self._split(names, places, mini_batches, sequence_length)
-        bounds = _bounds(len(cursor), mini_batches)
-        return [[storage.slice(name, start, stop) for name in names] for start, stop in pairwise(bounds)]
+        with storage.plainly():
+            if sequence_length > 1:
+                places = storage.places(np.concatenate(cursor.ring.histories()))
+                return self._split(names, places, mini_batches, sequence_length)
+            bounds = _bounds(len(cursor), mini_batches)
+            return [[storage.slice(name, start, stop) for name in names] for start, stop in pairwise(bounds)]
 
     def _check(self, names: Sequence[str], mini_batches: int, sequence_length: int = 1) -> None:
         positive("mini_batches", mini_batches)
