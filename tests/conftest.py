@@ -14,7 +14,7 @@ pytest.register_assert_rewrite("tests.both_backends")
 settings.register_profile("suite", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
-OUTSIDE = ("KEEPFAST_BACKEND", "KEEPFAST_DISABLE_PLUGINS", "RANK", "SLURM_PROCID")
+OUTSIDE = ("KEEPFAST_BACKEND", "KEEPFAST_DISABLE_PLUGINS", "RANK", "WORLD_SIZE", "SLURM_PROCID")
 
 IN_BOTH = {"gymnasium", "ml_dtypes", "PIL", "polars"}
 ENVIRONMENTS = {

@@ -25,6 +25,18 @@ def _default_writers() -> list[str | dict[str, Any]]:
     return ["tensorboard"]
 
 
+def _checked_place(value: Any) -> Any:
+    """Return a setting of `distributed`, once it is known to make sense."""
+    if value == "auto" or value is False:
+        return value
+    if not isinstance(value, Mapping) or value.keys() != {"rank", "world_size"}:
+        raise ValueError("no place")
+    rank, size = value["rank"], value["world_size"]
+    if type(rank) is not int or type(size) is not int or not 0 <= rank < size:
+        raise ValueError("no such rank")
+    return dict(value)
+
+
 _PluginName = Annotated[str, StringConstraints(min_length=1)]
 
 
@@ -89,6 +101,12 @@ class ExperimentConfig(BaseModel):
     )
     async_checkpoints: bool = Field(True, description="write checkpoints behind training")
     on_writer_error: Literal["warn", "raise"] = Field("warn", description="what a failing writer does to the run")
+    distributed: Annotated[bool | Literal["auto"] | dict[str, int], BeforeValidator(_checked_place)] = Field(
+        "auto",
+        description="whether this process is one of a distributed run, of which rank 0 writes; auto: as its process "
+        "group says, or RANK with a WORLD_SIZE above 1; False: it is a run of its own",
+        json_schema_extra={"allowed": '"auto", False, or {"rank": r, "world_size": n} with 0 <= r < n'},
+    )
     autoreset: Literal["auto", "next_step", "same_step", "disabled"] = Field(
         "auto",
         description="when vector environments reset; auto: as the environment says. Rows that only reset (`next_step`) "

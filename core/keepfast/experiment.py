@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import signal
 import sys
@@ -15,6 +14,7 @@ from typing import Any, NoReturn, Self, final
 import numpy as np
 
 from keepfast._system.finishing import finish
+from keepfast._system.lifetimes import in_child
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.config import ExperimentConfig, agent_settings
@@ -23,14 +23,22 @@ from keepfast.metrics.reading import has_metrics
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.registered import Module, ModuleTable
 from keepfast.modules.report import LoadReport
-from keepfast.plugins.backends import process_rank
 from keepfast.runs.checkpointer import Checkpointer
-from keepfast.runs.directory import CONFIG, EarlierRun, open_run_directory, run_directory
+from keepfast.runs.directory import (
+    CONFIG,
+    EarlierRun,
+    leave_run_directory,
+    open_run_directory,
+    run_directory,
+    take_run_directory,
+)
 from keepfast.runs.in_vain import warn_of_idle_settings
 from keepfast.runs.preemption import Preemption
+from keepfast.runs.processes.ownership import Ownership, in_forked_child
+from keepfast.runs.processes.place import Standing
 from keepfast.runs.recorder import Recorder
 from keepfast.runs.resuming import Resuming
-from keepfast.runs.schedule import Turns
+from keepfast.runs.schedule import Turns, whole_timestep
 from keepfast.tracking.multi_writer import MultiWriter
 
 _WAVERING = 8
@@ -55,12 +63,13 @@ class Experiment:
         on_checkpoint: called in the place of `write_checkpoint` when that is due.
         env: the environment, which tells when it resets (see `set_environment`).
 
-    In a distributed run the process of rank 0 alone writes and checkpoints; all of them resume.
+    In a distributed run the process of rank 0 alone writes and checkpoints; all of them resume. What writes owns its
+    directory until it is closed: a second experiment is refused there. A forked child's calls are refused.
 
     Raises:
         ConfigError: if a setting is wrong.
         UnknownPlugin: if a setting names a backend, writer or format that nobody provides.
-        DirectoryError: if the run's directory cannot be written in.
+        DirectoryError: if the run's directory cannot be written in, or another experiment that is not closed owns it.
 
     Example::
 
@@ -89,8 +98,9 @@ class Experiment:
         self.name = name
         self.directory = run_directory(config, name) if directory is None else directory
         self.completed = 0
-        self._first = process_rank() == 0
-        self._recorder = Recorder(config, self.directory, agent_config, enabled=self._first)
+        self._standing = Standing(config.distributed, self.directory, self._stand_aside)
+        first = self._standing.first
+        self._recorder = Recorder(config, self.directory, agent_config, enabled=first)
         self._modules = ModuleTable({} if modules is None else modules, config.backend)
         self._checkpointer = Checkpointer(
             config,
@@ -98,27 +108,53 @@ class Experiment:
             self._modules,
             lambda captured: self._resuming.state(captured),
             settle=lambda: self._recorder.settle(_SETTLE_SECONDS),
-            enabled=self._first,
+            enabled=first,
         )
         self._record, self._track = self._recorder.record, self._recorder.track
         self._on_write, self._on_checkpoint = on_write, on_checkpoint
-        self._closed = self._stepping = self._went_back = False
+        self._closed = self._barred = self._stepping = self._went_back = False
+        self._refusal = "this experiment was closed; make another one"
         self._process = os.getpid()
+        in_child(self._part_from_parent)
         self._preemption = Preemption()
         self.resumed: LoadReport | None = None
-        self._earlier = self._open(timesteps, agent_config) if self._first else EarlierRun(self.directory)
-        self._resuming = Resuming(self._modules, self._recorder, self._checkpointer, self._earlier)
-        if self._first:
-            warn_of_idle_settings(config)
         self.set_timesteps(timesteps)
         self.set_environment(env)
+        if first:
+            warn_of_idle_settings(config)
+        self._ownership = Ownership(self.directory)
+        self._earlier = self._open(timesteps, agent_config) if first else EarlierRun(self.directory)
+        self._resuming = Resuming(self._modules, self._recorder, self._checkpointer, self._earlier)
 
     def _open(self, timesteps: int | None, agent_config: Mapping[str, Any]) -> EarlierRun:
-        """Open the run's directory, and return what a run before left there."""
-        begun = (self.directory / CONFIG).exists()
-        open_run_directory(self.directory, self.name, timesteps, agent_config)
-        found = {"checkpoints": self._checkpointer.start(), "metrics": has_metrics(self.directory)}
+        """Open the run's directory as its owner, and return what a run before left there."""
+        take_run_directory(self._ownership)
+        try:
+            begun = (self.directory / CONFIG).exists()
+            open_run_directory(self.directory, self.name, timesteps, agent_config)
+            found = {"checkpoints": self._checkpointer.start(), "metrics": has_metrics(self.directory)}
+        except BaseException:
+            self._ownership.release()
+            raise
         return EarlierRun(self.directory, begun=begun, left=[kind for kind, is_there in found.items() if is_there])
+
+    def _stand_aside(self) -> None:
+        """Leave the run to the process that is the first, and in its directory nothing of this one's own."""
+        self._checkpointer.enabled = False
+        self._recorder.stand_aside()
+        self._record, self._track = self._recorder.record, self._recorder.track
+        leave_run_directory(self._ownership, begun=self._earlier.begun)
+        self._earlier.taken_over()
+
+    def _part_from_parent(self) -> None:
+        reason = in_forked_child(self._process)
+        self._bar(f"an experiment was used {reason}")
+        self._recorder.refuse(reason)
+
+    def _bar(self, refusal: str) -> None:
+        """Refuse all calls from now on."""
+        self._refusal, self._stepping, self._barred = refusal, False, True
+        self._record = self._track = partial(_refuse, refusal)
 
     def set_timesteps(self, timesteps: int | None) -> None:
         """Tell the length of the training, where it was not known when the experiment was made.
@@ -151,7 +187,8 @@ class Experiment:
     def describe(self, config: Mapping[str, Any]) -> None:
         """Store another configuration in ``config.json``, and tell it to writers that are yet to be made."""
         self._recorder.agent_config = config
-        if self._first:
+        if self._standing.first:
+            self._check_open()
             open_run_directory(self.directory, self.name, self._timesteps, config)
 
     @property
@@ -176,7 +213,14 @@ class Experiment:
 
     @property
     def writer(self) -> MultiWriter:
-        """Return all writers behind one, with the calls of torch's SummaryWriter, past all intervals."""
+        """Return all writers behind one, with the calls of torch's SummaryWriter, past all intervals.
+
+        Raises:
+            UsageError: if they are not made yet and the experiment was closed.
+        """
+        if not self._recorder.started:
+            self._check_open()
+            self._standing.look_again()
         return self._recorder.writer
 
     def register(self, **modules: Module) -> None:
@@ -253,7 +297,7 @@ class Experiment:
             UsageError: if the experiment was closed.
         """
         if type(timestep) is not int:
-            timestep = _whole(timestep)
+            timestep = whole_timestep(timestep)
         completed = timestep + 1
         if completed < self.completed:
             self._go_back(completed)
@@ -292,13 +336,14 @@ class Experiment:
 
     def _start_stepping(self) -> None:
         self._check_open()
+        self._standing.look_again()
         self._earlier.warn()
         self._preemption.watch()
         self._stepping = True
 
     def _check_open(self) -> None:
-        if self._closed:
-            _refuse()
+        if self._barred:
+            _refuse(self._refusal)
 
     def _take_turns(self, completed: int) -> None:
         write, checkpoint = self._turns.take(completed)
@@ -308,6 +353,7 @@ class Experiment:
             (self._on_checkpoint or self.write_checkpoint)(completed)
 
     def _leave(self, signal_number: int) -> None:
+        self._standing.look_again()
         self._checkpointer.checkpoint(self.completed, with_memories=True)
         self._close(interrupted=True)
         raise KeyboardInterrupt if signal_number == signal.SIGINT else SystemExit(128 + signal_number)
@@ -322,9 +368,11 @@ class Experiment:
             UsageError: if the experiment was closed.
         """
         self._check_open()
-        completed = _whole(completed)
+        completed = whole_timestep(completed)
+        self._standing.look_again()
         if self._recorder.enabled:
             statistics = self._recorder.write(completed)
+            self._standing.certain |= bool(statistics)
             self._checkpointer.judge(statistics, self._recorder.episodes, completed)
 
     def write_checkpoint(self, completed: int) -> None:
@@ -337,9 +385,11 @@ class Experiment:
             UsageError: if the experiment was closed.
         """
         self._check_open()
-        completed = _whole(completed)
+        completed = whole_timestep(completed)
         self.completed = max(self.completed, completed)
+        self._standing.look_again()
         self._checkpointer.checkpoint(completed)
+        self._standing.certain = True
 
     def resume(
         self,
@@ -374,6 +424,7 @@ class Experiment:
             UsageError: if the experiment was closed.
         """
         self._check_open()
+        self._standing.look_again()
         self._checkpointer.wait()
         report = self._resuming.resume(which, LoadOptions.of(modules, strict, cast, rename))
         if report is None:
@@ -412,11 +463,12 @@ class Experiment:
             self._refuse_calls,
             self._checkpointer.close,
             self._recorder.close,
+            self._ownership.release,
         )
 
     def _refuse_calls(self) -> None:
-        self._closed, self._stepping = True, False
-        self._record = self._track = _refuse
+        self._closed = True
+        self._bar(self._refusal)
 
     def _write_rest(self, *, interrupted: bool) -> None:
         """Write what was tracked since the last write, unless the run broke off where a checkpoint holds it.
@@ -424,6 +476,7 @@ class Experiment:
         A resume then completes that interval, as if nothing had happened. A run that was closed in order is over, as
         far as anybody can tell, and keeps no value to itself.
         """
+        self._standing.look_again()
         resumable = self._checkpointer.latest == self.completed and self.completed != self._timesteps
         if self._recorder.pending and not (interrupted and resumable):
             self._recorder.write(self.completed)  # not judged: it is no whole interval
@@ -440,13 +493,5 @@ class Experiment:
         finish(self.close, after=error)
 
 
-def _refuse(*_given: Any) -> NoReturn:
-    raise UsageError("this experiment was closed; make another one")
-
-
-def _whole(number: Any) -> int:
-    """Return a count of timesteps, which may come as an integer of NumPy, PyTorch or JAX."""
-    try:
-        return operator.index(number)
-    except TypeError:
-        raise InvalidValue(f"a timestep is {number!r} ({type(number).__name__}); allowed: a whole number") from None
+def _refuse(reason: str, *_given: Any) -> NoReturn:
+    raise UsageError(reason)

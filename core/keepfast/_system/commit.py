@@ -251,7 +251,7 @@ def _locked_directory(path: Path) -> Iterator[None]:
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with holding(descriptor, wait=True):
+        with holding(descriptor, wait=True, path=path):
             if not os.path.samestat(os.fstat(descriptor), path.stat()):
                 raise FileNotFoundError(errno.ENOENT, "replaced by another process", str(path))
             yield

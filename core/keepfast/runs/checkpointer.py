@@ -47,6 +47,7 @@ class Checkpointer:
 
     Attributes:
         latest: the completed timesteps at the checkpoint promised last, or None.
+        enabled: whether anything is written.
 
     Args:
         config: the experiment's settings.
@@ -72,7 +73,7 @@ class Checkpointer:
         settle: Callable[[], None] = lambda: None,
         enabled: bool = True,
     ) -> None:
-        self._enabled = enabled
+        self.enabled = enabled
         self._config, self._modules, self._resume_state = config, modules, resume_state
         self._settle = settle
         self._store: CheckpointStore | None = None
@@ -108,7 +109,7 @@ class Checkpointer:
 
     def judge(self, statistics: Mapping[str, float], episodes: int, timestep: int) -> None:
         """Judge an interval, and keep a copy of the modules where it was the best so far."""
-        if self._enabled and self.schedule.enabled and self._config.keep_best and self._modules:
+        if self.enabled and self.schedule.enabled and self._config.keep_best and self._modules:
             self._untracked.written(statistics)
             self.best.judge(statistics, episodes, timestep, self._capture_for_best)
 
@@ -138,7 +139,7 @@ class Checkpointer:
             BaseException: what went wrong with an earlier checkpoint, other than being refused.
         """
         self.tell()
-        if not self._modules or not self._enabled:
+        if not self._modules or not self.enabled:
             self._tell_unregistered()
             return
         self._background.room()
@@ -154,7 +155,7 @@ class Checkpointer:
 
     def _tell_unregistered(self) -> None:
         """Tell, once and where checkpoints were asked for, that there is nothing to store in them."""
-        if self._unregistered and self._enabled and self.schedule.enabled:
+        if self._unregistered and self.enabled and self.schedule.enabled:
             self._unregistered = False
             warn(
                 "a checkpoint is due and no module is registered, so nothing is stored; register what is to be kept, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import platform
@@ -16,6 +17,7 @@ from keepfast._version import __version__
 from keepfast.codec import plain
 from keepfast.config import ExperimentConfig
 from keepfast.errors import DirectoryError, WriteFailed
+from keepfast.runs.processes.ownership import Ownership
 
 CONFIG = "config.json"
 DEFAULT_DIRECTORY = "runs"
@@ -45,12 +47,46 @@ def open_run_directory(directory: Path, agent: str, timesteps: int | None, confi
         directory.mkdir(parents=True, exist_ok=True)
         commit(directory / CONFIG, lambda file: file.write(text.encode()))
     except (OSError, WriteFailed) as error:
-        cause = error.__cause__ if isinstance(error, WriteFailed) else error
-        reason = getattr(cause, "strerror", None) or str(cause)
-        raise DirectoryError(
-            f"cannot use `{directory}` as the experiment's directory: {reason}; set `directory` and "
-            "`experiment_name` to a place that can be written in"
-        ) from error
+        raise _unusable(directory, error) from error
+
+
+def take_run_directory(ownership: Ownership) -> None:
+    """Make a run's directory where it is not there yet, and become its owner.
+
+    Raises:
+        DirectoryError: if that cannot be done, or another owns it; names the directory and the cause.
+    """
+    try:
+        ownership.directory.mkdir(parents=True, exist_ok=True)
+        ownership.take()
+    except DirectoryError:
+        raise
+    except OSError as error:
+        raise _unusable(ownership.directory, error) from error
+
+
+def leave_run_directory(ownership: Ownership, *, begun: bool) -> None:
+    """Give up a run's directory, and remove what was made there for a run that another process writes.
+
+    Args:
+        ownership: the lock of the directory.
+        begun: whether there was a run before, whose configuration stays.
+    """
+    directory = ownership.directory
+    if not begun:
+        (directory / CONFIG).unlink(missing_ok=True)
+    ownership.release()
+    with contextlib.suppress(OSError):  # it holds something, or is not there
+        directory.rmdir()
+
+
+def _unusable(directory: Path, error: OSError) -> DirectoryError:
+    cause = error.__cause__ if isinstance(error, WriteFailed) else error
+    reason = getattr(cause, "strerror", None) or str(cause)
+    return DirectoryError(
+        f"cannot use `{directory}` as the experiment's directory: {reason}; set `directory` and "
+        "`experiment_name` to a place that can be written in"
+    )
 
 
 @final

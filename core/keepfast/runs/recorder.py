@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -75,6 +76,7 @@ class Recorder:
         self._writer: MultiWriter | None = None
         self._writer_state: Mapping[str, Any] = {}
         self._resume_step: int | None = None
+        self._opened: set[Path] = set()
         self._tracker = tracker = Tracker()
         self.record: Callable[[Any, Any, Any, Any], None] = tracker.episodes.record if self.enabled else _ignore
         self.track: Callable[[str, Any], None] = tracker.track if self.enabled else _ignore
@@ -102,7 +104,32 @@ class Recorder:
             self._writer.load_state_dict(self._writer_state)
         return self._writer
 
+    @property
+    def started(self) -> bool:
+        """Say whether the writers were made."""
+        return self._writer is not None
+
+    def refuse(self, reason: str) -> None:
+        """Have the writers that were handed out refuse every call; see `MultiWriter.refuse`."""
+        if self._writer is not None:
+            self._writer.refuse(reason)
+
+    def stand_aside(self) -> None:
+        """Write nothing from now on, and remove what the writers made when they were opened."""
+        self._first = self.enabled = False
+        self.record, self.track = _ignore, _ignore
+        if self._writer is not None:
+            self._writer.mute()
+        for path in self._opened:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
     def _make_writers(self) -> dict[str, Writer]:
+        before = set(self._directory.iterdir())
+        made = self._make_each()
+        self._opened |= set(self._directory.iterdir()) - before
+        return made
+
+    def _make_each(self) -> dict[str, Writer]:
         context = WriterContext(self._directory, self._directory.name, self.agent_config, self._resume_step)
         made: dict[str, Writer] = {}
         for name, options, factory in self._factories:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Any, Literal, final
+
+from keepfast.errors import InvalidValue
 
 _Interval = int | Literal["auto"]
 """An interval in timesteps; 0 or less disables; "auto" derives it from the length of the training."""
@@ -89,3 +92,15 @@ class Turns:
 
 def _next_multiple(interval: int, completed: int) -> int:
     return (completed // interval + 1) * interval if interval else sys.maxsize
+
+
+def whole_timestep(number: Any) -> int:
+    """Return a count of timesteps, which may come as an integer of NumPy, PyTorch or JAX.
+
+    Raises:
+        InvalidValue: if it is no whole number.
+    """
+    try:
+        return operator.index(number)
+    except TypeError:
+        raise InvalidValue(f"a timestep is {number!r} ({type(number).__name__}); allowed: a whole number") from None

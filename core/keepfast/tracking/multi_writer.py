@@ -70,6 +70,7 @@ class MultiWriter(Writer):
         self._overdue: dict[str, Call] = {}
         self._unsettled: dict[str, Call] = {}
         self._closed = False
+        self._refusal = "on writers that were closed; make others"
 
     @property
     def writers(self) -> dict[str, Writer]:
@@ -176,6 +177,20 @@ class MultiWriter(Writer):
         if failure is not None:
             raise failure
 
+    def refuse(self, reason: str) -> None:
+        """Refuse every call from now on, and close nothing: what there is to close is somebody else's.
+
+        Args:
+            reason: the end of an error that begins with the call's name and "was called".
+        """
+        self._closed, self._refusal = True, reason
+
+    def mute(self) -> None:
+        """Close every writer, and take what comes from now on without keeping it."""
+        for lane in reversed(self._lanes):
+            self._close_lane(lane)
+        self._lanes = []
+
     def _close_lane(self, lane: Lane) -> None:
         patience = min(self._patience, OVERDUE_SECONDS) if self._is_overdue(lane) else self._patience
         finished = lane.ask(Call("close", awaited=True), patience)
@@ -211,7 +226,7 @@ class MultiWriter(Writer):
         self, method: str, *content: Any, step: int, wall_time: float, timeout: float | None = None, **options: Any
     ) -> None:
         if self._closed:
-            raise UsageError(f"{method} was called on writers that were closed; make others")
+            raise UsageError(f"{method} was called {self._refusal}")
         args = (*content, whole(step), float(wall_time))
         self._fan_out([Call(method, own(args), options, awaited=timeout is not None) for _ in self._lanes], timeout)
 

@@ -113,24 +113,6 @@ def test_a_name_claimed_twice_hurts_only_who_asks_for_it(
         backends.backend_named("numpy")
 
 
-@pytest.mark.parametrize(
-    ("environment", "rank"),
-    [
-        ({}, 0),
-        ({"RANK": "3"}, 3),
-        ({"SLURM_PROCID": "2"}, 2),
-        ({"RANK": "1", "SLURM_PROCID": "2"}, 1),
-        ({"RANK": ""}, 0),
-    ],
-    ids=str,
-)
-def test_launchers_tell_the_rank(environment: dict[str, str], rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torchrun's RANK, else SLURM's; 0 where a process runs alone."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert backends.process_rank() == rank
-
-
 def test_held_values_are_fetched_as_they_were() -> None:
     """Numbers, lists and arrays, in their order; a buffer changed since is a matter of its owner."""
     holder = Holder()
