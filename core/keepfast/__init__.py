@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from keepfast.interfaces.backend import Backend, Mismatch
     from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
     from keepfast.interfaces.demo import DemoResult, DemoSettings
+    from keepfast.interfaces.format import DirectoryFormat
     from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
     from keepfast.interfaces.ring import Ring
     from keepfast.interfaces.step_buffer import (
@@ -96,6 +97,7 @@ _HOMES = {
     "interfaces.backend": ["Backend", "Mismatch"],
     "interfaces.checkpoint_store": ["Checkpoint", "CheckpointMetadata", "CheckpointStore"],
     "interfaces.demo": ["DemoResult", "DemoSettings"],
+    "interfaces.format": ["DirectoryFormat"],
     "interfaces.memory_exporter": ["MemoryExporter", "MemorySnapshot"],
     "interfaces.ring": ["Ring"],
     "interfaces.step_buffer": [
@@ -138,6 +140,7 @@ __all__ = [
     "DemoResult",
     "DemoSettings",
     "DirectoryError",
+    "DirectoryFormat",
     "Experiment",
     "ExperimentConfig",
     "HostSteps",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -14,6 +15,7 @@ from typing import Any, NoReturn, Self, final
 import numpy as np
 
 from keepfast._system.finishing import finish
+from keepfast._system.warnings import warn
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.config import ExperimentConfig, agent_settings
 from keepfast.errors import InvalidValue, UsageError
@@ -24,11 +26,15 @@ from keepfast.modules.report import LoadReport
 from keepfast.plugins.backends import process_rank
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import CONFIG, EarlierRun, open_run_directory, run_directory
+from keepfast.runs.in_vain import warn_of_idle_settings
 from keepfast.runs.preemption import Preemption
 from keepfast.runs.recorder import Recorder
 from keepfast.runs.resuming import Resuming
 from keepfast.runs.schedule import Turns
 from keepfast.tracking.multi_writer import MultiWriter
+
+_WAVERING = 8
+"""How many timesteps a count may go back near its beginning before anybody is told."""
 
 _SETTLE_SECONDS = 5.0
 """How long a checkpoint waits, behind training, for the writers to have what was written before it."""
@@ -47,6 +53,7 @@ class Experiment:
         modules: the table of modules, where somebody else keeps it.
         on_write: called in the place of `write_tracking_data` when that is due, where somebody else has a say in it.
         on_checkpoint: called in the place of `write_checkpoint` when that is due.
+        env: the environment, which tells when it resets (see `set_environment`).
 
     In a distributed run the process of rank 0 alone writes and checkpoints; all of them resume.
 
@@ -75,6 +82,7 @@ class Experiment:
         modules: dict[str, Module] | None = None,
         on_write: Callable[[int], None] | None = None,
         on_checkpoint: Callable[[int], None] | None = None,
+        env: object = None,
     ) -> None:
         config = ExperimentConfig.of(cfg)
         agent_config = agent_settings(cfg)[1]
@@ -94,13 +102,16 @@ class Experiment:
         )
         self._record, self._track = self._recorder.record, self._recorder.track
         self._on_write, self._on_checkpoint = on_write, on_checkpoint
-        self._closed = self._stepping = False
+        self._closed = self._stepping = self._went_back = False
         self._process = os.getpid()
         self._preemption = Preemption()
         self.resumed: LoadReport | None = None
         self._earlier = self._open(timesteps, agent_config) if self._first else EarlierRun(self.directory)
         self._resuming = Resuming(self._modules, self._recorder, self._checkpointer, self._earlier)
+        if self._first:
+            warn_of_idle_settings(config)
         self.set_timesteps(timesteps)
+        self.set_environment(env)
 
     def _open(self, timesteps: int | None, agent_config: Mapping[str, Any]) -> EarlierRun:
         """Open the run's directory, and return what a run before left there."""
@@ -121,6 +132,18 @@ class Experiment:
         self._recorder.set_length(self._timesteps)
         self._checkpointer.set_length(self._timesteps, self.completed)
         self._start_turns()
+
+    def set_environment(self, env: object) -> None:
+        """Tell the environment, where it was not known when the experiment was made.
+
+        Vector environments of Gymnasium tell when they reset. Where that is in the step after the end of an episode,
+        the rows of such steps are no transitions, and in no statistic. The setting ``autoreset`` counts where it is
+        not "auto".
+
+        Args:
+            env: an environment, under any wrappers, or None where there is none to ask.
+        """
+        self._recorder.set_environment(env)
 
     def _start_turns(self) -> None:
         self._turns = Turns([self._recorder.schedule, self._checkpointer.schedule], self.completed)
@@ -168,19 +191,41 @@ class Experiment:
         """
         self._modules.add(modules)
 
-    def record_transition(self, rewards: Any, terminated: Any, truncated: Any) -> None:
+    def record_transition(self, rewards: Any, terminated: Any, truncated: Any, valid: Any = None) -> None:
         """Track the rewards of one step of every environment, and the episodes that ended with it.
 
+        Several agents in one environment give their rewards as a dict. Each agent's statistics carry its name, and
+        those of all, their rewards added up, carry none. An agent that ended takes no further part in the episode of
+        all, which is over once each agent has ended.
+
         Args:
-            rewards: of shape (num_envs,) or (num_envs, 1), on any device; a number for a single environment.
-            terminated: of as many elements; whether the episode ended in a terminal state.
-            truncated: of as many elements; whether it was cut short.
+            rewards: of shape (num_envs,) or (num_envs, 1), on any device; a number for a single environment; or a dict
+                of these by agent.
+            terminated: of as many elements; whether the episode ended in a terminal state. A dict by agent, as the
+                rewards are, or the same for all agents.
+            truncated: of as many elements; whether it was cut short; as `terminated`.
+            valid: of as many elements; whether the row is a transition; as `terminated`. A row that is none (of an
+                environment that was idle, or only reset) is in no statistic. All rows are if None.
 
         Raises:
             ShapeMismatch: if the numbers of elements differ.
+            InvalidValue: if dicts have different agents, or the rewards are no numbers.
             UsageError: if the experiment was closed.
         """
-        self._record(rewards, terminated, truncated)
+        self._record(rewards, terminated, truncated, valid)
+
+    def reset_episodes(self, envs: Any = None) -> None:
+        """Be told that environments were reset in mid-run, by an evaluation for example: count their episodes anew.
+
+        Args:
+            envs: which ones: a mask of shape (num_envs,), or their numbers; all of them if None.
+
+        Raises:
+            InvalidValue: if there is no such environment.
+            UsageError: if the experiment was closed.
+        """
+        self._check_open()
+        self._recorder.reset_episodes(envs)
 
     def track_data(self, tag: str, value: Any) -> None:
         """Track a number until the next write; see `Tracker.track` for what may be given.
@@ -204,11 +249,15 @@ class Experiment:
             Exception: what went wrong with an earlier checkpoint behind training.
             InvalidValue: if it is no whole number.
             SystemExit: after saving, if the process was told to end (SIGTERM, SIGUSR1).
+            KeyboardInterrupt: after saving, if Ctrl-C was pressed during the timestep; pressed twice, it acts at once.
             UsageError: if the experiment was closed.
         """
         if type(timestep) is not int:
             timestep = _whole(timestep)
-        self.completed = completed = timestep + 1
+        completed = timestep + 1
+        if completed < self.completed:
+            self._go_back(completed)
+        self.completed = completed
         if not self._stepping:
             self._start_stepping()
         if self._checkpointer.failed:
@@ -219,7 +268,27 @@ class Experiment:
         if self._preemption.received is not None:
             self._leave(self._preemption.received)
         if completed == self._timesteps:
-            self._preemption.release()
+            self._complete()
+
+    def _complete(self) -> None:
+        """Save the state at the end, which need not be at an interval's, and let signals have their way again."""
+        self._preemption.release()
+        self._write_rest(interrupted=False)
+        self._save_end()
+
+    def _save_end(self) -> None:
+        if self._stepping and self._checkpointer.latest != self.completed and self._checkpointer.schedule.enabled:
+            (self._on_checkpoint or self.write_checkpoint)(self.completed)
+
+    def _go_back(self, completed: int) -> None:
+        """Tell, once, that the count went back by half; by a little it wavers, as that of several actors does."""
+        if self._stepping and not self._went_back and completed <= self.completed // 2 and self.completed > _WAVERING:
+            self._went_back = True
+            warn(
+                f"timestep {self.completed - 1} is followed by timestep {completed - 1}: this run counts again what it "
+                "had completed, and what is due stands beside, or in the place of, what it wrote then. Count on from "
+                f"{self.completed}, begin with `resume()`, or make another experiment with a name of its own"
+            )
 
     def _start_stepping(self) -> None:
         self._check_open()
@@ -241,7 +310,7 @@ class Experiment:
     def _leave(self, signal_number: int) -> None:
         self._checkpointer.checkpoint(self.completed, with_memories=True)
         self._close(interrupted=True)
-        raise SystemExit(128 + signal_number)
+        raise KeyboardInterrupt if signal_number == signal.SIGINT else SystemExit(128 + signal_number)
 
     def write_tracking_data(self, completed: int) -> None:
         """Write what was tracked since the last write at once, and judge whether it is the best so far.
@@ -283,7 +352,9 @@ class Experiment:
     ) -> int:
         """Go on where a checkpoint was taken: modules, random states, what was tracked, writers, best score.
 
-        What this run wrote beyond it is void: all of it, where the run has no checkpoint yet.
+        What this run wrote beyond it is void: all of it, where the run has no checkpoint yet. Episodes that were under
+        way are dropped, since environments are reset at the start; with ``"running_episodes": "continue"``, or an
+        environment among the modules that were restored, they go on.
 
         Args:
             which: ``"latest"`` or ``"best"`` of this experiment's own directory, or the path of another run's directory
@@ -321,9 +392,10 @@ class Experiment:
         self._recorder.flush()
 
     def close(self) -> None:
-        """Write what was tracked last, store the best, wait for all of it and release everything.
+        """Write what was tracked last, save the last state and the best, wait for all of it and release everything.
 
-        What was tracked last is left to a resume where an error ends the run at a checkpoint, which holds it.
+        Where an error ends the run, the last state is not saved, since it may be half of an update. What was tracked
+        last is left to a resume then, if a checkpoint holds it.
 
         Closing twice is fine. In a ``with`` statement this is called at its end, also after an error. In a forked child
         it does nothing: what there is to write is its parent's.
@@ -333,10 +405,18 @@ class Experiment:
     def _close(self, *, interrupted: bool) -> None:
         if self._closed or os.getpid() != self._process:
             return
+        self._preemption.release()
+        finish(
+            partial(self._write_rest, interrupted=interrupted),
+            *([] if interrupted else [self._save_end]),
+            self._refuse_calls,
+            self._checkpointer.close,
+            self._recorder.close,
+        )
+
+    def _refuse_calls(self) -> None:
         self._closed, self._stepping = True, False
         self._record = self._track = _refuse
-        self._preemption.release()
-        finish(partial(self._write_rest, interrupted=interrupted), self._checkpointer.close, self._recorder.close)
 
     def _write_rest(self, *, interrupted: bool) -> None:
         """Write what was tracked since the last write, unless the run broke off where a checkpoint holds it.
@@ -347,6 +427,8 @@ class Experiment:
         resumable = self._checkpointer.latest == self.completed and self.completed != self._timesteps
         if self._recorder.pending and not (interrupted and resumable):
             self._recorder.write(self.completed)  # not judged: it is no whole interval
+            if not (self._stepping or self.completed or interrupted):
+                warn("`step` was never called, so what was tracked is written at timestep 0, and nothing was ever due")
 
     def __enter__(self) -> Self:
         self._check_open()

@@ -20,8 +20,7 @@ PLUGINS = ("backends/torch/keepfast_torch", "backends/jax/keepfast_jax", "writer
 FORMATS = "core/keepfast/formats"
 
 BEYOND: dict[str, str] = {
-    "keepfast._system.commit.commit_directory": "only Minari's data sets are directories",
-    "keepfast._system.commit.remove_directory": "as `commit_directory`",
+    "keepfast._system.commit.commit_directory": "Minari's data sets hold their own name; `fill` knows none",
     "keepfast._system.side_by_side.side_by_side": "spares csv the time that its texts take; others do without",
     "keepfast._system.spacious.spacious_tensors": "for memories larger than the machine's; NumPy's own zeros do too",
     "keepfast._system.warnings.warn": "points past our own frames; others call `warnings.warn` with `KeepfastWarning`",

@@ -88,14 +88,23 @@ class DemoSuite(Framework):
 
     @after_the_demo
     def test_an_exported_memory_holds_a_rollout(self, finished: tuple[Path, str]) -> None:
-        """States follow one another, except where an episode ended and the next one's first state follows."""
+        """Each state is what the step before led to, and the steps that only reset are marked: those after an end."""
         snapshot = keepfast.read_memory(min(finished[0].glob("memory/*.pt")))
         tensors = snapshot.tensors
         assert tensors["states"].shape == (self.demo.PPO_DEFAULTS["rollouts"], self.demo.NUM_ENVS, 4)
         ended = (tensors["terminated"] | tensors["truncated"])[:-1, :, 0].astype(bool)
-        follows = (tensors["next_states"][:-1] == tensors["states"][1:]).all(axis=-1)
         assert ended.any()
-        np.testing.assert_array_equal(follows, ~ended)
+        np.testing.assert_array_equal(tensors["next_states"][:-1], tensors["states"][1:])
+        np.testing.assert_array_equal(tensors["valid"][1:, :, 0].astype(bool), ~ended)
+
+    @after_the_demo
+    def test_no_statistic_of_the_demo_contains_a_reset(self, finished: tuple[Path, str]) -> None:
+        """CartPole gives 1 at each step of an episode, so an episode is as long as its total reward."""
+        metrics = keepfast.read_metrics(finished[0])
+        assert set(metrics["Reward / Instantaneous reward (min)"].values) == {1.0}
+        totals, lengths = metrics["Reward / Total reward (mean)"], metrics["Episode / Total timesteps (mean)"]
+        assert len(totals.values) > 1
+        np.testing.assert_array_equal(totals.values, lengths.values)
 
     def test_the_same_seed_gives_the_same_training_bit_for_bit(self, tmp_path: Path) -> None:
         """Every array of the last checkpoint is the same, and another seed's is not."""
@@ -193,15 +202,20 @@ class DemoSuite(Framework):
         np.testing.assert_allclose(variance, second_moment - np.square(expected), **self.scaler_within)
 
     def test_an_ended_episode_leads_to_its_own_last_state(self) -> None:
-        """What is stored as the next state of an episode's last step is not the next episode's first state."""
+        """The next state of an episode's last step is not the next episode's first, to which the step after leads."""
         envs = self.demo.make_envs("CartPole-v1", 2)
-        states, _ = envs.reset(seed=0)
+        envs.reset(seed=0)
+        before = np.zeros(2, bool)
+        resets = 0
         for _ in range(60):
-            states, _, terminated, truncated, infos = envs.step(np.array([1, 0]))
-            last = self.demo.last_states(states, infos)
+            states, rewards, terminated, truncated, _ = envs.step(np.array([1, 0]))
             ended = terminated | truncated
-            np.testing.assert_array_equal((last == states).all(axis=1), ~ended)
-            assert (np.abs(last[ended, 2]) > 0.2).all()  # the pole has fallen
+            assert (np.abs(states[ended, 2]) > 0.2).all()  # the pole has fallen
+            assert (np.abs(states[before]) <= 0.05).all()  # it stands again
+            np.testing.assert_array_equal(rewards, ~before)
+            resets += before.sum()
+            before = ended
+        assert resets > 2
         envs.close()
 
     @pytest.mark.slow

@@ -59,6 +59,7 @@ class ResumeSuite(Framework):
             "writers": ["jsonl"],
             "best_metric": "Loss / Loss",
             "best_mode": "min",
+            "running_episodes": "continue",  # what ends an episode here is the timestep, which comes back
             **settings,
         }
         with keepfast.Experiment(cfg, timesteps=TIMESTEPS) as experiment:

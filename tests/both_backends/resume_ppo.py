@@ -41,6 +41,7 @@ class ResumePpoSuite(Framework):
     def make_agent(self, directory: Path, **experiment: Any) -> Any:
         intervals = {"write_interval": 7, "checkpoint_interval": 10}
         own = {"directory": str(directory), "experiment_name": "run", "writers": ["jsonl"]}
+        own["running_episodes"] = "continue"  # what ends an episode here is the timestep, which comes back
         cfg = {"rollouts": 8, "learning_epochs": 2, "experiment": {**intervals, **own, **experiment}}
         agent, memory = self.ppo(cfg)
         agent.init(trainer_cfg={"timesteps": TIMESTEPS})

@@ -23,3 +23,11 @@ def test_the_guide_runs_on_torch(project: Path, tmp_path: Path) -> None:
     run(code, tmp_path)
     run(code, tmp_path)
     assert (tmp_path / "runs" / "cartpole" / "checkpoints" / "agent_100.pt").exists()
+
+
+def test_the_page_on_episodes_runs(project: Path, tmp_path: Path) -> None:
+    """Every block of the page runs, one after the other, without a warning."""
+    pytest.importorskip("gymnasium")
+    code = code_of((project / "docs" / "episodes.md").read_text("utf-8"))
+    assert code.count("assert ") == 7
+    run("import warnings\nwarnings.simplefilter('error')\n" + code, tmp_path)

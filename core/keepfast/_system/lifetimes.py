@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import MethodType
 from typing import final
 
-Action = Callable[[], object]
+_Action = Callable[[], object]
 
 
 @final
@@ -22,10 +22,10 @@ class _Actions:
     """Actions in the order they came."""
 
     def __init__(self) -> None:
-        self._held: dict[int, Callable[[], Action | None]] = {}  # changed and listed in one step each: no lock to fork
+        self._held: dict[int, Callable[[], _Action | None]] = {}  # changed and listed in one step each: no lock to fork
         self._number = itertools.count()
 
-    def add(self, action: Action) -> None:
+    def add(self, action: _Action) -> None:
         """Add an action; a method goes when its object does, a function stays."""
         number = next(self._number)
         if not isinstance(action, MethodType):
@@ -50,7 +50,7 @@ class _Actions:
 _at_exit, _in_child = _Actions(), _Actions()
 
 
-def at_exit(action: Action) -> None:
+def at_exit(action: _Action) -> None:
     """Have something done when the interpreter exits in order, not where the process is killed.
 
     What was named last is done first, since it may use what was there before it. Threads still run then, but Python
@@ -62,7 +62,7 @@ def at_exit(action: Action) -> None:
     _at_exit.add(action)
 
 
-def in_child(action: Action) -> None:
+def in_child(action: _Action) -> None:
     """Have something done in every child that is forked from this process, before it does anything else.
 
     None but the forking thread lives on in a child. What the others held stays locked there, and what they were in the

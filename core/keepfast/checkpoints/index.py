@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import operator
-import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping
@@ -13,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, final
 
-from keepfast._system.commit import commit
-from keepfast._system.lock import lock, unlock
+from keepfast._system.commit import commit, files_of, size_of
+from keepfast._system.lock import holding_file
 from keepfast.errors import InvalidValue
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata
 
@@ -37,11 +36,22 @@ _T = TypeVar("_T")
 @final
 @dataclass(frozen=True)
 class IndexedFile:
-    """One file of a checkpoint: its name, its size in bytes, its digest ("" where it is not known)."""
+    """One file of a checkpoint, or the directory that a format has in its place.
+
+    Attributes:
+        name: its name.
+        size: its size in bytes.
+        digest: its digest, "" where it is not known.
+    """
 
     name: str
     size: int
     digest: str = ""
+
+    @classmethod
+    def of(cls, path: Path) -> IndexedFile:
+        """Return what the index says of a file, which is read for it."""
+        return cls(path.name, size_of(path), file_digest(path))
 
 
 @final
@@ -198,7 +208,7 @@ def write_index(directory: Path, checkpoints: list[IndexedCheckpoint]) -> None:
     """Commit an index."""
     rows = [asdict(checkpoint) for checkpoint in sorted(checkpoints, key=order)]
     document = {"version": _INDEX_VERSION, "checkpoints": rows}
-    text = json.dumps(document, indent=1, default=list)
+    text = json.dumps(document, indent=1)
     commit(directory / INDEX, lambda file: file.write(text.encode()))
 
 
@@ -209,25 +219,29 @@ def order(checkpoint: IndexedCheckpoint) -> tuple[bool, int, list[str]]:
 
 @contextlib.contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Hold a directory against other processes while its index is read, changed and committed."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        lock(descriptor, wait=True)
+    """Hold a directory against other processes while its index is read, changed and committed.
+
+    What stands for the lock is an empty file beside the directory, which holds checkpoints and nothing else.
+    """
+    with holding_file(directory.with_name(f".{directory.name}.lock")):
         yield
-    finally:
-        unlock(descriptor)
-        os.close(descriptor)
 
 
 _CHUNK = 1 << 20
 
 
 def file_digest(path: Path) -> str:
-    """Return the CRC-32 of a file's bytes as ``crc32:xxxxxxxx``; it tells damage, not malice."""
+    """Return the CRC-32 of a file's bytes as ``crc32:xxxxxxxx``; it tells damage, not malice.
+
+    That of a directory is of the names, sizes and bytes of all files in and below it.
+    """
     value = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            value = zlib.crc32(chunk, value)
+    for each in files_of(path):
+        if each != path:
+            value = zlib.crc32(f"{each.relative_to(path).as_posix()}\0{each.stat().st_size}\0".encode(), value)
+        with each.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                value = zlib.crc32(chunk, value)
     return f"crc32:{value:08x}"
 
 

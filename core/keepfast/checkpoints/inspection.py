@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
+from keepfast._system.commit import size_of
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata
 from keepfast.plugins.formats import read_checkpoint
 from keepfast.tree import Tree, describe, flatten, is_array, nbytes
@@ -63,7 +64,7 @@ def inspect(path: str | Path) -> Inspection:
     checkpoint = read_checkpoint(path)
     about = checkpoint.about
     modules = {name: _entries(tree) for name, tree in _modules(checkpoint, path).items()}
-    return Inspection(path, path.stat().st_size, replace(about, resume=None), about.resume is not None, modules)
+    return Inspection(path, size_of(path), replace(about, resume=None), about.resume is not None, modules)
 
 
 def _modules(checkpoint: Checkpoint, path: Path) -> dict[str, Tree]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 from keepfast.checkpoints.index import (
     BEST,
     GROUPED,
 )
 from keepfast.errors import CorruptCheckpoint, InvalidValue
-from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
+from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata
 from keepfast.tree import Tree, flatten
 
 
@@ -41,11 +40,6 @@ def documents_of(state: Mapping[str, Tree], metadata: CheckpointMetadata, *, sep
         return {GROUPED: Checkpoint(state, metadata.as_mapping())}
     shared = replace(metadata, set=secrets.token_hex(8))
     return {key: Checkpoint(tree, replace(shared, module=key).as_mapping()) for key, tree in state.items()}
-
-
-def writing(store: CheckpointStore, document: Checkpoint) -> Callable[[BinaryIO], object]:
-    """Return what writes a document into an open file."""
-    return lambda file: store.write(document, file)
 
 
 def whole(documents: Mapping[Path, Checkpoint]) -> Checkpoint:

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._system.commit import files_of, size_of
 from keepfast.checkpoints.index import (
     BEST,
     GROUPED,
     IndexedCheckpoint,
     IndexedFile,
     exclusive,
-    file_digest,
     order,
     read_index,
     write_index,
@@ -106,7 +106,7 @@ def rebuild(directory: Path) -> tuple[list[IndexedCheckpoint], dict[Path, str]]:
 
 
 def _with_digests(directory: Path, checkpoint: IndexedCheckpoint) -> IndexedCheckpoint:
-    files = {key: replace(file, digest=file_digest(directory / file.name)) for key, file in checkpoint.files.items()}
+    files = {key: IndexedFile.of(directory / file.name) for key, file in checkpoint.files.items()}
     return replace(checkpoint, files=files)
 
 
@@ -137,9 +137,9 @@ def _candidates(directory: Path, known: set[str], *, thorough: bool) -> Iterable
     keys = {matched["key"] for matched in periodic if matched is not None}
     parsed = {path: _parsed(path.stem, keys) for path in paths if path.name not in known}
     named = {path: said for path, said in parsed.items() if said[0] or said[2] is not None}
-    extensions = set(stores()) if named else set()  # asking each format takes longer than finding nothing new
+    formats = stores() if named else {}  # asking each format takes longer than finding nothing new
     for path, (best, key, timestep) in named.items():
-        if path.suffix in extensions and path.is_file():
+        if path.suffix in formats and formats[path.suffix].owns(path):
             by_name_alone = key == GROUPED and not best and not thorough
             yield _candidate(path, best, key, timestep, _UNREAD if by_name_alone else _content(path))
 
@@ -173,7 +173,7 @@ def _checkpoint(group: list[_Candidate]) -> tuple[IndexedCheckpoint, bool]:
     names = {name for candidate in own for name in candidate.content.metadata.modules or ()}
     lost = [candidate for candidate in group if candidate.content.problem and candidate.key in names]
     files = {
-        candidate.key: IndexedFile(candidate.path.name, candidate.path.stat().st_size)
+        candidate.key: IndexedFile(candidate.path.name, size_of(candidate.path))
         for candidate in ([*own, *lost] if own else group)
     }
     checkpoint = IndexedCheckpoint(group[0].timestep, group[0].best, files, own=False)
@@ -191,12 +191,12 @@ def _is_whole(own: Sequence[_Candidate], modules: set[str]) -> bool:
 
 def _content(path: Path) -> _Content:
     """Return what a file says of itself, read once for as long as it does not change."""
-    status = path.stat()
-    return _read_content(path, status.st_size, status.st_mtime_ns)
+    states = ((file, file.stat()) for file in files_of(path))
+    return _read_content(path, tuple((file, state.st_size, state.st_mtime_ns) for file, state in states))
 
 
 @functools.lru_cache(maxsize=1024)
-def _read_content(path: Path, _size: int, _changed: int) -> _Content:
+def _read_content(path: Path, _states: tuple[tuple[Path, int, int], ...]) -> _Content:
     try:
         metadata = read_checkpoint(path).about
     except (KeepfastError, OSError) as error:

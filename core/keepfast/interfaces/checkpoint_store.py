@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, final
 
-from keepfast._system.commit import commit
-from keepfast.errors import InvalidValue
+from keepfast.errors import CorruptCheckpoint, CorruptFile, InvalidValue
+from keepfast.interfaces.format import Format
 from keepfast.tree import Tree
 
 FORMAT_VERSION = 1
@@ -160,12 +160,13 @@ class Checkpoint:
         return {name: self.state} if name is not None else dict(self.state)
 
 
-class CheckpointStore(abc.ABC):
+class CheckpointStore(Format[Checkpoint]):
     """Writes and reads checkpoint files of one format.
 
     A format is complete with an extension and two methods. Committing (temporary file, fsync, rename), naming,
-    indexing and retention are not its business. Whatever it writes it must be able to verify: `read` raises
-    `CorruptCheckpoint` for every byte that is not as it was written.
+    indexing and retention are not its business. Whatever it writes it must be able to verify: `load` raises
+    `CorruptCheckpoint` for every byte that is not as it was written, whatever `read` raises at it. `keepfast.codec`
+    turns trees and their arrays into what files hold.
 
     The smallest complete format (its damage detection left to the reader)::
 
@@ -180,12 +181,12 @@ class CheckpointStore(abc.ABC):
                 document = keepfast.codec.loads(path.read_bytes())
                 return keepfast.Checkpoint(document["state"], document["metadata"])
 
-    Registered by a plugin: ``keepfast_checkpoint_formats`` returns ``{"json": JsonStore}``.
-    `keepfast.testing.CheckpointStoreContract` proves it.
+    A format whose checkpoints are directories is a `DirectoryFormat` too. Registered by a plugin:
+    ``keepfast_checkpoint_formats`` returns ``{"json": JsonStore}``. `keepfast.testing.CheckpointStoreContract` proves
+    it.
     """
 
-    extension: ClassVar[str]
-    """How its files' names end, with the dot: ``.pt``."""
+    corrupt: ClassVar[type[CorruptFile]] = CorruptCheckpoint
 
     @abc.abstractmethod
     def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
@@ -208,19 +209,3 @@ class CheckpointStore(abc.ABC):
             CorruptCheckpoint: if the file is damaged, truncated, or carries code; names the file and the part.
             OSError: if the file cannot be opened.
         """
-
-    def owns(self, path: Path) -> bool:
-        """Say whether a file is of this format, by its name."""
-        return path.name.endswith(self.extension) and not path.is_dir()
-
-    def save(self, checkpoint: Checkpoint, path: Path) -> int:
-        """Write a durable file: when this returns, it is complete on disk. Returns its size in bytes.
-
-        Raises:
-            WriteFailed: if the operating system refused; what was at `path` before is untouched.
-        """
-        return commit(path, lambda file: self.write(checkpoint, file))
-
-    def load(self, path: Path) -> Checkpoint:
-        """Read a file; the counterpart of `save`."""
-        return self.read(path)

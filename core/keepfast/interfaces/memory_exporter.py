@@ -11,7 +11,8 @@ from typing import Any, BinaryIO, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast._system.commit import commit
+from keepfast.errors import CorruptFile, CorruptMemory
+from keepfast.interfaces.format import Format
 from keepfast.interfaces.ring import Ring
 
 
@@ -95,11 +96,12 @@ class MemorySnapshot:
             yield {name: tensor[order] for name, tensor in self.tensors.items()}
 
 
-class MemoryExporter(abc.ABC):
+class MemoryExporter(Format[MemorySnapshot]):
     """Writes and reads memory files of one format.
 
     A format is complete with an extension and two methods; committing and naming are not its business. Whatever it
-    writes comes back bit for bit, and `read` raises `CorruptMemory` for every byte that is not as it was written.
+    writes comes back bit for bit, and `load` raises `CorruptMemory` for every byte that is not as it was written,
+    whatever `read` raises at it.
 
     The smallest complete format (its damage detection left to the reader)::
 
@@ -116,12 +118,11 @@ class MemoryExporter(abc.ABC):
                 index, env_index, filled = tensors.pop("_where")
                 return keepfast.MemorySnapshot(tensors, int(index), int(env_index), bool(filled))
 
-    Registered by a plugin: ``keepfast_memory_formats`` returns ``{"npz": PickleFreeNpz}``.
-    `keepfast.testing.MemoryExporterContract` proves it.
+    A format whose memories are directories is a `DirectoryFormat` too. Registered by a plugin:
+    ``keepfast_memory_formats`` returns ``{"npz": PickleFreeNpz}``. `keepfast.testing.MemoryExporterContract` proves it.
     """
 
-    extension: ClassVar[str]
-    """How its files' names end, with the dot: ``.npz``."""
+    corrupt: ClassVar[type[CorruptFile]] = CorruptMemory
 
     @abc.abstractmethod
     def write(self, snapshot: MemorySnapshot, file: BinaryIO) -> None:
@@ -143,27 +144,3 @@ class MemoryExporter(abc.ABC):
             CorruptMemory: if the file is damaged, truncated or carries code; names the file and the part.
             OSError: if the file cannot be opened.
         """
-
-    def owns(self, path: Path) -> bool:
-        """Say whether a file, or a directory, is of this format; by its name, unless a format knows better."""
-        return path.name.endswith(self.extension) and not path.is_dir()
-
-    def save(self, snapshot: MemorySnapshot, path: Path) -> int:
-        """Write a durable file: when this returns, it is complete on disk. Returns its size in bytes.
-
-        Raises:
-            WriteFailed: if the operating system refused; what was at `path` before is untouched.
-        """
-        return commit(path, lambda file: self.write(snapshot, file))
-
-    def load(self, path: Path) -> MemorySnapshot:
-        """Read a file; the counterpart of `save`."""
-        return self.read(path)
-
-    def remove(self, path: Path) -> None:
-        """Remove what `save` wrote, where it is still there.
-
-        Raises:
-            OSError: if the operating system refused.
-        """
-        path.unlink(missing_ok=True)

@@ -93,7 +93,7 @@ class MemoryExport:
             self.directory.mkdir(parents=True, exist_ok=True)
             probe = self.directory / f".{self._token}.keepfast-tmp"
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # another process may have swept it
         except OSError as error:
             reason = error.strerror or str(error)
             raise DirectoryError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._system.commit import size_of
 from keepfast.errors import InvalidValue, KeepfastError, MissingDependency, NotFound
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.plugins.formats import format_of, numeric_order
@@ -121,13 +122,7 @@ def inspect_memory(path: str | os.PathLike[str]) -> MemoryDescription:
     snapshot = read_memory(path)
     tensors = {name: (str(tensor.dtype), tuple(tensor.shape[2:])) for name, tensor in snapshot.tensors.items()}
     sizes = snapshot.memory_size, snapshot.num_envs, len(snapshot), snapshot.filled
-    return MemoryDescription(Path(path), _size_of(Path(path)), *sizes, tensors, snapshot.metadata)
-
-
-def _size_of(path: Path) -> int:
-    """Return the bytes of a file, or of all that a directory holds."""
-    files = (inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else (path,)
-    return sum(file.stat().st_size for file in files)
+    return MemoryDescription(Path(path), size_of(Path(path)), *sizes, tensors, snapshot.metadata)
 
 
 def verify_memories(

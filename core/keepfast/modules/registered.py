@@ -18,7 +18,10 @@ from keepfast.plugins.backends import backend_named, backend_of, configured, rec
 from keepfast.tree import Tree
 
 Module = Any
-"""A network, optimizer, train state, pytree, tensor, memory, or an `Attribute` that holds one."""
+"""A network, optimizer, train state, pytree, tensor, memory, environment, or an `Attribute` that holds one."""
+
+ENVIRONMENTS = frozenset({"env", "envs", "environment", "environments", "env_state", "env_states", "envs_state"})
+"""What environments, or states of them, are registered as."""
 
 
 @final
@@ -71,6 +74,12 @@ class RegisteredModule:
     def is_memory(self) -> bool:
         """Say whether it is a memory, which is large and has a checkpoint interval of its own."""
         return isinstance(self.value, Memory)
+
+    @property
+    def is_environment(self) -> bool:
+        """Say whether it is an environment, which can be stepped and reset, or is called so, as its state may be."""
+        stepped = all(callable(getattr(self.value, call, None)) for call in ("step", "reset"))
+        return stepped or self.name in ENVIRONMENTS
 
     @property
     def is_open(self) -> bool:

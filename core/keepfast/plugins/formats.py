@@ -81,6 +81,25 @@ def stores() -> dict[str, CheckpointStore]:
     return {store.extension: store for store in made}
 
 
+def owner_of(path: Path) -> CheckpointStore | None:
+    """Return the checkpoint format that a file or directory is of, or None where none that is ready knows it."""
+    return next((store for store in stores().values() if store.owns(path)), None)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Say whether a path is one checkpoint, a file or a directory of such a format, rather than a directory of many.
+
+    Raises:
+        MissingDependency: if it is a directory, and the format of its name needs a package that is not installed.
+    """
+    if not path.is_dir():
+        return path.exists()
+    try:
+        return bool(format_of("checkpoint format", path))
+    except NotFound:
+        return False
+
+
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read and verify a checkpoint of any known format.
 

@@ -9,6 +9,7 @@ from typing import Any, final
 
 from keepfast._system.background import Background
 from keepfast._system.tally import Count, Tally
+from keepfast._system.warnings import warn
 from keepfast.checkpoints.best import BestJudge, Candidate
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.retention import Retention
@@ -16,6 +17,7 @@ from keepfast.config import ExperimentConfig
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata, CheckpointStore
 from keepfast.modules.registered import ModuleTable, RegisteredModule, copy_all, metadata
 from keepfast.plugins.discovery import registry
+from keepfast.runs.in_vain import UntrackedMetric
 from keepfast.runs.schedule import Schedule, Turns
 from keepfast.tree import Tree
 
@@ -81,6 +83,8 @@ class Checkpointer:
         self._refused = Tally()
         self.directory = CheckpointDirectory(directory)
         self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes, max(config.keep_best, 1))
+        self._untracked = UntrackedMetric(config.best_metric)
+        self._unregistered = config.checkpoint_interval != "auto"
         self.latest: int | None = None
         self._branches_at: int | None = None
         self.set_length(None)
@@ -105,6 +109,7 @@ class Checkpointer:
     def judge(self, statistics: Mapping[str, float], episodes: int, timestep: int) -> None:
         """Judge an interval, and keep a copy of the modules where it was the best so far."""
         if self._enabled and self.schedule.enabled and self._config.keep_best and self._modules:
+            self._untracked.written(statistics)
             self.best.judge(statistics, episodes, timestep, self._capture_for_best)
 
     def _capture_for_best(self) -> tuple[dict[str, Tree], dict[str, Any]]:
@@ -134,6 +139,7 @@ class Checkpointer:
         """
         self.tell()
         if not self._modules or not self._enabled:
+            self._tell_unregistered()
             return
         self._background.room()
         known = self._modules.look_up()
@@ -145,6 +151,15 @@ class Checkpointer:
         promised.append(_Promised(state, metadata(modules, timestep=timestep, resume=resume)))
         self._submit(promised, known)
         self.latest = timestep
+
+    def _tell_unregistered(self) -> None:
+        """Tell, once and where checkpoints were asked for, that there is nothing to store in them."""
+        if self._unregistered and self._enabled and self.schedule.enabled:
+            self._unregistered = False
+            warn(
+                "a checkpoint is due and no module is registered, so nothing is stored; register what is to be kept, "
+                "or set `checkpoint_interval` to 0"
+            )
 
     def _capture_at(self, timestep: int, modules: Sequence[RegisteredModule]) -> tuple[dict[str, Tree], dict[str, Any]]:
         """Return a copy of the modules, sharing what the best candidate copied at this very timestep."""
@@ -280,6 +295,7 @@ class Checkpointer:
             self._background.close()
         finally:
             self.tell()
+            self._untracked.tell_at_end()
             self._refused.tell_sum(_all_refused, clear=True)
 
 

@@ -13,6 +13,7 @@ from typing import Any, final
 from keepfast._system.commit import commit
 from keepfast._system.warnings import warn
 from keepfast._version import __version__
+from keepfast.codec import plain
 from keepfast.config import ExperimentConfig
 from keepfast.errors import DirectoryError, WriteFailed
 
@@ -36,10 +37,10 @@ def open_run_directory(directory: Path, agent: str, timesteps: int | None, confi
     document = {
         "agent": agent,
         "timesteps": timesteps,
-        "config": _with_text_keys(config),
+        "config": plain(config),
         "versions": {"keepfast": __version__, "python": platform.python_version(), "platform": sys.platform},
     }
-    text = json.dumps(document, indent=2, default=repr)
+    text = json.dumps(document, indent=2, allow_nan=False)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         commit(directory / CONFIG, lambda file: file.write(text.encode()))
@@ -79,13 +80,3 @@ class EarlierRun:
                 "run adds its own to them, in the same files. `resume()` goes on from the latest checkpoint, or anew "
                 "where there is none; another `experiment_name` starts apart"
             )
-
-
-def _with_text_keys(config: Any) -> Any:
-    """Return the same mappings with text for the keys that JSON cannot have."""
-    if isinstance(config, Mapping):
-        plain = str | int | float | None
-        return {key if isinstance(key, plain) else str(key): _with_text_keys(value) for key, value in config.items()}
-    if isinstance(config, list | tuple):
-        return [_with_text_keys(value) for value in config]
-    return config

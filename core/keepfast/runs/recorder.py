@@ -16,6 +16,7 @@ from keepfast.interfaces.writer import Writer, WriterContext
 from keepfast.plugins.discovery import registry
 from keepfast.plugins.lazy import lazy
 from keepfast.runs.schedule import Schedule
+from keepfast.tracking.episodes.autoreset import chosen
 from keepfast.tracking.multi_writer import MultiWriter
 from keepfast.tracking.tracker import Tracker
 
@@ -75,13 +76,22 @@ class Recorder:
         self._writer_state: Mapping[str, Any] = {}
         self._resume_step: int | None = None
         self._tracker = tracker = Tracker()
-        self.record: Callable[[Any, Any, Any], None] = tracker.episodes.record if self.enabled else _ignore
+        self.record: Callable[[Any, Any, Any, Any], None] = tracker.episodes.record if self.enabled else _ignore
         self.track: Callable[[str, Any], None] = tracker.track if self.enabled else _ignore
         self.schedule = Schedule(0)
 
     def set_length(self, timesteps: int | None) -> None:
         """Set the interval, given the length of the training or None."""
         self.schedule = Schedule.of(self._config.write_interval, timesteps, _SAMPLES, _FALLBACK_INTERVAL)
+
+    def set_environment(self, env: object) -> None:
+        """Tell the environment, or None where it is not known; it says when it resets, unless the settings do."""
+        setting = self._config.autoreset
+        self._tracker.episodes.set_autoreset(chosen(setting, env), by_setting=setting != "auto")
+
+    def reset_episodes(self, envs: Any) -> None:
+        """Forget the running episodes of environments that were reset; see `Experiment.reset_episodes`."""
+        self._tracker.episodes.reset(envs)
 
     @property
     def writer(self) -> MultiWriter:
@@ -148,19 +158,24 @@ class Recorder:
         writers = self._writer_state if self._writer is None else self._writer.state_dict()
         return {"tracker": self._tracker.state_dict(), "writers": writers}
 
-    def resume(self, state: Mapping[str, Any] | None, step: int) -> None:
+    def resume(self, state: Mapping[str, Any] | None, step: int, *, environment: bool = False) -> None:
         """Go on from a timestep: what was written beyond it is void.
 
         Args:
             state: what `state_dict` returned then, or None where nothing is known of it.
             step: the completed timesteps.
+            environment: whether the state of an environment came back too, so that its episodes go on unless the
+                settings say otherwise.
         """
         if self._writer is not None:
             self._writer.close()
             self._writer = None
         self._resume_step = step
         if state is not None:
-            self._tracker.load_state_dict(state["tracker"])
+            config = self._config
+            told = "running_episodes" in config.model_fields_set
+            running = config.running_episodes == "continue" if told else environment
+            self._tracker.load_state_dict(state["tracker"], running_episodes=running)
             self._writer_state = state["writers"]
 
     def settle(self, patience: float) -> None:

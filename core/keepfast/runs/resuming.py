@@ -17,7 +17,7 @@ from keepfast.modules.options import LoadOptions
 from keepfast.modules.registered import ModuleTable, RegisteredModule
 from keepfast.modules.report import LoadReport
 from keepfast.modules.restoring import restore_all
-from keepfast.plugins.formats import read_checkpoint
+from keepfast.plugins.formats import is_checkpoint, read_checkpoint
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import EarlierRun
 from keepfast.runs.random_state import capture_random_state, restore_random_state
@@ -66,7 +66,7 @@ class Resuming:
             return None
         modules = self._modules.look_up()
         report = restore_all(modules, found.checkpoint, found.path, options)
-        self._restore_rest(found, modules)
+        self._restore_rest(found, modules, report)
         _warn_of_memories(modules, report, found.timestep)
         return LoadReport(found.path, report.entries, found.timestep, report.absent_modules, found.skipped)
 
@@ -76,10 +76,12 @@ class Resuming:
             self._recorder.resume(None, 0)
             self._earlier.taken_over()
 
-    def _restore_rest(self, found: Found, modules: Sequence[RegisteredModule]) -> None:
+    def _restore_rest(self, found: Found, modules: Sequence[RegisteredModule], report: LoadReport) -> None:
         state = found.state
         self._checkpointer.resume(state.get("best"), found.timestep)
-        self._recorder.resume(state.get("recorder"), found.timestep)
+        restored = {entry.module for entry in report.entries if entry.status == "loaded"}
+        environment = any(module.is_environment and module.name in restored for module in modules)
+        self._recorder.resume(state.get("recorder"), found.timestep, environment=environment)
         if found.own:
             self._checkpointer.branch(found.timestep)
             self._earlier.taken_over()
@@ -146,7 +148,7 @@ def find(which: str | Path, own: CheckpointDirectory) -> Found | None:
         candidates = list(own.newest_first(best=which == "best"))
         return _first_good(candidates, own, own) if candidates else None
     path = Path(which)
-    if path.is_dir():
+    if path.is_dir() and not is_checkpoint(path):
         inner = path / CHECKPOINTS
         directory = CheckpointDirectory(inner if inner.is_dir() else path)
         return _first_good(directory.newest_first(best=False), directory, own)

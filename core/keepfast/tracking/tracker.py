@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from keepfast._arrays import check_number, host_array
 from keepfast._system.tally import Count, Tally
 from keepfast.errors import InvalidValue, UsageError
-from keepfast.tracking.episodes import EpisodeTracker
+from keepfast.tracking.episodes.tracker import EpisodeTracker
 from keepfast.tracking.held import Holder
 from keepfast.tracking.statistic import Statistic
 from keepfast.tree import is_array
@@ -150,13 +150,18 @@ class Tracker:
             "episodes": self.episodes.state_dict(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` returned, in the place of whatever was tracked."""
+    def load_state_dict(self, state: Mapping[str, Any], *, running_episodes: bool = True) -> None:
+        """Take back what `state_dict` returned, in the place of whatever was tracked.
+
+        Args:
+            state: what it returned.
+            running_episodes: whether to go on with the episodes that were running.
+        """
         with self._lock:
             self._waiting.clear()
             self._statistics = {tag: Statistic(*values) for tag, values in state["statistics"].items()}
         self._nonfinite.resume(state["nonfinite"])
-        self.episodes.load_state_dict(state["episodes"])
+        self.episodes.load_state_dict(state["episodes"], running=running_episodes)
 
 
 def _first_nonfinite(tag: str, count: Count) -> str:

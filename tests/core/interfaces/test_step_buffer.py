@@ -10,7 +10,7 @@ import pytest
 
 import keepfast
 from keepfast.interfaces.step_buffer import HostSteps, SingleSteps, Step, StepBuffer, Steps
-from keepfast.tracking.episodes import CHUNK_STEPS, EpisodeTracker
+from keepfast.tracking.episodes.tracker import CHUNK_STEPS, EpisodeTracker
 from keepfast.tracking.held import HeldSteps, Holder
 from keepfast.tracking.tracker import Tracker
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import keepfast
+from keepfast._system.commit import sweep
 from keepfast.errors import UnknownPlugin
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.memories.export import MemoryExport
@@ -52,3 +53,18 @@ def test_an_unknown_format_is_told_before_a_copy_is_made(tmp_path: Path) -> None
     with pytest.raises(UnknownPlugin, match="unknown memory format `cvs`"):
         export.save(snapshot, format="cvs")
     assert snapshot.taken == 0
+
+
+def test_a_start_while_another_sweeps_the_directory_is_none_the_worse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that a start tries the directory with may be taken for litter by another process that starts."""
+    touch = Path.touch
+
+    def swept(self: Path) -> None:
+        touch(self)
+        assert sweep(self.parent) == [self]
+
+    monkeypatch.setattr(Path, "touch", swept)
+    MemoryExport("npz", tmp_path).prepare()
+    assert list(tmp_path.iterdir()) == []

@@ -21,6 +21,7 @@ ROWS: list[tuple[Kind, str, lazy]] = [
     *(("memory format", name, row) for name, row in keepfast_memory_formats().items()),
 ]
 NEEDY = [(kind, name, row) for kind, name, row in ROWS if row.requires]
+OPTIONAL = {package for _, _, row in NEEDY for package in row.requires}
 ERRORS: dict[Kind, type[Exception]] = {
     "checkpoint format": keepfast.ConfigError,
     "memory format": keepfast.InvalidValue,
@@ -38,11 +39,11 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return hide
 
 
-@pytest.mark.parametrize(("kind", "name", "row"), ROWS, ids=str)
+@pytest.mark.parametrize(
+    ("kind", "name", "row"), [pytest.param(*each, marks=pytest.mark.needs(*each[2].requires)) for each in ROWS], ids=str
+)
 def test_every_row_is_found_by_the_extension_it_writes(kind: Kind, name: str, row: lazy, tmp_path: Path) -> None:
     """Whatever a format saves is given back to that format, of both kinds alike."""
-    if row.missing():
-        pytest.skip(f"{', '.join(row.missing())} is not installed")
     made = row()
     assert type(format_of(kind, tmp_path / f"agent_100{made.extension}")) is type(made)
 
@@ -62,7 +63,7 @@ def test_a_format_whose_package_is_missing_says_what_to_install(
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_missing_package_hurts_no_other_format(kind: Kind, tmp_path: Path, without: Callable[..., None]) -> None:
     """With none of the optional packages, every format that needs none is found."""
-    without(*(package for _, _, row in NEEDY for package in row.requires))
+    without(*OPTIONAL)
     for each, _, row in ROWS:
         if each == kind and not row.requires:
             made = row()
@@ -107,7 +108,7 @@ def test_an_extension_of_no_format_is_told_with_those_there_are(
     kind: Kind, error: type[Exception], tmp_path: Path, without: Callable[..., None]
 ) -> None:
     """Both kinds list what is known and the nearest, and which formats could not be asked, with what to run."""
-    without("msgpack", "pyarrow", "h5py", "polars")
+    without(*OPTIONAL)
     with pytest.raises(error) as raised:
         format_of(kind, tmp_path / "x.safetensor")
     first, *hints = str(raised.value).splitlines()
