@@ -11,7 +11,8 @@ from keepfast.errors import InvalidValue
 from keepfast.experiment import Experiment
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.registered import Module, copy_all, metadata, registered
+from keepfast.modules.parts import Module
+from keepfast.modules.registered import copy_all, metadata, registered
 from keepfast.modules.report import LoadReport
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.backends import configured

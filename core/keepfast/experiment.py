@@ -21,9 +21,10 @@ from keepfast.config import ExperimentConfig, agent_settings
 from keepfast.errors import InvalidValue, UsageError
 from keepfast.metrics.reading import has_metrics
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.registered import Module, ModuleTable
+from keepfast.modules.parts import Module
+from keepfast.modules.registered import ModuleTable
 from keepfast.modules.report import LoadReport
-from keepfast.plugins.backends import process_rank
+from keepfast.plugins.backends import prepare, process_rank
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import CONFIG, EarlierRun, open_run_directory, run_directory
 from keepfast.runs.in_vain import warn_of_idle_settings
@@ -106,6 +107,7 @@ class Experiment:
         self._process = os.getpid()
         self._preemption = Preemption()
         self.resumed: LoadReport | None = None
+        prepare()
         self._earlier = self._open(timesteps, agent_config) if self._first else EarlierRun(self.directory)
         self._resuming = Resuming(self._modules, self._recorder, self._checkpointer, self._earlier)
         if self._first:

@@ -13,6 +13,7 @@ from keepfast._system.tally import Count, Tally
 from keepfast._system.warnings import warn
 from keepfast.errors import InvalidValue, UsageError, WriterFailed
 from keepfast.interfaces.writer import Writer, whole
+from keepfast.plugins.backends import prepare
 from keepfast.tracking.writer_call import Call, WriterHealth, describe, frozen, numbers, own, storable
 from keepfast.tracking.writer_lane import DirectLane, Lane, QueueLane
 
@@ -61,6 +62,7 @@ class MultiWriter(Writer):
     ) -> None:
         if on_error not in ("warn", "raise"):
             raise InvalidValue(f'`on_error` is {on_error!r}; allowed: "warn", "raise"')
+        prepare()
         lane = DirectLane if on_error == "raise" else QueueLane
         named = writers if isinstance(writers, Mapping) else _named(writers)
         self._lanes: list[Lane] = [lane(name, writer) for name, writer in named.items()]
