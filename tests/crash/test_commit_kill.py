@@ -155,7 +155,7 @@ directory = Path(sys.argv[1])
 with exclusive(directory):
     child = os.fork()
     if child == 0:
-        time.sleep(30)
+        time.sleep(600)
         os._exit(0)
 with exclusive(directory):
     print("free", flush=True)
@@ -166,8 +166,6 @@ os.waitpid(child, 0)
 
 def test_a_child_forked_during_a_checkpoint_does_not_hold_the_directory(tmp_path: Path, start: Start) -> None:
     """Environments and data loaders fork at any moment and live long; the next checkpoint need not wait for them."""
-    started = time.monotonic()
     process = start(FORKING, tmp_path)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60)  # long before the child ends
     assert (process.returncode, output) == (0, "free\n")
-    assert time.monotonic() - started < 20

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
 import sys
-import textwrap
 import threading
 import time
-import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import keepfast
-from keepfast.tracking import writer_lane
-from keepfast.tracking.writer_call import CALL_BYTES, ITEM_BYTES, OBJECT_BYTES
-from keepfast.tracking.writer_lane import QUARANTINE_AFTER
-
-SCALAR_BYTES = CALL_BYTES + ITEM_BYTES
-"""What a value takes that waits for a writer alone."""
+from keepfast.tracking.writer_call import Call
 
 
 class ListWriter(keepfast.Writer):
@@ -91,6 +82,21 @@ def gated() -> Iterator[GatedWriter]:
     writer.gate.set()
 
 
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Note for how many seconds somebody is ready to wait for a call that is not finished."""
+    noted: list[float] = []
+    wait = Call.wait
+
+    def noting(call: Call, timeout: float) -> bool:
+        if timeout > 0 and not wait(call, 0):
+            noted.append(timeout)
+        return wait(call, timeout)
+
+    monkeypatch.setattr(Call, "wait", noting)
+    return noted
+
+
 def test_every_writer_gets_everything_in_order() -> None:
     """Each call reaches every writer, in the order made."""
     first, second = ListWriter(), ListWriter()
@@ -136,6 +142,21 @@ def test_a_failing_writer_is_reported_once_and_counted() -> None:
     assert len(healthy.scalars) == 3
 
 
+def test_each_failing_writer_is_reported() -> None:
+    """One writer's warning does not silence another's."""
+    writers = {name: FailingWriter(OSError(f"{name} is full")) for name in ("disk", "net")}
+    writer = keepfast.MultiWriter(writers)
+    with pytest.warns(keepfast.KeepfastWarning) as told:
+        write(writer, 2)
+        writer.flush()
+    assert sorted(str(warning.message).partition(";")[0] for warning in told) == [
+        "writer `disk` failed: OSError: disk is full",
+        "writer `net` failed: OSError: net is full",
+    ]
+    with pytest.warns(keepfast.KeepfastWarning, match="not every writer kept everything"):
+        writer.close()
+
+
 def test_a_writer_that_recovers_is_asked_again() -> None:
     """After a failure the writer goes on being asked, and what it keeps from then on is kept."""
     failing = FailingWriter(ValueError("for now"))
@@ -152,41 +173,6 @@ def test_a_writer_that_recovers_is_asked_again() -> None:
         writer.close()
 
 
-def test_repeated_failures_quarantine_a_writer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After ten failures in a row a writer is left alone; after a while it is tried again, and may recover."""
-    failing = FailingWriter(OSError("gone"))
-    writer = keepfast.MultiWriter({"bad": failing})
-    with pytest.warns(keepfast.KeepfastWarning, match="gone"):
-        write(writer, QUARANTINE_AFTER + 5)
-        writer.flush()
-    assert failing.asked == QUARANTINE_AFTER
-    assert writer.health["bad"].quarantined
-    assert writer.health["bad"].dropped == 5
-
-    failing.error = None
-    (lane,) = writer._lanes
-    monkeypatch.setattr(lane, "_quarantined_until", 0.0)
-    writer.write_scalars({"a": 1.0}, 1, 1.0)
-    writer.flush()
-    assert failing.asked == QUARANTINE_AFTER + 1
-    assert not writer.health["bad"].quarantined
-    with pytest.warns(keepfast.KeepfastWarning, match="10 of 13 calls failed; 5 calls were dropped"):
-        writer.close()
-
-
-@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), MemoryError()])
-def test_a_writer_that_kills_its_thread_is_contained(error: BaseException) -> None:
-    """Not even what ends a thread ends the writer's lane, or training."""
-    healthy, failing = ListWriter(), FailingWriter(error)
-    writer = keepfast.MultiWriter({"bad": failing, "good": healthy})
-    with pytest.warns(keepfast.KeepfastWarning, match=type(error).__name__):
-        write(writer, 3)
-        writer.flush()
-        writer.close()
-    assert failing.asked == 3
-    assert len(healthy.scalars) == 3
-
-
 def test_raise_makes_a_writers_error_the_callers() -> None:
     """With on_error="raise" the error is raised at the very call, from its cause; the other writers got their value."""
     healthy, failing = ListWriter(), FailingWriter(OSError("no space left"))
@@ -201,47 +187,48 @@ def test_raise_makes_a_writers_error_the_callers() -> None:
         writer.close()
 
 
+def test_of_several_errors_the_first_is_raised() -> None:
+    """At a write and at close alike, each writer having been called."""
+
+    class FailingAtClose(FailingWriter):
+        def close(self) -> None:
+            self.asked += 1
+            raise OSError("not closed")
+
+    writers = {name: FailingAtClose(OSError("no space left")) for name in "abc"}
+    writer = keepfast.MultiWriter(writers, on_error="raise")
+    with pytest.raises(keepfast.WriterFailed, match="writer `a` failed in write_scalars"):
+        writer.write_scalars({"a": 1.0}, 1, 1.0)
+    with (
+        pytest.warns(keepfast.KeepfastWarning, match="a: 2 of 2 calls failed"),
+        pytest.raises(keepfast.WriterFailed, match="writer `c` failed in close"),
+    ):
+        writer.close()
+    assert [one.asked for one in writers.values()] == [2, 2, 2]
+
+
 def test_another_on_error_is_refused() -> None:
     """Anything but "warn" and "raise" is refused, and both are named."""
     with pytest.raises(keepfast.InvalidValue, match='`on_error` is \'ignore\'; allowed: "warn", "raise"'):
         keepfast.MultiWriter({}, on_error="ignore")  # type: ignore[arg-type]
 
 
-def test_a_blocked_writer_holds_up_nobody(gated: GatedWriter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training and the other writers go on while one blocks; its queue is bounded, and what is dropped is counted."""
-    monkeypatch.setattr(writer_lane, "QUEUE_BYTES", 1000 * SCALAR_BYTES)
-    healthy = ListWriter()
-    writer = keepfast.MultiWriter({"blocked": gated, "good": healthy}, patience=0.05)
-    begin = time.perf_counter()
-    write(writer, 5000)
-    assert time.perf_counter() - begin < 5
-    with pytest.warns(keepfast.KeepfastWarning, match="writer `blocked` has not finished flush within 0.05 seconds"):
-        writer.flush()
-    assert [step for step, _ in healthy.scalars] == list(range(5000))
-    assert writer.health["blocked"].dropped == 5000 - 1000 - 1
-    with pytest.warns(keepfast.KeepfastWarning) as told:
-        writer.close()
-    messages = "\n".join(str(warning.message) for warning in told)
-    assert "writer `blocked` did not finish within 0.05 seconds" in messages
-    assert "calls were dropped" in messages
-
-
-def test_a_blocked_writer_is_waited_for_once(gated: GatedWriter) -> None:
+def test_a_blocked_writer_is_waited_for_once(gated: GatedWriter, waits: list[float]) -> None:
     """A writer that a flush waited for in vain is not waited for by the next one, until it is done."""
     writer = keepfast.MultiWriter({"blocked": gated}, patience=0.3)
     writer.add_scalar("a", 1.0, 1)
     with pytest.warns(keepfast.KeepfastWarning, match="has not finished flush"):
         writer.flush()
-    begin = time.perf_counter()
+    assert len(waits) == 1
     writer.flush()
-    assert time.perf_counter() - begin < 0.3
+    assert len(waits) == 1
     gated.gate.set()
     writer.close()
     assert gated.steps == [1]
 
 
 def test_closing_hardly_waits_for_a_writer_that_a_flush_gave_up(
-    gated: GatedWriter, monkeypatch: pytest.MonkeyPatch
+    gated: GatedWriter, waits: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was waited for in vain, with all patience, is not waited for as long again."""
     monkeypatch.setattr("keepfast.tracking.multi_writer.OVERDUE_SECONDS", 0.02)
@@ -249,10 +236,10 @@ def test_closing_hardly_waits_for_a_writer_that_a_flush_gave_up(
     writer.add_scalar("a", 1.0, 1)
     with pytest.warns(keepfast.KeepfastWarning, match="has not finished flush within 1 seconds"):
         writer.flush()
-    begin = time.perf_counter()
+    waits.clear()
     with pytest.warns(keepfast.KeepfastWarning, match=r"`blocked` did not finish within 0\.02 seconds"):
         writer.close()
-    assert time.perf_counter() - begin < 0.9
+    assert waits == [0.02]
 
 
 def test_writers_share_nothing_they_could_change() -> None:
@@ -284,111 +271,6 @@ def test_writing_after_close_is_refused() -> None:
     writer.flush()
     with pytest.raises(keepfast.UsageError, match="write_scalars was called on writers that were closed"):
         writer.add_scalar("a", 1.0)
-
-
-def test_waiting_arrays_are_bounded_in_bytes(gated: GatedWriter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Arrays that wait for a blocked writer take no more memory than the limit."""
-
-    class Blocked(ListWriter):
-        def write_histogram(self, *args: Any, **kwargs: Any) -> None:
-            gated.gate.wait()
-            super().write_histogram(*args, **kwargs)
-
-    monkeypatch.setattr(writer_lane, "QUEUE_BYTES", 10 * (CALL_BYTES + len("h") + 1000))
-    writer = keepfast.MultiWriter({"blocked": Blocked()}, patience=5)
-    for step in range(20):
-        writer.add_histogram("h", np.zeros(250, np.float32), step)
-    dropped = writer.health["blocked"].dropped
-    assert 8 <= dropped <= 10  # ten wait, and one or none is being written
-    gated.gate.set()
-    with pytest.warns(keepfast.KeepfastWarning, match="calls were dropped"):
-        writer.close()
-
-
-def test_a_burst_loses_nothing() -> None:
-    """A quick writer gets every value, however fast they come: training waits for room in its queue."""
-    quick = ListWriter()
-    with keepfast.MultiWriter({"quick": quick}) as writer:
-        write(writer, 30_000)
-    assert len(quick.scalars) == 30_000
-
-
-def test_a_burst_during_a_stall_loses_nothing() -> None:
-    """A quick writer that is held up once, by a slow disk say, has every value of a burst in the meantime."""
-
-    class StallingWriter(ListWriter):
-        def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
-            if step == 0:
-                time.sleep(writer_lane.SLOW_CALL + 0.5)
-            super().write_scalars(scalars, step, wall_time)
-
-    stalling = StallingWriter()
-    with keepfast.MultiWriter({"stalling": stalling}) as writer:
-        writer.write_scalars({"a": 0.0}, 0, 1.0)
-        time.sleep(writer_lane.SLOW_CALL + 0.1)
-        begin = time.perf_counter()
-        for step in range(1, 5001):
-            writer.write_scalars({"a": step / 2}, step, 1.0)
-        assert time.perf_counter() - begin < 5
-    assert [step for step, _ in stalling.scalars] == [*range(5001)]
-
-
-def test_waiting_values_take_no_more_memory_than_is_reckoned(gated: GatedWriter) -> None:
-    """What is reckoned for values that wait for a blocked writer is what they take, or somewhat more."""
-    writer = keepfast.MultiWriter({"blocked": gated})
-    writer.add_scalar("a", 1.0, 1)
-    (lane,) = writer._lanes
-    assert isinstance(lane, writer_lane.QueueLane)
-    tracemalloc.start()
-    try:
-        for step in range(3000):
-            writer.write_scalars({"a": step / 3, "b": step / 7}, step + 1000, 1.0)
-        taken = tracemalloc.get_traced_memory()[0]
-    finally:
-        tracemalloc.stop()
-    assert 0.5 * lane._bytes < taken < lane._bytes
-    gated.gate.set()
-    writer.close()
-
-
-def test_figures_that_wait_are_bounded(gated: GatedWriter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Objects of unknown size that wait for a blocked writer are reckoned as large."""
-    monkeypatch.setattr("keepfast.tracking.multi_writer.FIGURE_SECONDS", 0.01)
-
-    class Blocked(ListWriter):
-        def write_figure(self, tag: str, figure: Any, step: int, wall_time: float, *, close: bool = True) -> None:
-            gated.gate.wait()
-
-    writer = keepfast.MultiWriter({"blocked": Blocked()}, patience=5)
-    with pytest.warns(keepfast.KeepfastWarning, match="has not finished write_figure"):
-        for step in range(100):
-            writer.write_figure("f", object(), step, 1.0, close=False)
-    time.sleep(writer_lane.SLOW_CALL)
-    writer.write_figure("f", object(), 100, 1.0, close=False)
-    limit = writer_lane.QUEUE_BYTES // (OBJECT_BYTES + CALL_BYTES)
-    assert writer.health["blocked"].dropped in (100 - limit, 101 - limit)
-    gated.gate.set()
-    with pytest.warns(keepfast.KeepfastWarning, match="calls were dropped"):
-        writer.close()
-
-
-def test_where_no_thread_may_start_calls_are_performed_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the very end of the interpreter threads are refused; writing and closing work all the same."""
-
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't create new thread at interpreter shutdown")
-
-    kept, failing = ListWriter(), FailingWriter(OSError("gone"))
-    writer = keepfast.MultiWriter({"kept": kept, "failing": failing})
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    with pytest.warns(keepfast.KeepfastWarning, match="gone"):
-        write(writer, 3)
-        writer.settle(1)
-        writer.flush()
-        writer.close()
-    assert [step for step, _ in kept.scalars] == [0, 1, 2]
-    assert kept.calls == ["flush", "flush", "close"]
-    assert failing.asked == 3
 
 
 def test_every_writer_gets_pythons_own_numbers() -> None:
@@ -436,68 +318,19 @@ def test_settle_returns_when_everything_is_written_and_flushed() -> None:
         assert [(len(one.scalars), one.calls) for one in writers] == [(3000, ["flush"])] * 2
 
 
-def test_settle_waits_once_for_a_writer_that_hangs(gated: GatedWriter) -> None:
+def test_settle_waits_once_for_a_writer_that_hangs(gated: GatedWriter, waits: list[float]) -> None:
     """It waits the patience at most, tells nothing, and does not wait again while the writer is still at it."""
     healthy = ListWriter()
     writer = keepfast.MultiWriter({"good": healthy, "blocked": gated})
     writer.add_scalar("a", 1.0, 1)
-    begin = time.perf_counter()
     writer.settle(0.1)
-    assert 0.05 < time.perf_counter() - begin < 2
+    assert 0 < max(waits) <= 0.1
     assert healthy.calls == ["flush"]
-    begin = time.perf_counter()
-    writer.settle(30)
-    assert time.perf_counter() - begin < 5
+    writer.settle(3600)  # would be noticed
     assert healthy.calls == ["flush", "flush"]
     gated.gate.set()
     writer.close()
     writer.settle(30)
-
-
-def test_settle_does_not_wait_for_a_writer_known_to_hang(gated: GatedWriter) -> None:
-    """A writer that is in one call for too long is left alone, even the first time."""
-    writer = keepfast.MultiWriter({"blocked": gated})
-    writer.add_scalar("a", 1.0, 1)
-    time.sleep(writer_lane.HANGING_CALL + 0.1)
-    begin = time.perf_counter()
-    writer.settle(30)
-    assert time.perf_counter() - begin < 5
-    gated.gate.set()
-    writer.close()
-
-
-class DrawingWriter(ListWriter):
-    """Takes as long for each value as drawing a figure does."""
-
-    seconds = 0.15
-
-    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
-        time.sleep(self.seconds)
-        super().write_scalars(scalars, step, wall_time)
-
-
-def test_settle_waits_for_a_writer_that_takes_its_time() -> None:
-    """Figures and videos make a writer slow, not ill: what is behind is waited for where the patience suffices."""
-    drawing = DrawingWriter()
-    with keepfast.MultiWriter({"drawing": drawing}) as writer:
-        write(writer, 4)
-        writer.flush()
-        write(writer, 4)
-        writer.settle(30)
-        assert (len(drawing.scalars), drawing.calls) == (8, ["flush", "flush"])
-
-
-def test_settle_does_not_wait_for_a_writer_that_is_too_far_behind() -> None:
-    """Where what is queued takes longer than the patience, going by what it took so far, no time is lost."""
-    drawing = DrawingWriter()
-    with keepfast.MultiWriter({"drawing": drawing}) as writer:
-        write(writer, 2)
-        writer.flush()
-        write(writer, 40)
-        begin = time.perf_counter()
-        writer.settle(0.5)
-        assert time.perf_counter() - begin < 0.4
-        drawing.seconds = 0.0
 
 
 class UnflushableWriter(ListWriter):
@@ -538,6 +371,68 @@ def test_arrays_are_handed_over_as_they_are_now() -> None:
         writer.add_histogram("h", values, 1)
         values[:] = 9
     assert kept.arrays[0][1].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["image", "video", "histogram"])
+def test_every_kind_of_array_is_handed_over_as_it_is_now(kind: str, gated: GatedWriter) -> None:
+    """Though the writer gets it long after the loop has gone on and drawn into the same buffer."""
+    kept: list[Any] = []
+
+    class Late(GatedWriter):
+        def write_image(self, tag: str, image: Any, *_: Any, **__: Any) -> None:
+            kept.append(image)
+
+        def write_video(self, tag: str, video: Any, *_: Any, **__: Any) -> None:
+            kept.append(video)
+
+        def write_histogram(self, tag: str, values: Any, *_: Any, **__: Any) -> None:
+            kept.append(values)
+
+    late = Late()
+    late.gate = gated.gate
+    writer = keepfast.MultiWriter({"late": late})
+    writer.add_scalar("a", 1.0, 1)
+    array = np.zeros((1, 2, 3, 4, 4))
+    getattr(writer, f"add_{kind}")("tag", array, 1)
+    array[...] = 9
+    gated.gate.set()
+    writer.close()
+    assert kept[0].max() == 0
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return the figures that were closed, of a pyplot that needs no matplotlib."""
+    figures: list[Any] = []
+    pyplot = SimpleNamespace(close=figures.append)
+    monkeypatch.setitem(sys.modules, "matplotlib", SimpleNamespace(pyplot=pyplot))
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", pyplot)
+    return figures
+
+
+class FigureWriter(ListWriter):
+    """Notes what it is to draw, whether to close it, and what was closed by then."""
+
+    def __init__(self, closed: list[Any]) -> None:
+        super().__init__()
+        self.closed = closed
+        self.drawn: list[Any] = []
+
+    def write_figure(self, tag: str, figure: Any, step: int, wall_time: float, *, close: bool = True) -> None:
+        time.sleep(0.05)
+        self.drawn.append((figure, close, list(self.closed)))
+
+
+def test_figures_are_closed_once_all_writers_have_drawn_them(closed: list[Any]) -> None:
+    """Each draws an open figure and leaves it open; then it is closed, where that was asked for."""
+    writers = [FigureWriter(closed), FigureWriter(closed)]
+    with keepfast.MultiWriter(writers) as writer:
+        writer.write_figure("f", "kept", 1, 1.0, close=False)
+        assert closed == []
+        writer.write_figure("f", ["one", "two"], 2, 1.0)
+        assert closed == ["one", "two"]
+    for one in writers:
+        assert one.drawn == [("kept", False, []), (["one", "two"], False, [])]
 
 
 def test_what_a_writer_does_not_keep_is_told_where_it_was_asked() -> None:
@@ -581,6 +476,22 @@ def test_states_travel_by_name() -> None:
     assert again.calls[0] == "load 4"
 
 
+def test_a_state_is_stored_as_it_is_now() -> None:
+    """What the writer makes of it afterwards does not reach the checkpoint."""
+
+    class Growing(ListWriter):
+        rows: list[int] = [1]  # noqa: RUF012  (what the test changes)
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"rows": self.rows}
+
+    growing = Growing()
+    with keepfast.MultiWriter({"growing": growing}) as writer:
+        state = writer.state_dict()
+        growing.rows.append(2)
+    assert state == {"growing": {"rows": [1]}}
+
+
 class OddStateWriter(ListWriter):
     """Gives whatever state it is told to."""
 
@@ -617,7 +528,9 @@ def test_a_state_that_cannot_be_stored_can_be_an_error() -> None:
         writer.close()
 
 
-def test_a_checkpoint_does_not_wait_for_a_blocked_writer(gated: GatedWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_does_not_wait_for_a_blocked_writer(
+    gated: GatedWriter, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While a writer blocks, its last known state is what a checkpoint gets."""
 
     class Stateful(GatedWriter):
@@ -631,58 +544,11 @@ def test_a_checkpoint_does_not_wait_for_a_blocked_writer(gated: GatedWriter, mon
     assert writer.state_dict() == {"blocked": {"run": "abc"}}
     monkeypatch.setattr("keepfast.tracking.multi_writer.STATE_SECONDS", 0.01)
     writer.write_scalars({"a": 1.0}, 1, 1.0)
-    begin = time.perf_counter()
+    waits.clear()
     assert writer.state_dict() == {"blocked": {"run": "abc"}}
-    assert time.perf_counter() - begin < 1
+    assert waits in ([0.01], [])  # none where it is known to be slow
     gated.gate.set()
     writer.close()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_a_forked_child_writes_nothing_twice(tmp_path: Path) -> None:
-    """What waits in the queue at a fork is written by the parent alone, and the child can write of its own."""
-    script = f"""
-        import os, time, keepfast
-
-        class FileWriter(keepfast.Writer):
-            def write_scalars(self, scalars, step, wall_time):
-                time.sleep(0.002)
-                with open({str(tmp_path / "lines")!r}, "a") as file:
-                    file.write(f"{{step}}\\n")
-
-        writer = keepfast.MultiWriter({{"file": FileWriter()}})
-        for step in range(100):
-            writer.add_scalar("a", 1.0, step)
-        child = os.fork()
-        if child == 0:
-            writer.add_scalar("a", 1.0, 1000)
-            writer.flush()
-            os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
-        writer.close()
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)
-    steps = sorted(map(int, (tmp_path / "lines").read_text().split()))
-    assert steps == [*range(100), 1000]
-
-
-def test_a_normal_exit_without_close_works_the_queue_off(tmp_path: Path) -> None:
-    """What waits in a queue when the program ends is written first."""
-    script = f"""
-        import time, keepfast
-
-        class FileWriter(keepfast.Writer):
-            def write_scalars(self, scalars, step, wall_time):
-                time.sleep(0.002)
-                with open({str(tmp_path / "lines")!r}, "a") as file:
-                    file.write(f"{{step}}\\n")
-
-        writer = keepfast.MultiWriter({{"file": FileWriter()}})
-        for step in range(200):
-            writer.add_scalar("a", 1.0, step)
-    """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)
-    assert (tmp_path / "lines").read_text().split() == [str(step) for step in range(200)]
 
 
 class SleepingWriter(keepfast.Writer):

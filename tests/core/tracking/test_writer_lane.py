@@ -1,0 +1,436 @@
+"""The lane of a writer: a queue with bounds, a thread of its own, quarantine, and what is left of it at the end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import tracemalloc
+import weakref
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import keepfast
+from keepfast.tracking import writer_lane
+from keepfast.tracking.writer_call import CALL_BYTES, ITEM_BYTES, OBJECT_BYTES, Call
+from keepfast.tracking.writer_lane import QUARANTINE_AFTER, QUARANTINE_SECONDS
+
+SCALAR_BYTES = CALL_BYTES + ITEM_BYTES
+"""What a value takes that waits for a writer alone."""
+
+
+class ListWriter(keepfast.Writer):
+    """Keeps what it gets in lists."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.calls: list[str] = []
+
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        self.steps.append(step)
+
+    def flush(self) -> None:
+        self.calls.append("flush")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+class FailingWriter(ListWriter):
+    """Raises as long as `error` is set."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        super().__init__()
+        self.error = error
+        self.asked = 0
+
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+
+
+class GatedWriter(keepfast.Writer):
+    """Blocks in each write until its gate is opened."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.steps: list[int] = []
+
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        self.gate.wait()
+        self.steps.append(step)
+
+
+def write(writer: keepfast.Writer, steps: int) -> None:
+    for step in range(steps):
+        writer.write_scalars({"a": step / 2}, step, 1.0)
+
+
+@pytest.fixture
+def gated() -> Iterator[GatedWriter]:
+    writer = GatedWriter()
+    yield writer
+    writer.gate.set()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Note for how many seconds somebody is ready to wait for a call that is not finished."""
+    noted: list[float] = []
+    wait = Call.wait
+
+    def noting(call: Call, timeout: float) -> bool:
+        if timeout > 0 and not wait(call, 0):
+            noted.append(timeout)
+        return wait(call, timeout)
+
+    monkeypatch.setattr(Call, "wait", noting)
+    return noted
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Return the clock of the lanes, which stands still until its `now` is set."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(writer_lane, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def quarantined(failing: FailingWriter, more: int = 0) -> keepfast.MultiWriter:
+    """Return a writer that has failed until it is left alone, and `more` times was to be asked after that."""
+    writer = keepfast.MultiWriter({"bad": failing})
+    with pytest.warns(keepfast.KeepfastWarning, match="gone"):
+        write(writer, QUARANTINE_AFTER)
+        writer.flush()
+    write(writer, more)
+    assert failing.asked == QUARANTINE_AFTER
+    assert writer.health["bad"].quarantined
+    return writer
+
+
+def test_repeated_failures_quarantine_a_writer(clock: SimpleNamespace) -> None:
+    """After ten failures in a row a writer is left alone; after a while it is tried again, and may recover."""
+    failing = FailingWriter(OSError("gone"))
+    writer = quarantined(failing, more=5)
+    assert writer.health["bad"].dropped == 5
+    failing.error = None
+    clock.now += QUARANTINE_SECONDS - 1
+    writer.write_scalars({"a": 1.0}, 1, 1.0)
+    assert (failing.asked, writer.health["bad"].dropped) == (QUARANTINE_AFTER, 6)
+    clock.now += 2
+    writer.write_scalars({"a": 1.0}, 1, 1.0)
+    writer.flush()
+    assert failing.asked == QUARANTINE_AFTER + 1
+    assert not writer.health["bad"].quarantined
+    with pytest.warns(keepfast.KeepfastWarning, match="10 of 13 calls failed; 6 calls were dropped"):
+        writer.close()
+
+
+def test_a_writer_that_recovered_is_not_left_alone_for_its_next_failure(clock: SimpleNamespace) -> None:
+    """Only failures in a row count."""
+    failing = FailingWriter(OSError("gone"))
+    writer = quarantined(failing)
+    clock.now += QUARANTINE_SECONDS + 1
+    for error in (None, OSError("gone"), None):
+        failing.error = error
+        writer.write_scalars({"a": 1.0}, 1, 1.0)
+        writer.flush()
+    assert failing.asked == QUARANTINE_AFTER + 3
+    assert writer.health["bad"].failed_in_row == 0
+    with pytest.warns(keepfast.KeepfastWarning, match="11 of "):
+        writer.close()
+
+
+def test_a_writer_in_quarantine_is_closed_all_the_same(clock: SimpleNamespace) -> None:
+    """Whatever it holds, a file or a connection, is released at the end of the run."""
+    failing = FailingWriter(OSError("gone"))
+    writer = quarantined(failing)
+    with pytest.warns(keepfast.KeepfastWarning, match="bad: 10 of"):
+        writer.close()
+    assert failing.calls == ["close"]
+
+
+def test_what_waits_when_a_writer_is_left_alone_is_counted(gated: GatedWriter, clock: SimpleNamespace) -> None:
+    """Values that were in its queue already are lost like those that come later; a flush is no value."""
+
+    class GatedFailing(FailingWriter):
+        def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+            gated.gate.wait()
+            super().write_scalars(scalars, step, wall_time)
+
+    failing = GatedFailing(OSError("gone"))
+    writer = keepfast.MultiWriter({"bad": failing})
+    write(writer, QUARANTINE_AFTER + 5)
+    gated.gate.set()
+    with pytest.warns(keepfast.KeepfastWarning, match="gone"):
+        writer.flush()
+    assert (failing.asked, writer.health["bad"].dropped) == (QUARANTINE_AFTER, 5)
+    with pytest.warns(keepfast.KeepfastWarning, match="10 of 11 calls failed; 5 calls were dropped"):
+        writer.close()
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), MemoryError()])
+def test_a_writer_that_kills_its_thread_is_contained(error: BaseException) -> None:
+    """Not even what ends a thread ends the writer's lane, or training."""
+    healthy, failing = ListWriter(), FailingWriter(error)
+    writer = keepfast.MultiWriter({"bad": failing, "good": healthy})
+    with pytest.warns(keepfast.KeepfastWarning, match=type(error).__name__):
+        write(writer, 3)
+        writer.flush()
+        writer.close()
+    assert failing.asked == 3
+    assert healthy.steps == [0, 1, 2]
+
+
+def test_a_blocked_writer_holds_up_nobody(gated: GatedWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training and the other writers go on while one blocks; its queue is bounded, and what is dropped is counted."""
+    monkeypatch.setattr(writer_lane, "QUEUE_BYTES", 1000 * SCALAR_BYTES)
+    healthy = ListWriter()
+    writer = keepfast.MultiWriter({"blocked": gated, "good": healthy}, patience=0.05)
+    write(writer, 5000)
+    with pytest.warns(keepfast.KeepfastWarning, match="writer `blocked` has not finished flush within 0.05 seconds"):
+        writer.flush()
+    assert healthy.steps == list(range(5000))
+    assert writer.health["blocked"].dropped == 5000 - 1000 - 1
+    with pytest.warns(keepfast.KeepfastWarning) as told:
+        writer.close()
+    messages = "\n".join(str(warning.message) for warning in told)
+    assert "writer `blocked` did not finish within 0.05 seconds" in messages
+    assert "calls were dropped" in messages
+
+
+def test_waiting_arrays_are_bounded_in_bytes(gated: GatedWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays that wait for a blocked writer take no more memory than the limit."""
+
+    class Blocked(ListWriter):
+        def write_histogram(self, *_: Any, **__: Any) -> None:
+            gated.gate.wait()
+
+    monkeypatch.setattr(writer_lane, "QUEUE_BYTES", 10 * (CALL_BYTES + len("h") + 1000))
+    writer = keepfast.MultiWriter({"blocked": Blocked()}, patience=5)
+    for step in range(20):
+        writer.add_histogram("h", np.zeros(250, np.float32), step)
+    dropped = writer.health["blocked"].dropped
+    assert 8 <= dropped <= 10  # ten wait, and one or none is being written
+    gated.gate.set()
+    with pytest.warns(keepfast.KeepfastWarning, match="calls were dropped"):
+        writer.close()
+
+
+def test_a_burst_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quick writer gets every value, however fast they come: training waits for room in its queue."""
+    monkeypatch.setattr(writer_lane, "QUEUE_BYTES", 10 * SCALAR_BYTES)
+    quick = ListWriter()
+    with keepfast.MultiWriter({"quick": quick}) as writer:
+        write(writer, 10_000)
+    assert quick.steps == list(range(10_000))
+
+
+def test_a_burst_during_a_stall_loses_nothing(gated: GatedWriter) -> None:
+    """A writer that is held up once, by a slow disk say, has every value of a burst that came in the meantime."""
+    writer = keepfast.MultiWriter({"stalling": gated})
+    writer.write_scalars({"a": 0.0}, 0, 1.0)
+    time.sleep(writer_lane.SLOW_CALL + 0.1)
+    for step in range(1, 5001):
+        writer.write_scalars({"a": step / 2}, step, 1.0)
+    assert gated.steps == []
+    gated.gate.set()
+    writer.close()
+    assert gated.steps == [*range(5001)]
+
+
+def test_a_value_larger_than_the_queue_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing else waits there is room for it, so that a video is kept whatever its size."""
+    monkeypatch.setattr(writer_lane, "QUEUE_BYTES", 1000)
+    kept: list[int] = []
+
+    class Counting(ListWriter):
+        def write_histogram(self, tag: str, values: Any, *_: Any, **__: Any) -> None:
+            kept.append(values.nbytes)
+
+    with keepfast.MultiWriter({"counting": Counting()}) as writer:
+        for _ in range(3):
+            writer.add_histogram("h", np.zeros(10_000), 1)
+    assert kept == [80_000] * 3
+
+
+def test_what_was_written_is_held_by_nobody() -> None:
+    """An image's megabytes are free again once it is written, not only when the next call comes."""
+    seen: list[weakref.ref[Any]] = []
+
+    class Watching(ListWriter):
+        def write_image(self, tag: str, image: Any, *_: Any, **__: Any) -> None:
+            seen.append(weakref.ref(image))
+
+    with keepfast.MultiWriter({"watching": Watching()}) as writer:
+        writer.add_image("i", np.zeros((3, 4, 4)), 1)
+        writer.flush()
+        assert [reference() for reference in seen] == [None]
+
+
+def test_what_is_left_of_a_queue_is_told_as_lost(gated: GatedWriter) -> None:
+    """A writer that does not end in time loses what waited for it, and the tally says how much that is."""
+    writer = keepfast.MultiWriter({"blocked": gated}, patience=0.05)
+    write(writer, 8)
+    with pytest.warns(keepfast.KeepfastWarning) as told:
+        writer.close()
+    assert writer.health["blocked"].dropped == 7
+    assert "blocked: 7 calls were dropped" in str(told[-1].message)
+
+
+def test_waiting_values_take_no_more_memory_than_is_reckoned(gated: GatedWriter) -> None:
+    """What is reckoned for values that wait for a blocked writer is what they take, or somewhat more."""
+    writer = keepfast.MultiWriter({"blocked": gated})
+    writer.add_scalar("a", 1.0, 1)
+    reckoned = 3000 * (CALL_BYTES + 2 * ITEM_BYTES)
+    tracemalloc.start()
+    try:
+        for step in range(3000):
+            writer.write_scalars({"a": step / 3, "b": step / 7}, step + 1000, 1.0)
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert 0.5 * reckoned < taken < reckoned
+    gated.gate.set()
+    writer.close()
+
+
+def test_figures_that_wait_are_bounded(gated: GatedWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects of unknown size that wait for a blocked writer are reckoned as large."""
+    monkeypatch.setattr("keepfast.tracking.multi_writer.FIGURE_SECONDS", 0.01)
+
+    class Blocked(ListWriter):
+        def write_figure(self, tag: str, figure: Any, step: int, wall_time: float, *, close: bool = True) -> None:
+            gated.gate.wait()
+
+    writer = keepfast.MultiWriter({"blocked": Blocked()}, patience=5)
+    with pytest.warns(keepfast.KeepfastWarning, match="has not finished write_figure"):
+        for step in range(100):
+            writer.write_figure("f", object(), step, 1.0, close=False)
+    time.sleep(writer_lane.SLOW_CALL)
+    writer.write_figure("f", object(), 100, 1.0, close=False)
+    limit = writer_lane.QUEUE_BYTES // (OBJECT_BYTES + CALL_BYTES)
+    assert writer.health["blocked"].dropped in (100 - limit, 101 - limit)
+    gated.gate.set()
+    with pytest.warns(keepfast.KeepfastWarning, match="calls were dropped"):
+        writer.close()
+
+
+def test_where_no_thread_may_start_calls_are_performed_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the very end of the interpreter threads are refused; writing and closing work all the same."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    kept, failing = ListWriter(), FailingWriter(OSError("gone"))
+    writer = keepfast.MultiWriter({"kept": kept, "failing": failing})
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.warns(keepfast.KeepfastWarning, match="gone"):
+        write(writer, 3)
+        writer.settle(1)
+        writer.flush()
+        writer.close()
+    assert kept.steps == [0, 1, 2]
+    assert kept.calls == ["flush", "flush", "close"]
+    assert failing.asked == 3
+
+
+def test_settle_does_not_wait_for_a_writer_known_to_hang(gated: GatedWriter, waits: list[float]) -> None:
+    """A writer that is in one call for too long is left alone, even the first time."""
+    writer = keepfast.MultiWriter({"blocked": gated})
+    writer.add_scalar("a", 1.0, 1)
+    time.sleep(writer_lane.HANGING_CALL + 0.1)
+    writer.settle(30)
+    assert waits == []
+    gated.gate.set()
+    writer.close()
+
+
+class DrawingWriter(ListWriter):
+    """Takes as long for each value as drawing a figure does."""
+
+    seconds = 0.15
+
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        time.sleep(self.seconds)
+        super().write_scalars(scalars, step, wall_time)
+
+
+def test_settle_waits_for_a_writer_that_takes_its_time() -> None:
+    """Figures and videos make a writer slow, not ill: what is behind is waited for where the patience suffices."""
+    drawing = DrawingWriter()
+    with keepfast.MultiWriter({"drawing": drawing}) as writer:
+        write(writer, 4)
+        writer.flush()
+        write(writer, 4)
+        writer.settle(30)
+        assert (len(drawing.steps), drawing.calls) == (8, ["flush", "flush"])
+
+
+def test_settle_does_not_wait_for_a_writer_that_is_too_far_behind(waits: list[float]) -> None:
+    """Where what is queued takes longer than the patience, going by what it took so far, no time is lost."""
+    drawing = DrawingWriter()
+    with keepfast.MultiWriter({"drawing": drawing}) as writer:
+        write(writer, 2)
+        writer.flush()
+        write(writer, 40)
+        waits.clear()
+        writer.settle(0.5)
+        assert waits == []
+        drawing.seconds = 0.0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_forked_child_writes_nothing_twice(tmp_path: Path) -> None:
+    """What waits in the queue at a fork is written by the parent alone, and the child can write of its own."""
+    script = f"""
+        import os, time, keepfast
+
+        class FileWriter(keepfast.Writer):
+            def write_scalars(self, scalars, step, wall_time):
+                time.sleep(0.002)
+                with open({str(tmp_path / "lines")!r}, "a") as file:
+                    file.write(f"{{step}}\\n")
+
+        writer = keepfast.MultiWriter({{"file": FileWriter()}})
+        for step in range(100):
+            writer.add_scalar("a", 1.0, step)
+        child = os.fork()
+        if child == 0:
+            writer.add_scalar("a", 1.0, 1000)
+            writer.flush()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        writer.close()
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)
+    steps = sorted(map(int, (tmp_path / "lines").read_text().split()))
+    assert steps == [*range(100), 1000]
+
+
+def test_a_normal_exit_without_close_works_the_queue_off(tmp_path: Path) -> None:
+    """What waits in a queue when the program ends is written first."""
+    script = f"""
+        import time, keepfast
+
+        class FileWriter(keepfast.Writer):
+            def write_scalars(self, scalars, step, wall_time):
+                time.sleep(0.002)
+                with open({str(tmp_path / "lines")!r}, "a") as file:
+                    file.write(f"{{step}}\\n")
+
+        writer = keepfast.MultiWriter({{"file": FileWriter()}})
+        for step in range(200):
+            writer.add_scalar("a", 1.0, step)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=60)
+    assert (tmp_path / "lines").read_text().split() == [str(step) for step in range(200)]
