@@ -17,7 +17,6 @@ from keepfast.tracking.tracker import Tracker
 from keepfast.tree import Tree
 
 
-@final
 class Remote:
     """A number on some device, which may be gone by the time it is fetched."""
 
@@ -37,7 +36,7 @@ class RemoteBackend(keepfast.Backend):
     transfers = 0
 
     def recognizes(self, module: object) -> bool:
-        return isinstance(module, Remote)
+        return type(module) is Remote
 
     def capture(self, module: Any) -> Tree:
         return {"number": module.number}
@@ -56,27 +55,46 @@ class RemoteBackend(keepfast.Backend):
         return [np.array(value.number, np.float32) for value in held]
 
 
+class Elsewhere(Remote):
+    """A number on a device of another framework."""
+
+
+@final
+class ElsewhereBackend(RemoteBackend):
+    """Holds those."""
+
+    name: ClassVar[str] = "elsewhere"
+    transfers = 0
+
+    def recognizes(self, module: object) -> bool:
+        return type(module) is Elsewhere
+
+
 @pytest.fixture(autouse=True)
 def _remote() -> Iterator[None]:
     @keepfast.hookimpl
     def keepfast_backends() -> Mapping[str, Callable[[], Any]]:
-        return {"remote": RemoteBackend}
+        return {"remote": RemoteBackend, "elsewhere": ElsewhereBackend}
 
     plugin = SimpleNamespace(keepfast_backends=keepfast_backends)
     keepfast.plugins.registry().register(plugin, "remote-backend")
-    RemoteBackend.transfers = 0
+    RemoteBackend.transfers = ElsewhereBackend.transfers = 0
     yield
     keepfast.plugins.registry().unregister(plugin)
-    backends._made.pop("remote", None)
+    for name in ("remote", "elsewhere"):
+        backends._made.pop(name, None)
 
 
 def test_values_of_several_kinds_come_back_in_their_places() -> None:
-    """However they are mixed, in one transfer."""
+    """However they are mixed, in one transfer for each framework."""
     holder = Holder()
-    values: list[Any] = [Remote(1.0), 2.0, np.array(3.0), Remote(4.0), True, np.float16(6.0), Remote(7.0)]
+    values: list[Any] = [
+        *(Remote(1.0), 2.0, Elsewhere(3.0), np.array(4.0), Remote(5.0)),
+        *(True, np.float16(6.0), Elsewhere(7.0), Remote(8.0)),
+    ]
     held = [holder.hold(value) for value in values]
-    assert [float(array) for array in holder.fetch(held)] == [1.0, 2.0, 3.0, 4.0, 1.0, 6.0, 7.0]
-    assert RemoteBackend.transfers == 1
+    assert [float(array) for array in holder.fetch(held)] == [1.0, 2.0, 3.0, 4.0, 5.0, 1.0, 6.0, 7.0, 8.0]
+    assert (RemoteBackend.transfers, ElsewhereBackend.transfers) == (1, 1)
 
 
 def test_an_interval_is_fetched_at_once() -> None:

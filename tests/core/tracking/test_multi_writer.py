@@ -340,6 +340,18 @@ class UnflushableWriter(ListWriter):
         raise OSError("no space left")
 
 
+def test_a_flush_that_fails_is_not_waited_for() -> None:
+    """It is done with, like one that succeeds: only its failure is told."""
+    writer = keepfast.MultiWriter({"bad": UnflushableWriter()}, patience=10)
+    with pytest.warns(keepfast.KeepfastWarning) as told:
+        writer.flush()
+    assert [str(warning.message).partition(";")[0] for warning in told] == [
+        "writer `bad` failed: OSError: no space left"
+    ]
+    with pytest.warns(keepfast.KeepfastWarning, match="bad: 1 of 2 calls failed"):
+        writer.close()
+
+
 def test_settle_raises_nothing() -> None:
     """A writer that fails in it is counted like any other failure."""
     writer = keepfast.MultiWriter({"bad": UnflushableWriter()})
