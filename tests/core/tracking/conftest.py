@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from keepfast.tracking.writer_call import Call
 from tests.core.tracking.writers import GatedWriter
 
 
@@ -15,3 +16,18 @@ def gated() -> Iterator[GatedWriter]:
     writer = GatedWriter()
     yield writer
     writer.gate.set()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Note for how many seconds somebody is ready to wait for a call that is not finished."""
+    noted: list[float] = []
+    wait = Call.wait
+
+    def noting(call: Call, timeout: float) -> bool:
+        if timeout > 0 and not wait(call, 0):
+            noted.append(timeout)
+        return wait(call, timeout)
+
+    monkeypatch.setattr(Call, "wait", noting)
+    return noted
