@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["tests_core", "tests_torch", "tests_jax", "tests_all", "guard", "lint"]
+nox.options.sessions = ["tests_core", "tests_torch", "tests_jax", "tests_all", "lint", "guard"]
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.needs_version = ">=2024.10"
 
