@@ -1,94 +1,176 @@
-"""The workshop: `python -m nox` runs the tests, the linter and the type checker."""
+"""The workshop: `python -m nox` runs the tests, the type checker and the linter."""
 
 from __future__ import annotations
 
+import ast
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
 import nox
 
-nox.options.sessions = ["tests", "tests_core", "tests_torch", "tests_jax", "lint", "types"]
-nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["tests_core", "tests_torch", "tests_jax", "tests_all", "guard", "lint"]
+nox.options.default_venv_backend = "uv|virtualenv"
 nox.needs_version = ">=2024.10"
 
 CONSTRAINTS = ("-c", "constraints.txt")
-TEST_TOOLS = ("pytest", "pytest-timeout", "hypothesis", "pyyaml")
-FURTHER_TOOLS = ("pytest-xdist", "matplotlib", "moviepy", "hatchling", "editables", "pandas", "duckdb")
-"""What some tests of the whole suite need: peers that read our files, and what builds a plugin."""
+TEST_TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "pyyaml", "safetensors")
+FURTHER_TOOLS = ("matplotlib", "minari", "moviepy", "pip", "hatchling", "editables", "pandas", "duckdb")
+"""What some tests need beside the extra `all`: peers that read our files, and what builds a plugin."""
+
+TYPE_TOOLS = ("mypy", "types-PyYAML")
+ENVIRONMENTS = ("core", "torch", "jax", "all")
+"""Each test runs in the smallest of these that has what it needs; `tests/conftest.py` tells which that is."""
+
+WORKERS = 4
+"""Twice the cores of a small machine: tests that wait for a disk, a signal or a process leave theirs to another."""
+
+NONE_CHOSEN = 5
+"""How pytest ends where no test is left to run."""
+
+PIP_TO_UV = {
+    "find-links": ("UV_FIND_LINKS", ","),
+    "index-url": ("UV_DEFAULT_INDEX", " "),
+    "extra-index-url": ("UV_INDEX", " "),
+    "constraint": ("UV_CONSTRAINT", " "),
+    "trusted-host": ("UV_INSECURE_HOST", " "),
+    "cert": ("SSL_CERT_FILE", " "),
+}
+"""By an option of pip's configuration: uv's variable for it, and what stands between several values there."""
 
 
-def install(session: nox.Session, extras: str, *tools: str) -> None:
-    """Install the project as its users do, with exact versions."""
-    session.install(*CONSTRAINTS, f".[{extras}]" if extras else ".", *tools)
+@functools.cache
+def configured_for_pip() -> dict[str, str]:
+    """Return what pip is configured with on this machine, as variables for uv, which does not read it."""
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    )
+    settings = [line.partition("=")[::2] for line in listed.stdout.splitlines() if "=" in line]
+    found = {}
+    for section in ("global.", "install.", ":env:."):  # the later one counts, as for pip
+        for name, value in settings:
+            if (option := name.removeprefix(section)) in PIP_TO_UV and name.startswith(section):
+                variable, between = PIP_TO_UV[option]
+                found[variable] = between.join(ast.literal_eval(value).split())
+    if "UV_INDEX" in found:
+        found["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # pip takes the best of all its indexes
+    return {variable: value for variable, value in found.items() if variable not in os.environ}
 
 
-def run_tests(session: nox.Session, *arguments: str) -> None:
-    """Run pytest; slow tests that need no environment of their own run once, in the session `tests`."""
-    session.run("python", "-m", "pytest", *arguments, *session.posargs, env={"WANDB_MODE": "offline"})
+def install(session: nox.Session, *what: str) -> None:
+    """Install with exact versions, and compile at once what many processes will import."""
+    session.install(*CONSTRAINTS, *what, env={"UV_COMPILE_BYTECODE": "1", **configured_for_pip()})
+
+
+def project(extras: str = "") -> str:
+    """Return what installs the project as its users do."""
+    return f".[{extras}]" if extras else "."
+
+
+@functools.cache
+def records() -> Path:
+    """Return the folder, empty at first, where the sessions of this run of nox write what became of each test."""
+    folder = Path(".nox", "records")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def run_tests(session: nox.Session, environment: str) -> None:
+    """Run the tests of an environment, or what arguments after ``--`` choose of them.
+
+    Those that compare durations need no framework; they run by themselves, after the others.
+    """
+    if session.posargs:
+        pytest(session, "-m", environment, *session.posargs, success_codes=[0, NONE_CHOSEN])
+        return
+    recording = ("-p", "tests.suite.record", "--record")
+    parallel = (f"--numprocesses={WORKERS}", "--dist=loadgroup")
+    pytest(session, "-m", f"{environment} and not timing", *parallel, *recording, f"{records()}/{environment}.json")
+    if environment == "core":
+        pytest(session, "-m", "core and timing", *recording, f"{records()}/{environment}-timing.json")
+
+
+def pytest(session: nox.Session, *arguments: str, success_codes: Sequence[int] = (0,)) -> None:
+    """Run pytest; what it starts does not take each core for its own."""
+    environment = {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
+    session.run("python", "-m", "pytest", *arguments, env=environment, success_codes=success_codes)
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
     """Run the demo; arguments after ``--`` go to it."""
-    install(session, "torch,demo")
+    install(session, project("torch,demo"))
     session.run("keepfast", "demo", *session.posargs)
-
-
-@nox.session
-def tests(session: nox.Session) -> None:
-    """Run every test, with everything installed; those that compare durations run while nothing else does."""
-    install(session, "all", *TEST_TOOLS, *FURTHER_TOOLS)
-    if session.posargs:
-        run_tests(session)
-        return
-    run_tests(session, "-m", "not timing", "--numprocesses=2", "--dist=loadfile")
-    run_tests(session, "-m", "timing")
 
 
 @nox.session
 def tests_core(session: nox.Session) -> None:
     """Run what needs no framework, without one."""
-    install(session, "", *TEST_TOOLS)
-    run_tests(session, "-m", "not slow", "tests/core", "tests/writers", "tests/architecture")
+    install(session, project(), *TEST_TOOLS)
+    run_tests(session, "core")
 
 
 @nox.session
 def tests_torch(session: nox.Session) -> None:
     """Run what needs PyTorch, without JAX."""
-    install(session, "torch,demo", *TEST_TOOLS)
-    run_tests(session, "-m", "not slow", "tests/torch_backend", "tests/writers")
+    install(session, project("torch,demo"), *TEST_TOOLS)
+    run_tests(session, "torch")
 
 
 @nox.session
 def tests_jax(session: nox.Session) -> None:
     """Run what needs JAX, without PyTorch and without the tensorboard package."""
-    install(session, "jax,demo", *TEST_TOOLS)
-    run_tests(session, "-m", "not slow", "tests/jax_backend", "tests/writers")
-    run_tests(session, "tests/jax_backend/test_demo_jax.py")
+    install(session, project("jax,demo"), *TEST_TOOLS)
+    run_tests(session, "jax")
+
+
+@nox.session
+def tests_all(session: nox.Session) -> None:
+    """Run what needs more than that, with everything installed, and check the types; arguments go to pytest alone."""
+    install(session, project("all"), *TEST_TOOLS, *FURTHER_TOOLS, *TYPE_TOOLS)
+    run_tests(session, "all")
+    if not session.posargs:
+        session.run("mypy")
+
+
+@nox.session(venv_backend="none")
+def guard(session: nox.Session) -> None:
+    """Fail where a test passed in none of the sessions before; with arguments for pytest they ran a part, so skip."""
+    if session.posargs:
+        session.skip("arguments after -- chose a part of the tests")
+    session.run(sys.executable, "tests/suite/guard.py", str(records()), *ENVIRONMENTS, external=True)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format."""
-    session.install(*CONSTRAINTS, "ruff")
+    install(session, "ruff")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types, strictly, with everything installed."""
-    install(session, "all", "mypy", "types-PyYAML", "pytest")
+    """Check the types alone, strictly, with everything installed."""
+    install(session, project("all"), *TYPE_TOOLS, "pytest")
     session.run("mypy")
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; every warning is an error."""
-    install(session, "torch,jax,demo", "mkdocs-material", "mkdocstrings[python]")
+    install(session, project("torch,jax,demo"), "mkdocs-material", "mkdocstrings[python]")
     session.run("mkdocs", "build", "--strict", *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure against peers; names of benchmarks after ``--`` choose some."""
-    install(session, "all")
-    session.install(*CONSTRAINTS, "-r", "benchmarks/requirements.txt")
+    install(session, project("all"))
+    install(session, "-r", "benchmarks/requirements.txt")
     session.run("python", "-m", "benchmarks", *session.posargs, env={"WANDB_MODE": "offline"})

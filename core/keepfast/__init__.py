@@ -12,6 +12,7 @@ from keepfast._version import __version__
 
 if TYPE_CHECKING:
     from keepfast import codec, metrics, plugins, testing, tree
+    from keepfast._system.commit import commit
     from keepfast.agent import Agent
     from keepfast.config import ExperimentConfig
     from keepfast.errors import (
@@ -38,22 +39,36 @@ if TYPE_CHECKING:
     )
     from keepfast.experiment import Experiment
     from keepfast.interfaces.backend import Backend, Mismatch
-    from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+    from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
     from keepfast.interfaces.demo import DemoResult, DemoSettings
+    from keepfast.interfaces.format import DirectoryFormat
     from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
+    from keepfast.interfaces.ring import Ring
+    from keepfast.interfaces.step_buffer import (
+        HostSteps,
+        SingleSteps,
+        Step,
+        StepBuffer,
+        Steps,
+        device_capacity,
+        joined_steps,
+    )
     from keepfast.interfaces.writer import Writer, WriterContext
     from keepfast.memories.conversion import convert_memory, merge_memories
     from keepfast.memories.files import iter_memories, read_memory
     from keepfast.memories.memory import Memory
+    from keepfast.memories.storage import Storage, checked_places
     from keepfast.metrics.reading import iter_metrics, read_metrics
     from keepfast.modules.registered import attribute
     from keepfast.modules.report import LoadReport
+    from keepfast.modules.saving import Saving
     from keepfast.modules.single import load, save
     from keepfast.plugins.hookspecs import hookimpl
     from keepfast.plugins.lazy import lazy
     from keepfast.tracking.multi_writer import MultiWriter
 
 _HOMES = {
+    "_system.commit": ["commit"],
     "agent": ["Agent"],
     "config": ["ExperimentConfig"],
     "errors": [
@@ -80,16 +95,29 @@ _HOMES = {
     ],
     "experiment": ["Experiment"],
     "interfaces.backend": ["Backend", "Mismatch"],
-    "interfaces.checkpoint_store": ["Checkpoint", "CheckpointStore"],
+    "interfaces.checkpoint_store": ["Checkpoint", "CheckpointMetadata", "CheckpointStore"],
     "interfaces.demo": ["DemoResult", "DemoSettings"],
+    "interfaces.format": ["DirectoryFormat"],
     "interfaces.memory_exporter": ["MemoryExporter", "MemorySnapshot"],
+    "interfaces.ring": ["Ring"],
+    "interfaces.step_buffer": [
+        "HostSteps",
+        "SingleSteps",
+        "Step",
+        "StepBuffer",
+        "Steps",
+        "device_capacity",
+        "joined_steps",
+    ],
     "interfaces.writer": ["Writer", "WriterContext"],
     "memories.conversion": ["convert_memory", "merge_memories"],
     "memories.files": ["iter_memories", "read_memory"],
     "memories.memory": ["Memory"],
+    "memories.storage": ["Storage", "checked_places"],
     "metrics.reading": ["iter_metrics", "read_metrics"],
     "modules.registered": ["attribute"],
     "modules.report": ["LoadReport"],
+    "modules.saving": ["Saving"],
     "modules.single": ["load", "save"],
     "plugins.hookspecs": ["hookimpl"],
     "plugins.lazy": ["lazy"],
@@ -103,6 +131,7 @@ __all__ = [
     "Backend",
     "BrokenPlugin",
     "Checkpoint",
+    "CheckpointMetadata",
     "CheckpointStore",
     "ConfigError",
     "CorruptCheckpoint",
@@ -111,8 +140,10 @@ __all__ = [
     "DemoResult",
     "DemoSettings",
     "DirectoryError",
+    "DirectoryFormat",
     "Experiment",
     "ExperimentConfig",
+    "HostSteps",
     "InvalidValue",
     "KeepfastError",
     "KeepfastWarning",
@@ -126,7 +157,14 @@ __all__ = [
     "MultiWriter",
     "NotFound",
     "PluginConflict",
+    "Ring",
+    "Saving",
     "ShapeMismatch",
+    "SingleSteps",
+    "Step",
+    "StepBuffer",
+    "Steps",
+    "Storage",
     "UnknownPlugin",
     "UnknownTensor",
     "UnsupportedModule",
@@ -137,11 +175,15 @@ __all__ = [
     "WriterFailed",
     "__version__",
     "attribute",
+    "checked_places",
     "codec",
+    "commit",
     "convert_memory",
+    "device_capacity",
     "hookimpl",
     "iter_memories",
     "iter_metrics",
+    "joined_steps",
     "lazy",
     "load",
     "merge_memories",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keepfast.config import ExperimentConfig, agent_settings
+from keepfast.config import LEVEL, ExperimentConfig, agent_settings
 from keepfast.errors import InvalidValue
 from keepfast.experiment import Experiment
 from keepfast.interfaces.checkpoint_store import Checkpoint
@@ -15,7 +15,7 @@ from keepfast.modules.registered import Module, copy_all, metadata, registered
 from keepfast.modules.report import LoadReport
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.backends import configured
-from keepfast.plugins.formats import read_checkpoint, store_for
+from keepfast.plugins.formats import format_of, read_checkpoint
 from keepfast.runs.directory import run_directory
 from keepfast.tracking.multi_writer import MultiWriter
 
@@ -86,18 +86,19 @@ class Agent:
     @property
     def experiment(self) -> Experiment:
         """Return the experiment that keeps everything, started now if `init` was not called."""
-        return self._experiment or self._start({})
+        return self._experiment or self._start({}, None)
 
     @property
     def writer(self) -> MultiWriter:
         """Return all writers behind one, with the calls of torch's SummaryWriter, past all intervals."""
         return self.experiment.writer
 
-    def init(self, trainer_cfg: Mapping[str, Any] | None = None) -> None:
+    def init(self, trainer_cfg: Mapping[str, Any] | None = None, env: object = None) -> None:
         """Start the experiment: make its directory, find its writers, fix its intervals.
 
         Args:
             trainer_cfg: the trainer's configuration; ``timesteps`` is the length of the training.
+            env: the environment, which tells when it resets; see `Experiment.set_environment`.
 
         Raises:
             UnknownPlugin: if the configuration names a backend, writer or format that nobody provides.
@@ -107,20 +108,24 @@ class Agent:
         if not isinstance(given, Mapping):
             raise InvalidValue(f"`trainer_cfg` is {given!r}; allowed: a mapping, with the key `timesteps`")
         if self._experiment is None:
-            self._start(given)
-        elif given:
+            self._start(given, env)
+            return
+        if env is not None:
+            self._experiment.set_environment(env)
+        if given:
             self._experiment.set_timesteps(given.get("timesteps", self._experiment.timesteps))
             self._experiment.describe(self._described(given))
 
-    def _start(self, trainer_cfg: Mapping[str, Any]) -> Experiment:
+    def _start(self, trainer_cfg: Mapping[str, Any], env: object) -> Experiment:
         self._experiment = Experiment(
-            self._described(trainer_cfg),
+            {**self._described(trainer_cfg), LEVEL: self._experiment_config},  # which knows what was set
             name=type(self).__name__,
             timesteps=trainer_cfg.get("timesteps"),
             directory=self._directory,
             modules=self.checkpoint_modules,
             on_write=lambda completed: self.write_tracking_data(completed, self.experiment.timesteps),
             on_checkpoint=lambda completed: self.write_checkpoint(completed, self.experiment.timesteps),
+            env=env,
         )
         return self._experiment
 
@@ -160,24 +165,40 @@ class Agent:
         infos: Any,
         timestep: int,
         timesteps: int | None,
+        valid: Any = None,
     ) -> None:
         """Record one step of every environment: its rewards, and the episodes that ended with it.
 
         Args:
             states: observations before the step; not looked at here, but there for subclasses.
             actions: actions taken; as `states`.
-            rewards: of shape (num_envs,) or (num_envs, 1), on any device; a number for a single environment.
+            rewards: of shape (num_envs,) or (num_envs, 1), on any device; a number for a single environment; or a dict
+                of these by agent.
             next_states: observations after the step; as `states`.
             terminated: of as many elements as `rewards`; whether the episode ended in a terminal state.
             truncated: of as many elements as `rewards`; whether it was cut short.
             infos: what the environment tells besides; as `states`.
             timestep: the running timestep, counted from 0.
             timesteps: the length of the training.
+            valid: of as many elements as `rewards`; whether the row is a transition; all are if None. See
+                `Experiment.record_transition`, which takes dicts by agent too.
 
         Raises:
             ShapeMismatch: if the numbers of elements differ.
+            InvalidValue: if dicts have different agents, or the rewards are no numbers.
         """
-        self._running(timesteps).record_transition(rewards, terminated, truncated)
+        self._running(timesteps).record_transition(rewards, terminated, truncated, valid)
+
+    def reset_episodes(self, envs: Any = None) -> None:
+        """Be told that environments were reset in mid-run, by an evaluation for example: count their episodes anew.
+
+        Args:
+            envs: which ones: a mask of shape (num_envs,), or their numbers; all of them if None.
+
+        Raises:
+            InvalidValue: if there is no such environment.
+        """
+        self.experiment.reset_episodes(envs)
 
     def pre_interaction(self, timestep: int, timesteps: int | None) -> None:
         """Be told that a timestep begins; nothing here, but there for subclasses."""
@@ -227,13 +248,14 @@ class Agent:
 
         Raises:
             ConfigError: if the extension is of no known format.
+            MissingDependency: if its format needs a package that is not installed; says what to run.
             WriteFailed: if the operating system refused; what was there before is untouched.
         """
         path = Path(path)
-        store = store_for(path)
+        store = format_of("checkpoint format", path)
         modules = registered(self.checkpoint_modules, configured(self._experiment_config.backend))
         completed = 0 if self._experiment is None else self._experiment.completed
-        store.save(Checkpoint(copy_all(modules), metadata(modules, timestep=completed)), path)
+        store.save(Checkpoint(copy_all(modules), metadata(modules, timestep=completed).as_mapping()), path)
         return path
 
     def load(
@@ -267,9 +289,7 @@ class Agent:
         if self._experiment is not None:
             self._experiment.wait()
         checkpoint = read_checkpoint(path)
-        single = checkpoint.metadata.get("module")
-        wanted = modules if modules is not None or single is None else [(rename or {}).get(single, single)]
-        options = LoadOptions(None if wanted is None else tuple(wanted), strict, cast, rename or {})
+        options = LoadOptions.of(modules, strict, cast, rename).of_file(checkpoint.about.module)
         registered_modules = registered(self.checkpoint_modules, configured(self._experiment_config.backend))
         return restore_all(registered_modules, checkpoint, Path(path), options)
 

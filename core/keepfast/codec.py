@@ -7,6 +7,7 @@ that names its kind. Where an array goes is the caller's choice: inline as base6
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import math
 from collections import Counter, OrderedDict
@@ -63,6 +64,25 @@ def array_from_bytes(data: Any, dtype: str, shape: tuple[int, ...]) -> NDArray[A
     return flat.view(dtype_of(dtype)).reshape(shape)
 
 
+def native(array: NDArray[Any], path: str) -> NDArray[Any]:
+    """Return an array in the machine's byte order, itself if it is.
+
+    Raises:
+        InvalidValue: if its bytes alone do not hold it (objects, structures); names its path.
+    """
+    dtype = array.dtype.newbyteorder("=")
+    if dtype.hasobject or dtype.names is not None or not _has_a_name(dtype):
+        raise InvalidValue(f"`{path or '(root)'}` is an array of dtype {dtype}, which cannot be stored")
+    return array if array.dtype.isnative else array.astype(dtype)
+
+
+def _has_a_name(dtype: np.dtype[Any]) -> bool:
+    try:
+        return dtype_of(str(dtype)) == dtype
+    except TypeError:
+        return False
+
+
 def _inline(_path: str, array: NDArray[Any]) -> list[Any]:
     return [str(array.dtype), list(array.shape), base64.b64encode(array_bytes(array)).decode("ascii")]
 
@@ -72,12 +92,30 @@ def _outline(stored: Any) -> NDArray[Any]:
     return array_from_bytes(base64.b64decode(data), dtype, tuple(shape)).copy()
 
 
+def plain(value: Any) -> Any:
+    """Return a value in what strict JSON has, at every depth: for people and other tools, and no way back.
+
+    Keys become text, tuples lists, and arrays and tensors without dimensions numbers. Numbers that are not finite are
+    "NaN", "Infinity" and "-Infinity", which Python's `float` takes. What else JSON has no words for becomes text.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(child) for child in value]
+    if getattr(value, "ndim", None) == 0:
+        with contextlib.suppress(TypeError, ValueError, RuntimeError):  # a tensor that holds no number
+            value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
 def encode(tree: Tree, put: PutArray = _inline, path: str = "") -> Any:
     """Return a tree as values that JSON can hold.
 
     Args:
         tree: containers and leaves as the module's docstring lists them.
-        put: stores an array found at a path and returns how to find it again.
+        put: stores an array found at a path, which is in the machine's byte order, and returns how to find it again.
         path: the path of `tree` itself.
 
     Raises:
@@ -95,8 +133,9 @@ def encode(tree: Tree, put: PutArray = _inline, path: str = "") -> Any:
         return children if isinstance(tree, list) else {"tuple": children}
     if isinstance(tree, set | frozenset):
         return {"set": [_encode_key(child) for child in sorted(tree, key=repr)]}
-    if isinstance(tree, np.ndarray | np.generic) and not tree.dtype.hasobject:
-        return {"array": put(path, np.asarray(tree))}
+    if isinstance(tree, np.ndarray | np.generic):
+        array = native(np.asarray(tree), path)  # refuses what bytes do not hold
+        return {"array": put(path, np.asarray(tree) if put is _inline else array)}  # a text tells the byte order too
     return _encode_plain(tree, path)
 
 

@@ -63,7 +63,9 @@ class ExperimentConfig(BaseModel):
     wandb_kwargs: dict[str, Any] = Field(default_factory=dict, description="arguments of wandb.init")
     backend: _PluginName = Field("auto", description='"torch", "jax" or a plugin\'s name; "auto" infers it')
     writers: Annotated[list[_PluginName | dict[str, Any]], Field(strict=False)] = Field(
-        default_factory=_default_writers, description='names, or {"name": ..., **options}'
+        default_factory=_default_writers,
+        description='names, or {"name": ..., **options}',
+        json_schema_extra={"allowed": "a list of names and mappings"},
     )
     checkpoint_format: _PluginName = Field("auto", description="a format's name; \"auto\" is the backend's own")
     keep_last: Annotated[int, Field(ge=1)] | None = Field(None, description="checkpoints to keep; all if None")
@@ -71,16 +73,32 @@ class ExperimentConfig(BaseModel):
         None, description="timesteps whose multiples `keep_last` never removes"
     )
     keep_best: Annotated[int, Field(ge=0)] = Field(1, description="best checkpoints to keep; 0 keeps none")
-    best_metric: _PluginName = Field("Reward / Total reward (mean)", description="the tag that says what is best")
+    best_metric: Annotated[str, StringConstraints(min_length=1)] = Field(
+        "Reward / Total reward (mean)",
+        description="the tag that says what is best",
+        json_schema_extra={"allowed": "a tag"},
+    )
     best_mode: Literal["max", "min"] = Field("max", description="whether more or less of it is better")
     best_min_episodes: Annotated[int, Field(ge=0)] = Field(
         0, description="episodes that must have ended in the interval for it to be judged"
     )
     memory_checkpoint_interval: int | Literal["auto"] = Field(
-        "auto", description="timesteps between checkpoints that hold the memories too; auto: each one"
+        "auto",
+        description="timesteps between checkpoints that hold the memories too, each the first at or past a multiple; "
+        "auto: each one",
     )
     async_checkpoints: bool = Field(True, description="write checkpoints behind training")
     on_writer_error: Literal["warn", "raise"] = Field("warn", description="what a failing writer does to the run")
+    autoreset: Literal["auto", "next_step", "same_step", "disabled"] = Field(
+        "auto",
+        description="when vector environments reset; auto: as the environment says. Rows that only reset (`next_step`) "
+        "are in no statistic",
+    )
+    running_episodes: Literal["restart", "continue"] = Field(
+        "restart",
+        description="what a resume makes of episodes that were under way: dropped, or continued by environments whose "
+        "state comes back; with an environment among the restored modules, continue is the default",
+    )
 
     def __init__(self, source: Mapping[str, Any] | str | Path | None = None, /, **settings: Any) -> None:
         given = {**_experiment_level(_read(source)), **settings}
@@ -154,6 +172,8 @@ def agent_settings(
 
 def _experiment_level(given: Mapping[str, Any]) -> Mapping[str, Any]:
     level = given.get(LEVEL, given)
+    if isinstance(level, ExperimentConfig):
+        return level.model_dump(exclude_unset=True)
     if not isinstance(level, Mapping):
         raise ConfigError(f'"{LEVEL}" is {level!r} ({type(level).__name__}); allowed: a mapping of settings')
     return level
@@ -207,32 +227,30 @@ def _explain(error: ValidationError, given: Mapping[str, Any]) -> str:
 
 
 def _explain_key(key: Any, value: Any) -> str:
-    fields = ExperimentConfig.model_fields
+    fields = ExperimentConfig.model_json_schema()["properties"]
     if key in fields:
-        return f"`{key}` is {value!r} ({type(value).__name__}); allowed: {_ALLOWED[key]} ({fields[key].description})"
+        allowed, meaning = _allowed(fields[key]), fields[key]["description"]
+        return f"`{key}` is {value!r} ({type(value).__name__}); allowed: {allowed} ({meaning})"
     close = nearest(str(key), fields)
     hint = f" Did you mean `{close}`?" if close else ""
     return f"unknown key `{key}` (given {value!r}); known: {', '.join(sorted(fields))}.{hint}"
 
 
-_ALLOWED = {
-    "directory": "a string",
-    "experiment_name": "a string",
-    "write_interval": 'an int or "auto"',
-    "checkpoint_interval": 'an int or "auto"',
-    "store_separately": "True or False",
-    "wandb": "True or False",
-    "wandb_kwargs": "a mapping with string keys",
-    "backend": "a non-empty string",
-    "writers": "a list of names and mappings",
-    "checkpoint_format": "a non-empty string",
-    "keep_last": "an int of at least 1, or None",
-    "keep_every": "an int of at least 1, or None",
-    "keep_best": "an int of at least 0",
-    "best_metric": "a tag",
-    "best_mode": '"max" or "min"',
-    "best_min_episodes": "an int of at least 0",
-    "memory_checkpoint_interval": 'an int or "auto"',
-    "async_checkpoints": "True or False",
-    "on_writer_error": '"warn" or "raise"',
-}
+def _allowed(schema: Mapping[str, Any]) -> str:
+    """Return which values the JSON schema of a setting allows; one that has better words for it says ``allowed``."""
+    match schema:
+        case {"allowed": str(words)}:
+            return words
+        case {"anyOf": [*alternatives, {"type": "null"}]}:
+            return f"{_allowed({'anyOf': alternatives})}, or None"
+        case {"anyOf": alternatives}:
+            return " or ".join(map(_allowed, alternatives))
+        case {"enum": values}:
+            return " or ".join(f'"{value}"' for value in values)
+        case {"const": value}:
+            return f'"{value}"'
+        case {"type": "integer"}:
+            return f"an int of at least {schema['minimum']}" if "minimum" in schema else "an int"
+        case {"type": "string"}:
+            return "a non-empty string" if "minLength" in schema else "a string"
+    return {"boolean": "True or False", "object": "a mapping with string keys"}[schema["type"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,20 +21,22 @@ from keepfast.config import ExperimentConfig, agent_settings
 from keepfast.errors import InvalidValue, UsageError
 from keepfast.metrics.reading import has_metrics
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.registered import Module, RegisteredModule
+from keepfast.modules.registered import Module, ModuleTable
 from keepfast.modules.report import LoadReport
-from keepfast.modules.restoring import restore_all
 from keepfast.plugins.backends import process_rank
 from keepfast.runs.checkpointer import Checkpointer
-from keepfast.runs.directory import CONFIG, open_run_directory, run_directory
+from keepfast.runs.directory import CONFIG, EarlierRun, open_run_directory, run_directory
+from keepfast.runs.in_vain import warn_of_idle_settings
 from keepfast.runs.preemption import Preemption
-from keepfast.runs.random_state import capture_random_state, restore_random_state
 from keepfast.runs.recorder import Recorder
-from keepfast.runs.resuming import Found, find
+from keepfast.runs.resuming import Resuming
 from keepfast.runs.schedule import Turns
 from keepfast.tracking.multi_writer import MultiWriter
 
-SETTLE_SECONDS = 5.0
+_WAVERING = 8
+"""How many timesteps a count may go back near its beginning before anybody is told."""
+
+_SETTLE_SECONDS = 5.0
 """How long a checkpoint waits, behind training, for the writers to have what was written before it."""
 
 
@@ -50,6 +53,7 @@ class Experiment:
         modules: the table of modules, where somebody else keeps it.
         on_write: called in the place of `write_tracking_data` when that is due, where somebody else has a say in it.
         on_checkpoint: called in the place of `write_checkpoint` when that is due.
+        env: the environment, which tells when it resets (see `set_environment`).
 
     In a distributed run the process of rank 0 alone writes and checkpoints; all of them resume.
 
@@ -78,42 +82,43 @@ class Experiment:
         modules: dict[str, Module] | None = None,
         on_write: Callable[[int], None] | None = None,
         on_checkpoint: Callable[[int], None] | None = None,
+        env: object = None,
     ) -> None:
         config = ExperimentConfig.of(cfg)
         agent_config = agent_settings(cfg)[1]
         self.name = name
         self.directory = run_directory(config, name) if directory is None else directory
         self.completed = 0
-        self._modules: dict[str, Module] = {} if modules is None else modules
         self._first = process_rank() == 0
         self._recorder = Recorder(config, self.directory, agent_config, enabled=self._first)
+        self._modules = ModuleTable({} if modules is None else modules, config.backend)
         self._checkpointer = Checkpointer(
             config,
             self.directory / CHECKPOINTS,
             self._modules,
-            self._resume_state,
-            settle=lambda: self._recorder.settle(SETTLE_SECONDS),
+            lambda captured: self._resuming.state(captured),
+            settle=lambda: self._recorder.settle(_SETTLE_SECONDS),
             enabled=self._first,
         )
-        tracker = self._recorder.tracker
-        self._record = tracker.episodes.record if self._recorder.enabled else _ignore
-        self._track = tracker.track if self._recorder.enabled else _ignore
+        self._record, self._track = self._recorder.record, self._recorder.track
         self._on_write, self._on_checkpoint = on_write, on_checkpoint
-        self._closed = self._stepping = False
+        self._closed = self._stepping = self._went_back = False
         self._process = os.getpid()
         self._preemption = Preemption()
         self.resumed: LoadReport | None = None
-        self._reopened = self._among_metrics = False
+        self._earlier = self._open(timesteps, agent_config) if self._first else EarlierRun(self.directory)
+        self._resuming = Resuming(self._modules, self._recorder, self._checkpointer, self._earlier)
         if self._first:
-            self._open(timesteps, agent_config)
+            warn_of_idle_settings(config)
         self.set_timesteps(timesteps)
+        self.set_environment(env)
 
-    def _open(self, timesteps: int | None, agent_config: Mapping[str, Any]) -> None:
-        """Open the run's directory, and take note of what a run before left there."""
-        self._reopened = (self.directory / CONFIG).exists()
+    def _open(self, timesteps: int | None, agent_config: Mapping[str, Any]) -> EarlierRun:
+        """Open the run's directory, and return what a run before left there."""
+        begun = (self.directory / CONFIG).exists()
         open_run_directory(self.directory, self.name, timesteps, agent_config)
-        self._among_metrics = has_metrics(self.directory)
-        self._checkpointer.start()
+        found = {"checkpoints": self._checkpointer.start(), "metrics": has_metrics(self.directory)}
+        return EarlierRun(self.directory, begun=begun, left=[kind for kind, is_there in found.items() if is_there])
 
     def set_timesteps(self, timesteps: int | None) -> None:
         """Tell the length of the training, where it was not known when the experiment was made.
@@ -125,13 +130,23 @@ class Experiment:
             raise InvalidValue(f"`timesteps` is {timesteps!r}; allowed: a whole number of at least 1, or None")
         self._timesteps = None if timesteps is None else int(timesteps)
         self._recorder.set_length(self._timesteps)
-        self._checkpointer.set_length(self._timesteps)
+        self._checkpointer.set_length(self._timesteps, self.completed)
         self._start_turns()
 
+    def set_environment(self, env: object) -> None:
+        """Tell the environment, where it was not known when the experiment was made.
+
+        Vector environments of Gymnasium tell when they reset. Where that is in the step after the end of an episode,
+        the rows of such steps are no transitions, and in no statistic. The setting ``autoreset`` counts where it is
+        not "auto".
+
+        Args:
+            env: an environment, under any wrappers, or None where there is none to ask.
+        """
+        self._recorder.set_environment(env)
+
     def _start_turns(self) -> None:
-        checkpointer = self._checkpointer
-        schedules = [self._recorder.schedule, checkpointer.schedule, checkpointer.memory_schedule]
-        self._turns = Turns(schedules, self.completed)
+        self._turns = Turns([self._recorder.schedule, self._checkpointer.schedule], self.completed)
 
     def describe(self, config: Mapping[str, Any]) -> None:
         """Store another configuration in ``config.json``, and tell it to writers that are yet to be made."""
@@ -174,22 +189,43 @@ class Experiment:
         Raises:
             UnsupportedModule: if no backend can capture one of them.
         """
-        self._checkpointer.check(modules)
-        self._modules.update(modules)
+        self._modules.add(modules)
 
-    def record_transition(self, rewards: Any, terminated: Any, truncated: Any) -> None:
+    def record_transition(self, rewards: Any, terminated: Any, truncated: Any, valid: Any = None) -> None:
         """Track the rewards of one step of every environment, and the episodes that ended with it.
 
+        Several agents in one environment give their rewards as a dict. Each agent's statistics carry its name, and
+        those of all, their rewards added up, carry none. An agent that ended takes no further part in the episode of
+        all, which is over once each agent has ended.
+
         Args:
-            rewards: of shape (num_envs,) or (num_envs, 1), on any device; a number for a single environment.
-            terminated: of as many elements; whether the episode ended in a terminal state.
-            truncated: of as many elements; whether it was cut short.
+            rewards: of shape (num_envs,) or (num_envs, 1), on any device; a number for a single environment; or a dict
+                of these by agent.
+            terminated: of as many elements; whether the episode ended in a terminal state. A dict by agent, as the
+                rewards are, or the same for all agents.
+            truncated: of as many elements; whether it was cut short; as `terminated`.
+            valid: of as many elements; whether the row is a transition; as `terminated`. A row that is none (of an
+                environment that was idle, or only reset) is in no statistic. All rows are if None.
 
         Raises:
             ShapeMismatch: if the numbers of elements differ.
+            InvalidValue: if dicts have different agents, or the rewards are no numbers.
             UsageError: if the experiment was closed.
         """
-        self._record(rewards, terminated, truncated)
+        self._record(rewards, terminated, truncated, valid)
+
+    def reset_episodes(self, envs: Any = None) -> None:
+        """Be told that environments were reset in mid-run, by an evaluation for example: count their episodes anew.
+
+        Args:
+            envs: which ones: a mask of shape (num_envs,), or their numbers; all of them if None.
+
+        Raises:
+            InvalidValue: if there is no such environment.
+            UsageError: if the experiment was closed.
+        """
+        self._check_open()
+        self._recorder.reset_episodes(envs)
 
     def track_data(self, tag: str, value: Any) -> None:
         """Track a number until the next write; see `Tracker.track` for what may be given.
@@ -213,11 +249,15 @@ class Experiment:
             Exception: what went wrong with an earlier checkpoint behind training.
             InvalidValue: if it is no whole number.
             SystemExit: after saving, if the process was told to end (SIGTERM, SIGUSR1).
+            KeyboardInterrupt: after saving, if Ctrl-C was pressed during the timestep; pressed twice, it acts at once.
             UsageError: if the experiment was closed.
         """
         if type(timestep) is not int:
             timestep = _whole(timestep)
-        self.completed = completed = timestep + 1
+        completed = timestep + 1
+        if completed < self.completed:
+            self._go_back(completed)
+        self.completed = completed
         if not self._stepping:
             self._start_stepping()
         if self._checkpointer.failed:
@@ -228,11 +268,31 @@ class Experiment:
         if self._preemption.received is not None:
             self._leave(self._preemption.received)
         if completed == self._timesteps:
-            self._preemption.release()
+            self._complete()
+
+    def _complete(self) -> None:
+        """Save the state at the end, which need not be at an interval's, and let signals have their way again."""
+        self._preemption.release()
+        self._write_rest(interrupted=False)
+        self._save_end()
+
+    def _save_end(self) -> None:
+        if self._stepping and self._checkpointer.latest != self.completed and self._checkpointer.schedule.enabled:
+            (self._on_checkpoint or self.write_checkpoint)(self.completed)
+
+    def _go_back(self, completed: int) -> None:
+        """Tell, once, that the count went back by half; by a little it wavers, as that of several actors does."""
+        if self._stepping and not self._went_back and completed <= self.completed // 2 and self.completed > _WAVERING:
+            self._went_back = True
+            warn(
+                f"timestep {self.completed - 1} is followed by timestep {completed - 1}: this run counts again what it "
+                "had completed, and what is due stands beside, or in the place of, what it wrote then. Count on from "
+                f"{self.completed}, begin with `resume()`, or make another experiment with a name of its own"
+            )
 
     def _start_stepping(self) -> None:
         self._check_open()
-        self._warn_if_occupied()
+        self._earlier.warn()
         self._preemption.watch()
         self._stepping = True
 
@@ -240,29 +300,17 @@ class Experiment:
         if self._closed:
             _refuse()
 
-    def _warn_if_occupied(self) -> None:
-        """Warn, once, where a run that was not resumed starts among what an earlier one left."""
-        there = (("checkpoints", self._checkpointer.occupied), ("metrics", self._among_metrics))
-        self._checkpointer.occupied = self._among_metrics = False
-        if kinds := " and ".join(kind for kind, occupied in there if occupied):
-            warn(
-                f"`{self.directory}` holds the {kinds} of an earlier run, which was not resumed; this run adds its own "
-                "to them, in the same files. `resume()` goes on from the latest checkpoint, or anew where there is "
-                "none; another `experiment_name` starts apart"
-            )
-
     def _take_turns(self, completed: int) -> None:
-        write, checkpoint, memories = self._turns.take(completed)
+        write, checkpoint = self._turns.take(completed)
         if write:
             (self._on_write or self.write_tracking_data)(completed)
         if checkpoint:
-            self._checkpointer.take_turn(completed, with_memories=memories)
             (self._on_checkpoint or self.write_checkpoint)(completed)
 
     def _leave(self, signal_number: int) -> None:
         self._checkpointer.checkpoint(self.completed, with_memories=True)
         self._close(interrupted=True)
-        raise SystemExit(128 + signal_number)
+        raise KeyboardInterrupt if signal_number == signal.SIGINT else SystemExit(128 + signal_number)
 
     def write_tracking_data(self, completed: int) -> None:
         """Write what was tracked since the last write at once, and judge whether it is the best so far.
@@ -277,8 +325,7 @@ class Experiment:
         completed = _whole(completed)
         if self._recorder.enabled:
             statistics = self._recorder.write(completed)
-            episodes = self._recorder.tracker.episodes.ended_in_last_interval
-            self._checkpointer.judge(statistics, episodes, completed)
+            self._checkpointer.judge(statistics, self._recorder.episodes, completed)
 
     def write_checkpoint(self, completed: int) -> None:
         """Checkpoint at once: copy every module now, and write the copy behind training.
@@ -294,14 +341,6 @@ class Experiment:
         self.completed = max(self.completed, completed)
         self._checkpointer.checkpoint(completed)
 
-    def _resume_state(self, modules: Sequence[RegisteredModule]) -> dict[str, Any]:
-        backends = {module.backend.name: module.backend for module in modules}
-        return {
-            "random": capture_random_state(backends.values()),
-            "recorder": self._recorder.state_dict(),
-            "best": self._checkpointer.best.state(),
-        }
-
     def resume(
         self,
         which: str | Path = "latest",
@@ -313,7 +352,9 @@ class Experiment:
     ) -> int:
         """Go on where a checkpoint was taken: modules, random states, what was tracked, writers, best score.
 
-        What this run wrote beyond it is void: all of it, where the run has no checkpoint yet.
+        What this run wrote beyond it is void: all of it, where the run has no checkpoint yet. Episodes that were under
+        way are dropped, since environments are reset at the start; with ``"running_episodes": "continue"``, or an
+        environment among the modules that were restored, they go on.
 
         Args:
             which: ``"latest"`` or ``"best"`` of this experiment's own directory, or the path of another run's directory
@@ -334,47 +375,12 @@ class Experiment:
         """
         self._check_open()
         self._checkpointer.wait()
-        options = LoadOptions(None if modules is None else tuple(modules), strict, cast, rename or {})
-        found = find(self._checkpointer, which)
-        if found is None:
-            self._start_anew()
+        report = self._resuming.resume(which, LoadOptions.of(modules, strict, cast, rename))
+        if report is None:
             return 0
-        registered = self._checkpointer.modules()
-        report = restore_all(registered, found.checkpoint, found.path, options)
-        step = int(found.checkpoint.metadata.get("timestep") or found.timestep or 0)
-        self._restore_rest(found, registered, step)
-        self._warn_of_memories(registered, report, step)
-        self.resumed = LoadReport(found.path, report.entries, step, report.absent_modules, found.skipped)
-        return step
-
-    def _start_anew(self) -> None:
-        """Have the writers void what a run left that was killed before its first checkpoint."""
-        if self._reopened and not self._checkpointer.occupied:
-            self._recorder.resume(None, 0, own=True)
-            self._among_metrics = False
-
-    def _restore_rest(self, found: Found, modules: Sequence[RegisteredModule], step: int) -> None:
-        self.completed = step
-        state = found.checkpoint.metadata.get("resume")
-        best = self._checkpointer.best
-        stored = self._checkpointer.directory.best_scores(best.metric)
-        best.resume(state["best"] if state is not None and found.own else None, stored)
-        self._recorder.resume(None if state is None else state["recorder"], step, own=found.own)
-        self._checkpointer.resumed(step, own=found.own)
-        self._among_metrics = self._among_metrics and not found.own
+        self.resumed, self.completed = report, report.timestep or 0
         self._start_turns()
-        if state is not None:
-            backends = {module.backend.name: module.backend for module in modules}
-            restore_random_state(state["random"], backends.values())
-
-    def _warn_of_memories(self, modules: Sequence[RegisteredModule], report: LoadReport, step: int) -> None:
-        restored = {entry.module for entry in report.entries}
-        for module in modules:
-            if module.is_memory and module.name not in restored:
-                warn(
-                    f"the checkpoint of timestep {step} does not hold the memory `{module.name}`, which stays as it "
-                    "is; `memory_checkpoint_interval` says which checkpoints do"
-                )
+        return self.completed
 
     def wait(self) -> None:
         """Return when what was promised is on disk.
@@ -386,9 +392,10 @@ class Experiment:
         self._recorder.flush()
 
     def close(self) -> None:
-        """Write what was tracked last, store the best, wait for all of it and release everything.
+        """Write what was tracked last, save the last state and the best, wait for all of it and release everything.
 
-        What was tracked last is left to a resume where an error ends the run at a checkpoint, which holds it.
+        Where an error ends the run, the last state is not saved, since it may be half of an update. What was tracked
+        last is left to a resume then, if a checkpoint holds it.
 
         Closing twice is fine. In a ``with`` statement this is called at its end, also after an error. In a forked child
         it does nothing: what there is to write is its parent's.
@@ -398,10 +405,18 @@ class Experiment:
     def _close(self, *, interrupted: bool) -> None:
         if self._closed or os.getpid() != self._process:
             return
+        self._preemption.release()
+        finish(
+            partial(self._write_rest, interrupted=interrupted),
+            *([] if interrupted else [self._save_end]),
+            self._refuse_calls,
+            self._checkpointer.close,
+            self._recorder.close,
+        )
+
+    def _refuse_calls(self) -> None:
         self._closed, self._stepping = True, False
         self._record = self._track = _refuse
-        self._preemption.release()
-        finish(partial(self._write_rest, interrupted=interrupted), self._checkpointer.close, self._recorder.close)
 
     def _write_rest(self, *, interrupted: bool) -> None:
         """Write what was tracked since the last write, unless the run broke off where a checkpoint holds it.
@@ -409,10 +424,11 @@ class Experiment:
         A resume then completes that interval, as if nothing had happened. A run that was closed in order is over, as
         far as anybody can tell, and keeps no value to itself.
         """
-        recorder = self._recorder
         resumable = self._checkpointer.latest == self.completed and self.completed != self._timesteps
-        if recorder.enabled and recorder.tracker.pending and not (interrupted and resumable):
-            recorder.write(self.completed)  # not judged: it is no whole interval
+        if self._recorder.pending and not (interrupted and resumable):
+            self._recorder.write(self.completed)  # not judged: it is no whole interval
+            if not (self._stepping or self.completed or interrupted):
+                warn("`step` was never called, so what was tracked is written at timestep 0, and nothing was ever due")
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -422,10 +438,6 @@ class Experiment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         finish(self.close, after=error)
-
-
-def _ignore(*_given: Any) -> None:
-    """Take what is not written: on another rank than the first, and where the write interval is 0."""
 
 
 def _refuse(*_given: Any) -> NoReturn:

@@ -25,6 +25,9 @@ HEAVY = [
 ]
 
 
+heavy = pytest.mark.needs(*HEAVY)
+
+
 def loaded_after(statement: str) -> list[str]:
     """Return which of the heavy packages a fresh interpreter has loaded after a statement."""
     program = f"import json, sys\n{statement}\nprint(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
@@ -33,16 +36,19 @@ def loaded_after(statement: str) -> list[str]:
     return found
 
 
+@heavy
 def test_importing_loads_no_framework_and_no_writer() -> None:
     """`import keepfast` leaves every heavy package alone."""
     assert loaded_after("import keepfast") == []
 
 
+@heavy
 def test_naming_everything_public_loads_no_framework_and_no_writer() -> None:
     """Neither does the use of any public name."""
     assert loaded_after("import keepfast\nfor name in keepfast.__all__: getattr(keepfast, name)") == []
 
 
+@heavy
 def test_listing_plugins_loads_no_framework_and_no_writer() -> None:
     """Neither does a list of all plugins, with what each of them needs."""
     assert loaded_after("import keepfast\nfor p in keepfast.plugins.registry().everything(): p.status") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,6 +98,20 @@ def test_no_room_holds_more_than_nine_modules(core: Sequence[Source]) -> None:
     root = rooms.pop(Path()) | {"__init__"}
     assert {str(room) for room, modules in rooms.items() if len(modules - {"__init__"}) > LARGEST_ROOM} == set()
     assert root == ROOT
+
+
+def test_the_page_on_the_house_shows_it_as_it_is(core: Sequence[Source], project: Path) -> None:
+    """Every file that docs/house.md names is there, and its layers are those that are held."""
+    page = (project / "docs" / "house.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]*(?:\.py)?)`", page))
+    places = [project, project / CORE]
+    assert {
+        name for name in named if not re.search(r"\bx\b", name) and not any((at / name).exists() for at in places)
+    } == set()
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", page, re.MULTILINE)
+    rooms = {source.path.relative_to(CORE).with_suffix("").parts[0] for source in core}
+    standing = [[room for room in layer if room in rooms] for layer in LAYERS]
+    assert [re.findall(r"`(\w+)`", listed) for _, listed in rows] == standing
 
 
 @pytest.mark.parametrize(

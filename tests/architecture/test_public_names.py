@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import keepfast
+from keepfast import testing
 from keepfast.plugins import HOOKS, hookspecs
 
 if TYPE_CHECKING:
@@ -32,6 +33,13 @@ def test_all_is_sorted_and_every_name_is_there() -> None:
         if inspect.isclass(value) or inspect.isfunction(value):
             assert value.__name__ == name
     assert dir(keepfast) == keepfast.__all__
+
+
+def test_every_contract_is_there_by_its_public_name() -> None:
+    """`keepfast.testing` gives each contract suite that it lists, so that a plugin needs to know no module."""
+    assert testing.__all__ == sorted(set(testing.__all__))
+    for name in testing.__all__:
+        assert getattr(testing, name).__name__ == name
 
 
 def test_unknown_names_are_unknown() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from conftest import Source
 
 MEANT_TO_BE_SUBCLASSED = {
-    "Memory": "abstract through MemoryBuffer, whose storage each backend provides",
+    "Memory": "each backend's RandomMemory is one that makes its own storage, and changes nothing else",
     "Agent": "the base class of users' agents, and usable as it is",
     "Model": "a mixin of users' networks",
 }
@@ -121,6 +121,13 @@ def test_the_old_name_is_gone(project: Path) -> None:
         if old in path.as_posix().lower() or old in path.read_text(encoding="utf-8", errors="replace").lower()
     }
     assert found <= {"CHANGELOG.md"}
+
+
+def test_documents_name_tests_that_exist(project: Path) -> None:
+    """A promise beside a test that is gone is no promise."""
+    pages = [project / "README.md", *(project / "docs").rglob("*.md")]
+    named = {name for page in pages for name in re.findall(r"tests/[\w/]+(?:\.py)?", page.read_text(encoding="utf-8"))}
+    assert {name for name in named if not (project / name).exists()} == set()
 
 
 def test_nothing_is_left_to_do(sources: Sequence[Source]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, final
@@ -15,8 +17,8 @@ from keepfast.tree import Tree
 
 
 @final
-class Net:
-    """A module whose state is a nested dictionary of NumPy arrays, changed in place."""
+class Net(keepfast.Saving):
+    """A module whose state is a nested dictionary of NumPy arrays, changed in place; it saves and loads itself."""
 
     def __init__(self, arrays: dict[str, Any]) -> None:
         self.arrays = arrays
@@ -117,3 +119,15 @@ def net(numpy_backend: NumpyBackend) -> Callable[..., Net]:
 def momentum(numpy_backend: NumpyBackend) -> Callable[[float], Momentum]:
     """Return a maker of open modules."""
     return Momentum
+
+
+@pytest.fixture(scope="session")
+def example() -> Callable[[type], str]:
+    """Return what returns the code in a docstring: what is indented after the first line that ends with two colons."""
+
+    def found(documented: type) -> str:
+        lines = (inspect.getdoc(documented) or "").partition("::\n")[2].splitlines()
+        end = next(number for number, line in enumerate(lines) if line and not line.startswith(" "))
+        return textwrap.dedent("\n".join(lines[:end]))
+
+    return found

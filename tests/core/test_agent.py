@@ -147,7 +147,8 @@ def test_init_after_the_first_use_still_tells_the_length(net: Callable[..., Net]
     stored = json.loads((agent.experiment_dir / "config.json").read_text())
     assert stored["timesteps"] == 500
     assert stored["config"]["trainer"] == {"timesteps": 500}
-    agent.close()
+    with pytest.warns(keepfast.KeepfastWarning, match="`step` was never called"):
+        agent.close()
 
 
 def test_the_table_of_modules_can_be_replaced(net: Callable[..., Net], tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, OrderedDict
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -111,9 +113,11 @@ def test_arrays_read_back_can_be_written_to() -> None:
     assert found.tolist() == [1.0, 0.0]
 
 
+@pytest.mark.needs("ml_dtypes")
 def test_bfloat16_keeps_its_dtype() -> None:
     """The dtypes of machine learning travel by name."""
-    ml_dtypes = pytest.importorskip("ml_dtypes")
+    import ml_dtypes
+
     array = np.array([1.5, math.inf], ml_dtypes.bfloat16)
     assert identical(codec.loads(codec.dumps(array)), array)
 
@@ -121,7 +125,8 @@ def test_bfloat16_keeps_its_dtype() -> None:
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({"a": [np.array([object()])]}, r"`a\.0` is a numpy\.ndarray, which cannot be stored"),
+        ({"a": [np.array([object()])]}, r"`a\.0` is an array of dtype object, which cannot be stored"),
+        ({"a": np.zeros(2, [("x", "f4"), ("y", "i8")])}, r"`a` is an array of dtype .*, which cannot be stored"),
         ({"a": [object()]}, r"`a\.0` is a builtins\.object, which cannot be stored; allowed: numbers"),
         (print, r"`\(root\)` is a builtins\.builtin_function_or_method"),
         ({"a": {"b": lambda: None}}, r"`a\.b` is a builtins\.function"),
@@ -158,3 +163,42 @@ def test_what_encode_did_not_make_is_a_value_error(text: str) -> None:
     """Readers need to expect one kind of error from a damaged text."""
     with pytest.raises(ValueError, match=r".+"):
         codec.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"a": [1, 2.5, True, None, "b"]}, '{"a": [1, 2.5, true, null, "b"]}'),
+        ({1: {None: (1, 2)}, ("a", "b"): {}}, """{"1": {"None": [1, 2]}, "('a', 'b')": {}}"""),
+        ([math.nan, math.inf, -math.inf], '["NaN", "Infinity", "-Infinity"]'),
+        ([np.float32(0.5), np.array(7), np.bool_(True), np.float64("nan")], '[0.5, 7, true, "NaN"]'),
+        ([{1}, Path("a/b"), np.arange(2), object], """["{1}", "a/b", "[0 1]", "<class 'object'>"]"""),
+        (MappingProxyType({"a": OrderedDict(b=1)}), '{"a": {"b": 1}}'),
+    ],
+)
+def test_anything_can_be_told_in_strict_json(value: Any, text: str) -> None:
+    """For people and other tools: what JSON has stays, at every depth, and all else becomes text."""
+    assert json.dumps(codec.plain(value), allow_nan=False) == text
+
+
+def test_a_tensor_that_holds_no_number_is_told_as_text() -> None:
+    """One that only has a shape, or is being traced, keeps nothing from being told."""
+
+    class Shape:
+        ndim = 0
+
+        def item(self) -> float:
+            raise NotImplementedError("no data")
+
+        def __str__(self) -> str:
+            return "a shape"
+
+    assert codec.plain({"x": Shape()}) == {"x": "a shape"}
+
+
+@given(TREES)
+def test_whatever_a_checkpoint_can_hold_can_be_told(tree: Any) -> None:
+    """Strict JSON of it, and the same once more, which changes nothing."""
+    told = codec.plain(tree)
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert codec.plain(told) == told

@@ -36,6 +36,8 @@ SETTINGS = {
     "memory_checkpoint_interval": 500,
     "async_checkpoints": False,
     "on_writer_error": "raise",
+    "autoreset": "same_step",
+    "running_episodes": "continue",
 }
 
 
@@ -61,6 +63,8 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "memory_checkpoint_interval": "auto",
         "async_checkpoints": True,
         "on_writer_error": "warn",
+        "autoreset": "auto",
+        "running_episodes": "restart",
     }
 
 
@@ -136,6 +140,14 @@ def test_a_path_is_a_directory_too() -> None:
     assert ExperimentConfig(directory=Path("a") / "b").directory == str(Path("a") / "b")
 
 
+def test_a_configuration_may_be_the_level_itself() -> None:
+    """It keeps to what was set, so that a default stays one."""
+    config = ExperimentConfig({"experiment": ExperimentConfig(keep_last=3), "lr": 1})
+    assert config.model_fields_set == {"keep_last"}
+    assert config == ExperimentConfig(keep_last=3)
+    assert agent_settings({"experiment": config, "lr": 1})[1] == {"experiment": config.model_dump(), "lr": 1}
+
+
 def test_the_callers_mapping_stays_as_it_is() -> None:
     """Neither the mapping nor what is in it changes."""
     given = {"experiment": {"wandb": True, "wandb_kwargs": {"project": "x"}, "writers": [{"name": "jsonl", "a": 1}]}}
@@ -144,35 +156,38 @@ def test_the_callers_mapping_stays_as_it_is() -> None:
     assert json.dumps(given) == before
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "allowed"),
-    [
-        ("directory", 5, "a string"),
-        ("experiment_name", None, "a string"),
-        ("write_interval", 1.5, 'an int or "auto"'),
-        ("write_interval", "100", 'an int or "auto"'),
-        ("write_interval", True, 'an int or "auto"'),
-        ("checkpoint_interval", None, 'an int or "auto"'),
-        ("store_separately", "yes", "True or False"),
-        ("wandb", 1, "True or False"),
-        ("wandb_kwargs", ["project"], "a mapping with string keys"),
-        ("wandb_kwargs", {1: 2}, "a mapping with string keys"),
-        ("backend", "", "a non-empty string"),
-        ("backend", None, "a non-empty string"),
-        ("writers", "tensorboard", "a list of names and mappings"),
-        ("writers", [5], "a list of names and mappings"),
-        ("checkpoint_format", 3, "a non-empty string"),
-        ("keep_last", 0, "an int of at least 1, or None"),
-        ("keep_every", -1, "an int of at least 1, or None"),
-        ("keep_best", -1, "an int of at least 0"),
-        ("best_metric", "", "a tag"),
-        ("best_mode", "maximum", '"max" or "min"'),
-        ("best_min_episodes", 0.5, "an int of at least 0"),
-        ("memory_checkpoint_interval", "never", 'an int or "auto"'),
-        ("async_checkpoints", None, "True or False"),
-        ("on_writer_error", "ignore", '"warn" or "raise"'),
-    ],
-)
+WRONG = [
+    ("directory", 5, "a string"),
+    ("experiment_name", None, "a string"),
+    ("write_interval", 1.5, 'an int or "auto"'),
+    ("write_interval", "100", 'an int or "auto"'),
+    ("write_interval", True, 'an int or "auto"'),
+    ("checkpoint_interval", None, 'an int or "auto"'),
+    ("store_separately", "yes", "True or False"),
+    ("wandb", 1, "True or False"),
+    ("wandb_kwargs", ["project"], "a mapping with string keys"),
+    ("wandb_kwargs", {1: 2}, "a mapping with string keys"),
+    ("backend", "", "a non-empty string"),
+    ("backend", None, "a non-empty string"),
+    ("writers", "tensorboard", "a list of names and mappings"),
+    ("writers", [5], "a list of names and mappings"),
+    ("checkpoint_format", 3, "a non-empty string"),
+    ("keep_last", 0, "an int of at least 1, or None"),
+    ("keep_every", -1, "an int of at least 1, or None"),
+    ("keep_best", -1, "an int of at least 0"),
+    ("best_metric", "", "a tag"),
+    ("best_mode", "maximum", '"max" or "min"'),
+    ("best_min_episodes", 0.5, "an int of at least 0"),
+    ("memory_checkpoint_interval", "never", 'an int or "auto"'),
+    ("async_checkpoints", None, "True or False"),
+    ("on_writer_error", "ignore", '"warn" or "raise"'),
+    ("autoreset", "NextStep", '"auto" or "next_step" or "same_step" or "disabled"'),
+    ("running_episodes", "drop", '"restart" or "continue"'),
+]
+"""Of each setting: its key, a value that it cannot have, and what the error says is allowed."""
+
+
+@pytest.mark.parametrize(("key", "value", "allowed"), WRONG)
 def test_a_wrong_value_names_the_key_the_value_and_what_is_allowed(key: str, value: Any, allowed: str) -> None:
     """The error is one line, and a ValueError."""
     with pytest.raises(keepfast.ConfigError) as raised:
@@ -183,10 +198,8 @@ def test_a_wrong_value_names_the_key_the_value_and_what_is_allowed(key: str, val
 
 
 def test_every_key_has_its_wrong_value_in_the_table_above() -> None:
-    """Each field of the configuration can be named in an error."""
-    from keepfast.config import _ALLOWED
-
-    assert set(_ALLOWED) == set(ExperimentConfig.model_fields) == set(SETTINGS)
+    """Each field of the configuration can be named in an error, and says itself what is allowed there."""
+    assert {key for key, *_ in WRONG} == set(ExperimentConfig.model_fields) == set(SETTINGS)
 
 
 @pytest.mark.parametrize(

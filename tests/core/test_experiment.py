@@ -250,7 +250,7 @@ def test_a_checkpoint_that_is_refused_does_not_cost_the_best(
     experiment.step(19)
     experiment.wait()
     best = inspect(tmp_path / "run" / "checkpoints" / "best_agent.safetensors")
-    assert best.metadata["metric"] == {"tag": "Score", "value": 9.0}
+    assert best.metadata.metric == {"tag": "Score", "value": 9.0}
     with pytest.warns(keepfast.KeepfastWarning, match="2 checkpoints could not be stored"):
         experiment.close()
 
@@ -272,7 +272,7 @@ def test_a_second_run_in_one_directory_is_told_and_spoils_nothing(net: Callable[
                 experiment.track_data("Score", score)
                 experiment.step(timestep)
     best = inspect(tmp_path / "run" / "checkpoints" / "best_agent.safetensors")
-    assert best.metadata["metric"]["value"] == 9.0
+    assert best.metadata.metric["value"] == 9.0
     with keepfast.Experiment(cfg_in(tmp_path), timesteps=20) as experiment:
         experiment.register(policy=net())
         assert experiment.resume() == 10
@@ -281,11 +281,22 @@ def test_a_second_run_in_one_directory_is_told_and_spoils_nothing(net: Callable[
 def test_a_run_goes_on_with_another_number_of_environments(net: Callable[..., Net], tmp_path: Path) -> None:
     """Running episodes are dropped with a warning; everything else is resumed."""
     run(net(), tmp_path)
-    with keepfast.Experiment(cfg_in(tmp_path), timesteps=110) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path, running_episodes="continue"), timesteps=110) as experiment:
         experiment.register(policy=net())
         assert experiment.resume() == 100
         with pytest.warns(keepfast.KeepfastWarning, match="another number of environments"):
             experiment.record_transition(np.ones(8), np.ones(8, bool), np.zeros(8, bool))
+        with pytest.raises(keepfast.ShapeMismatch):
+            experiment.record_transition(np.ones(4), np.ones(4, bool), np.zeros(4, bool))
+
+
+def test_episodes_that_start_anew_do_so_in_any_number_of_environments(net: Callable[..., Net], tmp_path: Path) -> None:
+    """By default a resume has dropped the running ones already, so there is nothing to warn of."""
+    run(net(), tmp_path)
+    with keepfast.Experiment(cfg_in(tmp_path), timesteps=110) as experiment:
+        experiment.register(policy=net())
+        assert experiment.resume() == 100
+        experiment.record_transition(np.ones(8), np.ones(8, bool), np.zeros(8, bool))
         with pytest.raises(keepfast.ShapeMismatch):
             experiment.record_transition(np.ones(4), np.ones(4, bool), np.zeros(4, bool))
 
@@ -373,8 +384,7 @@ def test_the_best_few_stay_on_disk(net: Callable[..., Net], tmp_path: Path) -> N
             experiment.track_data("Score", {5: 9.0, 10: 8.0, 15: 7.0, 20: 6.0, 25: 8.5}.get(timestep // 5 * 5 + 5, 1.0))
             experiment.step(timestep)
     found = {
-        path.name: inspect(path).metadata["metric"]["value"]
-        for path in (tmp_path / "run" / "checkpoints").glob("best_*")
+        path.name: inspect(path).metadata.metric["value"] for path in (tmp_path / "run" / "checkpoints").glob("best_*")
     }
     assert found == {
         "best_agent.safetensors": 9.0,
@@ -421,10 +431,15 @@ def test_a_loop_in_strides_writes_and_checkpoints(net: Callable[..., Net], tmp_p
         experiment.register(policy=net())
         train(experiment, range(0, 240, 8))
     assert sorted(rows(tmp_path)) == [57, 105, 153, 201, 233]
-    assert checkpoint_names(tmp_path) == {"agent_105.safetensors", "agent_201.safetensors", "index.json"}
+    assert checkpoint_names(tmp_path) == {
+        "agent_105.safetensors",
+        "agent_201.safetensors",
+        "agent_233.safetensors",
+        "index.json",
+    }
     with keepfast.Experiment(cfg_in(tmp_path, **settings), timesteps=400) as experiment:
         experiment.register(policy=net())
-        assert experiment.resume() == 201
-        train(experiment, range(201, 330, 8))
+        assert experiment.resume() == 233
+        train(experiment, range(233, 330, 8))
     assert "agent_306.safetensors" in checkpoint_names(tmp_path)
-    assert sorted(rows(tmp_path)) == [57, 105, 153, 201, 250, 306, 330]
+    assert sorted(rows(tmp_path)) == [57, 105, 153, 201, 233, 250, 306, 330]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +33,27 @@ for number in itertools.count():
         print("first", flush=True)
 """
 
+COMMITTING_CHILDREN = f"""
+import itertools, os, sys
+from pathlib import Path
+from keepfast._system.commit import commit
+
+path, parent = Path(sys.argv[1]), os.getpid()
+for _ in sys.stdin:
+    child = os.fork()  # cheaper than an interpreter for each of the thirty
+    if child:
+        os.waitpid(child, 0)
+        print("gone", flush=True)
+        continue
+    for number in itertools.count():
+        if os.getppid() != parent:
+            os._exit(1)
+        byte = bytes([number % 256])
+        commit(path, lambda file: [file.write(byte * {SIZE // 20}) for _ in range(20)])
+        if number == 0:
+            print(os.getpid(), flush=True)
+"""
+
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -42,7 +65,7 @@ def start() -> Iterator[Start]:
 
     def start(program: str, *arguments: object) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", program, *map(str, arguments)]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         return started[-1]
 
     yield start
@@ -53,11 +76,12 @@ def start() -> Iterator[Start]:
 def kill(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
+    for stream in (process.stdin, process.stdout):
+        assert stream is not None
+        stream.close()
 
 
-def first_line(process: subprocess.Popen[str]) -> str:
+def next_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline()
 
@@ -74,11 +98,15 @@ def test_a_kill_in_the_middle_of_a_commit_never_shows(
     path = tmp_path / "file"
     complete = littered = 0
     waits = random.Random(0)
+    parent = start(COMMITTING_CHILDREN, path)
+    assert parent.stdin is not None
     for _ in range(KILLS):
-        process = start(COMMITTING, path)
-        assert first_line(process) == "first\n"
+        parent.stdin.write("go\n")
+        parent.stdin.flush()
+        child = int(next_line(parent))
         time.sleep(waits.uniform(0, 0.03))
-        kill(process)
+        os.kill(child, signal.SIGKILL)
+        assert next_line(parent) == "gone\n"
         complete += whole(path)
         littered += len(sweep(tmp_path))
         assert list(tmp_path.iterdir()) == [path]
@@ -93,7 +121,7 @@ def test_processes_committing_to_one_name_and_sweeping_do_not_harm_each_other(tm
     path = tmp_path / "file"
     committing = [start(COMMITTING, path) for _ in range(2)]
     for process in committing:
-        assert first_line(process) == "first\n"
+        assert next_line(process) == "first\n"
     deadline = time.monotonic() + 3
     looks = 0
     while time.monotonic() < deadline:
@@ -111,13 +139,14 @@ from pathlib import Path
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.formats.checkpoints.safetensors import SafetensorsStore
 from keepfast.checkpoints.retention import Retention
+from keepfast.interfaces.checkpoint_store import CheckpointMetadata
 
 directory, first = CheckpointDirectory(Path(sys.argv[1])), int(sys.argv[2])
 for number in range(15):
     timestep = first + 10 * number
     directory.write(
         {"policy": {"w": np.full(1000, timestep)}, "value": {"w": np.full(1000, timestep)}},
-        {"timestep": timestep, "modules": ["policy", "value"]},
+        CheckpointMetadata(timestep=timestep, modules=("policy", "value")),
         SafetensorsStore(),
         separately=bool(first % 2),
         best=False,
@@ -155,10 +184,10 @@ directory = Path(sys.argv[1])
 with exclusive(directory):
     child = os.fork()
     if child == 0:
-        time.sleep(600)
+        time.sleep(300)
         os._exit(0)
 with exclusive(directory):
-    print("free", flush=True)
+    print("free" if os.waitpid(child, os.WNOHANG) == (0, 0) else "waited for", flush=True)
 os.kill(child, 9)
 os.waitpid(child, 0)
 """
@@ -167,5 +196,5 @@ os.waitpid(child, 0)
 def test_a_child_forked_during_a_checkpoint_does_not_hold_the_directory(tmp_path: Path, start: Start) -> None:
     """Environments and data loaders fork at any moment and live long; the next checkpoint need not wait for them."""
     process = start(FORKING, tmp_path)
-    output, _ = process.communicate(timeout=60)  # long before the child ends
+    output, _ = process.communicate(timeout=240)
     assert (process.returncode, output) == (0, "free\n")

@@ -19,15 +19,14 @@ from keepfast.plugins import registry
 from keepfast.testing.checkpoint_store import assert_same, random_array
 from keepfast.testing.damage import flips, truncations, zeroed_blocks
 
-FORMATS = ("pt", "safetensors", "msgpack", "pickle")
+needs_msgpack = pytest.mark.needs("msgpack")
+FORMATS = ("pt", "safetensors", *(pytest.param(name, marks=needs_msgpack) for name in ("msgpack", "pickle")))
 DAMAGES = {"bit flips": flips, "zeroed 4 KB blocks": zeroed_blocks, "truncations": truncations}
 MEGABYTE = 1 << 20
 
 
 @pytest.fixture(params=FORMATS)
 def store(request: pytest.FixtureRequest) -> CheckpointStore:
-    if request.param in ("msgpack", "pickle"):
-        pytest.importorskip("msgpack")
     return registry().get("checkpoint format", request.param)()
 
 

@@ -24,12 +24,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reas
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("naming", ["same", "successive"])
 @pytest.mark.parametrize("mode", ["sync", "async"])
-@pytest.mark.parametrize("backend", ["torch", "jax"])
+@pytest.mark.parametrize("backend", [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("torch", "jax")])
 def test_every_kill_leaves_the_newest_durable_checkpoint_loadable(
     backend: str, mode: str, naming: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After each of 50 SIGKILLs the newest checkpoint that was durable, or a newer one, loads and is whole."""
-    pytest.importorskip(backend)
     generator = random.Random(f"{backend} {mode} {naming}")
     directory = CheckpointDirectory(tmp_path / "killed" / "checkpoints")
     litter = 0

@@ -14,13 +14,22 @@ import pytest
 from keepfast._system.commit import sweep
 from keepfast.memories.files import iter_memories
 
+FORMATS = [
+    "pt",
+    "npz",
+    "safetensors",
+    pytest.param("csv", marks=pytest.mark.needs("polars")),
+    pytest.param("minari", marks=pytest.mark.needs("h5py", "minari")),
+]
+
 _PARENT = """
 import os, signal, sys
 import numpy as np
 from keepfast.interfaces.memory_exporter import MemorySnapshot
-from keepfast.memories.export import MemoryExport, exporter
+from keepfast.memories.export import MemoryExport
+from keepfast.plugins.formats import exporter_named
 
-exporter(sys.argv[1])
+exporter_named(sys.argv[1])
 for line in sys.stdin:
     child = os.fork()  # cheaper than an interpreter for each of the fifty
     if child:
@@ -41,11 +50,9 @@ for line in sys.stdin:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("name", ["pt", "npz", "csv", "safetensors", "minari"])
+@pytest.mark.parametrize("name", FORMATS)
 def test_a_killed_export_leaves_only_complete_files(tmp_path, name):
     """After each of 50 kills at random moments, what has its final name holds what it should, and all else is swept."""
-    if name == "minari":
-        pytest.importorskip("h5py")
     command = [sys.executable, "-c", _PARENT, name]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
         complete = swept = 0

@@ -98,9 +98,10 @@ def test_what_could_be_of_any_framework_is_not_recognized(module: Any) -> None:
     assert not backend.recognizes(module)
 
 
+@pytest.mark.needs("torch")
 def test_whatever_holds_a_tensor_of_torch_is_not_recognized() -> None:
     """Not even where the rest is of NumPy or JAX; torch's modules are not asked for their state."""
-    torch = pytest.importorskip("torch")
+    import torch
 
     class Stubborn(torch.nn.Linear):  # type: ignore[misc, name-defined]
         def state_dict(self, *args: Any, **kwargs: Any) -> Any:
@@ -235,6 +236,7 @@ def test_arrays_return_to_their_devices_or_go_where_they_are_told() -> None:
     assert run(SPREAD, XLA_FLAGS="--xla_force_host_platform_device_count=4") == "ok"
 
 
+@pytest.mark.runs_in("jax", "all")  # where they are not there, and where they are
 def test_nothing_of_torch_or_tensorboard_is_imported() -> None:
     """The whole backend works where neither is installed."""
     program = """

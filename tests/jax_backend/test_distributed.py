@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("jax")
+
+from tests.both_backends.distributed import DistributedSuite
+from tests.jax_backend.framework import Jax
 
 PROGRAM = """
 import sys, jax
@@ -36,29 +34,8 @@ with keepfast.Experiment({**cfg, "write_interval": 5, "checkpoint_interval": 10}
 """
 
 
-def run_two(directory: Path) -> list[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", PROGRAM, str(directory), address, rank],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
-    outputs = [process.communicate(timeout=120)[0].strip() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    return outputs
+class TestDistributed(Jax, DistributedSuite):
+    program = PROGRAM
 
-
-def test_two_processes_leave_one_run(tmp_path: Path) -> None:
-    """Two processes of jax.distributed leave one event file, one jsonl and one set of checkpoints; both resume."""
-    assert run_two(tmp_path) == ["0 0 20.0", "1 0 20.0"]
-    run = tmp_path / "run"
-    assert len(list(run.glob("events.out.tfevents.*"))) == 1
-    assert len((run / "metrics.jsonl").read_text().splitlines()) == 4
-    names = {path.name for path in (run / "checkpoints").iterdir()}
-    assert names == {"agent_10.safetensors", "agent_20.safetensors", "best_agent.safetensors", "index.json"}
-    assert run_two(tmp_path) == ["0 20 20.0", "1 20 20.0"]
+    def surroundings(self, port: int, rank: str) -> dict[str, str]:
+        return {"JAX_COMPILATION_CACHE_DIR": ""}  # two processes at once would share it

@@ -1,14 +1,19 @@
 """RandomMemory on JAX."""
 
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 jax = pytest.importorskip("jax")
 
+import keepfast  # noqa: E402
 from keepfast.errors import InvalidValue, LoadMismatch  # noqa: E402
 from keepfast.interfaces.memory_exporter import MemorySnapshot  # noqa: E402
 from keepfast.testing.memory.whole import MemoryContract  # noqa: E402
-from keepfast_jax.memory import RandomMemory  # noqa: E402
+from keepfast_jax.memory import JaxStorage, RandomMemory  # noqa: E402
 
 
 class TestJaxMemory(MemoryContract):
@@ -21,14 +26,47 @@ class TestJaxMemory(MemoryContract):
         return jax.numpy.array
 
 
+def test_a_random_memory_is_a_memory_with_its_storage():
+    """It changes no call of `keepfast.Memory`."""
+    assert isinstance(RandomMemory(2).storage, JaxStorage)
+    assert {name for name in vars(RandomMemory) if name in dir(keepfast.Memory)} <= {*dir(object), "__module__"}
+    assert {name for name in vars(RandomMemory) if not name.startswith("_")} == set()
+
+
+def test_a_memory_is_pickled_as_it_is_at_one_moment():
+    """Samples that a thread adds meanwhile are in the copy whole, of all tensors and in its place, or not at all."""
+    memory, done = RandomMemory(16, 2), threading.Event()
+    memory.create_tensor("first", size=1)
+    memory.create_tensor("second", size=1)
+
+    def add():
+        step = 0
+        while not done.is_set():
+            row = np.full((2, 1), step, np.float32)
+            memory.add_samples(first=row, second=row)
+            step += 1
+
+    with ThreadPoolExecutor() as threads:
+        adding = threads.submit(add)
+        try:
+            for _ in range(100):
+                snapshot = pickle.loads(pickle.dumps(memory)).snapshot()
+                first, second = snapshot.chronological()["first"], snapshot.chronological()["second"]
+                np.testing.assert_array_equal(first, second)
+                np.testing.assert_array_equal(np.diff(first[:, 0, 0]), np.ones(max(len(first) - 1, 0)))
+        finally:
+            done.set()
+        adding.result()
+
+
 def test_adding_does_not_copy_the_buffer():
     """The buffer keeps its place in memory when samples are added."""
     memory = RandomMemory(1000, 2)
     memory.create_tensor("values", size=2)
     memory.add_samples(values=np.ones((2, 2)))
-    before = memory._flat["values"].unsafe_buffer_pointer()
+    before = memory.storage.buffers["values"].unsafe_buffer_pointer()
     memory.add_samples(values=np.ones((2, 2)))
-    assert memory._flat["values"].unsafe_buffer_pointer() == before
+    assert memory.storage.buffers["values"].unsafe_buffer_pointer() == before
 
 
 def test_what_was_returned_stays_as_it_was():
@@ -139,10 +177,11 @@ def test_traced_samples_are_refused():
     assert not memory.snapshot().tensors["values"].any()
 
 
-def test_a_device_that_is_not_there_is_refused():
-    """The number of a device that JAX does not have raises InvalidValue, which lists those it has."""
-    with pytest.raises(InvalidValue, match="`device` is 'cpu:99'; allowed: cpu:0"):
-        RandomMemory(2, device="cpu:99")
+@pytest.mark.parametrize("device", ["cpu:99", "cpu:-1", "cpu:x", "banana", "tpu", 3])
+def test_a_device_that_is_not_there_is_refused(device):
+    """A device that JAX does not have raises InvalidValue, which tells what was given and lists what there is."""
+    with pytest.raises(InvalidValue, match=f"there is no device `{device}`; known: .*cpu:0"):
+        RandomMemory(2, device=device)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "uint8", "int32", "bool"])

@@ -77,6 +77,17 @@ def test_variables_load_onto_a_named_device(tmp_path: Path) -> None:
     assert all(leaf.committed for leaf in jax.tree.leaves(other.variables))
 
 
+@pytest.mark.parametrize("device", ["banana", "cpu:99", "cpu:-1", 1.5])
+def test_a_device_that_is_not_there_is_refused_and_nothing_is_loaded(device: Any, tmp_path: Path) -> None:
+    """InvalidValue tells what was given and lists what there is."""
+    path = model(0).save(tmp_path / "model.safetensors")
+    other = model(1)
+    variables = other.variables
+    with pytest.raises(keepfast.InvalidValue, match=f"there is no device `{device}`; known: .*cpu:0"):
+        other.load(path, device)
+    assert other.variables is variables
+
+
 def test_a_model_is_a_module_of_an_experiment(tmp_path: Path) -> None:
     """What a checkpoint keeps of it are its variables at that time."""
     backend, held = JaxBackend(), model(0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +15,13 @@ from flax import nnx  # noqa: E402
 from flax.training.train_state import TrainState  # noqa: E402
 
 import keepfast  # noqa: E402
+from tests.both_backends.interrupted import TIMESTEPS  # noqa: E402
+from tests.both_backends.resume import Learner, ResumeSuite  # noqa: E402
+from tests.jax_backend.framework import Jax  # noqa: E402
 
-TIMESTEPS = 60
 
-
-class Interrupted(Exception):
-    pass
+def leaves(tree: Any) -> dict[Any, Any]:
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 class Net(nn.Module):
@@ -31,7 +30,7 @@ class Net(nn.Module):
         return nn.Dense(1)(nn.tanh(nn.Dense(16)(inputs)))
 
 
-class TrainStateLearner:
+class TrainStateLearner(Learner):
     """Replaces a TrainState and a key at each step."""
 
     def __init__(self) -> None:
@@ -46,8 +45,8 @@ class TrainStateLearner:
         self.state, loss = _train_state_step(self.state, jax.random.normal(key, (8, 4)))
         return loss
 
-    def result(self) -> Any:
-        return self.state
+    def result(self) -> dict[Any, Any]:
+        return leaves(self.state)
 
 
 @jax.jit
@@ -59,7 +58,7 @@ def _train_state_step(state: Any, inputs: Any) -> tuple[Any, Any]:
     return state.apply_gradients(grads=gradients), loss
 
 
-class LinenLearner:
+class LinenLearner(Learner):
     """Replaces linen variables and an optax state at each step; buffers are donated."""
 
     def __init__(self) -> None:
@@ -82,8 +81,8 @@ class LinenLearner:
         self.variables, self.opt_state, loss = self._step(self.variables, self.opt_state, inputs)
         return loss
 
-    def result(self) -> Any:
-        return self.variables, self.opt_state
+    def result(self) -> dict[Any, Any]:
+        return leaves((self.variables, self.opt_state))
 
 
 class NnxNet(nnx.Module):
@@ -97,7 +96,7 @@ class NnxNet(nnx.Module):
         return self.last(self.dropout(nnx.relu(self.norm(self.first(inputs)))))
 
 
-class NnxLearner:
+class NnxLearner(Learner):
     """Changes an nnx module, with dropout and batch statistics, and an nnx optimizer in place."""
 
     def __init__(self) -> None:
@@ -110,9 +109,9 @@ class NnxLearner:
         self.key, key = jax.random.split(self.key)
         return _nnx_step(self.net, self.optimizer, jax.random.normal(key, (8, 4)))
 
-    def result(self) -> Any:
+    def result(self) -> dict[Any, Any]:
         states = nnx.state(self.net), nnx.state(self.optimizer)
-        return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, states)
+        return leaves(jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, states))
 
 
 def _is_key(leaf: Any) -> bool:
@@ -126,51 +125,20 @@ def _nnx_step(net: Any, optimizer: Any, inputs: Any) -> Any:
     return loss
 
 
-def train(kind: type[Any], directory: Path, *, stop_at: int | None = None, **settings: Any) -> Any:
-    learner = kind()
-    cfg = {
-        "directory": str(directory),
-        "experiment_name": "run",
-        "write_interval": 7,
-        "checkpoint_interval": 10,
-        "writers": ["jsonl"],
-        "best_metric": "Loss / Loss",
-        "best_mode": "min",
-        **settings,
-    }
-    with keepfast.Experiment(cfg, timesteps=TIMESTEPS) as experiment:
-        experiment.register(**learner.modules)
-        for timestep in range(experiment.resume(), TIMESTEPS):
-            loss = learner.step()
-            ended = jax.numpy.array([[timestep % 4 == 0], [timestep % 9 == 0]])
-            experiment.record_transition(jax.numpy.stack([loss, loss * 2])[:, None], ended, ~ended & False)
-            experiment.track_data("Loss / Loss", loss)
-            experiment.step(timestep)
-            if timestep + 1 == stop_at:
-                raise Interrupted
-    return learner
+class TestResume(Jax, ResumeSuite):
+    @pytest.fixture(params=[TrainStateLearner, LinenLearner, NnxLearner])
+    def kind(self, request: pytest.FixtureRequest) -> type[Learner]:
+        learner: type[Learner] = request.param
+        return learner
 
+    @pytest.fixture
+    def stop_at(self) -> int:
+        return 23
 
-def rows(directory: Path) -> list[tuple[int, dict[str, float]]]:
-    lines = (directory / "run" / "metrics.jsonl").read_text().splitlines()
-    return [(row["step"], row["scalars"]) for row in map(json.loads, lines) if "scalars" in row]
+    @pytest.fixture(params=[{}, {"store_separately": True}, {"checkpoint_format": "pt"}], ids=str)
+    def settings(self, request: pytest.FixtureRequest) -> dict[str, Any]:
+        return dict(request.param)
 
-
-@pytest.mark.parametrize("settings", [{}, {"store_separately": True}, {"checkpoint_format": "pt"}], ids=str)
-@pytest.mark.slow
-@pytest.mark.parametrize("stop_at", [23])
-@pytest.mark.parametrize("kind", [TrainStateLearner, LinenLearner, NnxLearner])
-def test_a_resumed_run_is_bit_identical(
-    kind: type[Any], stop_at: int, settings: dict[str, Any], tmp_path: Path
-) -> None:
-    """Parameters, optimizer states, keys and every tracked value equal those of an uninterrupted run."""
-    whole = train(kind, tmp_path / "whole", **settings)
-    with pytest.raises(Interrupted):
-        train(kind, tmp_path / "cut", stop_at=stop_at, **settings)
-    resumed = train(kind, tmp_path / "cut", **settings)
-
-    expected, actual = jax.tree.leaves(whole.result()), jax.tree.leaves(resumed.result())
-    assert len(actual) == len(expected)
-    for one, other in zip(actual, expected, strict=True):
-        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
-    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    def transition(self, loss: Any, timestep: int) -> tuple[Any, Any, Any]:
+        ended = jax.numpy.array([[timestep % 4 == 0], [timestep % 9 == 0]])
+        return jax.numpy.stack([loss, loss * 2])[:, None], ended, ~ended & False

@@ -78,9 +78,10 @@ def test_what_is_not_pytorchs_is_not_recognized(make: Any) -> None:
     assert backend.recognizes(make()) is False
 
 
+@pytest.mark.needs("jax", "flax")
 def test_what_is_jaxs_is_not_recognized() -> None:
     """Arrays, pytrees and modules of JAX and Flax are not taken for PyTorch's."""
-    jax = pytest.importorskip("jax")
+    import jax
     from flax import nnx
 
     for module in (

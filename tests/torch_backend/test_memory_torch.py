@@ -9,9 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import keepfast  # noqa: E402
 from keepfast.errors import InvalidValue  # noqa: E402
 from keepfast.testing.memory.whole import MemoryContract  # noqa: E402
-from keepfast_torch.memory import RandomMemory  # noqa: E402
+from keepfast_torch.memory import RandomMemory, TorchStorage  # noqa: E402
 
 
 class TestTorchMemory(MemoryContract):
@@ -24,12 +25,34 @@ class TestTorchMemory(MemoryContract):
         return lambda values: torch.from_numpy(np.array(values))
 
 
+def test_a_random_memory_is_a_memory_with_its_storage():
+    """It changes no call of `keepfast.Memory`; only sharing between processes is PyTorch's own."""
+    assert isinstance(RandomMemory(2).storage, TorchStorage)
+    assert {name for name in vars(RandomMemory) if name in dir(keepfast.Memory)} <= {*dir(object), "__module__"}
+    assert {name for name in vars(RandomMemory) if not name.startswith("_")} == {"share_memory"}
+
+
 def test_a_tensor_is_the_buffer_itself():
     """Changing what `get_tensor_by_name` returns changes the memory, in either shape."""
     memory = RandomMemory(3, 2)
     memory.create_tensor("values", size=1)
     memory.get_tensor_by_name("values")[1, 1] = 5
     assert memory.get_tensor_by_name("values", keepdim=False)[3].item() == 5
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "cpu:-1", "cuda:x", "banana", "xla", "privateuseone", "", 1.5])
+def test_a_device_that_is_not_there_is_refused(device):
+    """A device that PyTorch does not have raises InvalidValue, which tells what was given and lists what there is."""
+    with pytest.raises(InvalidValue, match=f"there is no device `{device}`; known: cpu"):
+        RandomMemory(2, device=device)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there are CUDA devices")
+@pytest.mark.parametrize("device", ["cuda", torch.device("cuda"), "cuda:0", 0, "mps" if sys.platform == "linux" else 0])
+def test_an_accelerator_is_refused_where_there_is_none(device):
+    """Where PyTorch is installed for the CPU, a memory on an accelerator is refused when it is made."""
+    with pytest.raises(InvalidValue, match=f"there is no device `{device}`; known: cpu$"):
+        RandomMemory(2, device=device)
 
 
 def test_samples_carry_no_graph_into_the_memory():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,18 @@ def test_what_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path: Path) -> No
         "module.layer.bias": "net.bias",
     }
     assert torch.equal(third.layer.weight, model.net.weight)
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:99", 1.5])
+def test_a_device_that_is_not_there_is_refused_and_nothing_is_loaded(device: Any, tmp_path: Path) -> None:
+    """A model and a part of a checkpoint alike: InvalidValue tells what was given and lists what there is."""
+    path = ModelFirst().save(tmp_path / "policy.pt")
+    other = ModelFirst()
+    before = other.net.weight.clone()
+    for load in (other.load, functools.partial(keepfast.load, other)):
+        with pytest.raises(keepfast.InvalidValue, match=f"there is no device `{device}`; known: cpu"):
+            load(path, device)
+    assert torch.equal(other.net.weight, before)
 
 
 def test_another_dtype_is_cast_on_request(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,13 @@ torch = pytest.importorskip("torch")
 
 import keepfast  # noqa: E402
 import keepfast_torch  # noqa: E402
-
-TIMESTEPS = 60
-
-
-class Interrupted(Exception):
-    pass
+from keepfast.tree import flatten  # noqa: E402
+from tests.both_backends.interrupted import TIMESTEPS  # noqa: E402
+from tests.both_backends.resume import Learner, ResumeSuite  # noqa: E402
+from tests.torch_backend.framework import Torch  # noqa: E402
 
 
-class Learner:
+class SupervisedLearner(Learner):
     """A small supervised loop that draws from every global generator."""
 
     def __init__(self, seed: int = 0) -> None:
@@ -46,77 +43,27 @@ class Learner:
         self.scheduler.step()
         return loss.item()
 
-
-def train(directory: Path, *, stop_at: int | None = None, **settings: Any) -> Learner:
-    learner = Learner()
-    cfg = {
-        "directory": str(directory),
-        "experiment_name": "run",
-        "write_interval": 7,  # never at the same timestep as a checkpoint, so each holds an interval begun
-        "checkpoint_interval": 10,
-        "writers": ["jsonl"],
-        "best_metric": "Loss / Loss",
-        "best_mode": "min",
-        **settings,
-    }
-    with keepfast.Experiment(cfg, timesteps=TIMESTEPS) as experiment:
-        experiment.register(**learner.modules)
-        for timestep in range(experiment.resume(), TIMESTEPS):
-            loss = learner.step()
-            ended = torch.tensor([timestep % 4 == 0, timestep % 9 == 0])
-            experiment.record_transition(torch.tensor([loss, 1.0]), ended, torch.zeros(2, dtype=torch.bool))
-            experiment.track_data("Loss / Loss", loss)
-            experiment.step(timestep)
-            if timestep + 1 == stop_at:
-                raise Interrupted
-    return learner
+    def result(self) -> dict[Any, Any]:
+        state = {name: module.state_dict() for name, module in self.modules.items()}
+        return flatten(state)
 
 
-def rows(directory: Path) -> list[tuple[int, dict[str, float]]]:
-    lines = (directory / "run" / "metrics.jsonl").read_text().splitlines()
-    return [(row["step"], row["scalars"]) for row in map(json.loads, lines) if "scalars" in row]
+class TestResume(Torch, ResumeSuite):
+    @pytest.fixture
+    def kind(self) -> type[Learner]:
+        return SupervisedLearner
 
+    @pytest.fixture(params=[10, 23, 37, 59])
+    def stop_at(self, request: pytest.FixtureRequest) -> int:
+        return int(request.param)
 
-@pytest.mark.parametrize("settings", [{}, {"store_separately": True}, {"checkpoint_format": "safetensors"}], ids=str)
-@pytest.mark.parametrize("stop_at", [10, 23, 37, 59])
-def test_a_resumed_run_is_bit_identical(stop_at: int, settings: dict[str, Any], tmp_path: Path) -> None:
-    """Parameters, optimizer state and every tracked value of a resumed run equal those of an uninterrupted one."""
-    whole = train(tmp_path / "whole", **settings)
-    with pytest.raises(Interrupted):
-        train(tmp_path / "cut", stop_at=stop_at, **settings)
-    resumed = train(tmp_path / "cut", **settings)
+    @pytest.fixture(params=[{}, {"store_separately": True}, {"checkpoint_format": "safetensors"}], ids=str)
+    def settings(self, request: pytest.FixtureRequest) -> dict[str, Any]:
+        return dict(request.param)
 
-    for name, expected in whole.net.state_dict().items():
-        assert torch.equal(resumed.net.state_dict()[name], expected), name
-    for number, state in whole.optimizer.state_dict()["state"].items():
-        for name, expected in state.items():
-            assert torch.equal(resumed.optimizer.state_dict()["state"][number][name], expected), name
-    assert resumed.scheduler.state_dict() == whole.scheduler.state_dict()
-    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
-
-
-def test_the_best_score_survives_a_resume(tmp_path: Path) -> None:
-    """The best checkpoint after a resume is the one an uninterrupted run has, not the best since the resume."""
-    train(tmp_path / "whole")
-    with pytest.raises(Interrupted):
-        train(tmp_path / "cut", stop_at=23)
-    train(tmp_path / "cut")
-    bests = [
-        torch.load(tmp_path / run / "run" / "checkpoints" / "best_agent.pt", weights_only=True)["net"]
-        for run in ("whole", "cut")
-    ]
-    assert all(torch.equal(bests[0][name], bests[1][name]) for name in bests[0])
-
-
-def test_two_resumes_in_a_row_are_as_exact_as_one(tmp_path: Path) -> None:
-    """A run cut twice ends like one that never was."""
-    whole = train(tmp_path / "whole")
-    for stop_at in (15, 44):
-        with pytest.raises(Interrupted):
-            train(tmp_path / "cut", stop_at=stop_at)
-    resumed = train(tmp_path / "cut")
-    assert all(torch.equal(resumed.net.state_dict()[k], v) for k, v in whole.net.state_dict().items())
-    assert rows(tmp_path / "cut") == rows(tmp_path / "whole")
+    def transition(self, loss: Any, timestep: int) -> tuple[Any, Any, Any]:
+        ended = torch.tensor([timestep % 4 == 0, timestep % 9 == 0])
+        return torch.tensor([loss, 1.0]), ended, torch.zeros(2, dtype=torch.bool)
 
 
 def test_a_loop_in_strides_keeps_the_memory_at_its_own_interval(tmp_path: Path) -> None:
@@ -135,3 +82,21 @@ def test_a_loop_in_strides_keeps_the_memory_at_its_own_interval(tmp_path: Path) 
         for path in (tmp_path / "run" / "checkpoints").glob("agent_*.pt")
     }
     assert found == {13: False, 21: True, 33: False, 41: True, 43: True}
+
+
+@pytest.mark.parametrize(
+    ("interval", "holding"), [("auto", [10, 20, 30, 40, 50, 60]), (25, [30, 50]), (30, [30, 60]), (0, [])]
+)
+def test_a_memory_interval_need_not_be_a_multiple(tmp_path: Path, interval: Any, holding: list[int]) -> None:
+    """The first checkpoint that reaches or passes a multiple of it holds the memory."""
+    memory = keepfast_torch.RandomMemory(memory_size=4, num_envs=1)
+    memory.create_tensor("states", 1)
+    memory.add_samples(states=torch.ones(1, 1))
+    intervals = {"write_interval": 0, "checkpoint_interval": 10, "memory_checkpoint_interval": interval}
+    with keepfast.Experiment({"directory": str(tmp_path), "experiment_name": "run", **intervals}) as experiment:
+        experiment.register(net=torch.nn.Linear(1, 1), memory=memory)
+        for timestep in range(60):
+            experiment.step(timestep)
+    stored = (tmp_path / "run" / "checkpoints").glob("agent_*.pt")
+    whole = [path for path in stored if "memory" in torch.load(path, weights_only=True)]
+    assert sorted(int(path.stem.partition("_")[2]) for path in whole) == holding

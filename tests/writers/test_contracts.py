@@ -41,11 +41,10 @@ class TestConsoleWriter(WriterContract):
         return functools.partial(ConsoleWriter, file=io.StringIO())
 
 
+@pytest.mark.needs("torch", "tensorboard")
 class TestTensorBoardWriterOverTorch(WriterContract):
     @pytest.fixture
     def factory(self) -> Factory:
-        pytest.importorskip("torch")
-        pytest.importorskip("tensorboard")
         from keepfast_writers.tensorboard import TensorBoardWriter
 
         return functools.partial(TensorBoardWriter, library="torch")
@@ -54,10 +53,10 @@ class TestTensorBoardWriterOverTorch(WriterContract):
         return points(directory)
 
 
+@pytest.mark.needs("tensorboardX")
 class TestTensorBoardWriterOverTensorboardX(WriterContract):
     @pytest.fixture
     def factory(self) -> Factory:
-        pytest.importorskip("tensorboardX")
         from keepfast_writers.tensorboard import TensorBoardWriter
 
         return functools.partial(TensorBoardWriter, library="tensorboardX")

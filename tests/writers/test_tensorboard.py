@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import subprocess
 import sys
@@ -19,18 +18,15 @@ from keepfast.metrics.tfrecord import crc32c, frame, read_records
 from keepfast_writers import _tensorboard_library
 from keepfast_writers.tensorboard import TensorBoardWriter
 
-INSTALLED = [
-    name
-    for name, packages in {"torch": ("torch", "tensorboard"), "tensorboardX": ("tensorboardX",)}.items()
-    if all(importlib.util.find_spec(package) for package in packages)
-]
+PACKAGES = {"torch": ("torch", "tensorboard"), "tensorboardX": ("tensorboardX",)}
+LIBRARIES = [pytest.param(name, marks=pytest.mark.needs(*packages)) for name, packages in PACKAGES.items()]
+needs_tensorboard = pytest.mark.needs("tensorboard")
+needs_pillow = pytest.mark.needs("PIL")
 START = 1_700_000_000.0
 Make = Callable[..., TensorBoardWriter]
 
-pytestmark = pytest.mark.skipif(not INSTALLED, reason="needs a library for event files")
 
-
-@pytest.fixture(params=INSTALLED)
+@pytest.fixture(params=LIBRARIES)
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     """Return a maker of writers over one of the libraries: ``make(directory_name, resume_step)``."""
 
@@ -45,10 +41,9 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
 
 def accumulator(directory: Path) -> Any:
     """Return what TensorBoard itself, which knows nothing of us, reads of a directory."""
-    module = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    return module.EventAccumulator(
-        str(directory), size_guidance=dict.fromkeys(module.DEFAULT_SIZE_GUIDANCE, 0)
-    ).Reload()
+    from tensorboard.backend.event_processing.event_accumulator import DEFAULT_SIZE_GUIDANCE, EventAccumulator
+
+    return EventAccumulator(str(directory), size_guidance=dict.fromkeys(DEFAULT_SIZE_GUIDANCE, 0)).Reload()
 
 
 def records_of(writer: TensorBoardWriter) -> list[bytes]:
@@ -65,6 +60,7 @@ def test_all_values_of_a_step_make_one_event(make: Make) -> None:
         assert len(records_of(writer)) == before + 1
 
 
+@needs_tensorboard
 def test_tensorboard_shows_tags_as_typed(make: Make) -> None:
     """TensorBoard's own reader finds each tag as it was typed, with its steps, values and times."""
     with make() as writer:
@@ -77,11 +73,11 @@ def test_tensorboard_shows_tags_as_typed(make: Make) -> None:
     assert [event.value for event in events] == [np.float32(10 / 3), np.float32(20 / 3)]
 
 
-@pytest.mark.skipif(len(INSTALLED) < 2, reason="needs both libraries")
+@pytest.mark.needs("torch", "tensorboard", "tensorboardX", "PIL")
 def test_both_libraries_leave_the_same_events(tmp_path: Path) -> None:
     """Through PyTorch and through tensorboardX, every event but the file's first records is the same, byte for byte."""
     left = []
-    for library in INSTALLED:
+    for library in PACKAGES:
         directory = tmp_path / library
         directory.mkdir()
         writer = TensorBoardWriter(keepfast.WriterContext(directory, library), library)
@@ -96,6 +92,7 @@ def test_both_libraries_leave_the_same_events(tmp_path: Path) -> None:
     assert left[0] == left[1]
 
 
+@needs_tensorboard
 def test_a_resumed_run_hides_what_lies_beyond_its_start(make: Make) -> None:
     """TensorBoard's reader shows nothing of the first run beyond the step where the second goes on."""
     with make() as first:
@@ -118,6 +115,7 @@ def test_two_runs_of_one_second_have_files_of_their_own(make: Make) -> None:
     assert sorted(keepfast.read_metrics(first.path.parent)) == ["first", "second"]
 
 
+@needs_tensorboard
 def test_histograms_are_those_of_the_array(make: Make) -> None:
     """A histogram keeps the count, extremes and sum of an array of any shape."""
     values = np.random.default_rng(0).normal(size=(10, 20)).astype(np.float32)
@@ -135,6 +133,8 @@ def test_histograms_are_those_of_the_array(make: Make) -> None:
     assert counts == [np.sum(values < 0), np.sum(values >= 0)]
 
 
+@needs_tensorboard
+@needs_pillow
 @pytest.mark.parametrize(
     ("shape", "dataformats", "size"),
     [((3, 4, 6), "CHW", (4, 6)), ((4, 6, 3), "HWC", (4, 6)), ((4, 6), "HW", (4, 6)), ((2, 3, 4, 6), "NCHW", None)],
@@ -151,19 +151,23 @@ def test_images_keep_their_size(
     assert event.encoded_image_string.startswith(b"\x89PNG")
 
 
+@needs_tensorboard
+@needs_pillow
 def test_floats_and_bytes_make_the_same_image(make: Make) -> None:
     """An image of floats in 0 to 1 shows what the one of bytes in 0 to 255 shows."""
-    image = pytest.importorskip("PIL.Image")
+    from PIL import Image
+
     pixels = np.arange(48, dtype=np.uint8).reshape(3, 4, 4) * 5
     with make() as writer:
         writer.add_image("bytes", pixels, 1)
         writer.add_image("floats", pixels / 255 + 1e-4, 1)
     read = accumulator(writer.path.parent)
-    shown = [np.array(image.open(io.BytesIO(read.Images(tag)[0].encoded_image_string))) for tag in ("bytes", "floats")]
+    shown = [np.array(Image.open(io.BytesIO(read.Images(tag)[0].encoded_image_string))) for tag in ("bytes", "floats")]
     assert np.array_equal(shown[0], pixels.transpose(1, 2, 0))
     assert np.array_equal(*shown)
 
 
+@needs_tensorboard
 def test_texts_are_kept(make: Make) -> None:
     """A text is kept under its own tag, in the place where TensorBoard looks for texts."""
     with make() as writer:
@@ -173,10 +177,13 @@ def test_texts_are_kept(make: Make) -> None:
     assert event.tensor_proto.string_val[0].decode() == "# Größe\n*text*"
 
 
+@needs_tensorboard
+@pytest.mark.needs("matplotlib", "PIL")
 def test_figures_are_drawn(make: Make) -> None:
     """A matplotlib figure becomes an image of its size, and is closed unless that is declined."""
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("Agg")
+    import matplotlib as mpl
+
+    mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     with make() as writer:
@@ -190,9 +197,12 @@ def test_figures_are_drawn(make: Make) -> None:
     assert (event.height, event.width) == (50, 100)
 
 
+@needs_tensorboard
+@needs_pillow
 def test_videos_move(make: Make) -> None:
     """Videos become one animated GIF with their frames, side by side in a grid, without moviepy."""
-    image = pytest.importorskip("PIL.Image")
+    from PIL import Image
+
     video = np.zeros((3, 5, 3, 8, 6), np.uint8)
     video[1] = np.arange(5, dtype=np.uint8)[:, None, None, None] * 50
     with make() as writer:
@@ -200,7 +210,7 @@ def test_videos_move(make: Make) -> None:
         writer.add_video("floats", video / 255, 2, fps=10)
     read = accumulator(writer.path.parent)
     (event,) = read.Images("Rollouts / best")
-    gif = image.open(io.BytesIO(event.encoded_image_string))
+    gif = Image.open(io.BytesIO(event.encoded_image_string))
     assert (gif.n_frames, gif.size, gif.info["duration"]) == (5, (12, 16), 100)
     gif.seek(4)
     frame = np.array(gif.convert("RGB"))
@@ -214,6 +224,7 @@ def test_a_video_of_another_shape_is_refused(make: Make) -> None:
         writer.add_video("video", np.zeros((3, 8, 8)), 1)
 
 
+@needs_tensorboard
 @pytest.mark.parametrize("run_name", [None, "trial 1"])
 def test_hyperparameters_are_kept(make: Make, run_name: str | None) -> None:
     """Hyperparameters and metrics lie where TensorBoard's HPARAMS page looks, of this run or of a named one below."""
@@ -231,7 +242,7 @@ def test_hyperparameters_are_kept(make: Make, run_name: str | None) -> None:
     assert [event.value for event in read.Scalars("Reward / best")] == [7.5]
 
 
-@pytest.mark.parametrize("library", INSTALLED)
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_a_normal_exit_without_close_loses_nothing(tmp_path: Path, library: str) -> None:
     """A program that neither flushes nor closes leaves every event behind."""
     script = f"""
@@ -308,8 +319,8 @@ def test_checksums_are_crc32c(size: int) -> None:
     assert crc32c(data) == bit_by_bit(data)
 
 
-def test_a_torn_or_damaged_record_ends_the_reading() -> None:
-    """Records before a torn or damaged one are read, and nothing after it is made up."""
+def test_a_torn_record_ends_the_reading_and_a_damaged_one_costs_itself() -> None:
+    """Records around a damaged one are read, those before a torn one too, and nothing is made up."""
     records = [b"first", b"second" * 300, b"third"]
     whole = b"".join(map(frame, records))
     assert list(read_records(io.BytesIO(whole))) == records
@@ -319,7 +330,7 @@ def test_a_torn_or_damaged_record_ends_the_reading() -> None:
         assert len(b"".join(map(frame, records[: len(read) + 1]))) > length
     damaged = bytearray(whole)
     damaged[len(frame(records[0])) + 100] ^= 1
-    assert list(read_records(io.BytesIO(bytes(damaged)))) == records[:1]
+    assert list(read_records(io.BytesIO(bytes(damaged)))) == [records[0], None, records[2]]
 
 
 def test_without_pillow_images_say_what_to_install(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

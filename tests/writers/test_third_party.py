@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -13,10 +12,8 @@ import pytest
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        not all(importlib.util.find_spec(package) for package in ("pip", "hatchling")),
-        reason="installing the example needs pip and hatchling",
-    ),
+    pytest.mark.needs("pip", "hatchling", "editables"),
+    pytest.mark.xdist_group("third party"),  # which is installed once
 ]
 
 

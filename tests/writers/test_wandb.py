@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import re
@@ -23,8 +22,7 @@ import keepfast
 from keepfast_writers.wandb import _config_of
 
 pytest.importorskip("wandb")
-
-HAS_TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
+pytestmark = pytest.mark.needs("wandb")
 
 
 HEADER, BLOCK, FRAGMENT = 7, 32768, 7
@@ -99,7 +97,7 @@ def logged(records: list[Any], tag: str, axis: str) -> list[tuple[int, float]]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not HAS_TENSORBOARD, reason="needs the tensorboard package")
+@pytest.mark.needs("tensorboard")
 def test_curves_arrive_through_the_event_files(tmp_path: Path) -> None:
     """With `wandb: True` alone, wandb follows the event files; name and configuration are those of the experiment."""
     run_offline(
@@ -163,6 +161,48 @@ def test_without_sync_every_value_is_logged_over_timesteps(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.needs("tensorboard")
+def test_a_file_of_the_run_becomes_an_artifact(tmp_path: Path) -> None:
+    """Each of one name is a version, with its timestep and what the file held at the call; a directory is taken whole.
+
+    Writers that keep no files are told of once, and a file that is not there is that writer's failure.
+    """
+    printed = run_offline(
+        tmp_path / "out",
+        """
+        import warnings
+        cfg = {"directory": str(directory), "experiment_name": "run", "checkpoint_interval": 0, "wandb": True}
+        with warnings.catch_warnings(record=True) as told, keepfast.Experiment(cfg, name="PPO") as experiment:
+            warnings.simplefilter("always", keepfast.KeepfastWarning)
+            path = directory / "run" / "policy.pt"
+            for step in (10, 20):
+                path.write_text(f"weights of {step}")
+                experiment.writer.write_artifact(path, step, time.time(), name="the policy", kind="model")
+                experiment.writer.flush()
+            path.unlink()
+            experiment.writer.write_artifact(directory / "run", 20, time.time(), name="run", kind="directory")
+            experiment.writer.write_artifact(path, 30, time.time(), name="gone", kind="model")
+            experiment.writer.flush()
+        for warning in told:
+            print(" ".join(str(warning.message).split()))
+        """,
+    )
+    assert printed.count("TensorBoardWriter does not keep artifacts") == 1
+    assert printed.count("writer `wandb` failed: ValueError: Path is not a file") == 1
+    (records,) = runs(tmp_path / "out")
+    artifacts = [record.request.log_artifact.artifact for record in records if record.request.HasField("log_artifact")]
+    artifacts += [record.artifact for record in records if record.WhichOneof("record_type") == "artifact"]
+    assert [(one.name, one.type, json.loads(one.metadata)["timestep"]) for one in artifacts] == [
+        ("the-policy", "model", 10),
+        ("the-policy", "model", 20),
+        ("run", "directory", 20),
+    ]
+    sizes = [sorted(entry.size for entry in one.manifest.contents) for one in artifacts[:2]]
+    assert sizes == [[13], [13]]
+    assert len({entry.digest for one in artifacts[:2] for entry in one.manifest.contents}) == 2
+
+
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_under_its_id(tmp_path: Path) -> None:
     """The run's id travels with checkpoints, and the run that goes on from one is the same run to wandb."""
     script = """
@@ -174,8 +214,8 @@ def test_a_resumed_run_goes_on_under_its_id(tmp_path: Path) -> None:
         recorder = Recorder(keepfast.ExperimentConfig(cfg), directory, {"experiment": cfg})
         state_file = directory / "state.json"
         if state_file.exists():
-            recorder.resume(keepfast.codec.loads(state_file.read_text()), 20, own=True)
-        recorder.tracker.track("Loss / Policy loss", 1.0)
+            recorder.resume(keepfast.codec.loads(state_file.read_text()), 20)
+        recorder.track("Loss / Policy loss", 1.0)
         recorder.write(10 if not state_file.exists() else 30)
         state_file.write_text(keepfast.codec.dumps(recorder.state_dict()))
         recorder.close()
@@ -292,7 +332,7 @@ def test_without_the_tensorboard_package_it_is_asked_for(
         assert not module._follows_event_files(context, {})
 
 
-@pytest.mark.skipif(not HAS_TENSORBOARD, reason="needs the tensorboard package")
+@pytest.mark.needs("tensorboard")
 @pytest.mark.parametrize(
     ("writers", "given", "follows"),
     [

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import final
 
-from keepfast.errors import UsageError
+from keepfast import UsageError
 
 
 @final

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.errors import MissingDependency, ShapeMismatch
+from keepfast import MissingDependency, ShapeMismatch
 
 
 def encode_gif(video: NDArray[Any], fps: float) -> tuple[bytes, tuple[int, int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from keepfast._system.commit import commit
+from keepfast import commit
 from keepfast_writers._append_file import AppendFile
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from keepfast.errors import InvalidValue, MissingDependency
+from keepfast import InvalidValue, MissingDependency
 
 
 @final

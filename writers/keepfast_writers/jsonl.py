@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, final
 
 import keepfast
+from keepfast.codec import plain
 from keepfast_writers._line_file import open_lines
 
 FILE_NAME = "metrics.jsonl"
@@ -39,7 +40,7 @@ class JsonlWriter(keepfast.Writer):
 
     def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
         """Append the values of one step as one line."""
-        self._append(step, wall_time, scalars=_strict({tag: float(value) for tag, value in scalars.items()}))
+        self._append(step, wall_time, scalars=plain({tag: float(value) for tag, value in scalars.items()}))
 
     def write_text(self, tag: str, text: str, step: int, wall_time: float) -> None:
         """Append a line with the key "texts"."""
@@ -56,7 +57,7 @@ class JsonlWriter(keepfast.Writer):
     ) -> None:
         """Append a line with the keys "hparams" and "metrics"."""
         named = {} if run_name is None else {"run_name": run_name}
-        self._append(step, wall_time, hparams=_strict(hparams), metrics=_strict(metrics), **named)
+        self._append(step, wall_time, hparams=plain(hparams), metrics=plain(metrics), **named)
 
     def _append(self, step: int, wall_time: float, **content: Any) -> None:
         entry = {"step": int(step), "wall_time": float(wall_time), **content}
@@ -70,23 +71,6 @@ class JsonlWriter(keepfast.Writer):
     def close(self) -> None:
         """Flush and close the file."""
         self._file.close()
-
-
-def _strict(value: Any) -> Any:
-    """Return a value in what strict JSON has, at every depth: numbers, texts, lists and objects."""
-    if isinstance(value, Mapping):
-        return {str(name): _strict(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(inner) for inner in value]
-    if getattr(value, "ndim", None) == 0:  # a number of NumPy's, or a tensor of one
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return _name_of(value)
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
-def _name_of(value: float) -> str:
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def _step_of(line: bytes) -> float:

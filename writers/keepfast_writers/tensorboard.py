@@ -9,6 +9,7 @@ from typing import Any, final
 from numpy.typing import NDArray
 
 import keepfast
+from keepfast.codec import plain
 from keepfast.metrics.tfrecord import frame
 from keepfast_writers._append_file import AppendFile
 from keepfast_writers._gif import encode_gif, pillow
@@ -95,14 +96,14 @@ class TensorBoardWriter(keepfast.Writer):
 
         They describe this run; with a `run_name` they describe a run of that name below this one's directory.
         """
-        plain = {name: _plain(value) for name, value in hparams.items()}
+        flat = {name: _flat(value) for name, value in hparams.items()}
         if run_name is None:
-            self._append_hparams(self._file, plain, metrics, step, wall_time)
+            self._append_hparams(self._file, flat, metrics, step, wall_time)
             return
         directory = self._directory / run_name
         directory.mkdir(parents=True, exist_ok=True)
         file = AppendFile(self._library.create_file(directory, None)[0])
-        self._append_hparams(file, plain, metrics, step, wall_time)
+        self._append_hparams(file, flat, metrics, step, wall_time)
         file.close()
 
     def _append_hparams(
@@ -137,5 +138,7 @@ def _tagged(summary: Any, tag: str) -> Any:
     return summary
 
 
-def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+def _flat(value: Any) -> Any:
+    """Return a hyperparameter as TensorBoard has them: a number or a text."""
+    made = plain(value)
+    return str(made) if isinstance(made, list | dict) else made

@@ -7,7 +7,9 @@ import html
 import importlib
 import importlib.util
 import io
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -15,7 +17,10 @@ from numpy.typing import NDArray
 
 import keepfast
 from keepfast._system.warnings import warn
+from keepfast.codec import plain
 from keepfast_writers._gif import encode_gif
+
+_ODD = re.compile(r"[^A-Za-z0-9_.-]")
 
 STEP = "timestep"
 """The axis that values are drawn over. Being our own, it may go back, where wandb's step would drop values."""
@@ -49,7 +54,7 @@ class WandbWriter(keepfast.Writer):
         self._failure: Exception | None = None
         self._state = dict(context.resume_state)
         try:
-            arguments["config"] = {**_config_of(wandb_kwargs.get("config")), **_plain(context.config)}
+            arguments["config"] = {**_config_of(wandb_kwargs.get("config")), **plain(context.config)}
             self._start(arguments)
         except Exception as error:  # noqa: BLE001  (kept, and raised by each write)
             self._failure = error
@@ -128,8 +133,23 @@ class WandbWriter(keepfast.Writer):
         run_name: str | None = None,
     ) -> None:
         """Add hyperparameters to the run's configuration, and metrics to its summary."""
-        self.run.config.update(_plain(hparams), allow_val_change=True)
+        self.run.config.update(plain(hparams), allow_val_change=True)
         self.run.summary.update(dict(metrics))
+
+    def write_artifact(self, path: Path, step: int, wall_time: float, *, name: str, kind: str) -> None:
+        """Log a file, or a directory, as an artifact, as it is now; those of one name are versions of one artifact.
+
+        Characters of the name that wandb refuses become ``-``.
+        """
+        run = self.run
+        import wandb
+
+        artifact = wandb.Artifact(_ODD.sub("-", name), type=kind, metadata={STEP: step})
+        if path.is_dir():
+            artifact.add_dir(str(path))
+        else:
+            artifact.add_file(str(path))
+        run.log_artifact(artifact)
 
     def _log_lazily(self, tag: str, make: Any, step: int) -> None:
         run = self.run
@@ -202,15 +222,6 @@ def _config_of(given: Any) -> dict[str, Any]:
             "a mapping, a namespace, a dataclass, a pydantic model, or the path of a YAML file"
         )
         return {}
-
-
-def _plain(values: Any) -> Any:
-    """Return a configuration as wandb can keep it, whatever objects an agent's holds."""
-    if isinstance(values, Mapping):
-        return {str(key): _plain(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [_plain(value) for value in values]
-    return values if values is None or isinstance(values, bool | int | float | str) else repr(values)
 
 
 def _channels_last(image: NDArray[Any], dataformats: str) -> NDArray[Any]:

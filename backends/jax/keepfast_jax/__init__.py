@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from keepfast._version import __version__
-from keepfast.errors import MissingDependency
+from keepfast import MissingDependency, __version__
 
 if TYPE_CHECKING:
     from keepfast_jax.backend import JaxBackend

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.errors import InvalidValue, LoadMismatch, UnsupportedModule, UsageError
+from keepfast import InvalidValue, LoadMismatch, UnsupportedModule, UsageError
 from keepfast.tree import Tree, is_array
 from keepfast_jax.device import Placement
 

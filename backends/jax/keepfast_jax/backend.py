@@ -9,9 +9,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.interfaces.backend import Backend, Mismatch
-from keepfast.interfaces.demo import DemoResult, DemoSettings
-from keepfast.interfaces.step_buffer import Step, StepBuffer
+from keepfast import Backend, DemoResult, DemoSettings, Mismatch, Step, StepBuffer
 from keepfast.tree import Tree, items, leaves, rebuild
 from keepfast_jax.arrays import host_leaf, host_views, tracked
 from keepfast_jax.containers import open_container

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from gymnasium.spaces import flatdim
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import VectorEnv
 from jax import lax
 from numpy.typing import NDArray
 
@@ -74,11 +74,14 @@ class RunningStandardScaler(NamedTuple):
         """Return scaled states of the same shape."""
         return ((states - self.mean) / jnp.sqrt(self.variance + 1e-8)).clip(-10, 10)
 
-    def updated(self, states: jax.Array) -> RunningStandardScaler:
-        """Take in states of shape (n, size); mean and variance are merged as by Chan et al. (1979)."""
-        new, total = len(states), self.seen + len(states)
-        delta = states.mean(0) - self.mean
-        squares = self.variance * self.seen + states.var(0) * new
+    def updated(self, states: jax.Array, valid: jax.Array) -> RunningStandardScaler:
+        """Take in states of shape (n, size), those that are valid, by a mask of shape (n, 1).
+
+        Mean and variance are merged as by Chan et al. (1979).
+        """
+        new, total = valid.sum(), self.seen + valid.sum()
+        delta = states.mean(0, where=valid) - self.mean
+        squares = self.variance * self.seen + states.var(0, where=valid) * new
         variance = (squares + delta**2 * self.seen * new / total) / total
         return RunningStandardScaler(self.mean + delta * new / total, variance, total)
 
@@ -118,10 +121,10 @@ class PPO(keepfast.Agent):
         self._compiled_choose = jax.jit(self._choose, static_argnames="deterministic")
         self._compiled_improve = jax.jit(self._improve)
 
-    def init(self, trainer_cfg: Mapping[str, Any] | None = None) -> None:
-        """Prepare for a training of ``trainer_cfg["timesteps"]`` timesteps."""
+    def init(self, trainer_cfg: Mapping[str, Any] | None = None, env: object = None) -> None:
+        """Prepare for a training of ``trainer_cfg["timesteps"]`` timesteps in an environment."""
         trainer_cfg = trainer_cfg or {}
-        super().init(trainer_cfg)
+        super().init(trainer_cfg, env)
         updates = trainer_cfg["timesteps"] // self.settings["rollouts"]
         steps = updates * self.settings["learning_epochs"] * self.settings["mini_batches"]
         schedule = optax.linear_schedule(self.settings["learning_rate"], 0.0, max(steps, 1))
@@ -139,7 +142,7 @@ class PPO(keepfast.Agent):
             memory.create_tensor(name, self.observation_space, jnp.float32)
         memory.create_tensor("actions", 1, jnp.int32)
         memory.create_tensor("rewards", 1, jnp.float32)
-        for name in ("terminated", "truncated"):
+        for name in ("terminated", "truncated", "valid"):
             memory.create_tensor(name, 1, jnp.bool)
         self.checkpoint_modules["memory"] = memory
 
@@ -183,10 +186,11 @@ class PPO(keepfast.Agent):
         infos: Any,
         timestep: int,
         timesteps: int | None,
+        valid: Any = None,
     ) -> None:
         """Track rewards and episodes, and remember the transition."""
         super().record_transition(
-            states, actions, rewards, next_states, terminated, truncated, infos, timestep, timesteps
+            states, actions, rewards, next_states, terminated, truncated, infos, timestep, timesteps, valid
         )
         self.memory.add_samples(
             states=states,
@@ -195,6 +199,7 @@ class PPO(keepfast.Agent):
             next_states=next_states,
             terminated=terminated[:, None],
             truncated=truncated[:, None],
+            valid=np.ones_like(terminated)[:, None] if valid is None else valid[:, None],
         )
 
     def post_interaction(self, timestep: int, timesteps: int | None) -> None:
@@ -225,14 +230,14 @@ class PPO(keepfast.Agent):
         metrics["Policy / Standard deviation"] = deviation
         metrics["Learning / Learning rate"] = optimizer_state[1].hyperparams["learning_rate"]
         # Only now, so that the whole update sees states scaled as they were when the actions were taken.
-        scaler = scaler.updated(stored["states"].reshape(-1, stored["states"].shape[-1]))
+        scaler = scaler.updated(stored["states"].reshape(-1, stored["states"].shape[-1]), rollout["valid"])
         return key, variables, optimizer_state, scaler, metrics
 
     def _rollout(
         self, variables: Any, scaler: RunningStandardScaler, stored: Mapping[str, jax.Array]
     ) -> tuple[dict[str, jax.Array], jax.Array]:
         """Return what the update learns from, of shape (rollouts * num_envs, *size), and the standard deviation."""
-        states, actions = scaler(stored["states"]), stored["actions"]
+        states, actions, valid = scaler(stored["states"]), stored["actions"], stored["valid"]
         log_probabilities = nn.log_softmax(output(self.policy, variables["policy"], states))
         values = output(self.value, variables["value"], states)
         next_values = output(self.value, variables["value"], scaler(stored["next_states"]))
@@ -242,10 +247,11 @@ class PPO(keepfast.Agent):
             "actions": actions,
             "log_probabilities": jnp.take_along_axis(log_probabilities, actions, -1),
             "returns": advantages + values,
-            "advantages": (advantages - advantages.mean()) / (advantages.std() + 1e-8),
+            "advantages": (advantages - advantages.mean(where=valid)) / (advantages.std(where=valid) + 1e-8),
+            "valid": valid,
         }
         flat = {name: array.reshape(-1, array.shape[-1]) for name, array in rollout.items()}
-        return flat, standard_deviation(log_probabilities)
+        return flat, standard_deviation(log_probabilities, valid)
 
     def _advantages(self, stored: Mapping[str, jax.Array], values: jax.Array, next_values: jax.Array) -> jax.Array:
         """Return generalized advantage estimates; an episode that was only cut short goes on in its value."""
@@ -279,58 +285,50 @@ class PPO(keepfast.Agent):
         log_probabilities: jax.Array,
         returns: jax.Array,
         advantages: jax.Array,
+        valid: jax.Array,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         clip = self.settings["ratio_clip"]
         now = nn.log_softmax(output(self.policy, variables["policy"], states))
         values = output(self.value, variables["value"], states)
         ratio = jnp.exp(jnp.take_along_axis(now, actions, -1) - log_probabilities)
-        gain = jnp.minimum(ratio * advantages, ratio.clip(1 - clip, 1 + clip) * advantages).mean()
-        entropy = -(jnp.exp(now) * now).sum(-1).mean()
+        gain = jnp.minimum(ratio * advantages, ratio.clip(1 - clip, 1 + clip) * advantages).mean(where=valid)
+        entropy = -(jnp.exp(now) * now).sum(-1, keepdims=True).mean(where=valid)
         losses = {
             "Loss / Policy loss": -gain,
-            "Loss / Value loss": self.settings["value_loss_scale"] * jnp.square(values - returns).mean(),
+            "Loss / Value loss": self.settings["value_loss_scale"] * jnp.square(values - returns).mean(where=valid),
             "Loss / Entropy loss": -self.settings["entropy_loss_scale"] * entropy,
         }
         return sum(losses.values()), losses
 
 
-def standard_deviation(log_probabilities: jax.Array) -> jax.Array:
+def standard_deviation(log_probabilities: jax.Array, valid: jax.Array) -> jax.Array:
     """Return the mean standard deviation of one-hot actions, sqrt(p (1 - p)): 0 when the policy is certain."""
     probabilities = jnp.exp(log_probabilities)
-    return jnp.sqrt(probabilities * (1 - probabilities)).mean()
+    return jnp.sqrt(probabilities * (1 - probabilities)).mean(where=valid)
 
 
-def make_envs(env: str, count: int) -> SyncVectorEnv:
-    """Return environments that reset in the step that ends an episode."""
-    return SyncVectorEnv([lambda: gymnasium.make(env)] * count, autoreset_mode=AutoresetMode.SAME_STEP)
+def make_envs(env: str, count: int) -> VectorEnv[Any, Any, Any]:
+    """Return environments that reset, as is Gymnasium's default, in the step after the one that ends an episode."""
+    return gymnasium.make_vec(env, count, vectorization_mode="sync")
 
 
-def last_states(states: NDArray[Any], infos: Mapping[str, Any]) -> NDArray[Any]:
-    """Return what each step led to: where an episode ended, its last state rather than the next one's first."""
-    if "final_obs" not in infos:
-        return states
-    ended = infos["_final_obs"]
-    last = states.copy()
-    last[ended] = np.stack(infos["final_obs"][ended])
-    return last
-
-
-def train(agent: PPO, envs: SyncVectorEnv, settings: keepfast.DemoSettings) -> None:
+def train(agent: PPO, envs: VectorEnv[Any, Any, Any], settings: keepfast.DemoSettings) -> None:
     """Train an agent for the timesteps that the settings give."""
     states, _ = envs.reset(seed=settings.seed)
+    ended = np.zeros(envs.num_envs, bool)
     for timestep in range(settings.timesteps):
         actions = agent.act(states)
-        following, rewards, terminated, truncated, infos = envs.step(actions)
-        next_states = last_states(following, infos)
+        next_states, rewards, terminated, truncated, infos = envs.step(actions)
+        valid = ~ended  # where an episode has ended, this step only reset the environment
         agent.record_transition(
-            states, actions, rewards, next_states, terminated, truncated, infos, timestep, settings.timesteps
+            states, actions, rewards, next_states, terminated, truncated, infos, timestep, settings.timesteps, valid
         )
         agent.post_interaction(timestep, settings.timesteps)
-        states = following
+        states, ended = next_states, terminated | truncated
         settings.progress(timestep + 1, agent.experiment.best_score)
 
 
-def evaluate(agent: PPO, envs: SyncVectorEnv, seed: int) -> float:
+def evaluate(agent: PPO, envs: VectorEnv[Any, Any, Any], seed: int) -> float:
     """Return the mean return of one episode in each environment, the agent taking its likeliest actions."""
     returns, running = np.zeros(envs.num_envs), np.ones(envs.num_envs, bool)
     states, _ = envs.reset(seed=seed)
@@ -341,7 +339,7 @@ def evaluate(agent: PPO, envs: SyncVectorEnv, seed: int) -> float:
     return float(returns.mean())
 
 
-def make_agent(envs: SyncVectorEnv, settings: keepfast.DemoSettings) -> PPO:
+def make_agent(envs: VectorEnv[Any, Any, Any], settings: keepfast.DemoSettings) -> PPO:
     """Return an agent for some environments, untrained."""
     states, actions = envs.single_observation_space, envs.single_action_space
     size = flatdim(states)
@@ -365,7 +363,7 @@ def run(settings: keepfast.DemoSettings) -> keepfast.DemoResult:
     agent.memory = RandomMemory(
         agent.settings["rollouts"], NUM_ENVS, agent.device, export=True, export_directory=memory_dir, export_keep=20
     )
-    agent.init(trainer_cfg={"timesteps": settings.timesteps})
+    agent.init(trainer_cfg={"timesteps": settings.timesteps}, env=envs)
     interrupted = False
     try:
         train(agent, envs, settings)

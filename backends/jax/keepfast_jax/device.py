@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import jax
 
-from keepfast.errors import InvalidValue
+from keepfast import InvalidValue
 
 Placement: TypeAlias = "jax.Device | jax.sharding.Sharding"
 """Where an array lives: on one device, or spread over several."""
@@ -26,8 +26,12 @@ def parse_device(device: Any) -> Placement | None:
         return device
     platform, _, index = str(device).partition(":")
     try:
-        named: jax.Device = jax.devices(platform)[int(index or 0)]
-    except (RuntimeError, ValueError, IndexError) as cause:
-        known = ", ".join(f"{found.platform}:{found.id}" for found in jax.devices())
-        raise InvalidValue(f"there is no device `{device}`; known: {known}") from cause
+        named: jax.Device = dict(enumerate(jax.devices(platform)))[int(index or 0)]
+    except (RuntimeError, ValueError, KeyError) as cause:
+        raise InvalidValue(f"there is no device `{device}`; known: {', '.join(_known())}") from cause
     return named
+
+
+def _known() -> list[str]:
+    platforms = dict.fromkeys((jax.default_backend(), "cpu"))
+    return [f"{platform}:{each}" for platform in platforms for each in range(len(jax.devices(platform)))]

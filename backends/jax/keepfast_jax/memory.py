@@ -1,8 +1,9 @@
-"""RandomMemory on JAX."""
+"""RandomMemory on JAX, and the storage of its tensors."""
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, final
 
@@ -12,13 +13,12 @@ import numpy as np
 from jax import lax
 from numpy.typing import NDArray
 
-from keepfast.errors import InvalidValue
-from keepfast.memories.memory import Memory
-from keepfast.memories.sampling import checked_places
+import keepfast
+from keepfast_jax.device import parse_device
 
 
 @final
-class RandomMemory(Memory):
+class RandomMemory(keepfast.Memory):
     """Keeps the newest samples of a number of environments and returns random ones; on JAX.
 
     The buffers stay on their device and are updated in place: adding takes the time of the samples, however large the
@@ -35,7 +35,7 @@ class RandomMemory(Memory):
         export_keep: how many exported cycles stay on disk, the newest; None keeps all.
 
     Raises:
-        InvalidValue: if a size is no positive whole number.
+        InvalidValue: if a size is no positive whole number, or there is no such device.
         UnknownPlugin: if nobody provides the export format.
         DirectoryError: if files cannot be written into the directory, and `export` is on.
 
@@ -49,50 +49,67 @@ class RandomMemory(Memory):
         (8, 3)
     """
 
+    def __init__(
+        self,
+        memory_size: int,
+        num_envs: int = 1,
+        device: Any = None,
+        export: bool = False,
+        export_format: str = "pt",
+        export_directory: str | os.PathLike[str] = "memory",
+        replacement: bool = True,
+        export_keep: int | None = None,
+    ) -> None:
+        storage = JaxStorage(memory_size, num_envs, device)
+        super().__init__(storage, export, export_format, export_directory, replacement, export_keep)
+
+
+@final
+class JaxStorage(keepfast.Storage):
+    """Keeps arrays on a device, updated in place, so that what is returned of them is a copy.
+
+    Args:
+        memory_size: how many rows; each holds one sample of every environment.
+        num_envs: how many environments.
+        device: where the tensors live, as a name or a device of the framework; None is its default.
+
+    Raises:
+        InvalidValue: if a size is no positive whole number, or there is no such device.
+    """
+
     backend: ClassVar[str] = "jax"
 
-    _keeps_wide: ClassVar[str] = (
+    keeps_wide: ClassVar[str] = (
         'JAX keeps 64 bits with JAX_ENABLE_X64=1 in the environment, or jax.config.update("jax_enable_x64", True)'
     )
 
+    def __init__(self, memory_size: int, num_envs: int = 1, device: Any = None) -> None:
+        super().__init__(memory_size, num_envs, parse_device(device) or jax.devices()[0])
+
     def __getstate__(self) -> dict[str, Any]:
-        with self._lock:
-            host = {name: self._host(name) for name in self._flat}
-            return {**super().__getstate__(), "_flat": host, "device": _device_name(self.device)}
+        host = {name: self.host(name) for name in self.buffers}
+        return {**super().__getstate__(), "buffers": host, "device": _device_name(self.device)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self.device = self._parse_device(state["device"])
-        self._flat = {name: jnp.array(buffer, device=self.device) for name, buffer in self._flat.items()}
+        self.device = parse_device(state["device"])
+        self.buffers = {name: jnp.array(buffer, device=self.device) for name, buffer in self.buffers.items()}
 
-    def _parse_device(self, device: Any) -> jax.Device:
-        if device is None:
-            return jax.devices()[0]
-        if not isinstance(device, str):
-            return device
-        platform, _, index = device.partition(":")
-        known = jax.devices(platform)
-        if (index or "0") not in (allowed := [str(place) for place in range(len(known))]):
-            raise InvalidValue(
-                f"`device` is {device!r}; allowed: {', '.join(f'{platform}:{each}' for each in allowed)}"
-            )
-        return known[int(index or 0)]
-
-    def _dtype_name(self, dtype: Any) -> str:
+    def dtype_name(self, dtype: Any) -> str:  # noqa: D102  (the interface's)
         try:
             found = jnp.dtype(dtype)
         except TypeError as error:
-            raise InvalidValue(f"JAX has no dtype {dtype!r}") from error
+            raise keepfast.InvalidValue(f"JAX has no dtype {dtype!r}") from error
         if not (jnp.issubdtype(found, jnp.number) or found == jnp.bool):
-            raise InvalidValue(f"JAX has no dtype {found}")
+            raise keepfast.InvalidValue(f"JAX has no dtype {found}")
         return str(jax.dtypes.canonicalize_dtype(found))
 
-    def _allocate(self, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    def allocate(self, shape: tuple[int, ...], dtype: Any) -> jax.Array:  # noqa: D102  (the interface's)
         chosen = jnp.dtype(jnp.float32 if dtype is None else dtype)
         fill = jnp.nan if jnp.issubdtype(chosen, jnp.floating) else 0
         return jnp.full(shape, fill, chosen, device=self.device)
 
-    def _array(self, value: Any) -> Any:
+    def array(self, value: Any) -> Any:  # noqa: D102  (the interface's)
         if isinstance(value, jax.core.Tracer):
             raise TypeError("it is traced; add samples outside of `jax.jit`")
         if isinstance(value, jax.Array):
@@ -103,47 +120,35 @@ class RandomMemory(Memory):
             raise TypeError(f"NumPy makes an array of {array.dtype} of it")
         return array
 
-    def _write_row(self, row: int, tensors: Mapping[str, Any]) -> None:
-        flat = self._flat
+    def write_row(self, row: int, tensors: Mapping[str, Any]) -> None:  # noqa: D102  (the interface's)
+        flat = self.buffers
         # What is an array like the buffer, the usual case, is taken as it is; it is no tracer.
         samples = [
-            value if type(value) is type(flat[name]) else self._numbers(name, value) for name, value in tensors.items()
+            value if type(value) is type(flat[name]) else self.numbers(name, value) for name, value in tensors.items()
         ]
         flat.update(zip(tensors, _update([flat[name] for name in tensors], samples, row * self.num_envs), strict=True))
 
-    def _write(self, start: int, samples: Mapping[str, Any]) -> None:
-        updated = _update([self._flat[name] for name in samples], list(samples.values()), start)
-        self._flat.update(zip(samples, updated, strict=True))
+    def write(self, start: int, samples: Mapping[str, Any]) -> None:  # noqa: D102  (the interface's)
+        updated = _update([self.buffers[name] for name in samples], list(samples.values()), start)
+        self.buffers.update(zip(samples, updated, strict=True))
 
-    def _view(self, name: str, shape: tuple[int, ...]) -> jax.Array:
+    def view(self, name: str, shape: tuple[int, ...]) -> jax.Array:  # noqa: D102  (the interface's)
         # A copy, for the buffer itself is consumed by the next `_update`.
-        copied: jax.Array = _copy(self._flat[name], shape)
+        copied: jax.Array = _copy(self.buffers[name], shape)
         return copied
 
-    def _host_array(self, value: Any) -> NDArray[Any]:
+    def host_array(self, value: Any) -> NDArray[Any]:  # noqa: D102  (the interface's)
         return np.asarray(value)
 
-    def _host(self, name: str) -> NDArray[Any]:
-        return np.array(self._flat[name])
-
-    def _draw(self, size: int, count: int) -> NDArray[Any]:
-        # The global generator is the one that users seed and that checkpoints keep.
-        if self.replacement:
-            return np.random.randint(size, size=count)  # noqa: NPY002
-        return np.random.permutation(size)[:count]  # noqa: NPY002
-
-    def _indexes(self, indexes: Any) -> NDArray[Any]:
-        return checked_places(indexes, self._capacity)
-
-    def _take(self, names: Sequence[str], indexes: Any) -> list[jax.Array]:
-        found: list[jax.Array] = _gather([self._flat[name] for name in names], indexes)
+    def take(self, names: Sequence[str], places: Any) -> list[jax.Array]:  # noqa: D102  (the interface's)
+        found: list[jax.Array] = _gather([self.buffers[name] for name in names], places)
         return found
 
-    def _slice(self, name: str, start: int, stop: int) -> jax.Array:
-        part: jax.Array = _part(self._flat[name], start, stop - start)
+    def slice(self, name: str, start: int, stop: int) -> jax.Array:  # noqa: D102  (the interface's)
+        part: jax.Array = _part(self.buffers[name], start, stop - start)
         return part
 
-    def _versions(self) -> dict[str, str]:
+    def versions(self) -> dict[str, str]:  # noqa: D102  (the interface's)
         return {"jax": jax.__version__}
 
 

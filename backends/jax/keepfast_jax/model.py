@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, final
 
 import flax.linen
@@ -12,11 +11,12 @@ import keepfast
 
 
 @final
-class Model:
+class Model(keepfast.Saving):
     """Holds a flax.linen module and its variables, so that they can be called, saved and loaded as one.
 
     Keepfast takes it wherever it takes a module. What travels are the variables; a restore gives `variables` a new
-    value, and a training step does the same.
+    value, and a training step does the same. The `device` of `load` is a ``jax.Device``, a ``jax.sharding.Sharding`` or
+    a name such as ``"cuda:1"``, for all arrays.
 
     Attributes:
         module: the linen module, which has no state of its own.
@@ -49,49 +49,3 @@ class Model:
             What ``module.apply`` returns; with ``mutable``, also the collections that changed, which are not kept here.
         """
         return self.module.apply(self.variables, *args, **kwargs)
-
-    def save(self, path: str | Path) -> Path:
-        """Save the variables, durable when this returns; see `keepfast.save`.
-
-        Args:
-            path: where to; the extension chooses the format: ``.safetensors`` or ``.msgpack``.
-
-        Returns:
-            The path.
-
-        Raises:
-            ConfigError: if the extension is of no known format.
-            WriteFailed: if the operating system refused; what was there before is untouched.
-        """
-        return keepfast.save(self, path)
-
-    def load(
-        self,
-        path: str | Path,
-        device: Any = None,
-        *,
-        modules: Sequence[str] | None = None,
-        strict: bool = True,
-        cast: bool = False,
-        rename: Mapping[str, str] | None = None,
-    ) -> keepfast.LoadReport:
-        """Load the variables from a file; see `keepfast.load`.
-
-        Args:
-            path: a file that `save` or an agent wrote, on this or another device.
-            device: a ``jax.Device``, a ``jax.sharding.Sharding`` or a name such as ``"cuda:1"``, for all arrays; None
-                leaves each where the model has it.
-            modules: the name of the module to take out of a file that holds several, in a list: ``["policy"]``.
-            strict: whether any difference is an error; else what fits is loaded.
-            cast: whether another dtype is converted.
-            rename: file path -> own path; a path also stands for all below it.
-
-        Returns:
-            What was loaded and what was not.
-
-        Raises:
-            LoadMismatch: if anything differs (when strict) or nothing matches; lists everything, nothing was loaded.
-            CorruptCheckpoint: if the file is damaged.
-            NotFound: if there is no such file.
-        """
-        return keepfast.load(self, path, device, modules=modules, strict=strict, cast=cast, rename=rename)

@@ -14,8 +14,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from keepfast.errors import KeepfastError, LoadMismatch, UnsupportedModule
-from keepfast.interfaces.backend import Mismatch
+from keepfast import KeepfastError, LoadMismatch, Mismatch, UnsupportedModule
 from keepfast.tree import Tree, is_array, items, rebuild
 from keepfast_jax.arrays import KEY_PARTS, Number, Target, capture_leaf, is_key, is_leaf, restore_leaf
 from keepfast_jax.containers import Container, open_container

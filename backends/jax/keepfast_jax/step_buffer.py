@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keepfast.interfaces.step_buffer import Step, StepBuffer, Steps, device_capacity, joined
+from keepfast.interfaces.step_buffer import Step, StepBuffer, Steps, device_capacity, joined_steps
 from keepfast_jax.arrays import host_views
 
 GROUP = 32
@@ -45,20 +45,20 @@ def step_buffer(step: Step, capacity: int) -> StepBuffer | None:
 
 
 def _join(group: list[Step]) -> tuple[Any, Any]:
-    """Return what `joined` returns, as JAX arrays where they can be joined on their device."""
+    """Return what `joined_steps` returns, as JAX arrays where they can be joined on their device."""
     if len(group) == GROUP and not any(array.is_deleted() for step in group for array in step):
         with contextlib.suppress(ValueError):  # they are on different devices
             rewards, done = _joined_on_device(*zip(*group, strict=True))
             return rewards, done
     views = host_views([array for step in group for array in step])
-    return joined([views[0::3], views[1::3], views[2::3]])
+    return joined_steps([views[0::3], views[1::3], views[2::3]])
 
 
 @jax.jit
 def _joined_on_device(
     rewards: Sequence[jax.Array], terminated: Sequence[jax.Array], truncated: Sequence[jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    """Return what `joined` returns."""
+    """Return what `joined_steps` returns."""
     stacked = (jnp.stack(part).reshape(len(part), -1) for part in (rewards, terminated, truncated))
     all_rewards, all_terminated, all_truncated = stacked
     return all_rewards, all_terminated.astype(bool) | all_truncated.astype(bool)

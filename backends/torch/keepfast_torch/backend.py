@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from keepfast.interfaces.backend import Backend, Mismatch
-from keepfast.interfaces.demo import DemoResult, DemoSettings
-from keepfast.interfaces.step_buffer import Step, StepBuffer
+from keepfast import Backend, DemoResult, DemoSettings, Mismatch, Step, StepBuffer
 from keepfast.tree import Tree, map_leaves
 from keepfast_torch.arrays import HostCopier, fetch, hold, tensor_copy
+from keepfast_torch.device import parse_device
 from keepfast_torch.state import find_kind, kind_of
 from keepfast_torch.step_buffer import step_buffer
 
@@ -54,9 +53,10 @@ class TorchBackend(Backend):
                 always goes where its parameters are.
 
         Raises:
+            InvalidValue: if there is no such device.
             LoadMismatch: if the state does not fit; lists every difference.
         """
-        return kind_of(module).restore(module, state, device)
+        return kind_of(module).restore(module, state, parse_device(device))
 
     def replaces(self, module: Any) -> bool:
         """Say whether a module is a tuple, of which `restore` makes a new one."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from keepfast.errors import UnsupportedModule, UsageError
+from keepfast import UnsupportedModule, UsageError
 from keepfast.tree import Tree, items, rebuild
 from keepfast_torch.arrays import DTYPES, tensor_copy
 

@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.spaces import flatdim
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 from torch import nn
 
@@ -105,10 +105,10 @@ class PPO(keepfast.Agent):
         # Checkpoints hold what is listed here; the models are listed already, under their roles.
         self.checkpoint_modules["state_preprocessor"] = self.state_preprocessor
 
-    def init(self, trainer_cfg: Mapping[str, Any] | None = None) -> None:
-        """Prepare for a training of ``trainer_cfg["timesteps"]`` timesteps."""
+    def init(self, trainer_cfg: Mapping[str, Any] | None = None, env: object = None) -> None:
+        """Prepare for a training of ``trainer_cfg["timesteps"]`` timesteps in an environment."""
         trainer_cfg = trainer_cfg or {}
-        super().init(trainer_cfg)
+        super().init(trainer_cfg, env)
         updates = trainer_cfg["timesteps"] // self.settings["rollouts"]
         steps = updates * self.settings["learning_epochs"] * self.settings["mini_batches"]
         self.parameters = [*self.policy.parameters(), *self.value.parameters()]
@@ -124,7 +124,7 @@ class PPO(keepfast.Agent):
             memory.create_tensor(name, self.observation_space, torch.float32)
         memory.create_tensor("actions", 1, torch.int64)
         memory.create_tensor("rewards", 1, torch.float32)
-        for name in ("terminated", "truncated"):
+        for name in ("terminated", "truncated", "valid"):
             memory.create_tensor(name, 1, torch.bool)
         self.checkpoint_modules["memory"] = memory
 
@@ -154,10 +154,11 @@ class PPO(keepfast.Agent):
         infos: Any,
         timestep: int,
         timesteps: int | None,
+        valid: Any = None,
     ) -> None:
         """Track rewards and episodes, and remember the transition."""
         super().record_transition(
-            states, actions, rewards, next_states, terminated, truncated, infos, timestep, timesteps
+            states, actions, rewards, next_states, terminated, truncated, infos, timestep, timesteps, valid
         )
         self.memory.add_samples(
             states=states,
@@ -166,6 +167,7 @@ class PPO(keepfast.Agent):
             next_states=next_states,
             terminated=terminated[:, None],
             truncated=truncated[:, None],
+            valid=np.ones_like(terminated)[:, None] if valid is None else valid[:, None],
         )
 
     def post_interaction(self, timestep: int, timesteps: int | None) -> None:
@@ -181,25 +183,27 @@ class PPO(keepfast.Agent):
                 self._learn(batch)
         self.track_data("Learning / Learning rate", self.scheduler.get_last_lr()[0])
         # Only now, so that the whole update sees states scaled as they were when the actions were taken.
-        self.state_preprocessor.update(self.memory.get_tensor_by_name("states", keepdim=False))
+        seen = [self.memory.get_tensor_by_name(name, keepdim=False) for name in ("states", "valid")]
+        self.state_preprocessor.update(seen[0][seen[1].squeeze(-1)])
 
     @torch.no_grad()
     def _rollout(self) -> dict[str, torch.Tensor]:
-        """Return what the update learns from, of shape (rollouts * num_envs, *size)."""
+        """Return what the update learns from, of shape (transitions, *size)."""
         stored = {name: self.memory.get_tensor_by_name(name) for name in self.memory.get_tensor_names()}
+        valid = stored["valid"].squeeze(-1)
         states, actions = self.state_preprocessor(stored["states"]), stored["actions"]
         log_probabilities = self.policy(states).log_softmax(-1)
         values = self.value(states)
         advantages = self._advantages(stored, values)
-        self.track_data("Policy / Standard deviation", standard_deviation(log_probabilities))
+        self.track_data("Policy / Standard deviation", standard_deviation(log_probabilities[valid]))
         rollout = {
             "states": states,
             "actions": actions,
             "log_probabilities": log_probabilities.gather(-1, actions),
             "returns": advantages + values,
-            "advantages": (advantages - advantages.mean()) / (advantages.std() + 1e-8),
+            "advantages": (advantages - advantages[valid].mean()) / (advantages[valid].std() + 1e-8),
         }
-        return {name: tensor.flatten(0, 1) for name, tensor in rollout.items()}
+        return {name: tensor[valid] for name, tensor in rollout.items()}
 
     def _advantages(self, stored: Mapping[str, torch.Tensor], values: torch.Tensor) -> torch.Tensor:
         """Return generalized advantage estimates; an episode that was only cut short goes on in its value."""
@@ -252,37 +256,28 @@ def standard_deviation(log_probabilities: torch.Tensor) -> torch.Tensor:
     return (probabilities * (1 - probabilities)).sqrt().mean()
 
 
-def make_envs(env: str, count: int) -> SyncVectorEnv:
-    """Return environments that reset in the step that ends an episode."""
-    return SyncVectorEnv([lambda: gymnasium.make(env)] * count, autoreset_mode=AutoresetMode.SAME_STEP)
+def make_envs(env: str, count: int) -> VectorEnv[Any, Any, Any]:
+    """Return environments that reset, as is Gymnasium's default, in the step after the one that ends an episode."""
+    return gymnasium.make_vec(env, count, vectorization_mode="sync")
 
 
-def last_states(states: NDArray[Any], infos: Mapping[str, Any]) -> NDArray[Any]:
-    """Return what each step led to: where an episode ended, its last state rather than the next one's first."""
-    if "final_obs" not in infos:
-        return states
-    ended = infos["_final_obs"]
-    last = states.copy()
-    last[ended] = np.stack(infos["final_obs"][ended])
-    return last
-
-
-def train(agent: PPO, envs: SyncVectorEnv, settings: keepfast.DemoSettings) -> None:
+def train(agent: PPO, envs: VectorEnv[Any, Any, Any], settings: keepfast.DemoSettings) -> None:
     """Train an agent for the timesteps that the settings give."""
     states, _ = envs.reset(seed=settings.seed)
+    ended = np.zeros(envs.num_envs, bool)
     for timestep in range(settings.timesteps):
         actions = agent.act(states)
-        following, rewards, terminated, truncated, infos = envs.step(actions)
-        next_states = last_states(following, infos)
+        next_states, rewards, terminated, truncated, infos = envs.step(actions)
+        valid = ~ended  # where an episode has ended, this step only reset the environment
         agent.record_transition(
-            states, actions, rewards, next_states, terminated, truncated, infos, timestep, settings.timesteps
+            states, actions, rewards, next_states, terminated, truncated, infos, timestep, settings.timesteps, valid
         )
         agent.post_interaction(timestep, settings.timesteps)
-        states = following
+        states, ended = next_states, terminated | truncated
         settings.progress(timestep + 1, agent.experiment.best_score)
 
 
-def evaluate(agent: PPO, envs: SyncVectorEnv, seed: int) -> float:
+def evaluate(agent: PPO, envs: VectorEnv[Any, Any, Any], seed: int) -> float:
     """Return the mean return of one episode in each environment, the agent taking its likeliest actions."""
     returns, running = np.zeros(envs.num_envs), np.ones(envs.num_envs, bool)
     states, _ = envs.reset(seed=seed)
@@ -293,7 +288,7 @@ def evaluate(agent: PPO, envs: SyncVectorEnv, seed: int) -> float:
     return float(returns.mean())
 
 
-def make_agent(envs: SyncVectorEnv, settings: keepfast.DemoSettings) -> PPO:
+def make_agent(envs: VectorEnv[Any, Any, Any], settings: keepfast.DemoSettings) -> PPO:
     """Return an agent for some environments, untrained."""
     states, actions = envs.single_observation_space, envs.single_action_space
     size = flatdim(states)
@@ -315,7 +310,7 @@ def run(settings: keepfast.DemoSettings) -> keepfast.DemoResult:
     agent.memory = RandomMemory(
         agent.settings["rollouts"], NUM_ENVS, agent.device, export=True, export_directory=memory_dir, export_keep=20
     )
-    agent.init(trainer_cfg={"timesteps": settings.timesteps})
+    agent.init(trainer_cfg={"timesteps": settings.timesteps}, env=envs)
     interrupted = False
     try:
         train(agent, envs, settings)

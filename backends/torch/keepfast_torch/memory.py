@@ -1,7 +1,8 @@
-"""RandomMemory on PyTorch."""
+"""RandomMemory on PyTorch, and the storage of its tensors."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, final
 
@@ -9,17 +10,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from keepfast.errors import InvalidValue
-from keepfast.memories.memory import Memory
-from keepfast.memories.sampling import checked_places
+import keepfast
 from keepfast_torch.arrays import DTYPES, HostCopier, tensor_copy
+from keepfast_torch.device import parse_device
 
 _BLOCK = 1 << 10
 """Of how many rows views are kept."""
 
+_NO_VIEWS: tuple[int, dict[str, Sequence[torch.Tensor]]] = (-1, {})
+
 
 @final
-class RandomMemory(Memory):
+class RandomMemory(keepfast.Memory):
     """Keeps the newest samples of a number of environments and returns random ones; on PyTorch.
 
     Tensors stay on their device. Random numbers are those of ``torch.manual_seed``.
@@ -35,7 +37,7 @@ class RandomMemory(Memory):
         export_keep: how many exported cycles stay on disk, the newest; None keeps all.
 
     Raises:
-        InvalidValue: if a size is no positive whole number.
+        InvalidValue: if a size is no positive whole number, or there is no such device.
         UnknownPlugin: if nobody provides the export format.
         DirectoryError: if files cannot be written into the directory, and `export` is on.
 
@@ -49,40 +51,72 @@ class RandomMemory(Memory):
         torch.Size([8, 3])
     """
 
+    def __init__(
+        self,
+        memory_size: int,
+        num_envs: int = 1,
+        device: Any = None,
+        export: bool = False,
+        export_format: str = "pt",
+        export_directory: str | os.PathLike[str] = "memory",
+        replacement: bool = True,
+        export_keep: int | None = None,
+    ) -> None:
+        storage = TorchStorage(memory_size, num_envs, device)
+        super().__init__(storage, export, export_format, export_directory, replacement, export_keep)
+
+    def share_memory(self) -> None:
+        """Move the tensors into memory that processes share; where the next sample goes stays each process's own."""
+        for buffer in self.storage.buffers.values():
+            if buffer.device.type == "cpu":
+                buffer.share_memory_()
+
+
+@final
+class TorchStorage(keepfast.Storage):
+    """Keeps tensors on a device, without a graph.
+
+    Args:
+        memory_size: how many rows; each holds one sample of every environment.
+        num_envs: how many environments.
+        device: where the tensors live, as a name or a device of the framework; None is its default.
+
+    Raises:
+        InvalidValue: if a size is no positive whole number, or there is no such device.
+    """
+
     backend: ClassVar[str] = "torch"
 
-    _viewed: tuple[int, dict[str, Sequence[torch.Tensor]]] = (-1, {})  # the rows that have views, and these
+    def __init__(self, memory_size: int, num_envs: int = 1, device: Any = None) -> None:
+        chosen = parse_device(device) or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        super().__init__(memory_size, num_envs, chosen)
+        self._viewed: tuple[int, dict[str, Sequence[torch.Tensor]]] = _NO_VIEWS
 
-    def _parse_device(self, device: Any) -> torch.device:
-        if device is None:
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(device)
-
-    def _dtype_name(self, dtype: Any) -> str:
+    def dtype_name(self, dtype: Any) -> str:  # noqa: D102  (the interface's)
         return str(_dtype(dtype)).removeprefix("torch.")
 
-    def _allocate(self, shape: tuple[int, ...], dtype: Any) -> torch.Tensor:
+    def allocate(self, shape: tuple[int, ...], dtype: Any) -> torch.Tensor:  # noqa: D102  (the interface's)
         chosen = torch.get_default_dtype() if dtype is None else _dtype(dtype)
         with torch.inference_mode(mode=False):  # what is created in that mode could not be written outside of it
             buffer = torch.zeros(shape, dtype=chosen, device=self.device)
         return buffer.fill_(float("nan")) if chosen.is_floating_point else buffer
 
-    def _array(self, value: Any) -> torch.Tensor:
+    def array(self, value: Any) -> torch.Tensor:  # noqa: D102  (the interface's)
         if isinstance(value, torch.Tensor):
             return value.detach() if value.requires_grad else value
         return _from_host(value) if isinstance(value, np.ndarray) else torch.as_tensor(value)
 
-    def _write(self, start: int, samples: Mapping[str, torch.Tensor]) -> None:
+    def write(self, start: int, samples: Mapping[str, torch.Tensor]) -> None:  # noqa: D102  (the interface's)
         for name, values in samples.items():
-            self._flat[name].narrow(0, start, values.shape[0]).copy_(values)
+            self.buffers[name].narrow(0, start, values.shape[0]).copy_(values)
 
-    def _write_row(self, row: int, tensors: Mapping[str, Any]) -> None:
+    def write_row(self, row: int, tensors: Mapping[str, Any]) -> None:  # noqa: D102  (the interface's)
         block, place = divmod(row, _BLOCK)
         viewed, rows = self._viewed
-        if viewed != block or len(rows) != len(self._flat):
+        if viewed != block or len(rows) != len(self.buffers):
             rows = self._view_rows(block)
         values = [
-            value if type(value) is torch.Tensor and not value.requires_grad else self._numbers(name, value)
+            value if type(value) is torch.Tensor and not value.requires_grad else self.numbers(name, value)
             for name, value in tensors.items()
         ]
         torch._foreach_copy_([rows[name][place] for name in tensors], values)
@@ -90,51 +124,45 @@ class RandomMemory(Memory):
     def _view_rows(self, block: int) -> dict[str, Sequence[torch.Tensor]]:
         """Make views of some rows at once, for making one takes longer than copying a small row into it."""
         rows = {}
-        for name, flat in self._flat.items():
-            whole = flat.view(self.memory_size, *self._row_shapes[name])
+        for name, flat in self.buffers.items():
+            whole = flat.view(self.memory_size, self.num_envs, *flat.shape[1:])
             rows[name] = whole[block * _BLOCK : (block + 1) * _BLOCK].unbind(0)
         self._viewed = block, rows
         return rows
 
     def __getstate__(self) -> dict[str, Any]:
         # A receiving process makes views of its own, of the memory that is shared.
-        return {**super().__getstate__(), "_viewed": (-1, {})}
+        return {**super().__getstate__(), "_viewed": _NO_VIEWS}
 
-    def _view(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        flat: torch.Tensor = self._flat[name]
+    def view(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:  # noqa: D102  (the interface's)
+        flat: torch.Tensor = self.buffers[name]
         return flat.view(shape)
 
-    def _host_array(self, value: Any) -> NDArray[Any]:
+    def host_array(self, value: Any) -> NDArray[Any]:  # noqa: D102  (the interface's)
         return _host_copy(value) if isinstance(value, torch.Tensor) else np.asarray(value)
 
-    def _host(self, name: str) -> NDArray[Any]:
-        return _host_copy(self._flat[name])
+    def host(self, name: str) -> NDArray[Any]:  # noqa: D102  (the interface's)
+        return _host_copy(self.buffers[name])
 
-    def _draw(self, size: int, count: int) -> torch.Tensor:
-        if self.replacement:
+    def draw(self, size: int, count: int, *, replacement: bool) -> torch.Tensor:  # noqa: D102  (the interface's)
+        if replacement:
             return torch.randint(size, (count,), device=self.device)
         return torch.randperm(size, device=self.device)[:count]
 
-    def _indexes(self, indexes: Any) -> torch.Tensor:
+    def places(self, indexes: Any) -> torch.Tensor:  # noqa: D102  (the interface's)
         if isinstance(indexes, torch.Tensor):
             return indexes.to(self.device)
-        return torch.as_tensor(checked_places(indexes, self._capacity), device=self.device)
+        return torch.as_tensor(super().places(indexes), device=self.device)
 
-    def _take(self, names: Sequence[str], indexes: torch.Tensor) -> list[torch.Tensor]:
-        return [self._flat[name].index_select(0, indexes) for name in names]
+    def take(self, names: Sequence[str], places: torch.Tensor) -> list[torch.Tensor]:  # noqa: D102  (the interface's)
+        return [self.buffers[name].index_select(0, places) for name in names]
 
-    def _slice(self, name: str, start: int, stop: int) -> torch.Tensor:
-        flat: torch.Tensor = self._flat[name]
+    def slice(self, name: str, start: int, stop: int) -> torch.Tensor:  # noqa: D102  (the interface's)
+        flat: torch.Tensor = self.buffers[name]
         return flat[start:stop]
 
-    def _versions(self) -> dict[str, str]:
+    def versions(self) -> dict[str, str]:  # noqa: D102  (the interface's)
         return {"torch": str(torch.__version__)}
-
-    def share_memory(self) -> None:
-        """Move the tensors into memory that processes share; where the next sample goes stays each process's own."""
-        for flat in self._flat.values():
-            if flat.device.type == "cpu":
-                flat.share_memory_()
 
 
 def _dtype(dtype: Any) -> torch.dtype:
@@ -142,13 +170,13 @@ def _dtype(dtype: Any) -> torch.dtype:
     try:
         name = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype | str) else np.dtype(dtype).name
     except TypeError as error:
-        raise InvalidValue(f"PyTorch has no dtype {dtype!r}") from error
+        raise keepfast.InvalidValue(f"PyTorch has no dtype {dtype!r}") from error
     found = getattr(torch, name, None)
     if not isinstance(found, torch.dtype):
-        raise InvalidValue(f"PyTorch has no dtype {dtype!r}")
+        raise keepfast.InvalidValue(f"PyTorch has no dtype {dtype!r}")
     if found not in DTYPES:
         known = ", ".join(sorted(str(each).removeprefix("torch.") for each in DTYPES))
-        raise InvalidValue(f"memory files cannot hold the dtype {name}; allowed: {known}")
+        raise keepfast.InvalidValue(f"memory files cannot hold the dtype {name}; allowed: {known}")
     return found
 
 

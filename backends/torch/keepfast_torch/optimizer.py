@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from keepfast.interfaces.backend import Mismatch
+from keepfast import Mismatch
 from keepfast.tree import Tree, describe, is_array, leaves
 
 _PARTS = {"state": "what it keeps for each parameter", "param_groups": "its groups of parameters"}

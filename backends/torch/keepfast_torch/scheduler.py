@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.optim.lr_scheduler import LRScheduler
 
-from keepfast.interfaces.backend import Mismatch
+from keepfast import Mismatch
 from keepfast.tree import Tree, describe
 
 _TOLERATED = frozenset(

@@ -13,8 +13,7 @@ from typing import Any, ClassVar, final
 import torch
 from torch import nn
 
-from keepfast.errors import KeepfastError, LoadMismatch, UnsupportedModule
-from keepfast.interfaces.backend import Mismatch
+from keepfast import KeepfastError, LoadMismatch, Mismatch, UnsupportedModule
 from keepfast.tree import Tree, items, leaves, rebuild
 from keepfast_torch import optimizer, scheduler
 from keepfast_torch.containers import like, plain

@@ -6,7 +6,7 @@ from typing import Any, final
 
 import torch
 
-from keepfast.interfaces.step_buffer import SingleSteps, Step, StepBuffer, Steps, device_capacity
+from keepfast import SingleSteps, Step, StepBuffer, Steps, device_capacity
 from keepfast_torch.arrays import NATIVE, fetch
 
 

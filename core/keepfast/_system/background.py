@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import os
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import final
 
-_ALIVE: weakref.WeakSet[Background] = weakref.WeakSet()
+from keepfast._system.lifetimes import at_exit, in_child
 
 
 @final
@@ -29,7 +25,8 @@ class Background:
     def __init__(self, name: str, limit: int = 1) -> None:
         self._name, self._limit = name, limit
         self._reset()
-        _ALIVE.add(self)
+        at_exit(self.close)
+        in_child(self._reset)
 
     def _reset(self) -> None:
         self._jobs: deque[Callable[[], None]] = deque()
@@ -129,19 +126,3 @@ def _outcome(job: Callable[[], None]) -> BaseException | None:
     except BaseException as error:  # noqa: BLE001  (kept, and raised in the thread that trains)
         return error
     return None
-
-
-def _finish_all() -> None:
-    with contextlib.ExitStack() as closing:  # one that raises does not keep the others from finishing
-        for background in list(_ALIVE):
-            closing.callback(background.close)
-
-
-def _forget_in_child() -> None:
-    for background in list(_ALIVE):
-        background._reset()  # noqa: SLF001  (its own module)
-
-
-atexit.register(_finish_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)

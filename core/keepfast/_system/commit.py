@@ -8,11 +8,13 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, final
 
-from keepfast._system.lock import lock, unlock
+from keepfast._system.lock import holding
 from keepfast.errors import WriteFailed
 
 _SUFFIX = ".keepfast-tmp"
@@ -21,8 +23,30 @@ _OLD_SUFFIX = ".keepfast-old"
 
 _OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST}
 
+Write = Callable[[BinaryIO], object]
+"""Writes the content of a file, which it is given open: readable, writable and seekable."""
 
-def commit(path: Path, write: Callable[[BinaryIO], object]) -> int:
+
+@final
+@dataclass(frozen=True)
+class Filling:
+    """What becomes a directory.
+
+    Attributes:
+        fill: gets the path of an empty directory and writes files into it, and into directories below it.
+        parts: patterns of the names in it. A directory of that name that was there before is replaced only if all it
+            holds is of these names, or of names that the new one has.
+    """
+
+    fill: Callable[[Path], object]
+    parts: Sequence[str] = ()
+
+
+Content = Write | Filling
+"""What writes a file, or fills a directory."""
+
+
+def commit(path: Path, write: Write) -> int:
     """Write a file so that its final name shows the whole of it or what was there before.
 
     The bytes go to a temporary file in the same directory and are fsynced; then the file is renamed over `path` and
@@ -42,43 +66,40 @@ def commit(path: Path, write: Callable[[BinaryIO], object]) -> int:
     return commit_together({path: write})[path]
 
 
-def commit_together(files: Mapping[Path, Callable[[BinaryIO], object]]) -> dict[Path, int]:
-    """Write several files of one directory; each is renamed only once all are durable under temporary names.
+def commit_together(contents: Mapping[Path, Content]) -> dict[Path, int]:
+    """Write several files or directories below one; each is renamed only once all are durable under temporary names.
 
     Returns:
-        The size of each file in bytes.
+        The size of each in bytes, that of a directory being the size of all files in it.
 
     Raises:
-        WriteFailed: as for `commit`; when writing any of them failed, none was renamed.
+        WriteFailed: as for `commit` and `commit_directory`; when writing any of them failed, none was renamed.
     """
-    path = next(iter(files))
+    path = next(iter(contents))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             written = {}
-            for path, write in files.items():
-                file, temporary = stack.enter_context(_locked_temporary(path))
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-                written[path] = (temporary, os.fstat(file.fileno()).st_size)
+            for path, content in contents.items():
+                written[path] = stack.enter_context(_written(path, content))
             for path, (temporary, _) in written.items():
-                os.replace(temporary, path)  # noqa: PTH105  (fault injection in the tests replaces os.replace)
+                _put_in_place(temporary, path, contents[path])
     except OSError as error:
         raise WriteFailed(f"cannot write `{path}`: {_reason(error)}; what was there before is untouched") from error
     _make_durable(path)
     return {path: size for path, (_, size) in written.items()}
 
 
-def commit_directory(path: Path, files: Mapping[str, Callable[[BinaryIO], object]]) -> int:
+def commit_directory(path: Path, fill: Callable[[Path], object], parts: Sequence[str] = ()) -> int:
     """Write a directory so that its final name shows all of its files or what was there before.
 
     A directory that is not empty cannot be replaced in one step everywhere. The previous one gets a hidden name, and
     is removed once the new one is there; after a kill between these two renames it is whole, and `sweep` puts it back.
 
     Args:
-        path: the final name. A directory of that name is replaced if it holds nothing but files of these names.
-        files: for each name, what writes the content, as `commit` takes it.
+        path: the final name.
+        fill: gets the path of an empty directory and writes the files into it.
+        parts: patterns of names that a directory which is replaced may hold beside those of the new one.
 
     Returns:
         The size of the files in bytes.
@@ -86,16 +107,40 @@ def commit_directory(path: Path, files: Mapping[str, Callable[[BinaryIO], object
     Raises:
         WriteFailed: as for `commit`, and if a directory of that name holds something else.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked_temporary_directory(path) as temporary:
-            size = sum(_write_durable(temporary / name, write) for name, write in files.items())
-            sync_directory(temporary)
-            _put_in_place(temporary, path, files)
-    except OSError as error:
-        raise WriteFailed(f"cannot write `{path}`: {_reason(error)}; what was there before is untouched") from error
-    _make_durable(path)
-    return size
+    return commit_together({path: Filling(fill, parts)})[path]
+
+
+def link(path: Path, other: Path) -> None:
+    """Give a file another name beside its own; of a directory, to each of its files, in another directory.
+
+    Raises:
+        OSError: if the operating system refused; there is nothing of the other name then.
+    """
+    if not path.is_dir():
+        os.link(path, other)
+        return
+    with _locked_temporary_directory(other) as temporary:
+        shutil.copytree(path, temporary, copy_function=os.link, dirs_exist_ok=True)
+        _sync_files(temporary)
+        temporary.rename(other)
+
+
+def is_link_of(path: Path, other: Path) -> bool:
+    """Say whether two names are of one file, or of two directories that hold the same files under the same names."""
+    if path.is_dir() and other.is_dir():
+        own, theirs = ({file.relative_to(root): file for file in files_of(root)} for root in (path, other))
+        return own.keys() == theirs.keys() and all(file.samefile(theirs[name]) for name, file in own.items())
+    return path.exists() and other.exists() and path.samefile(other)
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return a file itself, or all files in and below a directory, in the order of their names."""
+    return sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path]
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files in and below a directory."""
+    return sum(file.stat().st_size for file in files_of(path))
 
 
 def remove_directory(path: Path) -> None:
@@ -127,8 +172,8 @@ def _hidden(path: Path, token: str, suffix: str) -> Path:
 
 @contextlib.contextmanager
 def _locked_temporary(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    file, temporary = _open_locked(path)
-    with file:
+    with contextlib.ExitStack() as stack:
+        file, temporary = _open_locked(path, stack)
         try:
             yield file, temporary
         except BaseException:
@@ -137,24 +182,44 @@ def _locked_temporary(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
             raise
 
 
-def _open_locked(path: Path) -> tuple[BinaryIO, Path]:
+def _open_locked(path: Path, stack: contextlib.ExitStack) -> tuple[BinaryIO, Path]:
+    """Open a file that is locked until the stack is left, or a kill: so a sweep tells litter from work in progress."""
     while True:
         temporary = _hidden(path, secrets.token_hex(6), _SUFFIX)
-        file = temporary.open("x+b")
-        # Held until the file is closed, also by a kill: whoever sweeps can tell litter from work in progress.
-        with contextlib.suppress(BlockingIOError):
-            lock(file.fileno(), wait=False)
+        with contextlib.ExitStack() as opening, contextlib.suppress(BlockingIOError):
+            file = opening.enter_context(temporary.open("x+b"))
+            opening.enter_context(holding(file.fileno(), wait=False))
             if os.name == "nt" or os.fstat(file.fileno()).st_nlink:
+                stack.enter_context(opening.pop_all())
                 return file, temporary
-        file.close()  # swept between its creation and the lock; the next name is luckier
+        # swept between its creation and the lock; the next name is luckier
 
 
-def _write_durable(path: Path, write: Callable[[BinaryIO], object]) -> int:
-    with path.open("x+b") as file:
-        write(file)
+@contextlib.contextmanager
+def _written(path: Path, content: Content) -> Iterator[tuple[Path, int]]:
+    """Write a file or a directory under a temporary name, and give that with its size; removed unless it is renamed."""
+    if isinstance(content, Filling):
+        with _locked_temporary_directory(path) as temporary:
+            content.fill(temporary)
+            yield temporary, _sync_files(temporary)
+        return
+    with _locked_temporary(path) as (file, temporary):
+        content(file)
         file.flush()
         os.fsync(file.fileno())
-        return os.fstat(file.fileno()).st_size
+        yield temporary, os.fstat(file.fileno()).st_size
+
+
+def _sync_files(directory: Path) -> int:
+    """Make all files below a directory durable under their names; return their size in bytes."""
+    size = 0
+    for folder, _, names in os.walk(directory, topdown=False):
+        for name in names:
+            with Path(folder, name).open("r+b") as file:
+                os.fsync(file.fileno())
+                size += os.fstat(file.fileno()).st_size
+        sync_directory(Path(folder))
+    return size
 
 
 @contextlib.contextmanager
@@ -186,24 +251,31 @@ def _locked_directory(path: Path) -> Iterator[None]:
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        lock(descriptor, wait=True)
-        if not os.path.samestat(os.fstat(descriptor), path.stat()):
-            raise FileNotFoundError(errno.ENOENT, "replaced by another process", str(path))
-        yield
+        with holding(descriptor, wait=True):
+            if not os.path.samestat(os.fstat(descriptor), path.stat()):
+                raise FileNotFoundError(errno.ENOENT, "replaced by another process", str(path))
+            yield
     finally:
-        unlock(descriptor)
         os.close(descriptor)
 
 
-def _put_in_place(directory: Path, path: Path, names: Collection[str]) -> None:
-    """Give a directory its final name, whatever other processes do to that name meanwhile."""
-    while not _renamed(directory, path):
+def _put_in_place(temporary: Path, path: Path, content: Content) -> None:
+    """Give a file or a directory its final name, whatever other processes do to that name meanwhile."""
+    if not isinstance(content, Filling):
+        os.replace(temporary, path)  # noqa: PTH105  (fault injection in the tests replaces os.replace)
+        return
+    while not _renamed(temporary, path):
         with contextlib.suppress(FileNotFoundError):  # the one in the way is gone: try again
-            strangers = sorted({child.name for child in path.iterdir()} - set(names))
-            if strangers:
+            if strangers := _strangers(path, temporary, content.parts):
                 raise OSError(errno.ENOTEMPTY, f"a directory of that name holds `{strangers[0]}`, which would be lost")
-            if _exchanged(directory, path):
+            if _exchanged(temporary, path):
                 return
+
+
+def _strangers(path: Path, replacing: Path, parts: Sequence[str]) -> list[str]:
+    """Return the names in a directory that neither the one that replaces it has nor a pattern fits."""
+    names = {child.name for child in path.iterdir()} - {child.name for child in replacing.iterdir()}
+    return sorted(name for name in names if not any(fnmatchcase(name, part) for part in parts))
 
 
 def _renamed(directory: Path, path: Path) -> bool:
@@ -265,9 +337,13 @@ def sweep(directory: Path) -> list[Path]:
 @contextlib.contextmanager
 def _locked_litter(path: Path) -> Iterator[bool]:
     """Say whether a file or directory could be locked; raises where its writer lives."""
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        yield lock(descriptor, wait=False)
+        descriptor = os.open(path, os.O_RDWR)  # NFS locks only what is open for writing
+    except (PermissionError, IsADirectoryError):  # another user's, or a directory
+        descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with holding(descriptor, wait=False) as locked:
+            yield locked
     finally:
         os.close(descriptor)
 

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
-from keepfast._system.commit import commit_together, sweep, sync_directory
+from keepfast._system.commit import commit_together, is_link_of, link, sweep, sync_directory
 from keepfast.checkpoints.index import (
     ASIDE,
     BEST,
     IndexedCheckpoint,
     IndexedFile,
     exclusive,
-    file_digest,
     read_index,
     write_index,
 )
-from keepfast.checkpoints.placing import documents_of, file_name, whole, writing
+from keepfast.checkpoints.placing import documents_of, file_name, whole
 from keepfast.checkpoints.retention import Retention
 from keepfast.checkpoints.scan import adoptable, merged
 from keepfast.errors import NotFound
-from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
-from keepfast.plugins.formats import store_for
+from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
+from keepfast.interfaces.format import DirectoryFormat
+from keepfast.plugins.formats import owner_of, read_checkpoint
 from keepfast.tree import Tree
 
 
@@ -49,13 +48,13 @@ class CheckpointDirectory:
             listed = {name for checkpoint in read_index(self.path) for name in checkpoint.names}
             for aside in self.path.glob(f"*{ASIDE}.*"):
                 original = aside.with_stem(aside.stem.removesuffix(ASIDE))
-                if aside.name not in listed and original.exists() and aside.samefile(original):
-                    aside.unlink()  # only a second name of the same file
+                if aside.name not in listed and is_link_of(aside, original):
+                    self._remove([aside.name])
 
     def write(
         self,
         state: Mapping[str, Tree],
-        metadata: Mapping[str, Any],
+        metadata: CheckpointMetadata,
         store: CheckpointStore,
         *,
         separately: bool,
@@ -66,7 +65,7 @@ class CheckpointDirectory:
 
         Args:
             state: each module's host tree by name.
-            metadata: what is stored beside them; ``timestep`` is in it.
+            metadata: what is stored beside them; the timestep is in it.
             store: the format.
             separately: whether each module gets a file of its own.
             best: whether it is the best so far rather than a periodic one.
@@ -76,29 +75,39 @@ class CheckpointDirectory:
             WriteFailed: if the operating system refused; earlier checkpoints are untouched.
             InvalidValue: if a module's name cannot be part of a file's name, or its tree cannot be stored.
         """
-        timestep = int(metadata["timestep"])
+        timestep = metadata.timestep
+        assert timestep is not None  # noqa: S101  (the caller's duty)
         documents = documents_of(state, metadata, separately=separately)
         self.path.mkdir(parents=True, exist_ok=True)
         with exclusive(self.path):
             self._adopt()
             first = best and self._is_first(metadata, retention)
             names = [file_name(key, timestep, store.extension, best=best, first=first) for key in documents]
-            if separately or (best and retention.keep_best > 1):  # several names do not change in one step
+            # Neither several names nor that of a directory change in one step.
+            if separately or (best and retention.keep_best > 1) or isinstance(store, DirectoryFormat):
                 self._set_aside(set(names))
             files = self._commit(dict(zip(names, documents.values(), strict=True)), store)
             indexed = IndexedCheckpoint(timestep, best, dict(zip(documents, files, strict=True)))
-            written = replace(indexed.described_by({**metadata, "timestep": timestep}), own=True)
+            written = replace(indexed.described_by(metadata), own=True)
             self._index(written, retention)
         return written
 
     def _commit(self, documents: Mapping[str, Checkpoint], store: CheckpointStore) -> list[IndexedFile]:
         """Write files by name, all or none, and return what the index says of each."""
-        sizes = commit_together({self.path / name: writing(store, each) for name, each in documents.items()})
-        return [IndexedFile(path.name, size, file_digest(path)) for path, size in sizes.items()]
+        commit_together({self.path / name: store.writing(each) for name, each in documents.items()})
+        return [IndexedFile.of(self.path / name) for name in documents]
 
-    def _is_first(self, metadata: Mapping[str, Any], retention: Retention) -> bool:
+    def _remove(self, names: Iterable[str]) -> None:
+        """Remove files; a directory only if a format knows it for one of its own."""
+        for path in (self.path / name for name in names):
+            if path.is_symlink() or not path.is_dir():
+                path.unlink(missing_ok=True)
+            elif (owner := owner_of(path)) is not None:
+                owner.remove(path)
+
+    def _is_first(self, metadata: CheckpointMetadata, retention: Retention) -> bool:
         """Say whether a best checkpoint is the very best, which alone has no timestep in its name."""
-        metric = metadata.get("metric")
+        metric = metadata.metric
         if metric is None or retention.keep_best <= 1:
             return True
         others = _scores(read_index(self.path), metric["tag"])
@@ -115,8 +124,7 @@ class CheckpointDirectory:
         taken = {name for found in aside for name in found.names}
         sync_directory(self.path)
         write_index(self.path, [found for found in listed if not found.names & (names | taken)] + aside)
-        for name in {name for found in replaced for name in found.names} - names:
-            (self.path / name).unlink(missing_ok=True)
+        self._remove({name for found in replaced for name in found.names} - names)
 
     def _linked_aside(self, checkpoint: IndexedCheckpoint) -> IndexedCheckpoint:
         files = {}
@@ -125,8 +133,8 @@ class CheckpointDirectory:
             stem = f"{BEST}{key}_{checkpoint.timestep}" if checkpoint.best else f"{key}_{checkpoint.timestep}{ASIDE}"
             other = present.with_name(stem + present.suffix)
             if present.exists():
-                other.unlink(missing_ok=True)
-                os.link(present, other)
+                self._remove([other.name])
+                link(present, other)
             files[key] = replace(file, name=other.name)
         return replace(checkpoint, files=files)
 
@@ -142,8 +150,7 @@ class CheckpointDirectory:
         removable = gone + [checkpoint for checkpoint in retention.removable(kept) if checkpoint is not written]
         write_index(self.path, [*others, written])
         if removable:
-            for name in {name for checkpoint in removable for name in checkpoint.names}:
-                (self.path / name).unlink(missing_ok=True)
+            self._remove({name for checkpoint in removable for name in checkpoint.names})
             write_index(self.path, [checkpoint for checkpoint in [*others, written] if checkpoint not in removable])
 
     def adopt(self) -> None:
@@ -213,14 +220,15 @@ class CheckpointDirectory:
         Raises:
             CorruptCheckpoint: if a file is damaged, or its files do not make one whole.
             NotFound: if a file has vanished.
-            ConfigError: if no format of the file's extension is installed.
+            ConfigError: if no format has the file's extension.
+            MissingDependency: if its format needs a package that is not installed; says what to run.
         """
         documents: dict[Path, Checkpoint] = {}
         for file in indexed.files.values():
             path = self.path / file.name
             if not path.exists():
                 raise NotFound(f"`{path}` is listed in the index but is not there")
-            documents[path] = store_for(path).load(path)
+            documents[path] = read_checkpoint(path)
         return whole(documents)
 
 

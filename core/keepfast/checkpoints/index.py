@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import operator
-import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping
@@ -13,12 +12,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, final
 
-from keepfast._system.commit import commit
-from keepfast._system.lock import lock, unlock
+from keepfast._system.commit import commit, files_of, size_of
+from keepfast._system.lock import holding_file
 from keepfast.errors import InvalidValue
+from keepfast.interfaces.checkpoint_store import CheckpointMetadata
 
 INDEX = "index.json"
-INDEX_VERSION = 1
+_INDEX_VERSION = 1
 GROUPED = "agent"
 """The key in the name of a file that holds all modules."""
 
@@ -30,17 +30,28 @@ ASIDE = "_previous"
 
 _TAIL = re.compile(rf"(_(?P<timestep>\d{{1,18}})({ASIDE})?)?\.[^/\\]+")
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @final
 @dataclass(frozen=True)
 class IndexedFile:
-    """One file of a checkpoint: its name, its size in bytes, its digest ("" where it is not known)."""
+    """One file of a checkpoint, or the directory that a format has in its place.
+
+    Attributes:
+        name: its name.
+        size: its size in bytes.
+        digest: its digest, "" where it is not known.
+    """
 
     name: str
     size: int
     digest: str = ""
+
+    @classmethod
+    def of(cls, path: Path) -> IndexedFile:
+        """Return what the index says of a file, which is read for it."""
+        return cls(path.name, size_of(path), file_digest(path))
 
 
 @final
@@ -102,19 +113,19 @@ class IndexedCheckpoint:
             raise InvalidValue(f"a row of the index has the files {wrong}, which are none of a checkpoint's")
         return made
 
-    def described_by(self, metadata: Mapping[str, Any]) -> IndexedCheckpoint:
+    def described_by(self, metadata: CheckpointMetadata) -> IndexedCheckpoint:
         """Return the same with what a file's own metadata tells.
 
         Raises:
-            InvalidValue: if the metadata makes no sense, or the file's name speaks of another timestep.
+            InvalidValue: if the file's name speaks of another timestep.
         """
         told = {
-            "timestep": metadata.get("timestep", self.timestep),
-            "modules": metadata.get("modules", ()),
-            "metric": metadata.get("metric"),
-            "time": metadata.get("time", 0.0),
-            "versions": {"keepfast": metadata.get("keepfast"), "format": metadata.get("format_version")},
-            "own": "resume" in metadata,
+            "timestep": self.timestep if metadata.timestep is None else metadata.timestep,
+            "modules": metadata.modules or (),
+            "metric": metadata.metric,
+            "time": metadata.time or 0.0,
+            "versions": {"keepfast": metadata.keepfast, "format": metadata.format_version},
+            "own": metadata.resume is not None,
         }
         return IndexedCheckpoint.from_json({**asdict(self), **told})
 
@@ -129,14 +140,14 @@ def _may_have(checkpoint: IndexedCheckpoint, key: str, name: str) -> bool:
 
 
 def _of_row(row: Mapping[str, Any]) -> IndexedCheckpoint:
-    metric = row["metric"]
+    told = CheckpointMetadata.of({key: row[key] for key in ("timestep", "modules", "metric", "time")})
     return IndexedCheckpoint(
-        timestep=None if row["timestep"] is None else _count(row["timestep"]),
+        timestep=told.timestep,
         best=_checked(row["best"], bool),
         files={_checked(key, str): _file_of_row(file) for key, file in row["files"].items()},
-        modules=tuple(_checked(name, str) for name in row["modules"]),
-        metric=None if metric is None else {"tag": _checked(metric["tag"], str), "value": _number(metric["value"])},
-        time=_number(row["time"]),
+        modules=told.modules or (),
+        metric=told.metric,
+        time=told.time or 0.0,
         versions={key: version for key, version in row["versions"].items() if isinstance(version, str | int | None)},
         own=_checked(row["own"], bool),
         superseded=_checked(row.get("superseded", False), bool),
@@ -147,7 +158,7 @@ def _file_of_row(file: Mapping[str, Any]) -> IndexedFile:
     return IndexedFile(_checked(file["name"], str), _count(file["size"]), _checked(file["digest"], str))
 
 
-def _checked(value: Any, kind: type[T]) -> T:
+def _checked(value: Any, kind: type[_T]) -> _T:
     if not isinstance(value, kind):
         raise TypeError(f"a {type(value).__name__} where a {kind.__name__} belongs")
     return value
@@ -158,12 +169,6 @@ def _count(value: Any) -> int:
     if isinstance(value, bool) or count < 0:
         raise ValueError(f"{count} where a count belongs")
     return count
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool | str | bytes):
-        raise TypeError(f"a {type(value).__name__} where a number belongs")
-    return float(value)
 
 
 def read_index(directory: Path) -> list[IndexedCheckpoint]:
@@ -202,8 +207,8 @@ def _read(directory: Path) -> tuple[list[IndexedCheckpoint], str | None]:
 def write_index(directory: Path, checkpoints: list[IndexedCheckpoint]) -> None:
     """Commit an index."""
     rows = [asdict(checkpoint) for checkpoint in sorted(checkpoints, key=order)]
-    document = {"version": INDEX_VERSION, "checkpoints": rows}
-    text = json.dumps(document, indent=1, default=list)
+    document = {"version": _INDEX_VERSION, "checkpoints": rows}
+    text = json.dumps(document, indent=1)
     commit(directory / INDEX, lambda file: file.write(text.encode()))
 
 
@@ -214,25 +219,29 @@ def order(checkpoint: IndexedCheckpoint) -> tuple[bool, int, list[str]]:
 
 @contextlib.contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Hold a directory against other processes while its index is read, changed and committed."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        lock(descriptor, wait=True)
+    """Hold a directory against other processes while its index is read, changed and committed.
+
+    What stands for the lock is an empty file beside the directory, which holds checkpoints and nothing else.
+    """
+    with holding_file(directory.with_name(f".{directory.name}.lock")):
         yield
-    finally:
-        unlock(descriptor)
-        os.close(descriptor)
 
 
 _CHUNK = 1 << 20
 
 
 def file_digest(path: Path) -> str:
-    """Return the CRC-32 of a file's bytes as ``crc32:xxxxxxxx``; it tells damage, not malice."""
+    """Return the CRC-32 of a file's bytes as ``crc32:xxxxxxxx``; it tells damage, not malice.
+
+    That of a directory is of the names, sizes and bytes of all files in and below it.
+    """
     value = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            value = zlib.crc32(chunk, value)
+    for each in files_of(path):
+        if each != path:
+            value = zlib.crc32(f"{each.relative_to(path).as_posix()}\0{each.stat().st_size}\0".encode(), value)
+        with each.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                value = zlib.crc32(chunk, value)
     return f"crc32:{value:08x}"
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
-from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast._system.commit import size_of
+from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata
 from keepfast.plugins.formats import read_checkpoint
 from keepfast.tree import Tree, describe, flatten, is_array, nbytes
 
@@ -30,14 +31,14 @@ class Inspection:
     Attributes:
         path: the file.
         size: its bytes on disk.
-        metadata: what is stored beside the modules, except for what a resume alone needs.
+        metadata: what the file tells beside the modules, except for what a resume alone needs.
         resumable: whether it holds what an exact resume needs beyond the modules.
         modules: the entries of each module, by the module's name.
     """
 
     path: Path
     size: int
-    metadata: Mapping[str, Any]
+    metadata: CheckpointMetadata
     resumable: bool
     modules: Mapping[str, list[InspectedEntry]]
 
@@ -56,19 +57,21 @@ def inspect(path: str | Path) -> Inspection:
     Raises:
         NotFound: if there is no such file.
         ConfigError: if its extension is of no known format.
+        MissingDependency: if its format needs a package that is not installed; says what to run.
         CorruptCheckpoint: if it is damaged.
     """
     path = Path(path)
     checkpoint = read_checkpoint(path)
-    shown = {key: value for key, value in checkpoint.metadata.items() if key != "resume"}
+    about = checkpoint.about
     modules = {name: _entries(tree) for name, tree in _modules(checkpoint, path).items()}
-    return Inspection(path, path.stat().st_size, shown, "resume" in checkpoint.metadata, modules)
+    return Inspection(path, size_of(path), replace(about, resume=None), about.resume is not None, modules)
 
 
 def _modules(checkpoint: Checkpoint, path: Path) -> dict[str, Tree]:
     """Return the modules; another tool's file that is no mapping of modules counts as one, named by the file."""
     state = checkpoint.state
-    if checkpoint.metadata or (isinstance(state, Mapping) and all(isinstance(v, Mapping) for v in state.values())):
+    several = isinstance(state, Mapping) and all(isinstance(value, Mapping) for value in state.values())
+    if checkpoint.about.written_by_keepfast or several:
         return checkpoint.modules
     return {path.stem: state}
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from keepfast.checkpoints.index import (
     BEST,
     GROUPED,
 )
 from keepfast.errors import CorruptCheckpoint, InvalidValue
-from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata
 from keepfast.tree import Tree, flatten
 
 
@@ -28,7 +28,7 @@ def file_name(key: str, timestep: int, extension: str, *, best: bool, first: boo
     return f"{prefix}{key}{extension}" if first else f"{prefix}{key}_{timestep}{extension}"
 
 
-def documents_of(state: Mapping[str, Tree], metadata: Mapping[str, Any], *, separately: bool) -> dict[str, Checkpoint]:
+def documents_of(state: Mapping[str, Tree], metadata: CheckpointMetadata, *, separately: bool) -> dict[str, Checkpoint]:
     """Return what each file holds, by its key; those of a separate set know each other by an id.
 
     Raises:
@@ -37,14 +37,9 @@ def documents_of(state: Mapping[str, Tree], metadata: Mapping[str, Any], *, sepa
     for tree in state.values():
         flatten(tree)  # they could be stored, but neither told apart nor restored
     if not separately:
-        return {GROUPED: Checkpoint(state, metadata)}
-    shared = {**metadata, "set": secrets.token_hex(8)}
-    return {key: Checkpoint(tree, {**shared, "module": key}) for key, tree in state.items()}
-
-
-def writing(store: CheckpointStore, document: Checkpoint) -> Callable[[BinaryIO], object]:
-    """Return what writes a document into an open file."""
-    return lambda file: store.write(document, file)
+        return {GROUPED: Checkpoint(state, metadata.as_mapping())}
+    shared = replace(metadata, set=secrets.token_hex(8))
+    return {key: Checkpoint(tree, replace(shared, module=key).as_mapping()) for key, tree in state.items()}
 
 
 def whole(documents: Mapping[Path, Checkpoint]) -> Checkpoint:
@@ -53,30 +48,30 @@ def whole(documents: Mapping[Path, Checkpoint]) -> Checkpoint:
     Raises:
         CorruptCheckpoint: if the files do not belong together, or one is missing.
     """
-    first_path, first = next(iter(documents.items()))
+    first_path, first = next((path, document.about) for path, document in documents.items())
     modules: dict[str, Tree] = {}
     for path, document in documents.items():
-        if document.metadata.get("timestep") != first.metadata.get("timestep"):
+        if document.about.timestep != first.timestep:
             raise CorruptCheckpoint(
-                f"`{path}` is of timestep {document.metadata.get('timestep')}, but `{first_path}` of "
-                f"{first.metadata.get('timestep')}; they do not belong together"
+                f"`{path}` is of timestep {document.about.timestep}, but `{first_path}` of {first.timestep}; they do "
+                "not belong together"
             )
-        if document.metadata.get("set") != first.metadata.get("set"):
+        if document.about.set != first.set:
             raise CorruptCheckpoint(
                 f"`{path}` and `{first_path}` were not written at the same time; they do not belong together"
             )
         modules.update(_named_modules(path, document))
-    if absent := set(first.metadata.get("modules", ())) - set(modules):
+    if absent := set(first.modules or ()) - set(modules):
         raise CorruptCheckpoint(
             f"`{first_path}` belongs with files of {', '.join(sorted(absent))}, which are not there"
         )
-    return Checkpoint(modules, {key: value for key, value in first.metadata.items() if key not in ("module", "set")})
+    return Checkpoint(modules, replace(first, module=None, set=None).as_mapping())
 
 
 def _named_modules(path: Path, document: Checkpoint) -> dict[str, Tree]:
     """Return the modules of one file; another tool's file of one module has its name from the file's."""
     key = path.stem.removeprefix("best_")
     key = key.rpartition("_")[0] if key.rpartition("_")[2].isdigit() else key
-    if document.metadata or key == GROUPED:
+    if document.about.written_by_keepfast or key == GROUPED:
         return document.modules
     return {key: document.state}

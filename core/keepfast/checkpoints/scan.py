@@ -12,24 +12,25 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._system.commit import files_of, size_of
 from keepfast.checkpoints.index import (
     BEST,
     GROUPED,
     IndexedCheckpoint,
     IndexedFile,
     exclusive,
-    file_digest,
     order,
     read_index,
     write_index,
 )
 from keepfast.errors import InvalidValue, KeepfastError
-from keepfast.plugins.formats import store_for, stores
+from keepfast.interfaces.checkpoint_store import CheckpointMetadata
+from keepfast.plugins.formats import read_checkpoint, stores
 
 _NUMBERED = re.compile(r"^(?P<key>.+)_(?P<timestep>\d{1,18})$")
 
@@ -39,20 +40,15 @@ _NUMBERED = re.compile(r"^(?P<key>.+)_(?P<timestep>\d{1,18})$")
 class _Content:
     """What a file says of itself: its metadata (without what it holds for a resume), or why it cannot be read."""
 
-    metadata: Mapping[str, Any]
+    metadata: CheckpointMetadata = field(default_factory=CheckpointMetadata)
     problem: str | None = None
 
     @property
     def own(self) -> bool:
-        return "resume" in self.metadata
-
-    @property
-    def modules(self) -> set[str]:
-        names = self.metadata.get("modules")
-        return {name for name in names if isinstance(name, str)} if isinstance(names, list | tuple) else set()
+        return self.metadata.resume is not None
 
 
-_UNREAD = _Content({})
+_UNREAD = _Content()
 
 
 @final
@@ -81,12 +77,12 @@ def merged(directory: Path, *, vanished: bool = False) -> list[IndexedCheckpoint
     """
     present = {path.name for path in directory.glob("*")} if directory.is_dir() else set()
     indexed = [checkpoint for checkpoint in read_index(directory) if vanished or checkpoint.names & present]
-    return sorted([*indexed, *unlisted(directory, indexed)], key=order)
+    return sorted([*indexed, *_unlisted(directory, indexed)], key=order)
 
 
 def adoptable(directory: Path, listed: Sequence[IndexedCheckpoint]) -> list[IndexedCheckpoint]:
     """Return the whole checkpoints of Keepfast's own that are not listed, ready for the index."""
-    found = unlisted(directory, listed, thorough=True)
+    found = _unlisted(directory, listed, thorough=True)
     return [_with_digests(directory, checkpoint) for checkpoint in found if checkpoint.own]
 
 
@@ -99,7 +95,7 @@ def rebuild(directory: Path) -> tuple[list[IndexedCheckpoint], dict[Path, str]]:
     with exclusive(directory):
         abandoned = {name for listed in read_index(directory) if listed.superseded for name in listed.names}
         found, damaged = [], {}
-        for checkpoint in unlisted(directory, (), thorough=True):
+        for checkpoint in _unlisted(directory, (), thorough=True):
             problems = {path: _content(path).problem for path in (directory / name for name in checkpoint.names)}
             damaged.update({path: problem for path, problem in problems.items() if problem})
             if not any(problems.values()):
@@ -110,11 +106,11 @@ def rebuild(directory: Path) -> tuple[list[IndexedCheckpoint], dict[Path, str]]:
 
 
 def _with_digests(directory: Path, checkpoint: IndexedCheckpoint) -> IndexedCheckpoint:
-    files = {key: replace(file, digest=file_digest(directory / file.name)) for key, file in checkpoint.files.items()}
+    files = {key: IndexedFile.of(directory / file.name) for key, file in checkpoint.files.items()}
     return replace(checkpoint, files=files)
 
 
-def unlisted(
+def _unlisted(
     directory: Path, listed: Sequence[IndexedCheckpoint], *, thorough: bool = False
 ) -> list[IndexedCheckpoint]:
     """Return the checkpoints of a directory that are not listed, in the order of `order`.
@@ -141,17 +137,17 @@ def _candidates(directory: Path, known: set[str], *, thorough: bool) -> Iterable
     keys = {matched["key"] for matched in periodic if matched is not None}
     parsed = {path: _parsed(path.stem, keys) for path in paths if path.name not in known}
     named = {path: said for path, said in parsed.items() if said[0] or said[2] is not None}
-    extensions = set(stores()) if named else set()  # asking each format takes longer than finding nothing new
+    formats = stores() if named else {}  # asking each format takes longer than finding nothing new
     for path, (best, key, timestep) in named.items():
-        if path.suffix in extensions and path.is_file():
+        if path.suffix in formats and formats[path.suffix].owns(path):
             by_name_alone = key == GROUPED and not best and not thorough
             yield _candidate(path, best, key, timestep, _UNREAD if by_name_alone else _content(path))
 
 
 def _candidate(path: Path, best: bool, key: str, timestep: int | None, content: _Content) -> _Candidate:
     """Return a file with what its name says of it, and, for one of our own best, with what it says itself."""
-    told, module = content.metadata.get("timestep"), str(content.metadata.get("module", GROUPED))
-    if best and content.own and isinstance(told, int) and path.stem in (f"{BEST}{module}", f"{BEST}{module}_{told}"):
+    told, module = content.metadata.timestep, content.metadata.module or GROUPED
+    if best and content.own and told is not None and path.stem in (f"{BEST}{module}", f"{BEST}{module}_{told}"):
         key, timestep = module, told
     return _Candidate(path, best, key, timestep, content)
 
@@ -174,10 +170,10 @@ def _parsed(stem: str, keys: set[str]) -> tuple[bool, str, int | None]:
 def _checkpoint(group: list[_Candidate]) -> tuple[IndexedCheckpoint, bool]:
     """Return the checkpoint of some files, and whether it is certainly one."""
     own = [candidate for candidate in group if candidate.content.own]
-    names = {name for candidate in own for name in candidate.content.modules}
+    names = {name for candidate in own for name in candidate.content.metadata.modules or ()}
     lost = [candidate for candidate in group if candidate.content.problem and candidate.key in names]
     files = {
-        candidate.key: IndexedFile(candidate.path.name, candidate.path.stat().st_size)
+        candidate.key: IndexedFile(candidate.path.name, size_of(candidate.path))
         for candidate in ([*own, *lost] if own else group)
     }
     checkpoint = IndexedCheckpoint(group[0].timestep, group[0].best, files, own=False)
@@ -189,20 +185,20 @@ def _checkpoint(group: list[_Candidate]) -> tuple[IndexedCheckpoint, bool]:
 
 def _is_whole(own: Sequence[_Candidate], modules: set[str]) -> bool:
     keys = {candidate.key for candidate in own}
-    sets = {str(candidate.content.metadata.get("set")) for candidate in own}
+    sets = {candidate.content.metadata.set for candidate in own}
     return len(sets) == 1 and (GROUPED in keys or modules <= keys)
 
 
 def _content(path: Path) -> _Content:
     """Return what a file says of itself, read once for as long as it does not change."""
-    status = path.stat()
-    return _read_content(path, status.st_size, status.st_mtime_ns)
+    states = ((file, file.stat()) for file in files_of(path))
+    return _read_content(path, tuple((file, state.st_size, state.st_mtime_ns) for file, state in states))
 
 
 @functools.lru_cache(maxsize=1024)
-def _read_content(path: Path, _size: int, _changed: int) -> _Content:
+def _read_content(path: Path, _states: tuple[tuple[Path, int, int], ...]) -> _Content:
     try:
-        metadata = store_for(path).load(path).metadata
+        metadata = read_checkpoint(path).about
     except (KeepfastError, OSError) as error:
-        return _Content({}, str(error))
-    return _Content({key: None if key == "resume" else value for key, value in metadata.items()})
+        return _Content(problem=str(error))
+    return _Content(metadata if metadata.resume is None else replace(metadata, resume={}))

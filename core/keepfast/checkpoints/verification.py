@@ -22,7 +22,7 @@ from keepfast.checkpoints.placing import whole
 from keepfast.checkpoints.scan import merged
 from keepfast.errors import CorruptCheckpoint, KeepfastError, NotFound
 from keepfast.interfaces.checkpoint_store import Checkpoint
-from keepfast.plugins.formats import read_checkpoint
+from keepfast.plugins.formats import is_checkpoint, read_checkpoint
 
 
 @final
@@ -43,7 +43,7 @@ def verify(path: str | Path) -> Iterator[Verdict]:
     """Verify one checkpoint file, or every checkpoint of a run, each byte of it.
 
     Args:
-        path: a checkpoint file, a checkpoint directory, or a run's directory.
+        path: a checkpoint, a directory of checkpoints, or a run's directory.
 
     Yields:
         A verdict for each file, as soon as it is there: also for those that are listed but gone, for an index that
@@ -53,7 +53,7 @@ def verify(path: str | Path) -> Iterator[Verdict]:
         NotFound: if there is nothing to verify.
     """
     path = Path(path)
-    if path.is_file():
+    if is_checkpoint(path):
         yield _verify_file(path, _indexed(path), {})
         return
     directory = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path

@@ -30,7 +30,7 @@ COMMANDS = (
     checkpoints.verify,
 )
 
-USAGE_ERRORS = (ConfigError, InvalidValue, UnknownPlugin)
+_USAGE_ERRORS = (ConfigError, InvalidValue, UnknownPlugin)
 """What says that the command was typed wrong: exit code 2. Any other error exits with 1, Ctrl-C with 130."""
 
 app = typer.Typer(
@@ -69,7 +69,7 @@ def main() -> None:
         app()
     except KeepfastError as error:
         console.fail(str(error))
-        sys.exit(2 if isinstance(error, USAGE_ERRORS) else 1)
+        sys.exit(2 if isinstance(error, _USAGE_ERRORS) else 1)
     except BrokenPipeError:
         # Whoever read the output has left (`keepfast plugins | head -1`): nothing to tell, and nobody to tell it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -71,17 +71,17 @@ def inspect(path: Annotated[Path, typer.Argument(help="A checkpoint file of any 
 
 
 def _facts(found: Inspection) -> list[tuple[str, str]]:
-    metadata: Any = found.metadata
+    metadata = found.metadata
     facts = [("file", f"{found.path} ({found.size:,} bytes, {found.total:,} of them in arrays), undamaged")]
-    if not metadata:
+    if not metadata.written_by_keepfast:
         return [*facts, ("written by", "another tool")]
-    time = dt.datetime.fromtimestamp(metadata["time"], dt.UTC).astimezone()
+    time = dt.datetime.fromtimestamp(metadata.time or 0.0, dt.UTC).astimezone()
     facts += [
-        ("written by", f"keepfast {metadata['keepfast']}, backend {metadata['backend']}, {time:%Y-%m-%d %H:%M:%S %z}"),
-        ("timestep", str(metadata.get("timestep", "not known"))),
+        ("written by", f"keepfast {metadata.keepfast}, backend {metadata.backend}, {time:%Y-%m-%d %H:%M:%S %z}"),
+        ("timestep", "not known" if metadata.timestep is None else str(metadata.timestep)),
     ]
-    if "metric" in metadata:
-        facts.append(("metric", f"{metadata['metric']['tag']} = {metadata['metric']['value']:g}"))
+    if metadata.metric is not None:
+        facts.append(("metric", f"{metadata.metric['tag']} = {metadata.metric['value']:g}"))
     return [*facts, ("exact resume", "yes" if found.resumable else "modules only")]
 
 

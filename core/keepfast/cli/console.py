@@ -12,13 +12,13 @@ from rich.text import Text
 
 from keepfast.errors import KeepfastError
 
-WIDE = 500
+_WIDE = 500
 """Columns where stdout is no terminal: whoever reads a file or a pipe wants whole lines."""
 
 
 def output() -> Console:
     """Return a console on stdout, as wide as the terminal, or so wide that nothing is wrapped where there is none."""
-    return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, markup=False)
+    return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False)
 
 
 def take_every_character() -> None:

@@ -23,13 +23,13 @@ from keepfast.errors import DirectoryError, InvalidValue, MissingDependency, Usa
 from keepfast.interfaces.demo import DemoResult, DemoSettings
 from keepfast.plugins.discovery import registry
 
-PREFERRED = ("torch", "jax")
+_PREFERRED = ("torch", "jax")
 """Which backend the demo takes first where several are installed."""
 
-INTERRUPTED = 130
+_INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 
-MAX_SEED = 2**31 - 1
+_MAX_SEED = 2**31 - 1
 
 
 def demo(
@@ -40,7 +40,7 @@ def demo(
     env: Annotated[str, typer.Option(help="Gymnasium environment with discrete actions.")] = "CartPole-v1",
     timesteps: Annotated[int, typer.Option(min=1, help="Timesteps of each environment.")] = 10_000,
     directory: Annotated[Path, typer.Option(help="Where the experiment's directory is made.")] = Path("runs"),
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Seeds everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=_MAX_SEED, help="Seeds everything random.")] = 0,
 ) -> None:
     """Train PPO, keep its metrics, checkpoints and memory, and evaluate its best checkpoint.
 
@@ -54,10 +54,10 @@ def demo(
     out.print(f"PPO on {env} with {name}, {timesteps} timesteps", soft_wrap=True)
     with TrainingProgress(timesteps, out) as progress:
         result = run(DemoSettings(env, timesteps, directory, seed, progress))
-    out.print(summary(result))
-    out.print(Text(next_step(result)), soft_wrap=True)
+    out.print(_summary(result))
+    out.print(Text(_next_step(result)), soft_wrap=True)
     if result.interrupted:
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(_INTERRUPTED)
 
 
 def installed_backend() -> str:
@@ -67,7 +67,7 @@ def installed_backend() -> str:
         MissingDependency: if there is none.
     """
     ready = {provided.name for provided in registry().provided("backend") if provided.status == "ready"}
-    for name in (*PREFERRED, *sorted(ready)):
+    for name in (*_PREFERRED, *sorted(ready)):
         if name in ready:
             return name
     raise MissingDependency('no framework is installed; run: pip install "keepfast[torch,demo]" (or [jax,demo])')
@@ -134,7 +134,7 @@ def check_directory(directory: Path) -> None:
         raise DirectoryError(f"cannot use `{directory}`: {error.strerror}; give another --directory") from error
 
 
-def summary(result: DemoResult) -> Table:
+def _summary(result: DemoResult) -> Table:
     """Return the table that the demo ends with."""
     table = Table(box=None, show_header=False, pad_edge=False)
     for label, value in _rows(result):
@@ -178,7 +178,7 @@ def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.1f}"
 
 
-def next_step(result: DemoResult) -> str:
+def _next_step(result: DemoResult) -> str:
     """Return the command that shows the metrics."""
     command = f"tensorboard --logdir={shlex.quote(str(result.experiment_dir))}"
     if not any(result.experiment_dir.glob("events.out.tfevents.*")):
@@ -188,11 +188,11 @@ def next_step(result: DemoResult) -> str:
     return f"see the metrics:  {command}"
 
 
-REFRESH = 0.1
+_REFRESH = 0.1
 """Seconds between two updates of the bar."""
 
 
-LINES = 10
+_LINES = 10
 """How many lines a log gets over a whole training."""
 
 
@@ -237,7 +237,7 @@ class TrainingProgress:
             self._start()
         if self._bar is not None:
             self._update(self._bar, completed, score)
-        elif completed * LINES // self._timesteps > (completed - 1) * LINES // self._timesteps:
+        elif completed * _LINES // self._timesteps > (completed - 1) * _LINES // self._timesteps:
             self._console.print(f"{completed}/{self._timesteps} timesteps, {_described(score)}")
         if completed >= self._timesteps:
             self._end()
@@ -252,7 +252,7 @@ class TrainingProgress:
 
     def _update(self, bar: Progress, completed: int, score: float | None) -> None:
         now = time.monotonic()
-        if now - self._shown >= REFRESH or completed >= self._timesteps:
+        if now - self._shown >= _REFRESH or completed >= self._timesteps:
             self._shown = now
             bar.update(bar.task_ids[0], completed=completed, score=_described(score))
 

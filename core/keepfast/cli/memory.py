@@ -19,22 +19,22 @@ from keepfast.errors import InvalidValue, KeepfastError, MissingDependency
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.memories.conversion import convert_memory, merge_memories
 from keepfast.memories.files import MemoryDescription, Progress, inspect_memory, verify_memories
-from keepfast.plugins.formats import exporter_of
+from keepfast.plugins.formats import format_of
 
 app = typer.Typer(help="Inspect, convert, verify and merge memory files.", no_args_is_help=True, rich_markup_mode=None)
 
-Verdicts = dict[Path, KeepfastError | OSError | None]
+_Verdicts = dict[Path, KeepfastError | OSError | None]
 
-Source = Annotated[Path, typer.Argument(help="A memory file of any format.", show_default=False)]
-Target = Annotated[Path, typer.Argument(help="The file to write; its extension names the format.", show_default=False)]
+_Source = Annotated[Path, typer.Argument(help="A memory file of any format.", show_default=False)]
+_Target = Annotated[Path, typer.Argument(help="The file to write; its extension names the format.", show_default=False)]
 
 
 @app.command()
-def inspect(path: Source) -> None:
+def inspect(path: _Source) -> None:
     """Show what a memory file holds: its size, its samples, the dtype and shape of each tensor."""
     found = inspect_memory(path)
     out = console.output()
-    for label, value in facts(found):
+    for label, value in _facts(found):
         out.print(Text.assemble((f"{label}: ", "bold"), value))
     table = Table("tensor", "dtype", "shape of a sample", box=None, header_style="bold", pad_edge=False)
     for name, (dtype, shape) in found.tensors.items():
@@ -42,7 +42,7 @@ def inspect(path: Source) -> None:
     out.print(table)
 
 
-def facts(found: MemoryDescription) -> Iterator[tuple[str, str]]:
+def _facts(found: MemoryDescription) -> Iterator[tuple[str, str]]:
     """Yield what there is to tell of a memory file, each with its label."""
     yield "file", f"{found.path} ({found.nbytes:,} bytes), undamaged"
     size = found.memory_size * found.num_envs
@@ -53,7 +53,7 @@ def facts(found: MemoryDescription) -> Iterator[tuple[str, str]]:
 
 
 @app.command()
-def convert(source: Source, target: Target) -> None:
+def convert(source: _Source, target: _Target) -> None:
     """Write the content of a memory file into a file of another format."""
     with _bar("converting") as progress:
         snapshot = convert_memory(source, target, progress)
@@ -66,12 +66,12 @@ def merge(
         list[str],
         typer.Argument(help="A quoted pattern, or a directory.", show_default=False, metavar="PATTERN"),
     ],
-    target: Target,
+    target: _Target,
 ) -> None:
     """Write the samples of all memory files that match a pattern into one file, oldest first."""
     if len(patterns) > 1:
         raise InvalidValue(f"{len(patterns)} patterns were given; put the pattern in quotes: 'memory/*.pt'")
-    pattern = pattern_of(patterns[0])
+    pattern = _pattern_of(patterns[0])
     with _bar("merging") as progress:
         snapshot = merge_memories(pattern, target, progress)
     _tell_written(target, snapshot)
@@ -83,7 +83,7 @@ def verify(
 ) -> None:
     """Verify every byte of a memory file, or of all that match a pattern; exit with 1 where there is damage."""
     with _bar("verifying") as progress:
-        verdicts = verify_memories(pattern_of(path), progress)
+        verdicts = verify_memories(_pattern_of(path), progress)
     verdicts = _without_strangers(verdicts)
     out = console.output()
     for file, problem in verdicts.items():
@@ -96,7 +96,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def _without_strangers(verdicts: Verdicts) -> Verdicts:
+def _without_strangers(verdicts: _Verdicts) -> _Verdicts:
     """Return the verdicts on memories, and warn of the files of no known format that lie between them.
 
     Raises:
@@ -110,7 +110,7 @@ def _without_strangers(verdicts: Verdicts) -> Verdicts:
     return {path: problem for path, problem in verdicts.items() if path not in strangers}
 
 
-def pattern_of(path: str) -> str:
+def _pattern_of(path: str) -> str:
     """Return a pattern for what was typed: for a file itself, for a directory all in it, or a pattern as it is."""
     if not Path(path).exists():
         return path
@@ -120,7 +120,7 @@ def pattern_of(path: str) -> str:
 def _is_memory(path: Path) -> bool:
     """Say whether a path is one memory, which for some formats is a directory."""
     try:
-        return path.is_file() or exporter_of(path) is not None
+        return path.is_file() or format_of("memory format", path) is not None
     except KeepfastError:
         return False
 

@@ -11,12 +11,12 @@ from rich.text import Text
 from keepfast.cli import console
 from keepfast.plugins.discovery import PluginRegistry, Provided, registry
 
-COLUMNS = ("name", "kind", "distribution", "version", "status")
+_COLUMNS = ("name", "kind", "distribution", "version", "status")
 
 
 def plugins() -> None:
     """List backends, writers and formats, with what each needs."""
-    table = Table(*COLUMNS, box=None, header_style="bold", pad_edge=False)
+    table = Table(*_COLUMNS, box=None, header_style="bold", pad_edge=False)
     for row in rows(registry()):
         table.add_row(*(Text(cell) for cell in row))
     console.output().print(table)

@@ -23,7 +23,7 @@ from keepfast.pictures.picture import Picture, drawn, legend
 from keepfast.runs.directory import DEFAULT_DIRECTORY
 from keepfast.runs.reading import Run, find_runs, read_run
 
-COLUMNS = ("run", "agent", "steps", "best score", "age", "size")
+_COLUMNS = ("run", "agent", "steps", "best score", "age", "size")
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -35,31 +35,31 @@ def runs(
 
     A run that cannot be read is passed over with a warning.
     """
-    table = Table(*COLUMNS, box=None, header_style="bold", pad_edge=False)
+    table = Table(*_COLUMNS, box=None, header_style="bold", pad_edge=False)
     for column in table.columns[2:]:
         column.justify = "right"
     now = time.time()
     for path in find_runs(directory):
         try:
-            table.add_row(*map(Text, row(read_run(path), directory, now)))
+            table.add_row(*map(Text, _row(read_run(path), directory, now)))
         except OSError as error:
             console.warn_unreadable(path, error)
     console.output().print(table)
 
 
-def row(run: Run, directory: Path, now: float) -> tuple[str, str, str, str, str, str]:
+def _row(run: Run, directory: Path, now: float) -> tuple[str, str, str, str, str, str]:
     """Return the cells of a run: its path below the directory, and what there is to tell of it."""
     name = run.path.name if run.path == directory else str(run.path.relative_to(directory))
-    return name, run.agent or "", progress(run), number(run.best_score), ago(now - run.changed), decimal(run.size)
+    return name, run.agent or "", _progress(run), _number(run.best_score), ago(now - run.changed), decimal(run.size)
 
 
-def progress(run: Run) -> str:
+def _progress(run: Run) -> str:
     """Return the completed timesteps, and out of how many where that is known."""
     steps = "" if run.steps is None else str(run.steps)
     return f"{steps or 0}/{run.timesteps}" if run.timesteps else steps
 
 
-def number(value: float | None) -> str:
+def _number(value: float | None) -> str:
     """Return a value in few digits, nothing for None."""
     return "" if value is None else f"{value:.6g}"
 
@@ -76,37 +76,37 @@ def show(run: Annotated[Path, typer.Argument(help="A run's directory.", show_def
     """Show the latest value of each tag of a run, and its checkpoints."""
     found = read_run(run)
     out = console.output()
-    for label, value in facts(found, time.time()):
+    for label, value in _facts(found, time.time()):
         out.print(Text.assemble((f"{label}: ", "bold"), value))
     if found.latest:
-        out.print("", latest_table(found), sep="\n")
+        out.print("", _latest_table(found), sep="\n")
     if found.checkpoints:
         out.print("", checkpoint_table(found.checkpoints), sep="\n")
 
 
-def facts(run: Run, now: float) -> Iterator[tuple[str, str]]:
+def _facts(run: Run, now: float) -> Iterator[tuple[str, str]]:
     """Yield what there is to tell of a run, each with its label."""
     yield "run", f"{run.path} ({decimal(run.size)}, last written {ago(now - run.changed)} ago)"
     yield "agent", run.agent or "not known"
-    yield "steps", progress(run) or "none"
-    yield "best score", "none" if run.best_score is None else f"{number(run.best_score)} ({run.best_metric})"
+    yield "steps", _progress(run) or "none"
+    yield "best score", "none" if run.best_score is None else f"{_number(run.best_score)} ({run.best_metric})"
     if not run.latest:
         yield "metrics", "none"
     if not run.checkpoints:
         yield "checkpoints", "none"
 
 
-def latest_table(run: Run) -> Table:
+def _latest_table(run: Run) -> Table:
     """Return a table of the latest value of each tag, and the timestep it is of."""
     table = Table("tag", "latest value", "timestep", box=None, header_style="bold", pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     for tag, latest in run.latest.items():
-        table.add_row(Text(tag), Text(number(latest.value)), Text(str(latest.step)))
+        table.add_row(Text(tag), Text(_number(latest.value)), Text(str(latest.step)))
     return table
 
 
-MAX_WIDTH = 120
+_MAX_WIDTH = 120
 """Characters of a picture's line on a wide terminal, and where there is none."""
 
 
@@ -118,19 +118,19 @@ def plot(
     """Draw a tag's curves in the terminal or into a file; of several runs also their mean and standard deviation."""
     if output is not None:
         check_output(output)
-    picture = picture_of(runs, tag)
+    picture = _picture_of(runs, tag)
     out = console.output()
     if output is not None:
         write_figure(picture, output)
         out.print(Text(str(output)))
     else:
-        for line in drawn(picture, min(out.width, MAX_WIDTH), ascii_only=out.options.ascii_only):
+        for line in drawn(picture, min(out.width, _MAX_WIDTH), ascii_only=out.options.ascii_only):
             out.print(line)
     for line in legend(picture):
         out.print(line)
 
 
-def picture_of(runs: list[Path], tag: str) -> Picture:
+def _picture_of(runs: list[Path], tag: str) -> Picture:
     """Return the curves of a tag; a run that has no value of it or cannot be read is passed over with a warning.
 
     Args:

@@ -3,16 +3,133 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, final
 
-from keepfast._system.commit import commit
-from keepfast.tree import Tree
+import numpy as np
+
+from keepfast.codec import native
+from keepfast.errors import CorruptCheckpoint, CorruptFile, InvalidValue
+from keepfast.interfaces.format import Format
+from keepfast.tree import Tree, leaves, map_leaves
 
 FORMAT_VERSION = 1
-"""The version of what `Checkpoint.metadata` holds; raised when a reader of today could misread it."""
+"""The version of what `CheckpointMetadata` says; raised when a reader of today could misread it."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class CheckpointMetadata:
+    """What a checkpoint file tells of itself beside its modules; each is None where it is not told.
+
+    The names of the fields are the keys that stand in files, in this order.
+
+    Attributes:
+        format_version: the version of what is told here.
+        keepfast: the version of Keepfast that wrote the file.
+        backend: the name of the modules' backend.
+        modules: the names of all modules of the checkpoint, also of those that have files of their own.
+        time: when it was taken, in seconds since the epoch.
+        timestep: the completed timesteps it was taken at.
+        metric: the tag and the value that it was judged by, for one of the best.
+        resume: what an exact resume needs beyond the modules; files of an experiment alone have it.
+        set: an id that the files of one checkpoint share, where each module has a file of its own.
+        module: the name of the file's module, where it holds one alone.
+    """
+
+    format_version: int | None = None
+    keepfast: str | None = None
+    backend: str | None = None
+    modules: tuple[str, ...] | None = None
+    time: float | None = None
+    timestep: int | None = None
+    metric: Mapping[str, Any] | None = None
+    resume: Mapping[str, Any] | None = None
+    set: str | None = None
+    module: str | None = None
+
+    @property
+    def written_by_keepfast(self) -> bool:
+        """Say whether Keepfast wrote the file; one of another tool tells nothing here."""
+        return self != CheckpointMetadata()
+
+    @classmethod
+    def of(cls, mapping: Mapping[str, Any]) -> CheckpointMetadata:
+        """Return what a file's mapping tells; keys of other names are passed over.
+
+        Raises:
+            InvalidValue: if a value is not of the kind that is written there; names the key.
+        """
+        if not isinstance(mapping, Mapping):
+            raise InvalidValue(f"the metadata is {mapping!r:.60} ({type(mapping).__name__}); allowed: a mapping")
+        return cls(**{key: _told(key, mapping[key]) for key in _KINDS if mapping.get(key) is not None})
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return what a file holds: a tree of plain values, without what is not told."""
+        told = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {key: list(value) if key == "modules" else value for key, value in told.items() if value is not None}
+
+
+def _told(key: str, value: Any) -> Any:
+    kind, check = _KINDS[key]
+    try:
+        return check(value)
+    except (TypeError, ValueError, KeyError, OverflowError):
+        raise InvalidValue(f"`{key}` is {value!r:.60} ({type(value).__name__}); allowed: {kind}") from None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or (count := operator.index(value)) < 0:
+        raise ValueError
+    return count
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool | str | bytes):
+        raise TypeError
+    return float(value)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError
+    return value
+
+
+def _metric(value: Any) -> Mapping[str, Any]:
+    told = _mapping(value)
+    return {"tag": _text(told["tag"]), "value": _number(told["value"])}
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise TypeError
+    return tuple(_text(name) for name in value)
+
+
+_KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "format_version": ("a whole number of at least 0", _count),
+    "keepfast": ("a text", _text),
+    "backend": ("a text", _text),
+    "modules": ("a list of texts", _names),
+    "time": ("a number", _number),
+    "timestep": ("a whole number of at least 0", _count),
+    "metric": ("a mapping of `tag` to a text and of `value` to a number", _metric),
+    "resume": ("a mapping", _mapping),
+    "set": ("a text", _text),
+    "module": ("a text", _text),
+}
+"""What each key of a file's metadata may have for a value, in words, and what checks it."""
 
 
 @final
@@ -23,27 +140,36 @@ class Checkpoint:
     Attributes:
         state: a mapping from module name to that module's tree, or, in a file of one module, that module's own tree.
             Arrays are NumPy arrays on the host.
-        metadata: a tree beside the state that readers of the modules alone never meet: ``format_version``,
-            ``module`` (the name, in a file of one module, else absent), ``timestep``, ``backend``, ``versions`` and,
-            under ``resume``, what an exact resume needs beyond the modules. Empty in files of other tools.
+        metadata: a tree beside the state that readers of the modules alone never meet, which formats keep as it is;
+            `about` tells what it means. Empty in files of other tools.
     """
 
     state: Tree
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    @cached_property
+    def about(self) -> CheckpointMetadata:
+        """Return what the metadata tells.
+
+        Raises:
+            InvalidValue: if it is not as Keepfast writes it. What `read_checkpoint` returned was checked for that.
+        """
+        return CheckpointMetadata.of(self.metadata)
+
     @property
     def modules(self) -> dict[str, Tree]:
         """Return the state of each module by name, whichever layout the file has."""
-        name = self.metadata.get("module")
-        return {str(name): self.state} if name is not None else dict(self.state)
+        name = self.about.module
+        return {name: self.state} if name is not None else dict(self.state)
 
 
-class CheckpointStore(abc.ABC):
+class CheckpointStore(Format[Checkpoint]):
     """Writes and reads checkpoint files of one format.
 
     A format is complete with an extension and two methods. Committing (temporary file, fsync, rename), naming,
-    indexing and retention are not its business. Whatever it writes it must be able to verify: `read` raises
-    `CorruptCheckpoint` for every byte that is not as it was written.
+    indexing and retention are not its business. Whatever it writes it must be able to verify: `load` raises
+    `CorruptCheckpoint` for every byte that is not as it was written, whatever `read` raises at it. `keepfast.codec`
+    turns trees and their arrays into what files hold.
 
     The smallest complete format (its damage detection left to the reader)::
 
@@ -58,12 +184,12 @@ class CheckpointStore(abc.ABC):
                 document = keepfast.codec.loads(path.read_bytes())
                 return keepfast.Checkpoint(document["state"], document["metadata"])
 
-    Registered by a plugin: ``keepfast_checkpoint_formats`` returns ``{"json": JsonStore}``.
-    `keepfast.testing.CheckpointStoreContract` proves it.
+    A format whose checkpoints are directories is a `DirectoryFormat` too. Registered by a plugin:
+    ``keepfast_checkpoint_formats`` returns ``{"json": JsonStore}``. `keepfast.testing.CheckpointStoreContract` proves
+    it.
     """
 
-    extension: ClassVar[str]
-    """How its files' names end, with the dot: ``.pt``."""
+    corrupt: ClassVar[type[CorruptFile]] = CorruptCheckpoint
 
     @abc.abstractmethod
     def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
@@ -87,14 +213,12 @@ class CheckpointStore(abc.ABC):
             OSError: if the file cannot be opened.
         """
 
-    def save(self, checkpoint: Checkpoint, path: Path) -> int:
-        """Write a durable file: when this returns, it is complete on disk. Returns its size in bytes.
-
-        Raises:
-            WriteFailed: if the operating system refused; what was at `path` before is untouched.
-        """
-        return commit(path, lambda file: self.write(checkpoint, file))
-
     def load(self, path: Path) -> Checkpoint:
-        """Read a file; the counterpart of `save`."""
-        return self.read(path)
+        """Read a file as `Format.load` does; arrays are in the machine's byte order, which frameworks need."""
+        checkpoint = super().load(path)
+        foreign = any(isinstance(leaf, np.ndarray) and not leaf.dtype.isnative for _, leaf in leaves(checkpoint.state))
+        return replace(checkpoint, state=map_leaves(_in_machines_order, checkpoint.state)) if foreign else checkpoint
+
+
+def _in_machines_order(path: str, leaf: Any) -> Any:
+    return native(leaf, path) if isinstance(leaf, np.ndarray) else leaf

@@ -11,7 +11,9 @@ from typing import Any, BinaryIO, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast._system.commit import commit
+from keepfast.errors import CorruptFile, CorruptMemory
+from keepfast.interfaces.format import Format
+from keepfast.interfaces.ring import Ring
 
 
 @final
@@ -43,11 +45,36 @@ class MemorySnapshot:
         """Return the number of environments."""
         return next((int(tensor.shape[1]) for tensor in self.tensors.values()), 0)
 
+    @property
+    def ring(self) -> Ring:
+        """Return where the samples lie in the rows."""
+        return Ring(self.memory_size, self.num_envs, self.memory_index, self.env_index, self.filled)
+
+    @property
+    def seams(self) -> list[int]:
+        """Return the places (row * num_envs + environment) of samples that the next one does not follow in time.
+
+        They are in the metadata, which in the file of others may be anything: what is no place is left out.
+        """
+        places, capacity = self.metadata.get("seams"), self.ring.capacity
+        return [place for place in places if place in range(capacity)] if isinstance(places, list | tuple) else []
+
     def __len__(self) -> int:
         """Return the number of samples, counted over all environments."""
-        if self.filled:
-            return self.memory_size * self.num_envs
-        return self.memory_index * self.num_envs + self.env_index
+        return len(self.ring)
+
+    def histories(self) -> list[NDArray[np.intp]]:
+        """Return, for each environment, the places of its samples, oldest first."""
+        return self.ring.histories()
+
+    def chronological_seams(self) -> list[tuple[int, int]]:
+        """Return which samples of which environments, counted from its oldest, the next one does not follow in time."""
+        seams = self.seams
+        return [
+            (sample, environment)
+            for environment, history in enumerate(self.histories())
+            for sample in np.flatnonzero(np.isin(history, seams)).tolist()
+        ]
 
     def chronological(self) -> dict[str, NDArray[Any]]:
         """Return each tensor's complete rows, oldest first, of shape (rows, num_envs, *size).
@@ -56,43 +83,25 @@ class MemorySnapshot:
         """
         if not self.filled:
             return {name: tensor[: self.memory_index] for name, tensor in self.tensors.items()}
-        order = chronological_order(self.memory_size, self.num_envs, self.memory_index, self.env_index)
-        columns = np.arange(self.num_envs)
+        order, columns = self.ring.order(), np.arange(self.num_envs)
         return {name: tensor[order, columns] for name, tensor in self.tensors.items()}
 
     def chronological_blocks(self, nbytes: int = 1 << 24) -> Iterator[dict[str, NDArray[Any]]]:
         """Yield what `chronological` returns, some rows at a time: as many as have about so many bytes together."""
-        count = self.memory_size if self.filled else self.memory_index
+        ring = self.ring
+        count = ring.complete_rows
         rows = max(1, nbytes // max(1, sum(tensor[:1].nbytes for tensor in self.tensors.values())))
-        where = self.memory_size, self.num_envs, self.memory_index, self.env_index
         for part in (slice(start, min(start + rows, count)) for start in range(0, count, rows)):
-            order: Any = (chronological_order(*where, part), np.arange(self.num_envs)) if self.filled else part
+            order: Any = (ring.order(part), np.arange(ring.num_envs)) if self.filled else part
             yield {name: tensor[order] for name, tensor in self.tensors.items()}
 
 
-def chronological_order(
-    memory_size: int, num_envs: int, memory_index: int, env_index: int, part: slice = slice(None)
-) -> NDArray[np.intp]:
-    """Return, for each environment of a filled memory, its rows from the oldest on; of shape (memory_size, num_envs).
-
-    Environments before `env_index` have written one row more than the others.
-
-    Args:
-        memory_size: how many rows there are.
-        num_envs: how many environments.
-        memory_index: the row that the next sample goes to.
-        env_index: the environment that it goes to.
-        part: which of the rows that are returned are wanted.
-    """
-    oldest = memory_index + (np.arange(num_envs) < env_index)
-    return (np.arange(memory_size)[part, None] + oldest) % memory_size
-
-
-class MemoryExporter(abc.ABC):
+class MemoryExporter(Format[MemorySnapshot]):
     """Writes and reads memory files of one format.
 
     A format is complete with an extension and two methods; committing and naming are not its business. Whatever it
-    writes comes back bit for bit, and `read` raises `CorruptMemory` for every byte that is not as it was written.
+    writes comes back bit for bit, and `load` raises `CorruptMemory` for every byte that is not as it was written,
+    whatever `read` raises at it.
 
     The smallest complete format (its damage detection left to the reader)::
 
@@ -109,12 +118,11 @@ class MemoryExporter(abc.ABC):
                 index, env_index, filled = tensors.pop("_where")
                 return keepfast.MemorySnapshot(tensors, int(index), int(env_index), bool(filled))
 
-    Registered by a plugin: ``keepfast_memory_formats`` returns ``{"npz": PickleFreeNpz}``.
-    `keepfast.testing.MemoryExporterContract` proves it.
+    A format whose memories are directories is a `DirectoryFormat` too. Registered by a plugin:
+    ``keepfast_memory_formats`` returns ``{"npz": PickleFreeNpz}``. `keepfast.testing.MemoryExporterContract` proves it.
     """
 
-    extension: ClassVar[str]
-    """How its files' names end, with the dot: ``.npz``."""
+    corrupt: ClassVar[type[CorruptFile]] = CorruptMemory
 
     @abc.abstractmethod
     def write(self, snapshot: MemorySnapshot, file: BinaryIO) -> None:
@@ -136,27 +144,3 @@ class MemoryExporter(abc.ABC):
             CorruptMemory: if the file is damaged, truncated or carries code; names the file and the part.
             OSError: if the file cannot be opened.
         """
-
-    def owns(self, path: Path) -> bool:
-        """Say whether a file, or a directory, is of this format; by its name, unless a format knows better."""
-        return path.name.endswith(self.extension) and not path.is_dir()
-
-    def save(self, snapshot: MemorySnapshot, path: Path) -> int:
-        """Write a durable file: when this returns, it is complete on disk. Returns its size in bytes.
-
-        Raises:
-            WriteFailed: if the operating system refused; what was at `path` before is untouched.
-        """
-        return commit(path, lambda file: self.write(snapshot, file))
-
-    def load(self, path: Path) -> MemorySnapshot:
-        """Read a file; the counterpart of `save`."""
-        return self.read(path)
-
-    def remove(self, path: Path) -> None:
-        """Remove what `save` wrote, where it is still there.
-
-        Raises:
-            OSError: if the operating system refused.
-        """
-        path.unlink(missing_ok=True)

@@ -1,60 +1,158 @@
-"""Ring: where a circular buffer is, and which of its samples follow one another in time."""
+"""Ring: where a circular buffer is, and which of its samples follow one another in time; Cursor: what moves it on."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-
-from keepfast.interfaces.memory_exporter import chronological_order
 
 EPISODE_ENDS = frozenset({"terminated", "truncated", "dones"})
 """The tensors whose true values end an episode."""
 
 
-def sequence_starts(
-    ends: NDArray[Any], memory_index: int, env_index: int, filled: bool, length: int
-) -> NDArray[np.intp]:
-    """Return the places where a sequence can start.
+@final
+@dataclass(frozen=True)
+class Ring:
+    """Where the samples of a memory lie in its rows, which are written round and round.
+
+    A row holds one sample of each environment, and is written environment by environment. The place of a sample is
+    row * num_envs + environment.
+
+    Attributes:
+        memory_size: the number of rows.
+        num_envs: the number of environments.
+        memory_index: the row that the next sample goes to.
+        env_index: the environment that the next sample goes to.
+        filled: whether every row has been written, so that those from `memory_index` on are the oldest.
+    """
+
+    memory_size: int
+    num_envs: int
+    memory_index: int = 0
+    env_index: int = 0
+    filled: bool = False
+
+    def __len__(self) -> int:
+        """Return the number of samples, counted over all environments."""
+        return self.capacity if self.filled else self.memory_index * self.num_envs + self.env_index
+
+    @property
+    def capacity(self) -> int:
+        """Return the number of places."""
+        return self.memory_size * self.num_envs
+
+    @property
+    def position(self) -> tuple[int, int, bool]:
+        """Return where the next sample goes: `memory_index`, `env_index` and `filled`."""
+        return self.memory_index, self.env_index, self.filled
+
+    @property
+    def complete_rows(self) -> int:
+        """Return the number of rows that every environment has written."""
+        return self.memory_size if self.filled else self.memory_index
+
+    def count(self, environment: int) -> int:
+        """Return the number of samples of an environment."""
+        return self.memory_size if self.filled else self.memory_index + (environment < self.env_index)
+
+    def rows(self, environment: int, start: int, stop: int) -> tuple[slice, ...]:
+        """Return the rows of an environment's samples, counted from its oldest; a second range where they wrap."""
+        oldest = self.memory_index + (environment < self.env_index) if self.filled else 0
+        first, last = oldest + start, oldest + stop
+        ranges = (first, min(last, self.memory_size)), (max(first - self.memory_size, 0), last - self.memory_size)
+        return tuple(slice(*ends) for ends in ranges if ends[0] < ends[1])
+
+    def order(self, part: slice = slice(None)) -> NDArray[np.intp]:
+        """Return, for each environment, its rows from the oldest on; those that were never written come last.
+
+        In a filled memory, environments before `env_index` have written one row more than the others.
+
+        Args:
+            part: which of the rows of the result are wanted.
+
+        Returns:
+            Rows, of shape (memory_size, num_envs) where no part is asked for.
+        """
+        newer = np.arange(self.num_envs) < self.env_index
+        oldest = self.memory_index + newer if self.filled else np.zeros(self.num_envs, np.intp)
+        return (np.arange(self.memory_size)[part, None] + oldest) % self.memory_size
+
+    def histories(self) -> list[NDArray[np.intp]]:
+        """Return, for each environment, the places of its samples, oldest first."""
+        rows = self.order()
+        return [rows[: self.count(each), each] * self.num_envs + each for each in range(self.num_envs)]
+
+    def sequence_starts(self, ends: NDArray[Any], length: int) -> NDArray[np.intp]:
+        """Return the places where a sequence can start.
+
+        Args:
+            ends: whether a sample is the last of its episode, of shape (memory_size, num_envs).
+            length: how many samples a sequence has, at least 2.
+
+        Returns:
+            Places from which `length` samples are written, follow one another, and do not go beyond the end of an
+            episode.
+        """
+        last = self.memory_size - length + 1
+        if last <= 0:
+            return np.empty(0, np.intp)
+        rows, written = self.order(), np.array([self.count(each) for each in range(self.num_envs)])
+        ended = np.zeros((self.memory_size + 1, self.num_envs), np.intp)
+        np.cumsum(np.take_along_axis(ends, rows, axis=0), axis=0, out=ended[1:])
+        unbroken = ended[length - 1 : length - 1 + last] == ended[:last]  # none of the samples but the last ends it
+        inside = np.arange(last)[:, None] + length <= written
+        start, environment = np.nonzero(unbroken & inside)
+        places: NDArray[np.intp] = rows[start, environment] * self.num_envs + environment
+        return places
+
+
+@final
+class Cursor:
+    """Goes round a ring as samples are added, and remembers which of them do not follow one another.
 
     Args:
-        ends: whether a sample is the last of its episode, of shape (memory_size, num_envs).
-        memory_index: the row that is written next.
-        env_index: the environment that is written next.
+        memory_size: the number of rows.
+        num_envs: the number of environments.
+
+    Attributes:
+        capacity: the number of places.
+        place: the place that the next sample goes to.
         filled: whether every row has been written.
-        length: how many samples a sequence has, at least 2.
-
-    Returns:
-        Places, row * num_envs + environment, from which `length` samples are written, follow one another, and do not
-        go beyond the end of an episode.
+        cycles: how many times the last row was completed.
+        seams: the places of samples that the next one of their environment does not follow in time.
     """
-    memory_size, num_envs = ends.shape
-    last = memory_size - length + 1
-    if last <= 0:
-        return np.empty(0, np.intp)
-    rows, written = _in_time(memory_size, num_envs, memory_index, env_index, filled)
-    ended = np.zeros((memory_size + 1, num_envs), np.intp)
-    np.cumsum(np.take_along_axis(ends, rows, axis=0), axis=0, out=ended[1:])
-    unbroken = ended[length - 1 : length - 1 + last] == ended[:last]  # none of the samples but the last ends it
-    inside = np.arange(last)[:, None] + length <= written
-    start, environment = np.nonzero(unbroken & inside)
-    places: NDArray[np.intp] = rows[start, environment] * num_envs + environment
-    return places
 
+    def __init__(self, memory_size: int, num_envs: int) -> None:
+        self.memory_size, self.num_envs = memory_size, num_envs
+        self.capacity = memory_size * num_envs
+        self.place, self.filled, self.cycles = 0, False, 0
+        self.seams: set[int] = set()
 
-def environment_places(
-    memory_size: int, num_envs: int, memory_index: int, env_index: int, filled: bool
-) -> list[NDArray[np.intp]]:
-    """Return, for each environment, the places (row * num_envs + environment) of its samples, oldest first."""
-    rows, written = _in_time(memory_size, num_envs, memory_index, env_index, filled)
-    return [rows[: written[each], each] * num_envs + each for each in range(num_envs)]
+    def __len__(self) -> int:
+        """Return the number of samples, counted over all environments."""
+        return self.capacity if self.filled else self.place
 
+    @property
+    def ring(self) -> Ring:
+        """Return where the cursor is now."""
+        return Ring(self.memory_size, self.num_envs, *divmod(self.place, self.num_envs), self.filled)
 
-def _in_time(
-    memory_size: int, num_envs: int, memory_index: int, env_index: int, filled: bool
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the rows of each environment, oldest first, of shape (memory_size, num_envs), and how many are written."""
-    if filled:
-        return chronological_order(memory_size, num_envs, memory_index, env_index), np.full(num_envs, memory_size)
-    return chronological_order(memory_size, num_envs, 0, 0), memory_index + (np.arange(num_envs) < env_index)
+    def advance(self, count: int) -> bool:
+        """Go on by a number of samples, to the end of the last row at most; return whether that is completed."""
+        start = self.place
+        if self.seams:
+            self.seams.difference_update(range(start, start + count))
+        self.place = start + count
+        if self.place < self.capacity:
+            return False
+        self.place, self.filled = 0, True
+        self.cycles += 1
+        return True
+
+    def move(self, ring: Ring, seams: Iterable[int] = ()) -> None:
+        """Go to where another ring of the same sizes is."""
+        self.place, self.filled = ring.memory_index * self.num_envs + ring.env_index, ring.filled
+        self.seams = set(seams)

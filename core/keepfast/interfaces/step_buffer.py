@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, final
+from collections.abc import Iterable, Sequence
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    pass
 
 Step = tuple[Any, Any, Any]
 """The rewards of a step, and whether each environment's episode was terminated or truncated; in one of the forms that
@@ -38,7 +35,7 @@ class StepBuffer(abc.ABC):
     This runs at every timestep of a training, so an implementation is made for one kind of array. A backend gives its
     own by `Backend.step_buffer`; the smallest, for arrays that nobody changes::
 
-        class FrozenSteps(StepBuffer):
+        class FrozenSteps(keepfast.StepBuffer):
             def __init__(self):
                 self._steps = []
 
@@ -47,7 +44,7 @@ class StepBuffer(abc.ABC):
 
             def take(self):
                 steps, self._steps = self._steps, []
-                return joined(zip(*steps))
+                return keepfast.joined_steps(zip(*steps))
 
     Attributes:
         capacity: after how many steps they are taken, or None for as many as `Backend.step_buffer` was told. One that
@@ -65,7 +62,7 @@ class StepBuffer(abc.ABC):
         """Return all steps in their order, and forget them. The arrays are good until the next call of `add`."""
 
 
-def joined(parts: Sequence[Sequence[Any]]) -> Steps:
+def joined_steps(parts: Iterable[Sequence[Any]]) -> Steps:
     """Return the rewards, terminated and truncated of several steps, each a sequence of NumPy arrays, as `Steps`."""
     rewards, terminated, truncated = (np.stack(part).reshape(len(part), -1) for part in parts)
     return rewards, terminated.astype(bool) | truncated.astype(bool)

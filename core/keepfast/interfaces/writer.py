@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import operator
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -102,7 +103,10 @@ class Writer(abc.ABC):
         self._not_kept("hyperparameters")
 
     def write_artifact(self, path: Path, step: int, wall_time: float, *, name: str, kind: str) -> None:
-        """Write a reference to, or a copy of, a file that the run produced; `kind` is checkpoint, memory or another."""
+        """Write a reference to, or a copy of, a file that the run produced; `kind` is checkpoint, memory or another.
+
+        For trackers that keep files. Whoever has one to keep calls this on `Experiment.writer`.
+        """
         self._not_kept("artifacts")
 
     def flush(self) -> None:
@@ -118,7 +122,10 @@ class Writer(abc.ABC):
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
+        """Take back what `state_dict` returned, where a run goes on from a checkpoint, before anything is written.
+
+        What is needed earlier, when the writer is made, is in `WriterContext.resume_state`.
+        """
         return
 
     @final
@@ -225,9 +232,14 @@ class Writer(abc.ABC):
             warn(f"{type(self).__name__} does not keep {what}; they are dropped (this is told once)")
 
 
+def writable(text: str) -> str:
+    """Return a text with what no encoding can hold, a lone surrogate, spelled out, so that no writer fails for it."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 def _string(value: Any, name: str) -> str:
     if isinstance(value, str):
-        return value
+        return writable(value)
     raise InvalidValue(f"`{name}` is {value!r:.80} ({type(value).__name__}); allowed: a string")
 
 
@@ -240,8 +252,22 @@ def _figures(given: Any) -> Any:
     )
 
 
+def whole(step: Any, name: str = "step") -> int:
+    """Return a step as Python's own int.
+
+    Raises:
+        InvalidValue: if it is no whole number, NumPy's among them; True is none.
+    """
+    try:
+        if isinstance(step, bool):
+            raise TypeError
+        return operator.index(step)
+    except TypeError:
+        raise InvalidValue(f"`{name}` is {step!r:.80} ({type(step).__name__}); allowed: a whole number") from None
+
+
 def _step(global_step: int | None) -> int:
-    return 0 if global_step is None else int(global_step)
+    return 0 if global_step is None else whole(global_step, "global_step")
 
 
 def _time(walltime: float | None) -> float:

@@ -1,73 +1,163 @@
-"""MemoryBuffer: a circular buffer of samples, whatever the framework of its tensors."""
+"""SampleBuffer: the samples of a memory, put round and round into its storage; Listeners: who is told of them."""
 
 from __future__ import annotations
 
-import abc
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, final
 
 import numpy as np
 
-from keepfast.errors import InvalidValue, LoadMismatch, ShapeMismatch, UnknownTensor
+from keepfast._version import __version__
+from keepfast.errors import InvalidValue, ShapeMismatch, UnknownTensor, did_you_mean
 from keepfast.interfaces.memory_exporter import MemorySnapshot
-from keepfast.memories.fitting import Fit, fitted, matched, seams_of
-from keepfast.memories.storage import TensorStorage
+from keepfast.interfaces.ring import Cursor, Ring
+from keepfast.memories.fitting import Fit, fitted, matched
+from keepfast.memories.specs import TensorSpec, sample_size, tensor_name
+from keepfast.memories.storage import Storage
 
 
-class MemoryBuffer(TensorStorage, abc.ABC):
-    """Keeps the newest samples of a number of environments in tensors of shape (memory_size, num_envs, *size).
+@final
+@dataclass(frozen=True)
+class Listeners:
+    """Who is told what becomes of the samples of a memory: at once, in order, while no other thread can add any.
 
-    Two numbers say where the next sample goes: `memory_index`, the row, and `env_index`, the environment. When the
-    last row is complete, the next sample overwrites the oldest. Samples lie in order in flat buffers of shape
-    (memory_size * num_envs, *size).
+    None of them may hold the buffer, which is freed with its last user.
 
-    Args:
-        memory_size: how many rows; each holds one sample of every environment.
-        num_envs: how many environments.
-        device: where the tensors live; None is the framework's default.
-
-    Raises:
-        InvalidValue: if a size is no positive whole number.
+    Attributes:
+        added: told that samples were written: the place of the first, and how many there are up to the last place.
+        filled: told that the last row is complete and nothing was overwritten since: how many times that was, and what
+            returns an independent copy of the memory.
+        replaced: told that samples were changed in another way: set, loaded or forgotten.
     """
 
-    def __init__(self, memory_size: int, num_envs: int = 1, device: Any = None) -> None:
-        super().__init__(memory_size, num_envs, device)
-        self.memory_index, self.env_index, self.filled = 0, 0, False
-        self._seams: set[int] = set()  # places of samples that the next one of their environment does not follow
+    added: list[Callable[[int, int], None]] = field(default_factory=list)
+    filled: list[Callable[[int, Callable[[], MemorySnapshot]], None]] = field(default_factory=list)
+    replaced: list[Callable[[], None]] = field(default_factory=list)
+
+
+@final
+class SampleBuffer:
+    """Names and checks the tensors of a storage, and adds samples where its cursor is.
+
+    Its calls are those of `Memory`, which has their documentation, for one thread at a time and without files.
+
+    Args:
+        storage: keeps the tensors.
+
+    Attributes:
+        storage: keeps the tensors.
+        specs: what each tensor is, by its name.
+        cursor: where the next sample goes.
+        metadata: what snapshots tell beside what the buffer knows.
+        listeners: who is told of every change.
+        changes: how many changes there were.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.cursor = Cursor(storage.memory_size, storage.num_envs)
+        self.specs: dict[str, TensorSpec] = {}
+        self.metadata: dict[str, Any] = {}
+        self.listeners = Listeners()
+        self.changes = 0
+        self._row_shapes: dict[str, tuple[int, ...]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # At once and in whole: what pickle asks for later may have changed by then.
+        cursor = copy.copy(self.cursor)
+        cursor.seams = set(cursor.seams)
+        storage = type(self.storage), self.storage.__getstate__()
+        return {**self.__dict__, "cursor": cursor, "storage": storage}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        kind, stored = state["storage"]
+        storage = kind.__new__(kind)
+        storage.__setstate__(stored)
+        self.__dict__.update({**state, "storage": storage})
+
+    def __len__(self) -> int:
+        """Return the number of samples, counted over all environments."""
+        return len(self.cursor)
+
+    # tensors ---------------------------------------------------------------------------------------------------------
+
+    def create(self, name: str, size: Any, dtype: Any, *, keep_dimensions: bool) -> bool:
+        """Create a tensor, and return whether it was not there before."""
+        shape = sample_size(size, keep_dimensions=keep_dimensions)
+        if name in self.specs:
+            self._check_same(self.specs[name], shape, dtype)
+            return False
+        dtype = None if dtype is None else self.storage.dtype_name(dtype)
+        space = repr(size) if hasattr(size, "sample") else ""
+        allocated = self.storage.allocate(self._flat_shape(shape), dtype)
+        own_dtype = self.storage.dtype_name(allocated.dtype)
+        self._register(TensorSpec(tensor_name(name), shape, own_dtype, keep_dimensions, space), allocated)
+        return True
+
+    def _flat_shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        return (self.storage.memory_size * self.storage.num_envs, *size)
+
+    def _shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        return (self.storage.memory_size, self.storage.num_envs, *size)
+
+    def _register(self, spec: TensorSpec, allocated: Any) -> None:
+        self.specs[spec.name] = spec
+        self._row_shapes[spec.name] = (self.storage.num_envs, *spec.size)
+        self.storage.buffers[spec.name] = allocated
+
+    def _check_same(self, existing: TensorSpec, shape: tuple[int, ...], dtype: Any) -> None:
+        if shape != existing.size:
+            raise ShapeMismatch(f"the tensor `{existing.name}` exists with the size {existing.size}, not {shape}")
+        if dtype is not None and (name := self.storage.dtype_name(dtype)) != existing.dtype:
+            raise InvalidValue(f"the tensor `{existing.name}` exists with the dtype {existing.dtype}, not {name}")
+
+    def spec(self, name: str) -> TensorSpec:
+        """Return what a tensor is.
+
+        Raises:
+            UnknownTensor: if there is none of that name.
+        """
+        try:
+            return self.specs[name]
+        except KeyError:
+            raise UnknownTensor(f"the memory has no tensor `{name}`{did_you_mean(name, self.specs)}") from None
+
+    def tensor(self, name: str, *, keepdim: bool) -> Any:
+        """Return a tensor, of shape (memory_size, num_envs, *size) or (memory_size * num_envs, *size)."""
+        size = self.spec(name).size
+        return self.storage.view(name, self._shape(size) if keepdim else self._flat_shape(size))
+
+    def set_tensor(self, name: str, tensor: Any) -> None:
+        """Replace all values of a tensor."""
+        spec, values = self.spec(name), self.storage.numbers(name, tensor)
+        full, flat = self._shape(spec.size), self._flat_shape(spec.size)
+        if tuple(values.shape) not in (full, flat):
+            raise ShapeMismatch(f"`{name}` was given with the shape {tuple(values.shape)}; expected {full}")
+        self.storage.write(0, {name: values.reshape(flat)})
+        self._replaced()
 
     # samples ---------------------------------------------------------------------------------------------------------
 
-    def add_samples(self, **tensors: Any) -> None:
-        """Add samples, in order, from (memory_index, env_index) on; the oldest are overwritten.
-
-        Every array holds the same number of samples, in one of these shapes: (num_envs, *size) is one of each
-        environment; *size* is one sample; (n, *size) are the samples of n environments, or, where there is only one
-        environment, any number of its samples; (rows, num_envs, *size) are several rows. Tensors that are not given
-        keep what they hold in those places. All arrays are checked before the first is written.
-
-        Args:
-            **tensors: the samples by the name of their tensor; converted to its dtype and device.
-
-        Raises:
-            UnknownTensor: if a name is not that of a tensor; `create_tensor` makes one.
-            ShapeMismatch: if an array has another shape, or the arrays hold different numbers of samples.
-            InvalidValue: if no numbers can be made of what is given.
-        """
-        with self._lock:
-            if self.env_index == 0 and self._is_row(tensors):
-                self._write_row(self.memory_index, tensors)
-                self._advance(self.num_envs)
-                return
-            count, samples = self._checked(tensors)
-            done = 0
-            while done < count:
-                start = self.memory_index * self.num_envs + self.env_index
-                taken = min(count - done, self._capacity - start)
-                whole = taken == count
-                self._write(start, samples if whole else {k: v[done : done + taken] for k, v in samples.items()})
-                done += taken
-                self._advance(taken)
+    def add(self, tensors: Mapping[str, Any]) -> None:
+        """Add samples from the cursor on, and tell the listeners."""
+        cursor = self.cursor
+        row, environment = divmod(cursor.place, cursor.num_envs)
+        if environment == 0 and self._is_row(tensors):
+            self.storage.write_row(row, tensors)
+            self._advance(cursor.num_envs)
+            return
+        count, samples = self._checked(tensors)
+        done = 0
+        while done < count:
+            taken = min(count - done, cursor.capacity - cursor.place)
+            whole = taken == count
+            part = samples if whole else {name: values[done : done + taken] for name, values in samples.items()}
+            self.storage.write(cursor.place, part)
+            done += taken
+            self._advance(taken)
 
     def _is_row(self, tensors: Mapping[str, Any]) -> bool:
         """Say whether the tensors are arrays with one sample of each environment, which is by far the usual case."""
@@ -80,18 +170,16 @@ class MemoryBuffer(TensorStorage, abc.ABC):
             return False
         return bool(tensors)
 
-    def _write_row(self, row: int, tensors: Mapping[str, Any]) -> None:
-        """Copy arrays of shape (num_envs, *size) into a row."""
-        self._write(row * self.num_envs, {name: self._numbers(name, values) for name, values in tensors.items()})
-
     def _advance(self, count: int) -> None:
-        start = self.memory_index * self.num_envs + self.env_index
-        if self._seams:
-            self._seams.difference_update(range(start, start + count))
-        self.memory_index, self.env_index = divmod(start + count, self.num_envs)
-        self._changed()
-        if self.memory_index == self.memory_size:
-            self._complete_cycle()
+        cursor, listeners = self.cursor, self.listeners
+        start = cursor.place
+        is_complete = cursor.advance(count)
+        self.changes += 1
+        for added in listeners.added:
+            added(start, count)
+        if is_complete:
+            for filled in listeners.filled:
+                filled(cursor.cycles, self.snapshot)
 
     def _checked(self, tensors: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
         """Return the number of samples, and each array with the shape (number, *size)."""
@@ -99,9 +187,9 @@ class MemoryBuffer(TensorStorage, abc.ABC):
             raise InvalidValue("`add_samples` was given no tensors; give them by name, as in `add_samples(states=...)`")
         samples, counts = {}, {}
         for name, given in tensors.items():
-            spec, values = self._spec_to_add(name), self._numbers(name, given)
+            spec, values = self._spec_to_add(name), self.storage.numbers(name, given)
             shape = tuple(values.shape)
-            counts[name] = spec.samples_in(shape, self.num_envs)
+            counts[name] = spec.samples_in(shape, self.storage.num_envs)
             flat = (counts[name], *spec.size)
             samples[name] = values if shape == flat else values.reshape(flat)
         if len(set(counts.values())) > 1:
@@ -109,106 +197,63 @@ class MemoryBuffer(TensorStorage, abc.ABC):
             raise ShapeMismatch(f"the tensors hold different numbers of samples ({listing}); nothing was added")
         return next(iter(counts.values())), samples
 
-    def _spec_to_add(self, name: str) -> Any:
+    def _spec_to_add(self, name: str) -> TensorSpec:
         try:
-            return self._spec(name)
+            return self.spec(name)
         except UnknownTensor as error:
             way = f"`create_tensor({name!r}, size)` makes one, or leave it out"
             raise UnknownTensor(f"{error} Nothing was added: {way}") from None
 
-    def _complete_cycle(self) -> None:
-        """Begin at the first row again, where the oldest samples are."""
-        self.memory_index, self.filled = 0, True
-
-    def __len__(self) -> int:
-        """Return the number of samples, counted over all environments."""
-        if self.filled:
-            return self._capacity
-        return self.memory_index * self.num_envs + self.env_index
+    def _replaced(self) -> None:
+        self.changes += 1
+        for replaced in self.listeners.replaced:
+            replaced()
 
     def reset(self) -> None:
-        """Forget every sample; the tensors keep their old values until they are overwritten."""
-        with self._lock:
-            self.memory_index, self.env_index, self.filled = 0, 0, False
-            self._seams.clear()
-            self._changed()
+        """Forget every sample."""
+        self.cursor.move(Ring(self.storage.memory_size, self.storage.num_envs))
+        self._replaced()
 
     # states ----------------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> MemorySnapshot:
-        """Return an independent copy of the memory, in host memory."""
-        with self._lock:
-            tensors = {}
-            for name, spec in self._specs.items():
-                flat = self._host(name)
-                flat[len(self) :] = np.zeros((), flat.dtype)  # never written, or forgotten by a reset
-                tensors[name] = flat.reshape(self.memory_size, self.num_envs, *spec.size)
-            metadata = self._describe()
-            if self._seams:
-                metadata["seams"] = sorted(self._seams)
-            return MemorySnapshot(tensors, self.memory_index, self.env_index, self.filled, metadata)
+        """Return an independent copy of everything, in host memory."""
+        tensors = {}
+        for name, spec in self.specs.items():
+            flat = self.storage.host(name)
+            flat[len(self) :] = np.zeros((), flat.dtype)  # never written, or forgotten by a reset
+            tensors[name] = flat.reshape(self._shape(spec.size))
+        metadata = self._description()
+        if self.cursor.seams:
+            metadata["seams"] = sorted(self.cursor.seams)
+        return MemorySnapshot(tensors, *self.cursor.ring.position, metadata)
 
-    def _describe(self) -> dict[str, Any]:
-        """Return the metadata of a snapshot."""
+    def _description(self) -> dict[str, Any]:
+        versions = {"keepfast": __version__, "numpy": np.__version__, **self.storage.versions()}
         return {
-            "backend": self.backend,
-            "keep_dimensions": {name: spec.keep_dimensions for name, spec in self._specs.items()},
-            "spaces": {name: spec.space for name, spec in self._specs.items() if spec.space},
+            "backend": self.storage.backend,
+            "keep_dimensions": {name: spec.keep_dimensions for name, spec in self.specs.items()},
+            "spaces": {name: spec.space for name, spec in self.specs.items() if spec.space},
+            "format_version": 1,
+            "time": datetime.now(UTC).isoformat(),
+            "cycle": self.cursor.cycles,
+            "versions": versions,
+            **self.metadata,
         }
 
     def restore(self, snapshot: MemorySnapshot, fit: Fit = "error") -> None:
-        """Replace every sample by those of a snapshot; a memory without tensors gets the snapshot's.
-
-        Values are kept bit for bit. Only where the framework keeps a dtype of 64 bits as one of 32, as JAX does by
-        default, are they converted, and only if each of them is the same afterwards.
-
-        Args:
-            snapshot: what to restore.
-            fit: what to do with a snapshot of another memory size or number of environments: ``"error"``; keep the
-                ``"newest"`` samples that fit, or the ``"oldest"``. With another number of environments, what belongs
-                to one environment stays together and in order, and then follows the next one's; sequences do not go
-                from the one to the other.
-
-        Raises:
-            LoadMismatch: if the tensors differ in names, sizes or dtypes, or the sizes of the memories do where `fit`
-                is ``"error"``; lists every difference. The memory is unchanged.
-        """
-        with self._lock:
-            specs, tensors = matched(snapshot, self._specs, self._dtype_name, self._keeps_wide)
-            fit_in = fitted(replace(snapshot, tensors=tensors), self.memory_size, self.num_envs, fit)
-            new = {
-                name: self._allocate((self._capacity, *spec.size), spec.dtype)
-                for name, spec in specs.items()
-                if name not in self._specs
-            }
-            for name, tensor in fit_in.tensors.items():
-                self._register(specs[name], new[name] if name in new else self._flat[name])
-                flat = tensor.reshape(self._capacity, *specs[name].size)[: len(fit_in)]
-                self._write(0, {name: self._array(flat)})
-            self.memory_index, self.env_index, self.filled = fit_in.memory_index, fit_in.env_index, fit_in.filled
-            self._seams = set(seams_of(fit_in))
-            self._changed()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the tensors and where the next sample goes, so that a memory can be a module of a checkpoint."""
-        with self._lock:
-            return {
-                "tensors": {name: self.get_tensor_by_name(name) for name in self._specs},
-                "memory_index": self.memory_index,
-                "env_index": self.env_index,
-                "filled": self.filled,
-                "seams": sorted(self._seams),
-            }
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned, of a memory of the same sizes; arrays may be of any framework.
-
-        Raises:
-            LoadMismatch: if the tensors or sizes differ. The memory is unchanged.
-        """
-        tensors = {name: self._host_array(tensor) for name, tensor in state_dict["tensors"].items()}
-        position = int(state_dict["memory_index"]), int(state_dict["env_index"]), bool(state_dict["filled"])
-        if not (0 <= position[0] < self.memory_size and 0 <= position[1] < self.num_envs):
-            raise LoadMismatch(f"the memory is unchanged: row {position[0]}, environment {position[1]} is not in it")
-        seams = [int(place) for place in state_dict.get("seams", ())]
-        self.restore(MemorySnapshot(tensors, *position, {"seams": seams}))
+        """Replace every sample by those of a snapshot, or raise and change nothing."""
+        storage = self.storage
+        specs, tensors = matched(snapshot, self.specs, storage.dtype_name, storage.keeps_wide)
+        fit_in = fitted(replace(snapshot, tensors=tensors), storage.memory_size, storage.num_envs, fit)
+        new = {
+            name: storage.allocate(self._flat_shape(spec.size), spec.dtype)
+            for name, spec in specs.items()
+            if name not in self.specs
+        }
+        for name, tensor in fit_in.tensors.items():
+            self._register(specs[name], new[name] if name in new else storage.buffers[name])
+            flat = tensor.reshape(self._flat_shape(specs[name].size))[: len(fit_in)]
+            storage.write(0, {name: storage.array(flat)})
+        self.cursor.move(fit_in.ring, fit_in.seams)
+        self._replaced()

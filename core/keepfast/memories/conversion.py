@@ -13,8 +13,7 @@ from keepfast._system.spacious import spacious_tensors
 from keepfast.errors import InvalidValue, LoadMismatch
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.memories.files import Progress, memory_paths, read_memory, unseen
-from keepfast.memories.fitting import chronological_seams
-from keepfast.plugins.formats import exporter_of
+from keepfast.plugins.formats import format_of
 
 
 def convert_memory(
@@ -36,7 +35,7 @@ def convert_memory(
         CorruptMemory: if the source is damaged.
         WriteFailed: if the operating system refused; what was at the target before is untouched.
     """
-    writer = exporter_of(Path(target))
+    writer = format_of("memory format", Path(target))
     progress(0, 2)
     snapshot = read_memory(source)
     progress(1, 2)
@@ -68,7 +67,7 @@ def merge_memories(
         CorruptMemory: if a file is damaged.
         WriteFailed: if the operating system refused; what was at the target before is untouched.
     """
-    writer = exporter_of(Path(target))
+    writer = format_of("memory format", Path(target))
     paths = memory_paths(pattern)
     if Path(target).resolve() in (path.resolve() for path in paths):
         raise InvalidValue(f"`{target}` is itself one of the files that match `{pattern}`; write to another place")
@@ -103,7 +102,7 @@ def _seams(snapshot: MemorySnapshot, first: int, end: int) -> list[int]:
         first: the row in the merged memory of its oldest row.
         end: the row behind its newest.
     """
-    own = {(first + sample, environment) for sample, environment in chronological_seams(snapshot)}
+    own = {(first + sample, environment) for sample, environment in snapshot.chronological_seams()}
     last = {(end - 1, environment) for environment in range(snapshot.num_envs)}
     return sorted(row * snapshot.num_envs + environment for row, environment in own | last if first <= row < end)
 
@@ -119,6 +118,6 @@ def _merged_layout(paths: list[Path]) -> tuple[int, dict[str, tuple[tuple[int, .
                 f"`{path}` holds {found}, and the files before it {layout}; only like ones can be merged"
             )
         layout = found
-        rows += snapshot.memory_size if snapshot.filled else snapshot.memory_index
+        rows += snapshot.ring.complete_rows
     assert layout is not None  # noqa: S101  (there is at least one path)
     return rows, layout, snapshot.metadata

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import os
 import secrets
-import weakref
 from collections import deque
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.background import Background
 from keepfast._system.commit import sweep
-from keepfast._system.warnings import warn
+from keepfast._system.lifetimes import at_exit, in_child
+from keepfast._system.tally import Count, Tally
 from keepfast.errors import DirectoryError, KeepfastError
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
 from keepfast.memories.specs import positive
 from keepfast.plugins.formats import exporter_named
 
 _STAMP = "%y-%m-%d_%H-%M-%S-%f"
-
-_ALIVE: weakref.WeakSet[MemoryExport] = weakref.WeakSet()
 
 _OPEN: set[MemoryExport] = set()
 """Those that have begun to write and were not closed: whoever does not close is told at the end of the program."""
@@ -40,6 +37,13 @@ class MemoryExport:
         format: the memory format, by name.
         directory: where the files go.
         keep: how many automatically exported files stay, the newest; None keeps all.
+        active: whether there is a file for each filling cycle.
+
+    Attributes:
+        format: the memory format, by name.
+        directory: where the files go.
+        active: whether there is a file for each filling cycle.
+        cycles: the number of the last filling cycle, which files are named by.
 
     Raises:
         UnknownPlugin: if nobody provides the format.
@@ -47,25 +51,37 @@ class MemoryExport:
         InvalidValue: if `keep` is neither None nor a positive whole number.
     """
 
-    def __init__(self, format: str, directory: str | os.PathLike[str], keep: int | None = None) -> None:  # noqa: A002  (the design's name)
+    def __init__(
+        self,
+        format: str,  # noqa: A002  (the design's name)
+        directory: str | os.PathLike[str],
+        keep: int | None = None,
+        *,
+        active: bool = False,
+    ) -> None:
         self._exporter = exporter_named(format)
         self.format, self.directory = format, Path(directory)
         self.keep = None if keep is None else positive("export_keep", keep)
+        self.active = active
         self.cycles = 0
         self._token: str
         self._written: deque[Path]
-        self._failures: list[str]
-        self._reported: bool
+        self._failed: Tally
         self._background: Background | None
+        self._begin()
+
+    def _begin(self) -> None:
         self.__dict__.update(_of_its_own())
-        _ALIVE.add(self)
+        at_exit(self._end)
+        in_child(self._part_from_parent)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, **_of_its_own()}
+        own = _of_its_own().keys()
+        return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        _ALIVE.add(self)
+        self._begin()
 
     def prepare(self) -> None:
         """Check, before training depends on it, that files can be written into the directory.
@@ -77,7 +93,7 @@ class MemoryExport:
             self.directory.mkdir(parents=True, exist_ok=True)
             probe = self.directory / f".{self._token}.keepfast-tmp"
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # another process may have swept it
         except OSError as error:
             reason = error.strerror or str(error)
             raise DirectoryError(
@@ -85,12 +101,31 @@ class MemoryExport:
             ) from error
         sweep(self.directory)
 
+    def filled(self, cycle: int, snapshot: Callable[[], MemorySnapshot]) -> None:
+        """Export the memory where that is asked for; tell first if an export before this one failed."""
+        self._report()
+        self.cycles = cycle
+        if self.active:
+            self.submit(snapshot())
+
+    def save(
+        self,
+        snapshot: Callable[[], MemorySnapshot],
+        directory: str | os.PathLike[str] = "",
+        format: str | None = None,  # noqa: A002  (the design's name)
+    ) -> Path:
+        """Write a new file at once, and return its path; see `Memory.save`."""
+        chosen = exporter_named(format or self.format)
+        path = self._unused_path(Path(directory) if directory else self.directory, chosen)
+        chosen.save(snapshot(), path)
+        return path
+
     def submit(self, snapshot: MemorySnapshot) -> None:
         """Write a snapshot behind training; waits while the one before it is still being written."""
         if self._background is None:
             self._background = Background("keepfast-memory-export")
         _OPEN.add(self)
-        path = self.unused_path(self.directory, self._exporter)
+        path = self._unused_path(self.directory, self._exporter)
         self._background.submit(lambda: self._write(snapshot, path))
 
     def _write(self, snapshot: MemorySnapshot, path: Path) -> None:
@@ -100,35 +135,39 @@ class MemoryExport:
             while self.keep is not None and len(self._written) > self.keep:
                 self._exporter.remove(self._written.popleft())
         except Exception as error:  # noqa: BLE001  (whatever keeps a memory from its file does not end training)
-            self._failures.append(
-                f"{error}" if isinstance(error, KeepfastError) else f"{type(error).__name__}: {error}"
-            )
+            reason = f"{error}" if isinstance(error, KeepfastError) else f"{type(error).__name__}: {error}"
+            self._failed.count(_EXPORT, reason)
 
-    def report(self) -> None:
+    def _report(self) -> None:
         """Warn, once, of a file that could not be written."""
-        if self._failures and not self._reported:
-            self._reported = True
-            warn(f"a memory was not exported: {self._failures[0]}; training goes on, further failures are counted")
+        self._failed.tell(_first_failure)
 
     def wait(self) -> None:
         """Return when every file is on disk, or has failed."""
         if self._background is not None:
             self._background.wait()
-        self.report()
+        self._report()
 
     def close(self) -> None:
         """Finish what was promised, and tell how much of it failed."""
         _OPEN.discard(self)
         if self._background is not None:
             self._background.close()
-        failures, self._failures = self._failures, []
-        if failures:
-            warn(
-                f"{len(failures)} of {self.cycles} memory exports to `{self.directory}` failed; "
-                f"the first: {failures[0]}"
-            )
+        self._failed.tell_sum(self._losses, clear=True)
 
-    def unused_path(self, directory: Path, chosen: MemoryExporter) -> Path:
+    def _losses(self, counts: Mapping[str, Count]) -> str:
+        lost, of = counts.get(_EXPORT, Count()), f"{self.cycles} memory exports to `{self.directory}` failed"
+        return f"{lost.number} of {of}; the first: {lost.first}" if lost.number else ""
+
+    def _end(self) -> None:
+        if self in _OPEN:
+            self.close()
+
+    def _part_from_parent(self) -> None:
+        _OPEN.discard(self)
+        self.__dict__.update(_of_its_own())
+
+    def _unused_path(self, directory: Path, chosen: MemoryExporter) -> Path:
         """Return a path that names the time, this memory and its cycle, and that no file has yet."""
         moment = datetime.now().astimezone()
         while True:
@@ -138,29 +177,18 @@ class MemoryExport:
             moment += timedelta(microseconds=1)
 
 
+_EXPORT = "export"
+
+
+def _first_failure(_name: str, count: Count) -> str:
+    return f"a memory was not exported: {count.first}; training goes on, further failures are counted"
+
+
 def _of_its_own() -> dict[str, Any]:
     """Return what a copy has for itself, in this process or another: its names, its files, its failures, its thread."""
     return {
         "_token": secrets.token_hex(4),
         "_written": deque(),
-        "_failures": [],
-        "_reported": False,
+        "_failed": Tally(),
         "_background": None,
     }
-
-
-def _close_all() -> None:
-    with contextlib.ExitStack() as closing:  # one that raises does not keep the others from finishing
-        for export in list(_OPEN):
-            closing.callback(export.close)
-
-
-def _part_from_parent() -> None:
-    _OPEN.clear()
-    for export in list(_ALIVE):
-        export.__dict__.update(_of_its_own())
-
-
-atexit.register(_close_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_part_from_parent)

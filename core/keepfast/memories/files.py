@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._system.commit import size_of
 from keepfast.errors import InvalidValue, KeepfastError, MissingDependency, NotFound
 from keepfast.interfaces.memory_exporter import MemorySnapshot
-from keepfast.plugins.formats import exporter_of, numeric_order
+from keepfast.plugins.formats import format_of, numeric_order
 
 Progress = Callable[[int, int], None]
 """Called with how much is done, and of how much."""
@@ -33,7 +34,7 @@ def read_memory(path: str | os.PathLike[str]) -> MemorySnapshot:
     file = Path(path)
     if not file.exists():
         raise NotFound(f"there is no memory file `{file}`")
-    return exporter_of(file).load(file)
+    return format_of("memory format", file).load(file)
 
 
 def iter_memories(pattern: str | os.PathLike[str]) -> Iterator[tuple[Path, MemorySnapshot]]:
@@ -76,7 +77,7 @@ def matches(pattern: str | os.PathLike[str]) -> tuple[list[Path], dict[Path, Inv
     directories: dict[Path, InvalidValue | MissingDependency] = {}
     for path in found:
         try:
-            exporter_of(path)
+            format_of("memory format", path)
             paths.append(path)
         except (InvalidValue, MissingDependency) as error:
             (directories if path.is_dir() else strangers)[path] = error
@@ -121,13 +122,7 @@ def inspect_memory(path: str | os.PathLike[str]) -> MemoryDescription:
     snapshot = read_memory(path)
     tensors = {name: (str(tensor.dtype), tuple(tensor.shape[2:])) for name, tensor in snapshot.tensors.items()}
     sizes = snapshot.memory_size, snapshot.num_envs, len(snapshot), snapshot.filled
-    return MemoryDescription(Path(path), _size_of(Path(path)), *sizes, tensors, snapshot.metadata)
-
-
-def _size_of(path: Path) -> int:
-    """Return the bytes of a file, or of all that a directory holds."""
-    files = (inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else (path,)
-    return sum(file.stat().st_size for file in files)
+    return MemoryDescription(Path(path), size_of(Path(path)), *sizes, tensors, snapshot.metadata)
 
 
 def verify_memories(

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from keepfast.codec import dtype_of
 from keepfast.errors import InvalidValue, LoadMismatch
 from keepfast.interfaces.memory_exporter import MemorySnapshot
-from keepfast.interfaces.ring import environment_places
 from keepfast.memories.specs import TensorSpec, tensor_name
 
 Fit = Literal["error", "newest", "oldest"]
@@ -49,7 +48,7 @@ def fitted(snapshot: MemorySnapshot, memory_size: int, num_envs: int, fit: Fit) 
 
 def _columns(snapshot: MemorySnapshot, memory_size: int, num_envs: int, fit: Fit) -> list[NDArray[np.intp]]:
     """Return, for each environment of the result, the places in the source of its samples, oldest first."""
-    sources = histories(snapshot)
+    sources = snapshot.histories()
     capacity, total = memory_size * num_envs, sum(map(len, sources))
     if num_envs == snapshot.num_envs:
         limit = memory_size
@@ -61,39 +60,16 @@ def _columns(snapshot: MemorySnapshot, memory_size: int, num_envs: int, fit: Fit
     return np.array_split(np.concatenate(kept)[:capacity], num_envs)
 
 
-def histories(snapshot: MemorySnapshot) -> list[NDArray[np.intp]]:
-    """Return, for each environment, the places (row * num_envs + environment) of its samples, oldest first."""
-    sizes, position = (snapshot.memory_size, snapshot.num_envs), (snapshot.memory_index, snapshot.env_index)
-    return environment_places(*sizes, *position, snapshot.filled)
-
-
-def seams_of(snapshot: MemorySnapshot) -> list[int]:
-    """Return the places of samples that the next one of their environment does not follow in time."""
-    places = snapshot.metadata.get("seams")
-    capacity = snapshot.memory_size * snapshot.num_envs
-    return [place for place in places if place in range(capacity)] if isinstance(places, list | tuple) else []
-
-
-def chronological_seams(snapshot: MemorySnapshot) -> list[tuple[int, int]]:
-    """Return which samples of which environments, counted from its oldest, the next one does not follow in time."""
-    seams = seams_of(snapshot)
-    return [
-        (sample, environment)
-        for environment, history in enumerate(histories(snapshot))
-        for sample in np.flatnonzero(np.isin(history, seams)).tolist()
-    ]
-
-
 def _new_seams(snapshot: MemorySnapshot, columns: list[NDArray[np.intp]], num_envs: int) -> list[int]:
     """Return the places of the result where samples meet that did not follow one another in the source.
 
     A column's last sample is one of them, unless the environment that is added to next is the one it came from.
     """
     newest, broken = -1, -2
-    follower = np.full(snapshot.memory_size * snapshot.num_envs, newest)
-    for history in histories(snapshot):
+    follower = np.full(snapshot.ring.capacity, newest)
+    for history in snapshot.histories():
         follower[history[:-1]] = history[1:]
-    follower[seams_of(snapshot)] = broken
+    follower[snapshot.seams] = broken
     end = newest if num_envs == snapshot.num_envs else broken
     seams: list[int] = []
     for environment, column in enumerate(columns):
@@ -113,7 +89,7 @@ def _laid_out(
 
     def laid_out(tensor: NDArray[Any]) -> NDArray[Any]:
         result = np.zeros((memory_size, num_envs, *tensor.shape[2:]), tensor.dtype)
-        flat = tensor.reshape(snapshot.memory_size * snapshot.num_envs, *tensor.shape[2:])
+        flat = tensor.reshape(snapshot.ring.capacity, *tensor.shape[2:])
         result[rows, environments] = flat[places]
         return result
 

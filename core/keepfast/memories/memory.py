@@ -1,31 +1,39 @@
-"""Memory: a buffer of samples whose content leaves for files, and comes back."""
+"""Memory: samples that are added, drawn, exported, and brought back from files."""
 
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
-from keepfast._version import __version__
-from keepfast.errors import UsageError
+from keepfast._system.lifetimes import in_child
+from keepfast.errors import LoadMismatch, UsageError
+from keepfast.interfaces.memory_exporter import MemorySnapshot
+from keepfast.interfaces.ring import Ring
+from keepfast.memories.buffer import SampleBuffer
 from keepfast.memories.export import MemoryExport
 from keepfast.memories.files import read_memory
 from keepfast.memories.fitting import Fit
-from keepfast.memories.sampling import SampledBuffer
-from keepfast.plugins.formats import exporter_named
+from keepfast.memories.sampling import Sampler
+from keepfast.memories.storage import Storage
 
 
-class Memory(SampledBuffer):
-    """A memory of the newest samples, exported at each filling cycle where that is asked for.
+class Memory:
+    """Keeps the newest samples of a number of environments in tensors of shape (memory_size, num_envs, *size).
+
+    Two numbers say where the next sample goes: `memory_index`, the row, and `env_index`, the environment. When the
+    last row is complete, the next sample overwrites the oldest; before that, the memory is exported where that is
+    asked for. Samples lie in order in flat buffers of shape (memory_size * num_envs, *size).
+
+    One thread may add samples while another samples, saves or loads: each call is completed before the next begins.
+    Pickling and copying a memory is no such call; on PyTorch no thread may add meanwhile.
 
     Args:
-        memory_size: how many rows; each holds one sample of every environment.
-        num_envs: how many environments.
-        device: where the tensors live; None is the framework's default.
+        storage: keeps the tensors, on one framework; a new one for each memory.
         export: whether to export the memory at each filling cycle, before anything is overwritten. What is written is
             a copy, and the file is made behind training; a memory that fills again before it is done waits for it.
         export_format: the memory format of exports and of `save`: ``pt``, ``np``, ``csv``, or another that a plugin
@@ -35,32 +43,138 @@ class Memory(SampledBuffer):
             memory holds is cut to that.
         export_keep: how many exported cycles stay on disk, the newest; None keeps all.
 
-    Attributes:
-        metadata: what else the files tell of this memory (its agent, say); yours to fill.
-
     Raises:
-        InvalidValue: if a size is no positive whole number.
         UnknownPlugin: if nobody provides the export format.
         DirectoryError: if files cannot be written into the directory, and `export` is on.
     """
 
     def __init__(
         self,
-        memory_size: int,
-        num_envs: int = 1,
-        device: Any = None,
+        storage: Storage,
         export: bool = False,
         export_format: str = "pt",
         export_directory: str | os.PathLike[str] = "memory",
         replacement: bool = True,
         export_keep: int | None = None,
     ) -> None:
-        super().__init__(memory_size, num_envs, device, replacement)
-        self.export = export
-        self.metadata: dict[str, Any] = {}
-        self._exports = MemoryExport(export_format, export_directory, export_keep)
+        self._buffer = SampleBuffer(storage)
+        self._sampler = Sampler(self._buffer, replacement)
+        self._exports = MemoryExport(export_format, export_directory, export_keep, active=export)
+        self._buffer.listeners.filled.append(self._exports.filled)
         if export:
             self._exports.prepare()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._renew_lock()
+        in_child(self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.RLock()  # in a child too: a thread that held the other stayed with the parent
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            state = {name: value for name, value in self.__dict__.items() if name != "_lock"}
+            drawing = self._sampler.replacement, self._sampler.last
+            return {**state, "_buffer": self._buffer.__getstate__(), "_sampler": drawing}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._buffer = SampleBuffer.__new__(SampleBuffer)
+        self._buffer.__setstate__(state["_buffer"])
+        self._sampler = Sampler(self._buffer, *state["_sampler"])
+        self._begin()
+
+    # what a memory is ------------------------------------------------------------------------------------------------
+
+    @property
+    def storage(self) -> Storage:
+        """Return what keeps the tensors."""
+        return self._buffer.storage
+
+    @property
+    def backend(self) -> str:
+        """Return the name of the framework's backend."""
+        return self.storage.backend
+
+    @property
+    def device(self) -> Any:
+        """Return where the tensors live."""
+        return self.storage.device
+
+    @property
+    def memory_size(self) -> int:
+        """Return the number of rows; each holds one sample of every environment."""
+        return self.storage.memory_size
+
+    @property
+    def num_envs(self) -> int:
+        """Return the number of environments."""
+        return self.storage.num_envs
+
+    @property
+    def ring(self) -> Ring:
+        """Return where the samples lie in the rows, and where the next one goes."""
+        return self._buffer.cursor.ring
+
+    @property
+    def memory_index(self) -> int:
+        """The row that the next sample goes to."""
+        return self.ring.memory_index
+
+    @memory_index.setter
+    def memory_index(self, row: int) -> None:
+        self._move(memory_index=row)
+
+    @property
+    def env_index(self) -> int:
+        """The environment that the next sample goes to."""
+        return self.ring.env_index
+
+    @env_index.setter
+    def env_index(self, environment: int) -> None:
+        self._move(env_index=environment)
+
+    @property
+    def filled(self) -> bool:
+        """Whether every row has been written at least once."""
+        return self._buffer.cursor.filled
+
+    @filled.setter
+    def filled(self, filled: bool) -> None:
+        self._move(filled=filled)
+
+    def _move(self, **position: Any) -> None:
+        with self._lock:
+            cursor = self._buffer.cursor
+            cursor.move(replace(cursor.ring, **position), cursor.seams)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What else the files tell of this memory (its agent, say); yours to fill."""
+        return self._buffer.metadata
+
+    @metadata.setter
+    def metadata(self, metadata: dict[str, Any]) -> None:
+        self._buffer.metadata = metadata
+
+    @property
+    def replacement(self) -> bool:
+        """Whether `sample` may return one sample several times."""
+        return self._sampler.replacement
+
+    @replacement.setter
+    def replacement(self, replacement: bool) -> None:
+        self._sampler.replacement = replacement
+
+    @property
+    def export(self) -> bool:
+        """Whether the memory is exported at each filling cycle."""
+        return self._exports.active
+
+    @export.setter
+    def export(self, export: bool) -> None:
+        self._exports.active = export
 
     @property
     def export_format(self) -> str:
@@ -72,26 +186,205 @@ class Memory(SampledBuffer):
         """Return where the files go."""
         return self._exports.directory
 
-    def _complete_cycle(self) -> None:
-        super()._complete_cycle()
-        self._exports.report()
-        self._exports.cycles += 1
-        if self.export:
-            self._exports.submit(self.snapshot())
+    def __len__(self) -> int:
+        """Return the number of samples, counted over all environments."""
+        return len(self._buffer)
 
-    def _describe(self) -> dict[str, Any]:
-        return {
-            **super()._describe(),
-            "format_version": 1,
-            "time": datetime.now(UTC).isoformat(),
-            "cycle": self._exports.cycles,
-            "versions": {"keepfast": __version__, "numpy": np.__version__, **self._versions()},
-            **self.metadata,
-        }
+    # tensors ---------------------------------------------------------------------------------------------------------
 
-    def _versions(self) -> dict[str, str]:
-        """Return the versions of the framework's packages."""
-        return {}
+    def create_tensor(self, name: str, size: Any, dtype: Any = None, keep_dimensions: bool = False) -> bool:
+        """Create a tensor of shape (memory_size, num_envs, *size); floating-point ones begin as NaN, others as zeros.
+
+        Args:
+            name: its name, by which `add_samples` and `sample` know it.
+            size: the size of one sample: a number of elements, a shape, or a Gymnasium space.
+            dtype: its dtype, in the framework's terms; None is the framework's default floating-point one.
+            keep_dimensions: whether to keep the dimensions of a shape or space, instead of flattening them to one.
+
+        Returns:
+            Whether it was created; False where it exists already, of the same size and dtype.
+
+        Raises:
+            ShapeMismatch: if it exists with another size.
+            InvalidValue: if it exists with another dtype, the size or the dtype is none, or the name could not be
+                stored in files.
+        """
+        with self._lock:
+            return self._buffer.create(name, size, dtype, keep_dimensions=keep_dimensions)
+
+    def get_tensor_names(self) -> list[str]:
+        """Return the names of the tensors, in alphabetical order."""
+        return sorted(self._buffer.specs)
+
+    def get_tensor_by_name(self, name: str, keepdim: bool = True) -> Any:
+        """Return a tensor.
+
+        Args:
+            name: its name.
+            keepdim: whether to return it with the shape (memory_size, num_envs, *size); otherwise it is
+                (memory_size * num_envs, *size).
+
+        Returns:
+            On PyTorch the tensor itself, so that changing it changes the memory; on JAX, whose arrays cannot be
+            changed, a copy.
+
+        Raises:
+            UnknownTensor: if there is none of that name.
+        """
+        with self._lock:
+            return self._buffer.tensor(name, keepdim=keepdim)
+
+    def set_tensor_by_name(self, name: str, tensor: Any) -> None:
+        """Replace all values of a tensor.
+
+        Raises:
+            UnknownTensor: if there is none of that name.
+            ShapeMismatch: if the new values are of neither shape that `get_tensor_by_name` returns.
+            InvalidValue: if no numbers can be made of them.
+        """
+        with self._lock:
+            self._buffer.set_tensor(name, tensor)
+
+    # samples ---------------------------------------------------------------------------------------------------------
+
+    def add_samples(self, **tensors: Any) -> None:
+        """Add samples, in order, from (memory_index, env_index) on; the oldest are overwritten.
+
+        Every array holds the same number of samples, in one of these shapes: (num_envs, *size) is one of each
+        environment; *size* is one sample; (n, *size) are the samples of n environments, or, where there is only one
+        environment, any number of its samples; (rows, num_envs, *size) are several rows. Tensors that are not given
+        keep what they hold in those places. All arrays are checked before the first is written.
+
+        Args:
+            **tensors: the samples by the name of their tensor; converted to its dtype and device.
+
+        Raises:
+            UnknownTensor: if a name is not that of a tensor; `create_tensor` makes one.
+            ShapeMismatch: if an array has another shape, or the arrays hold different numbers of samples.
+            InvalidValue: if no numbers can be made of what is given.
+        """
+        with self._lock:
+            self._buffer.add(tensors)
+
+    def sample(
+        self, names: Sequence[str], batch_size: int, mini_batches: int = 1, sequence_length: int = 1
+    ) -> list[list[Any]]:
+        """Return random samples, in mini-batches.
+
+        Args:
+            names: the tensors to sample from.
+            batch_size: how many samples, or sequences.
+            mini_batches: into how many parts to split them.
+            sequence_length: how many consecutive samples of one environment to return for each one drawn. Sequences
+                do not cross the end of an episode (a true value in ``terminated`` or ``truncated``, where the memory
+                has these tensors), the place that is overwritten next, nor a place where `load` put together what
+                did not belong together.
+
+        Returns:
+            For each mini-batch, the samples of each name, in the order of `names`, of shape
+            (batch_size / mini_batches * sequence_length, *size); the samples of a sequence follow one another.
+
+        Raises:
+            UnknownTensor: if there is no tensor of a name.
+            UsageError: if there is nothing to sample from.
+            InvalidValue: if a number is no positive whole number.
+        """
+        with self._lock:
+            return self._sampler.sample(names, batch_size, mini_batches, sequence_length)
+
+    def sample_by_index(self, names: Sequence[str], indexes: Any, mini_batches: int = 1) -> list[list[Any]]:
+        """Return samples by their place, row * num_envs + environment, split into mini-batches.
+
+        Raises:
+            UnknownTensor: if there is no tensor of a name.
+            InvalidValue: if an index is not that of a place. An accelerator's own tensors are not checked, for that
+                would mean to wait for it.
+        """
+        with self._lock:
+            return self._sampler.by_index(names, indexes, mini_batches)
+
+    def sample_all(self, names: Sequence[str], mini_batches: int = 1, sequence_length: int = 1) -> list[list[Any]]:
+        """Return every sample, in the order of their rows, split into mini-batches.
+
+        Args:
+            names: the tensors to return.
+            mini_batches: into how many parts to split them, as equal as possible.
+            sequence_length: where greater than 1, the samples of one environment follow one another, oldest first, and
+                mini-batches begin at multiples of it. An environment whose number of samples is no multiple shares a
+                sequence with the next.
+
+        Returns:
+            For each mini-batch, the samples of each name, of shape (len(memory) / mini_batches, *size).
+
+        Raises:
+            UnknownTensor: if there is no tensor of a name.
+            InvalidValue: if a number is no positive whole number.
+        """
+        with self._lock:
+            return self._sampler.everything(names, mini_batches, sequence_length)
+
+    def get_sampling_indexes(self) -> Any:
+        """Return the places of what `sample` returned last."""
+        return self._sampler.last
+
+    def reset(self) -> None:
+        """Forget every sample; the tensors keep their old values until they are overwritten."""
+        with self._lock:
+            self._buffer.reset()
+
+    # states ----------------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> MemorySnapshot:
+        """Return an independent copy of the memory, in host memory."""
+        with self._lock:
+            return self._buffer.snapshot()
+
+    def restore(self, snapshot: MemorySnapshot, fit: Fit = "error") -> None:
+        """Replace every sample by those of a snapshot; a memory without tensors gets the snapshot's.
+
+        Values are kept bit for bit. Only where the framework keeps a dtype of 64 bits as one of 32, as JAX does by
+        default, are they converted, and only if each of them is the same afterwards.
+
+        Args:
+            snapshot: what to restore.
+            fit: what to do with a snapshot of another memory size or number of environments: ``"error"``; keep the
+                ``"newest"`` samples that fit, or the ``"oldest"``. With another number of environments, what belongs
+                to one environment stays together and in order, and then follows the next one's; sequences do not go
+                from the one to the other.
+
+        Raises:
+            LoadMismatch: if the tensors differ in names, sizes or dtypes, or the sizes of the memories do where `fit`
+                is ``"error"``; lists every difference. The memory is unchanged.
+        """
+        with self._lock:
+            self._buffer.restore(snapshot, fit)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the tensors and where the next sample goes, so that a memory can be a module of a checkpoint."""
+        with self._lock:
+            ring = self.ring
+            return {
+                "tensors": {name: self._buffer.tensor(name, keepdim=True) for name in self._buffer.specs},
+                "memory_index": ring.memory_index,
+                "env_index": ring.env_index,
+                "filled": ring.filled,
+                "seams": sorted(self._buffer.cursor.seams),
+            }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned, of a memory of the same sizes; arrays may be of any framework.
+
+        Raises:
+            LoadMismatch: if the tensors or sizes differ. The memory is unchanged.
+        """
+        tensors = {name: self.storage.host_array(tensor) for name, tensor in state_dict["tensors"].items()}
+        position = int(state_dict["memory_index"]), int(state_dict["env_index"]), bool(state_dict["filled"])
+        if not (0 <= position[0] < self.memory_size and 0 <= position[1] < self.num_envs):
+            raise LoadMismatch(f"the memory is unchanged: row {position[0]}, environment {position[1]} is not in it")
+        seams = [int(place) for place in state_dict.get("seams", ())]
+        self.restore(MemorySnapshot(tensors, *position, {"seams": seams}))
+
+    # files -----------------------------------------------------------------------------------------------------------
 
     def save(self, directory: str | os.PathLike[str] = "", format: str | None = None) -> Path:  # noqa: A002  (the design's name)
         """Write the memory, full or not, into a new file, and return its path once it is on disk.
@@ -105,12 +398,9 @@ class Memory(SampledBuffer):
             UsageError: if the memory has no tensors.
             WriteFailed: if the operating system refused.
         """
-        if not self._specs:
+        if not self._buffer.specs:
             raise UsageError("the memory has no tensors to save; `create_tensor` makes one")
-        chosen = exporter_named(format or self.export_format)
-        path = self._exports.unused_path(Path(directory) if directory else self.export_directory, chosen)
-        chosen.save(self.snapshot(), path)
-        return path
+        return self._exports.save(self.snapshot, directory, format)
 
     def load(self, path: str | os.PathLike[str], fit: Fit = "error") -> None:
         """Replace every sample by those of a file, of any format and written on any framework.

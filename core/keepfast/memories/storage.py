@@ -1,72 +1,94 @@
-"""TensorStorage: the tensors of a memory, and the few operations on them that differ between frameworks."""
+"""Storage: the tensors of a memory on one framework, and the few operations on them that differ between frameworks."""
 
 from __future__ import annotations
 
 import abc
-import os
-import threading
-import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.errors import InvalidValue, ShapeMismatch, UnknownTensor, did_you_mean
-from keepfast.memories.specs import TensorSpec, positive, sample_size, tensor_name
-
-_ALIVE: weakref.WeakSet[TensorStorage] = weakref.WeakSet()
+from keepfast.errors import InvalidValue
+from keepfast.memories.specs import positive
 
 
-class TensorStorage(abc.ABC):
-    """Holds tensors of shape (memory_size, num_envs, *size), each in a flat buffer of (memory_size * num_envs, *size).
+class Storage(abc.ABC):
+    """Keeps the tensors of one memory as flat buffers of a framework, of shape (memory_size * num_envs, *size).
 
-    One thread may add samples while another samples, saves or loads: each call is completed before the next begins.
-    Pickling and copying a memory is no such call; on PyTorch no thread may add meanwhile.
+    A `Memory` holds one, and does everything else: it names and checks tensors, knows where the next sample goes, and
+    lets one thread in at a time. A sample's place in a buffer is row * num_envs + environment. What is not abstract is
+    right for buffers that are changed in place and indexed as NumPy's are, with NumPy's global random numbers.
+
+    The smallest complete storage, of NumPy arrays::
+
+        class NumpyStorage(keepfast.Storage):
+            backend = "numpy"
+
+            def dtype_name(self, dtype):
+                try:
+                    found = np.dtype(dtype)
+                except TypeError as error:
+                    raise keepfast.InvalidValue(f"NumPy has no dtype {dtype!r}") from error
+                if found.kind not in "biuf":
+                    raise keepfast.InvalidValue(f"{found} is no dtype of real numbers")
+                return found.name
+
+            def allocate(self, shape, dtype):
+                chosen = np.dtype("float32" if dtype is None else dtype)
+                return np.full(shape, np.nan if chosen.kind == "f" else 0, chosen)
+
+            def array(self, value):
+                array = np.asarray(value)
+                if array.dtype.kind not in "biuf":
+                    raise TypeError(f"NumPy makes an array of {array.dtype} of it")
+                return array
+
+            def write(self, start, samples):
+                for name, values in samples.items():
+                    self.buffers[name][start : start + len(values)] = values
+
+            def host_array(self, value):
+                return np.array(value)
+
+    A memory of it is ``keepfast.Memory(NumpyStorage(memory_size=16, num_envs=4))``; backends give their users a
+    `RandomMemory` that makes both. `keepfast.testing.MemoryContract` proves it.
 
     Args:
         memory_size: how many rows; each holds one sample of every environment.
         num_envs: how many environments.
-        device: where the tensors live; None is the framework's default.
+        device: where the buffers live, as the framework tells it; what users name is for a subclass to understand.
+
+    Attributes:
+        buffers: each tensor's buffer by its name; `Memory` puts there what `allocate` returned.
 
     Raises:
         InvalidValue: if a size is no positive whole number.
     """
 
     backend: ClassVar[str]
-    """The name of the framework."""
+    """The name of the framework's backend."""
 
-    _keeps_wide: ClassVar[str] = ""
+    keeps_wide: ClassVar[str] = ""
     """How to have the framework keep dtypes that it narrows, where it narrows any."""
 
     def __init__(self, memory_size: int, num_envs: int = 1, device: Any = None) -> None:
         self.memory_size = positive("memory_size", memory_size)
         self.num_envs = positive("num_envs", num_envs)
-        self.device = self._parse_device(device)
-        self._capacity = self.memory_size * self.num_envs
-        self._specs: dict[str, TensorSpec] = {}
-        self._row_shapes: dict[str, tuple[int, ...]] = {}
-        self._flat: dict[str, Any] = {}
-        self._renew_lock()
-
-    def _renew_lock(self) -> None:
-        self._lock = threading.RLock()
-        _ALIVE.add(self)
+        self.device = device
+        self.buffers: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        """Return what a copy needs, independent of samples that are added later wherever a framework can have it so."""
+        return dict(self.__dict__)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._renew_lock()
 
-    # what differs between frameworks ---------------------------------------------------------------------------------
-
-    @abc.abstractmethod
-    def _parse_device(self, device: Any) -> Any:
-        """Return the device that users name."""
+    # making and writing ----------------------------------------------------------------------------------------------
 
     @abc.abstractmethod
-    def _dtype_name(self, dtype: Any) -> str:
+    def dtype_name(self, dtype: Any) -> str:
         """Return the name of the dtype that a tensor has which is created with a dtype, given in any of the usual ways.
 
         Raises:
@@ -74,140 +96,102 @@ class TensorStorage(abc.ABC):
         """
 
     @abc.abstractmethod
-    def _allocate(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Return a new buffer, filled with NaN where its dtype has such a value, else with zeros."""
+    def allocate(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Return a new buffer, filled with NaN where its dtype has such a value, else with zeros.
+
+        Args:
+            shape: its shape.
+            dtype: a name that `dtype_name` returned, or None for the framework's default floating-point dtype.
+        """
 
     @abc.abstractmethod
-    def _array(self, value: Any) -> Any:
+    def array(self, value: Any) -> Any:
         """Return something with a shape, an index and `reshape` of whatever users give as samples.
 
         Raises:
             TypeError, ValueError, RuntimeError: if no numbers can be made of it.
         """
 
-    @abc.abstractmethod
-    def _write(self, start: int, samples: Mapping[str, Any]) -> None:
-        """Copy samples of shape (n, *size) into the buffers of their names, from a place on."""
-
-    @abc.abstractmethod
-    def _view(self, name: str, shape: tuple[int, ...]) -> Any:
-        """Return a buffer with another shape."""
-
-    @abc.abstractmethod
-    def _host_array(self, value: Any) -> NDArray[Any]:
-        """Return an array of the framework, or of NumPy, as a NumPy array of the same dtype."""
-
-    @abc.abstractmethod
-    def _host(self, name: str) -> NDArray[Any]:
-        """Return a copy of a buffer as a NumPy array."""
-
-    # tensors ---------------------------------------------------------------------------------------------------------
-
-    def create_tensor(self, name: str, size: Any, dtype: Any = None, keep_dimensions: bool = False) -> bool:
-        """Create a tensor of shape (memory_size, num_envs, *size); floating-point ones begin as NaN, others as zeros.
-
-        Args:
-            name: its name, by which `add_samples` and `sample` know it.
-            size: the size of one sample: a number of elements, a shape, or a Gymnasium space.
-            dtype: its dtype, in the framework's terms; None is the framework's default floating-point one.
-            keep_dimensions: whether to keep the dimensions of a shape or space, instead of flattening them to one.
-
-        Returns:
-            Whether it was created; False where it exists already, of the same size and dtype.
+    def numbers(self, name: str, value: Any) -> Any:
+        """Return what users give for a tensor as an array; see `array`.
 
         Raises:
-            ShapeMismatch: if it exists with another size.
-            InvalidValue: if it exists with another dtype, the size or the dtype is none, or the name could not be
-                stored in files.
+            InvalidValue: if no numbers can be made of it; names the tensor.
         """
-        shape = sample_size(size, keep_dimensions=keep_dimensions)
-        with self._lock:
-            if name in self._specs:
-                self._check_same(self._specs[name], shape, dtype)
-                return False
-            if dtype is not None:
-                dtype = self._dtype_name(dtype)
-            buffer = self._allocate((self._capacity, *shape), dtype)
-            space = repr(size) if hasattr(size, "sample") else ""
-            spec = TensorSpec(tensor_name(name), shape, self._dtype_name(buffer.dtype), keep_dimensions, space)
-            self._register(spec, buffer)
-        return True
-
-    def _register(self, spec: TensorSpec, buffer: Any) -> None:
-        self._specs[spec.name] = spec
-        self._row_shapes[spec.name] = (self.num_envs, *spec.size)
-        self._flat[spec.name] = buffer
-
-    def _check_same(self, existing: TensorSpec, shape: tuple[int, ...], dtype: Any) -> None:
-        if shape != existing.size:
-            raise ShapeMismatch(f"the tensor `{existing.name}` exists with the size {existing.size}, not {shape}")
-        if dtype is not None and self._dtype_name(dtype) != existing.dtype:
-            name = self._dtype_name(dtype)
-            raise InvalidValue(f"the tensor `{existing.name}` exists with the dtype {existing.dtype}, not {name}")
-
-    def get_tensor_names(self) -> list[str]:
-        """Return the names of the tensors, in alphabetical order."""
-        return sorted(self._specs)
-
-    def get_tensor_by_name(self, name: str, keepdim: bool = True) -> Any:
-        """Return a tensor.
-
-        Args:
-            name: its name.
-            keepdim: whether to return it with the shape (memory_size, num_envs, *size); otherwise it is
-                (memory_size * num_envs, *size).
-
-        Returns:
-            On PyTorch the tensor itself, so that changing it changes the memory; on JAX, whose arrays cannot be
-            changed, a copy.
-
-        Raises:
-            UnknownTensor: if there is none of that name.
-        """
-        size = self._spec(name).size
-        with self._lock:
-            return self._view(name, (self.memory_size, self.num_envs, *size) if keepdim else (self._capacity, *size))
-
-    def set_tensor_by_name(self, name: str, tensor: Any) -> None:
-        """Replace all values of a tensor.
-
-        Raises:
-            UnknownTensor: if there is none of that name.
-            ShapeMismatch: if the new values are of neither shape that `get_tensor_by_name` returns.
-            InvalidValue: if no numbers can be made of them.
-        """
-        spec, values = self._spec(name), self._numbers(name, tensor)
-        full = (self.memory_size, self.num_envs, *spec.size)
-        flat = (self._capacity, *spec.size)
-        if tuple(values.shape) not in (full, flat):
-            raise ShapeMismatch(f"`{name}` was given with the shape {tuple(values.shape)}; expected {full}")
-        with self._lock:
-            self._write(0, {name: values.reshape(flat)})
-            self._changed()
-
-    def _spec(self, name: str) -> TensorSpec:
         try:
-            return self._specs[name]
-        except KeyError:
-            raise UnknownTensor(f"the memory has no tensor `{name}`{did_you_mean(name, self._specs)}") from None
-
-    def _numbers(self, name: str, value: Any) -> Any:
-        """Return what users give for a tensor as an array; see `_array`."""
-        try:
-            return self._array(value)
+            return self.array(value)
         except (TypeError, ValueError, RuntimeError) as error:
             given = f"a {type(value).__qualname__}"
             raise InvalidValue(f"`{name}` was given {given}, and numbers are needed: {error}") from error
 
-    def _changed(self) -> None:  # noqa: B027  (for subclasses that remember something of the samples)
-        """Take note that samples were added or replaced."""
+    @abc.abstractmethod
+    def write(self, start: int, samples: Mapping[str, Any]) -> None:
+        """Copy arrays of shape (n, *size) into the buffers of their names, from a place on."""
+
+    def write_row(self, row: int, tensors: Mapping[str, Any]) -> None:
+        """Copy what users give, of shape (num_envs, *size), into a row; by far the usual case."""
+        self.write(row * self.num_envs, {name: self.numbers(name, values) for name, values in tensors.items()})
+
+    # reading ---------------------------------------------------------------------------------------------------------
+
+    def view(self, name: str, shape: tuple[int, ...]) -> Any:
+        """Return a buffer with another shape; a copy where the framework's arrays cannot be changed."""
+        return self.buffers[name].reshape(shape)
+
+    @abc.abstractmethod
+    def host_array(self, value: Any) -> NDArray[Any]:
+        """Return an array of the framework, or of NumPy, as a NumPy array of the same dtype."""
+
+    def host(self, name: str) -> NDArray[Any]:
+        """Return an independent copy of a buffer as a NumPy array."""
+        return np.array(self.host_array(self.buffers[name]))
+
+    def draw(self, size: int, count: int, *, replacement: bool) -> Any:
+        """Return random numbers below a size, as `take` takes places; without replacement no more than there are."""
+        # The global generator is the one that users seed and that checkpoints keep.
+        if replacement:
+            return np.random.randint(size, size=count)  # noqa: NPY002
+        return np.random.permutation(size)[:count]  # noqa: NPY002
+
+    def places(self, indexes: Any) -> Any:
+        """Return places, given in any form, as an array that `take` takes and that adds and slices as NumPy's do.
+
+        Raises:
+            InvalidValue: if they are no places of the memory. Places that are on another device are not checked.
+        """
+        return checked_places(indexes, self.memory_size * self.num_envs)
+
+    def take(self, names: Sequence[str], places: Any) -> list[Any]:
+        """Return the samples at some places, for each name."""
+        return [self.buffers[name][places] for name in names]
+
+    def slice(self, name: str, start: int, stop: int) -> Any:
+        """Return the samples from one place to another."""
+        return self.buffers[name][start:stop]
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the framework's packages, which files tell."""
+        return {}
 
 
-def _renew_locks() -> None:
-    """Free the memories of a forked child: a thread that held the lock of one stayed with the parent."""
-    for storage in list(_ALIVE):
-        storage._renew_lock()  # noqa: SLF001  (its own module)
+def checked_places(indexes: Any, capacity: int) -> NDArray[np.intp]:
+    """Return places that users give as an array of NumPy.
 
+    Args:
+        indexes: whole numbers, as a list or in one dimension.
+        capacity: how many places there are.
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+    Raises:
+        InvalidValue: if they are no whole numbers, or not below the number of places.
+    """
+    places = np.asarray(indexes)
+    if places.size == 0:
+        places = places.astype(np.intp)  # an empty list makes an array of floats
+    if places.dtype.kind not in "iu" or places.ndim != 1:
+        raise InvalidValue(
+            f"indexes of {places.dtype} and shape {places.shape} were given; allowed: whole numbers in one dimension"
+        )
+    if places.size and not 0 <= (low := int(places.min())) <= (high := int(places.max())) < capacity:
+        wrong = low if low < 0 else high
+        raise InvalidValue(f"the index {wrong} is none of the memory; allowed: 0 to {capacity - 1}")
+    return places.astype(np.intp, copy=False)

@@ -13,7 +13,7 @@ from typing import Any, final
 from keepfast.errors import InvalidValue, did_you_mean
 from keepfast.metrics.reading import read_metrics
 
-STATISTICS = ("max", "min", "mean")
+_STATISTICS = ("max", "min", "mean")
 """What is kept of the metrics that each step or episode contributes to."""
 
 _WITH_STATISTICS = ("Reward", "Episode")
@@ -41,7 +41,7 @@ class CataloguedMetric:
         """Return the tags it is written under."""
         tag = f"{self.group} / {self.metric}"
         if self.group in _WITH_STATISTICS:
-            return tuple(f"{tag} ({statistic})" for statistic in STATISTICS)
+            return tuple(f"{tag} ({statistic})" for statistic in _STATISTICS)
         return (tag,)
 
 

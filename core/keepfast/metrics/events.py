@@ -18,6 +18,9 @@ from keepfast.metrics.tfrecord import read_records
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
+_VARINT_BITS = 70
+"""Ten bytes of seven bits hold every number of 64 bits."""
+
 _SESSION_START = 1
 _TENSOR_DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}
 
@@ -44,16 +47,19 @@ class ScalarEvent:
 
 
 def read_events(path: Path) -> Iterator[ScalarEvent]:
-    """Yield the events of a file that hold scalars or start a session, up to the first that is torn or damaged.
+    """Yield the events of a file that hold scalars or start a session.
 
-    Whole records that are no events are passed over, counted, and told in one warning.
+    Records that are damaged, and whole ones that are no events, are passed over, counted, and told in one warning.
 
     Raises:
         OSError: if the file cannot be read.
     """
-    bad = 0
+    bad = damaged = 0
     with path.open("rb") as file:
         for record in read_records(file):
+            if record is None:
+                damaged += 1
+                continue
             try:
                 event = _event(record)
             except _NO_EVENT:
@@ -63,6 +69,8 @@ def read_events(path: Path) -> Iterator[ScalarEvent]:
                 yield event
     if bad:
         warn(f"records of `{path}` that are no events were passed over: {bad}")
+    if damaged:
+        warn(f"records of `{path}` that are damaged were passed over: {damaged}; what else it holds was read")
 
 
 def _event(data: bytes) -> ScalarEvent:
@@ -128,11 +136,11 @@ def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def _varint(message: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
+    value = 0
+    for shift in range(0, _VARINT_BITS, 7):
         byte = message[position]
         position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, position
-        shift += 7
+    raise struct.error("a number of more bits than there are")

@@ -32,8 +32,8 @@ class Series(NamedTuple):
     wall_times: NDArray[np.float64]
 
 
-Point = tuple[int, float, float]
-Points = dict[str, list[Point]]
+_Point = tuple[int, float, float]
+_Points = dict[str, list[_Point]]
 
 _NO_METRICS = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, csv.Error)
 """What parsing a line raises that is torn, or none of ours."""
@@ -66,7 +66,7 @@ def read_metrics(run: str | Path) -> dict[str, Series]:
     kinds = _sources(path)
     if not kinds:
         raise NotFound(f"`{path}` holds no metrics; looked for {', '.join(pattern for pattern, _ in _READERS)}")
-    found: dict[str, list[list[Point]]] = {}
+    found: dict[str, list[list[_Point]]] = {}
     for read, files in kinds:
         for tag, points in read(files).items():
             if points:
@@ -107,7 +107,7 @@ def has_metrics(path: Path) -> bool:
     return path.exists() and bool(_sources(path))
 
 
-def _sources(path: Path) -> list[tuple[Callable[[list[Path]], Points], list[Path]]]:
+def _sources(path: Path) -> list[tuple[Callable[[list[Path]], _Points], list[Path]]]:
     candidates = [path] if path.is_file() else sorted(path.iterdir())
     found = []
     for pattern, read in _READERS:
@@ -117,11 +117,11 @@ def _sources(path: Path) -> list[tuple[Callable[[list[Path]], Points], list[Path
     return found
 
 
-def _merged(sources: list[list[Point]]) -> list[Point]:
+def _merged(sources: list[list[_Point]]) -> list[_Point]:
     """Return a tag's points: all of the fullest source's, and of the others' those at steps that are still missing."""
     if len(sources) == 1:
         return sources[0]
-    merged: list[Point] = []
+    merged: list[_Point] = []
     known: set[int] = set()
     for points in sorted(sources, key=len, reverse=True):  # a stable order: of equals, the more exact stays first
         merged += [point for point in points if point[0] not in known]
@@ -129,15 +129,15 @@ def _merged(sources: list[list[Point]]) -> list[Point]:
     return merged
 
 
-def _series(points: list[Point]) -> Series:
+def _series(points: list[_Point]) -> Series:
     ordered = sorted(points, key=lambda point: point[0])
     steps, values, wall_times = zip(*ordered, strict=True)
     return Series(np.array(steps, np.int64), np.array(values, np.float64), np.array(wall_times, np.float64))
 
 
-def _read_event_files(files: list[Path]) -> Points:
+def _read_event_files(files: list[Path]) -> _Points:
     sessions = [list(read_events(file)) for file in files]
-    points: Points = {}
+    points: _Points = {}
     for events in sorted(filter(None, sessions), key=lambda events: events[0].wall_time):
         for event in events:
             if event.starts_session:
@@ -146,18 +146,18 @@ def _read_event_files(files: list[Path]) -> Points:
     return points
 
 
-def _purge(points: Points, step: int) -> None:
+def _purge(points: _Points, step: int) -> None:
     for tag, known in points.items():
         points[tag] = [point for point in known if point[0] < step]
 
 
-def _add(points: Points, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+def _add(points: _Points, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
     for tag, value in scalars.items():
         points.setdefault(tag, []).append((step, value, wall_time))
 
 
-def _read_lines(files: list[Path], parse: Callable[[str], list[tuple[str, Point]]]) -> Points:
-    points: Points = {}
+def _read_lines(files: list[Path], parse: Callable[[str], list[tuple[str, _Point]]]) -> _Points:
+    points: _Points = {}
     for file in files:
         bad = 0
         with file.open(encoding="utf-8", errors="replace", newline="\n") as opened:
@@ -174,7 +174,7 @@ def _read_lines(files: list[Path], parse: Callable[[str], list[tuple[str, Point]
     return points
 
 
-def _parse_jsonl(line: str) -> list[tuple[str, Point]]:
+def _parse_jsonl(line: str) -> list[tuple[str, _Point]]:
     if line.isspace():
         return []
     entry = json.loads(line)
@@ -182,7 +182,7 @@ def _parse_jsonl(line: str) -> list[tuple[str, Point]]:
     return [(tag, (step, float(value), wall_time)) for tag, value in entry.get("scalars", {}).items()]
 
 
-def _parse_csv(line: str) -> list[tuple[str, Point]]:
+def _parse_csv(line: str) -> list[tuple[str, _Point]]:
     if not line.endswith("\n") or line.isspace() or line.startswith("step,wall_time,"):
         return []  # without its end, the number at the end of a row may lack digits
     step, wall_time, tag, value = next(csv.reader([line]))
@@ -196,16 +196,16 @@ def _step(value: str | float) -> int:
     return step
 
 
-def _read_jsonl(files: list[Path]) -> Points:
+def _read_jsonl(files: list[Path]) -> _Points:
     return _read_lines(files, _parse_jsonl)
 
 
-def _read_csv(files: list[Path]) -> Points:
+def _read_csv(files: list[Path]) -> _Points:
     return _read_lines(files, _parse_csv)
 
 
 # From the most to the least exact.
-_READERS: tuple[tuple[str, Callable[[list[Path]], Points]], ...] = (
+_READERS: tuple[tuple[str, Callable[[list[Path]], _Points]], ...] = (
     ("metrics*.jsonl", _read_jsonl),
     ("metrics*.csv", _read_csv),
     ("*tfevents*", _read_event_files),

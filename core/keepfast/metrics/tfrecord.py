@@ -7,6 +7,7 @@ CRC-32C of those eight bytes, the data, and the masked CRC-32C of the data.
 from __future__ import annotations
 
 import functools
+import os
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -20,6 +21,7 @@ _ALL_ONES = 0xFFFFFFFF
 _CHUNK = 1024
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
+_WINDOW = 1 << 16
 
 
 @functools.cache
@@ -73,17 +75,50 @@ def frame(data: bytes) -> bytes:
     return b"".join((_header(len(data)), data, _FOOTER.pack(masked_crc32c(data))))
 
 
-def read_records(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the data of each record, up to the first that is torn or damaged.
+def read_records(file: BinaryIO) -> Iterator[bytes | None]:
+    """Yield the data of each record, and None in the place of what is damaged.
+
+    A record whose data is damaged is passed over by its length. Where the length itself is, the next place is looked
+    for at which a record begins. What a kill tore at the end, or what is just being written, is no damage.
 
     Args:
         file: open for reading, at the start of a record. It may still be written to by another process.
     """
+    start = file.tell()
+    end = file.seek(0, os.SEEK_END)
+    file.seek(start)
     while len(header := file.read(_HEADER.size)) == _HEADER.size:
         length, header_crc = _HEADER.unpack(header)
         if masked_crc32c(header[:8]) != header_crc:
+            yield None
+            file.seek(_next_record(file, file.tell() - _HEADER.size + 1, end))
+            continue
+        if length > end - file.tell() - _FOOTER.size:
             return
         data, footer = file.read(length), file.read(_FOOTER.size)
-        if len(footer) < _FOOTER.size or masked_crc32c(data) != _FOOTER.unpack(footer)[0]:
-            return
-        yield data
+        yield data if masked_crc32c(data) == _FOOTER.unpack(footer)[0] else None
+
+
+def _next_record(file: BinaryIO, start: int, end: int) -> int:
+    """Return the first place from `start` on whose length has a fitting checksum and ends within the file, or `end`."""
+    while start < end:
+        file.seek(start)
+        window = np.frombuffer(file.read(_WINDOW), np.uint8)
+        lengths, found = _headers(window)
+        for place in np.flatnonzero(found):
+            if int(lengths[place]) <= end - start - int(place) - _HEADER.size - _FOOTER.size:
+                return start + int(place)
+        start += max(1, len(found))
+    return end
+
+
+def _headers(window: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """Return the length that each place of a window would tell, and whether its checksum fits."""
+    places = max(0, len(window) - _HEADER.size + 1)
+    eight = np.lib.stride_tricks.sliding_window_view(window, 8)[:places] if places else np.empty((0, 8), np.uint8)
+    seeded = eight ^ np.array([255] * 4 + [0] * 4, np.uint8)
+    crc = np.bitwise_xor.reduce(_table()[seeded + _OFFSETS[-8:]], axis=1) ^ np.uint32(_ALL_ONES)
+    masked = ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(_MASK_DELTA)
+    told = np.lib.stride_tricks.sliding_window_view(window[8:], 4)[:places] if places else np.empty((0, 4), np.uint8)
+    lengths: NDArray[np.uint64] = np.ascontiguousarray(eight).view("<u8").reshape(places)
+    return lengths, np.ascontiguousarray(told).view("<u4").reshape(places) == masked

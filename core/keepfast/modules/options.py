@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 from keepfast.errors import LoadMismatch
@@ -30,6 +30,28 @@ class LoadOptions:
     cast: bool = False
     rename: Mapping[str, str] = field(default_factory=dict)
     device: Any = None
+
+    @classmethod
+    def of(
+        cls,
+        modules: Sequence[str] | None,
+        strict: bool,
+        cast: bool,
+        rename: Mapping[str, str] | None,
+        device: Any = None,
+    ) -> LoadOptions:
+        """Return the options that the keywords of a public call mean."""
+        return cls(None if modules is None else tuple(modules), strict, cast, rename or {}, device)
+
+    def of_file(self, single: str | None) -> LoadOptions:
+        """Return the options for a file of a single module, which is the only one wanted if no other was asked for.
+
+        Args:
+            single: the name that the file has for its module; None where it holds several.
+        """
+        if self.modules is not None or single is None:
+            return self
+        return replace(self, modules=(self.rename.get(single, single),))
 
     def renamed_modules(self, found: Mapping[str, Tree]) -> dict[str, FileModule]:
         """Return the file's modules under the names that `rename` gives whole modules.

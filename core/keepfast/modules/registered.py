@@ -10,15 +10,18 @@ from typing import Any, final
 from keepfast._version import __version__
 from keepfast.errors import UnsupportedModule
 from keepfast.interfaces.backend import Backend
-from keepfast.interfaces.checkpoint_store import FORMAT_VERSION
-from keepfast.memories.buffer import MemoryBuffer
+from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, CheckpointMetadata
+from keepfast.memories.memory import Memory
 from keepfast.modules.matching import Match, match, match_open, reject
 from keepfast.modules.options import FileModule, LoadOptions
-from keepfast.plugins.backends import backend_named, backend_of, recognize
+from keepfast.plugins.backends import backend_named, backend_of, configured, recognize
 from keepfast.tree import Tree
 
 Module = Any
-"""A network, optimizer, train state, pytree, tensor, memory, or an `Attribute` that holds one."""
+"""A network, optimizer, train state, pytree, tensor, memory, environment, or an `Attribute` that holds one."""
+
+ENVIRONMENTS = frozenset({"env", "envs", "environment", "environments", "env_state", "env_states", "envs_state"})
+"""What environments, or states of them, are registered as."""
 
 
 @final
@@ -70,7 +73,13 @@ class RegisteredModule:
     @property
     def is_memory(self) -> bool:
         """Say whether it is a memory, which is large and has a checkpoint interval of its own."""
-        return isinstance(self.value, MemoryBuffer)
+        return isinstance(self.value, Memory)
+
+    @property
+    def is_environment(self) -> bool:
+        """Say whether it is an environment, which can be stepped and reset, or is called so, as its state may be."""
+        stepped = all(callable(getattr(self.value, call, None)) for call in ("step", "reset"))
+        return stepped or self.name in ENVIRONMENTS
 
     @property
     def is_open(self) -> bool:
@@ -137,8 +146,50 @@ def registered(modules: Mapping[str, Module], named: Backend | None) -> list[Reg
     ]
 
 
+@final
+class ModuleTable:
+    """What checkpoints hold: modules by name, in a table that its owner may change at any time.
+
+    Args:
+        modules: the table.
+        backend: the backend that the configuration names, or "auto".
+
+    Raises:
+        UnknownPlugin: if nobody provides the backend.
+        MissingDependency: if its framework is not installed.
+    """
+
+    def __init__(self, modules: dict[str, Module], backend: str = "auto") -> None:
+        self._modules, self._named = modules, configured(backend)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def look_up(self) -> list[RegisteredModule]:
+        """Return the modules of now, each with its backend.
+
+        Raises:
+            UnsupportedModule: if no backend can capture one of them.
+        """
+        return registered(self._modules, self._named)
+
+    def add(self, modules: Mapping[str, Module]) -> None:
+        """Add modules, all or none.
+
+        Raises:
+            UnsupportedModule: if no backend can capture one of them, or one is replaced as training goes on and was
+                not given as an attribute.
+        """
+        known = registered({**self._modules, **modules}, self._named)
+        check_places(known)
+        for module in known:
+            if module.name in modules:
+                module.capture()
+        self._modules.update(modules)
+
+
 def _own_backend(value: Any) -> Backend | None:
-    return backend_named(value.backend) if isinstance(value, MemoryBuffer) else recognize(value)
+    return backend_named(value.backend) if isinstance(value, Memory) else recognize(value)
 
 
 def check_places(modules: Sequence[RegisteredModule]) -> None:
@@ -152,13 +203,13 @@ def copy_all(modules: Sequence[RegisteredModule]) -> dict[str, Tree]:
     return {module.name: module.copy() for module in modules}
 
 
-def metadata(modules: Sequence[RegisteredModule], **more: Any) -> dict[str, Any]:
+def metadata(modules: Sequence[RegisteredModule], **more: Any) -> CheckpointMetadata:
     """Return what is stored beside modules: versions, backend, time, and `more`."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "keepfast": __version__,
-        "backend": next((module.backend.name for module in modules), None),
-        "modules": [module.name for module in modules],
-        "time": time.time(),
+    return CheckpointMetadata(
+        format_version=FORMAT_VERSION,
+        keepfast=__version__,
+        backend=next((module.backend.name for module in modules), None),
+        modules=tuple(module.name for module in modules),
+        time=time.time(),
         **more,
-    }
+    )

@@ -27,7 +27,7 @@ def restore_all(
     found = options.renamed_modules(checkpoint.modules)
     entries, loadable = _match_all(_wanted(modules, found, options, path), found, options)
     absent = tuple(name for name in found if name not in {module.name for module in modules})
-    report = LoadReport(path, tuple(entries), checkpoint.metadata.get("timestep"), absent)
+    report = LoadReport(path, tuple(entries), checkpoint.about.timestep, absent)
     require(report, strict=options.strict)
     if options.modules is None:
         for name in absent:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from keepfast.modules.registered import Module, metadata, registered
 from keepfast.modules.report import LoadReport
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.backends import configured
-from keepfast.plugins.formats import read_checkpoint, store_for
+from keepfast.plugins.formats import format_of, read_checkpoint
 from keepfast.tree import flatten
 
 _SINGLE = "module"
@@ -33,14 +34,15 @@ def save(module: Module, path: str | Path) -> Path:
     Raises:
         UnsupportedModule: if no backend can capture the module.
         ConfigError: if the extension is of no known format.
+        MissingDependency: if its format needs a package that is not installed; says what to run.
         WriteFailed: if the operating system refused; what was there before is untouched.
     """
     path = Path(path)
-    store = store_for(path)
+    store = format_of("checkpoint format", path)
     modules = registered({_SINGLE: module}, configured("auto"))
     state = modules[0].copy()
     flatten(state)  # two entries of one path could be stored, but neither told apart nor restored
-    store.save(Checkpoint(state, metadata(modules, module=_SINGLE)), path)
+    store.save(Checkpoint(state, metadata(modules, module=_SINGLE).as_mapping()), path)
     return path
 
 
@@ -74,21 +76,26 @@ def load(
         CorruptCheckpoint: if the file is damaged.
         NotFound: if there is no such file.
     """
+    return load_with(module, path, LoadOptions.of(modules, strict, cast, rename, device))
+
+
+def load_with(module: Module, path: str | Path, options: LoadOptions) -> LoadReport:
+    """Load one module from a file, as `load` does."""
     path = Path(path)
-    single = _single(read_checkpoint(path), path, modules)
-    options = LoadOptions(strict=strict, cast=cast, rename=rename or {}, device=device)
-    return restore_all(registered({single.metadata["module"]: module}, configured("auto")), single, path, options)
+    single = _single(read_checkpoint(path), path, options.modules)
+    modules = registered({single.about.module or _SINGLE: module}, configured("auto"))
+    return restore_all(modules, single, path, replace(options, modules=None))
 
 
 def _single(checkpoint: Checkpoint, path: Path, modules: Sequence[str] | None) -> Checkpoint:
     """Return a checkpoint of one module: the file's only one, or the one that was asked for."""
-    names = checkpoint.metadata.get("modules")
-    if "module" in checkpoint.metadata or (names is None and modules is None):
-        return Checkpoint(checkpoint.state, {"module": _SINGLE, **checkpoint.metadata})
+    about = checkpoint.about
+    if about.module is not None or (about.modules is None and modules is None):
+        return Checkpoint(checkpoint.state, replace(about, module=about.module or _SINGLE).as_mapping())
     known = list(checkpoint.modules)
     if modules is None or len(modules) != 1 or modules[0] not in known:
         raise LoadMismatch(
             f"`{path}` holds the modules {', '.join(known)}; say which one to load, "
             f'`modules=["{known[0] if known else "policy"}"]` for example, or load it through the agent'
         )
-    return Checkpoint(checkpoint.state[modules[0]], {**checkpoint.metadata, "module": modules[0]})
+    return Checkpoint(checkpoint.state[modules[0]], replace(about, module=modules[0]).as_mapping())

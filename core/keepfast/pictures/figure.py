@@ -9,7 +9,7 @@ from keepfast._system.commit import commit
 from keepfast.errors import InvalidValue, MissingDependency
 from keepfast.pictures.picture import Picture
 
-FORMATS = {".png": "png", ".svg": "svg"}
+_FORMATS = {".png": "png", ".svg": "svg"}
 
 
 def check_output(path: Path) -> None:
@@ -19,8 +19,8 @@ def check_output(path: Path) -> None:
         InvalidValue: if it is neither a ``.png`` nor a ``.svg``.
         MissingDependency: if Matplotlib is not installed.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise InvalidValue(f"cannot draw `{path}`; allowed: a name that ends with {' or '.join(FORMATS)}")
+    if path.suffix.lower() not in _FORMATS:
+        raise InvalidValue(f"cannot draw `{path}`; allowed: a name that ends with {' or '.join(_FORMATS)}")
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingDependency(
             f'drawing `{path}` needs `matplotlib`, which is not installed; run: pip install "keepfast[plot]"'
@@ -51,5 +51,5 @@ def write_figure(picture: Picture, path: Path) -> None:
         axes.set(title=picture.tag, xlabel="timesteps")
         axes.grid(alpha=0.3)
         axes.legend(list(shown.values()), list(shown), fontsize="small")
-        form = FORMATS[path.suffix.lower()]
+        form = _FORMATS[path.suffix.lower()]
         commit(path, lambda file: figure.savefig(file, format=form, dpi=150))

@@ -14,11 +14,11 @@ from rich.text import Text
 from keepfast.metrics.spread import Curve, Spread
 from keepfast.pictures.braille import Canvas, Limits
 
-COLORS = ("cyan", "magenta", "green", "yellow", "blue", "red")
+_COLORS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 MEAN, BAND = "bold", "dim"
 """Styles of the mean and of the band around it that show on light and on dark terminals."""
 
-HEIGHT = 16
+_HEIGHT = 16
 """Rows of a picture, without its axes."""
 
 
@@ -63,14 +63,14 @@ def drawn(picture: Picture, width: int, *, ascii_only: bool = False) -> Iterator
     steps, values = picture.limits()
     labels = [f"{value:.4g}" for value in (values[1], sum(values) / 2, values[0])]
     margin = max(map(len, labels))
-    canvas = Canvas(max(width - margin - 1, 10), HEIGHT, steps, values)
+    canvas = Canvas(max(width - margin - 1, 10), _HEIGHT, steps, values)
     if picture.spread is not None:
         canvas.shade(picture.spread.lower, picture.spread.upper, BAND)
-    for curve, color in zip(picture.curves.values(), cycle(COLORS), strict=False):
+    for curve, color in zip(picture.curves.values(), cycle(_COLORS), strict=False):
         canvas.draw(curve, color)
     if picture.spread is not None:
         canvas.draw(Curve(picture.spread.steps, picture.spread.mean), MEAN)
-    shown = {0: labels[0], HEIGHT // 2: labels[1], HEIGHT - 1: labels[2]}
+    shown = {0: labels[0], _HEIGHT // 2: labels[1], _HEIGHT - 1: labels[2]}
     yield Text(picture.tag, style="bold")
     for row, line in enumerate(canvas.lines(ascii_only=ascii_only)):
         yield Text.assemble(shown.get(row, "").rjust(margin), " ", line)
@@ -81,7 +81,7 @@ def drawn(picture: Picture, width: int, *, ascii_only: bool = False) -> Iterator
 def legend(picture: Picture) -> Iterator[Text]:
     """Yield a line for each curve, with its last value, and one for mean and spread."""
     width = max(map(len, picture.curves))
-    for (label, curve), color in zip(picture.curves.items(), cycle(COLORS), strict=False):
+    for (label, curve), color in zip(picture.curves.items(), cycle(_COLORS), strict=False):
         end = f"{curve.values[-1]:.6g} at {curve.steps[-1]:.10g}"
         yield Text.assemble((label.ljust(width), color), f"  {end}")
     if picture.spread is not None:

@@ -11,10 +11,10 @@ from keepfast.interfaces.backend import Backend
 from keepfast.plugins.discovery import registry
 from keepfast.plugins.lazy import lazy
 
-ENVIRONMENT = "KEEPFAST_BACKEND"
+_ENVIRONMENT = "KEEPFAST_BACKEND"
 """The environment variable that names the backend where the configuration says "auto"."""
 
-RANK_VARIABLES = ("RANK", "SLURM_PROCID")
+_RANK_VARIABLES = ("RANK", "SLURM_PROCID")
 """The environment variables in which launchers tell a process its rank: torchrun, and SLURM."""
 
 _made: dict[str, Backend] = {}
@@ -44,14 +44,14 @@ def configured(name: str) -> Backend | None:
     """
     if name != "auto":
         return backend_named(name)
-    name = os.environ.get(ENVIRONMENT) or "auto"
+    name = os.environ.get(_ENVIRONMENT) or "auto"
     try:
         return None if name == "auto" else backend_named(name)
     except UnknownPlugin as error:
-        raise UnknownPlugin(f"the environment variable `{ENVIRONMENT}` names an {error}") from None
+        raise UnknownPlugin(f"the environment variable `{_ENVIRONMENT}` names an {error}") from None
 
 
-def loaded() -> Iterator[Backend]:
+def _loaded() -> Iterator[Backend]:
     """Yield the backends whose framework the process has imported already, without those that fail.
 
     A third party's backend that names no framework counts as loaded.
@@ -70,7 +70,7 @@ def recognize(module: object) -> Backend | None:
 
     Only backends whose framework is loaded are asked: whoever holds one of its modules has loaded it.
     """
-    return next((backend for backend in loaded() if backend.recognizes(module)), None)
+    return next((backend for backend in _loaded() if backend.recognizes(module)), None)
 
 
 def process_rank() -> int:
@@ -78,10 +78,10 @@ def process_rank() -> int:
 
     A framework that is set up for a distributed run knows best; else a launcher's RANK or SLURM_PROCID tells.
     """
-    ranks = [rank for rank in (backend.rank() for backend in loaded()) if rank is not None]
+    ranks = [rank for rank in (backend.rank() for backend in _loaded()) if rank is not None]
     if ranks:
         return max(ranks)
-    found = next((os.environ[name] for name in RANK_VARIABLES if os.environ.get(name, "").isdigit()), "0")
+    found = next((os.environ[name] for name in _RANK_VARIABLES if os.environ.get(name, "").isdigit()), "0")
     return int(found)
 
 

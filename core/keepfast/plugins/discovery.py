@@ -21,12 +21,12 @@ from keepfast.errors import BrokenPlugin, PluginConflict, UnknownPlugin, did_you
 from keepfast.plugins import hookspecs
 from keepfast.plugins.lazy import install_hint, lazy
 
-GROUP = "keepfast"
+_GROUP = "keepfast"
 
-DISABLE = "KEEPFAST_DISABLE_PLUGINS"
+_DISABLE = "KEEPFAST_DISABLE_PLUGINS"
 """The environment variable that names plugins to pass over, by entry point or distribution, with commas between."""
 
-STRICT = "KEEPFAST_STRICT_PLUGINS"
+_STRICT = "KEEPFAST_STRICT_PLUGINS"
 """The environment variable that makes a plugin which fails to load an error; unset, empty or 0 does not."""
 
 HOOKS = {
@@ -110,19 +110,19 @@ class PluginRegistry:
     def discover(self) -> None:
         """Register the plugin of every installed distribution; one that fails is recorded and skipped.
 
-        Those that `DISABLE` names, by entry point or distribution, are passed over. Where `STRICT` is set, one that
-        fails is an error.
+        Those that ``KEEPFAST_DISABLE_PLUGINS`` names, by entry point or distribution, are passed over. Where
+        ``KEEPFAST_STRICT_PLUGINS`` is set, one that fails is an error.
 
         Raises:
-            BrokenPlugin: if a plugin fails and `STRICT` is set; carries the cause.
+            BrokenPlugin: if a plugin fails and ``KEEPFAST_STRICT_PLUGINS`` is set; carries the cause.
         """
-        disabled = {_normal(name.strip()) for name in os.environ.get(DISABLE, "").split(",")}
+        disabled = {_normal(name.strip()) for name in os.environ.get(_DISABLE, "").split(",")}
         for distribution in importlib.metadata.distributions():
             for entry_point in distribution.entry_points:
                 name, version = _identity(distribution)
-                if entry_point.group == GROUP and disabled.isdisjoint({_normal(entry_point.name), _normal(name)}):
+                if entry_point.group == _GROUP and disabled.isdisjoint({_normal(entry_point.name), _normal(name)}):
                     self._load(entry_point, name, version)
-        if self.broken and os.environ.get(STRICT, "") not in ("", "0"):
+        if self.broken and os.environ.get(_STRICT, "") not in ("", "0"):
             raise BrokenPlugin(str(self.broken[0])) from self.broken[0].cause
 
     def _load(self, entry_point: importlib.metadata.EntryPoint, distribution: str, version: str) -> None:

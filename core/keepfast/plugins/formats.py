@@ -1,13 +1,16 @@
-"""Finds the format of a checkpoint or a memory file."""
+"""Finds the format of a checkpoint or a memory."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal, overload
 
 from keepfast.errors import (
     ConfigError,
+    CorruptCheckpoint,
     InvalidValue,
+    KeepfastError,
     MissingDependency,
     NotFound,
     did_you_mean,
@@ -16,6 +19,61 @@ from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 from keepfast.interfaces.memory_exporter import MemoryExporter
 from keepfast.plugins.discovery import registry
 
+Kind = Literal["checkpoint format", "memory format"]
+"""The kinds of formats, as plugins provide them; see `HOOKS`."""
+
+
+@overload
+def format_of(kind: Literal["checkpoint format"], path: Path) -> CheckpointStore: ...
+
+
+@overload
+def format_of(kind: Literal["memory format"], path: Path) -> MemoryExporter: ...
+
+
+def format_of(kind: Kind, path: Path) -> CheckpointStore | MemoryExporter:
+    """Return the format that a file or directory is of, or is to be written in, by its name.
+
+    Args:
+        kind: what it is to hold.
+        path: where it is, or will be.
+
+    Raises:
+        MissingDependency: if the format of that name needs a package that is not installed; says what to run.
+        ConfigError: if no checkpoint format has such an extension.
+        InvalidValue: if no memory format has, or a directory is no memory. Each tells which formats could not be asked.
+        NotFound: if a directory is no checkpoint.
+    """
+    suffix = path.suffix.removeprefix(".")
+    known: list[str] = []
+    silent: dict[str, str] = {}
+    absent: MissingDependency | None = None
+    # The one whose name it is comes first: most files then need no other format, nor the packages of others.
+    for provided in sorted(registry().provided(kind), key=lambda provided: provided.name != suffix):
+        try:
+            made: CheckpointStore | MemoryExporter = provided.factory()
+        except MissingDependency as error:
+            absent = error if provided.name == suffix else absent
+            silent[provided.name] = f": {error}"
+        except Exception as error:  # noqa: BLE001  (a broken format hurts nobody who did not ask for it)
+            silent[provided.name] = f" is broken: {type(error).__name__}: {error}"
+        else:
+            if made.owns(path):
+                return made
+            known.append(made.extension)
+    raise absent or _unknown(kind, path, known, silent)
+
+
+def _unknown(kind: Kind, path: Path, known: list[str], silent: dict[str, str]) -> KeepfastError:
+    hints = "".join(f"\n`{name}`{reason}" for name, reason in silent.items())
+    if path.is_dir() and kind == "memory format":
+        way = f"give one memory file, or `iter_memories('{path}/*')` for all"
+        return InvalidValue(f"`{path}` is a directory; {way}{hints}")
+    if path.is_dir():
+        return NotFound(f"`{path}` is a directory, not a checkpoint; give one of the files in it{hints}")
+    error = InvalidValue if kind == "memory format" else ConfigError
+    return error(f"`{path}` has the extension of no {kind}{did_you_mean(path.suffix, known)}{hints}")
+
 
 def stores() -> dict[str, CheckpointStore]:
     """Return every checkpoint format that is ready to use, by extension."""
@@ -23,33 +81,43 @@ def stores() -> dict[str, CheckpointStore]:
     return {store.extension: store for store in made}
 
 
-def store_for(path: Path) -> CheckpointStore:
-    """Return the format that a file's extension belongs to.
+def owner_of(path: Path) -> CheckpointStore | None:
+    """Return the checkpoint format that a file or directory is of, or None where none that is ready knows it."""
+    return next((store for store in stores().values() if store.owns(path)), None)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Say whether a path is one checkpoint, a file or a directory of such a format, rather than a directory of many.
 
     Raises:
-        ConfigError: if no format has that extension.
+        MissingDependency: if it is a directory, and the format of its name needs a package that is not installed.
     """
-    known = stores()
-    if path.suffix not in known:
-        raise ConfigError(
-            f"cannot tell the checkpoint format of `{path}` by its extension; known: {', '.join(sorted(known))}"
-        )
-    return known[path.suffix]
+    if not path.is_dir():
+        return path.exists()
+    try:
+        return bool(format_of("checkpoint format", path))
+    except NotFound:
+        return False
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read and verify a checkpoint file of any known format.
+    """Read and verify a checkpoint of any known format.
 
     Raises:
         NotFound: if there is no such file.
         ConfigError: if its extension is of no known format.
-        CorruptCheckpoint: if it is damaged.
+        MissingDependency: if its format needs a package that is not installed; says what to run.
+        CorruptCheckpoint: if it is damaged, or its metadata is not what Keepfast writes.
     """
     path = Path(path)
-    if not path.is_file():
-        what = "a directory, not a checkpoint file" if path.is_dir() else "not there"
-        raise NotFound(f"cannot load `{path}`: it is {what}")
-    return store_for(path).load(path)
+    if not path.exists():
+        raise NotFound(f"cannot load `{path}`: it is not there")
+    checkpoint = format_of("checkpoint format", path).load(path)
+    try:
+        _ = checkpoint.about
+    except InvalidValue as error:
+        raise CorruptCheckpoint(f"`{path}` is damaged: its metadata makes no sense: {error}") from error
+    return checkpoint
 
 
 def exporter_named(format: str) -> MemoryExporter:  # noqa: A002  (the design's name)
@@ -61,36 +129,6 @@ def exporter_named(format: str) -> MemoryExporter:  # noqa: A002  (the design's 
     """
     made: MemoryExporter = registry().get("memory format", format)()
     return made
-
-
-def exporter_of(path: Path) -> MemoryExporter:
-    """Return the exporter of the format that a file's name ends with.
-
-    Raises:
-        InvalidValue: if no memory format has such an extension; tells which formats could not be asked.
-        MissingDependency: if the format of that name needs a package that is not installed.
-    """
-    suffix = path.suffix.removeprefix(".")
-    known, silent = [], []
-    # The one whose name it is comes first: most files then need no other format, nor the packages of others.
-    for provided in sorted(registry().provided("memory format"), key=lambda provided: provided.name != suffix):
-        try:
-            made: MemoryExporter = provided.factory()
-        except MissingDependency as error:
-            if provided.name == suffix:
-                raise
-            silent.append(f"`{provided.name}`: {error}")
-        except Exception as error:  # noqa: BLE001  (a broken format hurts nobody who did not ask for it)
-            silent.append(f"`{provided.name}` is broken: {type(error).__name__}: {error}")
-        else:
-            if made.owns(path):
-                return made
-            known.append(made.extension)
-    hints = "".join(f"\n{line}" for line in silent)
-    if path.is_dir():
-        way = f"give one memory file, or `iter_memories('{path}/*')` for all"
-        raise InvalidValue(f"`{path}` is a directory; {way}{hints}")
-    raise InvalidValue(f"`{path}` has the extension of no memory format{did_you_mean(path.suffix, known)}{hints}")
 
 
 def numeric_order(path: Path) -> list[tuple[int, int, str]]:

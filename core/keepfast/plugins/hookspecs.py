@@ -18,29 +18,29 @@ if TYPE_CHECKING:
 
 PROJECT = "keepfast"
 
-hookspec = pluggy.HookspecMarker(PROJECT)
+_hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
-@hookspec
+@_hookspec
 def keepfast_backends() -> Mapping[str, Callable[[], Backend]]:
     """Return the frameworks this plugin supports, each name with a factory of its `Backend`."""
     raise NotImplementedError
 
 
-@hookspec
+@_hookspec
 def keepfast_writers() -> Mapping[str, Callable[..., Writer]]:
     """Return the writers this plugin provides, each name with a ``factory(context, **options)``."""
     raise NotImplementedError
 
 
-@hookspec
+@_hookspec
 def keepfast_checkpoint_formats() -> Mapping[str, Callable[[], CheckpointStore]]:
     """Return the checkpoint formats this plugin provides, each name with a factory of its `CheckpointStore`."""
     raise NotImplementedError
 
 
-@hookspec
+@_hookspec
 def keepfast_memory_formats() -> Mapping[str, Callable[[], MemoryExporter]]:
     """Return the memory formats this plugin provides, each name with a factory of its `MemoryExporter`."""
     raise NotImplementedError

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.background import Background
+from keepfast._system.tally import Count, Tally
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.best import BestJudge, Candidate
 from keepfast.checkpoints.directory import CheckpointDirectory
-from keepfast.checkpoints.index import IndexedCheckpoint
 from keepfast.checkpoints.retention import Retention
 from keepfast.config import ExperimentConfig
-from keepfast.errors import NotFound
-from keepfast.interfaces.backend import Backend
-from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
-from keepfast.modules.registered import Module, RegisteredModule, check_places, copy_all, metadata, registered
-from keepfast.plugins.backends import configured
+from keepfast.interfaces.checkpoint_store import CheckpointMetadata, CheckpointStore
+from keepfast.modules.registered import ModuleTable, RegisteredModule, copy_all, metadata
 from keepfast.plugins.discovery import registry
-from keepfast.runs.schedule import Schedule
+from keepfast.runs.in_vain import UntrackedMetric
+from keepfast.runs.schedule import Schedule, Turns
 from keepfast.tree import Tree
 
-FALLBACK_INTERVAL = 10_000
+_FALLBACK_INTERVAL = 10_000
 """Timesteps between checkpoints where "auto" has no length of training to go by."""
 
-SAMPLES = 10
+_SAMPLES = 10
 """How many checkpoints "auto" spreads over a training."""
 
 
@@ -37,7 +34,7 @@ class _Promised:
     """A copy of modules that is to be written."""
 
     state: Mapping[str, Tree]
-    metadata: Mapping[str, Any]
+    metadata: CheckpointMetadata
     candidate: Candidate | None = None
 
 
@@ -50,19 +47,18 @@ class Checkpointer:
 
     Attributes:
         latest: the completed timesteps at the checkpoint promised last, or None.
-        occupied: whether the directory holds checkpoints of a run that was not resumed.
 
     Args:
         config: the experiment's settings.
         directory: where checkpoints go.
-        modules: what to save, looked at anew each time.
+        modules: what to save, looked up once for each checkpoint.
         resume_state: returns what an exact resume needs beside the modules.
         settle: called behind training before a checkpoint is written, to return when what else the run wrote until then
             is on disk.
         enabled: whether anything is written; in a distributed run one process alone does.
 
     Raises:
-        UnknownPlugin: if the configuration names a backend or format that nobody provides.
+        UnknownPlugin: if the configuration names a format that nobody provides.
         MissingDependency: if it names one whose packages are not installed.
     """
 
@@ -70,7 +66,7 @@ class Checkpointer:
         self,
         config: ExperimentConfig,
         directory: Path,
-        modules: Mapping[str, Module],
+        modules: ModuleTable,
         resume_state: Callable[[Sequence[RegisteredModule]], dict[str, Any]],
         *,
         settle: Callable[[], None] = lambda: None,
@@ -79,53 +75,32 @@ class Checkpointer:
         self._enabled = enabled
         self._config, self._modules, self._resume_state = config, modules, resume_state
         self._settle = settle
-        self._named: Backend | None = configured(config.backend)
         self._store: CheckpointStore | None = None
         if config.checkpoint_format != "auto":
             self._store = registry().get("checkpoint format", config.checkpoint_format)()
         self._background = Background("keepfast-checkpoints")
         self._retention = Retention(config.keep_last, config.keep_every, config.keep_best, config.best_mode)
-        self._refused: list[str] = []
-        self._told = 0
-        self._lock = threading.Lock()
+        self._refused = Tally()
         self.directory = CheckpointDirectory(directory)
-        self.memory_schedule = Schedule(0)
         self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes, max(config.keep_best, 1))
-        self.schedule = Schedule(0)
+        self._untracked = UntrackedMetric(config.best_metric)
+        self._unregistered = config.checkpoint_interval != "auto"
         self.latest: int | None = None
-        self.occupied = False
-        self._turn: tuple[int, bool] | None = None
         self._branches_at: int | None = None
+        self.set_length(None)
 
-    def set_length(self, timesteps: int | None) -> None:
-        """Set the interval, given the length of the training or None."""
-        self.schedule = Schedule.of(self._config.checkpoint_interval, timesteps, SAMPLES, FALLBACK_INTERVAL)
+    def set_length(self, timesteps: int | None, completed: int = 0) -> None:
+        """Set the interval, given the length of the training or None, and how much of it is complete already."""
+        self.schedule = Schedule.of(self._config.checkpoint_interval, timesteps, _SAMPLES, _FALLBACK_INTERVAL)
+        self._start_turns(completed)
+
+    def _start_turns(self, completed: int) -> None:
         interval = self._config.memory_checkpoint_interval
-        self.memory_schedule = self.schedule if interval == "auto" else Schedule(max(interval, 0))
+        memories = self.schedule if interval == "auto" else Schedule(max(interval, 0))
+        self._turns = Turns([self.schedule, memories], completed)
 
-    def modules(self) -> list[RegisteredModule]:
-        """Return the registered modules with their backends.
-
-        Raises:
-            UnsupportedModule: if no backend can capture one of them.
-        """
-        return registered(self._modules, self._named)
-
-    def check(self, modules: Mapping[str, Module]) -> None:
-        """Check modules that are about to be registered.
-
-        Raises:
-            UnsupportedModule: if no backend can capture one of them, or one is replaced as training goes on and was
-                not given as an attribute.
-        """
-        known = registered({**self._modules, **modules}, self._named)
-        check_places(known)
-        for module in known:
-            if module.name in modules:
-                module.capture()
-
-    def store(self, modules: Sequence[RegisteredModule]) -> CheckpointStore:
-        """Return the format that checkpoints are written in."""
+    def _format_for(self, modules: Sequence[RegisteredModule]) -> CheckpointStore:
+        """Return the format that checkpoints are written in: as configured, or that of the first module's backend."""
         if self._store is None:
             store: CheckpointStore = registry().get("checkpoint format", modules[0].backend.checkpoint_format)()
             self._store = store
@@ -134,29 +109,20 @@ class Checkpointer:
     def judge(self, statistics: Mapping[str, float], episodes: int, timestep: int) -> None:
         """Judge an interval, and keep a copy of the modules where it was the best so far."""
         if self._enabled and self.schedule.enabled and self._config.keep_best and self._modules:
-            self.best.judge(statistics, episodes, timestep, lambda: self._capture(self._without_memories()))
+            self._untracked.written(statistics)
+            self.best.judge(statistics, episodes, timestep, self._capture_for_best)
 
-    def _without_memories(self) -> list[RegisteredModule]:
-        return [module for module in self.modules() if not module.is_memory]
-
-    def _capture(self, modules: Sequence[RegisteredModule]) -> tuple[dict[str, Tree], dict[str, Any]]:
+    def _capture_for_best(self) -> tuple[dict[str, Tree], dict[str, Any]]:
+        modules = _without_memories(self._modules.look_up())
         return copy_all(modules), self._resume_state(modules)
 
-    def take_turn(self, timestep: int, *, with_memories: bool) -> None:
-        """Be told that the next checkpoint is the one due at a step, which may lie past a multiple of the interval.
+    def _take_turn(self, timestep: int) -> bool:
+        """Take the turn of a checkpoint, and say whether it is one that holds the memories.
 
-        Args:
-            timestep: the completed timesteps.
-            with_memories: whether one that holds the memories is due.
+        One that is asked for out of turn is: whoever asks wants all there is.
         """
-        self._turn = (timestep, with_memories)
-
-    def _holds_memories(self, timestep: int) -> bool:
-        turn, self._turn = self._turn, None
-        if turn is not None and turn[0] == timestep:
-            return turn[1]
-        # A checkpoint asked for out of turn holds the memories too: whoever asks wants all there is.
-        return not self.schedule.due(timestep) or self.memory_schedule.due(timestep)
+        due, memories_due = self._turns.take(timestep)
+        return memories_due or not due
 
     def checkpoint(self, timestep: int, *, with_memories: bool = False) -> None:
         """Copy the modules now, and write them and the best candidate behind training.
@@ -173,16 +139,27 @@ class Checkpointer:
         """
         self.tell()
         if not self._modules or not self._enabled:
+            self._tell_unregistered()
             return
         self._background.room()
-        whole = self._holds_memories(timestep) or with_memories
-        modules = self.modules() if whole else self._without_memories()
+        known = self._modules.look_up()
+        in_turn = self._take_turn(timestep)
+        modules = known if with_memories or in_turn else _without_memories(known)
         # The best first: once the periodic one is durable, so is the best that its resume state speaks of.
         state, resume = self._capture_at(timestep, modules)
-        promised = self._promised_best()
+        promised = self._promised_best(known)
         promised.append(_Promised(state, metadata(modules, timestep=timestep, resume=resume)))
-        self._submit(promised, self.store(modules))
+        self._submit(promised, known)
         self.latest = timestep
+
+    def _tell_unregistered(self) -> None:
+        """Tell, once and where checkpoints were asked for, that there is nothing to store in them."""
+        if self._unregistered and self._enabled and self.schedule.enabled:
+            self._unregistered = False
+            warn(
+                "a checkpoint is due and no module is registered, so nothing is stored; register what is to be kept, "
+                "or set `checkpoint_interval` to 0"
+            )
 
     def _capture_at(self, timestep: int, modules: Sequence[RegisteredModule]) -> tuple[dict[str, Tree], dict[str, Any]]:
         """Return a copy of the modules, sharing what the best candidate copied at this very timestep."""
@@ -192,28 +169,29 @@ class Checkpointer:
         state = {module.name: copied.get(module.name, fresh.get(module.name)) for module in modules}
         return state, self._resume_state(modules)
 
-    def store_best(self) -> None:
+    def _store_best(self) -> None:
         """Write the best candidate, if there is one that is not stored yet."""
         self._background.room()
-        promised = self._promised_best()
-        if promised:
-            self._submit(promised, self.store(self._without_memories()))
+        if self.best.candidate is not None:
+            known = self._modules.look_up()
+            self._submit(self._promised_best(known), known)
 
-    def _promised_best(self) -> list[_Promised]:
+    def _promised_best(self, known: Sequence[RegisteredModule]) -> list[_Promised]:
         candidate = self.best.take()
         if candidate is None:
             return []
         described = metadata(
-            self._without_memories(),
+            _without_memories(known),
             timestep=candidate.timestep,
             metric={"tag": self.best.metric, "value": candidate.score},
             resume=candidate.resume,
         )
         return [_Promised(candidate.state, described, candidate)]
 
-    def _submit(self, promised: list[_Promised], store: CheckpointStore) -> None:
+    def _submit(self, promised: list[_Promised], known: Sequence[RegisteredModule]) -> None:
+        store = self._format_for(known)
         superseded, self._branches_at = self._branches_at, None
-        memories = frozenset(module.name for module in self.modules() if module.is_memory)
+        memories = frozenset(module.name for module in known if module.is_memory)
         retention = replace(self._retention, memories=memories)
 
         def job() -> None:
@@ -253,8 +231,7 @@ class Checkpointer:
         try:
             write()
         except OSError as error:
-            with self._lock:
-                self._refused.append(str(error))
+            self._refused.count(_REFUSED, str(error))
             return False
         return True
 
@@ -263,55 +240,39 @@ class Checkpointer:
         """Say whether something went wrong behind training that was not raised yet."""
         return self._background.failed
 
-    def start(self) -> None:
-        """Sweep up what killed saves left, take in files that the index lacks, and go on from the best on disk."""
+    def start(self) -> bool:
+        """Sweep up what killed saves left, take in files that the index lacks, and go on from the best on disk.
+
+        Returns:
+            Whether the directory holds checkpoints, of a run before.
+        """
         self.directory.sweep()
         self.directory.adopt()
         self.best.resume(None, self.directory.best_scores(self.best.metric))
-        self.occupied = bool(self.directory.checkpoints())
-        self._branches_at = 0 if self.occupied else None
+        occupied = bool(self.directory.checkpoints())
+        self._branches_at = 0 if occupied else None
+        return occupied
 
-    def resumed(self, timestep: int, *, own: bool) -> None:
-        """Be told that the run goes on from a checkpoint, of its own directory or from elsewhere.
+    def resume(self, best: Mapping[str, Any] | None, timestep: int) -> None:
+        """Go on from a timestep.
 
-        What its own directory holds of later timesteps is no longer the latest once the run has stored its next.
+        Args:
+            best: what `BestJudge.state` returned then, or None where nothing is known of it.
+            timestep: the completed timesteps.
         """
-        self.occupied = self.occupied and not own
-        self._branches_at = timestep if own else self._branches_at
+        self.best.resume(best, self.directory.best_scores(self.best.metric))
+        self._start_turns(timestep)
+
+    def branch(self, timestep: int) -> None:
+        """Be told that the run goes on from a checkpoint of its own directory.
+
+        What that holds of later timesteps is no longer the latest once the run has stored its next.
+        """
+        self._branches_at = timestep
 
     def tell(self) -> None:
         """Tell of a refused checkpoint, the first time there is one."""
-        with self._lock:
-            first = self._refused[0] if self._refused and not self._told else None
-            self._told = len(self._refused) if first else self._told
-        if first is not None:
-            warn(f"a checkpoint could not be stored: {first}. Training goes on; further ones are counted")
-
-    def find(self, which: str, directory: CheckpointDirectory) -> tuple[IndexedCheckpoint, Checkpoint, dict[Path, str]]:
-        """Return the checkpoint to resume from, read and verified.
-
-        Args:
-            which: ``"latest"`` or ``"best"``.
-            directory: where to look.
-
-        Returns:
-            What the index says of it, what it holds, and the damaged ones passed over, each with the reason.
-
-        Raises:
-            NotFound: if there is none that can be loaded; lists what is damaged.
-        """
-        skipped: dict[Path, str] = {}
-        for indexed in directory.newest_first(best=which == "best"):
-            try:
-                checkpoint = directory.read(indexed)
-            except OSError as error:  # damaged, vanished, or not to be read
-                skipped[directory.path / min(indexed.names)] = str(error)
-                continue
-            if skipped:
-                warn("skipped " + "; ".join(skipped.values()) + f"; going on with {', '.join(sorted(indexed.names))}")
-            return indexed, checkpoint, skipped
-        damage = "".join(f"\n  {reason}" for reason in skipped.values())
-        raise NotFound(f"there is no checkpoint to resume from in `{directory.path}`{damage}")
+        self._refused.tell(_first_refused)
 
     def wait(self) -> None:
         """Return when every checkpoint that was promised is on disk.
@@ -325,7 +286,7 @@ class Checkpointer:
     def close(self) -> None:
         """Write the best candidate, wait, end the thread, and tell how many checkpoints were refused."""
         try:
-            self.store_best()
+            self._store_best()
         finally:
             self._end()
 
@@ -334,6 +295,21 @@ class Checkpointer:
             self._background.close()
         finally:
             self.tell()
-            if len(self._refused) > 1:
-                warn(f"{len(self._refused)} checkpoints could not be stored; the last reason: {self._refused[-1]}")
-            self._refused.clear()
+            self._untracked.tell_at_end()
+            self._refused.tell_sum(_all_refused, clear=True)
+
+
+_REFUSED = "checkpoint"
+
+
+def _first_refused(_name: str, count: Count) -> str:
+    return f"a checkpoint could not be stored: {count.first}. Training goes on; further ones are counted"
+
+
+def _all_refused(counts: Mapping[str, Count]) -> str:
+    count = counts.get(_REFUSED, Count())
+    return f"{count.number} checkpoints could not be stored; the last reason: {count.last}" if count.number > 1 else ""
+
+
+def _without_memories(modules: Sequence[RegisteredModule]) -> list[RegisteredModule]:
+    return [module for module in modules if not module.is_memory]

@@ -6,23 +6,25 @@ import datetime as dt
 import json
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from keepfast._system.commit import commit
+from keepfast._system.warnings import warn
 from keepfast._version import __version__
+from keepfast.codec import plain
 from keepfast.config import ExperimentConfig
 from keepfast.errors import DirectoryError, WriteFailed
 
 CONFIG = "config.json"
 DEFAULT_DIRECTORY = "runs"
-TIME_FORMAT = "%y-%m-%d_%H-%M-%S-%f"
+_TIME_FORMAT = "%y-%m-%d_%H-%M-%S-%f"
 
 
 def run_directory(config: ExperimentConfig, agent: str) -> Path:
     """Return the directory that a configuration names, by date, time and agent where it names none; makes nothing."""
-    name = config.experiment_name or f"{dt.datetime.now().astimezone():{TIME_FORMAT}}_{agent}"
+    name = config.experiment_name or f"{dt.datetime.now().astimezone():{_TIME_FORMAT}}_{agent}"
     return Path(config.directory or DEFAULT_DIRECTORY).absolute() / name
 
 
@@ -35,10 +37,10 @@ def open_run_directory(directory: Path, agent: str, timesteps: int | None, confi
     document = {
         "agent": agent,
         "timesteps": timesteps,
-        "config": _with_text_keys(config),
+        "config": plain(config),
         "versions": {"keepfast": __version__, "python": platform.python_version(), "platform": sys.platform},
     }
-    text = json.dumps(document, indent=2, default=repr)
+    text = json.dumps(document, indent=2, allow_nan=False)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         commit(directory / CONFIG, lambda file: file.write(text.encode()))
@@ -51,11 +53,30 @@ def open_run_directory(directory: Path, agent: str, timesteps: int | None, confi
         ) from error
 
 
-def _with_text_keys(config: Any) -> Any:
-    """Return the same mappings with text for the keys that JSON cannot have."""
-    if isinstance(config, Mapping):
-        plain = str | int | float | None
-        return {key if isinstance(key, plain) else str(key): _with_text_keys(value) for key, value in config.items()}
-    if isinstance(config, list | tuple):
-        return [_with_text_keys(value) for value in config]
-    return config
+@final
+class EarlierRun:
+    """What an earlier run left in a run's directory, until the run goes on from it or starts among it.
+
+    Args:
+        directory: the run's directory.
+        begun: whether a run began there before.
+        left: the kinds of what it left: ``"checkpoints"``, ``"metrics"``.
+    """
+
+    def __init__(self, directory: Path, *, begun: bool = False, left: Sequence[str] = ()) -> None:
+        self.begun = begun
+        self._directory, self._left = directory, tuple(left)
+
+    def taken_over(self) -> None:
+        """Be told that the run went on from it, so that what it left is the run's own."""
+        self._left = ()
+
+    def warn(self) -> None:
+        """Warn, once, that a run that was not resumed starts among what it left."""
+        left, self._left = self._left, ()
+        if left:
+            warn(
+                f"`{self._directory}` holds the {' and '.join(left)} of an earlier run, which was not resumed; this "
+                "run adds its own to them, in the same files. `resume()` goes on from the latest checkpoint, or anew "
+                "where there is none; another `experiment_name` starts apart"
+            )

@@ -1,16 +1,30 @@
-"""Notices that the machine is about to be taken away."""
+"""Notices that the machine is about to be taken away, or that somebody wants the run to end."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import weakref
 from types import FrameType
-from typing import final
+from typing import Any, final
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
-"""SIGTERM as any scheduler sends it, and SIGUSR1 as SLURM does ahead of it."""
+from keepfast._system.lifetimes import in_child
+
+SIGNALS: dict[int, Any] = {
+    getattr(signal, name): default
+    for name, default in (
+        ("SIGTERM", signal.SIG_DFL),
+        ("SIGUSR1", signal.SIG_DFL),
+        ("SIGINT", signal.default_int_handler),
+    )
+    if hasattr(signal, name)
+}
+"""The signals with what handles them where nobody else does: SIGTERM as any scheduler sends it, SIGUSR1 as SLURM does
+ahead of it, and Ctrl-C."""
+
+_INTERRUPTED = b"Ctrl-C: this timestep is completed and the run saved first; press it again to end at once\n"
 
 _WATCHING: weakref.WeakSet[Preemption] = weakref.WeakSet()
 
@@ -35,8 +49,8 @@ class Preemption:
         """Start to watch; watching already, change nothing."""
         if threading.current_thread() is not threading.main_thread():
             return
-        for number in SIGNALS:
-            if signal.getsignal(number) is signal.SIG_DFL:
+        for number, default in SIGNALS.items():
+            if signal.getsignal(number) is default:
                 signal.signal(number, _remember)
         _WATCHING.add(self)
 
@@ -51,6 +65,9 @@ def _remember(number: int, _frame: FrameType | None) -> None:
     unaware = [one for one in _WATCHING if one.received is None and one.process == os.getpid()]
     for preemption in unaware:
         preemption.received = number
+    if unaware and number == signal.SIGINT:
+        with contextlib.suppress(OSError):
+            os.write(2, _INTERRUPTED)  # a handler may come in the midst of a print, which cannot be entered twice
     if not unaware:
         _give_back()
         os.kill(os.getpid(), number)
@@ -58,10 +75,9 @@ def _remember(number: int, _frame: FrameType | None) -> None:
 
 def _give_back() -> None:
     if threading.current_thread() is threading.main_thread():
-        for number in SIGNALS:
+        for number, default in SIGNALS.items():
             if signal.getsignal(number) is _remember:
-                signal.signal(number, signal.SIG_DFL)
+                signal.signal(number, default)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_give_back)
+in_child(_give_back)

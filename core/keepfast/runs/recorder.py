@@ -16,19 +16,20 @@ from keepfast.interfaces.writer import Writer, WriterContext
 from keepfast.plugins.discovery import registry
 from keepfast.plugins.lazy import lazy
 from keepfast.runs.schedule import Schedule
+from keepfast.tracking.episodes.autoreset import chosen
 from keepfast.tracking.multi_writer import MultiWriter
 from keepfast.tracking.tracker import Tracker
 
-FALLBACK_INTERVAL = 1000
+_FALLBACK_INTERVAL = 1000
 """Timesteps between writes where "auto" has no length of training to go by."""
 
-REPLACEABLE = "tensorboard"
+_REPLACEABLE = "tensorboard"
 """The writer that a run does without where none of its libraries is installed."""
 
-FALLBACK_WRITER = "jsonl"
+_FALLBACK_WRITER = "jsonl"
 """What stands in for it."""
 
-SAMPLES = 100
+_SAMPLES = 100
 """How many writes "auto" spreads over a training."""
 
 
@@ -47,6 +48,8 @@ class Recorder:
 
     Attributes:
         enabled: whether anything is tracked and written at all.
+        record: takes a step of every environment; see `EpisodeTracker.record`.
+        track: takes a value; see `Tracker.track`.
 
     Raises:
         UnknownPlugin: if the configuration names a writer that nobody provides.
@@ -72,13 +75,23 @@ class Recorder:
         self._writer: MultiWriter | None = None
         self._writer_state: Mapping[str, Any] = {}
         self._resume_step: int | None = None
-        self.tracker = Tracker()
+        self._tracker = tracker = Tracker()
+        self.record: Callable[[Any, Any, Any, Any], None] = tracker.episodes.record if self.enabled else _ignore
+        self.track: Callable[[str, Any], None] = tracker.track if self.enabled else _ignore
         self.schedule = Schedule(0)
-        self.written_step = 0
 
     def set_length(self, timesteps: int | None) -> None:
         """Set the interval, given the length of the training or None."""
-        self.schedule = Schedule.of(self._config.write_interval, timesteps, SAMPLES, FALLBACK_INTERVAL)
+        self.schedule = Schedule.of(self._config.write_interval, timesteps, _SAMPLES, _FALLBACK_INTERVAL)
+
+    def set_environment(self, env: object) -> None:
+        """Tell the environment, or None where it is not known; it says when it resets, unless the settings do."""
+        setting = self._config.autoreset
+        self._tracker.episodes.set_autoreset(chosen(setting, env), by_setting=setting != "auto")
+
+    def reset_episodes(self, envs: Any) -> None:
+        """Forget the running episodes of environments that were reset; see `Experiment.reset_episodes`."""
+        self._tracker.episodes.reset(envs)
 
     @property
     def writer(self) -> MultiWriter:
@@ -107,12 +120,12 @@ class Recorder:
         try:
             return {name: _writer_of(factory(context, **options))}
         except MissingDependency as error:
-            if name != REPLACEABLE:
+            if name != _REPLACEABLE:
                 raise
-            warn(f"{error}; until then the run is kept by the `{FALLBACK_WRITER}` writer")
-            if any(other == FALLBACK_WRITER for other, _, _ in self._factories):
+            warn(f"{error}; until then the run is kept by the `{_FALLBACK_WRITER}` writer")
+            if any(other == _FALLBACK_WRITER for other, _, _ in self._factories):
                 return {}
-            return self._make_writer(FALLBACK_WRITER, {}, registry().get("writer", FALLBACK_WRITER), context)
+            return self._make_writer(_FALLBACK_WRITER, {}, registry().get("writer", _FALLBACK_WRITER), context)
         except (Exception, SystemExit) as error:
             if self._config.on_writer_error == "raise":
                 raise WriterFailed(f"writer `{name}` cannot start: {error}") from error
@@ -125,34 +138,45 @@ class Recorder:
         Args:
             step: the completed timesteps.
         """
-        statistics = self.tracker.statistics()
+        statistics = self._tracker.statistics()
         if statistics:
             self.writer.write_scalars(statistics, step, time.time())
-        self.written_step = step
         return statistics
+
+    @property
+    def pending(self) -> bool:
+        """Say whether anything was tracked since the last write."""
+        return self.enabled and self._tracker.pending
+
+    @property
+    def episodes(self) -> int:
+        """Return how many episodes ended in the interval written last."""
+        return self._tracker.episodes.ended_in_last_interval
 
     def state_dict(self) -> dict[str, Any]:
         """Return the interval so far and what each writer needs, as a tree."""
         writers = self._writer_state if self._writer is None else self._writer.state_dict()
-        return {"tracker": self.tracker.state_dict(), "writers": writers, "written_step": self.written_step}
+        return {"tracker": self._tracker.state_dict(), "writers": writers}
 
-    def resume(self, state: Mapping[str, Any] | None, step: int, *, own: bool) -> None:
+    def resume(self, state: Mapping[str, Any] | None, step: int, *, environment: bool = False) -> None:
         """Go on from a timestep: what was written beyond it is void.
 
         Args:
-            state: what `state_dict` returned then, or None where the checkpoint has no such thing.
+            state: what `state_dict` returned then, or None where nothing is known of it.
             step: the completed timesteps.
-            own: whether it is this run that goes on; the writers of another run's checkpoint are not continued.
+            environment: whether the state of an environment came back too, so that its episodes go on unless the
+                settings say otherwise.
         """
         if self._writer is not None:
             self._writer.close()
             self._writer = None
         self._resume_step = step
-        self.written_step = step
         if state is not None:
-            self.tracker.load_state_dict(state["tracker"])
-            self._writer_state = state["writers"] if own else {}
-            self.written_step = state["written_step"]
+            config = self._config
+            told = "running_episodes" in config.model_fields_set
+            running = config.running_episodes == "continue" if told else environment
+            self._tracker.load_state_dict(state["tracker"], running_episodes=running)
+            self._writer_state = state["writers"]
 
     def settle(self, patience: float) -> None:
         """Return when every healthy writer keeps what was written; see `MultiWriter.settle`."""
@@ -166,9 +190,13 @@ class Recorder:
 
     def close(self) -> None:
         """Close the writers, and tell how many values were not finite."""
-        self.tracker.tell_tally()
+        self._tracker.tell_tally()
         if self._writer is not None:
             self._writer.close()
+
+
+def _ignore(*_given: Any) -> None:
+    """Take what is not written: on another rank than the first, and where the write interval is 0."""
 
 
 def _writer_of(made: object) -> Writer:
@@ -184,7 +212,7 @@ def _checked(name: str, options: Mapping[str, Any], factory: Callable[..., Write
         MissingDependency: if a package that it needs is not installed, and nothing stands in for it.
         ConfigError: if it takes no such options; lists those it takes.
     """
-    if name == REPLACEABLE and isinstance(factory, lazy) and factory.missing():
+    if name == _REPLACEABLE and isinstance(factory, lazy) and factory.missing():
         return factory  # told when it is made, and replaced
     target = factory.resolve() if isinstance(factory, lazy) else factory
     try:

@@ -1,18 +1,102 @@
-"""Finds the checkpoint that a run goes on from."""
+"""Has a run go on where a checkpoint was taken: finds it, reads it, and restores all that it holds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from types import MappingProxyType
+from typing import Any, final
 
+from keepfast._system.warnings import warn
 from keepfast.checkpoints.directory import CheckpointDirectory
-from keepfast.checkpoints.index import CHECKPOINTS
+from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
 from keepfast.errors import NotFound
 from keepfast.interfaces.checkpoint_store import Checkpoint
-from keepfast.plugins.formats import read_checkpoint
+from keepfast.modules.options import LoadOptions
+from keepfast.modules.registered import ModuleTable, RegisteredModule
+from keepfast.modules.report import LoadReport
+from keepfast.modules.restoring import restore_all
+from keepfast.plugins.formats import is_checkpoint, read_checkpoint
 from keepfast.runs.checkpointer import Checkpointer
+from keepfast.runs.directory import EarlierRun
+from keepfast.runs.random_state import capture_random_state, restore_random_state
+from keepfast.runs.recorder import Recorder
+
+
+@final
+class Resuming:
+    """Has a run go on where a checkpoint was taken, its own or another run's.
+
+    Args:
+        modules: what the run's checkpoints hold.
+        recorder: what tracks and writes.
+        checkpointer: what stores.
+        earlier: what an earlier run left in the run's directory.
+    """
+
+    def __init__(
+        self, modules: ModuleTable, recorder: Recorder, checkpointer: Checkpointer, earlier: EarlierRun
+    ) -> None:
+        self._modules, self._recorder, self._checkpointer, self._earlier = modules, recorder, checkpointer, earlier
+
+    def state(self, modules: Sequence[RegisteredModule]) -> dict[str, Any]:
+        """Return what a checkpoint holds beside the modules, so that the run can go on exactly."""
+        backends = {module.backend.name: module.backend for module in modules}
+        return {
+            "random": capture_random_state(backends.values()),
+            "recorder": self._recorder.state_dict(),
+            "best": self._checkpointer.best.state(),
+        }
+
+    def resume(self, which: str | Path, options: LoadOptions) -> LoadReport | None:
+        """Find a checkpoint and restore it; see `Experiment.resume`.
+
+        Returns:
+            What was restored, with the timestep to go on with; None where the run's directory has no such checkpoint.
+
+        Raises:
+            NotFound: if the given path does not exist or holds no checkpoint that can be loaded.
+            LoadMismatch: if the checkpoint does not fit; nothing was changed then.
+            CorruptCheckpoint: if the one given file is damaged.
+        """
+        found = find(which, self._checkpointer.directory)
+        if found is None:
+            self._start_anew()
+            return None
+        modules = self._modules.look_up()
+        report = restore_all(modules, found.checkpoint, found.path, options)
+        self._restore_rest(found, modules, report)
+        _warn_of_memories(modules, report, found.timestep)
+        return LoadReport(found.path, report.entries, found.timestep, report.absent_modules, found.skipped)
+
+    def _start_anew(self) -> None:
+        """Have the writers void what a run left that was killed before its first checkpoint."""
+        if self._earlier.begun and not self._checkpointer.directory.checkpoints():
+            self._recorder.resume(None, 0)
+            self._earlier.taken_over()
+
+    def _restore_rest(self, found: Found, modules: Sequence[RegisteredModule], report: LoadReport) -> None:
+        state = found.state
+        self._checkpointer.resume(state.get("best"), found.timestep)
+        restored = {entry.module for entry in report.entries if entry.status == "loaded"}
+        environment = any(module.is_environment and module.name in restored for module in modules)
+        self._recorder.resume(state.get("recorder"), found.timestep, environment=environment)
+        if found.own:
+            self._checkpointer.branch(found.timestep)
+            self._earlier.taken_over()
+        if "random" in state:  # last, because writers that are closed may draw from it
+            restore_random_state(state["random"], {module.backend.name: module.backend for module in modules}.values())
+
+
+def _warn_of_memories(modules: Sequence[RegisteredModule], report: LoadReport, timestep: int) -> None:
+    restored = {entry.module for entry in report.entries}
+    for module in modules:
+        if module.is_memory and module.name not in restored:
+            warn(
+                f"the checkpoint of timestep {timestep} does not hold the memory `{module.name}`, which stays as it "
+                "is; `memory_checkpoint_interval` says which checkpoints do"
+            )
 
 
 @final
@@ -23,49 +107,91 @@ class Found:
     Attributes:
         path: its file, or one of its files.
         checkpoint: what it holds.
-        timestep: the timestep in its name, or None.
-        own: whether it is one of the experiment's own.
+        timestep: the completed timesteps it was taken at.
+        own: whether it is one of the run's own.
         skipped: damaged ones that were passed over, with the reasons.
     """
 
     path: Path
     checkpoint: Checkpoint
-    timestep: int | None
+    timestep: int
     own: bool
-    skipped: Mapping[Path, str] = field(default_factory=dict)
+    skipped: Mapping[Path, str]
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """Return what `Resuming.state` returned then, empty where that is not known.
+
+        Of another run's, neither the writers nor the best score are continued.
+        """
+        state = self.checkpoint.about.resume or {}
+        if self.own or not state:
+            return state
+        return {"random": state["random"], "recorder": {**state["recorder"], "writers": {}}}
 
 
-def find(checkpointer: Checkpointer, which: str | Path) -> Found | None:
-    """Return the checkpoint that `Experiment.resume` is asked for, or None where the own directory has none such.
+def find(which: str | Path, own: CheckpointDirectory) -> Found | None:
+    """Return the checkpoint that `Experiment.resume` is asked for, read and verified.
+
+    Args:
+        which: ``"latest"``, ``"best"``, or a path.
+        own: the run's own directory of checkpoints.
+
+    Returns:
+        None where the own directory has none such.
 
     Raises:
-        NotFound: if the given path does not exist or holds no checkpoint that can be loaded.
+        NotFound: if the given path does not exist, or what is there cannot be loaded; lists what is damaged.
         CorruptCheckpoint: if the one given file is damaged.
     """
-    own = checkpointer.directory
     if which in ("latest", "best"):
-        some = any(True for _ in own.newest_first(best=which == "best"))
-        return _find_in(checkpointer, own, str(which)) if some else None
+        candidates = list(own.newest_first(best=which == "best"))
+        return _first_good(candidates, own, own) if candidates else None
     path = Path(which)
-    if path.is_dir():
+    if path.is_dir() and not is_checkpoint(path):
         inner = path / CHECKPOINTS
-        return _find_in(checkpointer, CheckpointDirectory(inner if inner.is_dir() else path), "latest")
+        directory = CheckpointDirectory(inner if inner.is_dir() else path)
+        return _first_good(directory.newest_first(best=False), directory, own)
     if not path.exists():
         raise NotFound(f'there is nothing to resume from at `{path}`; allowed: "latest", "best", or an existing path')
-    return _find_file(checkpointer, path)
+    return _whole_of(path, own)
 
 
-def _find_in(checkpointer: Checkpointer, directory: CheckpointDirectory, which: str) -> Found:
-    indexed, checkpoint, skipped = checkpointer.find(which, directory)
-    own = directory.path.resolve() == checkpointer.directory.path.resolve()
-    return Found(directory.path / min(indexed.names), checkpoint, indexed.timestep, own, skipped)
+def _first_good(
+    candidates: Iterable[IndexedCheckpoint], directory: CheckpointDirectory, own: CheckpointDirectory
+) -> Found:
+    """Return the first of a directory's checkpoints that can be loaded, and warn of those passed over."""
+    skipped: dict[Path, str] = {}
+    for indexed in candidates:
+        path = directory.path / min(indexed.names)
+        try:
+            checkpoint = directory.read(indexed)
+        except OSError as error:  # damaged, vanished, or not to be read
+            skipped[path] = str(error)
+            continue
+        if skipped:
+            warn("skipped " + "; ".join(skipped.values()) + f"; going on with {', '.join(sorted(indexed.names))}")
+        return _found(path, checkpoint, indexed.timestep, own, skipped)
+    damage = "".join(f"\n  {reason}" for reason in skipped.values())
+    raise NotFound(f"there is no checkpoint to resume from in `{directory.path}`{damage}")
 
 
-def _find_file(checkpointer: Checkpointer, path: Path) -> Found:
+def _whole_of(path: Path, own: CheckpointDirectory) -> Found:
     """Return the whole checkpoint that a file belongs to, which may be one of several."""
     directory = CheckpointDirectory(path.parent)
-    indexed = next((found for found in directory.checkpoints() if path.name in found.names), None)
+    indexed = next((listed for listed in directory.checkpoints() if path.name in listed.names), None)
     if indexed is None:
-        return Found(path, read_checkpoint(path), None, own=False)
-    own = directory.path.resolve() == checkpointer.directory.path.resolve()
-    return Found(path, directory.read(indexed), indexed.timestep, own)
+        return _found(path, read_checkpoint(path), None, own)
+    return _found(path, directory.read(indexed), indexed.timestep, own)
+
+
+def _found(
+    path: Path,
+    checkpoint: Checkpoint,
+    named: int | None,
+    own: CheckpointDirectory,
+    skipped: Mapping[Path, str] = MappingProxyType({}),
+) -> Found:
+    """Return what was found, its timestep as the file tells it, or else its name."""
+    timestep = checkpoint.about.timestep or named or 0
+    return Found(path, checkpoint, timestep, path.parent.resolve() == own.path.resolve(), skipped)

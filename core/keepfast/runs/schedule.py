@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
-Interval = int | Literal["auto"]
+_Interval = int | Literal["auto"]
 """An interval in timesteps; 0 or less disables; "auto" derives it from the length of the training."""
 
 
@@ -23,7 +23,7 @@ class Schedule:
     interval: int
 
     @classmethod
-    def of(cls, value: Interval, timesteps: int | None, samples: int, fallback: int) -> Schedule:
+    def of(cls, value: _Interval, timesteps: int | None, samples: int, fallback: int) -> Schedule:
         """Return the schedule that a configured value means.
 
         Args:

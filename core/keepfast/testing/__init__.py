@@ -21,11 +21,11 @@ _HOMES = {
     "BackendContract": "backend",
     "BackendSubject": "backend",
     "CheckpointStoreContract": "checkpoint_store",
-    "MemoryBufferContract": "memory_buffer",
-    "MemoryContract": "memory",
+    "MemoryBufferContract": "memory.buffer",
+    "MemoryContract": "memory.whole",
     "MemoryExporterContract": "memory_exporter",
-    "MemoryLoadingContract": "memory_loading",
-    "MemorySamplingContract": "memory_sampling",
+    "MemoryLoadingContract": "memory.loading",
+    "MemorySamplingContract": "memory.sampling",
     "WriterContract": "writer",
 }
 

@@ -6,7 +6,7 @@ import abc
 import math
 import pickle
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, final
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from keepfast._system.commit import files_of, size_of
 from keepfast.codec import dtype_of
 from keepfast.errors import CorruptCheckpoint
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
@@ -26,9 +27,9 @@ DTYPES = (
     *("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
     *("float16", "float32", "float64", "complex64", "complex128"),
 )
-EXTENSION_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
-SHAPES: tuple[tuple[int, ...], ...] = ((), (1,), (7,), (0,), (0, 3), (3, 0, 2), (3, 4), (2, 3, 4, 5))
-TREES: dict[str, Tree] = {
+_EXTENSION_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
+_SHAPES: tuple[tuple[int, ...], ...] = ((), (1,), (7,), (0,), (0, 3), (3, 0, 2), (3, 4), (2, 3, 4, 5))
+_TREES: dict[str, Tree] = {
     "empty": {},
     "dict": {"a": 1, "b": {"c": 2, "d": {}}},
     "keys that are no strings": {0: "zero", 1: {2: "two"}, "0": "text", None: 3, (1, "a"): 4, 2.5: 5},
@@ -87,6 +88,8 @@ def assert_same(actual: Tree, expected: Tree, path: str = "state") -> None:
 class CheckpointStoreContract(abc.ABC):
     """Proves a checkpoint format; inherit it, name the class ``Test...``, and give the fixture `store`.
 
+    Of a format whose checkpoints are directories, every file in them is damaged.
+
     Example::
 
         class TestMyFormat(keepfast.testing.CheckpointStoreContract):
@@ -95,11 +98,14 @@ class CheckpointStoreContract(abc.ABC):
                 return MyStore()
     """
 
-    dtypes: tuple[str, ...] = DTYPES + EXTENSION_DTYPES
+    dtypes: tuple[str, ...] = DTYPES + _EXTENSION_DTYPES
     """The dtypes that the format keeps; those of `ml_dtypes` are skipped where that is not installed."""
 
+    plain_arrays: bool = True
+    """Whether the bytes of an array stand in a file as they are; only then can damage to them be told by its path."""
+
     damages: int = 60
-    """How often a file is damaged in each way."""
+    """How often a checkpoint is damaged in each way."""
 
     @pytest.fixture
     @abc.abstractmethod
@@ -124,24 +130,24 @@ class CheckpointStoreContract(abc.ABC):
         """The extension begins with a dot and fits a file name."""
         assert store.extension == Path(f"agent{store.extension}").suffix != ""
 
-    @pytest.mark.parametrize("name", TREES)
+    @pytest.mark.parametrize("name", _TREES)
     def test_every_container_and_leaf_comes_back(self, store: CheckpointStore, path: Path, name: str) -> None:
         """Containers, keys and leaves come back with their types, as a module and as a state of their own."""
-        state = {"module": TREES[name]}
-        assert store.save(Checkpoint(state), path) == path.stat().st_size
+        state = {"module": _TREES[name]}
+        assert store.save(Checkpoint(state), path) == size_of(path)
         assert_same(store.load(path).state, state)
-        store.save(Checkpoint(TREES[name], {"module": "policy"}), path)
-        assert_same(store.load(path).state, TREES[name])
+        store.save(Checkpoint(_TREES[name], {"module": "policy"}), path)
+        assert_same(store.load(path).state, _TREES[name])
 
-    @pytest.mark.parametrize("shape", SHAPES)
-    @pytest.mark.parametrize("dtype", DTYPES + EXTENSION_DTYPES)
+    @pytest.mark.parametrize("shape", _SHAPES)
+    @pytest.mark.parametrize("dtype", DTYPES + _EXTENSION_DTYPES)
     def test_every_array_comes_back_bit_for_bit(
         self, store: CheckpointStore, path: Path, dtype: str, shape: tuple[int, ...]
     ) -> None:
         """Arrays of every dtype and shape come back bit for bit, NaN payloads included."""
         if dtype not in self.dtypes:
             pytest.skip(f"the format does not keep {dtype}")
-        if dtype in EXTENSION_DTYPES:
+        if dtype in _EXTENSION_DTYPES:
             pytest.importorskip("ml_dtypes")
         state = {"policy": {"before": 1, "array": random_array(dtype_of(dtype), shape), "after": 2}}
         store.save(Checkpoint(state), path)
@@ -246,69 +252,113 @@ class CheckpointStoreContract(abc.ABC):
 
     def test_no_flipped_bit_goes_unnoticed(self, store: CheckpointStore, path: Path, record_property: Any) -> None:
         """A flipped bit anywhere in the file raises CorruptCheckpoint, which names the file."""
-        self._assert_all_noticed(store, path, flips(self._written(store, path), self.damages), record_property)
+        self._assert_all_noticed(store, path, self._damaged(store, path, flips), record_property)
 
     def test_no_zeroed_block_goes_unnoticed(self, store: CheckpointStore, path: Path, record_property: Any) -> None:
         """Four kilobytes of zeros, as a disk leaves them, raise CorruptCheckpoint."""
-        self._assert_all_noticed(store, path, zeroed_blocks(self._written(store, path), self.damages), record_property)
+        self._assert_all_noticed(store, path, self._damaged(store, path, zeroed_blocks), record_property)
 
     def test_no_truncation_goes_unnoticed(self, store: CheckpointStore, path: Path, record_property: Any) -> None:
         """A file cut anywhere raises CorruptCheckpoint."""
-        self._assert_all_noticed(store, path, truncations(self._written(store, path), self.damages), record_property)
+        self._assert_all_noticed(store, path, self._damaged(store, path, truncations), record_property)
 
     def test_no_byte_is_unprotected(self, store: CheckpointStore, path: Path, record_property: Any) -> None:
         """In a small file, a change of any byte whatever, a loss of many a tail, and an addition are noticed."""
         store.save(Checkpoint({"policy": {"weight": np.ones(3)}, "n": (1, None)}, {"timestep": 1}), path)
-        intact = path.read_bytes()
-        changed = [(f"byte {place}", _with_byte(intact, place)) for place in range(len(intact))]
-        cut = [(f"{length} bytes", intact[:length]) for length in range(0, len(intact), 7)]
-        added = [("a byte more", intact + b"\0"), ("twice", intact + intact)]
-        self._assert_all_noticed(store, path, [*changed, *cut, *added], record_property)
+        for file in files_of(path):
+            intact = file.read_bytes()
+            changed = [(f"byte {place}", _with_byte(intact, place)) for place in range(len(intact))]
+            cut = [(f"{length} bytes", intact[:length]) for length in range(0, len(intact), 7)]
+            added = [("a byte more", intact + b"\0"), ("twice", intact + intact)]
+            damaged = [(file, damage) for damage in [*changed, *cut, *added]]
+            self._assert_all_noticed(store, path, damaged, record_property)
+
+    def test_no_lost_file_goes_unnoticed(self, store: CheckpointStore, path: Path) -> None:
+        """Whichever file is gone, of those that make a checkpoint, an error says that something is missing."""
+        self._save_large(store, path)
+        for file in files_of(path):
+            lost = file.rename(path.with_name("lost"))
+            with pytest.raises((CorruptCheckpoint, FileNotFoundError)):
+                store.load(path)
+            lost.rename(file)
+        assert_same(store.load(path).state, self.state(128))
 
     def test_the_damaged_entry_is_named(self, store: CheckpointStore, path: Path) -> None:
-        """Damage among the bytes of an array is reported with that array's path."""
-        intact = self._written(store, path)
-        moments = self.state()["optimizer"]["state"][0]["exp_avg"].tobytes()
-        assert moments in intact
-        path.write_bytes(_with_byte(intact, intact.index(moments) + len(moments) // 2))
-        with pytest.raises(CorruptCheckpoint, match=r"optimizer\.state\.0\.exp_avg"):
+        """Damage among the bytes of an array is reported with that array's path, or where they are not told apart."""
+        self._save_large(store, path)
+        array = self.state(128)["optimizer"]["state"][0]["exp_avg"].tobytes() if self.plain_arrays else b""
+        holding = [file for file in files_of(path) if array in file.read_bytes()]
+        assert holding, "no file has the bytes of the array; a format that changes them says `plain_arrays = False`"
+        intact = holding[0].read_bytes()
+        holding[0].write_bytes(_with_byte(intact, intact.index(array) + len(array or intact) // 2))
+        named = r"optimizer\.state\.0\.exp_avg" if self.plain_arrays else path.name
+        with pytest.raises(CorruptCheckpoint, match=named):
             store.load(path)
 
     def test_a_file_that_carries_code_runs_none(self, store: CheckpointStore, path: Path, tmp_path: Path) -> None:
-        """A pickle in the place of the checkpoint raises CorruptCheckpoint, and what it would call is not called."""
+        """A pickle in the place of any file raises CorruptCheckpoint, and what it would call is not called."""
         witness = tmp_path / "witness"
-        path.write_bytes(pickle.dumps(_Malice(witness)))
-        with pytest.raises(CorruptCheckpoint, match=path.name):
-            store.load(path)
+        self._save_large(store, path)
+        malice = "a pickle", pickle.dumps(_Malice(witness))
+        self._assert_all_noticed(store, path, [(file, malice) for file in files_of(path)], lambda *_: None)
         assert not witness.exists()
 
     def test_other_files_are_no_checkpoints(self, store: CheckpointStore, path: Path) -> None:
         """An empty file, a text and random bytes raise CorruptCheckpoint; a missing file FileNotFoundError."""
-        for content in (b"", b"[run]\nlr = 0.1\n", random_array(np.dtype(np.uint8), (5000,)).tobytes(), bytes(5000)):
-            path.write_bytes(content)
-            with pytest.raises(CorruptCheckpoint, match=path.name):
-                store.load(path)
-        path.unlink()
+        self._save_large(store, path)
+        others = (b"", b"[run]\nlr = 0.1\n", random_array(np.dtype(np.uint8), (5000,)).tobytes(), bytes(5000))
+        damaged = [(file, ("another file", content)) for file in files_of(path) for content in others]
+        self._assert_all_noticed(store, path, damaged, lambda *_: None)
+        store.remove(path)
         with pytest.raises(FileNotFoundError):
             store.load(path)
 
-    def _written(self, store: CheckpointStore, path: Path) -> bytes:
+    def test_a_directory_for_a_file_or_a_file_for_a_directory_is_none(self, store: CheckpointStore, path: Path) -> None:
+        """What has the name of a checkpoint but is of the other kind raises an OSError, as damage does."""
+        store.save(Checkpoint(self.state(1)), path)
+        was_directory = path.is_dir()
+        store.remove(path)
+        path.touch() if was_directory else path.mkdir()
+        with pytest.raises(OSError, match=path.name):
+            store.load(path)
+
+    def test_what_was_saved_is_owned_and_removed(self, store: CheckpointStore, path: Path) -> None:
+        """A format knows what it wrote, and what it may write; `remove` leaves nothing, and twice is fine."""
+        assert store.owns(path)
+        store.save(Checkpoint(self.state(1)), path)
+        assert store.owns(path)
+        assert not store.owns(path.with_suffix(".another"))
+        store.remove(path)
+        store.remove(path)
+        assert not list(path.parent.iterdir())
+
+    def _save_large(self, store: CheckpointStore, path: Path) -> None:
         store.save(Checkpoint(self.state(128), {"timestep": 1000}), path)
-        return path.read_bytes()
+
+    def _damaged(
+        self, store: CheckpointStore, path: Path, damage: Callable[[bytes, int], Iterable[Damaged]]
+    ) -> Iterator[tuple[Path, Damaged]]:
+        """Yield damages to the files of a large checkpoint, so many of all together."""
+        self._save_large(store, path)
+        files = files_of(path)
+        for file in files:
+            yield from ((file, each) for each in damage(file.read_bytes(), math.ceil(self.damages / len(files))))
 
     def _assert_all_noticed(
-        self, store: CheckpointStore, path: Path, damaged: Iterable[Damaged], record_property: Any
+        self, store: CheckpointStore, path: Path, damaged: Iterable[tuple[Path, Damaged]], record_property: Any
     ) -> None:
         noticed, unnoticed = 0, []
-        for damage, content in damaged:
-            path.write_bytes(content)
+        for file, (damage, content) in damaged:
+            intact = file.read_bytes()
+            file.write_bytes(content)
             try:
                 store.load(path)
             except CorruptCheckpoint as error:
                 assert str(path) in str(error)  # noqa: PT017  (in a loop, to tell every damage that went unnoticed)
                 noticed += 1
             else:
-                unnoticed.append(damage)
+                unnoticed.append(f"{file.name}: {damage}")
+            file.write_bytes(intact)
         record_property("noticed", noticed)
         assert unnoticed == []
         assert noticed > 0

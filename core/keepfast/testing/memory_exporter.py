@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from keepfast.codec import dtype_of
 from keepfast.errors import CorruptMemory, NotFound
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
+from keepfast.interfaces.ring import Ring
 from keepfast.testing.damage import Damaged, flips, truncations, zeroed_blocks
 
 _INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
@@ -27,8 +28,7 @@ def assert_same(actual: MemorySnapshot, expected: MemorySnapshot) -> None:
         assert actual.tensors[name].dtype == tensor.dtype, name
         assert actual.tensors[name].shape == tensor.shape, name
         assert actual.tensors[name].tobytes() == tensor.tobytes(), name
-    assert (actual.memory_index, actual.env_index) == (expected.memory_index, expected.env_index)
-    assert actual.filled == expected.filled
+    assert actual.ring == expected.ring
     assert actual.metadata == expected.metadata
 
 
@@ -58,17 +58,17 @@ class MemoryExporterContract(abc.ABC):
     def snapshot(self, memory_index: int = 3, env_index: int = 0, *, filled: bool = True) -> MemorySnapshot:
         """Return a memory of every dtype, with random bits in each value that was written."""
         generator = np.random.default_rng(5)
-        written = 64 * 2 if filled else memory_index * 2 + env_index
+        ring = Ring(64, 2, memory_index, env_index, filled)
         tensors = {}
         for position, name in enumerate(self.dtypes):
             size = [(3,), (2, 2), (1,)][position % 3]
-            tensors[name] = _random_tensor(generator, (64, 2, *size), dtype_of(name), written)
+            tensors[name] = _random_tensor(generator, (64, 2, *size), dtype_of(name), len(ring))
         metadata = {
             "agent": "PPO",
             "time": "2022-01-09T22:48:49+00:00",
             "keep_dimensions": dict.fromkeys(tensors, True),
         }
-        return MemorySnapshot(tensors, memory_index, env_index, filled, metadata)
+        return MemorySnapshot(tensors, *ring.position, metadata)
 
     def test_every_dtype_and_shape_comes_back_bit_for_bit(self, exporter: MemoryExporter, tmp_path: Path) -> None:
         """Every dtype and shape comes back bit for bit, NaN payloads and negative zeros included."""
@@ -116,8 +116,7 @@ class MemoryExporterContract(abc.ABC):
         plain = self.snapshot()
         scattered = {name: np.asfortranarray(tensor) for name, tensor in plain.tensors.items()}
         path = tmp_path / f"memory{exporter.extension}"
-        position = plain.memory_index, plain.env_index, plain.filled
-        exporter.save(MemorySnapshot(scattered, *position, plain.metadata), path)
+        exporter.save(MemorySnapshot(scattered, *plain.ring.position, plain.metadata), path)
         assert_same(exporter.load(path), plain)
 
     @pytest.mark.parametrize("damage", [flips, zeroed_blocks, truncations])

@@ -19,8 +19,9 @@ import pytest
 
 from keepfast import codec
 from keepfast.interfaces.writer import Writer, WriterContext
+from keepfast.tracking.multi_writer import MultiWriter
 
-TAGS = (
+_TAGS = (
     "Reward / Total reward (mean)",
     "Loss / Policy loss",
     "plain",
@@ -28,7 +29,7 @@ TAGS = (
     "Größe / 報酬 🎯",
     'quotes " and \\ and , and ;',
 )
-START = 1_700_000_000.0
+_START = 1_700_000_000.0
 
 Kept = Mapping[str, list[tuple[int, float]]]
 
@@ -86,8 +87,8 @@ class WriterContract(abc.ABC):
         """Every value is kept under its own tag, unchanged, at its step, in the order written."""
         with factory(context) as writer:
             for step in (10, 20, 30):
-                writer.write_scalars({tag: step + place / 8 for place, tag in enumerate(TAGS)}, step, START + step)
-        expected = {tag: [(step, step + place / 8) for step in (10, 20, 30)] for place, tag in enumerate(TAGS)}
+                writer.write_scalars({tag: step + place / 8 for place, tag in enumerate(_TAGS)}, step, _START + step)
+        expected = {tag: [(step, step + place / 8) for step in (10, 20, 30)] for place, tag in enumerate(_TAGS)}
         self.assert_kept(context, expected)
 
     def test_values_that_are_not_finite_are_kept(
@@ -97,17 +98,25 @@ class WriterContract(abc.ABC):
         values = [math.nan, math.inf, -math.inf, 3.4e38, -1e-37, 0.0]
         with factory(context) as writer:
             for step, value in enumerate(values):
-                writer.write_scalars({"value": value}, step, START)
+                writer.write_scalars({"value": value}, step, _START)
         self.assert_kept(context, {"value": list(enumerate(values))})
 
     def test_tags_may_come_and_go(self, factory: Callable[[WriterContext], Writer], context: WriterContext) -> None:
         """A tag may appear late, pause and return."""
         with factory(context) as writer:
-            writer.write_scalars({"a": 1.0}, 1, START)
-            writer.write_scalars({"b": 2.0}, 2, START)
-            writer.write_scalars({"c": 3.0, "a": 4.0}, 3, START)
-            writer.write_scalars({}, 4, START)
+            writer.write_scalars({"a": 1.0}, 1, _START)
+            writer.write_scalars({"b": 2.0}, 2, _START)
+            writer.write_scalars({"c": 3.0, "a": 4.0}, 3, _START)
+            writer.write_scalars({}, 4, _START)
         self.assert_kept(context, {"a": [(1, 1.0), (3, 4.0)], "b": [(2, 2.0)], "c": [(3, 3.0)]})
+
+    def test_a_tag_that_no_text_can_hold_costs_no_other(
+        self, factory: Callable[[WriterContext], Writer], context: WriterContext
+    ) -> None:
+        """A tag with a lone surrogate, as a broken file name gives, takes no value of its step with it."""
+        with MultiWriter([factory(context)]) as writer:
+            writer.write_scalars({"good": 1.0, "bad \ud800": 2.0, "better": 3.0}, 1, _START)
+        self.assert_kept(context, {"good": [(1, 1.0)], "bad \\ud800": [(1, 2.0)], "better": [(1, 3.0)]})
 
     def test_add_scalar_writes_one_value(
         self, factory: Callable[[WriterContext], Writer], context: WriterContext
@@ -115,7 +124,7 @@ class WriterContract(abc.ABC):
         """`add_scalar` takes what SummaryWriter's takes: numbers, and arrays that hold one."""
         with factory(context) as writer:
             writer.add_scalar("Resource / CPU usage", 12, global_step=1000)
-            writer.add_scalar("Resource / CPU usage", np.array([12.5]), 2000, walltime=START)
+            writer.add_scalar("Resource / CPU usage", np.array([12.5]), 2000, walltime=_START)
         self.assert_kept(context, {"Resource / CPU usage": [(1000, 12.0), (2000, 12.5)]})
 
     def test_other_kinds_are_kept_or_declined(
@@ -136,7 +145,7 @@ class WriterContract(abc.ABC):
     ) -> None:
         """Flushing and closing may be called again after the first time."""
         writer = factory(context)
-        writer.write_scalars({"a": 1.0}, 1, START)
+        writer.write_scalars({"a": 1.0}, 1, _START)
         writer.flush()
         writer.flush()
         writer.close()
@@ -148,11 +157,11 @@ class WriterContract(abc.ABC):
     ) -> None:
         """What `state_dict` returns can be stored without pickling, and a new writer takes it back."""
         with factory(context) as writer:
-            writer.write_scalars({"a": 1.0}, 1, START)
+            writer.write_scalars({"a": 1.0}, 1, _START)
             stored = codec.dumps(writer.state_dict())
         with factory(_resumed(context, 1)) as writer:
             writer.load_state_dict(codec.loads(stored))
-            writer.write_scalars({"a": 2.0}, 2, START)
+            writer.write_scalars({"a": 2.0}, 2, _START)
         self.assert_kept(context, {"a": [(1, 1.0), (2, 2.0)]})
 
     def test_a_resumed_run_overlaps_nothing(
@@ -161,10 +170,10 @@ class WriterContract(abc.ABC):
         """A run that goes on from a timestep voids what lies beyond it, and keeps what lies before."""
         with factory(context) as writer:
             for step in (10, 20, 30, 40):
-                writer.write_scalars({"a": float(step)}, step, START + step)
+                writer.write_scalars({"a": float(step)}, step, _START + step)
         with factory(_resumed(context, 20)) as writer:
             for step in (30, 40):
-                writer.write_scalars({"a": -float(step)}, step, START + 100 + step)
+                writer.write_scalars({"a": -float(step)}, step, _START + 100 + step)
         self.assert_kept(context, {"a": [(10, 10.0), (20, 20.0), (30, -30.0), (40, -40.0)]})
 
     def test_a_resumed_run_may_begin_with_it(
@@ -172,7 +181,7 @@ class WriterContract(abc.ABC):
     ) -> None:
         """A run that goes on may name a writer that it did not have before, so that there is nothing of it yet."""
         with factory(_resumed(context, 20)) as writer:
-            writer.write_scalars({"a": 30.0}, 30, START)
+            writer.write_scalars({"a": 30.0}, 30, _START)
         self.assert_kept(context, {"a": [(30, 30.0)]})
 
     def test_it_may_be_called_from_another_thread_than_made_it(
@@ -182,7 +191,7 @@ class WriterContract(abc.ABC):
         writer = factory(context)
         with ThreadPoolExecutor(max_workers=1) as other:
             for step in (1, 2):
-                other.submit(writer.write_scalars, {"a": float(step)}, step, START).result()
+                other.submit(writer.write_scalars, {"a": float(step)}, step, _START).result()
             other.submit(writer.flush).result()
             other.submit(writer.state_dict).result()
             other.submit(writer.close).result()
@@ -197,7 +206,7 @@ class WriterContract(abc.ABC):
         def write_and_die() -> None:
             writer = factory(context)
             for step in range(100):
-                writer.write_scalars({"a": step / 4, "b": -step / 4}, step, START)
+                writer.write_scalars({"a": step / 4, "b": -step / 4}, step, _START)
             writer.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -211,9 +220,9 @@ class WriterContract(abc.ABC):
     ) -> None:
         """A process forked off in mid-run, as a data loader is, may end without a trace in what is kept."""
         writer = factory(context)
-        writer.write_scalars({"a": 1.0}, 1, START)
+        writer.write_scalars({"a": 1.0}, 1, _START)
         assert _in_child(lambda: None) == 0
-        writer.write_scalars({"a": 2.0}, 2, START)
+        writer.write_scalars({"a": 2.0}, 2, _START)
         writer.close()
         self.assert_kept(context, {"a": [(1, 1.0), (2, 2.0)]})
 
@@ -226,7 +235,7 @@ class WriterContract(abc.ABC):
         with factory(context) as writer:
             for step in range(100):
                 begin = time.perf_counter()
-                writer.write_scalars(scalars, step, START)
+                writer.write_scalars(scalars, step, _START)
                 spent.append(time.perf_counter() - begin)
         assert statistics.median(spent) <= self.budget
 

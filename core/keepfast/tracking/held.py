@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast.interfaces.backend import Backend
-from keepfast.interfaces.step_buffer import StepBuffer, Steps, joined
+from keepfast.interfaces.step_buffer import StepBuffer, Steps, joined_steps
 from keepfast.plugins.backends import recognize
 
 
@@ -72,4 +72,4 @@ class HeldSteps(StepBuffer):
     def take(self) -> Steps:  # noqa: D102  (the interface's)
         held, self._held = self._held, []
         fetched = self._holder.fetch(held)
-        return joined([fetched[0::3], fetched[1::3], fetched[2::3]])
+        return joined_steps([fetched[0::3], fetched[1::3], fetched[2::3]])

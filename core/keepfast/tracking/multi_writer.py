@@ -9,13 +9,14 @@ from typing import Any, Literal, final
 
 from numpy.typing import NDArray
 
+from keepfast._system.tally import Count, Tally
 from keepfast._system.warnings import warn
 from keepfast.errors import InvalidValue, UsageError, WriterFailed
-from keepfast.interfaces.writer import Writer
-from keepfast.tracking.writer_call import Call, WriterHealth, describe, frozen, numbers, own, storable, whole
+from keepfast.interfaces.writer import Writer, whole
+from keepfast.tracking.writer_call import Call, WriterHealth, describe, frozen, numbers, own, storable
 from keepfast.tracking.writer_lane import DirectLane, Lane, QueueLane
 
-PATIENCE = 60.0
+_PATIENCE = 60.0
 """How many seconds a flush, and closing, wait for a writer; Weights & Biases uploads the rest of a run at its close."""
 
 OVERDUE_SECONDS = 1.0
@@ -56,7 +57,7 @@ class MultiWriter(Writer):
         writers: Mapping[str, Writer] | Sequence[Writer],
         on_error: Literal["warn", "raise"] = "warn",
         *,
-        patience: float = PATIENCE,
+        patience: float = _PATIENCE,
     ) -> None:
         if on_error not in ("warn", "raise"):
             raise InvalidValue(f'`on_error` is {on_error!r}; allowed: "warn", "raise"')
@@ -64,7 +65,7 @@ class MultiWriter(Writer):
         named = writers if isinstance(writers, Mapping) else _named(writers)
         self._lanes: list[Lane] = [lane(name, writer) for name, writer in named.items()]
         self._patience = patience
-        self._reported: set[str] = set()
+        self._failed = Tally()
         self._states: dict[str, Any] = {}
         self._overdue: dict[str, Call] = {}
         self._unsettled: dict[str, Call] = {}
@@ -171,8 +172,7 @@ class MultiWriter(Writer):
                 self._close_lane(lane)
             except WriterFailed as error:
                 failure = failure or error
-        if tally := self._tally():
-            warn(tally)
+        self._failed.tell_sum(lambda _: self._losses())
         if failure is not None:
             raise failure
 
@@ -183,7 +183,7 @@ class MultiWriter(Writer):
         if not finished:
             warn(f"writer `{lane.name}` did not finish within {patience:g} seconds; what it had left is lost")
 
-    def _tally(self) -> str:
+    def _losses(self) -> str:
         ill = [f"\n  {lane.name}: {lane.health}" for lane in self._lanes if lane.health.failed or lane.health.dropped]
         return f"not every writer kept everything:{''.join(ill)}" if ill else ""
 
@@ -256,12 +256,15 @@ class MultiWriter(Writer):
     def _report(self) -> None:
         for lane in self._lanes:
             error = lane.health.last_error
-            if isinstance(lane, QueueLane) and error is not None and lane.name not in self._reported:
-                self._reported.add(lane.name)
-                warn(
-                    f"writer `{lane.name}` failed: {describe(error)}; training and the other writers go on, and the "
-                    "tally is told at close"
-                )
+            if isinstance(lane, QueueLane) and error is not None and lane.name not in self._failed:
+                self._failed.count(lane.name, describe(error))
+        self._failed.tell(_first_failure)
+
+
+def _first_failure(name: str, count: Count) -> str:
+    return (
+        f"writer `{name}` failed: {count.first}; training and the other writers go on, and the tally is told at close"
+    )
 
 
 def _named(writers: Sequence[Writer]) -> dict[str, Writer]:

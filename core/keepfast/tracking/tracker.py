@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._arrays import check_number, host_array
-from keepfast._system.warnings import warn
+from keepfast._system.tally import Count, Tally
 from keepfast.errors import InvalidValue, UsageError
-from keepfast.tracking.episodes import EpisodeTracker
+from keepfast.tracking.episodes.tracker import EpisodeTracker
 from keepfast.tracking.held import Holder
 from keepfast.tracking.statistic import Statistic
 from keepfast.tree import is_array
@@ -41,8 +41,7 @@ class Tracker:
         # that was worked off already.
         self._waiting: deque[tuple[str, Any]] = deque()
         self._lock = threading.Lock()
-        self.nonfinite: dict[str, int] = {}
-        self._told: dict[str, int] = {}
+        self._nonfinite = Tally()
         self.episodes = EpisodeTracker(self._holder)
 
     def track(self, tag: str, value: Any) -> None:
@@ -121,27 +120,19 @@ class Tracker:
                 found[tag] = statistic.result(tag)
             if statistic.nonfinite:
                 nonfinite[tag] = statistic.nonfinite
-        self._report(nonfinite)
+        for tag, count in nonfinite.items():
+            self._nonfinite.count(tag, number=count)
+        self._nonfinite.tell(_first_nonfinite)
         return found
 
-    def _report(self, nonfinite: Mapping[str, int]) -> None:
-        for tag, count in nonfinite.items():
-            first = tag not in self.nonfinite
-            self.nonfinite[tag] = self.nonfinite.get(tag, 0) + count
-            if first:
-                self._told[tag] = count
-                warn(
-                    f"{count} value(s) of `{tag}` were not finite and are kept out of its statistic; "
-                    "further ones are counted and told at close"
-                )
+    @property
+    def nonfinite(self) -> dict[str, int]:
+        """Return how many values of each tag were not finite over the run."""
+        return self._nonfinite.numbers
 
     def tell_tally(self) -> None:
         """Tell how many values were not finite over the run, where there were more than was told."""
-        more = {tag: count for tag, count in self.nonfinite.items() if count != self._told.get(tag)}
-        if more:
-            listing = ", ".join(f"{count} of `{tag}`" for tag, count in more.items())
-            warn(f"values that were not finite, over the run: {listing}")
-            self._told.update(more)
+        self._nonfinite.tell_sum(_all_nonfinite)
 
     @property
     def pending(self) -> bool:
@@ -155,17 +146,35 @@ class Tracker:
             statistics = {tag: statistic.state() for tag, statistic in self._statistics.items()}
         return {
             "statistics": statistics,
-            "nonfinite": dict(self.nonfinite),
+            "nonfinite": self.nonfinite,
             "episodes": self.episodes.state_dict(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` returned, in the place of whatever was tracked."""
+    def load_state_dict(self, state: Mapping[str, Any], *, running_episodes: bool = True) -> None:
+        """Take back what `state_dict` returned, in the place of whatever was tracked.
+
+        Args:
+            state: what it returned.
+            running_episodes: whether to go on with the episodes that were running.
+        """
         with self._lock:
             self._waiting.clear()
             self._statistics = {tag: Statistic(*values) for tag, values in state["statistics"].items()}
-        self.nonfinite = dict(state["nonfinite"])
-        self.episodes.load_state_dict(state["episodes"])
+        self._nonfinite.resume(state["nonfinite"])
+        self.episodes.load_state_dict(state["episodes"], running=running_episodes)
+
+
+def _first_nonfinite(tag: str, count: Count) -> str:
+    return (
+        f"{count.number} value(s) of `{tag}` were not finite and are kept out of its statistic; "
+        "further ones are counted and told at close"
+    )
+
+
+def _all_nonfinite(counts: Mapping[str, Count]) -> str:
+    more = {tag: count.number for tag, count in counts.items() if count.number != count.told}
+    listing = ", ".join(f"{number} of `{tag}`" for tag, number in more.items())
+    return f"values that were not finite, over the run: {listing}" if more else ""
 
 
 def _number(array: NDArray[Any]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from keepfast import codec
 from keepfast._arrays import scalar
 from keepfast.errors import InvalidValue
-from keepfast.interfaces.writer import Writer
+from keepfast.interfaces.writer import Writer, writable
 
 CALL_BYTES = 512
 """What a call takes apart from what follows."""
@@ -128,19 +127,7 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
     Raises:
         InvalidValue: if one is no single number.
     """
-    return {tag: value if type(value) is float else scalar(value, tag) for tag, value in values.items()}
-
-
-def whole(step: Any) -> int:
-    """Return a step as Python's own int.
-
-    Raises:
-        InvalidValue: if it is no whole number.
-    """
-    try:
-        return operator.index(step)
-    except TypeError:
-        raise InvalidValue(f"`step` is {step!r:.80} ({type(step).__name__}); allowed: a whole number") from None
+    return {writable(tag): value if type(value) is float else scalar(value, tag) for tag, value in values.items()}
 
 
 def storable(state: Any) -> dict[str, Any]:

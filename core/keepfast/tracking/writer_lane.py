@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 import threading
 import time
-import weakref
 from collections import deque
 from typing import final
 
+from keepfast._system.lifetimes import at_exit, in_child
 from keepfast.errors import WriterFailed
 from keepfast.interfaces.writer import Writer
 from keepfast.tracking.writer_call import Call, WriterHealth, describe
@@ -17,7 +15,7 @@ from keepfast.tracking.writer_call import Call, WriterHealth, describe
 QUEUE_BYTES = 64 * 2**20
 """How many bytes may wait for a writer: a hundred thousand values written one by one, or some videos."""
 
-SLOW_AVERAGE = 0.01
+_SLOW_AVERAGE = 0.01
 """A writer whose calls take longer than these seconds on average is slow: training does not wait for it."""
 
 SLOW_CALL = 0.25
@@ -32,7 +30,7 @@ QUARANTINE_AFTER = 10
 QUARANTINE_SECONDS = 60.0
 """How long it stays there before it is tried again."""
 
-EXIT_SECONDS = 10.0
+_EXIT_SECONDS = 10.0
 """How long the end of the interpreter waits for a writer that was not closed."""
 
 
@@ -45,7 +43,7 @@ class DirectLane:
         self.health = WriterHealth()
         self._late: WriterFailed | None = None
         self._reset()
-        _ALIVE.add(self)
+        in_child(self._reset)
 
     def _reset(self) -> None:
         self._one_at_a_time = threading.RLock()
@@ -108,7 +106,8 @@ class QueueLane:
         self._quarantined_until = 0.0
         self._ended = False
         self._reset()
-        _ALIVE.add(self)
+        at_exit(self._work_off)
+        in_child(self._reset)
 
     def _reset(self) -> None:
         self._calls: deque[Call] = deque()
@@ -164,13 +163,16 @@ class QueueLane:
             while self._calls:
                 self._drop(self._calls.popleft())
             self._changed.notify_all()
-        _ALIVE.discard(self)
+
+    def _work_off(self) -> None:
+        if self.waiting:
+            self.ask(Call("flush", awaited=True), _EXIT_SECONDS)
 
     @property
     def slow(self) -> bool:
         """Say whether the writer is too slow to be waited for."""
         started = self._started
-        return self._average > SLOW_AVERAGE or (started is not None and time.monotonic() - started > SLOW_CALL)
+        return self._average > _SLOW_AVERAGE or (started is not None and time.monotonic() - started > SLOW_CALL)
 
     def _in_quarantine(self) -> bool:
         return self.health.quarantined and time.monotonic() < self._quarantined_until
@@ -183,7 +185,7 @@ class QueueLane:
         while self._bytes and self._bytes + call.size > QUEUE_BYTES:
             if self.slow:
                 return False
-            self._changed.wait(SLOW_AVERAGE)
+            self._changed.wait(_SLOW_AVERAGE)
         return True
 
     def _append(self, call: Call) -> bool:
@@ -262,21 +264,3 @@ class QueueLane:
 
 
 Lane = DirectLane | QueueLane
-
-_ALIVE: weakref.WeakSet[Lane] = weakref.WeakSet()
-
-
-def _finish_all() -> None:
-    for lane in list(_ALIVE):
-        if isinstance(lane, QueueLane) and lane.waiting:
-            lane.ask(Call("flush", awaited=True), EXIT_SECONDS)
-
-
-def _forget_in_child() -> None:
-    for lane in list(_ALIVE):
-        lane._reset()  # noqa: SLF001  (its own module)
-
-
-atexit.register(_finish_all)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)

@@ -12,7 +12,7 @@ from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import read_index
 from keepfast.checkpoints.retention import Retention
 from keepfast.formats.checkpoints.pt import PtStore
-from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
 from keepfast.plugins.formats import stores
 
 MODULES = ("policy", "critic_1")
@@ -38,7 +38,8 @@ def write(
         metadata["metric"] = {"tag": TAG, "value": score}
     store: CheckpointStore = stores()[".pt"]
     state, best = {name: {"w": np.full(3, content)} for name in MODULES}, score is not None
-    directory.write(state, metadata, store, separately=separately, best=best, retention=keep or retention())
+    told = CheckpointMetadata.of(metadata)
+    directory.write(state, told, store, separately=separately, best=best, retention=keep or retention())
 
 
 def latest(directory: CheckpointDirectory, *, best: bool = False) -> list[int | None]:

@@ -19,7 +19,7 @@ from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import IndexedCheckpoint, IndexedFile, read_index, write_index
 from keepfast.checkpoints.retention import Retention
 from keepfast.checkpoints.scan import rebuild
-from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
 from keepfast.plugins.formats import stores
 
 MODULES = ("policy", "critic_1", "critic_2")
@@ -54,7 +54,8 @@ def write(
         metadata["metric"] = {"tag": TAG, "value": score}
     store: CheckpointStore = stores()[suffix]
     best = score is not None
-    return directory.write(state, metadata, store, separately=separately, best=best, retention=keep or retention())
+    told = CheckpointMetadata.of(metadata)
+    return directory.write(state, told, store, separately=separately, best=best, retention=keep or retention())
 
 
 def names(directory: CheckpointDirectory) -> list[str]:
@@ -105,7 +106,8 @@ def test_what_is_written_is_read_back(directory: CheckpointDirectory, separately
     read = directory.read(written)
     assert value(read) == {7.0}
     assert set(read.modules) == set(MODULES)
-    assert read.metadata["timestep"] == 7
+    assert read.about.timestep == 7
+    assert read.about.module is None
     assert "module" not in read.metadata
 
 
@@ -455,7 +457,9 @@ def test_modules_with_two_entries_of_one_path_are_not_written(directory: Checkpo
     """They could not be told apart when they are loaded; whoever saves them learns it at once."""
     state = {"policy": {"a.b": 1, "a": {"b": 2}}}
     with pytest.raises(keepfast.InvalidValue, match=r"two entries of the tree have the path `a\.b`"):
-        directory.write(state, {"timestep": 1}, stores()[".pt"], separately=False, best=False, retention=retention())
+        directory.write(
+            state, CheckpointMetadata(timestep=1), stores()[".pt"], separately=False, best=False, retention=retention()
+        )
     assert not directory.path.exists()
 
 
@@ -491,7 +495,9 @@ def test_a_file_of_a_format_that_is_not_installed_is_told(directory: CheckpointD
     other = IndexedCheckpoint(200, False, {"agent": IndexedFile("agent_200.zarr", 1)})
     (directory.path / "agent_200.zarr").write_bytes(b"x")
     write_index(directory.path, [*read_index(directory.path), other])
-    with pytest.raises(keepfast.ConfigError, match=r"agent_200.zarr` by its extension; known: "):
+    with pytest.raises(
+        keepfast.ConfigError, match=r"agent_200.zarr` has the extension of no checkpoint format; known: "
+    ):
         directory.read(next(iter(directory.newest_first(best=False))))
 
 
@@ -500,7 +506,12 @@ def test_a_module_name_that_is_no_file_name_is_refused(directory: CheckpointDire
     """With separate files a module's name is part of a path; it must not lead elsewhere."""
     with pytest.raises(keepfast.InvalidValue, match="cannot be part of a file's name"):
         directory.write(
-            {name: {}}, {"timestep": 1}, stores()[".pt"], separately=True, best=False, retention=retention()
+            {name: {}},
+            CheckpointMetadata(timestep=1),
+            stores()[".pt"],
+            separately=True,
+            best=False,
+            retention=retention(),
         )
 
 

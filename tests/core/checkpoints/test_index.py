@@ -16,6 +16,7 @@ import keepfast
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import IndexedCheckpoint, exclusive, file_digest, index_problem, read_index
 from keepfast.checkpoints.retention import Retention
+from keepfast.interfaces.checkpoint_store import CheckpointMetadata
 
 FILE = {"name": "agent_100.pt", "size": 1, "digest": ""}
 ROW: dict[str, Any] = {
@@ -104,7 +105,7 @@ def test_retention_removes_no_file_that_no_checkpoint_has(tmp_path: Path, key: s
     directory.adopt()
     store = keepfast.plugins.registry().get("checkpoint format", "pt")()
     for timestep in (200, 300):
-        metadata: dict[str, Any] = {"timestep": timestep, "modules": ["policy"], "resume": {}}
+        metadata = CheckpointMetadata(timestep=timestep, modules=("policy",), resume={})
         keep = Retention(1, None, 1, "max")
         directory.write({"policy": {"w": 1}}, metadata, store, separately=False, best=False, retention=keep)
     assert all(path.exists() for path in innocent)

@@ -14,7 +14,7 @@ from keepfast.checkpoints.index import read_index
 from keepfast.checkpoints.retention import Retention
 from keepfast.checkpoints.scan import rebuild
 from keepfast.formats.checkpoints.pt import PtStore
-from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
 from keepfast.plugins.formats import stores
 
 MODULES = ("policy", "critic_1")
@@ -42,7 +42,8 @@ def write(
         metadata["metric"] = {"tag": TAG, "value": score}
     retention = Retention(**{"keep_last": None, "keep_every": None, "keep_best": 1, "mode": "max", **keep})
     store: CheckpointStore = stores()[".pt"]
-    directory.write(STATE, metadata, store, separately=separately, best=score is not None, retention=retention)
+    told = CheckpointMetadata.of(metadata)
+    directory.write(STATE, told, store, separately=separately, best=score is not None, retention=retention)
 
 
 def foreign(directory: CheckpointDirectory, name: str, **metadata: Any) -> None:

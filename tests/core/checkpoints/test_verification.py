@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.retention import Retention
 from keepfast.checkpoints.verification import verify
 from keepfast.cli import app
+from keepfast.interfaces.checkpoint_store import CheckpointMetadata
 from keepfast.plugins.formats import stores
 
 
@@ -22,7 +22,7 @@ def run(tmp_path: Path) -> Path:
     """Return a run with two checkpoints whose modules are stored separately."""
     directory = CheckpointDirectory(tmp_path / "run" / "checkpoints")
     for timestep in (100, 200):
-        metadata: dict[str, Any] = {"timestep": timestep, "modules": ["policy", "value"], "resume": {}}
+        metadata = CheckpointMetadata(timestep=timestep, modules=("policy", "value"), resume={})
         state = {name: {"w": np.full(2, timestep)} for name in ("policy", "value")}
         keep = Retention(None, None, 1, "max")
         directory.write(state, metadata, stores()[".pt"], separately=True, best=False, retention=keep)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,40 +17,44 @@ from keepfast import cli
 FRAMEWORKS = {"torch", "jax", "flax", "optax", "gymnasium", "tensorboard", "tensorboardX", "wandb", "pyarrow"}
 
 
-def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "keepfast.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
+Called = tuple[int, str, str]
 
 
-def ending(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Run the command line in this process and return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["keepfast", *arguments])
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which `main` replaces for good
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
-
-
-def test_version_is_that_of_the_package():
+def test_version_is_that_of_the_package(call: Callable[..., Called]):
     """`keepfast --version` prints one line and ends well."""
-    finished = run("--version")
+    assert call("--version") == (0, f"keepfast {keepfast.__version__}\n", "")
+
+
+SCRIPT = Path(sys.executable).with_name("keepfast")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param([SCRIPT], marks=pytest.mark.skipif(not SCRIPT.exists(), reason="`keepfast` is not installed")),
+        [sys.executable, "-m", "keepfast.cli"],
+    ],
+    ids=["the script", "the module"],
+)
+def test_the_command_is_this_one(command: list[Any]):
+    """The script `keepfast` that pip installs runs `keepfast.cli:main`, and so does the module; both tell errors."""
+    finished = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=120)
     assert (finished.returncode, finished.stdout) == (0, f"keepfast {keepfast.__version__}\n")
+    finished = subprocess.run([*command, "nope"], capture_output=True, text=True, timeout=120)
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert "nope" in finished.stderr
+    assert "Traceback" not in finished.stderr
 
 
-def test_the_installed_command_is_this_one():
-    """The script `keepfast` that pip installs runs `keepfast.cli:main`."""
-    finished = subprocess.run([Path(sys.executable).with_name("keepfast"), "--version"], capture_output=True, text=True)
-    assert finished.stdout == f"keepfast {keepfast.__version__}\n"
-
-
-def test_help_lists_every_command():
+def test_help_lists_every_command(call: Callable[..., Called]):
     """`keepfast --help` names each command of the table, with a line on what it does."""
-    finished = run("--help")
-    assert finished.returncode == 0
-    listed = {line.split()[0] for line in finished.stdout.partition("Commands:")[2].splitlines() if line.strip()}
+    code, out, _ = call("--help")
+    assert code == 0
+    listed = {line.split()[0] for line in out.partition("Commands:")[2].splitlines() if line.strip()}
     assert {command.__name__ for command in cli.COMMANDS} <= listed
 
 
+@pytest.mark.needs(*FRAMEWORKS)
 def test_importing_the_command_line_loads_no_framework():
     """What answers `keepfast --help` imports neither a framework nor Gymnasium nor a writer's library."""
     code = f"import sys, keepfast.cli; print(sorted({FRAMEWORKS!r} & set(sys.modules)))"
@@ -66,13 +72,12 @@ def test_importing_the_command_line_loads_no_framework():
         (["demo", "--seed", "-1"], "--seed"),
     ],
 )
-def test_what_was_typed_wrong_is_named_with_exit_code_2(arguments: list[str], named: str):
+def test_what_was_typed_wrong_is_named_with_exit_code_2(call: Callable[..., Called], arguments: list[str], named: str):
     """A wrong command, option or number is named on stderr, and nothing is on stdout."""
-    finished = run(*arguments)
-    assert finished.returncode == 2
-    assert named in finished.stderr
-    assert "Traceback" not in finished.stderr
-    assert finished.stdout == ""
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert named in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(
@@ -86,7 +91,7 @@ def test_what_was_typed_wrong_is_named_with_exit_code_2(arguments: list[str], na
     ],
 )
 def test_an_error_of_ours_is_one_line_on_stderr(
-    error: keepfast.KeepfastError, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: keepfast.KeepfastError, code: int, monkeypatch: pytest.MonkeyPatch, call: Callable[..., Called]
 ):
     """A KeepfastError ends the process without a traceback, its text whole, square brackets included."""
 
@@ -94,9 +99,7 @@ def test_an_error_of_ours_is_one_line_on_stderr(
         raise error
 
     monkeypatch.setattr(cli, "app", raise_it)
-    assert ending(monkeypatch) == code
-    printed = capsys.readouterr()
-    assert (printed.out, printed.err) == ("", f"error: {error}\n")
+    assert call() == (code, "", f"error: {error}\n")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +112,7 @@ def test_an_error_of_ours_is_one_line_on_stderr(
     ],
 )
 def test_an_error_of_the_operating_system_is_one_line_too(
-    error: OSError, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: OSError, text: str, monkeypatch: pytest.MonkeyPatch, call: Callable[..., Called]
 ):
     """What the operating system refuses ends the process with 1 and its reason, without a traceback."""
 
@@ -117,9 +120,7 @@ def test_an_error_of_the_operating_system_is_one_line_too(
         raise error
 
     monkeypatch.setattr(cli, "app", raise_it)
-    assert ending(monkeypatch) == 1
-    printed = capsys.readouterr()
-    assert (printed.out, printed.err) == ("", f"error: {text}\n")
+    assert call() == (1, "", f"error: {text}\n")
 
 
 def test_an_error_that_is_not_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):

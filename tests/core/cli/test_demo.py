@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,14 +11,14 @@ from typing import Any, final
 import pytest
 
 import keepfast
-from keepfast import cli
 from keepfast.cli import demo
 from keepfast.plugins import PluginRegistry, lazy
 from keepfast.plugins.hookspecs import hookimpl
 
-needs_gymnasium = pytest.mark.skipif(importlib.util.find_spec("gymnasium") is None, reason="needs gymnasium")
+needs_gymnasium = pytest.mark.needs("gymnasium")
 
 Demo = Callable[[keepfast.DemoSettings], keepfast.DemoResult]
+Called = tuple[int, str, str]
 
 
 @final
@@ -85,13 +84,6 @@ def offer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return offer
 
 
-def ending(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    monkeypatch.setattr(sys, "argv", ["keepfast", "demo", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
-
-
 def absent() -> Callable[..., Any]:
     return lazy("x:Y", requires=("no_such_thing",), extra="torch")
 
@@ -106,32 +98,30 @@ def test_torch_is_taken_before_jax_and_jax_before_others(offer: Callable[..., No
     assert demo.installed_backend() == "zebra"
 
 
-def test_without_any_framework_the_demo_says_what_to_install(
-    offer: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+def test_without_any_framework_the_demo_says_what_to_install(offer: Callable[..., None], call: Callable[..., Called]):
     """The error names the command, and its exit code is 1."""
     offer(torch=absent(), jax=absent())
-    assert ending(monkeypatch) == 1
-    assert 'pip install "keepfast[torch,demo]"' in capsys.readouterr().err
+    code, _, err = call("demo")
+    assert code == 1
+    assert 'pip install "keepfast[torch,demo]"' in err
 
 
-def test_an_unknown_backend_is_answered_with_the_nearest(
-    offer: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+def test_an_unknown_backend_is_answered_with_the_nearest(offer: Callable[..., None], call: Callable[..., Called]):
     """A name typed wrong exits with 2."""
     offer(torch=dict)
-    assert ending(monkeypatch, "--backend", "torhc") == 2
-    assert capsys.readouterr().err == "error: unknown backend `torhc`; known: torch. Did you mean `torch`?\n"
+    code, _, err = call("demo", "--backend", "torhc")
+    assert (code, err) == (2, "error: unknown backend `torhc`; known: torch. Did you mean `torch`?\n")
 
 
 def test_the_backend_may_be_named_by_the_environment(
-    offer: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    offer: Callable[..., None], monkeypatch: pytest.MonkeyPatch, call: Callable[..., Called]
 ):
     """KEEPFAST_BACKEND stands for --backend."""
     offer(torch=dict)
     monkeypatch.setenv("KEEPFAST_BACKEND", "zebra")
-    assert ending(monkeypatch) == 2
-    assert "unknown backend `zebra`" in capsys.readouterr().err
+    code, _, err = call("demo")
+    assert code == 2
+    assert "unknown backend `zebra`" in err
 
 
 def test_without_gymnasium_the_demo_says_what_to_install(offer: Callable[..., None], monkeypatch: pytest.MonkeyPatch):
@@ -197,13 +187,15 @@ def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path):
 
 
 @needs_gymnasium
+@pytest.mark.runs_in("torch", "jax")  # with TensorBoard, and without
 def test_a_training_ends_with_a_table_of_scores_and_files(
-    offer: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    offer: Callable[..., None], call: Callable[..., Called], tmp_path: Path
 ):
     """Scores, directory, checkpoints, metrics and memory are printed, and the command that opens TensorBoard."""
     offer(torch=lambda: Backend(trained))
-    assert ending(monkeypatch, "--directory", tmp_path, "--timesteps", 2) == 0
-    table = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines() if "  " in line)
+    code, out, _ = call("demo", "--directory", tmp_path, "--timesteps", 2)
+    assert code == 0
+    table = dict(line.split("  ", 1) for line in out.splitlines() if "  " in line)
     table = {label: value.strip() for label, value in table.items()}
     run = tmp_path / "a run"
     tensorboard = "" if importlib.util.find_spec("tensorboard") else "pip install tensorboard && "
@@ -221,19 +213,19 @@ def test_a_training_ends_with_a_table_of_scores_and_files(
 
 @needs_gymnasium
 def test_an_interrupted_training_says_so_and_exits_with_130(
-    offer: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    offer: Callable[..., None], call: Callable[..., Called], tmp_path: Path
 ):
     """What there is so far is shown, and shells see that it was Ctrl-C."""
     offer(torch=lambda: Backend(interrupted))
-    assert ending(monkeypatch, "--directory", tmp_path / "run") == 130
-    printed = capsys.readouterr().out
+    code, printed, _ = call("demo", "--directory", tmp_path / "run")
+    assert code == 130
     assert "after 7 timesteps" in printed
     assert "no TensorBoard events were written" in printed
 
 
 @needs_gymnasium
 def test_ctrl_c_outside_the_training_exits_with_130_and_no_traceback(
-    offer: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    offer: Callable[..., None], call: Callable[..., Called], tmp_path: Path
 ):
     """While a framework is imported, say, there is nothing to save."""
 
@@ -241,12 +233,13 @@ def test_ctrl_c_outside_the_training_exits_with_130_and_no_traceback(
         raise KeyboardInterrupt
 
     offer(torch=lambda: Backend(stopped))
-    assert ending(monkeypatch, "--directory", tmp_path) == 130
-    assert "Traceback" not in capsys.readouterr().err
+    code, _, err = call("demo", "--directory", tmp_path)
+    assert code == 130
+    assert "Traceback" not in err
 
 
 @needs_gymnasium
-def test_options_reach_the_demo(offer: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_options_reach_the_demo(offer: Callable[..., None], call: Callable[..., Called], tmp_path: Path):
     """What is typed is what the backend's function gets."""
     got: list[keepfast.DemoSettings] = []
 
@@ -255,10 +248,19 @@ def test_options_reach_the_demo(offer: Callable[..., None], monkeypatch: pytest.
         return interrupted(settings)
 
     offer(torch=lambda: Backend(remember), zebra=lambda: Backend(remember))
-    ending(
-        monkeypatch,
-        *("--backend", "zebra", "--env", "Acrobot-v1", "--timesteps", 123, "--seed", 9, "--directory", tmp_path / "x"),
+    typed = (
+        "--backend",
+        "zebra",
+        "--env",
+        "Acrobot-v1",
+        "--timesteps",
+        123,
+        "--seed",
+        9,
+        "--directory",
+        tmp_path / "x",
     )
+    call("demo", *typed)
     (settings,) = got
     assert (settings.env, settings.timesteps, settings.seed, settings.directory) == (
         "Acrobot-v1",

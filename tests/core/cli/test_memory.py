@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 from rich.console import Console
 
 import keepfast
-from keepfast import cli
 from keepfast.cli import console
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.plugins.formats import exporter_named
@@ -23,17 +21,9 @@ Called = tuple[int, str, str]
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Called]:
-    """Return a function that runs ``keepfast memory`` in this process: its exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> Called:
-        monkeypatch.setattr(sys, "argv", ["keepfast", "memory", *map(str, arguments)])
-        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which `main` replaces for good
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
+def call(call: Callable[..., Called]) -> Callable[..., Called]:
+    """Return a function that runs ``keepfast memory``: its exit code, stdout and stderr."""
+    return functools.partial(call, "memory")
 
 
 def memory(first: float = 1, *, filled: bool = True) -> MemorySnapshot:
@@ -77,6 +67,7 @@ def test_inspect_tells_samples_and_tensors(call: Callable[..., Called], tmp_path
     assert "float32  (4,)" in out
 
 
+@pytest.mark.needs("polars")
 def test_convert_writes_the_format_of_the_targets_name(call: Callable[..., Called], stored: Path) -> None:
     """What comes back from the target is what the source holds; in a log there is no bar."""
     target = stored / "a.csv"

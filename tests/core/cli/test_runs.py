@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import io
 import json
 import math
 import os
 import re
+import shlex
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,31 +20,17 @@ import numpy as np
 import pytest
 
 import keepfast
-from keepfast import cli
 from keepfast.cli.runs import ago
 from keepfast.metrics.reading import Series
 from keepfast.metrics.spread import Curve, curve_of, spread_of
 from keepfast.pictures.braille import Canvas
 
 TAG = "Loss / Policy loss"
+ODD_NAME = os.fsdecode("größe".encode() + b"\xff " + "🎯".encode())
 
-needs_matplotlib = pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs matplotlib")
+needs_matplotlib = pytest.mark.needs("matplotlib")
 
 Called = tuple[int, str, str]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Called]:
-    """Return a function that runs the command line in this process: its exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> Called:
-        monkeypatch.setattr(sys, "argv", ["keepfast", *map(str, arguments)])
-        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which `main` replaces for good
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture
@@ -152,15 +139,27 @@ def test_odd_lines_hide_no_run(call: Callable[..., Called], tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("encoding", "shown"), [("ascii", r"gr\xf6\xdfe\udcff \U0001f3af"), ("utf-8", "größe\\udcff 🎯")]
 )
-def test_a_name_that_the_output_cannot_hold_is_spelled_out(tmp_path: Path, encoding: str, shown: str) -> None:
+def test_a_name_that_the_output_cannot_hold_is_spelled_out(
+    call: Callable[..., Called], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, shown: str
+) -> None:
     """Names of runs may hold any character and any byte; what the output's encoding lacks is written as an escape."""
-    write_run(tmp_path / "runs" / os.fsdecode("größe".encode() + b"\xff " + "🎯".encode()), {TAG: {1: 1.0}})
-    environment = {**os.environ, "PYTHONIOENCODING": encoding}
-    for arguments in (["runs", "runs"], ["plot", "runs", "--tag", TAG]):
-        command = [sys.executable, "-m", "keepfast.cli", *arguments]
-        finished = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=120)
-        assert (finished.returncode, finished.stderr) == (0, b"")
-        assert shown in finished.stdout.decode(encoding)
+    write_run(tmp_path / "runs" / ODD_NAME, {TAG: {1: 1.0}})
+    for arguments in (["runs"], ["plot", "--tag", TAG]):
+        stdout = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert call(*arguments, tmp_path / "runs") == (0, "", "")
+        stdout.flush()
+        assert shown in stdout.buffer.getvalue().decode(encoding)
+
+
+def test_a_name_that_a_pipe_cannot_hold_is_spelled_out(tmp_path: Path) -> None:
+    """So it is in a process of its own, whose encoding the environment chose."""
+    write_run(tmp_path / "runs" / ODD_NAME, {TAG: {1: 1.0}})
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "keepfast.cli", "runs", "runs"]
+    finished = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=120)
+    assert (finished.returncode, finished.stderr) == (0, b"")
+    assert rb"gr\xf6\xdfe\udcff \U0001f3af" in finished.stdout
 
 
 @pytest.mark.parametrize(
@@ -372,16 +371,21 @@ def commands(page: str) -> Iterator[str]:
         yield from block.splitlines()
 
 
-def test_the_page_on_the_command_line_runs(project: Path, tmp_path: Path) -> None:
+@needs_matplotlib
+def test_the_page_on_the_command_line_runs(
+    call: Callable[..., Called], project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every command that the page shows runs on what its Python block leaves, one after the other."""
     page = (project / "docs" / "command-line.md").read_text("utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True, timeout=120)
-    drawing = importlib.util.find_spec("matplotlib") is not None
-    ran = [command for command in commands(page) if drawing or "--output" not in command]
-    script = f"keepfast() {{ '{sys.executable}' -m keepfast.cli \"$@\"; }}\nset -e\n" + "\n".join(ran)
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(ran) >= 7
-    assert "3 of 3 files are good" in done.stdout
-    assert (tmp_path / "loss.svg").exists() == drawing
+    monkeypatch.chdir(tmp_path)
+    printed = []
+    for command in commands(page):
+        program, *arguments = shlex.split(command)
+        code, out, err = call(*arguments)
+        assert (program, code, err) == ("keepfast", 0, ""), command
+        printed.append(out)
+    assert len(printed) >= 7
+    assert "3 of 3 files are good" in "".join(printed)
+    assert (tmp_path / "loss.svg").exists()

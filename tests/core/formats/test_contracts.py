@@ -1,8 +1,7 @@
-"""The built-in checkpoint formats keep the contract of formats."""
+"""The built-in formats of checkpoints and of memories keep the contracts of formats."""
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 import threading
@@ -12,22 +11,26 @@ import numpy as np
 import pytest
 
 from keepfast import testing
+from keepfast.formats.memories.npz import NpzExporter
+from keepfast.formats.memories.pt import PtExporter
+from keepfast.formats.memories.safetensors import SafetensorsExporter
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+from keepfast.interfaces.memory_exporter import MemoryExporter
 from keepfast.plugins import registry
 from keepfast.testing.checkpoint_store import assert_same, random_array
 
-FORMATS = ("pt", "safetensors", "msgpack", "pickle")
-needs_msgpack = pytest.mark.skipif(importlib.util.find_spec("msgpack") is None, reason="msgpack is not installed")
+needs_msgpack = pytest.mark.needs("msgpack")
+without_ml_dtypes_and_with = pytest.mark.runs_in("core", "torch")
+FORMATS = ("pt", "safetensors", *(pytest.param(name, marks=needs_msgpack) for name in ("msgpack", "pickle")))
 
 
 def store_of(name: str) -> CheckpointStore:
-    if name in ("msgpack", "pickle"):
-        pytest.importorskip("msgpack")
     store = registry().get("checkpoint format", name)()
     assert isinstance(store, CheckpointStore)
     return store
 
 
+@without_ml_dtypes_and_with
 class TestPt(testing.CheckpointStoreContract):
     """PyTorch's format, with and without PyTorch."""
 
@@ -36,6 +39,7 @@ class TestPt(testing.CheckpointStoreContract):
         return store_of("pt")
 
 
+@without_ml_dtypes_and_with
 class TestSafetensors(testing.CheckpointStoreContract):
     """The format that both frameworks share."""
 
@@ -62,6 +66,41 @@ class TestPickle(testing.CheckpointStoreContract):
         return store_of("pickle")
 
 
+class TestPtMemories(testing.MemoryExporterContract):
+    """The format that `torch.load` reads."""
+
+    @pytest.fixture
+    def exporter(self) -> MemoryExporter:
+        return PtExporter()
+
+
+class TestNpzMemories(testing.MemoryExporterContract):
+    """NumPy's own format."""
+
+    @pytest.fixture
+    def exporter(self) -> MemoryExporter:
+        return NpzExporter()
+
+
+class TestSafetensorsMemories(testing.MemoryExporterContract):
+    """The format that needs no pickle."""
+
+    @pytest.fixture
+    def exporter(self) -> MemoryExporter:
+        return SafetensorsExporter()
+
+
+@pytest.mark.needs("polars")
+class TestCsvMemories(testing.MemoryExporterContract):
+    """Text that anything reads."""
+
+    @pytest.fixture
+    def exporter(self) -> MemoryExporter:
+        from keepfast.formats.memories.csv import CsvExporter
+
+        return CsvExporter()
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_extensions_are_those_of_the_design(name: str) -> None:
     """Each format's files end in its own name."""
@@ -86,10 +125,12 @@ def test_large_states_are_saved_where_no_thread_can_start(
     assert_same(store.load(path).state, state)
 
 
+@pytest.mark.needs("ml_dtypes")
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_missing_package_is_not_taken_for_damage(name: str, tmp_path: Path) -> None:
     """A bfloat16 checkpoint read where `ml_dtypes` is not installed says so instead of calling the file damaged."""
-    ml_dtypes = pytest.importorskip("ml_dtypes")
+    import ml_dtypes
+
     store = store_of(name)
     path = tmp_path / f"agent{store.extension}"
     store.save(Checkpoint({"policy": {"w": np.ones(3, ml_dtypes.bfloat16)}}), path)

@@ -8,31 +8,26 @@ import zlib
 import numpy as np
 import pytest
 
-from keepfast import codec
-from keepfast.errors import CorruptMemory
-from keepfast.formats.memories import csv, csv_cells
-from keepfast.formats.memories.csv import CsvExporter
-from keepfast.interfaces.memory_exporter import MemorySnapshot
+pytest.importorskip("polars")
+pytestmark = pytest.mark.needs("polars")
 
-FRAMES = "keepfast.formats.memories.csv_frames"
+from keepfast import codec  # noqa: E402
+from keepfast.errors import CorruptMemory  # noqa: E402
+from keepfast.formats.memories import csv, csv_cells  # noqa: E402
+from keepfast.formats.memories.csv import CsvExporter  # noqa: E402
+from keepfast.interfaces.memory_exporter import MemorySnapshot  # noqa: E402
 
 
 def work_by(way, monkeypatch):
-    """Let the format work through polars, or cell by cell as it does where polars is not installed."""
-    if way == "polars":
-        pytest.importorskip("polars")
-        monkeypatch.delitem(sys.modules, FRAMES, raising=False)
-    else:
-        monkeypatch.setitem(sys.modules, FRAMES, None)
-    csv._by_frames.cache_clear()
+    """Let the format work through polars, or cell by cell as it does in a forked child."""
+    monkeypatch.setattr(csv, "_PROCESS", os.getpid() if way == "polars" else os.getppid())
 
 
 @pytest.fixture(params=["polars", "cells"])
 def way(request, monkeypatch):
     """One of the two ways in which the text is made and read."""
     work_by(request.param, monkeypatch)
-    yield request.param
-    csv._by_frames.cache_clear()
+    return request.param
 
 
 @pytest.fixture
@@ -58,8 +53,9 @@ def test_the_text_is_plain(path):
 
 def test_polars_reads_it(path):
     """polars reads the table when it is told of the comments."""
-    polars = pytest.importorskip("polars")
-    table = polars.read_csv(path, comment_prefix="#")
+    import polars as pl
+
+    table = pl.read_csv(path, comment_prefix="#")
     assert table["terminated.0"].to_list() == [True, False, None]
     assert table["actions.0"].to_list() == [3, -1, None]
 
@@ -162,11 +158,10 @@ def hard_values(dtype):
 FLOATS = ["float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
 
 
+@pytest.mark.needs("polars", "ml_dtypes")
 @pytest.mark.parametrize("name", FLOATS)
 def test_floats_are_exact_in_their_shortest_form(tmp_path, name, way, monkeypatch):
     """Every value comes back bit by bit, and no text has more digits than it takes; each way reads the other's file."""
-    if not hasattr(np, name):
-        pytest.importorskip("ml_dtypes")
     values = hard_values(codec.dtype_of(name)).reshape(-1, 4)
     snapshot = MemorySnapshot({"x": values[:, np.newaxis]}, 0, 0, filled=True)
     CsvExporter().save(snapshot, tmp_path / "memory.csv")
@@ -175,7 +170,7 @@ def test_floats_are_exact_in_their_shortest_form(tmp_path, name, way, monkeypatc
     shortest = csv_cells.cell_texts(values.reshape(-1))
     assert [digits(cell) for cell in cells] == [digits(cell) for cell in shortest]
     work_by("cells" if way == "polars" else "polars", monkeypatch)
-    assert (csv._by_frames() is None) == (way == "polars")
+    assert csv._is_forked() == (way == "polars")
     assert CsvExporter().load(tmp_path / "memory.csv").tensors["x"].tobytes() == values.tobytes()
 
 

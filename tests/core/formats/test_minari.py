@@ -11,6 +11,7 @@ import pytest
 
 h5py = pytest.importorskip("h5py")
 minari = pytest.importorskip("minari")
+pytestmark = pytest.mark.needs("h5py", "minari", "ml_dtypes")
 
 from keepfast.codec import dtype_of  # noqa: E402
 from keepfast.errors import CorruptMemory, InvalidValue, WriteFailed  # noqa: E402
@@ -292,7 +293,6 @@ _SMALL_FLOATS = ("bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", 
 @pytest.mark.parametrize("name", _SMALL_FLOATS)
 def test_small_floats_are_numbers_for_minari_and_come_back_bit_for_bit(tmp_path, name):
     """Every one of their bit patterns, all that are no numbers too, is an equal float32 there and itself again here."""
-    pytest.importorskip("ml_dtypes")
     kind = dtype_of(name)
     values = np.arange(1 << 8 * kind.itemsize, dtype=f"u{kind.itemsize}").view(kind).reshape(-1, 1, 4)
     memory = MemorySnapshot(dict.fromkeys(("states", "actions", "rewards"), values), 0, 0, filled=True)
@@ -307,8 +307,6 @@ def test_small_floats_are_numbers_for_minari_and_come_back_bit_for_bit(tmp_path,
 @pytest.mark.parametrize("size", [1, 3])
 def test_minari_has_every_action_in_its_space(tmp_path, dtype, size):
     """Whole numbers from 0 on number a set's elements; all other actions keep their dimension and their values."""
-    if dtype == "bfloat16":
-        pytest.importorskip("ml_dtypes")
     actions = np.random.default_rng(0).integers(0, 2, (6, 2, size)).astype(dtype_of(dtype))
     memory = _with(0, actions=actions)
     dataset = _saved(memory, tmp_path)

@@ -19,6 +19,8 @@ from keepfast.formats.files import flax_bytes
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.testing.checkpoint_store import assert_same, random_array
 
+pytestmark = pytest.mark.needs("msgpack", "flax")
+
 STATE = {
     "policy": {"params": {"Dense_0": {"kernel": random_array(np.dtype(np.float32), (3, 4)), "bias": np.zeros(4)}}},
     "optimizer": ({"count": np.array(3), "mu": [np.ones(2), None]}, (), 0.5, True, "adam", 1 + 2j, b"\0\xff"),

@@ -15,6 +15,8 @@ from keepfast.formats.memories.parquet import ParquetExporter
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.testing.memory_exporter import DTYPES, MemoryExporterContract, assert_same
 
+pytestmark = pytest.mark.needs("pyarrow", "polars", "pandas", "duckdb", "ml_dtypes")
+
 
 class TestParquet(MemoryExporterContract):
     @pytest.fixture
@@ -30,9 +32,10 @@ def _counting(memory_index=1, filled=True):
 
 def test_polars_reads_a_row_for_each_sample(tmp_path):
     """polars sees the age and environment of each sample, scalars as numbers and images as arrays."""
-    polars = pytest.importorskip("polars")
+    import polars as pl
+
     ParquetExporter().save(_counting(), tmp_path / "memory.parquet")
-    table = polars.read_parquet(tmp_path / "memory.parquet")
+    table = pl.read_parquet(tmp_path / "memory.parquet")
     assert table.columns == ["timestep", "environment", "rewards", "images"]
     assert table.select("timestep", "environment", "rewards").rows() == [
         (2, 0, 0.0), (2, 1, 0.0), (0, 0, 1.0), (0, 1, 1.0), (1, 0, 2.0), (1, 1, 2.0),
@@ -42,10 +45,12 @@ def test_polars_reads_a_row_for_each_sample(tmp_path):
 
 def test_pandas_and_duckdb_read_every_dtype(tmp_path):
     """Every dtype that a memory has is a column for pandas and for duckdb, floats of 16 bits included."""
-    pandas, duckdb = pytest.importorskip("pandas"), pytest.importorskip("duckdb")
+    import duckdb
+    import pandas as pd
+
     tensors = {name: np.arange(6).reshape(3, 2, 1).astype(name) for name in DTYPES}
     ParquetExporter().save(MemorySnapshot(tensors, 0, 0, filled=True), tmp_path / "memory.parquet")
-    table = pandas.read_parquet(tmp_path / "memory.parquet")
+    table = pd.read_parquet(tmp_path / "memory.parquet")
     rows = duckdb.sql(f"SELECT * FROM '{tmp_path / 'memory.parquet'}'").fetchall()
     assert list(table.columns) == ["timestep", "environment", *DTYPES]
     for column, name in enumerate(DTYPES, start=2):
@@ -85,7 +90,6 @@ def test_only_written_samples_are_rows(tmp_path):
 
 def test_dtypes_that_arrow_lacks_come_back(tmp_path):
     """bfloat16 and float8 come back bit for bit."""
-    pytest.importorskip("ml_dtypes")
     bits = np.arange(1 << 8, dtype=np.uint8).reshape(64, 2, 2)
     tensors = {
         "half": bits.astype(np.uint16).view(dtype_of("bfloat16")) * 1,

@@ -18,7 +18,8 @@ from keepfast.plugins import registry
 from keepfast.testing.checkpoint_store import DTYPES, assert_same
 from keepfast.tree import Tree
 
-FORMATS = ("pt", "safetensors", "msgpack", "pickle")
+needs_msgpack = pytest.mark.needs("msgpack")
+FORMATS = ("pt", "safetensors", *(pytest.param(name, marks=needs_msgpack) for name in ("msgpack", "pickle")))
 
 shapes = arrays_of.array_shapes(min_dims=0, min_side=0)
 leaves = st.one_of(
@@ -51,8 +52,6 @@ thorough = settings(max_examples=60, deadline=None, suppress_health_check=[Healt
 
 @pytest.fixture(params=FORMATS)
 def store(request: pytest.FixtureRequest) -> CheckpointStore:
-    if request.param in ("msgpack", "pickle"):
-        pytest.importorskip("msgpack")
     return registry().get("checkpoint format", request.param)()
 
 

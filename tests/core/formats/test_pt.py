@@ -23,6 +23,8 @@ from keepfast.testing.checkpoint_store import random_array
 torch = pytest.importorskip("torch")
 ml_dtypes = pytest.importorskip("ml_dtypes")
 
+pytestmark = pytest.mark.needs("torch", "ml_dtypes")
+
 TORCH_DTYPES = (
     *("bool", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
     *("float16", "bfloat16", "float32", "float64", "complex64", "complex128"),
@@ -110,7 +112,8 @@ def test_a_view_does_not_bring_its_whole_buffer(path: Path) -> None:
 
 def test_records_lie_where_torch_calculates_them(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The layout is so exactly PyTorch's that its calculated offsets hold, which its own assertions check."""
-    config = pytest.importorskip("torch.utils.serialization.config")
+    from torch.utils.serialization import config
+
     monkeypatch.setenv("TORCH_SERIALIZATION_DEBUG", "1")
     arrays = {str(n): random_array(np.dtype(np.int16), (n * 37 % 500,), seed=n) for n in range(40)}
     save(arrays, path)
@@ -160,6 +163,7 @@ def test_a_tensor_of_more_than_four_gigabytes_comes_back(path: Path) -> None:
     path.unlink()
 
 
+@pytest.mark.needs("torch", "jax", "flax")
 def test_writing_and_reading_import_no_framework(path: Path) -> None:
     """A process that writes and reads a .pt file has neither PyTorch nor JAX loaded."""
     code = f"""

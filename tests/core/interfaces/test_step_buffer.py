@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+import keepfast
 from keepfast.interfaces.step_buffer import HostSteps, SingleSteps, Step, StepBuffer, Steps, device_capacity
-from keepfast.tracking.episodes import CHUNK_STEPS, EpisodeTracker
+from keepfast.tracking.episodes.tracker import CHUNK_STEPS, EpisodeTracker
 from keepfast.tracking.held import HeldSteps, Holder
 from keepfast.tracking.tracker import Tracker
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
+pytestmark = pytest.mark.needs("ml_dtypes")
 
 MAKERS: list[Callable[[Step], StepBuffer]] = [
     SingleSteps,
@@ -39,6 +41,18 @@ def test_a_buffer_gives_back_the_steps_of_one_environment(make: Callable[[Step],
     buffer = make(steps[0])
     assert taken(buffer, steps) == ([[0.0], [1.0], [0.0], [1.0]], [[False], [True], [True], [True]])
     assert taken(buffer, steps[1:2]) == ([[1.0]], [[True]])  # taking forgets
+
+
+def test_the_smallest_buffer_is_complete(example: Callable[[type], str]) -> None:
+    """What the documentation shows gives back the steps of several environments, and forgets them."""
+    namespace: dict[str, Any] = {"keepfast": keepfast}
+    exec(example(keepfast.StepBuffer), namespace)
+    buffer = namespace["FrozenSteps"]()
+    steps = [(np.array([n, n + 0.5]), np.array([n == 1, False]), np.array([False, n == 2])) for n in range(3)]
+    for _ in range(2):
+        rewards, done = taken(buffer, steps)
+        assert rewards == [[0.0, 0.5], [1.0, 1.5], [2.0, 2.5]]
+        assert done == [[False, False], [True, False], [False, True]]
 
 
 @pytest.mark.parametrize("make", MAKERS[1:])

@@ -136,3 +136,14 @@ def test_what_ends_the_program_hides_no_error() -> None:
     """SystemExit tells of nothing, so that what closing raises then is raised."""
     with pytest.raises(OSError, match="no space left"), NotingWriter(OSError("no space left")):
         raise SystemExit(0)
+
+
+@pytest.mark.parametrize("step", [1.5, "4", True, 2.0, None.__class__, [1]])
+@pytest.mark.parametrize("call", ["add_scalar", "add_text", "add_histogram"])
+def test_a_step_that_is_no_whole_number_is_refused(call: str, step: Any) -> None:
+    """No call makes a step of what is none: 1.5 was 1 once, and "4" was 4."""
+    kept = NotingWriter()
+    given = {"add_scalar": 1.0, "add_text": "text", "add_histogram": [1.0]}[call]
+    with pytest.raises(keepfast.InvalidValue, match=r"`global_step` is .*; allowed: a whole number"):
+        getattr(kept, call)("tag", given, step)
+    assert kept.noted == []

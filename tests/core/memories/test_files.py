@@ -18,6 +18,8 @@ from keepfast.plugins import registry
 from keepfast.plugins.formats import exporter_named, numeric_order
 from keepfast.testing.memory_exporter import assert_same
 
+FORMATS = ("pt", "npz", pytest.param("csv", marks=pytest.mark.needs("polars")), "safetensors")
+
 
 def _memory(first, memory_index=0, filled=True, envs=2):
     values = (first + np.arange(3, dtype=np.float32))[:, None, None] * np.ones((3, envs, 1), np.float32)
@@ -52,8 +54,8 @@ def test_chronological_rows_begin_with_the_oldest():
     assert (len(snapshot), len(half)) == (6, 3)
 
 
-@pytest.mark.parametrize("target", ["pt", "npz", "csv", "safetensors"])
-@pytest.mark.parametrize("source", ["pt", "npz", "csv", "safetensors"])
+@pytest.mark.parametrize("target", FORMATS)
+@pytest.mark.parametrize("source", FORMATS)
 def test_any_format_becomes_any_other(tmp_path, source, target):
     """Converting changes the format and nothing else, and tells its progress."""
     exporter_named(source).save(_memory(1, memory_index=1), tmp_path / f"a.{source}")
@@ -69,6 +71,7 @@ def test_a_target_of_no_format_is_refused_before_anything_is_read(tmp_path):
         keepfast.convert_memory(tmp_path / "absent.pt", tmp_path / "b.npx")
 
 
+@pytest.mark.needs("polars")
 def test_merging_puts_the_oldest_first(tmp_path):
     """The complete rows of all files follow one another in one full memory."""
     exporter_named("npz").save(_memory(1, memory_index=1), tmp_path / "m_1.npz")
@@ -213,6 +216,7 @@ def test_a_broken_format_hurts_nobody_else(tmp_path):
         registry().unregister(plugin)
 
 
+@pytest.mark.needs("h5py", "pyarrow", "polars")
 def test_reading_imports_what_the_format_needs_and_nothing_else(tmp_path):
     """Reading one format leaves the packages of the others alone."""
     exporter_named("npz").save(_memory(1), tmp_path / "m.npz")
@@ -264,6 +268,20 @@ cycle(twin), cycle(twin)
 assert kept < set(os.listdir(sys.argv[1])) and len(os.listdir(sys.argv[1])) == 6
 """
     subprocess.run([sys.executable, "-c", script, tmp_path], check=True)
+
+
+@pytest.mark.parametrize("call", ["write", "read"])
+def test_without_polars_csv_says_what_to_install(tmp_path, monkeypatch, call):
+    """The format needs it, to write as to read: the error names the package and the command."""
+    (tmp_path / "m.csv").touch()
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "polars" else real(name, *more)
+    )
+    with pytest.raises(
+        MissingDependency, match=r'`polars`, which is not installed; run: pip install "keepfast\[data\]"'
+    ):
+        exporter_named("csv") if call == "write" else keepfast.read_memory(tmp_path / "m.csv")
 
 
 def test_a_missing_package_is_one_file_s_verdict(tmp_path, monkeypatch):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from keepfast.codec import dtype_of
 from keepfast.interfaces.memory_exporter import MemorySnapshot
-from keepfast.memories.fitting import fitted, histories, seams_of
+from keepfast.interfaces.ring import Ring
+from keepfast.memories.fitting import fitted
 from keepfast.plugins.formats import exporter_named
 from keepfast.testing.memory_exporter import DTYPES, assert_same
 
@@ -39,7 +40,7 @@ def snapshots(draw):
     rows = draw(st.integers(1, 4)), draw(st.integers(1, 3))
     filled = draw(st.booleans())
     memory_index, env_index = draw(st.integers(0, rows[0] - 1)), draw(st.integers(0, rows[1] - 1))
-    written = math.prod(rows) if filled else memory_index * rows[1] + env_index
+    written = len(Ring(*rows, memory_index, env_index, filled))
     names = draw(
         st.lists(
             st.sampled_from(["states", "a.b", "terminated", "x_1", "image (left)", "x,\ny"]), min_size=1, unique=True
@@ -52,13 +53,14 @@ def snapshots(draw):
     return MemorySnapshot(found, memory_index, env_index, filled, metadata)
 
 
-@pytest.mark.parametrize("name", ["pt", "npz", "csv", "safetensors", "parquet"])
+@pytest.mark.needs("ml_dtypes", "polars")
+@pytest.mark.parametrize(
+    "name", ["pt", "npz", "csv", "safetensors", pytest.param("parquet", marks=pytest.mark.needs("pyarrow"))]
+)
 @given(snapshot=snapshots())
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_any_memory_comes_back_from_any_format(name, snapshot):
     """Every dtype, shape, value, position and name comes back as it was, from each format."""
-    if name == "parquet":
-        pytest.importorskip("pyarrow")
     with tempfile.TemporaryDirectory() as directory:
         chosen = exporter_named(name)
         path = Path(directory) / f"memory{chosen.extension}"
@@ -66,6 +68,7 @@ def test_any_memory_comes_back_from_any_format(name, snapshot):
         assert_same(chosen.load(path), snapshot)
 
 
+@pytest.mark.needs("polars")
 @pytest.mark.parametrize("dtype", ["float16", *_ML_DTYPES])
 def test_every_value_of_a_small_dtype_has_an_exact_text(tmp_path, dtype):
     """All values of the dtypes of one and two bytes come back from csv, bit for bit."""
@@ -76,6 +79,7 @@ def test_every_value_of_a_small_dtype_has_an_exact_text(tmp_path, dtype):
     assert_same(exporter_named("csv").load(tmp_path / "memory.csv"), snapshot)
 
 
+@pytest.mark.needs("polars")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_floats_of_every_magnitude_have_the_shortest_exact_text(tmp_path, dtype):
     """Floats come back from csv bit for bit, and their texts have as few digits as NumPy's shortest ones."""
@@ -141,16 +145,16 @@ def test_fitting_keeps_the_right_samples_in_order(rows, envs, steps, target, fit
 def test_seams_are_where_samples_do_not_follow_one_another(rows, envs, steps, target, fit):
     """A load marks just the samples whose successor, now or to come, is not their own; a second one forgets none."""
     once = fitted(numbered(rows, envs, steps), *target, fit)
-    found, expected = set(seams_of(once)), broken(once, envs, steps, same=target[1] == envs)
+    found, expected = set(once.seams), broken(once, envs, steps, same=target[1] == envs)
     assert found == expected
     twice = fitted(once, 5, 2, fit)
-    assert set(seams_of(twice)) >= broken(twice, envs, steps, same=target[1] == envs == 2)
+    assert set(twice.seams) >= broken(twice, envs, steps, same=target[1] == envs == 2)
 
 
 def broken(result, envs, steps, *, same):
     """Return the places of the samples that the next one of their environment, now or to come, does not follow."""
     flat, places = result.tensors["x"].reshape(-1), set()
-    for environment, own in enumerate(histories(result)):
+    for environment, own in enumerate(result.histories()):
         newest = max(range(environment, steps, envs), default=-1) if same else None
         followers = [*flat[own[1:]].tolist(), newest]
         numbers = flat[own].tolist()

@@ -441,12 +441,12 @@ def test_a_module_with_two_entries_of_one_path_is_not_saved(net: MakeNet, tmp_pa
 
 def test_a_module_out_of_many_is_named(net: MakeNet, tmp_path: Path) -> None:
     """Loading one module from an agent's file says which are there, and takes the one asked for."""
-    from keepfast.plugins.formats import store_for
+    from keepfast.plugins.formats import format_of
 
     path = tmp_path / "agent_5.pt"
     source = net(1)
     checkpoint = Checkpoint({"policy": state(source), "value": state(net(2))}, {"modules": ["policy", "value"]})
-    store_for(path).save(checkpoint, path)
+    format_of("checkpoint format", path).save(checkpoint, path)
     module = net(0)
     with pytest.raises(keepfast.LoadMismatch, match="holds the modules policy, value; say which one"):
         keepfast.load(module, path)
@@ -470,6 +470,6 @@ def test_a_missing_file_and_an_unknown_extension_are_told(net: MakeNet, tmp_path
     """The error is the FileNotFoundError or ValueError of its kind."""
     with pytest.raises(keepfast.NotFound, match=r"cannot load `.*net.pt`: it is not there"):
         keepfast.load(net(0), tmp_path / "net.pt")
-    with pytest.raises(keepfast.ConfigError, match=r"by its extension; known: .*\.pt"):
+    with pytest.raises(keepfast.ConfigError, match=r"has the extension of no checkpoint format; known: .*\.pt"):
         keepfast.save(net(0), tmp_path / "net.xyz")
     assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -108,8 +109,11 @@ def test_what_is_tracked_after_the_last_write_is_written_at_close(
 
 
 def test_what_is_tracked_before_any_step_is_written_at_close(tmp_path: Path) -> None:
-    """At step 0."""
-    with keepfast.Experiment(cfg_in(tmp_path), timesteps=50) as experiment:
+    """At step 0, and it is told, since a loop without `step` is a mistake more often than not."""
+    with (
+        pytest.warns(keepfast.KeepfastWarning, match="`step` was never called, so what was tracked is written at"),
+        keepfast.Experiment(cfg_in(tmp_path), timesteps=50) as experiment,
+    ):
         experiment.track_data("Eval / Return", 500.0)
     assert rows(tmp_path) == {0: {"Eval / Return": 500.0}}
 
@@ -223,3 +227,103 @@ def test_metrics_are_on_disk_before_the_checkpoint_that_counts_on_them(
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert (tmp_path / "run" / "late.txt").read_text() == "10\n20\n"
+
+
+@pytest.mark.parametrize(("timesteps", "interval", "expected"), [(1999, 1000, {1000, 1999}), (500, 1000, {500})])
+def test_the_state_at_the_end_is_saved(
+    net: Callable[..., Net], tmp_path: Path, timesteps: int, interval: int, expected: set[int]
+) -> None:
+    """A run that reaches its last timestep has a checkpoint of it, there as soon as `wait` returns."""
+    settings = {"write_interval": 1000, "checkpoint_interval": interval}
+    with keepfast.Experiment(cfg_in(tmp_path, **settings), timesteps=timesteps) as experiment:
+        experiment.register(policy=net())
+        train(experiment, range(timesteps))
+        experiment.wait()
+        names = checkpoint_names(tmp_path)
+    assert names == {"index.json", *(f"agent_{step}.safetensors" for step in expected)} == checkpoint_names(tmp_path)
+
+
+def test_a_run_that_is_closed_early_saves_where_it_stands(net: Callable[..., Net], tmp_path: Path) -> None:
+    """Also without a length; a resume goes on from there, and each interval has one row."""
+    settings = {"write_interval": 10, "checkpoint_interval": 100, "experiment_name": "run"}
+    for stop, resumed in ((25, 0), (47, 25), (60, 47)):
+        with keepfast.Experiment(cfg_in(tmp_path, **settings)) as experiment:
+            experiment.register(policy=net())
+            assert experiment.resume() == resumed
+            train(experiment, range(resumed, stop))
+    steps = keepfast.read_metrics(tmp_path / "run")["a"].steps.tolist()
+    assert steps == [10, 20, 25, 30, 40, 47, 50, 60]
+    assert {f"agent_{stop}.safetensors" for stop in (25, 47, 60)} < checkpoint_names(tmp_path)
+
+
+def test_the_end_is_saved_by_the_agents_own_hook(net: Callable[..., Net], tmp_path: Path) -> None:
+    """An agent that overrides `write_checkpoint` has its say at the end too, once."""
+    asked = []
+
+    class Noting(keepfast.Agent):
+        def write_checkpoint(self, timestep: int | None = None, timesteps: int | None = None) -> None:
+            asked.append(timestep)
+            super().write_checkpoint(timestep, timesteps)
+
+    agent = Noting({"policy": net()}, cfg=cfg_in(tmp_path, checkpoint_interval=10))
+    agent.init(trainer_cfg={"timesteps": 25})
+    for timestep in range(25):
+        agent.post_interaction(timestep, 25)
+    agent.close()
+    assert asked == [10, 20, 25]
+
+
+def test_no_end_is_saved_where_nothing_was_done_or_an_error_ended_it(net: Callable[..., Net], tmp_path: Path) -> None:
+    """Half an update is no state to go on from, and a run that was only opened has none."""
+
+    def break_off() -> None:
+        with keepfast.Experiment(cfg_in(tmp_path, checkpoint_interval=10), timesteps=100) as experiment:
+            experiment.register(policy=net())
+            train(experiment, range(15))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        break_off()
+    with keepfast.Experiment(cfg_in(tmp_path, checkpoint_interval=10), timesteps=100) as experiment:
+        experiment.register(policy=net())
+        assert experiment.resume() == 10
+    assert checkpoint_names(tmp_path) == {"agent_10.safetensors", "index.json"}
+
+
+INTERRUPTED = """
+import os, signal, sys
+import keepfast
+
+cfg = {"directory": sys.argv[1], "experiment_name": "run", "writers": ["jsonl"], "checkpoint_interval": 0}
+try:
+    with keepfast.Experiment(cfg, timesteps=1000) as experiment:
+        for timestep in range(1000):
+            experiment.track_data("a", timestep)
+            if timestep == 30:
+                os.kill(os.getpid(), signal.SIGINT)
+                update = "complete"
+            experiment.step(timestep)
+except KeyboardInterrupt:
+    print(update, experiment.completed)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_ctrl_c_completes_the_timestep() -> None:
+    """It is raised where a state is whole, and says on standard error that pressing it again ends at once."""
+    with tempfile.TemporaryDirectory() as directory:
+        ended = subprocess.run(
+            [sys.executable, "-c", INTERRUPTED, directory], capture_output=True, text=True, timeout=60, check=True
+        )
+    assert ended.stdout == "complete 31\n"
+    assert ended.stderr == "Ctrl-C: this timestep is completed and the run saved first; press it again to end at once\n"
+
+
+def test_a_count_that_starts_over_is_told_once(tmp_path: Path) -> None:
+    """With both numbers and the ways out; a count that wavers a little, as that of several actors does, is not."""
+    with keepfast.Experiment(cfg_in(tmp_path, write_interval=10)) as experiment:
+        train(experiment, [0, 1, 0, 1, 2, 1, 3, 2, *range(4, 100)])
+        with pytest.warns(keepfast.KeepfastWarning, match="timestep 99 is followed by timestep 0: ") as told:
+            train(experiment, [*range(100), *range(100)])
+        assert len(told) == 1
+        assert all(way in str(told[0].message) for way in ("Count on from 100", "`resume()`", "another experiment"))

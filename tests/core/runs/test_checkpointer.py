@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import keepfast
-from keepfast.checkpoints.directory import CheckpointDirectory
+from keepfast.modules.registered import ModuleTable
 from keepfast.runs.checkpointer import Checkpointer
+from keepfast.runs.resuming import Found, find
 
 TAG = "Reward / Total reward (mean)"
 Make = Callable[..., Checkpointer]
@@ -33,7 +34,8 @@ def make(tmp_path: Path, modules: dict[str, Any]) -> Iterator[Make]:
 
     def make(**settings: Any) -> Checkpointer:
         config = keepfast.ExperimentConfig(checkpoint_interval=10, **settings)
-        made.append(Checkpointer(config, tmp_path / "checkpoints", modules, lambda _modules: {"kept": 1}))
+        table = ModuleTable(modules, config.backend)
+        made.append(Checkpointer(config, tmp_path / "checkpoints", table, lambda _modules: {"kept": 1}))
         made[-1].set_length(None)
         return made[-1]
 
@@ -47,8 +49,16 @@ def behind(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
+def found(checkpointer: Checkpointer, which: str = "latest") -> Found:
+    """Return what a resume of the checkpointer's own directory finds."""
+    there = find(which, checkpointer.directory)
+    assert there is not None
+    return there
+
+
 def names(tmp_path: Path) -> list[str]:
-    return sorted(path.name for path in (tmp_path / "checkpoints").iterdir() if path.name != "index.json")
+    found = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    return sorted(found - {"index.json"})
 
 
 def test_a_checkpoint_holds_the_modules_as_they_were(make: Make, modules: dict[str, Any], behind: bool) -> None:
@@ -59,11 +69,27 @@ def test_a_checkpoint_holds_the_modules_as_they_were(make: Make, modules: dict[s
     checkpointer.checkpoint(10)
     weight[...] = -1.0
     checkpointer.wait()
-    indexed, checkpoint, skipped = checkpointer.find("latest", checkpointer.directory)
-    assert np.array_equal(checkpoint.modules["policy"]["body"]["weight"], before)
-    assert (indexed.timestep, skipped) == (10, {})
-    assert checkpoint.metadata["resume"] == {"kept": 1}
-    assert checkpoint.metadata["backend"] == "numpy"
+    there = found(checkpointer)
+    assert np.array_equal(there.checkpoint.modules["policy"]["body"]["weight"], before)
+    assert (there.timestep, there.skipped) == (10, {})
+    assert there.checkpoint.about.resume == {"kept": 1}
+    assert there.checkpoint.about.backend == "numpy"
+
+
+def test_a_modules_backend_is_looked_up_once_for_a_checkpoint(
+    make: Make, numpy_backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the best goes with it, whatever files come of it."""
+    checkpointer = make(store_separately=True)
+    checkpointer.judge({TAG: 1.0}, 1, 5)
+    asked: list[object] = []
+    known = type(numpy_backend).recognizes
+    monkeypatch.setattr(
+        type(numpy_backend), "recognizes", lambda backend, module: asked.append(module) or known(backend, module)
+    )
+    checkpointer.checkpoint(10)
+    checkpointer.wait()
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize(
@@ -97,15 +123,17 @@ def test_the_best_is_stored_at_the_next_checkpoint_and_at_close(
     checkpointer.judge({TAG: 2.0}, 1, 17)
     checkpointer.wait()
     assert names(tmp_path) == ["agent_10.safetensors", "best_agent.safetensors"]
-    indexed, checkpoint, _ = checkpointer.find("best", checkpointer.directory)
-    assert (indexed.timestep, indexed.score) == (5, 1.0)
-    assert set(checkpoint.modules["policy"]["body"]["bias"].tolist()) == {5.0}
+    best = found(checkpointer, "best")
+    assert (best.timestep, best.checkpoint.metadata["metric"]["value"]) == (5, 1.0)
+    assert set(best.checkpoint.modules["policy"]["body"]["bias"].tolist()) == {5.0}
     checkpointer.close()
-    indexed, checkpoint, _ = checkpointer.find("best", checkpointer.directory)
-    assert (indexed.timestep, indexed.score) == (17, 2.0)
-    assert set(checkpoint.modules["policy"]["body"]["bias"].tolist()) == {17.0}
+    best = found(checkpointer, "best")
+    assert (best.timestep, best.checkpoint.metadata["metric"]["value"]) == (17, 2.0)
+    assert set(best.checkpoint.modules["policy"]["body"]["bias"].tolist()) == {17.0}
+    assert checkpointer.directory.best_scores(TAG) == [2.0]
 
 
+@pytest.mark.filterwarnings("ignore:`best_metric` is `another tag`")  # told at close
 @pytest.mark.parametrize(
     "settings", [{"keep_best": 0}, {"best_metric": "another tag"}, {"best_min_episodes": 2}], ids=str
 )
@@ -142,12 +170,12 @@ def test_a_damaged_newest_is_passed_over_with_its_reason(make: Make, tmp_path: P
     for path in damaged:
         damage(path, how)
     with pytest.warns(keepfast.KeepfastWarning, match=f"going on with agent_10.{form}") as warned:
-        indexed, _, skipped = checkpointer.find("latest", checkpointer.directory)
-    assert indexed.timestep == 10
-    assert list(skipped) == damaged[::-1]
+        there = found(checkpointer)
+    assert there.timestep == 10
+    assert list(there.skipped) == damaged[::-1]
     for path in damaged:
-        assert str(path) in skipped[path]
-        assert skipped[path] in str(warned[0].message)
+        assert str(path) in there.skipped[path]
+        assert there.skipped[path] in str(warned[0].message)
 
 
 def test_where_all_are_damaged_each_is_told(make: Make, tmp_path: Path) -> None:
@@ -160,15 +188,18 @@ def test_where_all_are_damaged_each_is_told(make: Make, tmp_path: Path) -> None:
     for path in paths:
         damage(path, "flip")
     with pytest.raises(keepfast.NotFound, match="there is no checkpoint to resume from") as raised:
-        checkpointer.find("latest", checkpointer.directory)
+        find("latest", checkpointer.directory)
     assert len(str(raised.value).splitlines()) == 3
     assert all(str(path) in str(raised.value) for path in paths)
 
 
 def test_an_empty_directory_has_nothing_to_resume_from(make: Make, tmp_path: Path) -> None:
-    """The error names the directory."""
+    """The error names the directory; in the run's own there is just nothing yet."""
+    (tmp_path / "empty").mkdir()
+    own = make().directory
     with pytest.raises(keepfast.NotFound, match=r"there is no checkpoint to resume from in `.*empty`"):
-        make().find("latest", CheckpointDirectory(tmp_path / "empty"))
+        find(tmp_path / "empty", own)
+    assert find("latest", own) is None
 
 
 def test_a_refused_checkpoint_is_told_once_and_counted(
@@ -211,11 +242,14 @@ def test_any_other_failure_is_raised_at_the_next_call(make: Make, modules: dict[
 
 
 def test_without_modules_nothing_is_written(make: Make, modules: dict[str, Any], tmp_path: Path) -> None:
-    """An experiment that only tracks has no checkpoints and no error."""
+    """An experiment that only tracks has no checkpoints and no error; where they were asked for, it is told once."""
     modules.clear()
     checkpointer = make()
     checkpointer.judge({TAG: 1.0}, 1, 5)
-    checkpointer.checkpoint(10)
+    with pytest.warns(keepfast.KeepfastWarning, match="a checkpoint is due and no module is registered") as told:
+        checkpointer.checkpoint(10)
+        checkpointer.checkpoint(20)
+    assert len(told) == 1
     checkpointer.close()
     assert not (tmp_path / "checkpoints").exists()
 

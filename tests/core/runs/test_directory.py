@@ -48,6 +48,17 @@ def test_a_place_that_cannot_be_written_in_is_told(tmp_path: Path) -> None:
     assert isinstance(raised.value, OSError)
 
 
+def test_what_is_not_finite_is_stored_in_strict_json(tmp_path: Path) -> None:
+    """config.json can be read by whatever reads JSON, which has no NaN."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    open_run_directory(tmp_path / "run", "PPO", None, {"clip": float("inf"), "scale": [float("nan")]})
+    document = json.loads((tmp_path / "run" / "config.json").read_text(), parse_constant=refuse)
+    assert document["config"] == {"clip": "Infinity", "scale": ["NaN"]}
+
+
 @pytest.mark.parametrize("config", [{("a", "b"): 1}, {"nested": {1: 2, None: 3}}], ids=str)
 def test_keys_that_json_has_no_words_for_are_stored_as_text(tmp_path: Path, config: dict[Any, Any]) -> None:
     """An agent's own configuration may have any keys; they do not keep a run from starting."""

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 @pytest.fixture(autouse=True)
 def _defaults() -> Iterator[None]:
     preemption._WATCHING.clear()  # experiments that other tests left open
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    before = {number: signal.signal(number, default) for number, default in SIGNALS.items()}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -29,14 +29,14 @@ def _defaults() -> Iterator[None]:
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_remembered_and_does_not_end_the_process(number: int) -> None:
-    """SIGTERM, and SIGUSR1 as SLURM sends it; `release` gives both back to the system."""
+    """SIGTERM, SIGUSR1 as SLURM sends it, and Ctrl-C; `release` gives all back to the system and to Python."""
     preemption = Preemption()
     preemption.watch()
     assert preemption.received is None
     os.kill(os.getpid(), number)
     assert preemption.received == number
     preemption.release()
-    assert [signal.getsignal(number) for number in SIGNALS] == [signal.SIG_DFL] * len(SIGNALS)
+    assert {number: signal.getsignal(number) for number in SIGNALS} == SIGNALS
 
 
 def test_a_signal_that_somebody_else_handles_stays_theirs() -> None:

@@ -207,7 +207,7 @@ def test_a_writer_is_made_with_the_state_it_resumes_from(tmp_path: Path) -> None
     config = keepfast.ExperimentConfig(writers=["stateful"])
     recorder = Recorder(config, tmp_path, {})
     recorder.writer.add_scalar("a", 1.0, 10)
-    recorder.resume(recorder.state_dict(), 10, own=True)
+    recorder.resume(recorder.state_dict(), 10)
     recorder.writer.flush()
     recorder.close()
     assert StatefulWriter.made_with == [{}, {"id": "abc"}]

@@ -8,7 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -212,15 +212,15 @@ def test_sweeping_leaves_what_is_being_written(tmp_path: Path) -> None:
 
 def test_a_file_swept_before_it_was_locked_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between a temporary file's creation and its lock a sweep may take it; the commit goes on under another name."""
-    real, swept = lock.lock, []
+    real, swept = lock.lock_descriptor, []
 
-    def late(descriptor: int, *, wait: bool) -> bool:
+    def late(descriptor: int, **how: Any) -> bool:
         if not swept:
             swept.extend(tmp_path.glob(".file*"))
             swept[0].unlink()
-        return real(descriptor, wait=wait)
+        return real(descriptor, **how)
 
-    monkeypatch.setattr("keepfast._system.commit.lock", late)
+    monkeypatch.setattr(lock, "lock_descriptor", late)
     assert commit(tmp_path / "file", write_in_parts) == len(NEW)
     assert len(swept) == 1
     assert (tmp_path / "file").read_bytes() == NEW
@@ -247,6 +247,17 @@ def test_a_file_system_without_locks_is_written_to_but_not_swept(
 FILES = {"data": write_in_parts, "about": lambda file: file.write(OLD)}
 
 
+def filling(files: Mapping[str, Callable[[BinaryIO], object]]) -> Callable[[Path], None]:
+    """Return what fills a directory with files."""
+
+    def fill(directory: Path) -> None:
+        for name, write in files.items():
+            with (directory / name).open("x+b") as file:
+                write(file)
+
+    return fill
+
+
 def old_directory(tmp_path: Path) -> Path:
     path = tmp_path / "directory"
     path.mkdir()
@@ -257,7 +268,7 @@ def old_directory(tmp_path: Path) -> Path:
 def test_a_committed_directory_is_there_with_its_files(tmp_path: Path) -> None:
     """Missing parents are made, the size of all files is returned, and nothing else lies beside the directory."""
     path = tmp_path / "a" / "directory"
-    assert commit_directory(path, FILES) == len(NEW) + len(OLD)
+    assert commit_directory(path, filling(FILES)) == len(NEW) + len(OLD)
     assert {file.name: file.read_bytes() for file in path.iterdir()} == {"data": NEW, "about": OLD}
     assert names(path.parent) == ["directory"]
 
@@ -265,8 +276,8 @@ def test_a_committed_directory_is_there_with_its_files(tmp_path: Path) -> None:
 def test_a_committed_directory_replaces_the_one_before(tmp_path: Path) -> None:
     """The directory of that name is replaced as a whole, and the previous one is gone."""
     path = old_directory(tmp_path)
-    commit_directory(path, {"data": write_in_parts})
-    commit_directory(path, FILES)
+    commit_directory(path, filling({"data": write_in_parts}))
+    commit_directory(path, filling(FILES))
     assert {file.name: file.read_bytes() for file in path.iterdir()} == {"data": NEW, "about": OLD}
     assert names(tmp_path) == ["directory"]
 
@@ -276,7 +287,7 @@ def test_a_directory_with_something_else_in_it_is_not_replaced(tmp_path: Path) -
     path = old_directory(tmp_path)
     (path / "notes").write_bytes(OLD)
     with pytest.raises(keepfast.WriteFailed, match="a directory of that name holds `notes`, which would be lost"):
-        commit_directory(path, FILES)
+        commit_directory(path, filling(FILES))
     assert names(path) == ["data", "notes"]
     assert names(tmp_path) == ["directory"]
 
@@ -294,7 +305,7 @@ def test_a_refused_step_of_a_directory_leaves_what_was_there(
     with monkeypatch.context() as patched:
         patched.setattr(os, step, Fault(getattr(os, step), at, errno.EIO, directories=directories))
         with pytest.raises(keepfast.WriteFailed, match=r"directory`: Input/output error; what was there .* untouched"):
-            commit_directory(path, FILES)
+            commit_directory(path, filling(FILES))
     assert (path / "data").read_bytes() == OLD
     assert names(tmp_path) == ["directory"]
 
@@ -306,7 +317,7 @@ def test_a_writer_that_raises_leaves_no_directory(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(keepfast.WriteFailed, match="No space left on device"):
-        commit_directory(tmp_path / "directory", {**FILES, "last": write})
+        commit_directory(tmp_path / "directory", filling({**FILES, "last": write}))
     assert names(tmp_path) == []
 
 
@@ -325,7 +336,7 @@ def killing(source, target):
 
 os.rename = killing
 if sys.argv[3] == "commit":
-    commit_directory(Path(sys.argv[1]), {"data": lambda file: file.write(b"new")})
+    commit_directory(Path(sys.argv[1]), lambda directory: (directory / "data").write_bytes(b"new"))
 else:
     __import__("shutil").rmtree = lambda path: killing(path, path)
     remove_directory(Path(sys.argv[1]))
@@ -359,7 +370,7 @@ def test_sweeping_removes_the_directories_of_the_dead_and_leaves_those_of_the_li
         file.write(NEW)
         swept.append(sweep(tmp_path))
 
-    commit_directory(tmp_path / "directory", {"data": write, "about": write})
+    commit_directory(tmp_path / "directory", filling({"data": write, "about": write}))
     assert swept == [[dead], []]
     assert names(tmp_path) == ["directory"]
     assert names(tmp_path / "directory") == ["about", "data"]

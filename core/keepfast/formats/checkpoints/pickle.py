@@ -33,7 +33,7 @@ class PickleStore(CheckpointStore):
 
     def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
         """Write a checkpoint; the names of the modules become strings for readers of the older layout."""
-        one_module = "module" in checkpoint.metadata or not isinstance(checkpoint.state, Mapping)
+        one_module = checkpoint.about.module is not None or not isinstance(checkpoint.state, Mapping)
         value = _bytes(checkpoint.state, "") if one_module else _dict_of_bytes(checkpoint.state)
         write_with_trailer(file, checkpoint, chain([_MARKER], value, [pickle.STOP]), lambda _length: b"")
 

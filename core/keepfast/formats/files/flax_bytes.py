@@ -16,8 +16,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.codec import dtype_of
-from keepfast.formats.files.sealed import native
+from keepfast.codec import dtype_of, native
 from keepfast.tree import Tree, items
 
 _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3

@@ -13,13 +13,12 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, final
+from typing import BinaryIO, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.codec import dtype_of
-from keepfast.errors import CorruptCheckpoint, CorruptFile, InvalidValue, KeepfastError
+from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError
 from keepfast.formats.files.safe_pickle import CodeRefused
 
 SEAL_DIGITS = 8
@@ -195,22 +194,3 @@ def read_digested(file: BinaryIO, start: int, nbytes: int) -> tuple[NDArray[np.u
         digest = zlib.crc32(view[done : done + count], digest)
         done += count
     return data, digest
-
-
-def native(array: NDArray[Any], path: str) -> NDArray[Any]:
-    """Return an array in the machine's byte order, itself if it is.
-
-    Raises:
-        InvalidValue: if its bytes alone do not hold it (objects, structures); names its path.
-    """
-    dtype = array.dtype.newbyteorder("=")
-    if dtype.hasobject or dtype.names is not None or not _has_a_name(dtype):
-        raise InvalidValue(f"`{path or '(root)'}` is an array of dtype {dtype}, which cannot be stored")
-    return array if array.dtype.isnative else array.astype(dtype)
-
-
-def _has_a_name(dtype: np.dtype[Any]) -> bool:
-    try:
-        return dtype_of(str(dtype)) == dtype
-    except TypeError:
-        return False

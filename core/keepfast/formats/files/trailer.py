@@ -28,7 +28,6 @@ from keepfast.formats.files.sealed import (
     SealedWriter,
     check_seal,
     digests_ahead,
-    native,
     read_digested,
     wrong_digest,
 )
@@ -72,8 +71,8 @@ def write_with_trailer(
 
 
 def _described(checkpoint: Checkpoint) -> dict[str, Any]:
-    def put(path: str, array: NDArray[Any]) -> list[Any]:
-        return [str(native(array, path).dtype), list(array.shape)]
+    def put(_path: str, array: NDArray[Any]) -> list[Any]:
+        return [str(array.dtype), list(array.shape)]
 
     return {"tree": codec.encode(checkpoint.state, put), "metadata": codec.encode(dict(checkpoint.metadata))}
 

@@ -10,13 +10,10 @@ The first line is a comment with the document of `keepfast.formats.memories.head
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib
 import math
 import mmap
 import os
 import re
-import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,12 +25,18 @@ from keepfast import codec
 from keepfast._system.side_by_side import side_by_side
 from keepfast._system.spacious import spacious_tensors
 from keepfast.errors import CorruptMemory
-from keepfast.formats.memories import csv_cells
+from keepfast.formats.memories import csv_cells, csv_frames
 from keepfast.formats.memories.csv_cells import BadText, Column, is_float
-from keepfast.formats.memories.header import check_header, flat_tensors, header_from, header_text, snapshot_from
+from keepfast.formats.memories.header import (
+    check_header,
+    flat_tensors,
+    header_from,
+    header_text,
+    ring_of,
+    snapshot_from,
+)
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
 
-_FRAMES = "keepfast.formats.memories.csv_frames"
 _MARK = b"# keepfast memory: "
 _TRAILER_SIZE = 18
 _PART = 1 << 23
@@ -45,6 +48,9 @@ _CELLS = 1 << 19
 _AT_LEAST = 4
 """In how many parts the work is cut, as two threads share it."""
 
+_PROCESS = os.getpid()
+"""Where polars was imported, whose threads do its work: a forked child lacks them and would wait forever."""
+
 
 @final
 class CsvExporter(MemoryExporter):
@@ -54,9 +60,6 @@ class CsvExporter(MemoryExporter):
     """
 
     extension: ClassVar[str] = ".csv"
-
-    def __init__(self) -> None:
-        _by_frames()  # polars takes its time to import: now, instead of in the midst of training
 
     def write(self, snapshot: MemorySnapshot, file: BinaryIO) -> None:  # noqa: D102  (the interface's)
         digest = 0
@@ -84,30 +87,13 @@ def _blocks(snapshot: MemorySnapshot) -> Iterator[bytes | memoryview]:
     width = columns.count(b",") + 1
     rows = max(1, min(_CELLS, len(snapshot) * width // _AT_LEAST) // width)
     parts = [slice(start, min(start + rows, len(snapshot))) for start in range(0, len(snapshot), rows)]
-    lines = _by_frames().lines if _by_frames() else csv_cells.lines
+    lines = csv_cells.lines if _is_forked() else csv_frames.lines
     yield from side_by_side(lambda part: lines([tensor[part] for tensor in filled]), parts)
-    yield (b"," * columns.count(b",") + b"\n") * (snapshot.memory_size * snapshot.num_envs - len(snapshot))
+    yield (b"," * columns.count(b",") + b"\n") * (snapshot.ring.capacity - len(snapshot))
 
 
-@functools.cache
-def _by_frames() -> Any:
-    """Return the module that works through polars, or None where polars is not installed."""
-    try:
-        return importlib.import_module(_FRAMES)
-    except ImportError:
-        return None
-
-
-def _leave_polars_to_the_parent() -> None:
-    """Work cell by cell in a forked child: polars' threads are its parent's, and it would wait for them forever."""
-    if "polars" in sys.modules:
-        # None is how the import system is told that there is no such module.
-        sys.modules[_FRAMES] = None  # type: ignore[assignment]
-        _by_frames.cache_clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_polars_to_the_parent)
+def _is_forked() -> bool:
+    return os.getpid() != _PROCESS
 
 
 def _columns(widths: Mapping[str, int]) -> bytes:
@@ -155,30 +141,29 @@ def _header(line: bytes, path: Path) -> tuple[dict[str, Any], list[Column]]:
 
 
 def _tensors(data: mmap.mmap, start: int, header: Mapping[str, Any], columns: list[Column]) -> dict[str, NDArray[Any]]:
-    sizes = header["memory_size"], header["num_envs"]
-    absent = 0 if header["filled"] else math.prod(sizes) - header["memory_index"] * sizes[1] - header["env_index"]
+    ring = ring_of(header)
+    absent = ring.capacity - len(ring)
     filled = [column for column in columns if column.width]
-    if filled and math.prod(sizes) > len(data):
-        raise BadText(f"{math.prod(sizes)} lines belong there, more than its {len(data)} bytes can be")
+    if filled and ring.capacity > len(data):
+        raise BadText(f"{ring.capacity} lines belong there, more than its {len(data)} bytes can be")
     stop = len(data) - _TRAILER_SIZE - absent * sum(column.width for column in columns)  # of commas and a line feed
-    flat = spacious_tensors({column.name: ((math.prod(sizes), column.width), column.dtype) for column in columns})
+    flat = spacious_tensors({column.name: ((ring.capacity, column.width), column.dtype) for column in columns})
     row = 0
     parts = _parts(data, start, stop) if filled else ()
     for values in side_by_side(lambda part: _tables(data[part], filled), parts):
         for column, table in zip(filled, values, strict=True):
             flat[column.name][row : row + len(table)] = table
         row += len(table)
-    if filled and row != math.prod(sizes) - absent:
-        raise BadText(f"{row} lines, where {math.prod(sizes) - absent} belong")
+    if filled and row != len(ring):
+        raise BadText(f"{row} lines, where {len(ring)} belong")
+    sizes = ring.memory_size, ring.num_envs
     return {name: flat[name].reshape(*sizes, *described["size"]) for name, described in header["tensors"].items()}
 
 
 def _tables(text: bytes, columns: list[Column]) -> list[NDArray[Any]]:
-    frames = _by_frames()
-    if frames:
+    if not _is_forked():
         with contextlib.suppress(BadText):  # a NaN with a payload, or what is no number
-            tables: list[NDArray[Any]] = frames.tables(text, columns)
-            return tables
+            return csv_frames.tables(text, columns)
     return csv_cells.tables(text, columns)
 
 

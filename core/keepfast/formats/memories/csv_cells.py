@@ -1,4 +1,8 @@
-"""Values as the cells of comma-separated text, and back: every dtype exactly, floats in their shortest form."""
+"""Values as the cells of comma-separated text, and back: every dtype exactly, floats in their shortest form.
+
+What polars has no exact text for is written, and what it cannot tell the value of is read, cell by cell; and so is
+everything in a forked child, where polars cannot be used.
+"""
 
 from __future__ import annotations
 

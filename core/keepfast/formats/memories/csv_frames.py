@@ -1,4 +1,4 @@
-"""Lines of comma-separated text through polars, many at a time: what `csv_cells` does, faster.
+"""Lines of comma-separated text through polars, many at a time.
 
 polars writes floats in their shortest exact form and reads them exactly, those of single precision without a detour
 through double precision. What it would not give back bit by bit, NaNs and floats of 16 bits, it is given as text.

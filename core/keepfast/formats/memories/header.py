@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from keepfast import codec
 from keepfast.errors import CorruptMemory
 from keepfast.interfaces.memory_exporter import MemorySnapshot
+from keepfast.interfaces.ring import Ring
 
 FORMAT_VERSION = 1
 """The version of the document; raised when a reader of today could misread it."""
@@ -23,11 +25,7 @@ def header_of(snapshot: MemorySnapshot) -> dict[str, Any]:
     """Return the document of a snapshot, for `keepfast.codec`."""
     return {
         "format_version": FORMAT_VERSION,
-        "memory_size": snapshot.memory_size,
-        "num_envs": snapshot.num_envs,
-        "memory_index": snapshot.memory_index,
-        "env_index": snapshot.env_index,
-        "filled": snapshot.filled,
+        **asdict(snapshot.ring),
         "tensors": {
             name: {"dtype": str(tensor.dtype), "size": list(tensor.shape[2:])}
             for name, tensor in snapshot.tensors.items()
@@ -54,9 +52,14 @@ def header_from(text: bytes) -> dict[str, Any]:
     return {**header, "metadata": codec.decode(header["metadata"])}
 
 
+def ring_of(header: Mapping[str, Any]) -> Ring:
+    """Return where the samples of a memory lie, by its document; see `check_header`."""
+    return Ring(**{field.name: header[field.name] for field in fields(Ring)})
+
+
 def flat_tensors(snapshot: MemorySnapshot) -> dict[str, NDArray[Any]]:
     """Return each tensor as a table: of shape (memory_size * num_envs, numbers in a sample)."""
-    samples = snapshot.memory_size * snapshot.num_envs
+    samples = snapshot.ring.capacity
     return {name: tensor.reshape(samples, math.prod(tensor.shape[2:])) for name, tensor in snapshot.tensors.items()}
 
 
@@ -114,12 +117,11 @@ def snapshot_from(tensors: Mapping[str, NDArray[Any]], header: Mapping[str, Any]
     if not header:
         return MemorySnapshot({name: _native(name, tensor, path) for name, tensor in tensors.items()}, 0, 0, True)
     check_header(header, path)
-    sizes = header["memory_size"], header["num_envs"]
-    expected = {name: (*sizes, *tensor["size"]) for name, tensor in header["tensors"].items()}
+    ring = ring_of(header)
+    expected = {name: (ring.memory_size, ring.num_envs, *tensor["size"]) for name, tensor in header["tensors"].items()}
     if shapes != expected:
         raise CorruptMemory(f"`{path}` is damaged: its tensors have the shapes {shapes} where {expected} were written")
-    position = header["memory_index"], header["env_index"], header["filled"]
-    return MemorySnapshot({name: tensors[name] for name in expected}, *position, header["metadata"])
+    return MemorySnapshot({name: tensors[name] for name in expected}, *ring.position, header["metadata"])
 
 
 def _native(name: Any, tensor: NDArray[Any], path: Path) -> NDArray[Any]:

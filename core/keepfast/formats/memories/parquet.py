@@ -30,9 +30,10 @@ from keepfast.formats.memories.header import (
     header_from,
     header_text,
     plain_dtype,
+    ring_of,
     snapshot_from,
 )
-from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot, chronological_order
+from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
 
 _PLACES = ("timestep", "environment")
 """The columns before those of the tensors."""
@@ -140,11 +141,11 @@ def _split(schema: Any) -> list[str]:
 
 def _groups(snapshot: MemorySnapshot, schema: Any) -> Iterator[list[Any]]:
     """Yield the columns of some rows at a time, in the order of their places."""
-    count, num_envs = len(snapshot), max(snapshot.num_envs, 1)
-    timesteps = np.arange(snapshot.memory_size * num_envs).reshape(-1, num_envs) // num_envs
-    if snapshot.filled:
-        order = chronological_order(snapshot.memory_size, num_envs, snapshot.memory_index, snapshot.env_index)
-        np.put_along_axis(timesteps, order, timesteps.copy(), axis=0)
+    ring, num_envs = snapshot.ring, max(snapshot.num_envs, 1)
+    count = len(ring)
+    timesteps = np.arange(ring.memory_size * num_envs).reshape(-1, num_envs) // num_envs
+    if ring.filled:
+        np.put_along_axis(timesteps, ring.order(), timesteps.copy(), axis=0)
     flat = list(_with_numbers(flat_tensors(snapshot)).values())
     rows = max(1, _GROUP // max(1, sum(tensor[:1].nbytes for tensor in flat)))
     for start in range(0, count, rows):
@@ -164,11 +165,10 @@ def _column(values: NDArray[Any], kind: Any) -> Any:
 
 
 def _tensors(table: Any, header: dict[str, Any]) -> dict[str, NDArray[Any]]:
-    sizes = header["memory_size"], header["num_envs"]
-    samples = sizes[0] * sizes[1] if header["filled"] else header["memory_index"] * sizes[1] + header["env_index"]
+    ring = ring_of(header)
     described = {name: (dtype_of(found["dtype"]), tuple(found["size"])) for name, found in header["tensors"].items()}
     flat = spacious_tensors(
-        {name: ((math.prod(sizes), math.prod(size)), dtype) for name, (dtype, size) in described.items()}
+        {name: ((ring.capacity, math.prod(size)), dtype) for name, (dtype, size) in described.items()}
     )
     start = 0
     for group in range(table.num_row_groups):
@@ -180,9 +180,9 @@ def _tensors(table: Any, header: dict[str, Any]) -> dict[str, NDArray[Any]]:
             values = items.to_numpy(zero_copy_only=False).view(tensor.dtype)
             tensor[start : start + rows.num_rows] = values.reshape(rows.num_rows, tensor.shape[1])
         start += rows.num_rows
-    if start != samples:
-        raise Damage("table", f"has {start} rows where {samples} belong")
-    return {name: flat[name].reshape(*sizes, *size) for name, (_, size) in described.items()}
+    if start != len(ring):
+        raise Damage("table", f"has {start} rows where {len(ring)} belong")
+    return {name: flat[name].reshape(ring.memory_size, ring.num_envs, *size) for name, (_, size) in described.items()}
 
 
 def _place_of_digest(file: BinaryIO) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,10 +192,4 @@ class MemoryLoadingContract(MemorySamplingContract):
 
 def _without_time(memory: Memory) -> Any:
     snapshot = memory.snapshot()
-    return type(snapshot)(
-        snapshot.tensors,
-        snapshot.memory_index,
-        snapshot.env_index,
-        snapshot.filled,
-        {"keep_dimensions": snapshot.metadata["keep_dimensions"]},
-    )
+    return replace(snapshot, metadata={"keep_dimensions": snapshot.metadata["keep_dimensions"]})

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import errno
+import gc
 import os
 import pickle
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -170,6 +172,21 @@ class MemoryContract(MemoryLoadingContract):
         self.counting(memory, array, 1, first=9)
         assert self.steps(other) == [[300, 301], [100, 101], [200, 201]]
         assert self.steps(memory) == [[0, 1], [100, 101], [900, 901]]
+
+    def test_a_memory_is_freed_with_its_last_user(
+        self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any]
+    ) -> None:
+        """A memory may be most of what a machine has, so it does not wait for the garbage collector."""
+        memory = make(3, 2)
+        self.counting(memory, array, 4)
+        memory.sample(["states"], 4, sequence_length=2)
+        known = weakref.ref(memory), weakref.ref(memory.storage)
+        gc.disable()
+        try:
+            del memory
+            assert [each() for each in known] == [None, None]
+        finally:
+            gc.enable()
 
     def test_threads_share_a_memory(self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any]) -> None:
         """While one thread adds, others copy and sample; each sees samples whole, of all tensors alike."""

@@ -11,41 +11,9 @@ from numpy.typing import NDArray
 
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.interfaces.ring import EPISODE_ENDS
-from keepfast.memories.fitting import chronological_seams
 
 _PIECE = 1 << 24
 """How many bytes of a tensor are worked on at once: a memory may be larger than the machine's."""
-
-
-@final
-@dataclass(frozen=True)
-class Ring:
-    """Where the samples of a memory lie in its rows, which are written round and round.
-
-    Attributes:
-        memory_size: the number of rows.
-        num_envs: the number of environments.
-        memory_index: the row that the next sample goes to.
-        env_index: the environment that the next sample goes to.
-        filled: whether every row has been written.
-    """
-
-    memory_size: int
-    num_envs: int
-    memory_index: int
-    env_index: int
-    filled: bool
-
-    def count(self, environment: int) -> int:
-        """Return the number of samples of an environment."""
-        return self.memory_size if self.filled else self.memory_index + (environment < self.env_index)
-
-    def rows(self, environment: int, start: int, stop: int) -> tuple[slice, ...]:
-        """Return the rows of an environment's samples, counted from its oldest; a second range where they wrap."""
-        oldest = self.memory_index + (environment < self.env_index) if self.filled else 0
-        first, last = oldest + start, oldest + stop
-        ranges = (first, min(last, self.memory_size)), (max(first - self.memory_size, 0), last - self.memory_size)
-        return tuple(slice(*ends) for ends in ranges if ends[0] < ends[1])
 
 
 @final
@@ -71,19 +39,13 @@ class Episode:
         return sum(rows.stop - rows.start for rows in self.rows)
 
 
-def ring_of(snapshot: MemorySnapshot) -> Ring:
-    """Return where the samples of a snapshot lie."""
-    sizes = snapshot.memory_size, snapshot.num_envs
-    return Ring(*sizes, snapshot.memory_index, snapshot.env_index, snapshot.filled)
-
-
 def episodes(snapshot: MemorySnapshot) -> Iterator[Episode]:
     """Yield the episodes of each environment in turn.
 
     They are cut after every true value of a tensor that ends episodes, and where a sample does not follow the one
     before it.
     """
-    ring, seams = ring_of(snapshot), np.array(chronological_seams(snapshot), np.intp).reshape(-1, 2)
+    ring, seams = snapshot.ring, np.array(snapshot.chronological_seams(), np.intp).reshape(-1, 2)
     for environment in range(ring.num_envs):
         count = ring.count(environment)
         ended = _ends(snapshot.tensors, ring.rows(environment, 0, count), environment)
@@ -93,7 +55,7 @@ def episodes(snapshot: MemorySnapshot) -> Iterator[Episode]:
         for stop in [*(np.flatnonzero(cut) + 1).tolist(), count]:
             if stop > start:
                 rows = ring.rows(environment, start, stop)
-                fragment = snapshot.filled and start == 0
+                fragment = ring.filled and start == 0
                 yield Episode(environment, rows, is_open=not ended[stop - 1], is_fragment=fragment)
             start = stop
 

@@ -17,13 +17,14 @@ from typing import Any, BinaryIO, ClassVar, final
 
 import h5py
 
-from keepfast._system.commit import commit_directory, remove_directory
+from keepfast._system.commit import commit_directory
 from keepfast.errors import CorruptMemory, NotFound
 from keepfast.formats.files.sealed import Damage, verified
 from keepfast.formats.memories.header import check_header, header_from, header_text, snapshot_from
 from keepfast.formats.memories.minari.reading import damage_of_hdf5, foreign_tensors, own_tensors
 from keepfast.formats.memories.minari.spaces import metadata_of
 from keepfast.formats.memories.minari.writing import observations_of, write_episodes
+from keepfast.interfaces.format import DirectoryFormat
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
 
 _DATA, _METADATA = "main_data.hdf5", "metadata.json"
@@ -33,7 +34,7 @@ _METADATA_CRC = "minari_metadata_crc32"
 
 
 @final
-class MinariExporter(MemoryExporter):
+class MinariExporter(DirectoryFormat[MemorySnapshot], MemoryExporter):
     """Writes a directory with the episodes of each environment; needs the tensors states, actions and rewards.
 
     An episode that the memory does not hold to its end is marked as truncated there, and as ``keepfast_open``; one
@@ -46,11 +47,11 @@ class MinariExporter(MemoryExporter):
 
     def owns(self, path: Path) -> bool:
         """Say whether a path is such a directory, of this extension or made by Minari itself."""
-        return path.name.endswith(self.extension) or _data_file(path).is_file()
+        return super().owns(path) or _data_file(path).is_file()
 
-    def write(self, snapshot: MemorySnapshot, file: BinaryIO) -> None:
-        """Write ``main_data.hdf5`` alone, which is not a dataset yet."""
-        _write_data(snapshot, file, {})
+    def fill(self, snapshot: MemorySnapshot, directory: Path) -> None:
+        """Write the two files of a dataset that is called as the directory is."""
+        _fill(snapshot, directory, directory.name)
 
     def save(self, snapshot: MemorySnapshot, path: Path) -> int:
         """Write the directory, which is complete under its name or not there; returns the size of its files in bytes.
@@ -59,15 +60,7 @@ class MinariExporter(MemoryExporter):
             InvalidValue: if a tensor that Minari needs is missing, or of a dtype that its spaces do not have.
             WriteFailed: if the operating system refused, or a directory of that name holds other files.
         """
-        metadata = metadata_of(snapshot, path.name)
-        check = {_METADATA_CRC: zlib.crc32(metadata)}
-        return commit_directory(
-            path,
-            {
-                _DATA: lambda file: _write_data(snapshot, file, check),
-                _METADATA: lambda file: file.write(metadata),
-            },
-        )
+        return commit_directory(path, lambda directory: _fill(snapshot, directory, path.name))
 
     def read(self, path: Path) -> MemorySnapshot:
         """Read a dataset, verified where Keepfast wrote it; the episodes of others follow one another."""
@@ -83,14 +76,17 @@ class MinariExporter(MemoryExporter):
                 tensors = foreign_tensors(data) if header is None else own_tensors(data, header)
         return snapshot_from(tensors, header or {}, source)
 
-    def remove(self, path: Path) -> None:
-        """Remove the directory, where it is still there."""
-        remove_directory(path)
-
 
 def _data_file(path: Path) -> Path:
     """Return the file with the episodes, in a directory or in the ``data`` directory below it."""
     return path / _DATA if (path / _DATA).exists() else path / "data" / _DATA
+
+
+def _fill(snapshot: MemorySnapshot, directory: Path, name: str) -> None:
+    metadata = metadata_of(snapshot, name)
+    with (directory / _DATA).open("x+b") as file:
+        _write_data(snapshot, file, {_METADATA_CRC: zlib.crc32(metadata)})
+    (directory / _METADATA).write_bytes(metadata)
 
 
 def _write_data(snapshot: MemorySnapshot, file: BinaryIO, further: dict[str, Any]) -> None:

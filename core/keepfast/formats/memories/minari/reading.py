@@ -15,7 +15,8 @@ from keepfast._system.spacious import spacious_tensors
 from keepfast.codec import dtype_of
 from keepfast.errors import KeepfastError
 from keepfast.formats.files.sealed import Damage
-from keepfast.formats.memories.minari.episodes import Ring, pieces
+from keepfast.formats.memories.header import ring_of
+from keepfast.formats.memories.minari.episodes import pieces
 from keepfast.formats.memories.minari.values import member_name, restored, stored_dtype
 from keepfast.formats.memories.minari.writing import OBSERVATIONS
 
@@ -45,8 +46,7 @@ def own_tensors(data: Any, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]
     Raises:
         Damage: if its episodes are not those that the header tells of.
     """
-    position = header["memory_index"], header["env_index"], header["filled"]
-    ring = Ring(header["memory_size"], header["num_envs"], *position)
+    ring = ring_of(header)
     described = {name: (tuple(found["size"]), dtype_of(found["dtype"])) for name, found in header["tensors"].items()}
     sizes = ring.memory_size, ring.num_envs
     tensors = spacious_tensors({name: ((*sizes, *size), dtype) for name, (size, dtype) in described.items()})
@@ -60,15 +60,9 @@ def own_tensors(data: Any, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]
         rows = ring.rows(environment, start, start + steps)
         _read_episode(group, tensors, steps, environment, rows)
         done[environment] = start + steps
-    _check_complete(ring, sum(done.values()))
+    if (steps := sum(done.values())) != len(ring):
+        raise Damage("episodes", f"have {steps} steps where {len(ring)} were written")
     return tensors
-
-
-def _check_complete(ring: Ring, steps: int) -> None:
-    samples = ring.memory_index * ring.num_envs + ring.env_index
-    expected = ring.memory_size * ring.num_envs if ring.filled else samples
-    if steps != expected:
-        raise Damage("episodes", f"have {steps} steps where {expected} were written")
 
 
 def _read_episode(

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepfast import InvalidValue, KeepfastWarning, ShapeMismatch, codec
-from keepfast.tracking.episodes import CHUNK_STEPS
+from keepfast.tracking.episodes.tracker import CHUNK_STEPS
 from keepfast.tracking.tracker import Tracker
 
 Step = tuple[list[float], list[bool], list[bool]]
@@ -24,21 +24,29 @@ class Reference:
     """The semantics in plain Python, one environment at a time."""
 
     num_envs: int
+    resets_take_a_step: bool = False
     running: list[tuple[float, int]] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     episodes: list[tuple[float, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.running = [(0.0, 0)] * self.num_envs
+        self.resetting = [False] * self.num_envs
 
-    def record(self, rewards: list[float], terminated: list[bool], truncated: list[bool]) -> None:
+    def record(
+        self, rewards: list[float], terminated: list[bool], truncated: list[bool], valid: list[bool] | None = None
+    ) -> None:
         for env, reward in enumerate(rewards):
+            resetting, self.resetting[env] = self.resetting[env], False
+            if resetting or (valid is not None and not valid[env]):
+                continue
             self.rewards.append(reward)
             total, length = self.running[env]
             self.running[env] = (total + reward, length + 1)
             if terminated[env] or truncated[env]:
                 self.episodes.append(self.running[env])
                 self.running[env] = (0.0, 0)
+                self.resetting[env] = self.resets_take_a_step
 
     def statistics(self) -> dict[str, float]:
         found: dict[str, float] = {}
@@ -76,10 +84,27 @@ def runs(draw: st.DrawFn, rewards: st.SearchStrategy[float] = REWARDS) -> list[l
     return draw(st.lists(st.lists(step, max_size=20), min_size=1, max_size=4))
 
 
-def record(tracker: Tracker, step: Step, form: str = "(N,)", dtype: type = np.float32) -> None:
+@st.composite
+def masked(draw: st.DrawFn) -> tuple[list[list[Step]], list[list[bool] | None]]:
+    """Draw a run, and for each of its steps a mask or None."""
+    run = draw(runs(st.sampled_from([1.0, -2.5, 0.0, math.nan, math.inf])))
+    size = num_envs_of(run)
+    mask = st.none() | st.lists(st.sampled_from([True, True, False]), min_size=size, max_size=size)
+    count = sum(map(len, run))
+    return run, draw(st.lists(mask, min_size=count, max_size=count))
+
+
+def record(
+    tracker: Tracker,
+    step: Step,
+    form: str = "(N,)",
+    dtype: type = np.float32,
+    valid: list[bool] | None = None,
+) -> None:
     rewards, terminated, truncated = step
     shape = FORMS[form]
-    tracker.episodes.record(shape(rewards, dtype), shape(terminated, bool), shape(truncated, bool))
+    mask = None if valid is None else shape(valid, bool)
+    tracker.episodes.record(shape(rewards, dtype), shape(terminated, bool), shape(truncated, bool), mask)
 
 
 def num_envs_of(run: list[list[Step]]) -> int:
@@ -230,6 +255,7 @@ def test_a_checkpoint_keeps_the_running_episodes_as_they_were() -> None:
     for _ in range(3):
         tracker.episodes.record([5.0, 5.0], [False, True], [False, False])
         tracker.state_dict()
+    tracker.episodes.reset()
     assert codec.dumps(state) == taken
 
 
@@ -367,3 +393,137 @@ def test_means_are_finite_though_sums_are_not(rewards: list[float]) -> None:
         assert statistics[tag] == pytest.approx(rewards[0] / 2 + rewards[1] / 2)
     tracker.episodes.record([1.0, 2.0], [True, True], [False, False])  # the next interval is none the worse
     assert tracker.statistics()["Reward / Instantaneous reward (mean)"] == 1.5
+
+
+@given(drawn=masked(), form=st.sampled_from(list(FORMS)), mode=st.sampled_from(["next_step", "same_step", None]))
+@pytest.mark.filterwarnings("ignore::keepfast.KeepfastWarning")
+def test_rows_that_are_no_transitions_are_in_no_statistic(drawn: Any, form: str, mode: Any) -> None:
+    """Neither those marked so, in any shape of the mask, nor those after an end where environments reset then."""
+    run, masks = drawn
+    tracker, reference = Tracker(), Reference(num_envs_of(run), mode == "next_step")
+    tracker.episodes.set_autoreset(mode)
+    mask = iter(masks)
+    for interval in run:
+        for step in interval:
+            valid = next(mask)
+            record(tracker, step, form, valid=valid)
+            reference.record(*step, valid)
+        assert tracker.statistics() == pytest.approx(reference.statistics(), rel=1e-12, abs=1e-9)
+
+
+@given(drawn=masked(), cut=st.integers(0, 80), mode=st.sampled_from(["next_step", None]))
+@pytest.mark.filterwarnings("ignore::keepfast.KeepfastWarning")
+def test_a_resume_among_rows_that_are_no_transitions_gives_the_same_bits(drawn: Any, cut: int, mode: Any) -> None:
+    """Also right after an end, whose reset is then the first row to come."""
+    run, masks = drawn
+    whole, saved, resumed = Tracker(), Tracker(), Tracker()
+    for tracker in (whole, saved, resumed):
+        tracker.episodes.set_autoreset(mode)
+    done = 0
+    for interval in run:
+        for step in interval:
+            if done == cut:
+                resumed.load_state_dict(codec.loads(codec.dumps(saved.state_dict())))
+            for tracker in (whole, saved, *([resumed] if done >= cut else [])):
+                record(tracker, step, valid=masks[done])
+            done += 1
+        expected = whole.statistics()
+        assert saved.statistics() == expected
+        if done > cut:
+            assert resumed.statistics() == expected
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 64, 4096])
+def test_resets_are_left_out_across_chunks(num_envs: int) -> None:
+    """Episodes of three steps and a reset each, over several chunks: a third of everything is as it should be."""
+    tracker = Tracker()
+    tracker.episodes.set_autoreset("next_step")
+    never, always = np.zeros(num_envs, bool), np.ones(num_envs, bool)
+    for step in range(4 * CHUNK_STEPS):
+        rewards = np.full(num_envs, 0.0 if step % 4 == 3 else 2.0, np.float32)
+        tracker.episodes.record(rewards, always if step % 4 == 2 else never, never)
+    statistics = tracker.statistics()
+    assert {tag: value for tag, value in statistics.items() if "Episode" in tag} == {
+        "Episode / Total timesteps (max)": 3.0,
+        "Episode / Total timesteps (min)": 3.0,
+        "Episode / Total timesteps (mean)": 3.0,
+    }
+    assert statistics["Reward / Instantaneous reward (min)"] == 2.0
+    assert statistics["Reward / Total reward (mean)"] == 6.0
+    assert tracker.episodes.ended_in_last_interval == CHUNK_STEPS * num_envs
+
+
+def test_an_end_among_resets_ends_nothing() -> None:
+    """An environment that is done at its reset too has its next episode right behind it."""
+    tracker = Tracker()
+    tracker.episodes.set_autoreset("next_step")
+    for reward in (1.0, 0.0, 2.0, 0.0, 3.0):
+        tracker.episodes.record(reward, True, False)
+    statistics = tracker.statistics()
+    assert tracker.episodes.ended_in_last_interval == 3
+    assert statistics["Reward / Total reward (mean)"] == 2.0
+    assert statistics["Reward / Instantaneous reward (min)"] == 1.0
+
+
+def test_a_mask_of_another_size_is_refused() -> None:
+    """The error names `valid`, and nothing of the step is recorded."""
+    tracker = Tracker()
+    with pytest.raises(ShapeMismatch, match=r"record_transition got valid \(3,\); expected 2 element"):
+        tracker.episodes.record(np.ones(2), np.zeros(2), np.zeros(2), np.ones(3, bool))
+    assert not tracker.pending
+    tracker.episodes.record(np.ones(2), np.ones(2), np.zeros(2), np.array([True, False]))
+    tracker.statistics()
+    assert tracker.episodes.ended_in_last_interval == 1
+
+
+def test_a_mask_may_be_reused_by_its_owner() -> None:
+    """It is kept as it was when it was given."""
+    tracker = Tracker()
+    valid = np.array([True, False])
+    tracker.episodes.record(np.array([1.0, 5.0]), np.ones(2), np.zeros(2), valid)
+    valid[...] = True
+    assert tracker.statistics()["Reward / Total reward (max)"] == 1.0
+
+
+def test_an_interval_without_any_transition_tells_nothing() -> None:
+    """Idle environments give no statistic, not one of zeros, whatever their rewards are."""
+    tracker = Tracker()
+    tracker.episodes.record([math.nan, 7.0], [True, True], [False, False], [False, False])
+    assert tracker.statistics() == {}
+    assert tracker.nonfinite == {}
+
+
+@pytest.mark.parametrize("envs", [[0, 2], np.array([True, False, True]), np.array([[True], [False], [True]])], ids=repr)
+def test_environments_that_were_reset_begin_anew(envs: Any) -> None:
+    """Their running episodes are forgotten, those of the others go on."""
+    tracker = Tracker()
+    never = np.zeros(3, bool)
+    for _ in range(4):
+        tracker.episodes.record(np.ones(3), never, never)
+    tracker.episodes.reset(envs)
+    tracker.episodes.record(np.ones(3), ~never, never)
+    statistics = tracker.statistics()
+    assert (statistics["Episode / Total timesteps (min)"], statistics["Episode / Total timesteps (max)"]) == (1.0, 5.0)
+    assert statistics["Episode / Total timesteps (mean)"] == pytest.approx(7 / 3)
+
+
+def test_a_reset_by_hand_takes_no_step() -> None:
+    """After it the next row is a transition, also where the environment would have reset itself with it."""
+    tracker = Tracker()
+    tracker.episodes.set_autoreset("next_step")
+    tracker.episodes.record(1.0, True, False)
+    tracker.episodes.reset()
+    tracker.episodes.record(2.0, True, False)
+    tracker.statistics()
+    assert tracker.episodes.ended_in_last_interval == 2
+
+
+@pytest.mark.parametrize("envs", [[3], [-1], np.ones(2, bool), "all", [0.5], {1}], ids=repr)
+def test_environments_that_there_are_not_are_refused(envs: Any) -> None:
+    """The error says what is allowed, and no episode is forgotten."""
+    tracker = Tracker()
+    tracker.episodes.record(np.ones(3), np.zeros(3), np.zeros(3))
+    with pytest.raises(InvalidValue, match=r"`envs` is .*allowed: a mask of shape \(3,\), numbers from 0 to 2"):
+        tracker.episodes.reset(envs)
+    tracker.episodes.record(np.ones(3), np.ones(3), np.zeros(3))
+    assert tracker.statistics()["Episode / Total timesteps (min)"] == 2.0

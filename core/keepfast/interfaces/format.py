@@ -1,0 +1,144 @@
+"""Format: what the formats of checkpoints and of memories have in common, of files and of directories alike."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, ClassVar, Generic, TypeVar
+
+from keepfast._system.commit import Content, Filling, commit_together, remove_directory
+from keepfast.errors import CorruptFile, KeepfastError, UsageError
+
+T = TypeVar("T")
+
+
+class Format(abc.ABC, Generic[T]):
+    """Writes and reads what a file holds; `CheckpointStore` and `MemoryExporter` say what that is."""
+
+    extension: ClassVar[str]
+    """How the names of its files end, with the dot: ``.pt``."""
+
+    corrupt: ClassVar[type[CorruptFile]]
+    """What a damaged file raises."""
+
+    @abc.abstractmethod
+    def write(self, content: T, file: BinaryIO) -> None:
+        """Write into an open file, without changing or keeping any of the arrays.
+
+        Args:
+            content: what to write.
+            file: an empty regular file, readable, writable and seekable.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
+
+    @abc.abstractmethod
+    def read(self, path: Path) -> T:
+        """Read a file, verify every byte of it and return what was written, without running code from it.
+
+        Raises:
+            CorruptFile: if it is damaged, truncated, or carries code; names the file and the part.
+            OSError: if it cannot be opened.
+        """
+
+    def owns(self, path: Path) -> bool:
+        """Say whether a file is of this format, or is to be; by its name, unless a format knows better."""
+        return path.name.endswith(self.extension) and not path.is_dir()
+
+    def writing(self, content: T) -> Content:
+        """Return what writes a file, for whoever commits several together."""
+        return partial(self.write, content)
+
+    def save(self, content: T, path: Path) -> int:
+        """Write a durable file: when this returns, it is complete on disk. Returns its size in bytes.
+
+        Raises:
+            WriteFailed: if the operating system refused; what was at `path` before is untouched.
+        """
+        return commit_together({path: self.writing(content)})[path]
+
+    def load(self, path: Path) -> T:
+        """Read a file; the counterpart of `save`.
+
+        Whatever `read` raises at content that is not as it should be becomes the error that names the file.
+
+        Raises:
+            CorruptFile: `corrupt`, if the file is damaged, truncated, or carries code.
+            MissingDependency: if it holds what needs a package that is not installed.
+            OSError: if it cannot be opened.
+        """
+        try:
+            return self.read(path)
+        except (KeepfastError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise self.corrupt(f"`{path}` is damaged: its content cannot be read ({reason})") from error
+
+    def remove(self, path: Path) -> None:
+        """Remove what `save` wrote, where it is still there.
+
+        Raises:
+            OSError: if the operating system refused.
+        """
+        path.unlink(missing_ok=True)
+
+
+class DirectoryFormat(Format[T]):
+    """A format that writes a directory in the place of a file: shards, a file each, or what another library reads.
+
+    It stands before `CheckpointStore` or `MemoryExporter` among the bases, and has `fill` in the place of `write`. A
+    directory under its final name is complete, as a file is: it is filled under a temporary name, every file in it made
+    durable, and then renamed. `read` must notice a file that is missing, as it notices one that is damaged.
+
+    The smallest complete format (its damage detection left to the reader)::
+
+        class ArraysStore(keepfast.DirectoryFormat, keepfast.CheckpointStore):
+            extension = ".arrays"
+
+            def fill(self, checkpoint, directory):
+                for name, state in checkpoint.modules.items():
+                    numpy.savez(directory / f"{name}.npz", **keepfast.tree.flatten(state))
+
+            def read(self, path):
+                return keepfast.Checkpoint({file.stem: dict(numpy.load(file)) for file in path.iterdir()})
+    """
+
+    parts: ClassVar[Sequence[str]] = ()
+    """Patterns of the names in such a directory: ``("*.shard", "tree.json")``. A directory that is to be replaced may
+    hold files of these names, and of those that the new one has; one that holds anything else is not touched."""
+
+    @abc.abstractmethod
+    def fill(self, content: T, directory: Path) -> None:
+        """Write into a directory, without changing or keeping any of the arrays.
+
+        Args:
+            content: what to write.
+            directory: empty, and still under a temporary name.
+
+        Raises:
+            OSError: if a file cannot be written.
+        """
+
+    def write(self, content: T, file: BinaryIO) -> None:
+        """Refuse: one file does not hold it."""
+        raise UsageError(f"{type(self).__name__} writes a directory, which no open file can take; call `save`")
+
+    def owns(self, path: Path) -> bool:
+        """Say whether a path is such a directory, or is to be; by its name, unless a format knows better."""
+        return path.name.endswith(self.extension)
+
+    def writing(self, content: T) -> Content:
+        """Return what fills a directory, for whoever commits several together."""
+        return Filling(partial(self.fill, content), self.parts)
+
+    def remove(self, path: Path) -> None:
+        """Remove the directory, where it is still there.
+
+        Raises:
+            OSError: if the operating system refused.
+        """
+        remove_directory(path)

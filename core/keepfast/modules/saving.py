@@ -1,0 +1,66 @@
+"""Saving: what makes an object save and load itself."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keepfast.modules.options import LoadOptions
+from keepfast.modules.report import LoadReport
+from keepfast.modules.single import load_with, save
+
+
+class Saving(abc.ABC):  # noqa: B024  (there is nothing a class must add: it is a mixin)
+    """Gives an object that Keepfast takes for a module the calls `save` and `load`; a mixin, on either side.
+
+    A backend's own `Model` is this and what its framework needs beside it.
+    """
+
+    def save(self, path: str | Path) -> Path:
+        """Save the object's state, durable when this returns; see `keepfast.save`.
+
+        Args:
+            path: where to; the extension chooses the format.
+
+        Returns:
+            The path.
+
+        Raises:
+            ConfigError: if the extension is of no known format.
+            MissingDependency: if its format needs a package that is not installed; says what to run.
+            WriteFailed: if the operating system refused; what was there before is untouched.
+        """
+        return save(self, path)
+
+    def load(
+        self,
+        path: str | Path,
+        device: Any = None,
+        *,
+        modules: Sequence[str] | None = None,
+        strict: bool = True,
+        cast: bool = False,
+        rename: Mapping[str, str] | None = None,
+    ) -> LoadReport:
+        """Load the object's state from a file; see `keepfast.load`.
+
+        Args:
+            path: a file that `save`, an agent or the framework itself wrote, on this or another device.
+            device: where restored arrays are placed, as the object's framework names it; None leaves each where the
+                object has it.
+            modules: the name of the module to take out of a file that holds several, in a list: ``["policy"]``.
+            strict: whether any difference is an error; else what fits is loaded.
+            cast: whether another dtype is converted.
+            rename: file path -> own path; a path also stands for all below it.
+
+        Returns:
+            What was loaded and what was not.
+
+        Raises:
+            LoadMismatch: if anything differs (when strict) or nothing matches; lists everything, nothing was loaded.
+            CorruptCheckpoint: if the file is damaged.
+            NotFound: if there is no such file.
+        """
+        return load_with(self, path, LoadOptions.of(modules, strict, cast, rename, device))

@@ -1,0 +1,101 @@
+"""What is asked for in vain: settings that can have no effect, and a metric that nobody tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import final
+
+from keepfast._system.warnings import warn
+from keepfast.config import ExperimentConfig
+from keepfast.errors import nearest
+
+_OF_CHECKPOINTS = (
+    "keep_last",
+    "keep_every",
+    "store_separately",
+    "checkpoint_format",
+    "memory_checkpoint_interval",
+    "async_checkpoints",
+    "best_min_episodes",
+)
+
+
+def _is_off(interval: int | str) -> bool:
+    return isinstance(interval, int) and interval <= 0
+
+
+_IDLE: tuple[tuple[tuple[str, ...], Callable[[ExperimentConfig], bool], str], ...] = (
+    (_OF_CHECKPOINTS, lambda c: _is_off(c.checkpoint_interval), "`checkpoint_interval` allows no checkpoint"),
+    (("best_min_episodes",), lambda c: c.keep_best == 0, "`keep_best` is 0"),
+    (("best_min_episodes",), lambda c: _is_off(c.write_interval), "`write_interval` allows no write to be judged"),
+    (("keep_every",), lambda c: c.keep_last is None, "`keep_last` is None, which keeps all checkpoints"),
+    (
+        ("wandb_kwargs",),
+        lambda c: "wandb" not in dict(c.writer_table()),
+        "`wandb` is False, and `writers` does not name it",
+    ),
+)
+"""Settings, when they have no effect where they differ from their defaults, and why.
+
+The metric of the best has one wherever runs are listed, also where no best is kept.
+"""
+
+
+def idle_settings(config: ExperimentConfig) -> dict[str, str]:
+    """Return the settings that were given and can have no effect beside the others, each with the reason."""
+    fields = type(config).model_fields
+    given = {
+        name for name, field in fields.items() if getattr(config, name) != field.get_default(call_default_factory=True)
+    }
+    found: dict[str, str] = {}
+    for names, holds, reason in _IDLE:
+        if holds(config):
+            found.update({name: reason for name in names if name in given and name not in found})
+    return found
+
+
+def warn_of_idle_settings(config: ExperimentConfig) -> None:
+    """Warn, in one go, of the settings that can have no effect."""
+    if idle := idle_settings(config):
+        told = "; ".join(f"`{name}` ({reason})" for name, reason in idle.items())
+        warn(f"these settings have no effect: {told}. Change what stands in their way, or leave them out")
+
+
+@final
+class UntrackedMetric:
+    """Notices that the metric of the best is never among what is written, and tells it once, with the nearest tag.
+
+    Args:
+        metric: the tag that says what is best. Of the default one nothing is told: not every run has episodes.
+    """
+
+    _WRITES = 3
+    """After how many writes a tag that is nearly the metric is told; others may come late, and are told at the end."""
+
+    def __init__(self, metric: str) -> None:
+        self._metric = metric
+        self._waiting = metric != ExperimentConfig().best_metric
+        self._writes = 0
+        self._tags: set[str] = set()
+
+    def written(self, tags: Iterable[str]) -> None:
+        """Take note of the tags of one write."""
+        if not self._waiting:
+            return
+        self._writes += 1
+        self._tags.update(tags)
+        if self._metric in self._tags:
+            self._waiting = False
+        elif self._writes >= self._WRITES and nearest(self._metric, self._tags):
+            self._tell()
+
+    def tell_at_end(self) -> None:
+        """Warn where nothing was ever judged, although something was written."""
+        if self._waiting and self._tags:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._waiting = False
+        near = nearest(self._metric, self._tags)
+        hint = f"; did you mean `{near}`?" if near else f"; written were: {', '.join(sorted(self._tags))}"
+        warn(f"`best_metric` is `{self._metric}`, which is not among what is written, so no best is stored{hint}")

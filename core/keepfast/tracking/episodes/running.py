@@ -1,0 +1,264 @@
+"""Adds up the steps of environments to episodes, and both to an interval's statistics.
+
+All of it is NumPy arrays on the host. Sums run in float64 and strictly in the order of the steps, so they do not depend
+on where a chunk of steps ended.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfast.tracking.statistic import SMALL, mean
+
+_LAST_EPISODES = 100
+"""How many of an interval's episodes, the latest, enter its statistics."""
+
+_INSTANTANEOUS = "Reward / Instantaneous reward"
+_TOTAL = "Reward / Total reward"
+_LENGTH = "Episode / Total timesteps"
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool]
+Places = NDArray[np.intp]
+
+
+@final
+class RunningEpisodes:
+    """Adds up the rewards of one agent in every environment, and finishes each episode once, at the step that ends it.
+
+    Args:
+        agent: the agent's name, which its tags carry; None where there is but one, and for the total of several.
+
+    Attributes:
+        ended: how many episodes ended in the interval.
+    """
+
+    def __init__(self, agent: str | None = None) -> None:
+        suffix = "" if agent is None else f" ({agent})"
+        self._instantaneous, self._total, self._length = (tag + suffix for tag in (_INSTANTANEOUS, _TOTAL, _LENGTH))
+        self._exact: Floats = np.empty((1, 1))
+        self._returns: Floats = np.zeros(0)
+        self._lengths: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._nonfinite: dict[str, int] = {}
+        self._start_interval()
+
+    def _start_interval(self) -> None:
+        self.ended = 0
+        self._finished: deque[tuple[float, int]] = deque(maxlen=_LAST_EPISODES)
+        self._sum, self._scale = 0.0, 1.0
+        self._count = 0
+        self._maximum, self._minimum = -np.inf, np.inf
+
+    def start(self, num_envs: int) -> None:
+        """Begin a first episode in each of so many environments, and forget those that were running."""
+        self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs, np.int64)
+
+    def drop(self, envs: Any = slice(None)) -> int:
+        """Forget the running episodes of some environments, and return how many had begun."""
+        begun = int(np.count_nonzero(self._lengths[envs]))
+        self._returns[envs], self._lengths[envs] = 0.0, 0
+        return begun
+
+    def work_off(self, rewards: NDArray[Any], done: Flags, valid: Flags | None = None) -> None:
+        """Add the steps of a chunk, each array of shape (steps, num_envs).
+
+        Args:
+            rewards: the rewards.
+            done: whether an episode ended; only where the step is valid.
+            valid: whether the step is one of an episode; all are if None.
+        """
+        exact = self._room(rewards)
+        exact[...] = rewards
+        left_out = None if valid is None or valid.all() else np.flatnonzero(~valid)
+        if valid is not None and left_out is not None:
+            if left_out.size == exact.size:
+                return
+            rewards = exact
+            exact.reshape(-1)[left_out] = exact.flat[int(valid.argmax())]  # another's, so that no extreme is theirs
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is counted, and told by the tracker
+            self._add_rewards(rewards, exact, left_out)
+            self._add_episodes(exact, done, left_out)
+
+    def _room(self, rewards: NDArray[Any]) -> Floats:
+        """Return an array for a chunk in double precision, the same one each time where it is large enough."""
+        if len(self._exact) < len(rewards) or self._exact.shape[1:] != rewards.shape[1:]:
+            self._exact = np.empty(rewards.shape)
+        return self._exact[: len(rewards)]
+
+    def _add_rewards(self, rewards: NDArray[Any], exact: Floats, left_out: Places | None) -> None:
+        maximum, minimum, bad = float(rewards.max()), float(rewards.min()), 0
+        count = exact.size
+        if left_out is not None:
+            exact.reshape(-1)[left_out] = 0.0  # which no sum is changed by
+            count -= left_out.size
+        if not (math.isfinite(maximum) and math.isfinite(minimum)):  # a NaN is the maximum of whatever it is among
+            finite = np.isfinite(exact)
+            bad = exact.size - int(np.count_nonzero(finite))
+            self._count_nonfinite(self._instantaneous, bad)
+            exact = np.where(finite, exact, 0)
+            if left_out is not None:
+                finite.reshape(-1)[left_out] = False
+            maximum = float(exact.max(initial=-np.inf, where=finite))
+            minimum = float(exact.min(initial=np.inf, where=finite))
+        self._maximum, self._minimum = max(self._maximum, maximum), min(self._minimum, minimum)
+        self._count += count - bad
+        self._sum = self._sum_with(exact)
+
+    def _sum_with(self, exact: Floats) -> float:
+        """Return the sum of all rewards so far and these, in a larger unit once it is too large for a float."""
+        # The sum of a step is the same in any chunk, and the steps are added one after the other.
+        total = self._sum
+        for step in (exact if self._scale == 1.0 else exact * self._scale).sum(axis=1).tolist():
+            total += step
+        if math.isfinite(total):
+            return total
+        self._sum, self._scale = self._sum * SMALL, SMALL
+        return self._sum_with(exact)
+
+    def _add_episodes(self, rewards: Floats, done: Flags, left_out: Places | None) -> None:
+        """Finish the episodes that ended; `rewards` becomes the running totals of each step."""
+        steps, envs = np.divmod(np.flatnonzero(done), rewards.shape[1])
+        totals, start = self._returns, 0
+        for step, first, last in _runs(steps):
+            _accumulate(rewards[start : step + 1], totals)
+            totals, start = rewards[step].copy(), step + 1
+            totals[envs[first:last]] = 0.0
+        if start < len(rewards):
+            _accumulate(rewards[start:], totals)
+            totals = rewards[-1].copy()
+        self._returns = totals
+        if left_out is None:
+            lengths = self._ended_lengths(envs, steps + 1, len(rewards))
+        else:
+            lengths = self._ended_lengths(envs, *_counted(rewards.shape, left_out, steps, envs))
+        self._finish(rewards[steps, envs], lengths)
+
+    def _ended_lengths(self, envs: Places, ends: Places, counts: Places | int) -> NDArray[np.int64]:
+        """Return the length of each episode that ended, and let those still running go on.
+
+        Args:
+            envs: the environment of each.
+            ends: how many steps of its environment had been counted with the one that ended it, ascending.
+            counts: how many steps of each environment count.
+        """
+        by_env = np.argsort(envs, kind="stable")
+        env, end = envs[by_env], ends[by_env]
+        begin = -self._lengths[env]
+        again = np.flatnonzero(env[1:] == env[:-1]) + 1  # not the environment's first to end in this chunk
+        begin[again] = end[again - 1]
+        lengths = np.empty_like(begin)
+        lengths[by_env] = end - begin
+        self._lengths += counts
+        # Of several ends of an environment the last one counts.
+        self._lengths[env] = (counts if isinstance(counts, int) else counts[env]) - end
+        return lengths
+
+    def _finish(self, returns: Floats, lengths: NDArray[np.int64]) -> None:
+        self.ended += returns.size
+        last = slice(-_LAST_EPISODES, None)
+        self._finished.extend(zip(returns[last].tolist(), lengths[last].tolist(), strict=True))
+
+    def _count_nonfinite(self, tag: str, count: int) -> None:
+        if count:
+            self._nonfinite[tag] = self._nonfinite.get(tag, 0) + count
+
+    def statistics(self) -> dict[str, float]:
+        """Return the interval's statistics, nothing for what has no data, and start the next interval."""
+        found: dict[str, float] = {}
+        if self._count:
+            average = mean(self._sum, self._scale, self._count, self._minimum, self._maximum)
+            found.update(_tagged(self._instantaneous, self._maximum, self._minimum, average))
+        if self._finished:
+            returns = np.array([total for total, _ in self._finished])
+            finite = returns[np.isfinite(returns)]
+            self._count_nonfinite(self._total, returns.size - finite.size)
+            if finite.size:
+                found.update(_summary(self._total, finite))
+            found.update(_summary(self._length, np.array([length for _, length in self._finished], np.float64)))
+        self._start_interval()
+        return found
+
+    def take_nonfinite(self) -> dict[str, int]:
+        """Return how many values of each tag were not finite since this was last asked."""
+        counts, self._nonfinite = self._nonfinite, {}
+        return counts
+
+    @property
+    def pending(self) -> bool:
+        """Say whether the interval has anything to tell."""
+        return bool(self._count or self._finished)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything the interval holds so far, and the running episodes, as a tree."""
+        return {
+            "returns": self._returns.copy(),
+            "lengths": self._lengths.copy(),
+            "finished": [list(episode) for episode in self._finished],
+            "ended": self.ended,
+            "sum": self._sum,
+            "scale": self._scale,
+            "count": self._count,
+            "maximum": float(self._maximum),
+            "minimum": float(self._minimum),
+            "nonfinite": dict(self._nonfinite),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned, in the place of whatever was added."""
+        self._returns, self._lengths = np.array(state["returns"]), np.array(state["lengths"])
+        self._finished = deque(((float(total), int(length)) for total, length in state["finished"]), _LAST_EPISODES)
+        self.ended, self._count = state["ended"], state["count"]
+        self._sum, self._scale = float(state["sum"]), state.get("scale", 1.0)
+        self._maximum, self._minimum = state["maximum"], state["minimum"]
+        self._nonfinite = dict(state["nonfinite"])
+
+
+def _counted(shape: tuple[int, ...], left_out: Places, steps: Places, envs: Places) -> tuple[Places, Places]:
+    """Return how many rows of its environment count until each end, and how many of each environment in all.
+
+    Args:
+        shape: (steps, num_envs).
+        left_out: the rows that do not count, as places in the flattened array; none of them is an end.
+        steps: the step of each end.
+        envs: the environment of each end.
+    """
+    rows, columns = np.divmod(left_out, shape[1])
+    by_env = np.sort(columns * shape[0] + rows)
+    before = np.searchsorted(by_env, envs * shape[0] + steps) - np.searchsorted(by_env, envs * shape[0])
+    return steps + 1 - before, shape[0] - np.bincount(columns, minlength=shape[1])
+
+
+def _runs(numbers: Places) -> Iterator[tuple[int, int, int]]:
+    """Yield each of some ascending numbers with the range of places where it stands."""
+    if numbers.size:
+        borders = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), numbers.size]
+        yield from zip(numbers[borders[:-1]].tolist(), borders[:-1], borders[1:], strict=True)
+
+
+def _accumulate(rows: Floats, totals: Floats) -> None:
+    """Replace each row by the running totals up to it, added one row after the other: both ways round alike."""
+    if totals.size > 8 or len(rows) == 1:
+        for row in rows:
+            row += totals
+            totals = row
+    else:
+        rows[0] += totals
+        np.add.accumulate(rows, axis=0, out=rows)
+
+
+def _summary(tag: str, values: Floats) -> dict[str, float]:
+    with np.errstate(over="ignore"):
+        average = float(values.mean())
+    if not math.isfinite(average):
+        average = mean(float((values * SMALL).sum()), SMALL, values.size, float(values.min()), float(values.max()))
+    return _tagged(tag, float(values.max()), float(values.min()), average)
+
+
+def _tagged(tag: str, maximum: float, minimum: float, mean: float) -> dict[str, float]:
+    return {f"{tag} (max)": float(maximum), f"{tag} (min)": float(minimum), f"{tag} (mean)": float(mean)}

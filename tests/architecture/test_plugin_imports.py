@@ -1,0 +1,97 @@
+"""What the built-in plugins take of core that is not among its public names; anybody's plugin does without the rest."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+import keepfast
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from conftest import Source
+
+PLUGINS = ("backends/torch/keepfast_torch", "backends/jax/keepfast_jax", "writers/keepfast_writers")
+FORMATS = "core/keepfast/formats"
+
+BEYOND: dict[str, str] = {
+    "keepfast._system.commit.commit_directory": "Minari's data sets hold their own name; `fill` knows none",
+    "keepfast._system.side_by_side.side_by_side": "spares csv the time that its texts take; others do without",
+    "keepfast._system.spacious.spacious_tensors": "for memories larger than the machine's; NumPy's own zeros do too",
+    "keepfast._system.warnings.warn": "points past our own frames; others call `warnings.warn` with `KeepfastWarning`",
+    "keepfast.interfaces.ring.EPISODE_ENDS": "names of tensors, which Minari's episodes are cut by",
+    "keepfast.metrics.tfrecord.frame": "event files are TensorBoard's format, which core reads and the writer writes",
+}
+"""Each name that they import beyond `keepfast.__all__`, with the reason why it is no public one."""
+
+
+def beyond(tree: ast.Module) -> Iterator[str]:
+    """Yield the dotted names of core that a module uses and that are not public."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and _is_core(node.module or ""):
+            names = ((node.module or "", alias.name) for alias in node.names)
+            yield from (f"{module}.{name}" for module, name in names if not _is_public(module, name))
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if _is_core(alias.name) and alias.name != "keepfast")
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "keepfast":
+            yield from [f"keepfast.{node.attr}"] * (node.attr not in keepfast.__all__)
+
+
+def _is_core(module: str) -> bool:
+    return module == "keepfast" or module.startswith("keepfast.")
+
+
+def _is_public(module: str, name: str) -> bool:
+    """Say whether a name is one of the package's, if only by the path of its home, or one of a public module's."""
+    inner = module.removeprefix("keepfast").removeprefix(".")
+    if not inner or keepfast._HOME_OF.get(name) == inner:
+        return name in keepfast.__all__
+    if inner not in keepfast._SUBMODULES:
+        return False
+    told = getattr(importlib.import_module(module), "__all__", None)
+    return name in told if told is not None else not name.startswith("_")
+
+
+@pytest.fixture
+def plugins(sources: Sequence[Source]) -> list[Source]:
+    """Return the modules of the built-in backends, writers and formats."""
+    return [source for source in sources if source.path.as_posix().startswith((*PLUGINS, FORMATS))]
+
+
+def test_built_in_plugins_take_little_that_is_not_public(plugins: Sequence[Source]) -> None:
+    """What they take beyond the public names stands in `BEYOND` with its reason, and nothing else stands there."""
+    used = {name for source in plugins for name in beyond(source.tree) if not name.startswith("keepfast.formats.")}
+    assert used == set(BEYOND)
+
+
+def test_every_plugin_is_looked_at(plugins: Sequence[Source]) -> None:
+    """The test above sees both backends, the writers and the formats."""
+    seen = {source.path.as_posix() for source in plugins}
+    assert all(any(path.startswith(folder) for path in seen) for folder in (*PLUGINS, FORMATS))
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("from keepfast._system.spacious import spacious_tensors", ["keepfast._system.spacious.spacious_tensors"]),
+        ("def late():\n    from keepfast.runs import schedule", ["keepfast.runs.schedule"]),
+        ("import keepfast.runs.schedule", ["keepfast.runs.schedule"]),
+        ("import keepfast\nkeepfast.errors.InvalidValue", ["keepfast.errors"]),
+        ("from keepfast.metrics import tfrecord", ["keepfast.metrics.tfrecord"]),
+        ("from keepfast.interfaces.writer import _string", ["keepfast.interfaces.writer._string"]),
+        ("import keepfast\nkeepfast.Writer", []),
+        ("from keepfast import Writer, __version__, tree", []),
+        ("from keepfast.interfaces.writer import Writer", []),
+        ("from keepfast.tree import Tree, flatten", []),
+        ("from keepfast.metrics import tags", []),
+        ("import keepfast_writers.csv", []),
+    ],
+)
+def test_what_is_not_public_is_noticed(statement: str, found: list[str]) -> None:
+    """However it is imported; public names are fine by any of their paths."""
+    assert list(beyond(ast.parse(statement))) == found

@@ -1,0 +1,70 @@
+"""An export names and writes the files of a memory, told by it or asked by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import keepfast
+from keepfast._system.commit import sweep
+from keepfast.errors import UnknownPlugin
+from keepfast.interfaces.memory_exporter import MemorySnapshot
+from keepfast.memories.export import MemoryExport
+
+
+class Numbered:
+    """Returns snapshots that tell how many were taken."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def __call__(self) -> MemorySnapshot:
+        self.taken += 1
+        return MemorySnapshot({"x": np.full((2, 1), self.taken)}, 0, 0, filled=True)
+
+
+def test_a_full_memory_gives_a_file_where_that_is_asked_for(tmp_path: Path) -> None:
+    """No copy of the memory is made where it is not; cycles are counted either way, and files named by them."""
+    export, snapshot = MemoryExport("npz", tmp_path), Numbered()
+    export.filled(1, snapshot)
+    assert snapshot.taken == 0
+    export.active = True
+    export.filled(2, snapshot)
+    export.filled(3, snapshot)
+    export.close()
+    found = list(keepfast.iter_memories(tmp_path / "*"))
+    assert [path.stem.rpartition("-")[2] for path, _ in found] == ["2", "3"]
+    assert [int(written.tensors["x"][0, 0]) for _, written in found] == [1, 2]
+
+
+def test_a_file_is_written_by_hand(tmp_path: Path) -> None:
+    """At once, to another directory or in another format where that is said; the name is one that no file has."""
+    export, snapshot = MemoryExport("npz", tmp_path / "a"), Numbered()
+    paths = [export.save(snapshot), export.save(snapshot, tmp_path / "b", "pt")]
+    assert [(path.parent.name, path.suffix) for path in paths] == [("a", ".npz"), ("b", ".pt")]
+    assert [int(keepfast.read_memory(path).tensors["x"][0, 0]) for path in paths] == [1, 2]
+
+
+def test_an_unknown_format_is_told_before_a_copy_is_made(tmp_path: Path) -> None:
+    """As the copy of a large memory takes its time."""
+    export, snapshot = MemoryExport("npz", tmp_path), Numbered()
+    with pytest.raises(UnknownPlugin, match="unknown memory format `cvs`"):
+        export.save(snapshot, format="cvs")
+    assert snapshot.taken == 0
+
+
+def test_a_start_while_another_sweeps_the_directory_is_none_the_worse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that a start tries the directory with may be taken for litter by another process that starts."""
+    touch = Path.touch
+
+    def swept(self: Path) -> None:
+        touch(self)
+        assert sweep(self.parent) == [self]
+
+    monkeypatch.setattr(Path, "touch", swept)
+    MemoryExport("npz", tmp_path).prepare()
+    assert list(tmp_path.iterdir()) == []

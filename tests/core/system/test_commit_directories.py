@@ -1,0 +1,192 @@
+"""Directories are complete or absent as files are: whatever fills them, beside others, and under second names."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import keepfast
+from keepfast._system.commit import (
+    Filling,
+    commit_directory,
+    commit_together,
+    files_of,
+    is_link_of,
+    link,
+    size_of,
+    sweep,
+)
+
+
+def fill(directory: Path) -> None:
+    """Write two files and one in a directory below."""
+    (directory / "data").write_bytes(b"x" * 1000)
+    (directory / "about").write_bytes(b"y")
+    (directory / "below" / "deep").mkdir(parents=True)
+    (directory / "below" / "deep" / "data").write_bytes(b"z" * 10)
+
+
+def content(path: Path) -> dict[str, bytes]:
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in files_of(path)}
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+FILLED = {"data": b"x" * 1000, "about": b"y", "below/deep/data": b"z" * 10}
+
+
+def test_files_below_a_directory_count_as_its_own(tmp_path: Path) -> None:
+    """They are in the size, and in what is committed."""
+    path = tmp_path / "a" / "directory"
+    assert commit_directory(path, fill) == size_of(path) == 1011
+    assert content(path) == FILLED
+    assert [file.name for file in files_of(path)] == ["about", "data", "data"]
+    assert files_of(path / "data") == [path / "data"]
+    assert names(path.parent) == ["directory"]
+
+
+def test_every_file_is_durable_before_the_name_and_the_name_before_the_return(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that was filled in, then the directories from the deepest up, then the rename, then the parent."""
+    synced: list[int] = []
+    fsync, rename = os.fsync, os.rename
+
+    def spy_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append(os.fstat(descriptor).st_ino)
+
+    def spy_rename(source: Any, target: Any) -> None:
+        before.extend(synced)
+        rename(source, target)
+
+    before: list[int] = []
+    monkeypatch.setattr(os, "fsync", spy_fsync)
+    monkeypatch.setattr(os, "rename", spy_rename)
+    path = tmp_path / "directory"
+    commit_directory(path, fill)
+    inner = [*path.rglob("*"), path]
+    assert set(before) == {each.stat().st_ino for each in inner}
+    for each in inner[:-1]:
+        assert before.index(each.stat().st_ino) < before.index(each.parent.stat().st_ino)
+    assert synced[len(before) :] == [tmp_path.stat().st_ino]
+
+
+def write(file: Any) -> None:
+    file.write(b"new")
+
+
+def refuse(_place: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("last", [refuse, Filling(refuse)], ids=["file", "directory"])
+def test_of_several_all_or_none_are_there(tmp_path: Path, last: Any) -> None:
+    """Files and directories are committed together; where one cannot be written, none has got its name."""
+    first = {tmp_path / "file": write, tmp_path / "directory": Filling(fill)}
+    with pytest.raises(keepfast.WriteFailed, match=r"cannot write `.*last`: No space left on device"):
+        commit_together({**first, tmp_path / "last": last})
+    assert names(tmp_path) == []
+    assert commit_together(first) == {tmp_path / "file": 3, tmp_path / "directory": 1011}
+    assert names(tmp_path) == ["directory", "file"]
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_one_kind_does_not_replace_the_other(tmp_path: Path, kind: str) -> None:
+    """A file in the place of a directory, or the reverse, is told and left."""
+    path = tmp_path / "taken"
+    if kind == "file":
+        path.write_bytes(b"somebody's own")
+    else:
+        path.mkdir()
+        (path / "notes").write_bytes(b"somebody's own")
+    with pytest.raises(keepfast.WriteFailed, match="cannot write `"):
+        commit_together({path: Filling(fill) if kind == "file" else write})
+    assert set(content(path).values()) == {b"somebody's own"}
+    assert names(tmp_path) == ["taken"]
+
+
+def test_what_a_pattern_names_may_be_replaced(tmp_path: Path) -> None:
+    """Shards of a former directory go with it, whatever their number; anything else stays, and is told."""
+    path = tmp_path / "directory"
+    path.mkdir()
+    for name in ("0.shard", "1.shard", "data"):
+        (path / name).write_bytes(b"old")
+    with pytest.raises(keepfast.WriteFailed, match=r"holds `0\.shard`, which would be lost"):
+        commit_directory(path, fill)
+    with pytest.raises(keepfast.WriteFailed, match=r"holds `0\.shard`, which would be lost"):
+        commit_directory(path, fill, ["1.*"])
+    commit_directory(path, fill, ["*.shard"])
+    assert content(path) == FILLED
+    assert names(tmp_path) == ["directory"]
+
+
+@pytest.fixture(params=["file", "directory"])
+def present(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / "present"
+    commit_together({path: write if request.param == "file" else Filling(fill)})
+    return path
+
+
+def test_a_second_name_outlives_the_first(present: Path) -> None:
+    """It is of the same files, none of them copied, and it stays when the first is replaced."""
+    other, before = present.with_name("other"), content(present)
+    link(present, other)
+    assert content(other) == before
+    assert is_link_of(other, present)
+    assert all(file.stat().st_nlink == 2 for file in files_of(other))
+    refilled = Filling(lambda path: (path / "data").write_bytes(b"0"), ["*"])
+    commit_together({present: refilled if present.is_dir() else write})
+    assert not is_link_of(other, present)
+    assert content(other) == before
+
+
+def test_a_refused_second_name_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory that could be linked only in part is not there at all."""
+    path, real, left = tmp_path / "directory", os.link, [1]
+    commit_directory(path, fill)
+
+    def refusing(source: Any, target: Any, **options: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            refuse(target)
+        real(source, target, **options)
+
+    monkeypatch.setattr(os, "link", refusing)
+    with pytest.raises(OSError, match="No space left"):
+        link(path, tmp_path / "other")
+    assert names(tmp_path) == ["directory"]
+    assert sweep(tmp_path) == []
+
+
+def changed(path: Path) -> None:
+    (path / "about").unlink()
+    (path / "about").write_bytes(b"y")
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "another file of the same content": changed,
+    "a file more": lambda path: (path / "more").touch(),
+    "a file less": lambda path: (path / "about").unlink(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_directories_that_differ_in_a_file_are_not_the_same(tmp_path: Path, change: str) -> None:
+    """Nor are a file and a directory, nor what is not there."""
+    path, other = tmp_path / "directory", tmp_path / "other"
+    commit_directory(path, fill)
+    link(path, other)
+    assert is_link_of(path, other)
+    CHANGES[change](other)
+    assert not is_link_of(path, other)
+    assert not is_link_of(path, path / "data")
+    assert not is_link_of(path / "data", tmp_path / "absent")
+    assert not is_link_of(tmp_path / "absent", path)
