@@ -125,7 +125,8 @@ def test_bfloat16_keeps_its_dtype() -> None:
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({"a": [np.array([object()])]}, r"`a\.0` is a numpy\.ndarray, which cannot be stored"),
+        ({"a": [np.array([object()])]}, r"`a\.0` is an array of dtype object, which cannot be stored"),
+        ({"a": np.zeros(2, [("x", "f4"), ("y", "i8")])}, r"`a` is an array of dtype .*, which cannot be stored"),
         ({"a": [object()]}, r"`a\.0` is a builtins\.object, which cannot be stored; allowed: numbers"),
         (print, r"`\(root\)` is a builtins\.builtin_function_or_method"),
         ({"a": {"b": lambda: None}}, r"`a\.b` is a builtins\.function"),

@@ -86,14 +86,6 @@ def test_a_torn_event_ends_a_file_and_no_more(tmp_path: Path) -> None:
     assert keepfast.read_metrics(tmp_path)["a"].steps.tolist() == [1]
 
 
-def test_a_last_line_that_is_being_written_is_no_news(tmp_path: Path) -> None:
-    """It is not read, and nothing is told of it: a kill tore it, or the run is at it."""
-    write_jsonl(tmp_path / "metrics.jsonl", "a", {1: 1.0})
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 2, "wall_')
-    assert keepfast.read_metrics(tmp_path)["a"].steps.tolist() == [1]
-
-
 def test_a_flipped_bit_costs_the_event_it_is_in(tmp_path: Path) -> None:
     """Wherever a bit of an event file flips, every other event is read, and the loss is told by file and count."""
     events = [event(step, float(step), simple("a", step)) for step in range(1, 5)]
@@ -136,6 +128,14 @@ def test_a_number_without_end_is_no_event(tmp_path: Path) -> None:
     (tmp_path / "events.out.tfevents.1.host").write_bytes(content)
     with pytest.warns(keepfast.KeepfastWarning, match="no events were passed over: 1"):
         assert keepfast.read_metrics(tmp_path)["a"].steps.tolist() == [1]
+
+
+def test_a_last_line_that_is_being_written_is_no_news(tmp_path: Path) -> None:
+    """It is not read, and nothing is told of it: a kill tore it, or the run is at it."""
+    write_jsonl(tmp_path / "metrics.jsonl", "a", {1: 1.0})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "wall_')
+    assert keepfast.read_metrics(tmp_path)["a"].steps.tolist() == [1]
 
 
 def test_the_fullest_and_then_the_most_exact_source_wins(tmp_path: Path) -> None:

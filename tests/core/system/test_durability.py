@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 
-from keepfast._system.commit import commit, commit_directory, commit_together
+from keepfast._system.commit import commit, commit_directory, commit_together, link
 
 SMALL = b"so little that it waits in the process until it is flushed"
-Write = Any
 
 
 class Journal:
@@ -77,29 +75,30 @@ def test_several_files_are_whole_before_the_first_has_its_name(tmp_path: Path, j
     assert journal.calls == [SMALL, SMALL, "in place a", "in place b", "names in parent"]
 
 
-def filling(files: Mapping[str, Write]) -> Callable[[Path], None]:
-    """Return what fills a directory with files."""
-
-    def fill(directory: Path) -> None:
-        for name, into in files.items():
-            with (directory / name).open("x+b") as file:
-                into(file)
-
-    return fill
+def fill(directory: Path) -> None:
+    (directory / "data").write_bytes(SMALL)
 
 
 def test_a_directory_is_whole_before_it_has_its_name(tmp_path: Path, journal: Journal) -> None:
     """Its files first, then their names in it, then its own name."""
-    commit_directory(tmp_path / "directory", filling({"data": write, "about": write}))
-    assert journal.calls == [SMALL, SMALL, "names in new directory", "in place directory", "names in parent"]
+    commit_directory(tmp_path / "directory", fill)
+    assert journal.calls == [SMALL, "names in new directory", "in place directory", "names in parent"]
 
 
 def test_a_directory_is_removed_only_once_the_new_one_has_its_name(tmp_path: Path, journal: Journal) -> None:
     """The rename is on the disk before the old one goes: a power loss in between leaves the one or the other."""
-    commit_directory(tmp_path / "directory", filling({"data": write}))
+    commit_directory(tmp_path / "directory", fill)
     journal.calls.clear()
-    commit_directory(tmp_path / "directory", filling({"data": write}))
+    commit_directory(tmp_path / "directory", fill)
     in_place = journal.calls.index("names in parent")
     assert journal.calls[:in_place].count("in place directory") == 2  # the first finds the name taken
     assert "removed" in journal.calls[in_place:]
     assert "removed" not in journal.calls[:in_place]
+
+
+def test_a_second_name_of_a_directory_comes_once_its_files_have_theirs(tmp_path: Path, journal: Journal) -> None:
+    """Each file in it has its other name on the disk before the directory gets its own."""
+    commit_directory(tmp_path / "directory", fill)
+    journal.calls.clear()
+    link(tmp_path / "directory", tmp_path / "other")
+    assert journal.calls == [SMALL, "names in new directory", "in place other"]

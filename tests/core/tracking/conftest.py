@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
+from keepfast.tracking import writer_lane
 from keepfast.tracking.writer_call import Call
 from tests.core.tracking.writers import GatedWriter
 
@@ -31,3 +33,11 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(Call, "wait", noting)
     return noted
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Return the clock of the lanes, which stands still until its `now` is set."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(writer_lane, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock

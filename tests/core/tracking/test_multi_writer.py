@@ -212,19 +212,15 @@ def test_settle_returns_when_everything_is_written_and_flushed() -> None:
         assert [(len(one.scalars), one.calls) for one in writers] == [(3000, ["flush"])] * 2
 
 
-@pytest.mark.timing
-def test_settle_waits_once_for_a_writer_that_hangs(gated: GatedWriter) -> None:
+def test_settle_waits_once_for_a_writer_that_hangs(gated: GatedWriter, waits: list[float]) -> None:
     """It waits the patience at most, tells nothing, and does not wait again while the writer is still at it."""
     healthy = ListWriter()
     writer = keepfast.MultiWriter({"good": healthy, "blocked": gated})
     writer.add_scalar("a", 1.0, 1)
-    begin = time.perf_counter()
     writer.settle(0.1)
-    assert 0.05 < time.perf_counter() - begin < 2
+    assert 0 < max(waits) <= 0.1
     assert healthy.calls == ["flush"]
-    begin = time.perf_counter()
-    writer.settle(30)
-    assert time.perf_counter() - begin < 5
+    writer.settle(3600)  # would be noticed
     assert healthy.calls == ["flush", "flush"]
     gated.gate.set()
     writer.close()
@@ -482,8 +478,9 @@ def test_a_state_that_cannot_be_stored_can_be_an_error() -> None:
         writer.close()
 
 
-@pytest.mark.timing
-def test_a_checkpoint_does_not_wait_for_a_blocked_writer(gated: GatedWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_does_not_wait_for_a_blocked_writer(
+    gated: GatedWriter, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While a writer blocks, its last known state is what a checkpoint gets."""
 
     class Stateful(GatedWriter):
@@ -497,8 +494,8 @@ def test_a_checkpoint_does_not_wait_for_a_blocked_writer(gated: GatedWriter, mon
     assert writer.state_dict() == {"blocked": {"run": "abc"}}
     monkeypatch.setattr("keepfast.tracking.multi_writer.STATE_SECONDS", 0.01)
     writer.write_scalars({"a": 1.0}, 1, 1.0)
-    begin = time.perf_counter()
+    waits.clear()
     assert writer.state_dict() == {"blocked": {"run": "abc"}}
-    assert time.perf_counter() - begin < 1
+    assert waits in ([0.01], [])  # none where it is known to be slow
     gated.gate.set()
     writer.close()

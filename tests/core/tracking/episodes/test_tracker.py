@@ -255,6 +255,7 @@ def test_a_checkpoint_keeps_the_running_episodes_as_they_were() -> None:
     for _ in range(3):
         tracker.episodes.record([5.0, 5.0], [False, True], [False, False])
         tracker.state_dict()
+    tracker.episodes.reset()
     assert codec.dumps(state) == taken
 
 
