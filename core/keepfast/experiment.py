@@ -114,6 +114,8 @@ class Experiment:
             warn_of_idle_settings(config)
         self.set_timesteps(timesteps)
         self.set_environment(env)
+        if self._earlier.is_nothing:
+            self._recorder.open()  # else by `resume`, which tells the writers what is void, or at the first need
 
     def _open(self, timesteps: int | None, agent_config: Mapping[str, Any]) -> EarlierRun:
         """Open the run's directory, and return what a run before left there."""
@@ -178,7 +180,10 @@ class Experiment:
 
     @property
     def writer(self) -> MultiWriter:
-        """Return all writers behind one, with the calls of torch's SummaryWriter, past all intervals."""
+        """Return all writers behind one, with the calls of torch's SummaryWriter, past all intervals.
+
+        It is the same one from the start of the run to its end, through every `resume`.
+        """
         return self._recorder.writer
 
     def register(self, **modules: Module) -> None:
@@ -379,6 +384,7 @@ class Experiment:
         self._checkpointer.wait()
         report = self._resuming.resume(which, LoadOptions.of(modules, strict, cast, rename))
         if report is None:
+            self._recorder.open()
             return 0
         self.resumed, self.completed = report, report.timestep or 0
         self._start_turns()
