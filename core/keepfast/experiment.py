@@ -112,6 +112,7 @@ class Experiment:
             warn_of_idle_settings(config)
         self.set_timesteps(timesteps)
         self.set_environment(env)
+        self._checkpointer.tell()
 
     def _open(self, timesteps: int | None, agent_config: Mapping[str, Any]) -> EarlierRun:
         """Open the run's directory, and return what a run before left there."""
