@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,13 @@ def _neutral_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep settings of the machine the suite runs on out of the tests."""
     for name in OUTSIDE:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _new_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have each test told anew what a file system lacks."""
+    if (optional := sys.modules.get("keepfast._system.disk.optional")) is not None:
+        monkeypatch.setattr(optional, "lacking", sys.modules["keepfast._system.tally"].Tally())
 
 
 @pytest.fixture(scope="session")

@@ -114,6 +114,7 @@ class Experiment:
             warn_of_idle_settings(config)
         self.set_timesteps(timesteps)
         self.set_environment(env)
+        self._checkpointer.tell()
         if self._earlier.is_nothing:
             self._recorder.open()  # else by `resume`, which tells the writers what is void, or at the first need
 

@@ -10,6 +10,7 @@ from typing import Any, final
 from numpy.typing import NDArray
 
 import keepfast
+from keepfast._system.disk.directories import make_directory
 from keepfast.codec import plain
 from keepfast.metrics.tfrecord import frame
 from keepfast_writers._append_file import AppendFile
@@ -107,7 +108,7 @@ class TensorBoardWriter(keepfast.Writer):
             self._append_hparams(self._file, flat, metrics, step, wall_time)
             return
         directory = self._directory / run_name
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         file = AppendFile(self._library.create_file(directory, None)[0])
         self._append_hparams(file, flat, metrics, step, wall_time)
         file.close()

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from filelock import lock_descriptor, unlock_descriptor
 
+from keepfast._system.disk.optional import note_lacking
 from keepfast._system.lifetimes import in_child
 
 _UNSUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF}
@@ -53,6 +54,8 @@ def _lock(descriptor: int, *, wait: bool) -> bool:
         locked = lock_descriptor(descriptor, blocking=wait, poll_interval=_LOOK_AGAIN)
     except OSError as error:
         if error.errno in _UNSUPPORTED:
+            if error.errno != errno.EBADF:
+                note_lacking("locks", error)
             return False
         raise
     if not locked:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.background import Background
+from keepfast._system.disk.optional import tell_lacking
+from keepfast._system.finishing import finish
 from keepfast._system.tally import Count, Tally
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.best import BestJudge, Candidate
@@ -137,7 +140,6 @@ class Checkpointer:
         Raises:
             BaseException: what went wrong with an earlier checkpoint, other than being refused.
         """
-        self.tell()
         if not self._modules or not self._enabled:
             self._tell_unregistered()
             return
@@ -272,7 +274,7 @@ class Checkpointer:
 
     def tell(self) -> None:
         """Tell of a refused checkpoint, the first time there is one."""
-        self._refused.tell(_first_refused)
+        finish(partial(self._refused.tell, _first_refused), tell_lacking)
 
     def wait(self) -> None:
         """Return when every checkpoint that was promised is on disk.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.commit import commit
+from keepfast._system.disk.directories import make_directory
 from keepfast._system.warnings import warn
 from keepfast._version import __version__
 from keepfast.codec import plain
@@ -42,7 +43,7 @@ def open_run_directory(directory: Path, agent: str, timesteps: int | None, confi
     }
     text = json.dumps(document, indent=2, allow_nan=False)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         commit(directory / CONFIG, lambda file: file.write(text.encode()))
     except (OSError, WriteFailed) as error:
         cause = error.__cause__ if isinstance(error, WriteFailed) else error

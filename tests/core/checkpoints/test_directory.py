@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import keepfast
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import IndexedCheckpoint, IndexedFile, read_index, write_index
+from keepfast.checkpoints.placing import file_name
 from keepfast.checkpoints.retention import Retention
 from keepfast.checkpoints.scan import rebuild
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
@@ -499,6 +500,13 @@ def test_a_file_of_a_format_that_is_not_installed_is_told(directory: CheckpointD
         keepfast.ConfigError, match=r"agent_200.zarr` has the extension of no checkpoint format; known: "
     ):
         directory.read(next(iter(directory.newest_first(best=False))))
+
+
+def test_a_module_name_too_long_for_a_file_is_refused(directory: CheckpointDirectory) -> None:
+    """With separate files there must be room for the timestep, what it is, and the extension."""
+    with pytest.raises(keepfast.InvalidValue, match="has 201 bytes; allowed in the name of a file: 200"):
+        file_name("m" * 201, 100, ".pt", best=False, first=False)
+    assert len(file_name("m" * 200, 10**18, ".safetensors", best=True, first=False)) < 240
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", ""])
