@@ -21,8 +21,10 @@ from keepfast.config import ExperimentConfig, agent_settings
 from keepfast.errors import InvalidValue, UsageError
 from keepfast.metrics.reading import has_metrics
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.registered import Module, ModuleTable
+from keepfast.modules.parts import Module
+from keepfast.modules.registered import ModuleTable
 from keepfast.modules.report import LoadReport
+from keepfast.plugins.backends import prepare
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import (
     CONFIG,
@@ -122,20 +124,21 @@ class Experiment:
         self.set_environment(env)
         if first:
             warn_of_idle_settings(config)
+        prepare()
         self._ownership = Ownership(self.directory)
-        self._earlier = self._open(timesteps, agent_config) if first else EarlierRun(self.directory)
-        self._resuming = Resuming(self._modules, self._recorder, self._checkpointer, self._earlier)
+        with self._ownership.unless_it_fails():
+            self._earlier = self._open(timesteps, agent_config) if first else EarlierRun(self.directory)
+            self._resuming = Resuming(self._modules, self._recorder, self._checkpointer, self._earlier)
+            self._checkpointer.tell()
+            if self._earlier.is_nothing:
+                self._recorder.open()  # else by `resume`, which tells the writers what is void, or at the first need
 
     def _open(self, timesteps: int | None, agent_config: Mapping[str, Any]) -> EarlierRun:
         """Open the run's directory as its owner, and return what a run before left there."""
         take_run_directory(self._ownership)
-        try:
-            begun = (self.directory / CONFIG).exists()
-            open_run_directory(self.directory, self.name, timesteps, agent_config)
-            found = {"checkpoints": self._checkpointer.start(), "metrics": has_metrics(self.directory)}
-        except BaseException:
-            self._ownership.release()
-            raise
+        begun = (self.directory / CONFIG).exists()
+        open_run_directory(self.directory, self.name, timesteps, agent_config)
+        found = {"checkpoints": self._checkpointer.start(), "metrics": has_metrics(self.directory)}
         return EarlierRun(self.directory, begun=begun, left=[kind for kind, is_there in found.items() if is_there])
 
     def _stand_aside(self) -> None:
@@ -149,7 +152,7 @@ class Experiment:
     def _part_from_parent(self) -> None:
         reason = in_forked_child(self._process)
         self._bar(f"an experiment was used {reason}")
-        self._recorder.refuse(reason)
+        self._recorder.writer.refuse(reason)
 
     def _bar(self, refusal: str) -> None:
         """Refuse all calls from now on."""
@@ -215,11 +218,9 @@ class Experiment:
     def writer(self) -> MultiWriter:
         """Return all writers behind one, with the calls of torch's SummaryWriter, past all intervals.
 
-        Raises:
-            UsageError: if they are not made yet and the experiment was closed.
+        It is the same one from the start of the run to its end, through every `resume`.
         """
-        if not self._recorder.started:
-            self._check_open()
+        if not self._barred:
             self._standing.look_again()
         return self._recorder.writer
 
@@ -428,6 +429,7 @@ class Experiment:
         self._checkpointer.wait()
         report = self._resuming.resume(which, LoadOptions.of(modules, strict, cast, rename))
         if report is None:
+            self._recorder.open()
             return 0
         self.resumed, self.completed = report, report.timestep or 0
         self._start_turns()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import final
 
 from keepfast import UsageError
+from keepfast._system.disk.directories import sync_directory, sync_file
 
 
 @final
@@ -25,6 +26,7 @@ class AppendFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._is_named = False
         self._descriptor: int | None = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
 
     def append(self, record: bytes) -> None:
@@ -47,14 +49,20 @@ class AppendFile:
     def flush(self) -> None:
         """Return when all that was appended is on the disk."""
         if self._descriptor is not None:
-            os.fsync(self._descriptor)
+            self._sync(self._descriptor)
+
+    def _sync(self, descriptor: int) -> None:
+        sync_file(descriptor)
+        if not self._is_named:  # a new file is on the disk only once its directory is
+            sync_directory(self.path.parent)
+            self._is_named = True
 
     def close(self) -> None:
         """Flush and close; harmless the second time."""
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             try:
-                os.fsync(descriptor)
+                self._sync(descriptor)
             finally:
                 os.close(descriptor)
 

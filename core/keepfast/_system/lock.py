@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from filelock import lock_descriptor, unlock_descriptor
 
+from keepfast._system.disk.optional import note_lacking
 from keepfast._system.lifetimes import in_child
 from keepfast._system.warnings import warn
 from keepfast.errors import DirectoryError
@@ -67,6 +68,8 @@ def _lock(descriptor: int, path: Path, *, wait: bool) -> bool:
             locked = True
     except OSError as error:
         if error.errno in _UNSUPPORTED:
+            if error.errno != errno.EBADF:
+                note_lacking("locks", error)
             return False
         raise
     if not locked:

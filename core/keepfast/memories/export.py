@@ -7,11 +7,15 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.background import Background
 from keepfast._system.commit import sweep
+from keepfast._system.disk.directories import make_directory
+from keepfast._system.disk.optional import tell_lacking
+from keepfast._system.finishing import finish
 from keepfast._system.lifetimes import at_exit, in_child
 from keepfast._system.tally import Count, Tally
 from keepfast.errors import DirectoryError, KeepfastError
@@ -90,7 +94,7 @@ class MemoryExport:
             DirectoryError: if the directory cannot be made or written in.
         """
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_directory(self.directory)
             probe = self.directory / f".{self._token}.keepfast-tmp"
             probe.touch()
             probe.unlink(missing_ok=True)  # another process may have swept it
@@ -140,7 +144,7 @@ class MemoryExport:
 
     def _report(self) -> None:
         """Warn, once, of a file that could not be written."""
-        self._failed.tell(_first_failure)
+        finish(partial(self._failed.tell, _first_failure), tell_lacking)
 
     def wait(self) -> None:
         """Return when every file is on disk, or has failed."""
@@ -153,7 +157,7 @@ class MemoryExport:
         _OPEN.discard(self)
         if self._background is not None:
             self._background.close()
-        self._failed.tell_sum(self._losses, clear=True)
+        finish(partial(self._failed.tell_sum, self._losses, clear=True), tell_lacking)
 
     def _losses(self, counts: Mapping[str, Count]) -> str:
         lost, of = counts.get(_EXPORT, Count()), f"{self.cycles} memory exports to `{self.directory}` failed"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.background import Background
+from keepfast._system.disk.optional import tell_lacking
+from keepfast._system.finishing import finish
 from keepfast._system.tally import Count, Tally
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.best import BestJudge, Candidate
@@ -15,7 +18,7 @@ from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.retention import Retention
 from keepfast.config import ExperimentConfig
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata, CheckpointStore
-from keepfast.modules.registered import ModuleTable, RegisteredModule, copy_all, metadata
+from keepfast.modules.registered import ModuleTable, RegisteredModule, copy_all, main_backend, metadata
 from keepfast.plugins.discovery import registry
 from keepfast.runs.in_vain import UntrackedMetric
 from keepfast.runs.schedule import Schedule, Turns
@@ -103,7 +106,7 @@ class Checkpointer:
     def _format_for(self, modules: Sequence[RegisteredModule]) -> CheckpointStore:
         """Return the format that checkpoints are written in: as configured, or that of the first module's backend."""
         if self._store is None:
-            store: CheckpointStore = registry().get("checkpoint format", modules[0].backend.checkpoint_format)()
+            store: CheckpointStore = registry().get("checkpoint format", main_backend(modules).checkpoint_format)()
             self._store = store
         return self._store
 
@@ -138,7 +141,6 @@ class Checkpointer:
         Raises:
             BaseException: what went wrong with an earlier checkpoint, other than being refused.
         """
-        self.tell()
         if not self._modules or not self.enabled:
             self._tell_unregistered()
             return
@@ -273,7 +275,7 @@ class Checkpointer:
 
     def tell(self) -> None:
         """Tell of a refused checkpoint, the first time there is one."""
-        self._refused.tell(_first_refused)
+        finish(partial(self._refused.tell, _first_refused), tell_lacking)
 
     def wait(self) -> None:
         """Return when every checkpoint that was promised is on disk.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.commit import commit
+from keepfast._system.disk.directories import make_directory
 from keepfast._system.warnings import warn
 from keepfast._version import __version__
 from keepfast.codec import plain
@@ -44,7 +45,7 @@ def open_run_directory(directory: Path, agent: str, timesteps: int | None, confi
     }
     text = json.dumps(document, indent=2, allow_nan=False)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         commit(directory / CONFIG, lambda file: file.write(text.encode()))
     except (OSError, WriteFailed) as error:
         raise _unusable(directory, error) from error
@@ -102,6 +103,11 @@ class EarlierRun:
     def __init__(self, directory: Path, *, begun: bool = False, left: Sequence[str] = ()) -> None:
         self.begun = begun
         self._directory, self._left = directory, tuple(left)
+
+    @property
+    def is_nothing(self) -> bool:
+        """Say whether no run was there before, so that there is nothing to resume."""
+        return not self.begun and not self._left
 
     def taken_over(self) -> None:
         """Be told that the run went on from it, so that what it left is the run's own."""

@@ -113,6 +113,13 @@ def test_a_name_claimed_twice_hurts_only_who_asks_for_it(
         backends.backend_named("numpy")
 
 
+def test_a_framework_that_is_set_up_knows_the_rank(register: Register) -> None:
+    """Each that is set up for a distributed run tells its own."""
+    for name, rank in (("alone", None), ("first", 0), ("third", 3)):
+        register({name: lambda name=name, rank=rank: SimpleNamespace(name=name, rank=lambda: rank)})
+    assert backends.group_ranks() == {"first": 0, "third": 3}
+
+
 def test_held_values_are_fetched_as_they_were() -> None:
     """Numbers, lists and arrays, in their order; a buffer changed since is a matter of its owner."""
     holder = Holder()

@@ -9,11 +9,11 @@ import json
 import os
 import socket
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
 from keepfast._system.lock import holding
-from keepfast._system.warnings import warn
 from keepfast.errors import DirectoryError
 
 LOCK = ".keepfast.lock"
@@ -42,7 +42,7 @@ class Ownership:
     def take(self) -> None:
         """Take the lock, or say who has it.
 
-        Where the file system has no locks, that is told, and nothing keeps others out.
+        Where the file system has no locks, that is told once (see `holding`), and nothing keeps others out.
 
         Raises:
             DirectoryError: if another process has it, or another experiment of this one; names process, host and start.
@@ -67,13 +67,17 @@ class Ownership:
                 _sign(file)
                 opening.callback(_remove, file, path, os.getpid())
                 self._held.enter_context(opening.pop_all())
-                if not locked:
-                    warn(
-                        f"the file system of `{self.directory}` has no locks: nothing keeps another process from "
-                        "writing there too; see to it that each run has a directory of its own"
-                    )
                 return True
         return False
+
+    @contextlib.contextmanager
+    def unless_it_fails(self) -> Iterator[None]:
+        """Release the lock where an error leaves the context."""
+        try:
+            yield
+        except BaseException:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Let others have the directory; twice is fine."""

@@ -144,6 +144,7 @@ def test_an_orphan_of_a_killed_owner_keeps_nobody_waiting(tmp_path: Path, starte
     try:
         os.kill(int(child), 0)
         with keepfast.Experiment(cfg_in(tmp_path), timesteps=10) as experiment:
+            assert experiment.resume() == 0
             train(experiment)
         os.kill(int(child), 0)
     finally:
@@ -261,7 +262,7 @@ def test_a_file_system_without_locks_is_told_of_once(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with (
-        pytest.warns(keepfast.KeepfastWarning, match="has no locks: nothing keeps another") as told,
+        pytest.warns(keepfast.KeepfastWarning, match="the file system lacks locks") as told,
         keepfast.Experiment(cfg_in(tmp_path), timesteps=10) as experiment,
     ):
         train(experiment)

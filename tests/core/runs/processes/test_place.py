@@ -66,6 +66,9 @@ def test_a_process_group_knows_best(group: SimpleNamespace, monkeypatch: pytest.
     monkeypatch.setenv("WORLD_SIZE", "4")
     group.ranks = {"torch": 1}
     assert place_of("auto") == Place(1, "the process group of `torch`")
+    monkeypatch.setenv("RANK", "7")
+    group.ranks = {"first": 0, "third": 3}  # of several the one that is not the first, for one process alone is
+    assert place_of("auto").rank == 3
 
 
 @pytest.mark.parametrize(("setting", "rank"), [(False, 0), ({"rank": 2, "world_size": 3}, 2)], ids=str)
