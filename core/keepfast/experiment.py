@@ -25,11 +25,12 @@ from keepfast.modules.registered import Module, ModuleTable
 from keepfast.modules.report import LoadReport
 from keepfast.plugins.backends import process_rank
 from keepfast.runs.checkpointer import Checkpointer
-from keepfast.runs.directory import CONFIG, EarlierRun, open_run_directory, run_directory
+from keepfast.runs.directory import CONFIG, EarlierRun, NewDirectory, open_run_directory, run_directory
 from keepfast.runs.in_vain import warn_of_idle_settings
 from keepfast.runs.preemption import Preemption
+from keepfast.runs.reading import Unfinished, latest_unfinished
 from keepfast.runs.recorder import Recorder
-from keepfast.runs.resuming import Resuming
+from keepfast.runs.resuming import Resuming, warn_of_unfinished, warn_where_complete
 from keepfast.runs.schedule import Turns
 from keepfast.tracking.multi_writer import MultiWriter
 
@@ -106,19 +107,26 @@ class Experiment:
         self._process = os.getpid()
         self._preemption = Preemption()
         self.resumed: LoadReport | None = None
-        self._earlier = self._open(timesteps, agent_config) if self._first else EarlierRun(self.directory)
-        self._resuming = Resuming(self._modules, self._recorder, self._checkpointer, self._earlier)
+        self._is_named = bool(config.experiment_name)
+        is_new = self._first and not self.directory.exists()
+        self._start_in(self.directory, timesteps)
         if self._first:
             warn_of_idle_settings(config)
         self.set_timesteps(timesteps)
         self.set_environment(env)
         if self._earlier.is_nothing:
             self._recorder.open()  # else by `resume`, which tells the writers what is void, or at the first need
+        self._new = NewDirectory(self.directory) if is_new else None
 
-    def _open(self, timesteps: int | None, agent_config: Mapping[str, Any]) -> EarlierRun:
+    def _start_in(self, directory: Path, timesteps: int | None) -> None:
+        self.directory = directory
+        self._earlier = self._open(timesteps) if self._first else EarlierRun(directory)
+        self._resuming = Resuming(self._modules, self._recorder, self._checkpointer, self._earlier)
+
+    def _open(self, timesteps: int | None) -> EarlierRun:
         """Open the run's directory, and return what a run before left there."""
         begun = (self.directory / CONFIG).exists()
-        open_run_directory(self.directory, self.name, timesteps, agent_config)
+        open_run_directory(self.directory, self.name, timesteps, self._recorder.agent_config)
         found = {"checkpoints": self._checkpointer.start(), "metrics": has_metrics(self.directory)}
         return EarlierRun(self.directory, begun=begun, left=[kind for kind, is_there in found.items() if is_there])
 
@@ -363,14 +371,17 @@ class Experiment:
 
         Args:
             which: ``"latest"`` or ``"best"`` of this experiment's own directory, or the path of another run's directory
-                or of one checkpoint. Damaged checkpoints are passed over, with a warning that names them.
+                or of one checkpoint. Damaged checkpoints are passed over, with a warning that names them. ``"last"``
+                goes on with the newest unfinished run of this agent, and in its directory, which is this experiment's
+                from then on; where there is none, or this run has checkpoints of its own, it is ``"latest"``.
             modules: the names of the modules to restore; all if None.
             strict: whether any difference between file and modules is an error.
             cast: whether another dtype is converted.
             rename: file path -> own path.
 
         Returns:
-            The timestep to go on with, counted from 0; 0 where this experiment has no checkpoint yet.
+            The timestep to go on with, counted from 0; 0 where this experiment has no checkpoint yet. Without an
+            ``experiment_name``, a warning names the unfinished run that was perhaps meant then.
 
         Raises:
             NotFound: if the given path does not exist or holds no checkpoint that can be loaded.
@@ -380,13 +391,44 @@ class Experiment:
         """
         self._check_open()
         self._checkpointer.wait()
-        report = self._resuming.resume(which, LoadOptions.of(modules, strict, cast, rename))
+        options = LoadOptions.of(modules, strict, cast, rename)
+        report = self._resume_last(options) if which == "last" else self._resuming.resume(which, options)
         if report is None:
             self._recorder.open()
+            self._tell_unfinished(which)
             return 0
         self.resumed, self.completed = report, report.timestep or 0
         self._start_turns()
+        if self._first and which in ("latest", "best", "last"):
+            warn_where_complete(self.directory, self.completed, self._timesteps)
         return self.completed
+
+    def _unfinished(self) -> Unfinished | None:
+        return latest_unfinished(self.directory, self.name, self._timesteps)
+
+    def _tell_unfinished(self, which: str | Path) -> None:
+        """Tell which run was perhaps meant, where the directory's name is of this very moment."""
+        if self._first and not self._is_named and self._earlier.is_nothing and which != "last":
+            warn_of_unfinished(self.directory, self.name, self._unfinished())
+
+    def _resume_last(self, options: LoadOptions) -> LoadReport | None:
+        own, run = self.directory, None if self._checkpointer.directory.checkpoints() else self._unfinished()
+        if run is None:
+            return self._resuming.resume("latest", options)
+        try:
+            self._move(run.path)
+            report = self._resuming.resume("latest", options)
+        except BaseException:
+            self._move(own)
+            raise
+        if self._new is not None:
+            self._new.remove_unless_used()
+        return report
+
+    def _move(self, directory: Path) -> None:
+        self._recorder.move(directory)
+        self._checkpointer.move(directory / CHECKPOINTS)
+        self._start_in(directory, self._timesteps)
 
     def wait(self) -> None:
         """Return when what was promised is on disk.
