@@ -81,8 +81,8 @@ class Agent:
 
     @property
     def experiment_dir(self) -> Path:
-        """Return the experiment's directory, which `init` makes."""
-        return self._directory
+        """Return the experiment's directory, which `init` makes; after `resume("last")` the other run's."""
+        return self._directory if self._experiment is None else self._experiment.directory
 
     @property
     def experiment(self) -> Experiment:

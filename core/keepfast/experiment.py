@@ -19,7 +19,6 @@ from keepfast._system.warnings import warn
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.config import ExperimentConfig, agent_settings
 from keepfast.errors import InvalidValue, UsageError
-from keepfast.metrics.reading import has_metrics
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
 from keepfast.modules.registered import ModuleTable
@@ -27,19 +26,14 @@ from keepfast.modules.report import LoadReport
 from keepfast.plugins.backends import prepare
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import (
-    CONFIG,
-    EarlierRun,
-    leave_run_directory,
-    open_run_directory,
     run_directory,
-    take_run_directory,
 )
 from keepfast.runs.in_vain import warn_of_idle_settings
 from keepfast.runs.preemption import Preemption
-from keepfast.runs.processes.ownership import Ownership, in_forked_child
+from keepfast.runs.processes.home import Home
+from keepfast.runs.processes.ownership import in_forked_child
 from keepfast.runs.processes.place import Standing
 from keepfast.runs.recorder import Recorder
-from keepfast.runs.resuming import Resuming
 from keepfast.runs.schedule import Turns, whole_timestep
 from keepfast.tracking.multi_writer import MultiWriter
 
@@ -98,17 +92,17 @@ class Experiment:
         config = ExperimentConfig.of(cfg)
         agent_config = agent_settings(cfg)[1]
         self.name = name
-        self.directory = run_directory(config, name) if directory is None else directory
+        directory = run_directory(config, name) if directory is None else directory
         self.completed = 0
-        self._standing = Standing(config.distributed, self.directory, self._stand_aside)
+        self._standing = Standing(config.distributed, directory, self._stand_aside)
         first = self._standing.first
-        self._recorder = Recorder(config, self.directory, agent_config, enabled=first)
+        self._recorder = Recorder(config, directory, agent_config, enabled=first)
         self._modules = ModuleTable({} if modules is None else modules, config.backend)
         self._checkpointer = Checkpointer(
             config,
-            self.directory / CHECKPOINTS,
+            directory / CHECKPOINTS,
             self._modules,
-            lambda captured: self._resuming.state(captured),
+            lambda captured: self._home.resuming.state(captured),
             settle=lambda: self._recorder.settle(_SETTLE_SECONDS),
             enabled=first,
         )
@@ -120,34 +114,33 @@ class Experiment:
         in_child(self._part_from_parent)
         self._preemption = Preemption()
         self.resumed: LoadReport | None = None
+        self._home = Home(
+            directory,
+            name,
+            self._standing,
+            self._modules,
+            self._recorder,
+            self._checkpointer,
+            is_named=bool(config.experiment_name),
+        )
         self.set_timesteps(timesteps)
         self.set_environment(env)
         if first:
             warn_of_idle_settings(config)
         prepare()
-        self._ownership = Ownership(self.directory)
-        with self._ownership.unless_it_fails():
-            self._earlier = self._open(timesteps, agent_config) if first else EarlierRun(self.directory)
-            self._resuming = Resuming(self._modules, self._recorder, self._checkpointer, self._earlier)
-            self._checkpointer.tell()
-            if self._earlier.is_nothing:
-                self._recorder.open()  # else by `resume`, which tells the writers what is void, or at the first need
+        self._home.open()
 
-    def _open(self, timesteps: int | None, agent_config: Mapping[str, Any]) -> EarlierRun:
-        """Open the run's directory as its owner, and return what a run before left there."""
-        take_run_directory(self._ownership)
-        begun = (self.directory / CONFIG).exists()
-        open_run_directory(self.directory, self.name, timesteps, agent_config)
-        found = {"checkpoints": self._checkpointer.start(), "metrics": has_metrics(self.directory)}
-        return EarlierRun(self.directory, begun=begun, left=[kind for kind, is_there in found.items() if is_there])
+    @property
+    def directory(self) -> Path:
+        """Return the run's directory."""
+        return self._home.directory
 
     def _stand_aside(self) -> None:
         """Leave the run to the process that is the first, and in its directory nothing of this one's own."""
         self._checkpointer.enabled = False
         self._recorder.stand_aside()
         self._record, self._track = self._recorder.record, self._recorder.track
-        leave_run_directory(self._ownership, begun=self._earlier.begun)
-        self._earlier.taken_over()
+        self._home.give_up()
 
     def _part_from_parent(self) -> None:
         reason = in_forked_child(self._process)
@@ -167,7 +160,7 @@ class Experiment:
         """
         if timesteps is not None and (not isinstance(timesteps, int | np.integer) or timesteps < 1):
             raise InvalidValue(f"`timesteps` is {timesteps!r}; allowed: a whole number of at least 1, or None")
-        self._timesteps = None if timesteps is None else int(timesteps)
+        self._timesteps = self._home.timesteps = None if timesteps is None else int(timesteps)
         self._recorder.set_length(self._timesteps)
         self._checkpointer.set_length(self._timesteps, self.completed)
         self._start_turns()
@@ -192,7 +185,7 @@ class Experiment:
         self._recorder.agent_config = config
         if self._standing.first:
             self._check_open()
-            open_run_directory(self.directory, self.name, self._timesteps, config)
+            self._home.describe(config)
 
     @property
     def timesteps(self) -> int | None:
@@ -338,7 +331,7 @@ class Experiment:
     def _start_stepping(self) -> None:
         self._check_open()
         self._standing.look_again()
-        self._earlier.warn()
+        self._home.earlier.warn()
         self._preemption.watch()
         self._stepping = True
 
@@ -409,14 +402,17 @@ class Experiment:
 
         Args:
             which: ``"latest"`` or ``"best"`` of this experiment's own directory, or the path of another run's directory
-                or of one checkpoint. Damaged checkpoints are passed over, with a warning that names them.
+                or of one checkpoint. Damaged checkpoints are passed over, with a warning that names them. ``"last"``
+                goes on with the newest unfinished run of this agent, and in its directory, which is this experiment's
+                from then on; where there is none, or this run has checkpoints of its own, it is ``"latest"``.
             modules: the names of the modules to restore; all if None.
             strict: whether any difference between file and modules is an error.
             cast: whether another dtype is converted.
             rename: file path -> own path.
 
         Returns:
-            The timestep to go on with, counted from 0; 0 where this experiment has no checkpoint yet.
+            The timestep to go on with, counted from 0; 0 where this experiment has no checkpoint yet. Without an
+            ``experiment_name``, a warning names the unfinished run that was perhaps meant then.
 
         Raises:
             NotFound: if the given path does not exist or holds no checkpoint that can be loaded.
@@ -427,9 +423,9 @@ class Experiment:
         self._check_open()
         self._standing.look_again()
         self._checkpointer.wait()
-        report = self._resuming.resume(which, LoadOptions.of(modules, strict, cast, rename))
+        options = LoadOptions.of(modules, strict, cast, rename)
+        report = self._home.resume(which, options)
         if report is None:
-            self._recorder.open()
             return 0
         self.resumed, self.completed = report, report.timestep or 0
         self._start_turns()
@@ -465,7 +461,7 @@ class Experiment:
             self._refuse_calls,
             self._checkpointer.close,
             self._recorder.close,
-            self._ownership.release,
+            self._home.release,
         )
 
     def _refuse_calls(self) -> None:

@@ -181,7 +181,7 @@ def test_resume_takes_a_run_or_a_file(net: Callable[..., Net], tmp_path: Path) -
 def test_the_latest_is_the_latest_as_a_number(net: Callable[..., Net], tmp_path: Path) -> None:
     """agent_1000 is later than agent_900, whatever the alphabet says."""
     run(net(), tmp_path, 1000)
-    with keepfast.Experiment(cfg_in(tmp_path), timesteps=1000) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path), timesteps=2000) as experiment:
         experiment.register(policy=net())
         assert experiment.resume("latest") == 1000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import final
@@ -65,6 +66,12 @@ class AppendFile:
                 self._sync(descriptor)
             finally:
                 os.close(descriptor)
+
+    def remove_if_grown_no_further_than(self, size: int) -> None:
+        """Remove the file where it holds no more bytes than these: what its start put there, and no value."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.path.stat().st_size <= size:
+                self.path.unlink()
 
     def _open(self) -> int:
         if self._descriptor is None:

@@ -47,8 +47,9 @@ class CsvWriter(keepfast.Writer):
         self._file.flush()
 
     def close(self) -> None:
-        """Flush and close the file."""
+        """Flush and close the file; one without any value is removed."""
         self._file.close()
+        self._file.remove_if_grown_no_further_than(len(_rows([HEADER])))
 
 
 def _rows(rows: Sequence[tuple[object, ...]]) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -129,10 +128,8 @@ class TensorBoardWriter(keepfast.Writer):
     def close(self) -> None:
         """Flush and close the event file; one that holds nothing, and voids nothing, is removed."""
         self._file.close()
-        vain, self._vain_size = self._vain_size, None
-        with contextlib.suppress(FileNotFoundError):
-            if self.path.stat().st_size == vain:
-                self.path.unlink()
+        if self._vain_size is not None:
+            self._file.remove_if_grown_no_further_than(self._vain_size)
 
     def _append(self, summary: Any, step: int, wall_time: float) -> None:
         self._file.append(_record(self._library, summary, step, wall_time))

@@ -243,6 +243,10 @@ class Checkpointer:
         """Say whether something went wrong behind training that was not raised yet."""
         return self._background.failed
 
+    def move(self, directory: Path) -> None:
+        """Have checkpoints go to another directory, from its `start` on."""
+        self.directory = CheckpointDirectory(directory)
+
     def start(self) -> bool:
         """Sweep up what killed saves left, take in files that the index lacks, and go on from the best on disk.
 

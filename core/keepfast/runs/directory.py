@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import json
 import platform
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -88,6 +89,34 @@ def _unusable(directory: Path, error: OSError) -> DirectoryError:
         f"cannot use `{directory}` as the experiment's directory: {reason}; set `directory` and "
         "`experiment_name` to a place that can be written in"
     )
+
+
+@final
+class NewDirectory:
+    """A run's directory as its start made it, which can be removed again as long as nothing came into it since.
+
+    Args:
+        directory: the run's directory, which was not there before.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._sizes = _sizes(directory)
+
+    def remove_unless_used(self) -> None:
+        """Remove it, unless it holds a file that its start did not make, or one that has grown."""
+        if not _sizes(self._directory).items() <= self._sizes.items():
+            return
+        try:
+            shutil.rmtree(self._directory)
+        except OSError as error:
+            warn(f"`{self._directory}`, in which nothing was kept, could not be removed: {error.strerror}")
+
+
+def _sizes(directory: Path) -> dict[Path, int]:
+    """Return the size of every file below a directory; the configuration's is none, since a start may tell it twice."""
+    files = [path for path in directory.rglob("*") if not path.is_dir()]
+    return {path: 0 if path.name == CONFIG else path.lstat().st_size for path in files}
 
 
 @final

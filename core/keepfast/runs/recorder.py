@@ -89,6 +89,11 @@ class Recorder:
         self.track: Callable[[str, Any], None] = tracker.track if self.enabled else _ignore
         self.schedule = Schedule(0)
 
+    def move(self, directory: Path) -> None:
+        """Have the writers close, and go on in another directory once they are needed."""
+        self._directory = directory
+        self.writer.reopen(self.writer.state_dict())
+
     def set_length(self, timesteps: int | None) -> None:
         """Set the interval, given the length of the training or None."""
         self.schedule = Schedule.of(self._config.write_interval, timesteps, _SAMPLES, _FALLBACK_INTERVAL)

@@ -251,3 +251,11 @@ def test_files_that_could_not_be_opened_are_made_later(
     values = keepfast.read_metrics(tmp_path / "run")["a"]
     assert values.steps.tolist() == [6, 7, 8, 9, 10]
     assert f"{name}: 5 calls were dropped because it could not start" in str(told[-1].message)
+
+
+@pytest.mark.needs("tensorboardX")
+def test_a_run_that_writes_nothing_leaves_no_files_of_metrics(tmp_path: Path) -> None:
+    """Its writers begin with it, and take away at close what nothing came into."""
+    with keepfast.Experiment(cfg_in(tmp_path, writers=["jsonl", "csv", "tensorboard"])) as experiment:
+        assert len(list(experiment.directory.iterdir())) == 4
+    assert [path.name for path in experiment.directory.iterdir()] == ["config.json"]
