@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Self, final
 import numpy as np
 
 from keepfast._system.finishing import finish
-from keepfast._system.warnings import warn
+from keepfast._system.warnings import Afterwards, warn
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.config import ExperimentConfig, agent_settings
 from keepfast.errors import InvalidValue, UsageError
@@ -255,7 +255,22 @@ class Experiment:
         """
         if type(timestep) is not int:
             timestep = _whole(timestep)
-        completed = timestep + 1
+        completed, turns = timestep + 1, self._turns
+        if (
+            completed < self.completed
+            or not self._stepping
+            or not turns.start <= completed < turns.end
+            or completed == self._timesteps
+            or self._checkpointer.failed
+            or self._preemption.received is not None
+        ):
+            with Afterwards():
+                self._step_with_care(completed)
+        else:
+            self.completed = completed
+
+    def _step_with_care(self, completed: int) -> None:
+        """Complete a timestep in which there is more to do than to count it."""
         if completed < self.completed:
             self._go_back(completed)
         self.completed = completed
@@ -325,8 +340,9 @@ class Experiment:
         self._check_open()
         completed = _whole(completed)
         if self._recorder.enabled:
-            statistics = self._recorder.write(completed)
-            self._checkpointer.judge(statistics, self._recorder.episodes, completed)
+            with Afterwards():
+                statistics = self._recorder.write(completed)
+                self._checkpointer.judge(statistics, self._recorder.episodes, completed)
 
     def write_checkpoint(self, completed: int) -> None:
         """Checkpoint at once: copy every module now, and write the copy behind training.
@@ -340,7 +356,8 @@ class Experiment:
         self._check_open()
         completed = _whole(completed)
         self.completed = max(self.completed, completed)
-        self._checkpointer.checkpoint(completed)
+        with Afterwards():
+            self._checkpointer.checkpoint(completed)
 
     def resume(
         self,
@@ -375,12 +392,13 @@ class Experiment:
             UsageError: if the experiment was closed.
         """
         self._check_open()
-        self._checkpointer.wait()
-        report = self._resuming.resume(which, LoadOptions.of(modules, strict, cast, rename))
-        if report is None:
-            return 0
-        self.resumed, self.completed = report, report.timestep or 0
-        self._start_turns()
+        with Afterwards():
+            self._checkpointer.wait()
+            report = self._resuming.resume(which, LoadOptions.of(modules, strict, cast, rename))
+            if report is None:
+                return 0
+            self.resumed, self.completed = report, report.timestep or 0
+            self._start_turns()
         return self.completed
 
     def wait(self) -> None:
@@ -389,8 +407,9 @@ class Experiment:
         Raises:
             Exception: what went wrong with a checkpoint, other than being refused by the operating system.
         """
-        self._checkpointer.wait()
-        self._recorder.flush()
+        with Afterwards():
+            self._checkpointer.wait()
+            self._recorder.flush()
 
     def close(self) -> None:
         """Write what was tracked last, save the last state and the best, wait for all of it and release everything.
@@ -407,13 +426,14 @@ class Experiment:
         if self._closed or os.getpid() != self._process:
             return
         self._preemption.release()
-        finish(
-            partial(self._write_rest, interrupted=interrupted),
-            *([] if interrupted else [self._save_end]),
-            self._refuse_calls,
-            self._checkpointer.close,
-            self._recorder.close,
-        )
+        with Afterwards():
+            finish(
+                partial(self._write_rest, interrupted=interrupted),
+                *([] if interrupted else [self._save_end]),
+                self._refuse_calls,
+                self._checkpointer.close,
+                self._recorder.close,
+            )
 
     def _refuse_calls(self) -> None:
         self._closed, self._stepping = True, False

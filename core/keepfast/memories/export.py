@@ -18,6 +18,7 @@ from keepfast._system.disk.optional import tell_lacking
 from keepfast._system.finishing import finish
 from keepfast._system.lifetimes import at_exit, in_child
 from keepfast._system.tally import Count, Tally
+from keepfast._system.warnings import Afterwards
 from keepfast.errors import DirectoryError, KeepfastError
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
 from keepfast.memories.specs import positive
@@ -107,10 +108,11 @@ class MemoryExport:
 
     def filled(self, cycle: int, snapshot: Callable[[], MemorySnapshot]) -> None:
         """Export the memory where that is asked for; tell first if an export before this one failed."""
-        self._report()
-        self.cycles = cycle
-        if self.active:
-            self.submit(snapshot())
+        with Afterwards():
+            self._report()
+            self.cycles = cycle
+            if self.active:
+                self.submit(snapshot())
 
     def save(
         self,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
 
-from keepfast._system.warnings import warn
+from keepfast._system.warnings import Afterwards, warn
 from keepfast.config import ExperimentConfig
 from keepfast.errors import ConfigError, InvalidValue, MissingDependency, WriterFailed
 from keepfast.interfaces.writer import Writer, WriterContext
@@ -97,9 +97,10 @@ class Recorder:
     def writer(self) -> MultiWriter:
         """Return the writers behind one, made now if they were not; also where no interval has them written to."""
         if self._writer is None:
-            made = self._make_writers() if self._first else {}
-            self._writer = MultiWriter(made, on_error=self._config.on_writer_error)
-            self._writer.load_state_dict(self._writer_state)
+            with Afterwards():
+                made = self._make_writers() if self._first else {}
+                self._writer = MultiWriter(made, on_error=self._config.on_writer_error)
+                self._writer.load_state_dict(self._writer_state)
         return self._writer
 
     def _make_writers(self) -> dict[str, Writer]:
@@ -138,9 +139,10 @@ class Recorder:
         Args:
             step: the completed timesteps.
         """
-        statistics = self._tracker.statistics()
-        if statistics:
-            self.writer.write_scalars(statistics, step, time.time())
+        with Afterwards():
+            statistics = self._tracker.statistics()
+            if statistics:
+                self.writer.write_scalars(statistics, step, time.time())
         return statistics
 
     @property
