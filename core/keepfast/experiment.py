@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Self, final
 
 import numpy as np
 
+from keepfast._system.disk.directories import taken
 from keepfast._system.finishing import finish
 from keepfast._system.warnings import Afterwards, warn
 from keepfast.checkpoints.index import CHECKPOINTS
@@ -87,7 +88,7 @@ class Experiment:
         config = ExperimentConfig.of(cfg)
         agent_config = agent_settings(cfg)[1]
         self.name = name
-        self.directory = run_directory(config, name) if directory is None else directory
+        self.directory = run_directory(config, name) if directory is None else taken(directory)
         self.completed = 0
         self._first = process_rank() == 0
         self._recorder = Recorder(config, self.directory, agent_config, enabled=self._first)

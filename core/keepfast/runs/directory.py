@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,22 +12,51 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.commit import commit
-from keepfast._system.disk.directories import make_directory
+from keepfast._system.disk.directories import make_directory, taken
 from keepfast._system.warnings import warn
 from keepfast._version import __version__
 from keepfast.codec import plain
 from keepfast.config import ExperimentConfig
-from keepfast.errors import DirectoryError, WriteFailed
+from keepfast.errors import DirectoryError, InvalidValue, WriteFailed
 
 CONFIG = "config.json"
 DEFAULT_DIRECTORY = "runs"
+_LONGEST = 255
+"""How many bytes the name of a directory may have."""
+
 _TIME_FORMAT = "%y-%m-%d_%H-%M-%S-%f"
 
 
 def run_directory(config: ExperimentConfig, agent: str) -> Path:
-    """Return the directory that a configuration names, by date, time and agent where it names none; makes nothing."""
+    """Return the directory that a configuration names, by date, time and agent where it names none; makes nothing.
+
+    Raises:
+        InvalidValue: if there can be no directory of that name; says why.
+    """
     name = config.experiment_name or f"{dt.datetime.now().astimezone():{_TIME_FORMAT}}_{agent}"
-    return Path(config.directory or DEFAULT_DIRECTORY).absolute() / name
+    if reason := _unfit(name):
+        setting = "experiment_name" if config.experiment_name else "name"
+        raise InvalidValue(
+            f"`{setting}` is {config.experiment_name or agent!r:.100}, which names no directory: {reason}; allowed: "
+            f"names of up to {_LONGEST} bytes, with `/` between them"
+        )
+    if "\0" in config.directory:
+        raise InvalidValue(f"`directory` is {config.directory!r:.100}, which names no directory: it holds NUL")
+    return taken(config.directory or DEFAULT_DIRECTORY) / name
+
+
+def _unfit(name: str) -> str:
+    """Return why there can be no directory of a name, "" where there can."""
+    parts = name.split("/")
+    if "\0" in name:
+        return "it holds NUL"
+    if odd := next((part for part in parts if part in ("", ".", "..")), None):
+        return f'a part of it is "{odd}"'
+    if "" in parts:
+        return "a part of it is empty"
+    if long := next((part for part in parts if len(os.fsencode(part)) > _LONGEST), None):
+        return f"a part of it has {len(os.fsencode(long))} bytes"
+    return ""
 
 
 def open_run_directory(directory: Path, agent: str, timesteps: int | None, config: Mapping[str, Any]) -> None:

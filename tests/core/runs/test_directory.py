@@ -64,3 +64,46 @@ def test_keys_that_json_has_no_words_for_are_stored_as_text(tmp_path: Path, conf
     """An agent's own configuration may have any keys; they do not keep a run from starting."""
     open_run_directory(tmp_path / "run", "PPO", None, config)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("n" * 300, "a part of it has 300 bytes"),
+        ("a/" + "ä" * 128, "a part of it has 256 bytes"),
+        ("a\0b", "it holds NUL"),
+        (".", 'a part of it is "."'),
+        ("a/../b", 'a part of it is ".."'),
+        ("a//b", "a part of it is empty"),
+        ("/a", "a part of it is empty"),
+        ("a/", "a part of it is empty"),
+    ],
+)
+def test_a_name_that_no_directory_can_have_is_refused(tmp_path: Path, name: str, reason: str) -> None:
+    """The error gives the name and what is wrong with it, before anything is made."""
+    with pytest.raises(keepfast.InvalidValue, match=rf"`experiment_name` is .*, which names no directory: {reason}"):
+        keepfast.Experiment({"directory": tmp_path, "experiment_name": name})
+    with pytest.raises(keepfast.InvalidValue, match=r"`directory` is .*, which names no directory: it holds NUL"):
+        keepfast.Experiment({"directory": f"{tmp_path}/\0"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_agent_s_name_is_part_of_the_directory_s(tmp_path: Path) -> None:
+    """Where the settings name none, it is what is wrong."""
+    with pytest.raises(keepfast.InvalidValue, match=r"`name` is 'nnn.*, which names no directory"):
+        keepfast.Experiment({"directory": tmp_path}, name="n" * 300)
+
+
+def test_directories_are_taken_at_construction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative one stays where it was when the working directory changes, and `~` is the user's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with keepfast.Experiment({"experiment_name": "a", "writers": ["jsonl"]}, directory=Path("own")) as experiment:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        experiment.track_data("Loss / Loss", 1.0)
+        experiment.step(0)
+    assert (tmp_path / "own" / "metrics.jsonl").exists()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    config = keepfast.ExperimentConfig(directory="~/runs", experiment_name="a")
+    assert run_directory(config, "PPO") == tmp_path / "home" / "runs" / "a"
