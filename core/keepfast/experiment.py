@@ -18,7 +18,7 @@ from keepfast._system.disk.directories import taken
 from keepfast._system.finishing import finish
 from keepfast._system.warnings import Afterwards, warn
 from keepfast.checkpoints.index import CHECKPOINTS
-from keepfast.config import ExperimentConfig, agent_settings
+from keepfast.config import ExperimentConfig, agent_settings, masked
 from keepfast.errors import InvalidValue, UsageError
 from keepfast.metrics.reading import has_metrics
 from keepfast.modules.options import LoadOptions
@@ -26,7 +26,7 @@ from keepfast.modules.registered import Module, ModuleTable
 from keepfast.modules.report import LoadReport
 from keepfast.plugins.backends import process_rank
 from keepfast.runs.checkpointer import Checkpointer
-from keepfast.runs.directory import CONFIG, EarlierRun, open_run_directory, run_directory
+from keepfast.runs.directory import CONFIG, ConfigFile, EarlierRun, run_directory
 from keepfast.runs.in_vain import warn_of_idle_settings
 from keepfast.runs.preemption import Preemption
 from keepfast.runs.recorder import Recorder
@@ -91,7 +91,8 @@ class Experiment:
         self.directory = run_directory(config, name) if directory is None else taken(directory)
         self.completed = 0
         self._first = process_rank() == 0
-        self._recorder = Recorder(config, self.directory, agent_config, enabled=self._first)
+        self._config_file = ConfigFile(self.directory)
+        self._recorder = Recorder(config, self.directory, masked(agent_config), enabled=self._first)
         self._modules = ModuleTable({} if modules is None else modules, config.backend)
         self._checkpointer = Checkpointer(
             config,
@@ -118,7 +119,7 @@ class Experiment:
     def _open(self, timesteps: int | None, agent_config: Mapping[str, Any]) -> EarlierRun:
         """Open the run's directory, and return what a run before left there."""
         begun = (self.directory / CONFIG).exists()
-        open_run_directory(self.directory, self.name, timesteps, agent_config)
+        self._config_file.store(self.name, timesteps, agent_config)
         found = {"checkpoints": self._checkpointer.start(), "metrics": has_metrics(self.directory)}
         return EarlierRun(self.directory, begun=begun, left=[kind for kind, is_there in found.items() if is_there])
 
@@ -152,9 +153,9 @@ class Experiment:
 
     def describe(self, config: Mapping[str, Any]) -> None:
         """Store another configuration in ``config.json``, and tell it to writers that are yet to be made."""
-        self._recorder.agent_config = config
+        self._recorder.agent_config = masked(config)
         if self._first:
-            open_run_directory(self.directory, self.name, self._timesteps, config)
+            self._config_file.store(self.name, self._timesteps, config)
 
     @property
     def timesteps(self) -> int | None:

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -16,7 +16,7 @@ from keepfast._system.disk.directories import make_directory, taken
 from keepfast._system.warnings import warn
 from keepfast._version import __version__
 from keepfast.codec import plain
-from keepfast.config import ExperimentConfig
+from keepfast.config import ExperimentConfig, masked
 from keepfast.errors import DirectoryError, InvalidValue, WriteFailed
 
 CONFIG = "config.json"
@@ -59,29 +59,92 @@ def _unfit(name: str) -> str:
     return ""
 
 
-def open_run_directory(directory: Path, agent: str, timesteps: int | None, config: Mapping[str, Any]) -> None:
-    """Make a run's directory and store its configuration there.
+@final
+class ConfigFile:
+    """The ``config.json`` of a run's directory: the configuration of the latest start, and what each start changed.
 
-    Raises:
-        DirectoryError: if that cannot be done; names the directory and the cause.
+    ``"starts"`` lists the starts, the first one first: when it was, with which versions and length, and, where it was
+    not that of the start before, its configuration and each value that changed, as before and after.
+
+    Args:
+        directory: the run's directory.
     """
-    document = {
-        "agent": agent,
-        "timesteps": timesteps,
-        "config": plain(config),
-        "versions": {"keepfast": __version__, "python": platform.python_version(), "platform": sys.platform},
-    }
-    text = json.dumps(document, indent=2, allow_nan=False)
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._time = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        self._earlier: list[dict[str, Any]] | None = None
+        self._before: dict[str, Any] = {}
+        self._text = ""
+
+    def store(self, agent: str, timesteps: int | None, config: Mapping[str, Any]) -> None:
+        """Make the directory and store the configuration of this start there, its secrets masked.
+
+        Raises:
+            DirectoryError: if that cannot be done; names the directory and the cause.
+            ConfigError: if the configuration contains itself; names the path of the key.
+        """
+        document = {
+            "agent": agent,
+            "timesteps": timesteps,
+            "config": plain(masked(config)),
+            "versions": {"keepfast": __version__, "python": platform.python_version(), "platform": sys.platform},
+        }
+        if self._earlier is None:
+            self._earlier, self._before = _starts(self._directory / CONFIG)
+        document["starts"] = [*self._earlier, _start(self._time, document, self._before)]
+        self._text = json.dumps(document, indent=2, allow_nan=False)
+        self.restore()
+
+    def restore(self) -> None:
+        """Write what was stored last once more.
+
+        Raises:
+            DirectoryError: as `store`.
+        """
+        try:
+            make_directory(self._directory)
+            commit(self._directory / CONFIG, lambda file: file.write(self._text.encode()))
+        except (OSError, WriteFailed) as error:
+            cause = error.__cause__ if isinstance(error, WriteFailed) else error
+            reason = getattr(cause, "strerror", None) or str(cause)
+            raise DirectoryError(
+                f"cannot use `{self._directory}` as the experiment's directory: {reason}; set `directory` and "
+                "`experiment_name` to a place that can be written in"
+            ) from error
+
+
+def _start(time: str, document: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a start, given its document and the configuration of the one before."""
+    start = {"time": time, "timesteps": document["timesteps"], "versions": document["versions"]}
+    if not before:
+        return {**start, "config": document["config"]}
+    then, now = dict(_leaves(before)), dict(_leaves(document["config"]))
+    changed = {path: [then.get(path), now.get(path)] for path in {**then, **now} if then.get(path) != now.get(path)}
+    return {**start, "config": document["config"], "changed": changed} if changed else start
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the path and the value of all that is no mapping."""
+    if not isinstance(value, Mapping):
+        yield path, value
+        return
+    for key, child in value.items():
+        yield from _leaves(child, f"{path}.{key}" if path else str(key))
+
+
+def _starts(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the starts that a file tells of, with the last configuration; none where it is not there or not ours."""
     try:
-        make_directory(directory)
-        commit(directory / CONFIG, lambda file: file.write(text.encode()))
-    except (OSError, WriteFailed) as error:
-        cause = error.__cause__ if isinstance(error, WriteFailed) else error
-        reason = getattr(cause, "strerror", None) or str(cause)
-        raise DirectoryError(
-            f"cannot use `{directory}` as the experiment's directory: {reason}; set `directory` and "
-            "`experiment_name` to a place that can be written in"
-        ) from error
+        document = json.loads(path.read_text(encoding="utf-8"))
+        config = dict(document["config"])
+        starts = document.get("starts")
+        if starts is None:  # of a version that kept the latest alone
+            time = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC).isoformat(timespec="seconds")
+            starts = [_start(time, {"versions": {}, "timesteps": None, **document}, {})]
+        return [dict(start) for start in starts], config
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return [], {}
 
 
 @final
