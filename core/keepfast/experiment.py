@@ -99,7 +99,7 @@ class Experiment:
             self.directory / CHECKPOINTS,
             self._modules,
             lambda captured: self._resuming.state(captured),
-            settle=lambda: self._recorder.settle(_SETTLE_SECONDS),
+            settle=self._settle,
             enabled=self._first,
         )
         self._record, self._track = self._recorder.record, self._recorder.track
@@ -122,6 +122,16 @@ class Experiment:
         self._config_file.store(self.name, timesteps, agent_config)
         found = {"checkpoints": self._checkpointer.start(), "metrics": has_metrics(self.directory)}
         return EarlierRun(self.directory, begun=begun, left=[kind for kind, is_there in found.items() if is_there])
+
+    def _settle(self) -> None:
+        """Have on disk what a checkpoint builds on; behind training, where checkpoints are written."""
+        self._mend()
+        self._recorder.settle(_SETTLE_SECONDS)
+
+    def _mend(self) -> None:
+        """Make anew what somebody removed of the run's directory."""
+        if self._first:
+            self._checkpointer.note_vanished(self._config_file.mend)
 
     def set_timesteps(self, timesteps: int | None) -> None:
         """Tell the length of the training, where it was not known when the experiment was made.
@@ -410,6 +420,7 @@ class Experiment:
             Exception: what went wrong with a checkpoint, other than being refused by the operating system.
         """
         with Afterwards():
+            self._mend()
             self._checkpointer.wait()
             self._recorder.flush()
 
@@ -433,6 +444,7 @@ class Experiment:
                 partial(self._write_rest, interrupted=interrupted),
                 *([] if interrupted else [self._save_end]),
                 self._refuse_calls,
+                self._mend,
                 self._checkpointer.close,
                 self._recorder.close,
             )

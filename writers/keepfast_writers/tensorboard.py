@@ -40,7 +40,7 @@ class TensorBoardWriter(keepfast.Writer):
         # Step k is written once k timesteps are complete: a run that goes on from k keeps it.
         purge_step = None if context.resume_step is None else context.resume_step + 1
         path, self._default_bins = self._library.create_file(self._directory, purge_step)
-        self._file = AppendFile(path)
+        self._file = AppendFile(path, path.read_bytes())
 
     @property
     def path(self) -> Path:

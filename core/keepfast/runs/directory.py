@@ -96,6 +96,17 @@ class ConfigFile:
         self._text = json.dumps(document, indent=2, allow_nan=False)
         self.restore()
 
+    def mend(self) -> bool:
+        """Write what was stored last once more where it is gone, and say whether it was.
+
+        Raises:
+            DirectoryError: as `store`.
+        """
+        if not self._text or (self._directory / CONFIG).exists():
+            return False
+        self.restore()
+        return True
+
     def restore(self) -> None:
         """Write what was stored last once more.
 
