@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 
@@ -27,6 +28,12 @@ ENVIRONMENTS = {
 
 FOLDERS = {"torch_backend": {"torch"}, "jax_backend": {"jax"}}
 """What every test of a folder needs."""
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the programs that tests start, which would inherit a shell's wish to ignore it behind ``&``."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -11,7 +11,8 @@ from keepfast.errors import InvalidValue
 from keepfast.experiment import Experiment
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.registered import Module, copy_all, metadata, registered
+from keepfast.modules.parts import Module
+from keepfast.modules.registered import copy_all, metadata, registered
 from keepfast.modules.report import LoadReport
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.backends import configured
@@ -90,11 +91,16 @@ class Agent:
 
     @property
     def writer(self) -> MultiWriter:
-        """Return all writers behind one, with the calls of torch's SummaryWriter, past all intervals."""
+        """Return all writers behind one, with the calls of torch's SummaryWriter, past all intervals.
+
+        It is the same one from the start of the run to its end, through every `resume`.
+        """
         return self.experiment.writer
 
     def init(self, trainer_cfg: Mapping[str, Any] | None = None, env: object = None) -> None:
-        """Start the experiment: make its directory, find its writers, fix its intervals.
+        """Start the experiment: make its directory, start its writers, fix its intervals.
+
+        In a directory that holds an earlier run the writers are started by `resume`, or else by the first write.
 
         Args:
             trainer_cfg: the trainer's configuration; ``timesteps`` is the length of the training.

@@ -22,9 +22,10 @@ from keepfast.config import ExperimentConfig, agent_settings, masked
 from keepfast.errors import InvalidValue, UsageError
 from keepfast.metrics.reading import has_metrics
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.registered import Module, ModuleTable
+from keepfast.modules.parts import Module
+from keepfast.modules.registered import ModuleTable
 from keepfast.modules.report import LoadReport
-from keepfast.plugins.backends import process_rank
+from keepfast.plugins.backends import prepare, process_rank
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import CONFIG, ConfigFile, EarlierRun, run_directory
 from keepfast.runs.in_vain import warn_of_idle_settings
@@ -108,6 +109,7 @@ class Experiment:
         self._process = os.getpid()
         self._preemption = Preemption()
         self.resumed: LoadReport | None = None
+        prepare()
         self._earlier = self._open(timesteps, agent_config) if self._first else EarlierRun(self.directory)
         self._resuming = Resuming(self._modules, self._recorder, self._checkpointer, self._earlier)
         if self._first:
@@ -115,6 +117,8 @@ class Experiment:
         self.set_timesteps(timesteps)
         self.set_environment(env)
         self._checkpointer.tell()
+        if self._earlier.is_nothing:
+            self._recorder.open()  # else by `resume`, which tells the writers what is void, or at the first need
 
     def _open(self, timesteps: int | None, agent_config: Mapping[str, Any]) -> EarlierRun:
         """Open the run's directory, and return what a run before left there."""
@@ -189,7 +193,10 @@ class Experiment:
 
     @property
     def writer(self) -> MultiWriter:
-        """Return all writers behind one, with the calls of torch's SummaryWriter, past all intervals."""
+        """Return all writers behind one, with the calls of torch's SummaryWriter, past all intervals.
+
+        It is the same one from the start of the run to its end, through every `resume`.
+        """
         return self._recorder.writer
 
     def register(self, **modules: Module) -> None:
@@ -408,6 +415,7 @@ class Experiment:
             self._checkpointer.wait()
             report = self._resuming.resume(which, LoadOptions.of(modules, strict, cast, rename))
             if report is None:
+                self._recorder.open()
                 return 0
             self.resumed, self.completed = report, report.timestep or 0
             self._start_turns()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -40,7 +41,12 @@ class TensorBoardWriter(keepfast.Writer):
         # Step k is written once k timesteps are complete: a run that goes on from k keeps it.
         purge_step = None if context.resume_step is None else context.resume_step + 1
         path, self._default_bins = self._library.create_file(self._directory, purge_step)
-        self._file = AppendFile(path, path.read_bytes())
+        try:
+            self._file = AppendFile(path, path.read_bytes())
+        except OSError:
+            path.unlink(missing_ok=True)  # whoever tries again makes another
+            raise
+        self._vain_size = path.stat().st_size if purge_step is None else None
 
     @property
     def path(self) -> Path:
@@ -121,8 +127,12 @@ class TensorBoardWriter(keepfast.Writer):
         self._file.flush()
 
     def close(self) -> None:
-        """Flush and close the event file."""
+        """Flush and close the event file; one that holds nothing, and voids nothing, is removed."""
         self._file.close()
+        vain, self._vain_size = self._vain_size, None
+        with contextlib.suppress(FileNotFoundError):
+            if self.path.stat().st_size == vain:
+                self.path.unlink()
 
     def _append(self, summary: Any, step: int, wall_time: float) -> None:
         self._file.append(_record(self._library, summary, step, wall_time))

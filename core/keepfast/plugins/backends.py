@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
+from keepfast._arrays import convert_with
 from keepfast.errors import UnknownPlugin, UnsupportedModule
 from keepfast.interfaces.backend import Backend
 from keepfast.plugins.discovery import registry
@@ -13,6 +14,9 @@ from keepfast.plugins.lazy import lazy
 
 _ENVIRONMENT = "KEEPFAST_BACKEND"
 """The environment variable that names the backend where the configuration says "auto"."""
+
+PLAIN = "plain"
+"""The backend of what needs no framework."""
 
 _RANK_VARIABLES = ("RANK", "SLURM_PROCID")
 """The environment variables in which launchers tell a process its rank: torchrun, and SLURM."""
@@ -63,6 +67,18 @@ def _loaded() -> Iterator[Backend]:
         backend = _made.get(provided.name) or registry().make(provided)
         if backend is not None:
             yield _made.setdefault(provided.name, backend)
+
+
+def prepare() -> None:
+    """Tell the backends in use that more of Keepfast is."""
+    for backend in _loaded():
+        backend.prepare()
+        convert_with(backend.host_array)
+
+
+def in_use(name: str) -> Backend | None:
+    """Return the backend of a name if its framework is imported already, else None."""
+    return next((backend for backend in _loaded() if backend.name == name), None)
 
 
 def recognize(module: object) -> Backend | None:

@@ -19,7 +19,7 @@ from keepfast.checkpoints.index import INDEX
 from keepfast.checkpoints.retention import Retention
 from keepfast.config import ExperimentConfig
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata, CheckpointStore
-from keepfast.modules.registered import ModuleTable, RegisteredModule, copy_all, metadata
+from keepfast.modules.registered import ModuleTable, RegisteredModule, copy_all, main_backend, metadata
 from keepfast.plugins.discovery import registry
 from keepfast.runs.in_vain import UntrackedMetric
 from keepfast.runs.schedule import Schedule, Turns
@@ -107,7 +107,7 @@ class Checkpointer:
     def _format_for(self, modules: Sequence[RegisteredModule]) -> CheckpointStore:
         """Return the format that checkpoints are written in: as configured, or that of the first module's backend."""
         if self._store is None:
-            store: CheckpointStore = registry().get("checkpoint format", modules[0].backend.checkpoint_format)()
+            store: CheckpointStore = registry().get("checkpoint format", main_backend(modules).checkpoint_format)()
             self._store = store
         return self._store
 

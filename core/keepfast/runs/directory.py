@@ -172,6 +172,11 @@ class EarlierRun:
         self.begun = begun
         self._directory, self._left = directory, tuple(left)
 
+    @property
+    def is_nothing(self) -> bool:
+        """Say whether no run was there before, so that there is nothing to resume."""
+        return not self.begun and not self._left
+
     def taken_over(self) -> None:
         """Be told that the run went on from it, so that what it left is the run's own."""
         self._left = ()

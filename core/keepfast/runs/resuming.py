@@ -127,7 +127,8 @@ class Found:
         state = self.checkpoint.about.resume or {}
         if self.own or not state:
             return state
-        return {"random": state["random"], "recorder": {**state["recorder"], "writers": {}}}
+        recorder = {key: value for key, value in state["recorder"].items() if key != "writers"}
+        return {"random": state["random"], "recorder": recorder}
 
 
 def find(which: str | Path, own: CheckpointDirectory) -> Found | None:

@@ -1,6 +1,5 @@
 """Memory files without a live memory."""
 
-import errno
 import importlib.util
 import os
 import re
@@ -12,8 +11,7 @@ import numpy as np
 import pytest
 
 import keepfast
-from keepfast._system.spacious import spacious_tensors
-from keepfast.errors import CorruptMemory, InvalidValue, LoadMismatch, MissingDependency, NotFound, WriteFailed
+from keepfast.errors import CorruptMemory, InvalidValue, LoadMismatch, MissingDependency, NotFound
 from keepfast.formats.memories import header as headers
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.memories.files import inspect_memory, memory_paths, verify_memories
@@ -164,27 +162,6 @@ def test_a_position_beyond_the_memory_is_damage(tmp_path, name, value, monkeypat
     exporter_named("npz").save(_memory(1), tmp_path / "m.npz")
     with pytest.raises(CorruptMemory, match=r"m\.npz` is damaged: its"):
         keepfast.read_memory(tmp_path / "m.npz")
-
-
-def test_large_arrays_lie_in_files():
-    """Arrays that are large together are backed by temporary files, and hold zeros until they are written."""
-    layout = {"a": ((4, 4), np.dtype(np.float32)), "b": ((0, 4), np.dtype(np.int8)), "c": ((9,), np.dtype(np.int8))}
-    arrays = spacious_tensors(layout, large=64 + 9)
-    arrays["a"][1] = 5
-    assert [isinstance(array, np.memmap) for array in arrays.values()] == [True, False, True]
-    assert [array.sum() for array in arrays.values()] == [20, 0, 0]
-    assert not any(isinstance(array, np.memmap) for array in spacious_tensors(layout, large=64 + 10).values())
-
-
-def test_no_room_for_large_arrays_is_told(monkeypatch):
-    """Where temporary files have no room, reading fails at once and names the directory."""
-
-    def refuse(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", refuse)
-    with pytest.raises(WriteFailed, match=r"has no room for 16 bytes .*No space left on device.*TMPDIR"):
-        spacious_tensors({"a": ((4,), np.dtype(np.float32))}, large=1)
 
 
 @pytest.mark.parametrize(("memory_index", "env_index", "filled"), [(1, 1, True), (2, 0, True), (2, 1, False)])

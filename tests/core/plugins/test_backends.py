@@ -131,6 +131,14 @@ def test_launchers_tell_the_rank(environment: dict[str, str], rank: int, monkeyp
     assert backends.process_rank() == rank
 
 
+def test_a_framework_that_is_set_up_knows_the_rank(register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Better than a launcher; of several the one that is not the first, for one process alone is."""
+    monkeypatch.setenv("RANK", "7")
+    for name, rank in (("alone", None), ("first", 0), ("third", 3)):
+        register({name: lambda rank=rank: SimpleNamespace(rank=lambda: rank)})
+    assert backends.process_rank() == 3
+
+
 def test_held_values_are_fetched_as_they_were() -> None:
     """Numbers, lists and arrays, in their order; a buffer changed since is a matter of its owner."""
     holder = Holder()

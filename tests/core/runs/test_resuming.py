@@ -91,7 +91,7 @@ def test_another_runs_writers_and_best_are_its_own(
     assert experiment.resume(path) == 20
     assert experiment.best_score is None
     train(experiment, 20, 30, score=1.0)
-    assert writer.begun == [(None, {}), (20, {})]
+    assert writer.begun == [(None, {}), (None, {}), (20, {"count": 0})]  # the last goes on from the one before it
     assert writer.counts == [1, 2, 3, 4, 1, 2]
     assert experiment.best_score == 1.0
     np.testing.assert_array_equal(module.arrays["head"]["weight"], net(seed=1).arrays["head"]["weight"])

@@ -86,7 +86,6 @@ def nothing(*_: object) -> None:
 CASES: dict[str, tuple[dict[str, Any], Callable[..., None], str]] = {
     "a value that is not finite": ({}, not_finite, "not finite"),
     "a writer that fails": ({"writers": ["failing", "jsonl"]}, nothing, "`failing` failed: ValueError: no room"),
-    "a writer that cannot start": ({"writers": ["unable", "jsonl"]}, nothing, "`unable` cannot start"),
     "a kind that is not kept": ({"writers": ["csv", "jsonl"]}, not_kept, "does not keep"),
     "a metric that is nearly one": ({"best_metric": "Loss / loss"}, nothing, "did you mean `Loss / Loss`"),
     "a metric that is none": ({"best_metric": "Return"}, nothing, "which is not among what is written"),
@@ -204,3 +203,10 @@ def test_what_is_held_back_is_told_in_order() -> None:
         warnings.simplefilter("always")
         warn("here")
     assert [Path(each.filename).name for each in caught] == ["test_warnings_as_errors.py"]
+
+
+def test_a_writer_that_cannot_start_is_told_before_anything_is_tracked(tmp_path: Path) -> None:
+    """So the error costs no data: the run has not begun."""
+    cfg = {"directory": tmp_path, "experiment_name": "run", "writers": ["unable", "jsonl"]}
+    with pytest.raises(keepfast.KeepfastWarning, match="`unable` cannot start"):
+        keepfast.Experiment(cfg)

@@ -26,6 +26,9 @@ from keepfast.tree import dtype_name, is_array
 CHUNK_STEPS = 256
 """How many steps on the host are held at most before they are worked off, and of any steps how many at once."""
 
+_REFUSALS = (AssertionError, RuntimeError, TypeError, ValueError)
+"""What frameworks raise at an array that cannot be copied as it is."""
+
 _CHUNK_ELEMENTS = 65_536
 """How many rewards those steps hold at most, so that they stay in the processor's cache."""
 
@@ -90,7 +93,10 @@ class EpisodeTracker:
                 return
             rewards, terminated, truncated = self._prepare(rewards, terminated, truncated)
         if valid is None:
-            self._buffer.add(rewards, terminated, truncated)
+            try:
+                self._buffer.add(rewards, terminated, truncated)
+            except _REFUSALS:
+                self._add_held(rewards, terminated, truncated)
         else:
             self._add_masked(rewards, terminated, truncated, valid)
         self._buffered += 1
@@ -112,8 +118,20 @@ class EpisodeTracker:
         if getattr(valid, "shape", None) not in ((self._num_envs,), (self._num_envs, 1)):
             _check_sizes(self._num_envs or 0, valid=valid)
         mask = self._hold(valid)
-        self._buffer.add(rewards, terminated, truncated)
+        try:
+            self._buffer.add(rewards, terminated, truncated)
+        except _REFUSALS:
+            self._add_held(rewards, terminated, truncated)
         self._masks[self._buffered] = mask
+
+    def _add_held(self, *step: Any) -> None:
+        """Add a step that the buffer cannot copy: its parts may be wrapped by a mode of the framework.
+
+        Raises:
+            InvalidValue: if a part has no value, or many, because it is being traced.
+        """
+        arrays = self._prepare(*self._holder.fetch([self._hold(part) for part in step]))
+        self._buffer.add(*arrays)
 
     def _prepare(self, *given: Any) -> Step:
         """Check a step that may be unlike those before, make sure that the buffer fits it, and return it as arrays."""
