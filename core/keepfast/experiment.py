@@ -11,34 +11,30 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self, final
 
-import numpy as np
-
+from keepfast._system.disk.directories import taken
 from keepfast._system.finishing import finish
 from keepfast._system.lifetimes import in_child
-from keepfast._system.warnings import warn
+from keepfast._system.warnings import Afterwards, warn
 from keepfast.checkpoints.index import CHECKPOINTS
-from keepfast.config import ExperimentConfig, agent_settings
-from keepfast.errors import InvalidValue, UsageError
+from keepfast.config import ExperimentConfig, agent_settings, masked
+from keepfast.errors import UsageError
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
 from keepfast.modules.registered import ModuleTable
 from keepfast.modules.report import LoadReport
 from keepfast.plugins.backends import prepare
 from keepfast.runs.checkpointer import Checkpointer
-from keepfast.runs.directory import (
-    run_directory,
-)
-from keepfast.runs.in_vain import warn_of_idle_settings
+from keepfast.runs.directory import run_directory
+from keepfast.runs.in_vain import warn_of_counting_again, warn_of_idle_settings
 from keepfast.runs.preemption import Preemption
 from keepfast.runs.processes.home import Home
 from keepfast.runs.processes.ownership import in_forked_child
 from keepfast.runs.processes.place import Standing
 from keepfast.runs.recorder import Recorder
-from keepfast.runs.schedule import Turns, whole_timestep
+from keepfast.runs.schedule import Turns, length_of, whole_timestep
 from keepfast.tracking.multi_writer import MultiWriter
 
-_WAVERING = 8
-"""How many timesteps a count may go back near its beginning before anybody is told."""
+_CLOSED = "this experiment was closed; make another one"
 
 _SETTLE_SECONDS = 5.0
 """How long a checkpoint waits, behind training, for the writers to have what was written before it."""
@@ -92,37 +88,30 @@ class Experiment:
         config = ExperimentConfig.of(cfg)
         agent_config = agent_settings(cfg)[1]
         self.name = name
-        directory = run_directory(config, name) if directory is None else directory
+        directory = run_directory(config, name) if directory is None else taken(directory)
         self.completed = 0
         self._standing = Standing(config.distributed, directory, self._stand_aside)
         first = self._standing.first
-        self._recorder = Recorder(config, directory, agent_config, enabled=first)
+        self._recorder = Recorder(config, directory, masked(agent_config), enabled=first)
         self._modules = ModuleTable({} if modules is None else modules, config.backend)
         self._checkpointer = Checkpointer(
             config,
             directory / CHECKPOINTS,
             self._modules,
             lambda captured: self._home.resuming.state(captured),
-            settle=lambda: self._recorder.settle(_SETTLE_SECONDS),
+            settle=self._settle,
             enabled=first,
         )
         self._record, self._track = self._recorder.record, self._recorder.track
         self._on_write, self._on_checkpoint = on_write, on_checkpoint
-        self._closed = self._barred = self._stepping = self._went_back = False
-        self._refusal = "this experiment was closed; make another one"
+        self._stepping = self._went_back = False
+        self._refusal = ""
         self._process = os.getpid()
         in_child(self._part_from_parent)
         self._preemption = Preemption()
         self.resumed: LoadReport | None = None
-        self._home = Home(
-            directory,
-            name,
-            self._standing,
-            self._modules,
-            self._recorder,
-            self._checkpointer,
-            is_named=bool(config.experiment_name),
-        )
+        parts = self._modules, self._recorder, self._checkpointer
+        self._home = Home(directory, name, agent_config, self._standing, *parts, is_named=bool(config.experiment_name))
         self.set_timesteps(timesteps)
         self.set_environment(env)
         if first:
@@ -149,8 +138,18 @@ class Experiment:
 
     def _bar(self, refusal: str) -> None:
         """Refuse all calls from now on."""
-        self._refusal, self._stepping, self._barred = refusal, False, True
+        self._refusal, self._stepping = refusal, False
         self._record = self._track = partial(_refuse, refusal)
+
+    def _settle(self) -> None:
+        """Have on disk what a checkpoint builds on; behind training, where checkpoints are written."""
+        self._mend()
+        self._recorder.settle(_SETTLE_SECONDS)
+
+    def _mend(self) -> None:
+        """Make anew what somebody removed of the run's directory."""
+        if self._standing.first:
+            self._checkpointer.note_vanished(self._home.mend)
 
     def set_timesteps(self, timesteps: int | None) -> None:
         """Tell the length of the training, where it was not known when the experiment was made.
@@ -158,9 +157,7 @@ class Experiment:
         Raises:
             InvalidValue: if it is no whole number of at least 1, nor None.
         """
-        if timesteps is not None and (not isinstance(timesteps, int | np.integer) or timesteps < 1):
-            raise InvalidValue(f"`timesteps` is {timesteps!r}; allowed: a whole number of at least 1, or None")
-        self._timesteps = self._home.timesteps = None if timesteps is None else int(timesteps)
+        self._timesteps = self._home.timesteps = length_of(timesteps)
         self._recorder.set_length(self._timesteps)
         self._checkpointer.set_length(self._timesteps, self.completed)
         self._start_turns()
@@ -182,7 +179,7 @@ class Experiment:
 
     def describe(self, config: Mapping[str, Any]) -> None:
         """Store another configuration in ``config.json``, and tell it to writers that are yet to be made."""
-        self._recorder.agent_config = config
+        self._recorder.agent_config = masked(config)
         if self._standing.first:
             self._check_open()
             self._home.describe(config)
@@ -213,7 +210,7 @@ class Experiment:
 
         It is the same one from the start of the run to its end, through every `resume`.
         """
-        if not self._barred:
+        if not self._refusal:
             self._standing.look_again()
         return self._recorder.writer
 
@@ -292,7 +289,22 @@ class Experiment:
         """
         if type(timestep) is not int:
             timestep = whole_timestep(timestep)
-        completed = timestep + 1
+        completed, turns = timestep + 1, self._turns
+        if (
+            completed < self.completed
+            or not self._stepping
+            or not turns.start <= completed < turns.end
+            or completed == self._timesteps
+            or self._checkpointer.failed
+            or self._preemption.received is not None
+        ):
+            with Afterwards():
+                self._step_with_care(completed)
+        else:
+            self.completed = completed
+
+    def _step_with_care(self, completed: int) -> None:
+        """Complete a timestep in which there is more to do than to count it."""
         if completed < self.completed:
             self._go_back(completed)
         self.completed = completed
@@ -319,14 +331,8 @@ class Experiment:
             (self._on_checkpoint or self.write_checkpoint)(self.completed)
 
     def _go_back(self, completed: int) -> None:
-        """Tell, once, that the count went back by half; by a little it wavers, as that of several actors does."""
-        if self._stepping and not self._went_back and completed <= self.completed // 2 and self.completed > _WAVERING:
-            self._went_back = True
-            warn(
-                f"timestep {self.completed - 1} is followed by timestep {completed - 1}: this run counts again what it "
-                "had completed, and what is due stands beside, or in the place of, what it wrote then. Count on from "
-                f"{self.completed}, begin with `resume()`, or make another experiment with a name of its own"
-            )
+        if self._stepping and not self._went_back:
+            self._went_back = warn_of_counting_again(self.completed, completed)
 
     def _start_stepping(self) -> None:
         self._check_open()
@@ -336,7 +342,7 @@ class Experiment:
         self._stepping = True
 
     def _check_open(self) -> None:
-        if self._barred:
+        if self._refusal:
             _refuse(self._refusal)
 
     def _take_turns(self, completed: int) -> None:
@@ -365,9 +371,10 @@ class Experiment:
         completed = whole_timestep(completed)
         self._standing.look_again()
         if self._recorder.enabled:
-            statistics = self._recorder.write(completed)
-            self._standing.certain |= bool(statistics)
-            self._checkpointer.judge(statistics, self._recorder.episodes, completed)
+            with Afterwards():
+                statistics = self._recorder.write(completed)
+                self._standing.certain |= bool(statistics)
+                self._checkpointer.judge(statistics, self._recorder.episodes, completed)
 
     def write_checkpoint(self, completed: int) -> None:
         """Checkpoint at once: copy every module now, and write the copy behind training.
@@ -382,7 +389,8 @@ class Experiment:
         completed = whole_timestep(completed)
         self.completed = max(self.completed, completed)
         self._standing.look_again()
-        self._checkpointer.checkpoint(completed)
+        with Afterwards():
+            self._checkpointer.checkpoint(completed)
         self._standing.certain = True
 
     def resume(
@@ -422,13 +430,13 @@ class Experiment:
         """
         self._check_open()
         self._standing.look_again()
-        self._checkpointer.wait()
-        options = LoadOptions.of(modules, strict, cast, rename)
-        report = self._home.resume(which, options)
-        if report is None:
-            return 0
-        self.resumed, self.completed = report, report.timestep or 0
-        self._start_turns()
+        with Afterwards():
+            self._checkpointer.wait()
+            report = self._home.resume(which, LoadOptions.of(modules, strict, cast, rename))
+            if report is None:
+                return 0
+            self.resumed, self.completed = report, report.timestep or 0
+            self._start_turns()
         return self.completed
 
     def wait(self) -> None:
@@ -437,8 +445,10 @@ class Experiment:
         Raises:
             Exception: what went wrong with a checkpoint, other than being refused by the operating system.
         """
-        self._checkpointer.wait()
-        self._recorder.flush()
+        with Afterwards():
+            self._mend()
+            self._checkpointer.wait()
+            self._recorder.flush()
 
     def close(self) -> None:
         """Write what was tracked last, save the last state and the best, wait for all of it and release everything.
@@ -452,21 +462,19 @@ class Experiment:
         self._close(interrupted=sys.exc_info()[0] is not None)  # on the way out of `with`, or in `finally` or `except`
 
     def _close(self, *, interrupted: bool) -> None:
-        if self._closed or os.getpid() != self._process:
+        if self._refusal or os.getpid() != self._process:
             return
         self._preemption.release()
-        finish(
-            partial(self._write_rest, interrupted=interrupted),
-            *([] if interrupted else [self._save_end]),
-            self._refuse_calls,
-            self._checkpointer.close,
-            self._recorder.close,
-            self._home.release,
-        )
-
-    def _refuse_calls(self) -> None:
-        self._closed = True
-        self._bar(self._refusal)
+        with Afterwards():
+            finish(
+                partial(self._write_rest, interrupted=interrupted),
+                *([] if interrupted else [self._save_end]),
+                partial(self._bar, _CLOSED),
+                self._mend,
+                self._checkpointer.close,
+                self._recorder.close,
+                self._home.release,
+            )
 
     def _write_rest(self, *, interrupted: bool) -> None:
         """Write what was tracked since the last write, unless the run broke off where a checkpoint holds it.

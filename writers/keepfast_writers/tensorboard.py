@@ -41,7 +41,7 @@ class TensorBoardWriter(keepfast.Writer):
         purge_step = None if context.resume_step is None else context.resume_step + 1
         path, self._default_bins = self._library.create_file(self._directory, purge_step)
         try:
-            self._file = AppendFile(path)
+            self._file = AppendFile(path, path.read_bytes())
         except OSError:
             path.unlink(missing_ok=True)  # whoever tries again makes another
             raise

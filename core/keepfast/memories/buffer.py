@@ -10,6 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
+from keepfast._system.warnings import Afterwards
 from keepfast._version import __version__
 from keepfast.errors import InvalidValue, ShapeMismatch, UnknownTensor, did_you_mean
 from keepfast.interfaces.memory_exporter import MemorySnapshot
@@ -151,13 +152,14 @@ class SampleBuffer:
             return
         count, samples = self._checked(tensors)
         done = 0
-        while done < count:
-            taken = min(count - done, cursor.capacity - cursor.place)
-            whole = taken == count
-            part = samples if whole else {name: values[done : done + taken] for name, values in samples.items()}
-            self.storage.write(cursor.place, part)
-            done += taken
-            self._advance(taken)
+        with Afterwards():
+            while done < count:
+                taken = min(count - done, cursor.capacity - cursor.place)
+                whole = taken == count
+                part = samples if whole else {name: values[done : done + taken] for name, values in samples.items()}
+                self.storage.write(cursor.place, part)
+                done += taken
+                self._advance(taken)
 
     def _is_row(self, tensors: Mapping[str, Any]) -> bool:
         """Say whether the tensors are arrays with one sample of each environment, which is by far the usual case."""

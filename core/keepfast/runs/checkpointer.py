@@ -15,6 +15,7 @@ from keepfast._system.tally import Count, Tally
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.best import BestJudge, Candidate
 from keepfast.checkpoints.directory import CheckpointDirectory
+from keepfast.checkpoints.index import INDEX
 from keepfast.checkpoints.retention import Retention
 from keepfast.config import ExperimentConfig
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata, CheckpointStore
@@ -85,6 +86,7 @@ class Checkpointer:
         self._background = Background("keepfast-checkpoints")
         self._retention = Retention(config.keep_last, config.keep_every, config.keep_best, config.best_mode)
         self._refused = Tally()
+        self._stored = 0
         self.directory = CheckpointDirectory(directory)
         self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes, max(config.keep_best, 1))
         self._untracked = UntrackedMetric(config.best_metric)
@@ -225,6 +227,7 @@ class Checkpointer:
                     retention=retention,
                 )
             )
+            self._stored += written
         finally:
             if not written and promised.candidate is not None:
                 self.best.put_back(promised.candidate)
@@ -237,6 +240,23 @@ class Checkpointer:
             self._refused.count(_REFUSED, str(error))
             return False
         return True
+
+    def note_vanished(self, mend: Callable[[], bool]) -> None:
+        """Take note of what vanished from the run's directory: that which is mended, and checkpoints.
+
+        Args:
+            mend: makes anew what is gone, and says whether anything was.
+        """
+        lost = self._stored if self._stored and not (self.directory.path / INDEX).exists() else 0
+        try:
+            mended = mend()
+        except OSError as error:
+            self._refused.count(_VANISHED, f"{error}")
+            return
+        if mended or lost:
+            self._stored -= lost
+            held = f", with {lost} checkpoint(s) that this run had stored" if lost else ""
+            self._refused.count(_VANISHED, f"files of `{self.directory.path.parent}` were removed while it ran{held}")
 
     @property
     def failed(self) -> bool:
@@ -306,16 +326,19 @@ class Checkpointer:
             self._refused.tell_sum(_all_refused, clear=True)
 
 
-_REFUSED = "checkpoint"
+_REFUSED, _VANISHED = "checkpoint", "vanished"
 
 
-def _first_refused(_name: str, count: Count) -> str:
+def _first_refused(name: str, count: Count) -> str:
+    if name == _VANISHED:
+        return f"{count.first}; they are made anew, and the run goes on"
     return f"a checkpoint could not be stored: {count.first}. Training goes on; further ones are counted"
 
 
 def _all_refused(counts: Mapping[str, Count]) -> str:
-    count = counts.get(_REFUSED, Count())
-    return f"{count.number} checkpoints could not be stored; the last reason: {count.last}" if count.number > 1 else ""
+    count, vanished = counts.get(_REFUSED, Count()), counts.get(_VANISHED, Count())
+    told = [f"{count.number} checkpoints could not be stored; the last reason: {count.last}"] * (count.number > 1)
+    return "; ".join([*told, vanished.first] if vanished.number else told)
 
 
 def _without_memories(modules: Sequence[RegisteredModule]) -> list[RegisteredModule]:

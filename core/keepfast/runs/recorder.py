@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.finishing import finish
-from keepfast._system.warnings import warn
+from keepfast._system.warnings import Afterwards, warn
 from keepfast.config import ExperimentConfig
 from keepfast.errors import ConfigError, InvalidValue, MissingDependency, WriterFailed
 from keepfast.interfaces.writer import Writer, WriterContext
@@ -170,9 +170,10 @@ class Recorder:
         Args:
             step: the completed timesteps.
         """
-        statistics = self._tracker.statistics()
-        if statistics:
-            self.writer.write_scalars(statistics, step, time.time())
+        with Afterwards():
+            statistics = self._tracker.statistics()
+            if statistics:
+                self.writer.write_scalars(statistics, step, time.time())
         return statistics
 
     @property

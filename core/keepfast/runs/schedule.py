@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
+import numpy as np
+
 from keepfast.errors import InvalidValue
 
 _Interval = int | Literal["auto"]
@@ -104,3 +106,14 @@ def whole_timestep(number: Any) -> int:
         return operator.index(number)
     except TypeError:
         raise InvalidValue(f"a timestep is {number!r} ({type(number).__name__}); allowed: a whole number") from None
+
+
+def length_of(timesteps: Any) -> int | None:
+    """Return the length of a training, which may come as an integer of NumPy.
+
+    Raises:
+        InvalidValue: if it is no whole number of at least 1, nor None.
+    """
+    if timesteps is not None and (not isinstance(timesteps, int | np.integer) or timesteps < 1):
+        raise InvalidValue(f"`timesteps` is {timesteps!r}; allowed: a whole number of at least 1, or None")
+    return None if timesteps is None else int(timesteps)

@@ -12,10 +12,11 @@ from typing import Any, Literal, Self, final
 
 from numpy.typing import NDArray
 
+from keepfast._system.disk.optional import tell_lacking
 from keepfast._system.finishing import finish
 from keepfast._system.lifetimes import in_child
 from keepfast._system.tally import Count, Tally
-from keepfast._system.warnings import warn
+from keepfast._system.warnings import Afterwards, warn
 from keepfast.errors import InvalidValue, UsageError, WriterFailed
 from keepfast.interfaces.writer import Writer, whole
 from keepfast.plugins.backends import prepare
@@ -237,12 +238,14 @@ class MultiWriter(Writer):
             return
         self._closed = True
         failure = None
-        for lane in reversed(self._lanes):  # a writer may build on those before it
-            try:
-                self._close_lane(lane)
-            except WriterFailed as error:
-                failure = failure or error
-        self._failed.tell_sum(lambda _: self._losses())
+        with Afterwards():
+            for lane in reversed(self._lanes):  # a writer may build on those before it
+                try:
+                    self._close_lane(lane)
+                except WriterFailed as error:
+                    failure = failure or error
+            self._failed.tell_sum(lambda _: self._losses())
+            tell_lacking()
         if failure is not None:
             raise failure
 
@@ -304,14 +307,15 @@ class MultiWriter(Writer):
     def _fan_out(self, calls: list[tuple[Lane, Call]], timeout: float | None) -> None:
         """Hand each lane its call, and wait for all of them where there is a time to wait."""
         failure = None
-        for lane, call in calls:
-            try:
-                self._hand(lane, call, in_queue=timeout is None)
-            except WriterFailed as error:
-                failure = failure or error
-        if timeout is not None:
-            self._await(calls, timeout)
-        self._report()
+        with Afterwards():
+            for lane, call in calls:
+                try:
+                    self._hand(lane, call, in_queue=timeout is None)
+                except WriterFailed as error:
+                    failure = failure or error
+            if timeout is not None:
+                self._await(calls, timeout)
+            self._report()
         if failure is not None:
             raise failure
 

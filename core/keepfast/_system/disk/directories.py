@@ -10,6 +10,11 @@ from pathlib import Path
 from keepfast._system.disk.optional import attempt
 
 
+def taken(path: str | os.PathLike[str]) -> Path:
+    """Return a path that leads to the same place when the working directory changes; ``~`` is the user's own."""
+    return Path(path).expanduser().absolute()
+
+
 def make_directory(directory: Path) -> None:
     """Make a directory, and those above it that are missing; each is durable under its name when this returns.
 

@@ -14,10 +14,10 @@ from keepfast.modules.report import LoadReport
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import (
     CONFIG,
+    ConfigFile,
     EarlierRun,
     NewDirectory,
     leave_run_directory,
-    open_run_directory,
     take_run_directory,
 )
 from keepfast.runs.processes.ownership import Ownership
@@ -34,6 +34,7 @@ class Home:
     Args:
         directory: the run's directory.
         agent: the agent's name.
+        agent_config: the agent's whole configuration.
         standing: whether this process is the one that writes.
         modules: what the run's checkpoints hold.
         recorder: what tracks and writes.
@@ -50,6 +51,7 @@ class Home:
         self,
         directory: Path,
         agent: str,
+        agent_config: Mapping[str, Any],
         standing: Standing,
         modules: ModuleTable,
         recorder: Recorder,
@@ -59,6 +61,7 @@ class Home:
     ) -> None:
         self._agent, self._standing, self._is_named = agent, standing, is_named
         self._modules, self._recorder, self._checkpointer = modules, recorder, checkpointer
+        self._agent_config: Mapping[str, Any] = agent_config
         self._ownership = Ownership(directory)
         self._new: NewDirectory | None = None
         self.timesteps: int | None = None
@@ -89,18 +92,24 @@ class Home:
 
     def _start_in(self, ownership: Ownership) -> None:
         self._ownership = ownership
+        self._config_file = ConfigFile(self.directory)
         self.earlier = self._opened() if self._standing.first else EarlierRun(self.directory)
         self.resuming = Resuming(self._modules, self._recorder, self._checkpointer, self.earlier)
 
     def _opened(self) -> EarlierRun:
         begun = (self.directory / CONFIG).exists()
-        self.describe(self._recorder.agent_config)
+        self.describe(self._agent_config)
         found = {"checkpoints": self._checkpointer.start(), "metrics": has_metrics(self.directory)}
         return EarlierRun(self.directory, begun=begun, left=[kind for kind, is_there in found.items() if is_there])
 
     def describe(self, config: Mapping[str, Any]) -> None:
         """Store the run's configuration."""
-        open_run_directory(self.directory, self._agent, self.timesteps, config)
+        self._agent_config = config
+        self._config_file.store(self._agent, self.timesteps, config)
+
+    def mend(self) -> bool:
+        """Make the directory and the configuration in it anew where somebody removed them, and say whether so."""
+        return self._config_file.mend()
 
     def resume(self, which: str | Path, options: LoadOptions) -> LoadReport | None:
         """Have the run go on; see `Experiment.resume`. None where there is nothing to go on from."""
