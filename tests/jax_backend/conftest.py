@@ -16,8 +16,8 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep the tests of a file, which share programs, in one process where several share the work."""
-    if item.get_closest_marker("xdist_group") is None:
+    """Keep the tests of a file, which share programs, in one process where several share the work; slow ones alone."""
+    if item.get_closest_marker("xdist_group") is None and item.get_closest_marker("slow") is None:
         item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
