@@ -104,8 +104,7 @@ class Experiment:
         )
         self._record, self._track = self._recorder.record, self._recorder.track
         self._on_write, self._on_checkpoint = on_write, on_checkpoint
-        self._stepping = self._went_back = False
-        self._refusal = ""
+        self._stepping, self._went_back, self._refusal = False, False, ""
         self._process = os.getpid()
         in_child(self._part_from_parent)
         self._preemption = Preemption()
@@ -459,7 +458,7 @@ class Experiment:
         Closing twice is fine. In a ``with`` statement this is called at its end, also after an error. In a forked child
         it does nothing: what there is to write is its parent's.
         """
-        self._close(interrupted=sys.exc_info()[0] is not None)  # on the way out of `with`, or in `finally` or `except`
+        self._close(interrupted=sys.exc_info()[0] is not None)  # on the way out of `with`, `finally` or `except`
 
     def _close(self, *, interrupted: bool) -> None:
         if self._refusal or os.getpid() != self._process:
