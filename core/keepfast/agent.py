@@ -81,8 +81,8 @@ class Agent:
 
     @property
     def experiment_dir(self) -> Path:
-        """Return the experiment's directory, which `init` makes."""
-        return self._directory
+        """Return the experiment's directory, which `init` makes; after `resume("last")` the other run's."""
+        return self._directory if self._experiment is None else self._experiment.directory
 
     @property
     def experiment(self) -> Experiment:
@@ -91,11 +91,16 @@ class Agent:
 
     @property
     def writer(self) -> MultiWriter:
-        """Return all writers behind one, with the calls of torch's SummaryWriter, past all intervals."""
+        """Return all writers behind one, with the calls of torch's SummaryWriter, past all intervals.
+
+        It is the same one from the start of the run to its end, through every `resume`.
+        """
         return self.experiment.writer
 
     def init(self, trainer_cfg: Mapping[str, Any] | None = None, env: object = None) -> None:
-        """Start the experiment: make its directory, find its writers, fix its intervals.
+        """Start the experiment: make its directory, start its writers, fix its intervals.
+
+        In a directory that holds an earlier run the writers are started by `resume`, or else by the first write.
 
         Args:
             trainer_cfg: the trainer's configuration; ``timesteps`` is the length of the training.

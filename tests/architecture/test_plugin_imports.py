@@ -21,6 +21,11 @@ FORMATS = "core/keepfast/formats"
 
 BEYOND: dict[str, str] = {
     "keepfast._system.commit.commit_directory": "Minari's data sets hold their own name; `fill` knows none",
+    "keepfast._system.disk.directories.make_directory": "makes it durable with those above it; others use `mkdir`",
+    "keepfast._system.disk.directories.sync_directory": "does without what a file system lacks; others use `os.fsync`",
+    "keepfast._system.disk.directories.sync_file": "does without what a file system lacks; others use `os.fsync`",
+    "keepfast._system.disk.mapping.mapped_file": "does without maps where a file system lacks them; others use `mmap`",
+    "keepfast._system.disk.mapping.mapped_array": "does without maps where a file system lacks them; others use `mmap`",
     "keepfast._system.side_by_side.side_by_side": "spares csv the time that its texts take; others do without",
     "keepfast._system.spacious.spacious_tensors": "for memories larger than the machine's; NumPy's own zeros do too",
     "keepfast._system.warnings.warn": "points past our own frames; others call `warnings.warn` with `KeepfastWarning`",

@@ -10,6 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
+from keepfast._system.warnings import Afterwards
 from keepfast._version import __version__
 from keepfast.errors import InvalidValue, ShapeMismatch, UnknownTensor, did_you_mean
 from keepfast.interfaces.memory_exporter import MemorySnapshot
@@ -134,11 +135,12 @@ class SampleBuffer:
 
     def set_tensor(self, name: str, tensor: Any) -> None:
         """Replace all values of a tensor."""
-        spec, values = self.spec(name), self.storage.numbers(name, tensor)
-        full, flat = self._shape(spec.size), self._flat_shape(spec.size)
-        if tuple(values.shape) not in (full, flat):
-            raise ShapeMismatch(f"`{name}` was given with the shape {tuple(values.shape)}; expected {full}")
+        spec = self.spec(name)
         with self.storage.plainly():
+            values = self.storage.numbers(name, tensor)
+            full, flat = self._shape(spec.size), self._flat_shape(spec.size)
+            if tuple(values.shape) not in (full, flat):
+                raise ShapeMismatch(f"`{name}` was given with the shape {tuple(values.shape)}; expected {full}")
             self.storage.write(0, {name: values.reshape(flat)})
         self._replaced()
 
@@ -152,7 +154,7 @@ class SampleBuffer:
             self.storage.write_row(row, tensors)
             self._advance(cursor.num_envs)
             return
-        with self.storage.plainly():
+        with self.storage.plainly(), Afterwards():
             count, samples = self._checked(tensors)
             done = 0
             while done < count:

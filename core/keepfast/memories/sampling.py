@@ -33,8 +33,8 @@ class Sampler:
     def __init__(self, buffer: SampleBuffer, replacement: bool = True, last: Any = None) -> None:
         self._buffer = buffer
         self.replacement, self.last = replacement, last
-        self._starts: dict[int, Any] = {}  # of sequences, by their length, until the samples change
-        self._starts_at = -1
+        self._found: dict[int, tuple[Any, Any]] = {}  # sequences by their length, until the samples change
+        self._found_at = -1
 
     def sample(
         self, names: Sequence[str], batch_size: int, mini_batches: int = 1, sequence_length: int = 1
@@ -52,25 +52,26 @@ class Sampler:
             if not (size := len(self._buffer)):
                 raise UsageError("the memory is empty, so there is nothing to sample; call `add_samples` first")
             return self._draw(size, batch_size)
-        cursor = self._buffer.cursor
-        starts = self._sequence_starts(sequence_length)
+        starts, steps = self._sequences(sequence_length)
         drawn = starts[self._draw(len(starts), batch_size)]
-        steps = self._buffer.storage.places(np.arange(sequence_length) * cursor.num_envs % cursor.capacity)
-        return ((drawn[:, None] + steps) % cursor.capacity).reshape(-1)
+        return ((drawn[:, None] + steps) % self._buffer.cursor.capacity).reshape(-1)
 
     def _draw(self, size: int, count: int) -> Any:
         return self._buffer.storage.draw(size, count, replacement=self.replacement)
 
-    def _sequence_starts(self, length: int) -> Any:
-        if self._starts_at != self._buffer.changes:
-            self._starts.clear()
-            self._starts_at = self._buffer.changes
-        if length not in self._starts:
-            starts = self._buffer.cursor.ring.sequence_starts(self._ends(), length)
+    def _sequences(self, length: int) -> tuple[Any, Any]:
+        """Return the places where sequences start, and how far from there their samples are."""
+        if self._found_at != self._buffer.changes:
+            self._found.clear()
+            self._found_at = self._buffer.changes
+        if length not in self._found:
+            cursor, storage = self._buffer.cursor, self._buffer.storage
+            starts = cursor.ring.sequence_starts(self._ends(), length)
             if not len(starts):
                 raise UsageError(f"the memory holds no sequence of {length} samples within one episode")
-            self._starts[length] = self._buffer.storage.places(starts)
-        return self._starts[length]
+            steps = np.arange(length) * cursor.num_envs % cursor.capacity
+            self._found[length] = storage.places(starts), storage.places(steps)
+        return self._found[length]
 
     def _ends(self) -> Any:
         """Return, of shape (memory_size, num_envs), whether what comes next is of something else."""

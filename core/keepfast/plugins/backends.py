@@ -18,9 +18,6 @@ _ENVIRONMENT = "KEEPFAST_BACKEND"
 PLAIN = "plain"
 """The backend of what needs no framework."""
 
-_RANK_VARIABLES = ("RANK", "SLURM_PROCID")
-"""The environment variables in which launchers tell a process its rank: torchrun, and SLURM."""
-
 _made: dict[str, Backend] = {}
 
 
@@ -89,16 +86,10 @@ def recognize(module: object) -> Backend | None:
     return next((backend for backend in _loaded() if backend.recognizes(module)), None)
 
 
-def process_rank() -> int:
-    """Return this process's rank among those of a distributed run, 0 where it runs alone.
-
-    A framework that is set up for a distributed run knows best; else a launcher's RANK or SLURM_PROCID tells.
-    """
-    ranks = [rank for rank in (backend.rank() for backend in _loaded()) if rank is not None]
-    if ranks:
-        return max(ranks)
-    found = next((os.environ[name] for name in _RANK_VARIABLES if os.environ.get(name, "").isdigit()), "0")
-    return int(found)
+def group_ranks() -> dict[str, int]:
+    """Return this process's rank in each framework that is set up for a distributed run, by the backend's name."""
+    ranks = {backend.name: backend.rank() for backend in _loaded()}
+    return {name: rank for name, rank in ranks.items() if rank is not None}
 
 
 def backend_of(module: object, named: Backend | None, others: Sequence[Backend] = ()) -> Backend:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._arrays import host_array, is_real
-from keepfast._system.warnings import warn
+from keepfast._system.warnings import Afterwards, warn
 from keepfast.errors import InvalidValue, ShapeMismatch, UsageError
 from keepfast.interfaces.step_buffer import HostSteps, SingleSteps, Step, StepBuffer
 from keepfast.plugins.backends import recognize
@@ -88,8 +88,8 @@ class EpisodeTracker:
                 something is given for other agents than the rewards are.
         """
         if _layout(rewards, terminated, truncated) != self._layout:
-            if isinstance(rewards, Mapping):
-                self._record_team(rewards, terminated, truncated, valid)
+            if self._resumed or isinstance(rewards, Mapping):
+                self._record_apart(rewards, terminated, truncated, valid)
                 return
             rewards, terminated, truncated = self._prepare(rewards, terminated, truncated)
         if valid is None:
@@ -102,6 +102,17 @@ class EpisodeTracker:
         self._buffered += 1
         if self._buffered >= self._capacity:
             self._fold()
+
+    def _record_apart(self, rewards: Any, terminated: Any, truncated: Any, valid: Any) -> None:
+        """Record a step by agent, or the first one after a resume, which may have something to tell."""
+        if not self._resumed:
+            self._record_team(rewards, terminated, truncated, valid)
+            return
+        with Afterwards():
+            if isinstance(rewards, Mapping):
+                self._record_team(rewards, terminated, truncated, valid)
+            else:
+                self.record(*self._prepare(rewards, terminated, truncated), valid)
 
     def _add_masked(self, rewards: Any, terminated: Any, truncated: Any, valid: Any) -> None:
         if getattr(valid, "shape", None) not in ((self._num_envs,), (self._num_envs, 1)):
