@@ -16,7 +16,7 @@ from keepfast._system.finishing import finish
 from keepfast._system.lifetimes import in_child
 from keepfast._system.warnings import Afterwards, warn
 from keepfast.checkpoints.index import CHECKPOINTS
-from keepfast.config import ExperimentConfig, agent_settings, masked
+from keepfast.config import ExperimentConfig, Source, agent_settings, masked
 from keepfast.errors import UsageError
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
@@ -45,8 +45,8 @@ class Experiment:
     """Keeps what one run produces, for any loop that counts timesteps.
 
     Args:
-        cfg: the experiment's settings, with or without the level ``"experiment"``; a mapping, an `ExperimentConfig`
-            or the path of a TOML, YAML or JSON file.
+        cfg: the experiment's settings, with or without the level ``"experiment"``, in any form that
+            `ExperimentConfig` takes.
         name: the agent's name, which the directory's name ends with where the settings give none.
         timesteps: the length of the training, which "auto" intervals derive from; None if it is not known.
         directory: the run's own directory, where it is known already.
@@ -75,7 +75,7 @@ class Experiment:
 
     def __init__(
         self,
-        cfg: ExperimentConfig | Mapping[str, Any] | str | Path | None = None,
+        cfg: Source = None,
         *,
         name: str = "run",
         timesteps: int | None = None,
