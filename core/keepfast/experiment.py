@@ -35,7 +35,6 @@ from keepfast.runs.schedule import Turns, length_of, whole_timestep
 from keepfast.tracking.multi_writer import MultiWriter
 
 _CLOSED = "this experiment was closed; make another one"
-
 _SETTLE_SECONDS = 5.0
 """How long a checkpoint waits, behind training, for the writers to have what was written before it."""
 
@@ -345,11 +344,10 @@ class Experiment:
             _refuse(self._refusal)
 
     def _take_turns(self, completed: int) -> None:
-        write, checkpoint = self._turns.take(completed)
-        if write:
-            (self._on_write or self.write_tracking_data)(completed)
-        if checkpoint:
-            (self._on_checkpoint or self.write_checkpoint)(completed)
+        calls = (self._on_write or self.write_tracking_data, self._on_checkpoint or self.write_checkpoint)
+        for is_due, call in zip(self._turns.take(completed), calls, strict=True):
+            if is_due:
+                call(completed)
 
     def _leave(self, signal_number: int) -> None:
         self._standing.look_again()
