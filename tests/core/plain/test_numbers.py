@@ -62,6 +62,7 @@ def test_a_number_goes_into_an_array_that_can_hold_exactly_it(dtype: str, found:
     assert difference(place(dtype), found) == told
 
 
+@pytest.mark.needs("ml_dtypes")
 @pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "int4"])
 def test_the_dtypes_of_machine_learning_hold_less(dtype: str) -> None:
     """They take what they can hold, and nothing rounded or cut."""
