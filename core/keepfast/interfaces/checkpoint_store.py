@@ -5,14 +5,17 @@ from __future__ import annotations
 import abc
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, final
 
+import numpy as np
+
+from keepfast.codec import native
 from keepfast.errors import CorruptCheckpoint, CorruptFile, InvalidValue
 from keepfast.interfaces.format import Format
-from keepfast.tree import Tree
+from keepfast.tree import Tree, leaves, map_leaves
 
 FORMAT_VERSION = 1
 """The version of what `CheckpointMetadata` says; raised when a reader of today could misread it."""
@@ -209,3 +212,13 @@ class CheckpointStore(Format[Checkpoint]):
             CorruptCheckpoint: if the file is damaged, truncated, or carries code; names the file and the part.
             OSError: if the file cannot be opened.
         """
+
+    def load(self, path: Path) -> Checkpoint:
+        """Read a file as `Format.load` does; arrays are in the machine's byte order, which frameworks need."""
+        checkpoint = super().load(path)
+        foreign = any(isinstance(leaf, np.ndarray) and not leaf.dtype.isnative for _, leaf in leaves(checkpoint.state))
+        return replace(checkpoint, state=map_leaves(_in_machines_order, checkpoint.state)) if foreign else checkpoint
+
+
+def _in_machines_order(path: str, leaf: Any) -> Any:
+    return native(leaf, path) if isinstance(leaf, np.ndarray) else leaf
