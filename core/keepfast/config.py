@@ -369,6 +369,7 @@ def _read_yaml(text: str) -> Any:
     except ModuleNotFoundError:
         raise MissingDependency("a YAML configuration needs PyYAML; run: pip install pyyaml") from None
 
+    @final
     class Loader(yaml.SafeLoader):
         """Takes 1e6 for a number, as everybody but YAML 1.1 does."""
 

@@ -121,13 +121,13 @@ def hold(tensor: torch.Tensor) -> torch.Tensor | NDArray[Any]:
 
     On the CPU that is a NumPy array, which costs a fraction of what a tensor costs; else a clone on the same device.
     """
-    if tensor.is_cpu and tensor.dtype in NATIVE and not tensor.is_neg():
+    if are_transformed() or tensor.is_meta:
+        tensor = real_value(tensor)
+    elif tensor.is_cpu and tensor.dtype in NATIVE and not tensor.is_neg():
         try:
             return (tensor.detach() if tensor.requires_grad else tensor).numpy().copy()
-        except (RuntimeError, TypeError):  # under a transform of torch.func, or in FakeTensorMode
+        except (RuntimeError, TypeError):  # it was wrapped by a transform that has ended, or stands for values to come
             tensor = real_value(tensor)
-    elif are_transformed() or tensor.is_meta:
-        tensor = real_value(tensor)
     with outside():
         return tensor.detach().clone()
 

@@ -117,3 +117,15 @@ def writable(*tensors: torch.Tensor) -> contextlib.AbstractContextManager[Any]:
     """Return the mode in which tensors can be overwritten: what was made in inference mode can be in it alone."""
     made_in_it = any(tensor.is_inference() for tensor in tensors)
     return torch.inference_mode() if made_in_it else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def conversion_in_place() -> Iterator[None]:
+    """Have a module that is moved keep its parameters, which an optimizer holds, whatever the caller has set."""
+    conversion: Any = torch.__future__
+    before = conversion.get_overwrite_module_params_on_conversion()
+    conversion.set_overwrite_module_params_on_conversion(False)
+    try:
+        yield
+    finally:
+        conversion.set_overwrite_module_params_on_conversion(before)

@@ -18,7 +18,7 @@ from keepfast import KeepfastError, LoadMismatch, Mismatch, UnsupportedModule
 from keepfast.tree import Growing, Tree, items, leaves, rebuild
 from keepfast_torch import optimizer, scheduler
 from keepfast_torch.containers import like, plain
-from keepfast_torch.modes import writable
+from keepfast_torch.modes import conversion_in_place, writable
 from keepfast_torch.wrappers import plain_names, unwrapped
 
 _PACKAGES = frozenset({"torch", "keepfast_torch"})
@@ -114,7 +114,8 @@ class _ModuleKind(Kind):
     def restore(self, module: nn.Module, state: Tree, device: Any) -> nn.Module:
         inner = unwrapped(module)
         if device is not None:
-            inner.to(device)
+            with conversion_in_place():
+                inner.to(device)
         own = inner.state_dict()
         real = {name: key for key, name in plain_names(inner, own).items()}
         # Parameters and buffers are copied to their places by PyTorch; extra state is handed over as it is.

@@ -8,7 +8,7 @@ import torch
 
 from keepfast import InvalidValue, SingleSteps, Step, StepBuffer, Steps, device_capacity
 from keepfast_torch.arrays import NATIVE, fetch
-from keepfast_torch.modes import are_transformed
+from keepfast_torch.modes import are_transformed, outside_of_modes
 
 
 def step_buffer(step: Step, capacity: int) -> StepBuffer | None:
@@ -41,6 +41,7 @@ class TensorSteps(StepBuffer):
         torch._foreach_copy_(self._rows[self._count], [rewards, terminated, truncated])
         self._count += 1
 
+    @outside_of_modes
     def take(self) -> Steps:  # noqa: D102  (the interface's)
         count, self._count = self._count, 0
         used = [store[:count].reshape(count, -1) for store in self._stores]
