@@ -55,6 +55,9 @@ class Experiment:
         on_checkpoint: called in the place of `write_checkpoint` when that is due.
         env: the environment, which tells when it resets (see `set_environment`).
 
+    Attributes:
+        autoreset: when the environments reset, or None where nobody said.
+
     In a distributed run the process of rank 0 alone writes and checkpoints; all of them resume.
 
     Raises:
@@ -137,13 +140,19 @@ class Experiment:
         """Tell the environment, where it was not known when the experiment was made.
 
         Vector environments of Gymnasium tell when they reset. Where that is in the step after the end of an episode,
-        the rows of such steps are no transitions, and in no statistic. The setting ``autoreset`` counts where it is
-        not "auto".
+        the rows of such steps are no transitions: they are in no statistic, and registered memories, which are told
+        too, give them to nobody (see `Memory.autoreset`). The setting ``autoreset`` counts where it is not "auto".
 
         Args:
             env: an environment, under any wrappers, or None where there is none to ask.
         """
-        self._recorder.set_environment(env)
+        self.autoreset = self._recorder.set_environment(env)
+        self._tell_memories()
+
+    def _tell_memories(self) -> None:
+        for memory in self._modules.memories():
+            if self.autoreset is not None:
+                memory.autoreset = self.autoreset
 
     def _start_turns(self) -> None:
         self._turns = Turns([self._recorder.schedule, self._checkpointer.schedule], self.completed)
@@ -190,6 +199,7 @@ class Experiment:
             UnsupportedModule: if no backend can capture one of them.
         """
         self._modules.add(modules)
+        self._tell_memories()
 
     def record_transition(self, rewards: Any, terminated: Any, truncated: Any, valid: Any = None) -> None:
         """Track the rewards of one step of every environment, and the episodes that ended with it.
@@ -217,6 +227,8 @@ class Experiment:
     def reset_episodes(self, envs: Any = None) -> None:
         """Be told that environments were reset in mid-run, by an evaluation for example: count their episodes anew.
 
+        Registered memories of as many environments are told too; see `Memory.reset_episodes`.
+
         Args:
             envs: which ones: a mask of shape (num_envs,), or their numbers; all of them if None.
 
@@ -225,7 +237,10 @@ class Experiment:
             UsageError: if the experiment was closed.
         """
         self._check_open()
-        self._recorder.reset_episodes(envs)
+        num_envs = self._recorder.reset_episodes(envs)
+        for memory in self._modules.memories():
+            if num_envs is None or memory.num_envs == num_envs:
+                memory.reset_episodes(envs)
 
     def track_data(self, tag: str, value: Any) -> None:
         """Track a number until the next write; see `Tracker.track` for what may be given.

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keepfast.errors import UsageError
 from keepfast.interfaces.ring import EPISODE_ENDS
@@ -33,8 +34,10 @@ class Sampler:
     def __init__(self, buffer: SampleBuffer, replacement: bool = True, last: Any = None) -> None:
         self._buffer = buffer
         self.replacement, self.last = replacement, last
-        self._starts: dict[int, Any] = {}  # of sequences, by their length, until the samples change
-        self._starts_at = -1
+        # Until the samples change: where sequences start, by their length, and the ranks of places left out.
+        self._starts: dict[int, Any] = {}
+        self._ranks: Any = None
+        self._known_at = -1
 
     def sample(
         self, names: Sequence[str], batch_size: int, mini_batches: int = 1, sequence_length: int = 1
@@ -43,9 +46,7 @@ class Sampler:
         positive("batch_size", batch_size)
         self._check(names, mini_batches, sequence_length)
         if sequence_length == 1:
-            if not (size := len(self._buffer)):
-                raise UsageError("the memory is empty, so there is nothing to sample; call `add_samples` first")
-            places = self._draw(size, batch_size)
+            places = self._draw_places(batch_size)
         else:
             cursor = self._buffer.cursor
             starts = self._sequence_starts(sequence_length)
@@ -55,13 +56,33 @@ class Sampler:
         self.last = places
         return self._split(names, places, mini_batches, sequence_length)
 
+    def _draw_places(self, count: int) -> Any:
+        invalid = self._buffer.invalid
+        if not (size := len(self._buffer) - len(invalid)):
+            if len(invalid):
+                raise UsageError("no sample of the memory is a transition, so there is nothing to sample")
+            raise UsageError("the memory is empty, so there is nothing to sample; call `add_samples` first")
+        drawn = self._draw(size, count)
+        return self._buffer.storage.skip(drawn, self._skipped(invalid)) if len(invalid) else drawn
+
+    def _skipped(self, invalid: NDArray[np.intp]) -> Any:
+        """Return for each place that is left out the rank that the next one that is not has."""
+        self._forget_old()
+        if self._ranks is None:
+            self._ranks = self._buffer.storage.places(invalid - np.arange(len(invalid)))
+        return self._ranks
+
+    def _forget_old(self) -> None:
+        if self._known_at != self._buffer.changes:
+            self._starts.clear()
+            self._ranks = None
+            self._known_at = self._buffer.changes
+
     def _draw(self, size: int, count: int) -> Any:
         return self._buffer.storage.draw(size, count, replacement=self.replacement)
 
     def _sequence_starts(self, length: int) -> Any:
-        if self._starts_at != self._buffer.changes:
-            self._starts.clear()
-            self._starts_at = self._buffer.changes
+        self._forget_old()
         if length not in self._starts:
             starts = self._buffer.cursor.ring.sequence_starts(self._ends(), length)
             if not len(starts):
@@ -73,7 +94,10 @@ class Sampler:
         """Return, of shape (memory_size, num_envs), whether what comes next is of something else."""
         storage, specs = self._buffer.storage, self._buffer.specs
         ends = np.zeros((storage.memory_size, storage.num_envs), bool)
-        ends.reshape(-1)[list(self._buffer.cursor.seams)] = True
+        flat = ends.reshape(-1)
+        flat[list(self._buffer.cursor.seams)] = True
+        invalid = self._buffer.invalid
+        flat[invalid] = flat[(invalid - storage.num_envs) % flat.size] = True  # and the sample before each
         for name in EPISODE_ENDS & specs.keys():
             size = specs[name].size
             flags = storage.host(name).reshape(*ends.shape, *size).astype(bool)
@@ -88,9 +112,10 @@ class Sampler:
     def everything(self, names: Sequence[str], mini_batches: int = 1, sequence_length: int = 1) -> list[list[Any]]:
         """Return every sample, split into mini-batches."""
         self._check(names, mini_batches, sequence_length)
-        storage, cursor = self._buffer.storage, self._buffer.cursor
-        if sequence_length > 1:
-            places = storage.places(np.concatenate(cursor.ring.histories()))
+        storage, cursor, invalid = self._buffer.storage, self._buffer.cursor, self._buffer.invalid
+        if sequence_length > 1 or len(invalid):
+            order = np.concatenate(cursor.ring.histories()) if sequence_length > 1 else np.arange(len(cursor))
+            places = storage.places(order[~np.isin(order, invalid)])
             return self._split(names, places, mini_batches, sequence_length)
         bounds = _bounds(len(cursor), mini_batches)
         return [[storage.slice(name, start, stop) for name in names] for start, stop in pairwise(bounds)]

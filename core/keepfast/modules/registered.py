@@ -173,6 +173,11 @@ class ModuleTable:
         """
         return registered(self._modules, self._named)
 
+    def memories(self) -> list[Memory]:
+        """Return the memories of now."""
+        values = (module.value if isinstance(module, Attribute) else module for module in self._modules.values())
+        return [value for value in values if isinstance(value, Memory)]
+
     def add(self, modules: Mapping[str, Module]) -> None:
         """Add modules, all or none.
 
