@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["tests_core", "tests_torch", "tests_jax", "tests_all", "guard", "lint"]
+nox.options.sessions = ["tests_core", "tests_torch", "tests_jax", "tests_all", "lint", "guard"]
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.needs_version = ">=2024.10"
 
@@ -26,8 +26,8 @@ TYPE_TOOLS = ("mypy", "types-PyYAML")
 ENVIRONMENTS = ("core", "torch", "jax", "all")
 """Each test runs in the smallest of these that has what it needs; `tests/conftest.py` tells which that is."""
 
-WORKERS = 4
-"""Twice the cores of a small machine: tests that wait for a disk, a signal or a process leave theirs to another."""
+WORKERS = max(4, os.cpu_count() or 1)
+"""More than a small machine has cores: tests that wait for a disk, a signal or a process leave theirs to another."""
 
 NONE_CHOSEN = 5
 """How pytest ends where no test is left to run."""

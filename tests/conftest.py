@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,10 @@ from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("tests.both_backends")
 
-settings.register_profile("suite", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("suite", deadline=None, max_examples=4000, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
-OUTSIDE = ("KEEPFAST_BACKEND", "KEEPFAST_DISABLE_PLUGINS", "RANK", "SLURM_PROCID")
+OUTSIDE = ("KEEPFAST_BACKEND", "KEEPFAST_DISABLE_PLUGINS", "RANK", "WORLD_SIZE", "SLURM_PROCID")
 
 IN_BOTH = {"gymnasium", "ml_dtypes", "PIL", "polars"}
 ENVIRONMENTS = {
@@ -26,6 +28,12 @@ ENVIRONMENTS = {
 
 FOLDERS = {"torch_backend": {"torch"}, "jax_backend": {"jax"}}
 """What every test of a folder needs."""
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the programs that tests start, which would inherit a shell's wish to ignore it behind ``&``."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -62,6 +70,13 @@ def _neutral_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep settings of the machine the suite runs on out of the tests."""
     for name in OUTSIDE:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _new_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have each test told anew what a file system lacks."""
+    if (optional := sys.modules.get("keepfast._system.disk.optional")) is not None:
+        monkeypatch.setattr(optional, "lacking", sys.modules["keepfast._system.tally"].Tally())
 
 
 @pytest.fixture(scope="session")

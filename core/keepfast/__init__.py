@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from keepfast.memories.memory import Memory
     from keepfast.memories.storage import Storage, checked_places
     from keepfast.metrics.reading import iter_metrics, read_metrics
-    from keepfast.modules.registered import attribute
+    from keepfast.modules.parts import attribute, attributes
     from keepfast.modules.report import LoadReport
     from keepfast.modules.saving import Saving
     from keepfast.modules.single import load, save
@@ -115,7 +115,7 @@ _HOMES = {
     "memories.memory": ["Memory"],
     "memories.storage": ["Storage", "checked_places"],
     "metrics.reading": ["iter_metrics", "read_metrics"],
-    "modules.registered": ["attribute"],
+    "modules.parts": ["attribute", "attributes"],
     "modules.report": ["LoadReport"],
     "modules.saving": ["Saving"],
     "modules.single": ["load", "save"],
@@ -124,6 +124,9 @@ _HOMES = {
     "tracking.multi_writer": ["MultiWriter"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_ENTRIES = frozenset({"convert_memory", "iter_memories", "load", "merge_memories", "read_memory", "save"})
+"""The functions that need no object of ours made before; the frameworks in use are told of them at once."""
+
 _SUBMODULES = ("codec", "metrics", "plugins", "testing", "tree")
 
 __all__ = [
@@ -175,6 +178,7 @@ __all__ = [
     "WriterFailed",
     "__version__",
     "attribute",
+    "attributes",
     "checked_places",
     "codec",
     "commit",
@@ -203,6 +207,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module `keepfast` has no attribute `{name}`")
     value = getattr(importlib.import_module(f"keepfast.{_HOME_OF[name]}"), name)
+    if name in _ENTRIES:
+        importlib.import_module("keepfast.plugins.backends").prepare()
     globals()[name] = value
     return value
 

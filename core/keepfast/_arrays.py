@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,28 @@ from numpy.typing import NDArray
 from keepfast.errors import InvalidValue
 from keepfast.tree import dtype_name, is_array
 
+Converter = Callable[[Any], NDArray[Any] | None]
+"""Returns a NumPy array of a framework's own array, and None of anything else."""
+
+_converters: list[Converter] = []
+
+
+def convert_with(converter: Converter) -> None:
+    """Have a framework's arrays converted by what knows the modes that the framework may be in."""
+    if converter not in _converters:
+        _converters.append(converter)
+
 
 def host_array(value: Any) -> NDArray[Any]:
-    """Return a NumPy array of an array, a tensor on any device, or nested lists; waits for the device."""
+    """Return a NumPy array of an array, a tensor on any device, or nested lists; waits for the device.
+
+    Raises:
+        InvalidValue: if it has no value, or many: it is being traced, or one of a batch in a vmap.
+    """
+    if not isinstance(value, np.ndarray):
+        for converter in _converters:
+            if (array := converter(value)) is not None:
+                return array
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         if dtype_name(value) in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
@@ -43,7 +63,10 @@ def check_number(value: Any, tag: str) -> None:
             f"the value of `{tag}` is no number: {value!r:.80} ({type(value).__name__}); "
             "allowed: int, float, or an array or tensor that holds one number"
         )
-    size = int(np.prod(tuple(value.shape)))
+    try:
+        size = int(np.prod(tuple(value.shape)))
+    except Exception as error:
+        raise InvalidValue(f"the value of `{tag}` is no number yet: it is being traced, {error}") from error
     if size != 1:
         raise InvalidValue(
             f"the value of `{tag}` has the shape {tuple(value.shape)}, so it is no single number; reduce it first, "
@@ -60,7 +83,12 @@ def scalar(value: Any, tag: str) -> float:
         InvalidValue: if it is no single number.
     """
     check_number(value, tag)
-    return float(host_array(value).reshape(-1)[0]) if is_array(value) else float(value)
+    if not is_array(value):
+        return float(value)
+    try:
+        return float(host_array(value).reshape(-1)[0])
+    except InvalidValue as error:
+        raise InvalidValue(f"the value of `{tag}`: {error}") from None
 
 
 def environments(envs: Any, num_envs: int) -> NDArray[np.intp]:

@@ -12,7 +12,8 @@ from keepfast.experiment import Experiment
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.memories.memory import Memory
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.registered import Module, copy_all, metadata, registered
+from keepfast.modules.parts import Module
+from keepfast.modules.registered import copy_all, metadata, registered
 from keepfast.modules.report import LoadReport
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.backends import configured
@@ -81,8 +82,8 @@ class Agent:
 
     @property
     def experiment_dir(self) -> Path:
-        """Return the experiment's directory, which `init` makes."""
-        return self._directory
+        """Return the experiment's directory, which `init` makes; after `resume("last")` the other run's."""
+        return self._directory if self._experiment is None else self._experiment.directory
 
     @property
     def experiment(self) -> Experiment:
@@ -91,11 +92,16 @@ class Agent:
 
     @property
     def writer(self) -> MultiWriter:
-        """Return all writers behind one, with the calls of torch's SummaryWriter, past all intervals."""
+        """Return all writers behind one, with the calls of torch's SummaryWriter, past all intervals.
+
+        It is the same one from the start of the run to its end, through every `resume`.
+        """
         return self.experiment.writer
 
     def init(self, trainer_cfg: Mapping[str, Any] | None = None, env: object = None) -> None:
-        """Start the experiment: make its directory, find its writers, fix its intervals.
+        """Start the experiment: make its directory, start its writers, fix its intervals.
+
+        In a directory that holds an earlier run the writers are started by `resume`, or else by the first write.
 
         Args:
             trainer_cfg: the trainer's configuration; ``timesteps`` is the length of the training.

@@ -134,7 +134,8 @@ def encode(tree: Tree, put: PutArray = _inline, path: str = "") -> Any:
     if isinstance(tree, set | frozenset):
         return {"set": [_encode_key(child) for child in sorted(tree, key=repr)]}
     if isinstance(tree, np.ndarray | np.generic):
-        return {"array": put(path, native(np.asarray(tree), path))}
+        array = native(np.asarray(tree), path)  # refuses what bytes do not hold
+        return {"array": put(path, np.asarray(tree) if put is _inline else array)}  # a text tells the byte order too
     return _encode_plain(tree, path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
@@ -23,6 +24,18 @@ def _as_string(value: Any) -> Any:
 
 def _default_writers() -> list[str | dict[str, Any]]:
     return ["tensorboard"]
+
+
+def _checked_place(value: Any) -> Any:
+    """Return a setting of `distributed`, once it is known to make sense."""
+    if value == "auto" or value is False:
+        return value
+    if not isinstance(value, Mapping) or value.keys() != {"rank", "world_size"}:
+        raise ValueError("no place")
+    rank, size = value["rank"], value["world_size"]
+    if type(rank) is not int or type(size) is not int or not 0 <= rank < size:
+        raise ValueError("no such rank")
+    return dict(value)
 
 
 _PluginName = Annotated[str, StringConstraints(min_length=1)]
@@ -89,6 +102,12 @@ class ExperimentConfig(BaseModel):
     )
     async_checkpoints: bool = Field(True, description="write checkpoints behind training")
     on_writer_error: Literal["warn", "raise"] = Field("warn", description="what a failing writer does to the run")
+    distributed: Annotated[bool | Literal["auto"] | dict[str, int], BeforeValidator(_checked_place)] = Field(
+        "auto",
+        description="whether this process is one of a distributed run, of which rank 0 writes; auto: as its process "
+        "group says, or RANK with a WORLD_SIZE above 1; False: it is a run of its own",
+        json_schema_extra={"allowed": '"auto", False, or {"rank": r, "world_size": n} with 0 <= r < n'},
+    )
     autoreset: Literal["auto", "next_step", "same_step", "disabled"] = Field(
         "auto",
         description="when vector environments reset; auto: as the environment says. Rows that only reset (`next_step`) "
@@ -141,6 +160,45 @@ class ExperimentConfig(BaseModel):
         return [("wandb", {**self.wandb_kwargs, **dict(table).get("wandb", {})}), *others]
 
 
+MASK = "***"
+"""What stands in the place of a secret."""
+
+_SECRET = re.compile(r"(^|_)(api_?key|token|password|passwd|secret)$")
+
+
+def masked(value: Any) -> Any:
+    """Return a configuration without its secrets, at every depth; what is neither mapping nor list is kept as it is.
+
+    A secret has a key that is, or ends with, ``api_key``, ``token``, ``password`` or ``secret``, in any case.
+
+    Raises:
+        ConfigError: if the configuration contains itself; names the path of the key.
+    """
+    return _masked(value, "", {})
+
+
+def _masked(value: Any, path: str, above: Mapping[int, str]) -> Any:
+    if not isinstance(value, Mapping | list | tuple):
+        return value
+    if id(value) in above:
+        whole = f"`{above[id(value)]}`" if above[id(value)] else "the whole of it"
+        raise ConfigError(f"the configuration contains itself: `{path}` is {whole}; give a copy without it")
+    below = {**above, id(value): path}
+    if isinstance(value, Mapping):
+        return {
+            key: MASK if _is_secret(key, child) else _masked(child, f"{path}.{key}".lstrip("."), below)
+            for key, child in value.items()
+        }
+    return [_masked(child, f"{path}.{number}".lstrip("."), below) for number, child in enumerate(value)]
+
+
+def _is_secret(key: object, value: object) -> bool:
+    """Say whether a key is that of a secret, ``wandbApiKey`` and ``HF-TOKEN`` too; a switch is none."""
+    words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", str(key)).lower()
+    named = _SECRET.search(re.sub(r"[^a-z0-9]+", "_", words).strip("_"))
+    return named is not None and not (value is None or isinstance(value, bool) or value == "")
+
+
 def agent_settings(
     cfg: ExperimentConfig | Mapping[str, Any] | str | Path | None,
 ) -> tuple[ExperimentConfig, dict[str, Any]]:
@@ -183,6 +241,7 @@ def _read(source: Mapping[str, Any] | str | Path | None) -> Mapping[str, Any]:
     if source is None:
         return {}
     if isinstance(source, Mapping):
+        masked(source)  # raises where it contains itself
         return source
     if not isinstance(source, str | Path):
         raise ConfigError(f"a configuration is {source!r:.60} ({type(source).__name__}); allowed: a mapping or a path")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import signal
 import sys
@@ -12,29 +11,30 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self, final
 
-import numpy as np
-
+from keepfast._system.disk.directories import taken
 from keepfast._system.finishing import finish
-from keepfast._system.warnings import warn
+from keepfast._system.lifetimes import in_child
+from keepfast._system.warnings import Afterwards, warn
 from keepfast.checkpoints.index import CHECKPOINTS
-from keepfast.config import ExperimentConfig, agent_settings
-from keepfast.errors import InvalidValue, UsageError
-from keepfast.metrics.reading import has_metrics
+from keepfast.config import ExperimentConfig, agent_settings, masked
+from keepfast.errors import UsageError
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.registered import Module, ModuleTable
+from keepfast.modules.parts import Module
+from keepfast.modules.registered import ModuleTable
 from keepfast.modules.report import LoadReport
-from keepfast.plugins.backends import process_rank
+from keepfast.plugins.backends import prepare
 from keepfast.runs.checkpointer import Checkpointer
-from keepfast.runs.directory import CONFIG, EarlierRun, open_run_directory, run_directory
-from keepfast.runs.in_vain import warn_of_idle_settings
+from keepfast.runs.directory import run_directory
+from keepfast.runs.in_vain import warn_of_counting_again, warn_of_idle_settings
 from keepfast.runs.preemption import Preemption
+from keepfast.runs.processes.home import Home
+from keepfast.runs.processes.ownership import in_forked_child
+from keepfast.runs.processes.place import Standing
 from keepfast.runs.recorder import Recorder
-from keepfast.runs.resuming import Resuming
-from keepfast.runs.schedule import Turns
+from keepfast.runs.schedule import Turns, length_of, whole_timestep
 from keepfast.tracking.multi_writer import MultiWriter
 
-_WAVERING = 8
-"""How many timesteps a count may go back near its beginning before anybody is told."""
+_CLOSED = "this experiment was closed; make another one"
 
 _SETTLE_SECONDS = 5.0
 """How long a checkpoint waits, behind training, for the writers to have what was written before it."""
@@ -58,12 +58,13 @@ class Experiment:
     Attributes:
         autoreset: when the environments reset, or None where nobody said.
 
-    In a distributed run the process of rank 0 alone writes and checkpoints; all of them resume.
+    In a distributed run the process of rank 0 alone writes and checkpoints; all of them resume. What writes owns its
+    directory until it is closed: a second experiment is refused there. A forked child's calls are refused.
 
     Raises:
         ConfigError: if a setting is wrong.
         UnknownPlugin: if a setting names a backend, writer or format that nobody provides.
-        DirectoryError: if the run's directory cannot be written in.
+        DirectoryError: if the run's directory cannot be written in, or another experiment that is not closed owns it.
 
     Example::
 
@@ -90,38 +91,67 @@ class Experiment:
         config = ExperimentConfig.of(cfg)
         agent_config = agent_settings(cfg)[1]
         self.name = name
-        self.directory = run_directory(config, name) if directory is None else directory
+        directory = run_directory(config, name) if directory is None else taken(directory)
         self.completed = 0
-        self._first = process_rank() == 0
-        self._recorder = Recorder(config, self.directory, agent_config, enabled=self._first)
+        self._standing = Standing(config.distributed, directory, self._stand_aside)
+        first = self._standing.first
+        self._recorder = Recorder(config, directory, masked(agent_config), enabled=first)
         self._modules = ModuleTable({} if modules is None else modules, config.backend)
         self._checkpointer = Checkpointer(
             config,
-            self.directory / CHECKPOINTS,
+            directory / CHECKPOINTS,
             self._modules,
-            lambda captured: self._resuming.state(captured),
-            settle=lambda: self._recorder.settle(_SETTLE_SECONDS),
-            enabled=self._first,
+            lambda captured: self._home.resuming.state(captured),
+            settle=self._settle,
+            enabled=first,
         )
         self._record, self._track = self._recorder.record, self._recorder.track
         self._on_write, self._on_checkpoint = on_write, on_checkpoint
-        self._closed = self._stepping = self._went_back = False
+        self._stepping, self._went_back, self._refusal = False, False, ""
         self._process = os.getpid()
+        in_child(self._part_from_parent)
         self._preemption = Preemption()
         self.resumed: LoadReport | None = None
-        self._earlier = self._open(timesteps, agent_config) if self._first else EarlierRun(self.directory)
-        self._resuming = Resuming(self._modules, self._recorder, self._checkpointer, self._earlier)
-        if self._first:
-            warn_of_idle_settings(config)
+        parts = self._modules, self._recorder, self._checkpointer
+        self._home = Home(directory, name, agent_config, self._standing, *parts, is_named=bool(config.experiment_name))
         self.set_timesteps(timesteps)
         self.set_environment(env)
+        if first:
+            warn_of_idle_settings(config)
+        prepare()
+        self._home.open()
 
-    def _open(self, timesteps: int | None, agent_config: Mapping[str, Any]) -> EarlierRun:
-        """Open the run's directory, and return what a run before left there."""
-        begun = (self.directory / CONFIG).exists()
-        open_run_directory(self.directory, self.name, timesteps, agent_config)
-        found = {"checkpoints": self._checkpointer.start(), "metrics": has_metrics(self.directory)}
-        return EarlierRun(self.directory, begun=begun, left=[kind for kind, is_there in found.items() if is_there])
+    @property
+    def directory(self) -> Path:
+        """Return the run's directory."""
+        return self._home.directory
+
+    def _stand_aside(self) -> None:
+        """Leave the run to the process that is the first, and in its directory nothing of this one's own."""
+        self._checkpointer.enabled = False
+        self._recorder.stand_aside()
+        self._record, self._track = self._recorder.record, self._recorder.track
+        self._home.give_up()
+
+    def _part_from_parent(self) -> None:
+        reason = in_forked_child(self._process)
+        self._bar(f"an experiment was used {reason}")
+        self._recorder.writer.refuse(reason)
+
+    def _bar(self, refusal: str) -> None:
+        """Refuse all calls from now on."""
+        self._refusal, self._stepping = refusal, False
+        self._record = self._track = partial(_refuse, refusal)
+
+    def _settle(self) -> None:
+        """Have on disk what a checkpoint builds on; behind training, where checkpoints are written."""
+        self._mend()
+        self._recorder.settle(_SETTLE_SECONDS)
+
+    def _mend(self) -> None:
+        """Make anew what somebody removed of the run's directory."""
+        if self._standing.first:
+            self._checkpointer.note_vanished(self._home.mend)
 
     def set_timesteps(self, timesteps: int | None) -> None:
         """Tell the length of the training, where it was not known when the experiment was made.
@@ -129,9 +159,7 @@ class Experiment:
         Raises:
             InvalidValue: if it is no whole number of at least 1, nor None.
         """
-        if timesteps is not None and (not isinstance(timesteps, int | np.integer) or timesteps < 1):
-            raise InvalidValue(f"`timesteps` is {timesteps!r}; allowed: a whole number of at least 1, or None")
-        self._timesteps = None if timesteps is None else int(timesteps)
+        self._timesteps = self._home.timesteps = length_of(timesteps)
         self._recorder.set_length(self._timesteps)
         self._checkpointer.set_length(self._timesteps, self.completed)
         self._start_turns()
@@ -159,9 +187,10 @@ class Experiment:
 
     def describe(self, config: Mapping[str, Any]) -> None:
         """Store another configuration in ``config.json``, and tell it to writers that are yet to be made."""
-        self._recorder.agent_config = config
-        if self._first:
-            open_run_directory(self.directory, self.name, self._timesteps, config)
+        self._recorder.agent_config = masked(config)
+        if self._standing.first:
+            self._check_open()
+            self._home.describe(config)
 
     @property
     def timesteps(self) -> int | None:
@@ -185,7 +214,12 @@ class Experiment:
 
     @property
     def writer(self) -> MultiWriter:
-        """Return all writers behind one, with the calls of torch's SummaryWriter, past all intervals."""
+        """Return all writers behind one, with the calls of torch's SummaryWriter, past all intervals.
+
+        It is the same one from the start of the run to its end, through every `resume`.
+        """
+        if not self._refusal:
+            self._standing.look_again()
         return self._recorder.writer
 
     def register(self, **modules: Module) -> None:
@@ -268,8 +302,23 @@ class Experiment:
             UsageError: if the experiment was closed.
         """
         if type(timestep) is not int:
-            timestep = _whole(timestep)
-        completed = timestep + 1
+            timestep = whole_timestep(timestep)
+        completed, turns = timestep + 1, self._turns
+        if (
+            completed < self.completed
+            or not self._stepping
+            or not turns.start <= completed < turns.end
+            or completed == self._timesteps
+            or self._checkpointer.failed
+            or self._preemption.received is not None
+        ):
+            with Afterwards():
+                self._step_with_care(completed)
+        else:
+            self.completed = completed
+
+    def _step_with_care(self, completed: int) -> None:
+        """Complete a timestep in which there is more to do than to count it."""
         if completed < self.completed:
             self._go_back(completed)
         self.completed = completed
@@ -296,24 +345,19 @@ class Experiment:
             (self._on_checkpoint or self.write_checkpoint)(self.completed)
 
     def _go_back(self, completed: int) -> None:
-        """Tell, once, that the count went back by half; by a little it wavers, as that of several actors does."""
-        if self._stepping and not self._went_back and completed <= self.completed // 2 and self.completed > _WAVERING:
-            self._went_back = True
-            warn(
-                f"timestep {self.completed - 1} is followed by timestep {completed - 1}: this run counts again what it "
-                "had completed, and what is due stands beside, or in the place of, what it wrote then. Count on from "
-                f"{self.completed}, begin with `resume()`, or make another experiment with a name of its own"
-            )
+        if self._stepping and not self._went_back:
+            self._went_back = warn_of_counting_again(self.completed, completed)
 
     def _start_stepping(self) -> None:
         self._check_open()
-        self._earlier.warn()
+        self._standing.look_again()
+        self._home.earlier.warn()
         self._preemption.watch()
         self._stepping = True
 
     def _check_open(self) -> None:
-        if self._closed:
-            _refuse()
+        if self._refusal:
+            _refuse(self._refusal)
 
     def _take_turns(self, completed: int) -> None:
         write, checkpoint = self._turns.take(completed)
@@ -323,6 +367,7 @@ class Experiment:
             (self._on_checkpoint or self.write_checkpoint)(completed)
 
     def _leave(self, signal_number: int) -> None:
+        self._standing.look_again()
         self._checkpointer.checkpoint(self.completed, with_memories=True)
         self._close(interrupted=True)
         raise KeyboardInterrupt if signal_number == signal.SIGINT else SystemExit(128 + signal_number)
@@ -337,10 +382,13 @@ class Experiment:
             UsageError: if the experiment was closed.
         """
         self._check_open()
-        completed = _whole(completed)
+        completed = whole_timestep(completed)
+        self._standing.look_again()
         if self._recorder.enabled:
-            statistics = self._recorder.write(completed)
-            self._checkpointer.judge(statistics, self._recorder.episodes, completed)
+            with Afterwards():
+                statistics = self._recorder.write(completed)
+                self._standing.certain |= bool(statistics)
+                self._checkpointer.judge(statistics, self._recorder.episodes, completed)
 
     def write_checkpoint(self, completed: int) -> None:
         """Checkpoint at once: copy every module now, and write the copy behind training.
@@ -352,9 +400,12 @@ class Experiment:
             UsageError: if the experiment was closed.
         """
         self._check_open()
-        completed = _whole(completed)
+        completed = whole_timestep(completed)
         self.completed = max(self.completed, completed)
-        self._checkpointer.checkpoint(completed)
+        self._standing.look_again()
+        with Afterwards():
+            self._checkpointer.checkpoint(completed)
+        self._standing.certain = True
 
     def resume(
         self,
@@ -373,14 +424,17 @@ class Experiment:
 
         Args:
             which: ``"latest"`` or ``"best"`` of this experiment's own directory, or the path of another run's directory
-                or of one checkpoint. Damaged checkpoints are passed over, with a warning that names them.
+                or of one checkpoint. Damaged checkpoints are passed over, with a warning that names them. ``"last"``
+                goes on with the newest unfinished run of this agent, and in its directory, which is this experiment's
+                from then on; where there is none, or this run has checkpoints of its own, it is ``"latest"``.
             modules: the names of the modules to restore; all if None.
             strict: whether any difference between file and modules is an error.
             cast: whether another dtype is converted.
             rename: file path -> own path.
 
         Returns:
-            The timestep to go on with, counted from 0; 0 where this experiment has no checkpoint yet.
+            The timestep to go on with, counted from 0; 0 where this experiment has no checkpoint yet. Without an
+            ``experiment_name``, a warning names the unfinished run that was perhaps meant then.
 
         Raises:
             NotFound: if the given path does not exist or holds no checkpoint that can be loaded.
@@ -389,12 +443,14 @@ class Experiment:
             UsageError: if the experiment was closed.
         """
         self._check_open()
-        self._checkpointer.wait()
-        report = self._resuming.resume(which, LoadOptions.of(modules, strict, cast, rename))
-        if report is None:
-            return 0
-        self.resumed, self.completed = report, report.timestep or 0
-        self._start_turns()
+        self._standing.look_again()
+        with Afterwards():
+            self._checkpointer.wait()
+            report = self._home.resume(which, LoadOptions.of(modules, strict, cast, rename))
+            if report is None:
+                return 0
+            self.resumed, self.completed = report, report.timestep or 0
+            self._start_turns()
         return self.completed
 
     def wait(self) -> None:
@@ -403,8 +459,10 @@ class Experiment:
         Raises:
             Exception: what went wrong with a checkpoint, other than being refused by the operating system.
         """
-        self._checkpointer.wait()
-        self._recorder.flush()
+        with Afterwards():
+            self._mend()
+            self._checkpointer.wait()
+            self._recorder.flush()
 
     def close(self) -> None:
         """Write what was tracked last, save the last state and the best, wait for all of it and release everything.
@@ -415,23 +473,22 @@ class Experiment:
         Closing twice is fine. In a ``with`` statement this is called at its end, also after an error. In a forked child
         it does nothing: what there is to write is its parent's.
         """
-        self._close(interrupted=sys.exc_info()[0] is not None)  # on the way out of `with`, or in `finally` or `except`
+        self._close(interrupted=sys.exc_info()[0] is not None)  # on the way out of `with`, `finally` or `except`
 
     def _close(self, *, interrupted: bool) -> None:
-        if self._closed or os.getpid() != self._process:
+        if self._refusal or os.getpid() != self._process:
             return
         self._preemption.release()
-        finish(
-            partial(self._write_rest, interrupted=interrupted),
-            *([] if interrupted else [self._save_end]),
-            self._refuse_calls,
-            self._checkpointer.close,
-            self._recorder.close,
-        )
-
-    def _refuse_calls(self) -> None:
-        self._closed, self._stepping = True, False
-        self._record = self._track = _refuse
+        with Afterwards():
+            finish(
+                partial(self._write_rest, interrupted=interrupted),
+                *([] if interrupted else [self._save_end]),
+                partial(self._bar, _CLOSED),
+                self._mend,
+                self._checkpointer.close,
+                self._recorder.close,
+                self._home.release,
+            )
 
     def _write_rest(self, *, interrupted: bool) -> None:
         """Write what was tracked since the last write, unless the run broke off where a checkpoint holds it.
@@ -439,6 +496,7 @@ class Experiment:
         A resume then completes that interval, as if nothing had happened. A run that was closed in order is over, as
         far as anybody can tell, and keeps no value to itself.
         """
+        self._standing.look_again()
         resumable = self._checkpointer.latest == self.completed and self.completed != self._timesteps
         if self._recorder.pending and not (interrupted and resumable):
             self._recorder.write(self.completed)  # not judged: it is no whole interval
@@ -455,13 +513,5 @@ class Experiment:
         finish(self.close, after=error)
 
 
-def _refuse(*_given: Any) -> NoReturn:
-    raise UsageError("this experiment was closed; make another one")
-
-
-def _whole(number: Any) -> int:
-    """Return a count of timesteps, which may come as an integer of NumPy, PyTorch or JAX."""
-    try:
-        return operator.index(number)
-    except TypeError:
-        raise InvalidValue(f"a timestep is {number!r} ({type(number).__name__}); allowed: a whole number") from None
+def _refuse(reason: str, *_given: Any) -> NoReturn:
+    raise UsageError(reason)

@@ -9,12 +9,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, final
 
 from keepfast.errors import InvalidValue
 
 Tree = Any
 """A nested container, or a leaf. Python's type system cannot say it more narrowly and stay of use."""
+
+
+@final
+class Growing(list[Any]):
+    """A list in a captured tree whose length a file decides, as that of a deque. A copy of it is a plain list."""
+
+
+def grown(own: Tree, found: Tree) -> Tree:
+    """Return a module's own tree with the entries of a file in the place of each `Growing` list that the file has."""
+    if isinstance(own, Growing):
+        return list(found) if isinstance(found, list | tuple) else own
+    children = items(own)
+    if children is None or items(found) is None:
+        return own
+    theirs = dict(items(found) or ())
+    return rebuild(own, [grown(child, theirs.get(key)) for key, child in children])
 
 
 def items(node: Tree) -> Iterator[tuple[Any, Tree]] | None:
@@ -34,6 +50,13 @@ def leaves(tree: Tree, path: str = "") -> Iterator[tuple[str, Any]]:
         return
     for key, child in children:
         yield from leaves(child, f"{path}.{key}" if path else str(key))
+
+
+def nodes_of(tree: Tree, path: str = "") -> Iterator[tuple[str, Tree]]:
+    """Yield (path, node) for every container and every leaf, the root first."""
+    yield path, tree
+    for key, child in items(tree) or ():
+        yield from nodes_of(child, f"{path}.{key}" if path else str(key))
 
 
 def flatten(tree: Tree) -> dict[str, Any]:
@@ -59,7 +82,7 @@ def rebuild(node: Tree, children: list[Tree]) -> Tree:
         return type(node)(pairs) if isinstance(node, dict) else dict(pairs)
     if hasattr(node, "_fields"):
         return type(node)(*children)
-    return type(node)(children)
+    return children if isinstance(node, Growing) else type(node)(children)
 
 
 def map_leaves(change: Callable[[str, Any], Any], tree: Tree, path: str = "") -> Tree:

@@ -20,7 +20,7 @@ LAYERS = (
     ("tree",),
     ("codec", "_arrays", "_system"),
     ("interfaces", "config", "metrics"),
-    ("plugins", "pictures"),
+    ("plugins", "pictures", "plain"),
     ("tracking", "memories", "checkpoints"),
     ("modules",),
     ("formats", "migration", "runs"),

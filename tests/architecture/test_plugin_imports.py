@@ -21,10 +21,19 @@ FORMATS = "core/keepfast/formats"
 
 BEYOND: dict[str, str] = {
     "keepfast._system.commit.commit_directory": "Minari's data sets hold their own name; `fill` knows none",
+    "keepfast._system.disk.directories.make_directory": "makes it durable with those above it; others use `mkdir`",
+    "keepfast._system.disk.directories.sync_directory": "does without what a file system lacks; others use `os.fsync`",
+    "keepfast._system.disk.directories.sync_file": "does without what a file system lacks; others use `os.fsync`",
+    "keepfast._system.disk.mapping.mapped_file": "does without maps where a file system lacks them; others use `mmap`",
+    "keepfast._system.disk.mapping.mapped_array": "does without maps where a file system lacks them; others use `mmap`",
     "keepfast._system.side_by_side.side_by_side": "spares csv the time that its texts take; others do without",
     "keepfast._system.spacious.spacious_tensors": "for memories larger than the machine's; NumPy's own zeros do too",
     "keepfast._system.warnings.warn": "points past our own frames; others call `warnings.warn` with `KeepfastWarning`",
     "keepfast.interfaces.ring.EPISODE_ENDS": "names of tensors, which Minari's episodes are cut by",
+    "keepfast.modules.naming.sources": "sees through wrappers in the names of parameters as in those of modules",
+    "keepfast.plain.numbers.difference": "the rule for numbers that core compares modules by, within an object's state",
+    "keepfast.plain.numbers.is_number": "a part of the same rule",
+    "keepfast.plain.numbers.kind_of": "a part of the same rule",
     "keepfast.metrics.tfrecord.frame": "event files are TensorBoard's format, which core reads and the writer writes",
 }
 """Each name that they import beyond `keepfast.__all__`, with the reason why it is no public one."""

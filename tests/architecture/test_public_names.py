@@ -63,24 +63,6 @@ def test_type_checkers_see_the_names_that_are_loaded_lazily(sources: Sequence[So
     assert {name for _, name in seen} | {"__version__"} == set(keepfast.__all__)
 
 
-@pytest.mark.parametrize("package", ["keepfast_torch", "keepfast_jax"])
-def test_anybody_can_write_a_backend_with_memories(sources: Sequence[Source], package: str) -> None:
-    """The built-in backends take nothing from `keepfast` that is not public there, under its own name or a module's."""
-    public = {(f"keepfast.{home}", name) for home, names in keepfast._HOMES.items() for name in names}
-    public.add(("keepfast._version", "__version__"))
-    modules = {"keepfast", *(f"keepfast.{module}" for module in keepfast._SUBMODULES)}
-    taken = {
-        (node.module, alias.name)
-        for source in sources
-        if source.package == package
-        for node in ast.walk(source.tree)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "keepfast"
-        for alias in node.names
-    }
-    assert taken
-    assert {(module, name) for module, name in taken - public if module not in modules} == set()
-
-
 def test_every_package_is_typed(folders: dict[str, Path]) -> None:
     """Each has a py.typed, so that users' type checkers read its annotations."""
     assert [package for package, folder in folders.items() if not (folder / "py.typed").is_file()] == []

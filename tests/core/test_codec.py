@@ -81,6 +81,18 @@ def test_the_text_is_plain_json(tree: Any) -> None:
     assert json.loads(text, parse_constant=refuse) == json.loads(text)
 
 
+def test_numbers_that_json_lacks_are_none_of_its_text() -> None:
+    """Any reader of JSON takes it: infinities and NaN, which Python alone would read, stand as text."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not strict JSON")
+
+    tree = [math.inf, -math.inf, math.nan, 1e308]
+    text = codec.dumps(tree)
+    json.loads(text, parse_constant=refuse)
+    assert repr(codec.loads(text)) == repr(tree)
+
+
 def test_numpy_scalars_become_arrays_of_no_dimension() -> None:
     """Their dtype is kept."""
     found = codec.loads(codec.dumps({"a": np.float32(0.1)}))["a"]
@@ -113,6 +125,8 @@ def test_bfloat16_keeps_its_dtype() -> None:
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
+        ({"a": [np.array([object()])]}, r"`a\.0` is an array of dtype object, which cannot be stored"),
+        ({"a": np.zeros(2, [("x", "f4"), ("y", "i8")])}, r"`a` is an array of dtype .*, which cannot be stored"),
         ({"a": [object()]}, r"`a\.0` is a builtins\.object, which cannot be stored; allowed: numbers"),
         (print, r"`\(root\)` is a builtins\.builtin_function_or_method"),
         ({"a": {"b": lambda: None}}, r"`a\.b` is a builtins\.function"),

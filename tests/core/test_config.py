@@ -36,6 +36,7 @@ SETTINGS = {
     "memory_checkpoint_interval": 500,
     "async_checkpoints": False,
     "on_writer_error": "raise",
+    "distributed": {"rank": 0, "world_size": 2},
     "autoreset": "same_step",
     "running_episodes": "continue",
 }
@@ -63,6 +64,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "memory_checkpoint_interval": "auto",
         "async_checkpoints": True,
         "on_writer_error": "warn",
+        "distributed": "auto",
         "autoreset": "auto",
         "running_episodes": "restart",
     }
@@ -181,6 +183,7 @@ WRONG = [
     ("memory_checkpoint_interval", "never", 'an int or "auto"'),
     ("async_checkpoints", None, "True or False"),
     ("on_writer_error", "ignore", '"warn" or "raise"'),
+    ("distributed", {"rank": 2}, '"auto", False, or {"rank": r, "world_size": n} with 0 <= r < n'),
     ("autoreset", "NextStep", '"auto" or "next_step" or "same_step" or "disabled"'),
     ("running_episodes", "drop", '"restart" or "continue"'),
 ]

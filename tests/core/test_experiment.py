@@ -181,7 +181,7 @@ def test_resume_takes_a_run_or_a_file(net: Callable[..., Net], tmp_path: Path) -
 def test_the_latest_is_the_latest_as_a_number(net: Callable[..., Net], tmp_path: Path) -> None:
     """agent_1000 is later than agent_900, whatever the alphabet says."""
     run(net(), tmp_path, 1000)
-    with keepfast.Experiment(cfg_in(tmp_path), timesteps=1000) as experiment:
+    with keepfast.Experiment(cfg_in(tmp_path), timesteps=2000) as experiment:
         experiment.register(policy=net())
         assert experiment.resume("latest") == 1000
 
@@ -213,13 +213,18 @@ def test_where_all_are_damaged_nothing_starts_anew_by_itself(net: Callable[..., 
 
 def test_another_rank_writes_nothing(net: Callable[..., Net], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process whose launcher says RANK=1 leaves no file, and resumes what rank 0 wrote."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
-    run(net(), tmp_path, 10)
+    with pytest.warns(keepfast.KeepfastWarning, match="rank 1"):
+        run(net(), tmp_path, 10)
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setenv("RANK", "0")
     run(net(seed=3), tmp_path, 10)
     monkeypatch.setenv("RANK", "1")
-    with keepfast.Experiment(cfg_in(tmp_path), timesteps=10) as experiment:
+    with (
+        pytest.warns(keepfast.KeepfastWarning, match="rank 1"),
+        keepfast.Experiment(cfg_in(tmp_path), timesteps=10) as experiment,
+    ):
         experiment.register(policy=net())
         assert experiment.resume() == 10
 

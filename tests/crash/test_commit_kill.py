@@ -17,8 +17,12 @@ from keepfast._system.commit import sweep
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL and fork")
 
+
 KILLS = 30
+
+
 SIZE = 2_000_000
+
 
 COMMITTING = f"""
 import itertools, sys
@@ -32,6 +36,7 @@ for number in itertools.count():
     if number == 0:
         print("first", flush=True)
 """
+
 
 COMMITTING_CHILDREN = f"""
 import itertools, os, sys

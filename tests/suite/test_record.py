@@ -48,6 +48,16 @@ import pytest
 pytest.importorskip("no_such_thing")
 """
 
+GROUPED = """
+import os, pathlib
+import pytest
+
+@pytest.mark.parametrize("number", range(12))
+@pytest.mark.xdist_group("one")
+def test_grouped(number):
+    pathlib.Path(f"{os.getpid()}.pid").touch()
+"""
+
 
 @pytest.mark.parametrize("options", [[], ["--numprocesses=2", "--dist=loadgroup"]], ids=["in one", "in two"])
 def test_every_test_is_recorded_with_what_became_of_it(project: Path, tmp_path: Path, options: list[str]) -> None:
@@ -73,3 +83,12 @@ def test_every_test_is_recorded_with_what_became_of_it(project: Path, tmp_path: 
         "test_sample.py::test_fails_at_its_end": "failed",
     }
     assert set(recorded["collected"]) == {*outcomes, "test_sample.py::test_skips", "test_sample.py::test_is_deselected"}
+
+
+@pytest.mark.skipif(pytest.version_tuple >= (9, 2), reason="xdist 3.8 keeps no group in one process there")
+def test_a_group_of_tests_stays_in_one_process(tmp_path: Path) -> None:
+    """What is made once for several tests is, where several processes share the work."""
+    (tmp_path / "test_sample.py").write_text(GROUPED)
+    command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", str(tmp_path), "-p", "no:cacheprovider"]
+    subprocess.run([*command, "--numprocesses=2", "--dist=loadgroup"], cwd=tmp_path, check=True, capture_output=True)
+    assert len(list(tmp_path.glob("*.pid"))) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -447,6 +448,70 @@ class Decay(schedulers.LRScheduler):  # type: ignore[misc, name-defined]
         return [rate / (1 + self.last_epoch) for rate in self.base_lrs]
 
 
+class Holding(schedulers.LRScheduler):  # type: ignore[misc, name-defined]
+    """A scheduler of the user's that holds what no file can."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.factor = lambda epoch: 0.9**epoch
+        self.parts = [Warmup(), halves, functools.partial(max, 0.5)]
+        self.after, self.owner = schedulers.StepLR(optimizer, 2), optimizer
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float]:
+        return [rate * self.factor(self.last_epoch) * self.parts[0](self.last_epoch) for rate in self.base_lrs]
+
+    def step(self, epoch: Any = None) -> None:
+        if self.last_epoch > 2:
+            self.after.step()
+        super().step(epoch)
+
+
+@pytest.mark.parametrize("extension", [".pt", ".safetensors"])
+def test_a_scheduler_of_the_users_may_hold_functions(extension: str, tmp_path: Path) -> None:
+    """As with LambdaLR, its own functions stay, and objects and the scheduler that it wraps go on where they were."""
+    optimizer, scheduler = scheduled(Holding)
+    advance(optimizer, scheduler, 5)
+    agent = keepfast.Agent({"optimizer": optimizer, "scheduler": scheduler})
+    path = agent.save(tmp_path / f"agent{extension}")
+    other_optimizer, other = scheduled(Holding)
+    held = (other.factor, *other.parts, other.after, other.owner)
+    assert keepfast.Agent({"optimizer": other_optimizer, "scheduler": other}).load(path)
+    assert (other.factor, *other.parts, other.after, other.owner) == held
+    assert (other.parts[0].calls, other.after.last_epoch) == (scheduler.parts[0].calls, scheduler.after.last_epoch)
+    assert advance(other_optimizer, other, 6) == advance(optimizer, scheduler, 6)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"lr": "fast"}, ["param_groups.0.lr: kind: the module has float 0.001, the file has str 'fast'"]),
+        ({"lr": True}, ["param_groups.0.lr: kind: the module has float 0.001, the file has bool True"]),
+        ({"lr": None}, ["param_groups.0.lr: kind: the module has float 0.001, the file has NoneType None"]),
+        ({"lr": np.zeros(3)}, ["param_groups.0.lr: kind: the module has float 0.001, the file has float64 (3,)"]),
+        ({"betas": (0.9, "x")}, ["param_groups.0.betas.1: kind: the module has float 0.999, the file has str 'x'"]),
+        ({"amsgrad": 1}, ["param_groups.0.amsgrad: kind: the module has bool False, the file has int 1"]),
+        ({"lr": np.array(0.1), "foreach": True, "weight_decay": 1}, []),
+    ],
+)
+def test_the_options_of_an_optimizer_are_compared_by_kind(options: dict[str, Any], told: list[str]) -> None:
+    """A learning rate is a number, whatever kind of number; nothing else is."""
+    state = trained_state(optim.Adam)
+    state["param_groups"][0].update(options)
+    optimizer = optim.Adam(network("Adam").parameters())
+    assert [str(mismatch) for mismatch in backend.mismatches(optimizer, state)] == told
+
+
+def test_what_is_kept_for_a_parameter_is_compared_by_kind() -> None:
+    """A number is no moment, and a text no count of steps; a scheduler's counters are numbers too."""
+    state = trained_state(optim.Adam)
+    state["state"][0].update(exp_avg=3.0, step="x")
+    optimizer = optim.Adam(network("Adam").parameters())
+    assert {mismatch.path for mismatch in backend.mismatches(optimizer, state)} == {"state.0.exp_avg", "state.0.step"}
+    scheduler = schedulers.StepLR(optimizer, 2)
+    state = {**host(scheduler), "last_epoch": "abc", "base_lrs": ["x"]}
+    assert {mismatch.path for mismatch in backend.mismatches(scheduler, state)} == {"last_epoch", "base_lrs.0"}
+
+
 def test_schedulers_and_objects_of_the_users_decide_by_themselves() -> None:
     """Nothing is asked of their states before they are loaded."""
     assert not backend.mismatches(scheduled(Decay)[1], {"anything": 1})
@@ -468,7 +533,7 @@ def test_without_strict_an_object_that_refuses_is_passed_over(tmp_path: Path) ->
 
 
 def test_a_gradient_scaler_comes_back(tmp_path: Path) -> None:
-    """A GradScaler's scale and growth come back, and a disabled one has nothing to give or take."""
+    """A GradScaler's scale and growth come back; a disabled one has nothing to give, so that nobody loses by it."""
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=2)
     parameter = nn.Parameter(torch.ones(2))
     optimizer = optim.SGD([parameter], lr=0.1)
@@ -483,8 +548,11 @@ def test_a_gradient_scaler_comes_back(tmp_path: Path) -> None:
     disabled = torch.amp.GradScaler("cpu", enabled=False)
     assert host(disabled) == {}
     backend.restore(disabled, {})
+    before = other.state_dict()
+    backend.restore(other, {})
+    assert other.state_dict() == before
     with pytest.raises(keepfast.LoadMismatch, match="GradScaler cannot load the file's state"):
-        backend.restore(other, {})
+        backend.restore(other, {"scale": 2.0})
 
 
 def test_a_generator_of_ones_own_comes_back(tmp_path: Path) -> None:

@@ -342,3 +342,13 @@ def test_without_pillow_images_say_what_to_install(make: Make, monkeypatch: pyte
             writer.add_image("image", np.zeros((3, 4, 4)), 1)
         with pytest.raises(keepfast.MissingDependency, match="pip install pillow"):
             writer.add_video("video", np.zeros((1, 2, 3, 4, 4)), 1)
+
+
+def test_a_file_that_holds_nothing_is_removed(make: Make) -> None:
+    """A writer that was never written to leaves no file; one that voids what lies beyond a checkpoint does."""
+    unused, voiding, used = make(), make(resume_step=10), make()
+    used.write_scalars({"a": 1.0}, 1, START)
+    for writer in (unused, voiding, used):
+        writer.close()
+        writer.close()
+    assert [writer.path.exists() for writer in (unused, voiding, used)] == [False, True, True]

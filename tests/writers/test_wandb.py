@@ -228,6 +228,59 @@ def test_a_resumed_run_goes_on_under_its_id(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("interval", [10, 0])
+def test_the_run_is_there_right_after_the_start(tmp_path: Path, interval: int) -> None:
+    """`wandb.run` is there after `agent.init()`, also without a write interval, and takes what the user logs."""
+    printed = run_offline(
+        tmp_path / "out",
+        f"""
+        import wandb
+        cfg = {{"experiment": {{"directory": str(directory), "experiment_name": "run", "write_interval": {interval},
+                              "checkpoint_interval": 0, "writers": ["jsonl"], "wandb": True}}}}
+        agent = keepfast.Agent(cfg=cfg)
+        assert wandb.run is None
+        agent.init({{"timesteps": 40}})
+        print(wandb.run.name)
+        wandb.log({{"mine": 3.0, "timestep": 1}})
+        agent.close()
+        assert wandb.run is None
+        """,
+    )
+    (records,) = runs(tmp_path / "out")
+    assert printed.split() == ["run"]
+    assert logged(records, "mine", "timestep") == [(1, 3.0)]
+
+
+@pytest.mark.slow
+def test_a_wandb_that_could_not_start_is_tried_again(tmp_path: Path) -> None:
+    """A service that is away at first is asked again by later writes, behind training."""
+    run_offline(
+        tmp_path / "out",
+        """
+        import wandb, warnings
+        warnings.simplefilter("ignore")
+        cfg = {"directory": str(directory), "experiment_name": "run", "write_interval": 1, "writers": ["jsonl"],
+               "checkpoint_interval": 0, "wandb": True}
+        real, failures = wandb.init, []
+        def init(**arguments):
+            if len(failures) < 2:
+                failures.append(1)
+                raise ConnectionError("no network")
+            return real(**arguments)
+        wandb.init = init
+        with keepfast.Experiment(cfg, name="PPO", timesteps=50) as experiment:
+            for timestep in range(50):
+                experiment.track_data("a", float(timestep))
+                experiment.step(timestep)
+                time.sleep(0.02)
+            experiment.writer.flush()
+        """,
+    )
+    (records,) = runs(tmp_path / "out")
+    assert logged(records, "a", "timestep")[-1] == (50, 49.0)
+
+
+@pytest.mark.slow
 def test_a_wandb_that_fails_does_not_stop_training(tmp_path: Path) -> None:
     """When wandb cannot start, that is told once with its cause, and the run and its other writers go on."""
     printed = run_offline(
@@ -248,8 +301,8 @@ def test_a_wandb_that_fails_does_not_stop_training(tmp_path: Path) -> None:
                 print(" ".join(str(warning.message).split()))
         """,
     )
-    assert printed.count("writer `wandb` failed") == 1
-    assert "wandb: 5 of " in printed
+    assert printed.count("writer `wandb` cannot start") == 1
+    assert "wandb: 5 calls were dropped because it could not start" in printed
     assert keepfast.read_metrics(tmp_path / "out" / "run")["a"].values.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 

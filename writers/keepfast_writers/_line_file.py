@@ -9,12 +9,13 @@ from keepfast import commit
 from keepfast_writers._append_file import AppendFile
 
 
-def open_lines(path: Path, keep: Callable[[bytes], bool] | None) -> AppendFile:
+def open_lines(path: Path, keep: Callable[[bytes], bool] | None, head: bytes = b"") -> AppendFile:
     """Open a file to append lines to, after mending what is there.
 
     Args:
         path: the file; made if it does not exist.
         keep: says of each line whether it stays; None keeps all. The file is replaced in one step, or not at all.
+        head: the first line of a new file.
 
     Raises:
         OSError: if the file cannot be read or written.
@@ -24,7 +25,7 @@ def open_lines(path: Path, keep: Callable[[bytes], bool] | None) -> AppendFile:
             _rewrite(path, keep)
         else:
             _seal(path)
-    return AppendFile(path)
+    return AppendFile(path, head)
 
 
 def _seal(path: Path) -> None:

@@ -33,9 +33,7 @@ class CsvWriter(keepfast.Writer):
 
     def __init__(self, context: keepfast.WriterContext, file_name: str = FILE_NAME) -> None:
         path, last = context.directory / file_name, context.resume_step
-        self._file = open_lines(path, None if last is None else lambda line: _within(line, last))
-        if path.stat().st_size == 0:
-            self._file.append(_rows([HEADER]))
+        self._file = open_lines(path, None if last is None else lambda line: _within(line, last), _rows([HEADER]))
 
     def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
         """Append a row for each value, all in one go."""
@@ -47,8 +45,9 @@ class CsvWriter(keepfast.Writer):
         self._file.flush()
 
     def close(self) -> None:
-        """Flush and close the file."""
+        """Flush and close the file; one without any value is removed."""
         self._file.close()
+        self._file.remove_if_grown_no_further_than(len(_rows([HEADER])))
 
 
 def _rows(rows: Sequence[tuple[object, ...]]) -> bytes:

@@ -69,8 +69,9 @@ class JsonlWriter(keepfast.Writer):
         self._file.flush()
 
     def close(self) -> None:
-        """Flush and close the file."""
+        """Flush and close the file; an empty one is removed."""
         self._file.close()
+        self._file.remove_if_grown_no_further_than(0)
 
 
 def _step_of(line: bytes) -> float:

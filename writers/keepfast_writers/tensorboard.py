@@ -9,6 +9,7 @@ from typing import Any, final
 from numpy.typing import NDArray
 
 import keepfast
+from keepfast._system.disk.directories import make_directory
 from keepfast.codec import plain
 from keepfast.metrics.tfrecord import frame
 from keepfast_writers._append_file import AppendFile
@@ -39,7 +40,12 @@ class TensorBoardWriter(keepfast.Writer):
         # Step k is written once k timesteps are complete: a run that goes on from k keeps it.
         purge_step = None if context.resume_step is None else context.resume_step + 1
         path, self._default_bins = self._library.create_file(self._directory, purge_step)
-        self._file = AppendFile(path)
+        try:
+            self._file = AppendFile(path, path.read_bytes())
+        except OSError:
+            path.unlink(missing_ok=True)  # whoever tries again makes another
+            raise
+        self._vain_size = path.stat().st_size if purge_step is None else None
 
     @property
     def path(self) -> Path:
@@ -101,7 +107,7 @@ class TensorBoardWriter(keepfast.Writer):
             self._append_hparams(self._file, flat, metrics, step, wall_time)
             return
         directory = self._directory / run_name
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         file = AppendFile(self._library.create_file(directory, None)[0])
         self._append_hparams(file, flat, metrics, step, wall_time)
         file.close()
@@ -120,8 +126,10 @@ class TensorBoardWriter(keepfast.Writer):
         self._file.flush()
 
     def close(self) -> None:
-        """Flush and close the event file."""
+        """Flush and close the event file; one that holds nothing, and voids nothing, is removed."""
         self._file.close()
+        if self._vain_size is not None:
+            self._file.remove_if_grown_no_further_than(self._vain_size)
 
     def _append(self, summary: Any, step: int, wall_time: float) -> None:
         self._file.append(_record(self._library, summary, step, wall_time))

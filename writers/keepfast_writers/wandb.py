@@ -32,8 +32,7 @@ class WandbWriter(keepfast.Writer):
 
     With ``sync_tensorboard``, the default, wandb follows the event files that the tensorboard writer makes, and this
     writer starts and ends the run. Without, this writer logs every value itself. A run that goes on from a checkpoint
-    goes on under the same id. What goes wrong at the start (not logged in, service gone) is raised by the first
-    write, where `MultiWriter` contains it, and not while the run is set up.
+    goes on under the same id.
 
     Args:
         context: the experiment.
@@ -44,6 +43,7 @@ class WandbWriter(keepfast.Writer):
 
     Raises:
         MissingDependency: if ``sync_tensorboard`` is given as True and the tensorboard package is not installed.
+        Exception: what `wandb.init` raises: not logged in, service gone.
     """
 
     def __init__(self, context: keepfast.WriterContext, **wandb_kwargs: Any) -> None:
@@ -51,13 +51,8 @@ class WandbWriter(keepfast.Writer):
         arguments["sync_tensorboard"] = self._synced = _follows_event_files(context, wandb_kwargs)
         self._directory = context.directory
         self._run: Any = None
-        self._failure: Exception | None = None
-        self._state = dict(context.resume_state)
-        try:
-            arguments["config"] = {**_config_of(wandb_kwargs.get("config")), **plain(context.config)}
-            self._start(arguments)
-        except Exception as error:  # noqa: BLE001  (kept, and raised by each write)
-            self._failure = error
+        arguments["config"] = {**_config_of(wandb_kwargs.get("config")), **plain(context.config)}
+        self._start(arguments)
 
     def _start(self, arguments: dict[str, Any]) -> None:
         import wandb
@@ -66,7 +61,11 @@ class WandbWriter(keepfast.Writer):
         self._patched = self._synced and not wandb.patched["tensorboard"]
         if self._patched:  # told where the event files will lie, wandb does not search for ten seconds
             _tensorboard_hooks().patch(root_logdir=str(self._directory))
-        self._run = wandb.init(**arguments)
+        try:
+            self._run = wandb.init(**arguments)
+        except BaseException:
+            self._unpatch()
+            raise
         self._state = {"id": self._run.id}
         if not self._synced:
             self._run.define_metric(STEP)
@@ -77,10 +76,10 @@ class WandbWriter(keepfast.Writer):
         """Return wandb's run.
 
         Raises:
-            Exception: what went wrong when it was started.
+            UsageError: if it was ended.
         """
-        if self._failure is not None:
-            raise self._failure
+        if self._run is None:
+            raise keepfast.UsageError("the Weights & Biases run has ended; make another writer")
         return self._run
 
     def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
@@ -169,9 +168,11 @@ class WandbWriter(keepfast.Writer):
         run, self._run = self._run, None
         if run is None:
             return
-        self._failure = keepfast.UsageError("the Weights & Biases run has ended; make another writer")
         if self._ours:
             run.finish()
+        self._unpatch()
+
+    def _unpatch(self) -> None:
         if self._patched:
             _tensorboard_hooks().unpatch()
 

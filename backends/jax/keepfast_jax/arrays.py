@@ -9,7 +9,7 @@ typed, as an optimizer leaves it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast import InvalidValue, LoadMismatch, UnsupportedModule, UsageError
-from keepfast.tree import Tree, is_array
+from keepfast.tree import Tree, is_array, items, rebuild
 from keepfast_jax.device import Placement
+from keepfast_jax.modes import outside
 
 Number = bool | int | float | complex
 _LEAVES = (jax.Array, np.ndarray, np.generic, bool, int, float, complex, str, bytes, type(None))
@@ -98,6 +99,18 @@ def tracked(array: jax.Array) -> jax.Array:
     return array
 
 
+def host_array(value: Any) -> NDArray[Any] | None:
+    """Return a NumPy array of an array of JAX; None of anything else.
+
+    Raises:
+        InvalidValue: if it is being traced, so that it has no value.
+    """
+    if not isinstance(value, jax.Array):
+        return None
+    with outside():
+        return np.asarray(tracked(value))
+
+
 def host_leaf(leaf: Any) -> Any:
     """Return an independent copy of a leaf on the host, in C order; waits for its device."""
     if not isinstance(leaf, jax.Array):
@@ -159,6 +172,21 @@ def restore_leaf(own: Any, saved: Any, target: Target) -> Any:
     return saved.item() if isinstance(own, Number) and is_array(saved) else saved
 
 
+def new_leaves(saved: Tree, target: Target) -> Tree:
+    """Return a saved tree with arrays of JAX in it, and random keys, where nothing that is there tells of its kinds."""
+    if isinstance(saved, Mapping) and saved.keys() == KEY_PARTS:
+        return jax.random.wrap_key_data(_placed(np.array(saved["key_data"]), target.device), impl=saved["impl"])
+    children = items(saved)
+    if children is None:
+        return _placed(np.array(saved), target.device) if isinstance(saved, np.ndarray) else saved
+    return rebuild(saved, [new_leaves(child, target) for _, child in children])
+
+
+def _placed(value: Any, where: Placement | None) -> jax.Array:
+    placed: jax.Array = jnp.asarray(value) if where is None else jax.device_put(value, where)
+    return placed
+
+
 def _restore_key(own: jax.Array, saved: Any, target: Target) -> jax.Array:
     impl = str(jax.random.key_impl(own))
     if saved["impl"] != impl:
@@ -170,11 +198,18 @@ def _restore_key(own: jax.Array, saved: Any, target: Target) -> jax.Array:
 
 def _restore_array(own: jax.Array, saved: Any, target: Target) -> jax.Array:
     where = target.device or (own.sharding if own.committed else None)
+    ambient = getattr(jax.config, "jax_default_device", None)
+    if where is None and ambient is not None and own.devices() != {ambient}:
+        with jax.default_device(next(iter(own.devices()))):  # not where the caller would have new arrays
+            return _restore_array_to(own, saved, None)
+    return _restore_array_to(own, saved, where)
+
+
+def _restore_array_to(own: jax.Array, saved: Any, where: Placement | None) -> jax.Array:
     weak = isinstance(saved, Number) and _weak_dtype(saved) == own.dtype
     # A copy first, for JAX on the CPU takes over the memory of a NumPy array that it is given.
     value = saved if weak else np.array(saved, own.dtype)
-    placed: jax.Array = jnp.asarray(value) if where is None else jax.device_put(value, where)
-    return placed
+    return _placed(value, where)
 
 
 def _restore_numpy(own: NDArray[Any], saved: Any, target: Target) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, final
 
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 
 from keepfast import Backend, DemoResult, DemoSettings, Mismatch, Step, StepBuffer
 from keepfast.tree import Tree, items, leaves, rebuild
-from keepfast_jax.arrays import host_leaf, host_views, tracked
+from keepfast_jax.arrays import host_array, host_leaf, host_views, tracked
 from keepfast_jax.containers import open_container
 from keepfast_jax.device import parse_device
+from keepfast_jax.modes import outside_of_modes
 from keepfast_jax.state import capture, find_kind, kind_of, mismatches, restore
 from keepfast_jax.step_buffer import step_buffer
 
@@ -41,6 +43,7 @@ class JaxBackend(Backend):
         """Say whether anything in a module is of JAX or NumPy, and nothing of PyTorch."""
         return set(_signs(module)) == {True}
 
+    @outside_of_modes
     def capture(self, module: Any) -> Tree:
         """Return the state of a module without copying its arrays.
 
@@ -50,6 +53,7 @@ class JaxBackend(Backend):
         """
         return capture(module)
 
+    @outside_of_modes
     def restore(self, module: Any, state: Tree, device: Any = None) -> Any:
         """Put a state into a module, or into a new one like it where it is immutable.
 
@@ -73,10 +77,12 @@ class JaxBackend(Backend):
         """Say whether a module restores itself by ``load_state_dict``, and so decides what it takes."""
         return kind_of(module).is_open
 
+    @outside_of_modes
     def mismatches(self, module: Any, state: Tree) -> Sequence[Mismatch]:
         """Return the random keys in a state that are of another implementation than the module's."""
         return mismatches(module, state)
 
+    @outside_of_modes
     def host_copy(self, tree: Tree) -> Tree:
         """Return an independent copy of a captured tree, every array a NumPy array in C order.
 
@@ -90,6 +96,14 @@ class JaxBackend(Backend):
                     leaf.copy_to_host_async()  # all under way before the first is waited for
         return _host(tree)
 
+    def host_array(self, value: Any) -> NDArray[Any] | None:
+        """Return a NumPy array of a JAX array; None of anything else.
+
+        Raises:
+            InvalidValue: if it has no value, or many: it is being traced.
+        """
+        return host_array(value)
+
     def hold(self, value: Any) -> Any:
         """Return a JAX array itself, which nobody can change, and a copy of anything else.
 
@@ -100,6 +114,7 @@ class JaxBackend(Backend):
         """
         return tracked(value) if isinstance(value, jax.Array) else np.array(value)
 
+    @outside_of_modes
     def fetch(self, held: Sequence[Any]) -> list[NDArray[Any]]:
         """Return held values as NumPy arrays, all transfers from a device under way at the same time.
 
@@ -139,6 +154,9 @@ def _signs(node: Any) -> Iterator[bool]:
         yield False
     elif not _PACKAGES.isdisjoint(packages) or isinstance(node, np.ndarray | np.generic):
         yield True
+    elif isinstance(node, deque):
+        for child in node:
+            yield from _signs(child)
     elif (kind := find_kind(node)) is not None and kind.is_open:
         yield from _signs(node.state_dict())
     elif kind is not None and (container := open_container(node)) is not None:

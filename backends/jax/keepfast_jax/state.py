@@ -7,6 +7,7 @@ as JAX and Flax name them: ``params.Dense_0.kernel``, ``opt_state.0.mu``, ``laye
 from __future__ import annotations
 
 import abc
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, final
 
@@ -15,8 +16,9 @@ import numpy as np
 from flax import nnx
 
 from keepfast import KeepfastError, LoadMismatch, Mismatch, UnsupportedModule
-from keepfast.tree import Tree, is_array, items, rebuild
-from keepfast_jax.arrays import KEY_PARTS, Number, Target, capture_leaf, is_key, is_leaf, restore_leaf
+from keepfast.plain.numbers import difference
+from keepfast.tree import Growing, Tree, dtype_name, is_array, items, rebuild
+from keepfast_jax.arrays import KEY_PARTS, Number, Target, capture_leaf, is_key, is_leaf, new_leaves, restore_leaf
 from keepfast_jax.containers import Container, open_container
 from keepfast_jax.device import Placement
 from keepfast_jax.model import Model
@@ -176,6 +178,28 @@ class _ContainerKind(Kind):
         return container.like([_restored(child, state[name], target) for name, child in container.children.items()])
 
 
+@final
+class _DequeKind(Kind):
+    """A deque, which takes as many entries as the file has and its length allows."""
+
+    def includes(self, node: object) -> bool:
+        return isinstance(node, deque)
+
+    def capture(self, node: deque[Any], path: str) -> Tree:
+        prefix = f"{path}." if path else ""
+        return Growing(capture(each, f"{prefix}{number}") for number, each in enumerate(node))
+
+    def restore(self, node: deque[Any], state: Tree, target: Target) -> Any:
+        own = list(node)
+        restored = [
+            _resembling(own[min(number, len(own) - 1)], each, target) if own else new_leaves(each, target)
+            for number, each in enumerate(state)
+        ]
+        node.clear()
+        node.extend(restored)
+        return node
+
+
 def _opened(node: Any) -> Container:
     container = open_container(node)
     assert container is not None, "asked before by `includes`"  # noqa: S101
@@ -189,6 +213,7 @@ KINDS: tuple[Kind, ...] = (
     _VariableKind(),
     _NnxKind(),
     _NnxStateKind(),
+    _DequeKind(),
     _ContainerKind(),
 )
 """Every kind of object, asked in this order."""
@@ -217,7 +242,8 @@ def kind_of(node: object, path: str = "") -> Kind:
         raise UnsupportedModule(
             f"`{path or '(root)'}` is a {type(node).__module__}.{type(node).__qualname__}, which cannot be stored; "
             "allowed: arrays, numbers, strings, bytes, None, registered pytrees, nnx modules, and objects with "
-            "state_dict and load_state_dict. What is not state belongs into the static fields of its pytree"
+            "state_dict and load_state_dict"
+            + (". What is not state belongs into the static fields of its pytree" if path else "")
         )
     return kind
 
@@ -253,7 +279,8 @@ def _foreign_keys(own: Tree, saved: Tree, prefix: str) -> Iterator[Mismatch]:
             yield from (Mismatch(f"{prefix}{part}", "kind", *sides) for part in own)
         return
     for key, child in items(own) or ():
-        yield from _foreign_keys(child, saved[key], f"{prefix}{key}.")
+        if not isinstance(own, Growing) or key < len(saved):
+            yield from _foreign_keys(child, saved[key], f"{prefix}{key}.")
 
 
 def restore(module: Any, state: Tree, device: Placement | None = None) -> Any:
@@ -278,15 +305,26 @@ def restore(module: Any, state: Tree, device: Placement | None = None) -> Any:
     return module
 
 
+def _fits_leaf(own: Any, saved: Any) -> bool:
+    """Say whether a saved array or number goes into the place of an array, or of a number of NumPy, as it is."""
+    if is_array(saved):
+        return dtype_name(saved) == dtype_name(own)
+    return tuple(own.shape) == () and isinstance(saved, Number) and difference(own, saved) is None
+
+
 def _restored(node: Any, state: Tree, target: Target) -> Any:
     return kind_of(node).restore(node, state, target)
 
 
 def _resembling(own: Any, saved: Tree, target: Target) -> Tree:
-    """Return a saved tree with what an object's own has of JAX: its arrays, keys and containers, wherever they fit."""
+    """Return a saved tree with what an object's own has of JAX: its arrays, keys and containers, wherever they fit.
+
+    No number becomes another one: an array of another dtype keeps its own.
+    """
     if isinstance(own, jax.Array | np.generic):
-        fits = isinstance(saved, Mapping) if is_key(own) else is_array(saved) or isinstance(saved, Number)
-        return restore_leaf(own, saved, target) if fits else saved
+        if isinstance(saved, Mapping) if is_key(own) else _fits_leaf(own, saved):
+            return restore_leaf(own, saved, target)
+        return new_leaves(saved, target) if isinstance(own, jax.Array) else saved
     kind, found = kind_of(own), items(saved)
     if not isinstance(kind, _ContainerKind):
         return saved if isinstance(kind, _LeafKind) else kind.restore(own, saved, target)

@@ -12,6 +12,7 @@ import numpy as np
 
 from keepfast.interfaces.step_buffer import Step, StepBuffer, Steps, device_capacity, joined_steps
 from keepfast_jax.arrays import host_views
+from keepfast_jax.modes import outside_of_modes
 
 GROUP = 32
 """How many steps one compiled call joins: enough to share the price of a call, few enough to compile quickly."""
@@ -28,6 +29,7 @@ class ArraySteps(StepBuffer):
     def add(self, rewards: Any, terminated: Any, truncated: Any) -> None:  # noqa: D102  (the interface's)
         self._steps.append((rewards, terminated, truncated))
 
+    @outside_of_modes
     def take(self) -> Steps:  # noqa: D102  (the interface's)
         steps, self._steps = self._steps, []
         groups = [steps[start : start + GROUP] for start in range(0, len(steps), GROUP)]

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from keepfast.codec import dtype_of
+from keepfast_torch.modes import are_transformed, outside, real_value
 
 _CARRIERS = {
     getattr(torch, name): carrier
@@ -121,8 +122,23 @@ def hold(tensor: torch.Tensor) -> torch.Tensor | NDArray[Any]:
     On the CPU that is a NumPy array, which costs a fraction of what a tensor costs; else a clone on the same device.
     """
     if tensor.is_cpu and tensor.dtype in NATIVE and not tensor.is_neg():
-        return (tensor.detach() if tensor.requires_grad else tensor).numpy().copy()
-    return tensor.detach().clone()
+        try:
+            return (tensor.detach() if tensor.requires_grad else tensor).numpy().copy()
+        except (RuntimeError, TypeError):  # under a transform of torch.func, or in FakeTensorMode
+            tensor = real_value(tensor)
+    elif are_transformed() or tensor.is_meta:
+        tensor = real_value(tensor)
+    with outside():
+        return tensor.detach().clone()
+
+
+def host_array(value: Any) -> NDArray[Any] | None:
+    """Return a NumPy array of a tensor, in single precision where NumPy lacks its dtype; None of anything else."""
+    if not isinstance(value, torch.Tensor):
+        return None
+    with outside():
+        (array,) = fetch([hold(value)])
+    return array if value.dtype not in _CARRIERS else array.astype(np.float32)
 
 
 def fetch(held: Sequence[torch.Tensor | NDArray[Any]]) -> list[NDArray[Any]]:

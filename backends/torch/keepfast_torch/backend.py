@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 from keepfast import Backend, DemoResult, DemoSettings, Mismatch, Step, StepBuffer
 from keepfast.tree import Tree, map_leaves
-from keepfast_torch.arrays import HostCopier, fetch, hold, tensor_copy
+from keepfast_torch import optimizer, parameter_order
+from keepfast_torch.arrays import HostCopier, fetch, hold, host_array, tensor_copy
+from keepfast_torch.compiling import keep_out
 from keepfast_torch.device import parse_device
+from keepfast_torch.modes import outside_of_modes
 from keepfast_torch.state import find_kind, kind_of
 from keepfast_torch.step_buffer import step_buffer
 
@@ -34,6 +37,11 @@ class TorchBackend(Backend):
         kind = find_kind(module)
         return kind is not None and kind.recognizes(module)
 
+    def prepare(self) -> None:
+        """Keep torch.compile out of what is loaded of Keepfast by now."""
+        keep_out()
+
+    @outside_of_modes
     def capture(self, module: Any) -> Tree:
         """Return the state of a module, what ``state_dict`` gives, without copying its tensors.
 
@@ -43,6 +51,7 @@ class TorchBackend(Backend):
         """
         return kind_of(module).capture(module)
 
+    @outside_of_modes
     def restore(self, module: Any, state: Tree, device: Any = None) -> Any:
         """Put a state into a module, as ``load_state_dict`` does.
 
@@ -66,10 +75,22 @@ class TorchBackend(Backend):
         """Say whether a module decides by itself what it takes, as optimizers and schedulers do."""
         return kind_of(module).is_open
 
+    @outside_of_modes
     def mismatches(self, module: Any, state: Tree) -> Sequence[Mismatch]:
         """Return what in a file's state does not fit an optimizer or scheduler of PyTorch; others decide on loading."""
         return kind_of(module).mismatches(module, state)
 
+    def names(self, module: Any, beside: Mapping[str, Any]) -> Tree:
+        """Return by what names the modules beside an optimizer have its parameters; None of anything else."""
+        return parameter_order.names_of(module, beside) if isinstance(module, torch.optim.Optimizer) else None
+
+    def aligned(self, module: Any, state: Tree, names: Tree, saved: Tree) -> tuple[Tree, Sequence[Mismatch]]:
+        """Return the state of an optimizer in the order of this one's parameters, by the names that both have."""
+        if not isinstance(module, torch.optim.Optimizer) or optimizer.is_malformed(state):
+            return state, ()
+        return parameter_order.aligned(module, state, names, saved)
+
+    @outside_of_modes
     def host_copy(self, tree: Tree) -> Tree:
         """Return an independent copy of a captured tree, every array a NumPy array in C order.
 
@@ -86,18 +107,33 @@ class TorchBackend(Backend):
         copier.wait()
         return copied
 
+    def host_array(self, value: Any) -> NDArray[Any] | None:
+        """Return a NumPy array of a tensor; None of anything else.
+
+        Raises:
+            InvalidValue: if it has no value, or many: it is being traced.
+        """
+        return host_array(value)
+
     def hold(self, value: Any) -> Any:
-        """Return something that keeps the present values of a tensor, without waiting for its device."""
+        """Return something that keeps the present values of a tensor, without waiting for its device.
+
+        Raises:
+            InvalidValue: if the tensor has none, or many: it is being traced, or one of a batch in a vmap.
+        """
         return hold(value)
 
+    @outside_of_modes
     def fetch(self, held: Sequence[Any]) -> list[NDArray[Any]]:
         """Return held values as NumPy arrays of their own shapes, in one transfer from each device."""
         return fetch(held)
 
+    @outside_of_modes
     def step_buffer(self, step: Step, capacity: int) -> StepBuffer | None:
         """Return a buffer for the steps of environments that give tensors."""
         return step_buffer(step, capacity)
 
+    @outside_of_modes
     def random_state(self) -> Tree:
         """Return the state of the global generators of the CPU and of every accelerator in use, as NumPy arrays."""
         states: dict[str, Any] = {"cpu": torch.get_rng_state()}
@@ -107,6 +143,7 @@ class TorchBackend(Backend):
             states["mps"] = torch.mps.get_rng_state()
         return self.host_copy(states)
 
+    @outside_of_modes
     def set_random_state(self, state: Tree) -> None:
         """Put back what `random_state` returned; what is for devices that are not here is passed over."""
         torch.set_rng_state(tensor_copy(state["cpu"]))

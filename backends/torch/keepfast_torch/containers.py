@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from keepfast import UnsupportedModule, UsageError
-from keepfast.tree import Tree, items, rebuild
+from keepfast import Mismatch, UnsupportedModule, UsageError
+from keepfast.plain.numbers import is_number, kind_of
+from keepfast.tree import Tree, describe, items, rebuild
 from keepfast_torch.arrays import DTYPES, tensor_copy
 
 _NUMBER = (bool, int, float, complex)
@@ -20,7 +21,7 @@ _OWN_MEMORY = (torch.Tensor, torch.nn.Parameter)
 """The common types of tensor, which are surely no wrappers of others."""
 
 
-def plain(node: Any, path: str = "") -> Tree:
+def plain(node: Any, path: str = "", stand_in: Callable[[Any], Tree] | None = None) -> Tree:
     """Return a state with plain containers, its tensors and arrays still shared with whoever gave it.
 
     NumPy's numbers become Python's.
@@ -28,15 +29,20 @@ def plain(node: Any, path: str = "") -> Tree:
     Args:
         node: a state, or a part of one.
         path: where that part is, for errors.
+        stand_in: returns what is stored of a part that is no such leaf, or the part itself where nothing can be.
 
     Raises:
         UnsupportedModule: if a part of it is nothing that a file can hold; names its path.
         UsageError: if a tensor has no values yet; names its path.
     """
-    children = None if isinstance(node, torch.Tensor) else items(node)
+    children = None if isinstance(node, torch.Tensor) else items(list(node) if isinstance(node, deque) else node)
     if children is None:
+        if stand_in is not None and (stored := stand_in(node)) is not node:
+            return plain(stored, path, stand_in)
         return _plain_leaf(node, path or "(root)")
-    made = {_plain_key(key, path): plain(child, f"{path}.{key}" if path else str(key)) for key, child in children}
+    made = {
+        _plain_key(key, path): plain(child, f"{path}.{key}" if path else str(key), stand_in) for key, child in children
+    }
     if isinstance(node, Mapping):
         return next((kind for kind in (Counter, OrderedDict) if isinstance(node, kind)), dict)(made)
     return tuple(made.values()) if isinstance(node, tuple) else list(made.values())
@@ -95,7 +101,7 @@ def like(own: Tree, saved: Tree, device: Any = None, *, closed: bool = False) ->
     """Return a saved tree with the leaves of one that it resembles: tensors in the place of NumPy arrays.
 
     Args:
-        own: what is there now; where it has a NumPy array, so has the result.
+        own: what is there now; where it has a NumPy array or a deque, so has the result.
         saved: containers and leaves; its arrays are copied, its tensors taken as they are.
         device: where the tensors go; None leaves each where `own` has it, and on the CPU where `own` has nothing.
         closed: whether `own` also decides what is a number and what a tensor without dimensions; else `saved` does.
@@ -104,13 +110,33 @@ def like(own: Tree, saved: Tree, device: Any = None, *, closed: bool = False) ->
     if children is None:
         saved = _as_number_or_tensor(own, saved) if closed else saved
         return _like_leaf(own, saved, device)
-    return rebuild(saved, [like(_child(own, key), child, device, closed=closed) for key, child in children])
+    made = rebuild(saved, [like(_child(own, key), child, device, closed=closed) for key, child in children])
+    return deque(made, own.maxlen) if isinstance(own, deque) and isinstance(made, list) else made
+
+
+def unlike(path: str, own: Any, saved: Any) -> Iterator[Mismatch]:
+    """Yield where a saved option is of another kind than the own one: no number, no bool, no text, no list of those.
+
+    Where one of them is None, nothing tells what kinds there may be.
+    """
+    if own is None or saved is None:
+        return
+    if isinstance(own, list | tuple) and isinstance(saved, list | tuple):
+        for number, pair in enumerate(zip(own, saved, strict=False)):
+            yield from unlike(f"{path}.{number}", *pair)
+        return
+    if is_number(own):
+        fits = is_number(saved) and (kind_of(own) == "bool") is (kind_of(saved) == "bool")
+    else:
+        fits = not isinstance(own, str | list | tuple) or isinstance(saved, type(own))
+    if not fits:
+        yield Mismatch(path, "kind", describe(own), describe(saved))
 
 
 def _child(own: Tree, key: Any) -> Tree:
     if isinstance(own, Mapping):
         return own.get(key)
-    return own[key] if isinstance(own, list | tuple) and key < len(own) else None
+    return own[key] if isinstance(own, list | tuple | deque) and key < len(own) else None
 
 
 def _as_number_or_tensor(own: Any, saved: Any) -> Any:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from keepfast import Mismatch
+from keepfast.plain.numbers import is_number
 from keepfast.tree import Tree, describe, is_array, leaves
+from keepfast_torch.containers import unlike
 
 _PARTS = {"state": "what it keeps for each parameter", "param_groups": "its groups of parameters"}
 
@@ -89,7 +91,9 @@ def mismatches(optimizer: torch.optim.Optimizer, state: Tree) -> list[Mismatch]:
         return found
     own, saved = optimizer.param_groups, state["param_groups"]
     if len(own) != len(saved):
-        return [Mismatch("param_groups", "shape", f"{len(own)} group(s)", f"{len(saved)} group(s)")]
+        return [
+            Mismatch("param_groups", "shape", f"{len(own)} group(s)", f"{len(saved)} group(s); {_advice(own, saved)}")
+        ]
     found = [
         mismatch
         for number, pair in enumerate(zip(own, saved, strict=True))
@@ -98,6 +102,11 @@ def mismatches(optimizer: torch.optim.Optimizer, state: Tree) -> list[Mismatch]:
     if any(mismatch.status == "shape" for mismatch in found):  # whose state is whose is not known
         return found
     return [*found, *_entries(optimizer, state)]
+
+
+def is_malformed(state: Tree) -> bool:
+    """Say whether a state is no optimizer's at all."""
+    return next(_malformed(state), None) is not None
 
 
 def _malformed(state: Tree) -> Iterator[Mismatch]:
@@ -121,6 +130,13 @@ def _malformed(state: Tree) -> Iterator[Mismatch]:
             yield Mismatch(f"param_groups.{number}", "kind", "a dict with a list `params`", describe(group))
 
 
+def _advice(own: Sequence[Any], saved: Sequence[Any]) -> str:
+    """Return what to do where one side has more groups, as after an `add_param_group` in mid-training."""
+    if len(own) < len(saved):
+        return "add the same groups to this optimizer, by `add_param_group` as that training did, and load then"
+    return "load before the groups that the file lacks are added by `add_param_group`, or leave the optimizer out"
+
+
 def _sizes(path: str, own: Mapping[str, Any], saved: Mapping[str, Any]) -> Iterator[Mismatch]:
     ours, theirs = len(own["params"]), len(saved["params"])
     if ours != theirs:
@@ -136,6 +152,11 @@ def _options(
     for name in own:
         if name in needed and name not in saved and name not in _TOLERATED_OPTIONS:
             yield Mismatch(f"param_groups.{number}.{name}", "missing", expected=describe(own[name]))
+    for name in own.keys() & saved.keys() - {"params", "param_names"}:
+        path = f"param_groups.{number}.{name}"
+        if saved[name] is None and is_number(own[name]) and not isinstance(own[name], bool):
+            yield Mismatch(path, "kind", describe(own[name]), describe(None))
+        yield from unlike(path, own[name], saved[name])
     for name in saved if _is_of_torch(optimizer) else ():
         if name not in own and name not in _TOLERATED_OPTIONS:
             yield Mismatch(f"param_groups.{number}.{name}", "extra", found=describe(saved[name]))
@@ -154,8 +175,13 @@ def _entries(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> Iter
         for name, entry in kept.items() if isinstance(kept, Mapping) else ():
             if not _keeps(optimizer, name):
                 yield Mismatch(f"state.{number}.{name}", "extra", found=describe(entry))
-            elif name in _SHAPED_AS_PARAMETER and is_array(entry) and tuple(entry.shape) != tuple(parameter.shape):
-                yield Mismatch(f"state.{number}.{name}", "shape", describe(parameter), describe(entry))
+            elif name in _SHAPED_AS_PARAMETER and entry is not None:
+                if not is_array(entry):
+                    yield Mismatch(f"state.{number}.{name}", "kind", describe(parameter), describe(entry))
+                elif tuple(entry.shape) != tuple(parameter.shape):
+                    yield Mismatch(f"state.{number}.{name}", "shape", describe(parameter), describe(entry))
+            elif name == "step" and not is_number(entry):
+                yield Mismatch(f"state.{number}.{name}", "kind", "a number", describe(entry))
 
 
 def _keeps(optimizer: torch.optim.Optimizer, name: str) -> bool:

@@ -1,14 +1,26 @@
-"""What a file says of a learning-rate scheduler, held against the scheduler."""
+"""Learning-rate schedulers: what is stored of them, and what a file says of one, held against it.
+
+A scheduler of the user's may hold what no file can: a function, an object that is called, another scheduler, the
+optimizer. It is answered as PyTorch's own LambdaLR does it: of a function nothing is stored, and the scheduler's own
+stays; of an object its attributes are. What a scheduler that wraps another holds of it is that one's state.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
+import torch
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from keepfast import Mismatch
-from keepfast.tree import Tree, describe
+from keepfast.tree import Tree, describe, items, rebuild
+from keepfast_torch.containers import like, plain, unlike
+
+_FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, functools.partial, type)
 
 _TOLERATED = frozenset(
     {
@@ -25,6 +37,45 @@ _TOLERATED = frozenset(
     }
 )
 """The entries that may be on one side only."""
+
+
+def capture(scheduler: LRScheduler) -> Tree:
+    """Return the state of a scheduler, with what can be stored of what it holds besides."""
+    return plain(scheduler.state_dict(), stand_in=_stored)
+
+
+def _stored(part: Any) -> Any:
+    """Return what is stored of a part of a scheduler's state that is no leaf of a tree; or the part itself."""
+    if isinstance(part, (*_FUNCTIONS, Optimizer)):
+        return None
+    if isinstance(part, LRScheduler):
+        return part.state_dict()
+    return dict(vars(part)) if _is_called(part) else part
+
+
+def _is_called(part: Any) -> bool:
+    """Say whether a part is an object that is called, as a function would be, and has a state of its own."""
+    known = isinstance(part, (torch.Tensor, torch.nn.Module, LRScheduler, Optimizer, *_FUNCTIONS))
+    return callable(part) and hasattr(part, "__dict__") and not known
+
+
+def resembling(own: Any, saved: Tree) -> Any:
+    """Return a saved state of a scheduler with what its own state holds and no file does, which is given its state."""
+    if isinstance(own, (*_FUNCTIONS, Optimizer)):
+        return own
+    if isinstance(own, LRScheduler):
+        if isinstance(saved, Mapping):
+            own.load_state_dict(resembling(own.state_dict(), saved))
+        return own
+    if _is_called(own):
+        if isinstance(saved, Mapping):
+            vars(own).update(resembling(dict(vars(own)), saved))
+        return own
+    children = items(saved)
+    if children is None or items(own) is None:
+        return like(own, saved)
+    ours = dict(items(own) or ())
+    return rebuild(saved, [resembling(ours.get(key), child) for key, child in children])
 
 
 def mismatches(scheduler: Any, state: Tree) -> list[Mismatch]:
@@ -49,6 +100,8 @@ def _compare(own: Mapping[str, Any], saved: Tree, prefix: str) -> Iterator[Misma
         yield Mismatch(f"{prefix}{name}", "missing", expected=describe(own[name]))
     for name in (name for name in saved if name not in own and name not in _TOLERATED):
         yield Mismatch(f"{prefix}{name}", "extra", found=describe(saved[name]))
+    for name in own.keys() & saved.keys() - {"_schedulers"}:
+        yield from unlike(f"{prefix}{name}", own[name], saved[name])
     if "_schedulers" in own.keys() & saved.keys():
         yield from _compare_parts(own["_schedulers"], saved["_schedulers"], f"{prefix}_schedulers")
 

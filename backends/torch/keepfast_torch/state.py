@@ -7,6 +7,7 @@ Each kind of object is a row of `KINDS`. Entries are named as PyTorch names them
 from __future__ import annotations
 
 import abc
+from collections import OrderedDict, deque
 from collections.abc import MutableMapping, Sequence
 from typing import Any, ClassVar, final
 
@@ -14,9 +15,11 @@ import torch
 from torch import nn
 
 from keepfast import KeepfastError, LoadMismatch, Mismatch, UnsupportedModule
-from keepfast.tree import Tree, items, leaves, rebuild
+from keepfast.tree import Growing, Tree, items, leaves, rebuild
 from keepfast_torch import optimizer, scheduler
 from keepfast_torch.containers import like, plain
+from keepfast_torch.modes import writable
+from keepfast_torch.wrappers import plain_names, unwrapped
 
 _PACKAGES = frozenset({"torch", "keepfast_torch"})
 """An object with a state dict whose class comes from these, or derives from one that does, is this backend's."""
@@ -74,7 +77,7 @@ def _overwrite(tensor: torch.Tensor, saved: Any, device: Any, name: str) -> None
     if not isinstance(values, torch.Tensor) or values.shape != tensor.shape:
         found = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
         raise LoadMismatch(f"{name} has the shape {tuple(tensor.shape)}, the file has {found}")
-    with torch.no_grad():
+    with torch.no_grad(), writable(tensor):
         if device is not None:
             tensor.data = tensor.data.to(device)
         tensor.copy_(values)
@@ -103,33 +106,27 @@ class _ModuleKind(Kind):
         return isinstance(module, nn.Module)
 
     def capture(self, module: nn.Module) -> Tree:
-        return plain(_unwrapped(module).state_dict())
+        inner = unwrapped(module)
+        state = inner.state_dict()
+        names = plain_names(inner, state)
+        return plain(OrderedDict((names[key], value) for key, value in state.items()) if names else state)
 
     def restore(self, module: nn.Module, state: Tree, device: Any) -> nn.Module:
-        inner = _unwrapped(module)
+        inner = unwrapped(module)
         if device is not None:
             inner.to(device)
         own = inner.state_dict()
+        real = {name: key for key, name in plain_names(inner, own).items()}
         # Parameters and buffers are copied to their places by PyTorch; extra state is handed over as it is.
-        saved = {
-            key: like(own.get(key), value, None if key.endswith("_extra_state") else "cpu", closed=True)
-            for key, value in state.items()
-        }
+        saved = {}
+        for name, value in state.items():
+            key = real.get(name, name)
+            saved[key] = like(own.get(key), value, None if key.endswith("_extra_state") else "cpu", closed=True)
         own.clear()
         own.update(saved)  # into the same dictionary, for it carries the versions of the modules
-        _load(inner, own)
+        with writable(*inner.parameters(), *inner.buffers()):
+            _load(inner, own)
         return module
-
-
-def _unwrapped(module: nn.Module) -> nn.Module:
-    """Return the module that was compiled, or spread over devices, so that its names in a file are its own."""
-    while True:
-        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            module = module.module
-        elif isinstance(compiled := getattr(module, "_orig_mod", None), nn.Module):
-            module = compiled
-        else:
-            return module
 
 
 @final
@@ -156,8 +153,46 @@ class _OptimizerKind(Kind):
 
 
 @final
+class _SchedulerKind(Kind):
+    """A learning-rate scheduler, with what it holds of functions, objects and other schedulers."""
+
+    is_open = True
+
+    def includes(self, module: object) -> bool:
+        return isinstance(module, torch.optim.lr_scheduler.LRScheduler)
+
+    def capture(self, module: Any) -> Tree:
+        return scheduler.capture(module)
+
+    def mismatches(self, module: Any, state: Tree) -> Sequence[Mismatch]:
+        return scheduler.mismatches(module, state)
+
+    def restore(self, module: Any, state: Tree, device: Any) -> Any:
+        _load(module, scheduler.resembling(module.state_dict(), state))
+        return module
+
+
+@final
+class _ScalerKind(Kind):
+    """A GradScaler. A disabled one has nothing to keep, so that an enabled one loses nothing by its state."""
+
+    is_open = True
+
+    def includes(self, module: object) -> bool:
+        return isinstance(module, torch.amp.GradScaler)
+
+    def capture(self, module: torch.amp.GradScaler) -> Tree:
+        return plain(module.state_dict())
+
+    def restore(self, module: torch.amp.GradScaler, state: Tree, device: Any) -> torch.amp.GradScaler:
+        if state != {}:
+            _load(module, like(module.state_dict(), state, device))
+        return module
+
+
+@final
 class _StatefulKind(Kind):
-    """Whatever else has ``state_dict`` and ``load_state_dict``: a scheduler, a GradScaler, an object of the user's."""
+    """Whatever else has ``state_dict`` and ``load_state_dict``: an object of the user's."""
 
     is_open = True
 
@@ -171,9 +206,6 @@ class _StatefulKind(Kind):
 
     def capture(self, module: Any) -> Tree:
         return plain(module.state_dict())
-
-    def mismatches(self, module: Any, state: Tree) -> Sequence[Mismatch]:
-        return scheduler.mismatches(module, state)
 
     def restore(self, module: Any, state: Tree, device: Any) -> Any:
         _load(module, like(module.state_dict(), state, device))
@@ -213,7 +245,31 @@ class _ContainerKind(Kind):
 
 
 def _has_tensors(tree: Tree) -> bool:
-    return any(isinstance(leaf, torch.Tensor) for _, leaf in leaves(tree))
+    return any(
+        isinstance(leaf, torch.Tensor) or (isinstance(leaf, deque) and any(map(_has_tensors, leaf)))
+        for _, leaf in leaves(tree)
+    )
+
+
+@final
+class _DequeKind(Kind):
+    """A deque of tensors, or of trees of them, which takes as many entries as the file has and its length allows."""
+
+    def includes(self, module: object) -> bool:
+        return isinstance(module, deque)
+
+    def recognizes(self, module: Any) -> bool:
+        return _has_tensors(module)
+
+    def capture(self, module: deque[Any]) -> Tree:
+        return Growing(plain(each, str(number)) for number, each in enumerate(module))
+
+    def restore(self, module: deque[Any], state: Tree, device: Any) -> Any:
+        own = list(module) or [None]
+        restored = [like(own[min(number, len(own) - 1)], each, device) for number, each in enumerate(state)]
+        module.clear()
+        module.extend(restored)
+        return module
 
 
 def _restored(own: Any, saved: Tree, device: Any, path: str) -> Any:
@@ -240,7 +296,10 @@ KINDS: tuple[Kind, ...] = (
     _GeneratorKind(),
     _ModuleKind(),
     _OptimizerKind(),
+    _SchedulerKind(),
+    _ScalerKind(),
     _StatefulKind(),
+    _DequeKind(),
     _ContainerKind(),
 )
 """Every kind of object, asked in this order."""

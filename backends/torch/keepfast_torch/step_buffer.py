@@ -6,8 +6,9 @@ from typing import Any, final
 
 import torch
 
-from keepfast import SingleSteps, Step, StepBuffer, Steps, device_capacity
+from keepfast import InvalidValue, SingleSteps, Step, StepBuffer, Steps, device_capacity
 from keepfast_torch.arrays import NATIVE, fetch
+from keepfast_torch.modes import are_transformed
 
 
 def step_buffer(step: Step, capacity: int) -> StepBuffer | None:
@@ -26,13 +27,14 @@ class TensorSteps(StepBuffer):
 
     def __init__(self, step: Step, capacity: int) -> None:
         self.capacity = capacity
-        with torch.inference_mode(False):  # else they could not be written to outside of it
-            self._stores = [torch.empty((capacity, *part.shape), dtype=part.dtype, device=part.device) for part in step]
+        self._stores = [torch.empty((capacity, *part.shape), dtype=part.dtype, device=part.device) for part in step]
         self._on_host = all(store.is_cpu and store.dtype in NATIVE for store in self._stores)
         self._rows = [[store[row] for store in self._stores] for row in range(capacity)]
         self._count = 0
 
     def add(self, rewards: Any, terminated: Any, truncated: Any) -> None:  # noqa: D102  (the interface's)
+        if are_transformed():
+            raise InvalidValue("the steps are not to be copied by a transform; they are held one by one")
         if rewards.requires_grad:
             rewards = rewards.detach()
         # One call costs half of three. It is what torch.optim's own "foreach" implementations are made of.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import filecmp
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +16,23 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO, final
 
+from keepfast._system.disk.directories import (
+    link_or_copy,
+    make_directory,
+    move_directory,
+    sync_directory,
+    sync_file,
+)
+from keepfast._system.disk.optional import attempt
 from keepfast._system.lock import holding
 from keepfast.errors import WriteFailed
 
 _SUFFIX = ".keepfast-tmp"
 _OLD_SUFFIX = ".keepfast-old"
 """Of a directory that another one is just about to replace."""
+
+_AMPLE = 100
+"""How many bytes a hidden name may have, however short the name it is made of."""
 
 _OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST}
 
@@ -77,17 +90,29 @@ def commit_together(contents: Mapping[Path, Content]) -> dict[Path, int]:
     """
     path = next(iter(contents))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             written = {}
             for path, content in contents.items():
-                written[path] = stack.enter_context(_written(path, content))
-            for path, (temporary, _) in written.items():
-                _put_in_place(temporary, path, contents[path])
+                target = _written_to(path)
+                make_directory(target.parent)
+                written[path] = (target, *stack.enter_context(_written(target, content)))
+            for path, (target, temporary, _) in written.items():
+                _put_in_place(temporary, target, contents[path])
     except OSError as error:
         raise WriteFailed(f"cannot write `{path}`: {_reason(error)}; what was there before is untouched") from error
-    _make_durable(path)
-    return {path: size for path, (_, size) in written.items()}
+    for directory, target in {target.parent: target for target, _, _ in written.values()}.items():
+        _make_durable(target, directory)
+    return {path: size for path, (_, _, size) in written.items()}
+
+
+def _written_to(path: Path) -> Path:
+    """Return where the bytes go: beside what a symbolic link points at, which is replaced in its place."""
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return target
 
 
 def commit_directory(path: Path, fill: Callable[[Path], object], parts: Sequence[str] = ()) -> int:
@@ -113,24 +138,35 @@ def commit_directory(path: Path, fill: Callable[[Path], object], parts: Sequence
 def link(path: Path, other: Path) -> None:
     """Give a file another name beside its own; of a directory, to each of its files, in another directory.
 
+    Where the file system has no hard links, there is a copy of that name.
+
     Raises:
         OSError: if the operating system refused; there is nothing of the other name then.
     """
     if not path.is_dir():
-        os.link(path, other)
+        link_or_copy(path, other)
         return
     with _locked_temporary_directory(other) as temporary:
-        shutil.copytree(path, temporary, copy_function=os.link, dirs_exist_ok=True)
+        shutil.copytree(path, temporary, copy_function=link_or_copy, dirs_exist_ok=True)
         _sync_files(temporary)
-        temporary.rename(other)
+        move_directory(temporary, other)
 
 
 def is_link_of(path: Path, other: Path) -> bool:
     """Say whether two names are of one file, or of two directories that hold the same files under the same names."""
+    return _agree(path, other, Path.samefile)
+
+
+def is_copy_of(path: Path, other: Path) -> bool:
+    """Say whether two files, or two directories under the same names, hold the same bytes, as `link` leaves them."""
+    return _agree(path, other, lambda one, two: one.samefile(two) or filecmp.cmp(one, two, shallow=False))
+
+
+def _agree(path: Path, other: Path, same: Callable[[Path, Path], bool]) -> bool:
     if path.is_dir() and other.is_dir():
         own, theirs = ({file.relative_to(root): file for file in files_of(root)} for root in (path, other))
-        return own.keys() == theirs.keys() and all(file.samefile(theirs[name]) for name, file in own.items())
-    return path.exists() and other.exists() and path.samefile(other)
+        return own.keys() == theirs.keys() and all(same(file, theirs[name]) for name, file in own.items())
+    return path.is_file() and other.is_file() and same(path, other)
 
 
 def files_of(path: Path) -> list[Path]:
@@ -149,13 +185,14 @@ def remove_directory(path: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "this is no directory", str(path))
     doomed = _hidden(path, secrets.token_hex(6), _SUFFIX)
     with contextlib.suppress(FileNotFoundError):
-        path.rename(doomed)
-        shutil.rmtree(doomed)
+        shutil.rmtree(
+            attempt("renaming of directories", lambda: path.rename(doomed), lambda: path, also=(errno.EXDEV,))
+        )
 
 
-def _make_durable(path: Path) -> None:
+def _make_durable(path: Path, directory: Path) -> None:
     try:
-        sync_directory(path.parent)
+        sync_directory(directory)
     except OSError as error:
         raise WriteFailed(
             f"cannot make `{path}` durable: {_reason(error)}; it is there and whole, but a power loss may undo it"
@@ -167,7 +204,21 @@ def _reason(error: OSError) -> str:
 
 
 def _hidden(path: Path, token: str, suffix: str) -> Path:
-    return path.with_name(f".{path.name}.{token}{suffix}")
+    """Return a hidden name beside a path, cut where it would be longer than a name may be."""
+    tail = f".{token}{suffix}"
+    room = max(len(os.fsencode(path.name)), _AMPLE) - len(tail) - 1
+    return path.with_name(f".{os.fsdecode(os.fsencode(path.name)[:room])}{tail}")
+
+
+def _aside(path: Path) -> Path:
+    """Return where a directory that is about to be replaced goes: its name can be told from it, and sorts by age."""
+    token = f"{time.time_ns():020d}"
+    aside = _hidden(path, token, _OLD_SUFFIX)
+    if _named(aside) == path:
+        return aside
+    wrapper = path.with_name(f".{token}{_OLD_SUFFIX}")  # a name too long to be made longer stays whole inside
+    wrapper.mkdir()
+    return wrapper / path.name
 
 
 @contextlib.contextmanager
@@ -201,13 +252,24 @@ def _written(path: Path, content: Content) -> Iterator[tuple[Path, int]]:
     if isinstance(content, Filling):
         with _locked_temporary_directory(path) as temporary:
             content.fill(temporary)
-            yield temporary, _sync_files(temporary)
+            size = _sync_files(temporary)
+            _take_mode(temporary, path)
+            yield temporary, size
         return
     with _locked_temporary(path) as (file, temporary):
+        _take_mode(temporary, path)  # before there is anything in it that others were not to read
         content(file)
         file.flush()
-        os.fsync(file.fileno())
+        sync_file(file.fileno())
         yield temporary, os.fstat(file.fileno()).st_size
+
+
+def _take_mode(temporary: Path, path: Path) -> None:
+    """Give what is about to replace a file or a directory its mode."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode != stat.S_IMODE(temporary.stat().st_mode):
+            attempt("file modes", lambda: temporary.chmod(mode), lambda: None)
 
 
 def _sync_files(directory: Path) -> int:
@@ -216,7 +278,7 @@ def _sync_files(directory: Path) -> int:
     for folder, _, names in os.walk(directory, topdown=False):
         for name in names:
             with Path(folder, name).open("r+b") as file:
-                os.fsync(file.fileno())
+                sync_file(file.fileno())
                 size += os.fstat(file.fileno()).st_size
         sync_directory(Path(folder))
     return size
@@ -249,9 +311,12 @@ def _locked_directory(path: Path) -> Iterator[None]:
     if os.name == "nt":  # directories cannot be opened there, nor renamed while a file in them is open
         yield
         return
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = attempt("locks", lambda: os.open(path, os.O_RDONLY | os.O_DIRECTORY), lambda: None)
+    if descriptor is None:
+        yield
+        return
     try:
-        with holding(descriptor, wait=True):
+        with holding(descriptor, wait=True, path=path):
             if not os.path.samestat(os.fstat(descriptor), path.stat()):
                 raise FileNotFoundError(errno.ENOENT, "replaced by another process", str(path))
             yield
@@ -281,7 +346,7 @@ def _strangers(path: Path, replacing: Path, parts: Sequence[str]) -> list[str]:
 def _renamed(directory: Path, path: Path) -> bool:
     """Rename a directory; says whether it could be, which a directory of that name prevents."""
     try:
-        directory.rename(path)
+        move_directory(directory, path)
     except OSError as error:
         if error.errno in _OCCUPIED:
             return False
@@ -291,29 +356,20 @@ def _renamed(directory: Path, path: Path) -> bool:
 
 def _exchanged(directory: Path, path: Path) -> bool:
     """Put a directory in the place of another, which is removed; says whether no other process was faster."""
-    aside = _hidden(path, f"{time.time_ns():020d}", _OLD_SUFFIX)  # so that names sort by age
     with _locked_directory(path):
-        path.rename(aside)
+        aside = _aside(path)
+        move_directory(path, aside)
         try:
             done = _renamed(directory, path)
         except OSError:
-            aside.rename(path)
+            move_directory(aside, path)
             raise
         with contextlib.suppress(OSError):  # what cannot be removed now is swept later
             sync_directory(path.parent)
             remove_directory(aside)
+            if aside.parent != path.parent:
+                aside.parent.rmdir()
     return done
-
-
-def sync_directory(directory: Path) -> None:
-    """Make renames and removals in a directory durable."""
-    if os.name == "nt":  # directories cannot be opened there
-        return
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sweep(directory: Path) -> list[Path]:
@@ -327,11 +383,23 @@ def sweep(directory: Path) -> list[Path]:
     removed = []
     replaced = sorted(directory.glob(f".*{_OLD_SUFFIX}"), reverse=True)  # of several, the newest is put back
     for litter in [*replaced, *sorted(directory.glob(f".*{_SUFFIX}"))]:
-        with contextlib.suppress(OSError), _locked_litter(litter) as locked:
-            if locked and not (litter in replaced and _renamed(litter, _named(litter))):
-                shutil.rmtree(litter) if litter.is_dir() else litter.unlink()
-                removed.append(litter)
+        with contextlib.suppress(OSError):
+            if _is_wrapper(litter) and not any(litter.iterdir()):
+                litter.rmdir()
+                continue
+            content = next(litter.iterdir()) if _is_wrapper(litter) else litter
+            with _locked_litter(content) as locked:
+                if locked and not (litter in replaced and _renamed(content, _named(content))):
+                    shutil.rmtree(content) if content.is_dir() else content.unlink()
+                    removed.append(litter)
+            if content != litter:
+                litter.rmdir()
     return removed
+
+
+def _is_wrapper(litter: Path) -> bool:
+    """Say whether it holds a directory under its own name, which `_aside` puts there if that is long."""
+    return litter.name.endswith(_OLD_SUFFIX) and litter.name.count(".") == 2
 
 
 @contextlib.contextmanager
@@ -349,5 +417,7 @@ def _locked_litter(path: Path) -> Iterator[bool]:
 
 
 def _named(litter: Path) -> Path:
-    """Return the name that a hidden one was made of."""
+    """Return the path of what was moved aside; see `_aside`."""
+    if _is_wrapper(litter.parent):
+        return litter.parent.with_name(litter.name)
     return litter.with_name(litter.name[1:].rsplit(".", 2)[0])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast._system.disk.optional import attempt
 from keepfast.errors import WriteFailed
 
 _LARGE = 1 << 28
@@ -39,13 +40,25 @@ def spacious_zeros(shape: tuple[int, ...], dtype: np.dtype[Any], large: int = _L
         return np.zeros(shape, dtype)
     try:
         with tempfile.TemporaryFile(prefix="keepfast-") as file:
-            if hasattr(os, "posix_fallocate"):  # a sparse file would end the process where the disk is full
-                os.posix_fallocate(file.fileno(), 0, nbytes)
-            else:
-                file.truncate(nbytes)
-            return np.memmap(file, dtype, "r+", shape=shape)
+            attempt("reserved space", lambda: _reserve(file.fileno(), nbytes), lambda: _lengthen(file.fileno(), nbytes))
+            return attempt(
+                "memory maps",
+                lambda: np.memmap(file, dtype, "r+", shape=shape),
+                lambda: np.zeros(shape, dtype),
+            )
     except OSError as error:
         raise WriteFailed(
             f"`{tempfile.gettempdir()}` has no room for {nbytes:,} bytes that are read into it "
             f"({error.strerror or error}); let TMPDIR name a directory that has"
         ) from error
+
+
+def _reserve(descriptor: int, nbytes: int) -> None:
+    if hasattr(os, "posix_fallocate"):  # a sparse file would end the process where the disk is full
+        os.posix_fallocate(descriptor, 0, nbytes)
+    else:
+        _lengthen(descriptor, nbytes)
+
+
+def _lengthen(descriptor: int, nbytes: int) -> None:
+    os.ftruncate(descriptor, nbytes)

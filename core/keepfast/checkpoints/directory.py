@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import final
 
-from keepfast._system.commit import commit_together, is_link_of, link, sweep, sync_directory
+from keepfast._system.commit import commit_together, is_copy_of, link, sweep
+from keepfast._system.disk.directories import make_directory, sync_directory
 from keepfast.checkpoints.index import (
     ASIDE,
     BEST,
@@ -48,7 +49,7 @@ class CheckpointDirectory:
             listed = {name for checkpoint in read_index(self.path) for name in checkpoint.names}
             for aside in self.path.glob(f"*{ASIDE}.*"):
                 original = aside.with_stem(aside.stem.removesuffix(ASIDE))
-                if aside.name not in listed and is_link_of(aside, original):
+                if aside.name not in listed and is_copy_of(aside, original):
                     self._remove([aside.name])
 
     def write(
@@ -78,7 +79,7 @@ class CheckpointDirectory:
         timestep = metadata.timestep
         assert timestep is not None  # noqa: S101  (the caller's duty)
         documents = documents_of(state, metadata, separately=separately)
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_directory(self.path)
         with exclusive(self.path):
             self._adopt()
             first = best and self._is_first(metadata, retention)

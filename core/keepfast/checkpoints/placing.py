@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +16,9 @@ from keepfast.errors import CorruptCheckpoint, InvalidValue
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata
 from keepfast.tree import Tree, flatten
 
+_LONGEST = 200
+"""The bytes of a module's name in a file's, which the timestep, what it is, and the extension follow."""
+
 
 def file_name(key: str, timestep: int, extension: str, *, best: bool, first: bool) -> str:
     """Return the name of a file of a checkpoint; the first of the best has no timestep in its own.
@@ -24,6 +28,10 @@ def file_name(key: str, timestep: int, extension: str, *, best: bool, first: boo
     """
     if not key or Path(key).name != key or key.startswith("."):
         raise InvalidValue(f"the module name `{key}` cannot be part of a file's name; register it without separators")
+    if len(os.fsencode(key)) > _LONGEST:
+        raise InvalidValue(
+            f"the module name `{key}` has {len(os.fsencode(key))} bytes; allowed in the name of a file: {_LONGEST}"
+        )
     prefix = BEST if best else ""
     return f"{prefix}{key}{extension}" if first else f"{prefix}{key}_{timestep}{extension}"
 

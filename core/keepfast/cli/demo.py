@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from keepfast._system.disk.directories import make_directory
 from keepfast.cli import console
 from keepfast.errors import DirectoryError, InvalidValue, MissingDependency, UsageError
 from keepfast.interfaces.demo import DemoResult, DemoSettings
@@ -129,7 +130,7 @@ def check_directory(directory: Path) -> None:
         DirectoryError: if that cannot be done.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
     except OSError as error:
         raise DirectoryError(f"cannot use `{directory}`: {error.strerror}; give another --directory") from error
 

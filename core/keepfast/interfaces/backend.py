@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
@@ -54,6 +54,21 @@ class Backend(abc.ABC):
     def recognizes(self, module: object) -> bool:
         """Say whether a module is of this framework, so that the backend need not be named."""
 
+    def prepare(self) -> None:
+        """Be told that more of Keepfast is in use now.
+
+        A framework that traces or compiles what it runs is kept out of it here.
+        """
+        return
+
+    def host_array(self, value: Any) -> NDArray[Any] | None:
+        """Return a NumPy array of an array of this framework, whatever mode the framework is in; None of anything else.
+
+        Raises:
+            InvalidValue: if it has no value, or many: it is being traced, say.
+        """
+        return None
+
     @abc.abstractmethod
     def capture(self, module: Any) -> Tree:
         """Return the state of a module without copying its arrays.
@@ -103,6 +118,31 @@ class Backend(abc.ABC):
         """
         return ()
 
+    def names(self, module: Any, beside: Mapping[str, Any]) -> Tree:
+        """Return what the modules beside a module call that which its own state calls by number alone.
+
+        It is stored with the module, and given to `aligned` when that is loaded.
+
+        Args:
+            module: an open module, such as an optimizer.
+            beside: the modules registered with it, by name.
+
+        Returns:
+            A tree of names, or None where there is nothing to name.
+        """
+        return None
+
+    def aligned(self, module: Any, state: Tree, names: Tree, saved: Tree) -> tuple[Tree, Sequence[Mismatch]]:
+        """Return a file's state in the order of an open module, and in what way it has no such order.
+
+        Args:
+            module: the module.
+            state: the file's tree, of anything at all.
+            names: what `names` returns for the module now.
+            saved: what it returned when the file was written, or None.
+        """
+        return state, ()
+
     def host_copy(self, tree: Tree) -> Tree:
         """Return an independent copy of a captured tree, every array a NumPy array in C order.
 
@@ -148,7 +188,7 @@ class Backend(abc.ABC):
         return None
 
 
-Difference = Literal["missing", "extra", "shape", "dtype", "kind", "refused"]
+Difference = Literal["missing", "extra", "shape", "dtype", "kind", "value", "refused"]
 
 
 REASONS: dict[Difference, str] = {
@@ -157,6 +197,7 @@ REASONS: dict[Difference, str] = {
     "shape": "the module has {expected}, the file has {found}",
     "dtype": "the module has {expected}, the file has {found} (`cast=True` converts)",
     "kind": "the module has {expected}, the file has {found}",
+    "value": "the module has {expected}, which cannot hold what the file has: {found}",
     "refused": "{found}",
 }
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import abc
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, final
 
+import numpy as np
+
+from keepfast.codec import native
 from keepfast.errors import CorruptCheckpoint, CorruptFile, InvalidValue
 from keepfast.interfaces.format import Format
-from keepfast.tree import Tree
+from keepfast.tree import Tree, leaves, map_leaves
 
 FORMAT_VERSION = 1
 """The version of what `CheckpointMetadata` says; raised when a reader of today could misread it."""
@@ -30,6 +33,8 @@ class CheckpointMetadata:
         keepfast: the version of Keepfast that wrote the file.
         backend: the name of the modules' backend.
         modules: the names of all modules of the checkpoint, also of those that have files of their own.
+        backends: the name of the backend of each module, of one made of several that of each of these by its path.
+        names: what `Backend.names` gave for modules whose state calls something by number alone, by name or path.
         time: when it was taken, in seconds since the epoch.
         timestep: the completed timesteps it was taken at.
         metric: the tag and the value that it was judged by, for one of the best.
@@ -42,6 +47,8 @@ class CheckpointMetadata:
     keepfast: str | None = None
     backend: str | None = None
     modules: tuple[str, ...] | None = None
+    backends: Mapping[str, str] | None = None
+    names: Mapping[str, Tree] | None = None
     time: float | None = None
     timestep: int | None = None
     metric: Mapping[str, Any] | None = None
@@ -103,6 +110,10 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value
 
 
+def _texts(value: Any) -> Mapping[str, str]:
+    return {_text(key): _text(each) for key, each in _mapping(value).items()}
+
+
 def _metric(value: Any) -> Mapping[str, Any]:
     told = _mapping(value)
     return {"tag": _text(told["tag"]), "value": _number(told["value"])}
@@ -119,6 +130,8 @@ _KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "keepfast": ("a text", _text),
     "backend": ("a text", _text),
     "modules": ("a list of texts", _names),
+    "backends": ("a mapping of texts", _texts),
+    "names": ("a mapping", _mapping),
     "time": ("a number", _number),
     "timestep": ("a whole number of at least 0", _count),
     "metric": ("a mapping of `tag` to a text and of `value` to a number", _metric),
@@ -209,3 +222,13 @@ class CheckpointStore(Format[Checkpoint]):
             CorruptCheckpoint: if the file is damaged, truncated, or carries code; names the file and the part.
             OSError: if the file cannot be opened.
         """
+
+    def load(self, path: Path) -> Checkpoint:
+        """Read a file as `Format.load` does; arrays are in the machine's byte order, which frameworks need."""
+        checkpoint = super().load(path)
+        foreign = any(isinstance(leaf, np.ndarray) and not leaf.dtype.isnative for _, leaf in leaves(checkpoint.state))
+        return replace(checkpoint, state=map_leaves(_in_machines_order, checkpoint.state)) if foreign else checkpoint
+
+
+def _in_machines_order(path: str, leaf: Any) -> Any:
+    return native(leaf, path) if isinstance(leaf, np.ndarray) else leaf

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import abc
+import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Generic, TypeVar
 
 from keepfast._system.commit import Content, Filling, commit_together, remove_directory
+from keepfast._system.disk.optional import tell_lacking
 from keepfast.errors import CorruptFile, KeepfastError, UsageError
 
 T = TypeVar("T")
@@ -58,7 +60,10 @@ class Format(abc.ABC, Generic[T]):
         Raises:
             WriteFailed: if the operating system refused; what was at `path` before is untouched.
         """
-        return commit_together({path: self.writing(content)})[path]
+        size = commit_together({path: self.writing(content)})[path]
+        if threading.current_thread() is threading.main_thread():  # behind training nobody hears it
+            tell_lacking()
+        return size
 
     def load(self, path: Path) -> T:
         """Read a file; the counterpart of `save`.

@@ -80,8 +80,9 @@ class SingleSteps(StepBuffer):
     def add(self, rewards: Any, terminated: Any, truncated: Any) -> None:  # noqa: D102  (the interface's)
         if self._plain:
             rewards, terminated, truncated = np.float64(rewards), np.bool_(terminated), np.bool_(truncated)
-        self._rewards.append(rewards.item())
-        self._done.append(terminated.item() or truncated.item())
+        reward, done = rewards.item(), terminated.item() or truncated.item()
+        self._rewards.append(reward)
+        self._done.append(done)
 
     def take(self) -> Steps:  # noqa: D102  (the interface's)
         rewards, done = np.array(self._rewards, np.float64), np.array(self._done, bool)

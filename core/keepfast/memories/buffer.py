@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._arrays import environments
-from keepfast._system.warnings import warn
+from keepfast._system.warnings import Afterwards, warn
 from keepfast._version import __version__
 from keepfast.errors import InvalidValue, ShapeMismatch, UnknownTensor, did_you_mean
 from keepfast.interfaces.memory_exporter import MemorySnapshot
@@ -187,21 +187,21 @@ class SampleBuffer:
         if environment == 0 and self._is_row(tensors):
             if self._watches or valid is not None:
                 tensors = self._marked(tensors, valid, cursor.num_envs)
-                self._make_room(cursor.num_envs)
+                tensors = self._with_room(tensors, cursor.num_envs)
             self.storage.write_row(row, tensors)
             self._advance(cursor.num_envs)
             return
         count, checked = self._checked(tensors)
         samples = self._marked(checked, valid, count) if self._watches or valid is not None else checked
         done = 0
-        while done < count:
-            taken = min(count - done, cursor.capacity - cursor.place)
-            self._make_room(taken)
-            whole = taken == count
-            part = samples if whole else {name: values[done : done + taken] for name, values in samples.items()}
-            self.storage.write(cursor.place, part)
-            done += taken
-            self._advance(taken)
+        with Afterwards():
+            while done < count:
+                taken = min(count - done, cursor.capacity - cursor.place)
+                whole = taken == count
+                part = samples if whole else {name: values[done : done + taken] for name, values in samples.items()}
+                self.storage.write(cursor.place, self._with_room(part, taken))
+                done += taken
+                self._advance(taken)
 
     def _is_row(self, tensors: Mapping[str, Any]) -> bool:
         """Say whether the tensors are arrays with one sample of each environment, which is by far the usual case."""
@@ -276,10 +276,10 @@ class SampleBuffer:
         return VALID in self.specs or self.autoreset == NEXT_STEP
 
     def _marked(self, samples: Mapping[str, Any], valid: Any, count: int) -> Mapping[str, Any]:
-        """Return samples with the tensor that tells which are transitions, where there is one or is one needed."""
+        """Return samples with the marks that are given for them, unless all are valid and no tensor tells it."""
         if valid is None:
             self._marks_wanting = None if self._marks_wanting is None else True
-            return {**samples, VALID: self._all_valid(count)} if VALID in self.specs else samples
+            return samples
         marks = self.storage.numbers(VALID, valid)
         if math.prod(marks.shape) != count:
             raise ShapeMismatch(
@@ -292,10 +292,11 @@ class SampleBuffer:
             self._create_validity()
         return {**samples, VALID: marks.reshape(count, 1)}
 
-    def _make_room(self, count: int) -> None:
-        """Look at samples that were not looked at yet before they are overwritten."""
+    def _with_room(self, samples: Mapping[str, Any], count: int) -> Mapping[str, Any]:
+        """Look at samples that are about to be overwritten, and return the new ones with the marks they need by now."""
         if self._unsettled + count > self.cursor.capacity:
             self.settle()
+        return {VALID: self._all_valid(count), **samples} if VALID in self.specs else samples
 
     @property
     def invalid(self) -> NDArray[np.intp]:

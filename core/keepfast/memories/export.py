@@ -7,13 +7,18 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.background import Background
 from keepfast._system.commit import sweep
+from keepfast._system.disk.directories import make_directory, taken
+from keepfast._system.disk.optional import tell_lacking
+from keepfast._system.finishing import finish
 from keepfast._system.lifetimes import at_exit, in_child
 from keepfast._system.tally import Count, Tally
+from keepfast._system.warnings import Afterwards
 from keepfast.errors import DirectoryError, KeepfastError
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
 from keepfast.memories.specs import positive
@@ -41,7 +46,7 @@ class MemoryExport:
 
     Attributes:
         format: the memory format, by name.
-        directory: where the files go.
+        directory: where the files go, whatever becomes of the working directory.
         active: whether there is a file for each filling cycle.
         cycles: the number of the last filling cycle, which files are named by.
 
@@ -60,7 +65,7 @@ class MemoryExport:
         active: bool = False,
     ) -> None:
         self._exporter = exporter_named(format)
-        self.format, self.directory = format, Path(directory)
+        self.format, self.directory = format, taken(directory)
         self.keep = None if keep is None else positive("export_keep", keep)
         self.active = active
         self.cycles = 0
@@ -90,7 +95,7 @@ class MemoryExport:
             DirectoryError: if the directory cannot be made or written in.
         """
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_directory(self.directory)
             probe = self.directory / f".{self._token}.keepfast-tmp"
             probe.touch()
             probe.unlink(missing_ok=True)  # another process may have swept it
@@ -103,10 +108,11 @@ class MemoryExport:
 
     def filled(self, cycle: int, snapshot: Callable[[], MemorySnapshot]) -> None:
         """Export the memory where that is asked for; tell first if an export before this one failed."""
-        self._report()
-        self.cycles = cycle
-        if self.active:
-            self.submit(snapshot())
+        with Afterwards():
+            self._report()
+            self.cycles = cycle
+            if self.active:
+                self.submit(snapshot())
 
     def save(
         self,
@@ -116,7 +122,7 @@ class MemoryExport:
     ) -> Path:
         """Write a new file at once, and return its path; see `Memory.save`."""
         chosen = exporter_named(format or self.format)
-        path = self._unused_path(Path(directory) if directory else self.directory, chosen)
+        path = self._unused_path(taken(directory) if directory else self.directory, chosen)
         chosen.save(snapshot(), path)
         return path
 
@@ -140,7 +146,7 @@ class MemoryExport:
 
     def _report(self) -> None:
         """Warn, once, of a file that could not be written."""
-        self._failed.tell(_first_failure)
+        finish(partial(self._failed.tell, _first_failure), tell_lacking)
 
     def wait(self) -> None:
         """Return when every file is on disk, or has failed."""
@@ -153,7 +159,7 @@ class MemoryExport:
         _OPEN.discard(self)
         if self._background is not None:
             self._background.close()
-        self._failed.tell_sum(self._losses, clear=True)
+        finish(partial(self._failed.tell_sum, self._losses, clear=True), tell_lacking)
 
     def _losses(self, counts: Mapping[str, Count]) -> str:
         lost, of = counts.get(_EXPORT, Count()), f"{self.cycles} memory exports to `{self.directory}` failed"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, final
 
@@ -13,6 +16,9 @@ from keepfast._system.commit import size_of
 from keepfast.errors import InvalidValue, KeepfastError, MissingDependency, NotFound
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.plugins.formats import format_of, numeric_order
+
+_EXPORTED = re.compile(r"\d\d(-\d\d){2}_\d\d(-\d\d){2}-\d{6}_memory_(?P<token>[0-9a-f]+)-(?P<cycle>\d{1,18})\.")
+"""The names of exported memories; see `MemoryExport`."""
 
 Progress = Callable[[int, int], None]
 """Called with how much is done, and of how much."""
@@ -51,7 +57,11 @@ def iter_memories(pattern: str | os.PathLike[str]) -> Iterator[tuple[Path, Memor
 
 
 def memory_paths(pattern: str | os.PathLike[str]) -> list[Path]:
-    """Return the memories that match a pattern, numbers in their names sorted as numbers; other files are passed over.
+    """Return the memories that match a pattern, in the order of time; other files are passed over.
+
+    Cycles of one memory come by their number. Those of several come by the time that the files tell, since the local
+    time in their names goes back at the end of daylight saving. Where there are other names, they are sorted with
+    their numbers as numbers.
 
     Raises:
         NotFound: if nothing matches.
@@ -62,7 +72,26 @@ def memory_paths(pattern: str | os.PathLike[str]) -> list[Path]:
     for error in strangers.values():
         if not paths or isinstance(error, MissingDependency):
             raise error
-    return paths
+    return _by_time(paths)
+
+
+def _by_time(paths: list[Path]) -> list[Path]:
+    """Return memories in the order of time where all have the names of exports, as they are where not."""
+    names = [_EXPORTED.match(path.name) for path in paths]
+    exported = {path: (name["token"], int(name["cycle"])) for path, name in zip(paths, names, strict=True) if name}
+    if len(exported) < len(paths) or len(paths) < 2:
+        return paths
+    if len({token for token, _ in exported.values()}) == 1 and len(set(exported.values())) == len(paths):
+        return sorted(paths, key=lambda path: exported[path][1])
+    told = {path: _time_of(path) for path in paths}
+    return sorted(paths, key=lambda path: (told[path], exported[path][1]))
+
+
+def _time_of(path: Path) -> float:
+    """Return when a memory was taken, in seconds since the epoch, as its file tells, or else the file system."""
+    with contextlib.suppress(KeepfastError, OSError, KeyError, TypeError, ValueError):
+        return datetime.fromisoformat(read_memory(path).metadata["time"]).timestamp()
+    return path.stat().st_mtime
 
 
 def matches(pattern: str | os.PathLike[str]) -> tuple[list[Path], dict[Path, InvalidValue | MissingDependency]]:

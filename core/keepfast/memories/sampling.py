@@ -34,10 +34,10 @@ class Sampler:
     def __init__(self, buffer: SampleBuffer, replacement: bool = True, last: Any = None) -> None:
         self._buffer = buffer
         self.replacement, self.last = replacement, last
-        # Until the samples change: where sequences start, by their length, and the ranks of places left out.
-        self._starts: dict[int, Any] = {}
+        # Until the samples change: sequences by their length, and the ranks of places that are left out.
+        self._found: dict[int, tuple[Any, Any]] = {}
         self._ranks: Any = None
-        self._known_at = -1
+        self._found_at = -1
 
     def sample(
         self, names: Sequence[str], batch_size: int, mini_batches: int = 1, sequence_length: int = 1
@@ -48,11 +48,9 @@ class Sampler:
         if sequence_length == 1:
             places = self._draw_places(batch_size)
         else:
-            cursor = self._buffer.cursor
-            starts = self._sequence_starts(sequence_length)
+            starts, steps = self._sequences(sequence_length)
             drawn = starts[self._draw(len(starts), batch_size)]
-            steps = self._buffer.storage.places(np.arange(sequence_length) * cursor.num_envs % cursor.capacity)
-            places = ((drawn[:, None] + steps) % cursor.capacity).reshape(-1)
+            places = ((drawn[:, None] + steps) % self._buffer.cursor.capacity).reshape(-1)
         self.last = places
         return self._split(names, places, mini_batches, sequence_length)
 
@@ -73,22 +71,25 @@ class Sampler:
         return self._ranks
 
     def _forget_old(self) -> None:
-        if self._known_at != self._buffer.changes:
-            self._starts.clear()
+        if self._found_at != self._buffer.changes:
+            self._found.clear()
             self._ranks = None
-            self._known_at = self._buffer.changes
+            self._found_at = self._buffer.changes
 
     def _draw(self, size: int, count: int) -> Any:
         return self._buffer.storage.draw(size, count, replacement=self.replacement)
 
-    def _sequence_starts(self, length: int) -> Any:
+    def _sequences(self, length: int) -> tuple[Any, Any]:
+        """Return the places where sequences start, and how far from there their samples are."""
         self._forget_old()
-        if length not in self._starts:
-            starts = self._buffer.cursor.ring.sequence_starts(self._ends(), length)
+        if length not in self._found:
+            cursor, storage = self._buffer.cursor, self._buffer.storage
+            starts = cursor.ring.sequence_starts(self._ends(), length)
             if not len(starts):
                 raise UsageError(f"the memory holds no sequence of {length} samples within one episode")
-            self._starts[length] = self._buffer.storage.places(starts)
-        return self._starts[length]
+            steps = np.arange(length) * cursor.num_envs % cursor.capacity
+            self._found[length] = storage.places(starts), storage.places(steps)
+        return self._found[length]
 
     def _ends(self) -> Any:
         """Return, of shape (memory_size, num_envs), whether what comes next is of something else."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
-import numpy as np
-
 from keepfast.interfaces.backend import Mismatch
+from keepfast.modules.naming import sources
 from keepfast.modules.options import FileModule, LoadOptions
-from keepfast.modules.report import Entry
+from keepfast.modules.report import Entry, Status
+from keepfast.plain.numbers import converted, difference, is_number, kind_of
 from keepfast.tree import Tree, describe, dtype_name, flatten, is_array, map_leaves
 
 
@@ -30,7 +30,7 @@ class Match:
     is_loadable: bool = True
 
 
-def match(module: str, expected: Tree, found: FileModule, options: LoadOptions) -> Match:
+def match(module: str, expected: Tree, found: FileModule, options: LoadOptions, *, free: bool = False) -> Match:
     """Compare a module's own tree with a file's.
 
     Args:
@@ -38,19 +38,38 @@ def match(module: str, expected: Tree, found: FileModule, options: LoadOptions) 
         expected: the tree that the module holds now.
         found: what the file holds.
         options: what counts as a difference.
+        free: whether numbers of Python may be of another kind, as the value of a variable may.
     """
     own, theirs = flatten(expected), flatten(found.state)
-    sources = _sources(own, theirs, found)
-    entries = [_compare(module, path, own[path], sources, theirs, options) for path in own]
-    entries += [
-        Entry(module, path, "extra", found=describe(theirs[path])) for path in theirs if path not in sources.values()
-    ]
-    chosen = {
-        entry.path: _converted(theirs[sources[entry.path]], own[entry.path], options)
-        for entry in entries
-        if entry.status == "loaded"
-    }
+    at, dropped = sources(own, _renamed(theirs, found))
+    entries, chosen = [], {}
+    for path, leaf in own.items():
+        if path not in at:
+            entries.append(Entry(module, path, "missing", expected=describe(leaf)))
+            continue
+        source = at[path]
+        entry = Entry(module, path, "loaded", describe(leaf), describe(theirs[source]), _if_other(source, path))
+        status, value = _compare(leaf, theirs[source], cast=options.cast, free=free)
+        entries.append(replace(entry, status=status, cast=value is not theirs[source]))
+        if status == "loaded":
+            chosen[path] = value
+    used = dropped | set(at.values())
+    entries += [Entry(module, path, "extra", found=describe(leaf)) for path, leaf in theirs.items() if path not in used]
     return Match(tuple(entries), map_leaves(lambda path, leaf: chosen.get(path, leaf), expected))
+
+
+def _if_other(source: str, path: str) -> str | None:
+    return source if source != path else None
+
+
+def _renamed(theirs: Iterable[str], found: FileModule) -> dict[str, str]:
+    """Return the file's paths by the names that they stand for; what is called so goes before what is renamed."""
+    named: dict[str, str] = {}
+    for path in theirs:
+        target = found.renamed(path)
+        if target not in named or target == path:
+            named[target] = path
+    return named
 
 
 def reject(matched: Match, expected: Tree, mismatches: Sequence[Mismatch]) -> Match:
@@ -72,96 +91,67 @@ def reject(matched: Match, expected: Tree, mismatches: Sequence[Mismatch]) -> Ma
     return Match(tuple(map(told, matched.entries)), state)
 
 
-def match_open(module: str, expected: Tree, found: Tree, mismatches: Sequence[Mismatch] = ()) -> Match:
+def match_open(
+    module: str, expected: Tree, found: Tree, mismatches: Sequence[Mismatch] = (), *, cast: bool = False
+) -> Match:
     """Compare the tree of a module that decides by itself what it takes with a file's.
 
-    It may lack what the file has, and the reverse; an array that both have must be of one shape.
+    It may lack what the file has, and the reverse; an array that both have must be of one shape and dtype.
 
     Args:
         module: the module's name.
         expected: the tree that the module holds now.
         found: the tree that the file holds, its arrays NumPy arrays.
         mismatches: what the module says of the file.
+        cast: whether another dtype is converted instead of being a difference.
     """
     own, theirs = flatten(expected), flatten(found)
-    differing = {each.path: Entry(module, each.path, each.status, each.expected, each.found) for each in mismatches}
-    entries = [_compare_open(module, path, own, leaf) for path, leaf in theirs.items()]
+    differing = {
+        each.path: Entry(module, each.path, each.status, each.expected, each.found)
+        for each in mismatches
+        if each.status != "dtype" or not cast
+    }
+    entries, chosen = [], {}
+    for path, leaf in theirs.items():
+        status, chosen[path] = _compare_open(own[path], leaf, cast=cast) if path in own else ("loaded", leaf)
+        known = describe(own[path]) if path in own else ""
+        entries.append(Entry(module, path, status, known, describe(leaf), cast=chosen[path] is not leaf))
     wrong = {entry.path: entry for entry in entries if entry.status != "loaded"} | differing
-    return Match(tuple(wrong.values() if wrong else entries), found, is_loadable=not wrong)
+    state = map_leaves(lambda path, _leaf: chosen[path], found)
+    return Match(tuple(wrong.values() if wrong else entries), state, is_loadable=not wrong)
 
 
-def _compare_open(module: str, path: str, own: Mapping[str, Any], other: Any) -> Entry:
-    if path not in own:
-        return Entry(module, path, "loaded", found=describe(other))
-    leaf = own[path]
-    differs = is_array(leaf) and is_array(other) and tuple(leaf.shape) != tuple(other.shape)
-    return Entry(module, path, "shape" if differs else "loaded", describe(leaf), describe(other))
+def _compare(own: Any, found: Any, *, cast: bool, free: bool) -> tuple[Status, Any]:
+    """Return whether a file's entry goes into a module's place, or why not, and what goes there."""
+    if not (is_array(own) and is_array(found)):
+        if not (is_number(own) and is_number(found)):
+            return ("loaded" if _same_kind(own, found) else "kind"), found
+        status = difference(own, found, free=free)
+    elif tuple(own.shape) != tuple(found.shape):
+        return "shape", found
+    else:
+        status = None if dtype_name(own) == dtype_name(found) else "dtype"
+    if status is None or not cast:
+        return status or "loaded", found
+    made = converted(found, own)
+    return ("value", found) if made is None else ("loaded", made)
 
 
-def _sources(own: Mapping[str, Any], theirs: Mapping[str, Any], found: FileModule) -> dict[str, str]:
-    """Return, for each own path that the file has something for, the path it has there."""
-    canonical = {_canonical(path): path for path in own}
-    sources: dict[str, str] = {}
-    for path in theirs:
-        target = found.renamed(path)
-        if target not in own:
-            target = canonical.get(_canonical(target), target)
-        if target in own and (target not in sources or target == path):
-            sources[target] = path
-    return sources
-
-
-def _canonical(path: str) -> str:
-    """Return a path without the prefixes that torch.compile and (Distributed)DataParallel put in."""
-    parts = [part for part in path.split(".") if part != "_orig_mod"]
-    while len(parts) > 1 and parts[0] == "module":
-        parts = parts[1:]
-    return ".".join(parts)
-
-
-def _compare(
-    module: str,
-    path: str,
-    leaf: Any,
-    sources: Mapping[str, str],
-    theirs: Mapping[str, Any],
-    options: LoadOptions,
-) -> Entry:
-    if path not in sources:
-        return Entry(module, path, "missing", expected=describe(leaf))
-    source = sources[path]
-    other = theirs[source]
-    entry = Entry(module, path, "loaded", describe(leaf), describe(other), source if source != path else None)
-    if not is_array(leaf) or not is_array(other):
-        return entry if _same_kind(leaf, other) else replace(entry, status="kind")
-    if tuple(leaf.shape) != tuple(other.shape):
-        return replace(entry, status="shape")
-    if dtype_name(leaf) == dtype_name(other):
-        return entry
-    castable = options.cast and other.dtype.kind in "biufcV" and dtype_name(leaf) != "object"
-    return replace(entry, cast=True) if castable else replace(entry, status="dtype")
+def _compare_open(own: Any, found: Any, *, cast: bool) -> tuple[Status, Any]:
+    """Compare two entries, of which one at least is an array; all else is for the module to judge."""
+    if not (is_array(own) or is_array(found)):
+        return "loaded", found
+    if is_array(own) and is_array(found) and (tuple(own.shape) != tuple(found.shape) or not kind_of(own)):
+        return ("loaded" if tuple(own.shape) == tuple(found.shape) else "shape"), found
+    both = is_array(own) and (is_array(found) or is_number(found)) and is_number(own) is is_number(found)
+    return _compare(own, found, cast=cast, free=True) if both else ("loaded", found)
 
 
 def _same_kind(leaf: Any, other: Any) -> bool:
-    """Say whether two leaves, not both arrays, can stand for each other: a number and a 0-d array can."""
+    """Say whether two leaves, not both numbers or arrays, can stand for each other."""
     if is_array(leaf) or is_array(other):
-        return _is_scalar(leaf) and _is_scalar(other)
-    if leaf is None or other is None:
-        return leaf is other
-    numbers = int | float | complex
-    return isinstance(other, type(leaf)) or (isinstance(leaf, numbers) and isinstance(other, numbers))
-
-
-def _is_scalar(leaf: Any) -> bool:
-    return tuple(leaf.shape) == () if is_array(leaf) else isinstance(leaf, int | float | complex)
-
-
-def _converted(found: Any, own: Any, options: LoadOptions) -> Any:
-    if options.cast and isinstance(found, np.ndarray) and is_array(own) and dtype_name(own) != dtype_name(found):
-        from keepfast.codec import dtype_of
-
-        return found.astype(dtype_of(dtype_name(own)))
-    return found
+        return False
+    return leaf is other if leaf is None or other is None else isinstance(other, type(leaf))
 
 
 def missing_module(module: str, expected: Tree) -> Iterable[Entry]:

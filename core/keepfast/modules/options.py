@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 from keepfast.errors import LoadMismatch
-from keepfast.tree import Tree
+from keepfast.tree import Tree, map_leaves
 
 
 @final
@@ -53,8 +53,12 @@ class LoadOptions:
             return self
         return replace(self, modules=(self.rename.get(single, single),))
 
-    def renamed_modules(self, found: Mapping[str, Tree]) -> dict[str, FileModule]:
+    def renamed_modules(self, found: Mapping[str, Tree], names: Mapping[str, Tree]) -> dict[str, FileModule]:
         """Return the file's modules under the names that `rename` gives whole modules.
+
+        Args:
+            found: the file's modules, by name.
+            names: what `Backend.names` gave for open modules when the file was written.
 
         Raises:
             LoadMismatch: if two of them get one name.
@@ -65,7 +69,17 @@ class LoadOptions:
             if target in renamed:
                 raise LoadMismatch(f"`rename` makes two modules of the file `{target}`: {', '.join(found)}")
             renamed[target] = FileModule(state, self._rows(name, target, found))
-        return renamed
+        own = {self._renamed(name, renamed): self._renamed_all(tree, renamed) for name, tree in names.items()}
+        return {name: replace(module, names=own) for name, module in renamed.items()}
+
+    def _renamed(self, name: str, files: Mapping[str, FileModule]) -> str:
+        """Return the own name of an entry of a file, the module's name before it."""
+        module, dot, path = name.partition(".")
+        target = self.rename.get(module, module)
+        return f"{target}{dot}{files[target].renamed(path)}" if target in files and path else f"{target}{dot}{path}"
+
+    def _renamed_all(self, names: Tree, files: Mapping[str, FileModule]) -> Tree:
+        return map_leaves(lambda _path, each: self._renamed(each, files) if isinstance(each, str) else each, names)
 
     def _rows(self, source: str, target: str, found: Iterable[str]) -> dict[str, str]:
         """Return the rows of `rename` for what is in one module of the file, without the module's names."""
@@ -87,10 +101,17 @@ class FileModule:
     Attributes:
         state: its tree, arrays as NumPy arrays.
         rename: path in the file -> own path, both within the module; a path also stands for all below it.
+        names: what `Backend.names` gave for each open module when the file was written.
     """
 
     state: Tree
     rename: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, Tree] = field(default_factory=dict)
+
+    def rows_below(self, source: str, target: str) -> dict[str, str]:
+        """Return the rows of `rename` for what is below a path of the file, relative to it and to its own path."""
+        below = {old: new for old, new in self.rename.items() if old.startswith(f"{source}.")}
+        return {old.removeprefix(f"{source}."): new.removeprefix(f"{target}.") for old, new in below.items()}
 
     def renamed(self, path: str) -> str:
         """Return the own path that a path of the file stands for."""

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, final
+
+import numpy as np
 
 from keepfast._version import __version__
 from keepfast.errors import UnsupportedModule
 from keepfast.interfaces.backend import Backend
 from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, CheckpointMetadata
 from keepfast.memories.memory import Memory
-from keepfast.modules.matching import Match, match, match_open, reject
+from keepfast.modules.matching import Match, match, match_open, missing_module, reject
 from keepfast.modules.options import FileModule, LoadOptions
-from keepfast.plugins.backends import backend_named, backend_of, configured, recognize
-from keepfast.tree import Tree
-
-Module = Any
-"""A network, optimizer, train state, pytree, tensor, memory, environment, or an `Attribute` that holds one."""
+from keepfast.modules.parts import Module, Place, advice, is_variable, keeps_itself, parts_of
+from keepfast.modules.report import Entry
+from keepfast.plugins.backends import PLAIN, backend_named, backend_of, configured, in_use, recognize
+from keepfast.tree import Tree, describe, grown, leaves, nodes_of
 
 ENVIRONMENTS = frozenset({"env", "envs", "environment", "environments", "env_state", "env_states", "envs_state"})
 """What environments, or states of them, are registered as."""
@@ -26,49 +28,29 @@ ENVIRONMENTS = frozenset({"env", "envs", "environment", "environments", "env_sta
 
 @final
 @dataclass(frozen=True)
-class Attribute:
-    """A module that its owner replaces instead of changing it: a TrainState, an optax state, a params tree."""
-
-    owner: object
-    name: str
-
-    @property
-    def value(self) -> Any:
-        """Return what the owner holds now."""
-        return getattr(self.owner, self.name)
-
-
-def attribute(owner: object, name: str) -> Attribute:
-    """Name a module by the attribute that holds it, so that its present value is saved and a restored one put there.
-
-    Args:
-        owner: the object whose attribute is replaced as training goes on.
-        name: the attribute's name.
-
-    Raises:
-        UnsupportedModule: if the owner has no such attribute.
-
-    Example:
-        ``agent.checkpoint_modules["policy"] = keepfast.attribute(agent, "train_state")``
-    """
-    if not hasattr(owner, name):
-        raise UnsupportedModule(f"a {type(owner).__qualname__} has no attribute `{name}`; set it before registering it")
-    return Attribute(owner, name)
-
-
-@final
-@dataclass(frozen=True)
 class RegisteredModule:
-    """A module under its name, with the backend that can handle it."""
+    """A module under its name, with the backend that can handle it.
+
+    Attributes:
+        name: what it is called in checkpoints; of a part, its path.
+        module: the module, or the place that holds it.
+        backend: what can handle it; of a module made of parts, that of the first part of a framework.
+        parts: what it is made of, by key; nothing for a module by itself.
+        assemble: makes a tree of the trees of its parts.
+        beside: all modules by themselves that are registered with it, and it.
+    """
 
     name: str
     module: Module
     backend: Backend
+    parts: Mapping[str | int, RegisteredModule] = field(default_factory=dict)
+    assemble: Callable[[list[Tree]], Tree] | None = None
+    beside: list[RegisteredModule] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def value(self) -> Any:
         """Return the module itself, looked up where it is replaced as training goes on."""
-        return self.module.value if isinstance(self.module, Attribute) else self.module
+        return _value(self.module)
 
     @property
     def is_memory(self) -> bool:
@@ -79,36 +61,52 @@ class RegisteredModule:
     def is_environment(self) -> bool:
         """Say whether it is an environment, which can be stepped and reset, or is called so, as its state may be."""
         stepped = all(callable(getattr(self.value, call, None)) for call in ("step", "reset"))
-        return stepped or self.name in ENVIRONMENTS
+        return (stepped and self.assemble is None) or self.name in ENVIRONMENTS  # not where parts of it are its state
 
     @property
     def is_open(self) -> bool:
-        """Say whether it decides by itself what it takes from a file."""
-        return self.backend.is_open(self.value)
+        """Say whether it decides by itself what it takes from a file; one that is made of parts leaves it to them."""
+        return self.assemble is None and self.backend.is_open(self.value)
+
+    def leaves(self) -> Iterator[RegisteredModule]:
+        """Yield the modules that it is made of, down to those that are one by themselves."""
+        if self.assemble is None:
+            yield self
+        for part in self.parts.values():
+            yield from part.leaves()
 
     def check_place(self) -> None:
         """Check that a restored module has a place to go.
 
         Raises:
-            UnsupportedModule: if the module is replaced by a restore and nobody says where the new one goes.
+            UnsupportedModule: if the module, or a part, is replaced by a restore and nobody says where the new one
+                goes.
         """
-        value = self.value
-        if self.backend.replaces(value) and not isinstance(self.module, Attribute):
-            raise UnsupportedModule(
-                f"`{self.name}` is a {type(value).__qualname__}, which is replaced, not changed; register it as "
-                f'keepfast.attribute(owner, "{self.name}"), so that its owner gets the restored one'
-            )
+        for leaf in self.leaves():
+            if not isinstance(leaf.module, Place) and leaf.backend.replaces(value := leaf.value):
+                raise UnsupportedModule(
+                    f"`{leaf.name}` is a {type(value).__qualname__}, which is replaced, not changed; register it as "
+                    f'keepfast.attribute(owner, "{leaf.name}"), so that its owner gets the restored one'
+                )
 
     def capture(self) -> Tree:
         """Return the module's present tree, its arrays still shared with it."""
-        return self.backend.capture(self.value)
+        if self.assemble is not None:
+            return self.assemble([part.capture() for part in self.parts.values()])
+        value = self.value
+        try:
+            return self.backend.capture(value)
+        except UnsupportedModule as error:
+            raise UnsupportedModule(f"{error}{_advice(value)}") from None
 
     def copy(self) -> Tree:
         """Return an independent copy of the module's present tree on the host."""
+        if self.assemble is not None:
+            return self.assemble([part.copy() for part in self.parts.values()])
         return self.backend.host_copy(self.capture())
 
     def match(self, found: FileModule, options: LoadOptions) -> Match:
-        """Compare the module with a file's.
+        """Compare the module, which is not made of parts, with a file's.
 
         Raises:
             UnsupportedModule: if the module is replaced by a restore and nobody says where the new one goes.
@@ -116,34 +114,131 @@ class RegisteredModule:
         self.check_place()
         value, own = self.value, self.capture()
         if self.is_open:
-            return match_open(self.name, own, found.state, self.backend.mismatches(value, found.state))
-        matched = match(self.name, own, found, options)
+            state, unlike = self.backend.aligned(value, found.state, self.names(), found.names.get(self.name))
+            mismatches = [*unlike, *self.backend.mismatches(value, state)]
+            return match_open(self.name, own, state, mismatches, cast=options.cast)
+        own = grown(own, found.state)
+        matched = match(self.name, own, found, options, free=isinstance(self.module, Place) and is_variable(value))
         return reject(matched, own, self.backend.mismatches(value, matched.state))
+
+    def names(self) -> Tree:
+        """Return what the modules beside an open module call that which it calls by number; see `Backend.names`."""
+        return self.backend.names(self.value, {other.name: other.value for other in self.beside})
 
     def restore(self, state: Tree, device: Any) -> None:
         """Put a tree into the module, or a new module into its place."""
         restored = self.backend.restore(self.value, state, device)
-        if isinstance(self.module, Attribute):
-            setattr(self.module.owner, self.module.name, restored)
+        if isinstance(self.module, Place):
+            self.module.put(restored)
 
 
-def registered(modules: Mapping[str, Module], named: Backend | None) -> list[RegisteredModule]:
-    """Return each module with its backend.
+def registered(modules: Mapping[Any, Module], named: Backend | None) -> list[RegisteredModule]:
+    """Return each module with its backend; the name of one that is an integer becomes text.
 
     Args:
         modules: module by name.
         named: the backend that the configuration names; None infers one for each.
 
     Raises:
-        UnsupportedModule: if no backend knows a module.
+        UnsupportedModule: if no backend knows a module, or a name is none.
     """
-    values = {name: module.value if isinstance(module, Attribute) else module for name, module in modules.items()}
-    known = {name: named or _own_backend(value) for name, value in values.items()}
-    others = [backend for backend in known.values() if backend is not None]
-    return [
-        RegisteredModule(name, module, known[name] or backend_of(values[name], named, others))
-        for name, module in modules.items()
-    ]
+    unfolded = [_Unfolded.of(name, module, named) for name, module in _with_names(modules).items()]
+    known = [backend for each in unfolded for backend in each.backends()]
+    companions = [backend for backend in known if backend.name != PLAIN]
+    found = [each.registered(named, companions) for each in unfolded]
+    alone = [leaf for module in found for leaf in module.leaves()]
+    for leaf in alone:
+        leaf.beside.extend(alone)
+    return found
+
+
+def _with_names(modules: Mapping[Any, Module]) -> dict[str, Module]:
+    """Return modules by their names as text."""
+    found: dict[str, Module] = {}
+    for key, module in modules.items():
+        if not isinstance(key, str | int | np.integer) or isinstance(key, bool) or str(key) == "":
+            raise UnsupportedModule(
+                f"a module is registered as {key!r:.60} ({type(key).__qualname__}); allowed: names, and integers"
+            )
+        if str(key) in found:
+            raise UnsupportedModule(f"two modules are registered as `{key}`, once as text and once as a number")
+        found[str(key)] = module
+    return found
+
+
+@final
+@dataclass(frozen=True)
+class _Unfolded:
+    """A module with the backend that knows it, if one does, and what it is made of, if it is."""
+
+    name: str
+    module: Module
+    backend: Backend | None
+    parts: Mapping[str | int, _Unfolded]
+    assemble: Callable[[list[Tree]], Tree] | None
+
+    @classmethod
+    def of(cls, name: str, module: Module, named: Backend | None) -> _Unfolded:
+        made = parts_of(module)
+        if made is None:
+            return cls(name, module, _own_backend(_value(module), named), {}, None)
+        parts = {key: cls.of(f"{name}.{key}", part, named) for key, part in made[1].items()}
+        return cls(name, module, None, parts, made[0])
+
+    def backends(self) -> Iterator[Backend]:
+        """Yield the backends that know it and its parts."""
+        if self.backend is not None:
+            yield self.backend
+        for part in self.parts.values():
+            yield from part.backends()
+
+    def registered(self, named: Backend | None, companions: Sequence[Backend]) -> RegisteredModule:
+        """Return it with a backend also where only those beside it tell."""
+        if self.assemble is None:
+            backend = self.backend or _fallback(_value(self.module), named, companions)
+            return RegisteredModule(self.name, self.module, backend)
+        parts = {key: part.registered(named, companions) for key, part in self.parts.items()}
+        return RegisteredModule(self.name, self.module, main_backend(parts.values()), parts, self.assemble)
+
+
+def _value(module: Module) -> Any:
+    return module.value if isinstance(module, Place) else module
+
+
+def _own_backend(value: Any, named: Backend | None) -> Backend | None:
+    """Return the backend that is named, or that knows a module which is not made of others, or None."""
+    if isinstance(value, Memory):
+        return backend_named(value.backend)
+    plain = backend_named(PLAIN)
+    if plain.recognizes(value) and not (named is not None and named.recognizes(value)):
+        return plain
+    return named or recognize(value)
+
+
+def _fallback(value: Any, named: Backend | None, companions: Sequence[Backend]) -> Backend:
+    """Return the backend for a module that nobody knows: that of those beside it, or else the plain one.
+
+    Raises:
+        UnsupportedModule: if nobody can capture it.
+    """
+    if not companions and keeps_itself(type(value)):
+        return backend_named(PLAIN)
+    try:
+        return backend_of(value, named, companions)
+    except UnsupportedModule as error:
+        raise UnsupportedModule(f"{error}{_advice(value)}") from None
+
+
+def _advice(value: Any) -> str:
+    """Return what to do with an object that nobody can capture; nothing for one that says itself what its state is."""
+    chosen = hasattr(value, "__dict__") and not isinstance(value, type) and not keeps_itself(type(value))
+    return f". {advice(value)}" if chosen else ""
+
+
+def main_backend(modules: Iterable[RegisteredModule]) -> Backend:
+    """Return the backend of the first module that has one of a framework, or the plain one."""
+    backends = [module.backend for module in modules]
+    return next((backend for backend in backends if backend.name != PLAIN), backends[0])
 
 
 @final
@@ -175,7 +270,7 @@ class ModuleTable:
 
     def memories(self) -> list[Memory]:
         """Return the memories of now."""
-        values = (module.value if isinstance(module, Attribute) else module for module in self._modules.values())
+        values = map(_value, self._modules.values())
         return [value for value in values if isinstance(value, Memory)]
 
     def add(self, modules: Mapping[str, Module]) -> None:
@@ -193,14 +288,43 @@ class ModuleTable:
         self._modules.update(modules)
 
 
-def _own_backend(value: Any) -> Backend | None:
-    return backend_named(value.backend) if isinstance(value, Memory) else recognize(value)
-
-
 def check_places(modules: Sequence[RegisteredModule]) -> None:
     """Check that each module has a place that a restored one can go to; see `RegisteredModule.check_place`."""
     for module in modules:
         module.check_place()
+
+
+def as_stored(module: RegisteredModule, backends: Mapping[str, str]) -> RegisteredModule:
+    """Return a module with the backend that a file names for each deque that is empty, and so tells nothing itself."""
+    parts = {key: as_stored(part, backends) for key, part in module.parts.items()}
+    name = backends.get(module.name, PLAIN)
+    if isinstance(module.value, deque) and not module.value and name != PLAIN:
+        return replace(module, backend=in_use(name) or module.backend)
+    return replace(module, parts=parts)
+
+
+def match_parts(
+    module: RegisteredModule, found: FileModule, options: LoadOptions
+) -> Iterator[tuple[RegisteredModule, Match]]:
+    """Compare a module with a file's, and yield the outcome for each module that it is made of."""
+    if module.assemble is None:
+        yield module, module.match(found, options)
+        return
+    nodes = {found.renamed(path): (path, node) for path, node in nodes_of(found.state)}
+    taken: list[str] = []
+    for leaf in module.leaves():
+        own = leaf.name.removeprefix(f"{module.name}.")
+        if own in nodes:
+            source, node = nodes[own]
+            taken.append(source)
+            yield leaf, leaf.match(FileModule(node, found.rows_below(source, own), found.names), options)
+        else:
+            yield leaf, Match(tuple(missing_module(leaf.name, leaf.capture())), None, is_loadable=False)
+    extra = {
+        path: leaf for path, leaf in leaves(found.state) if not any(f"{path}.".startswith(f"{at}.") for at in taken)
+    }
+    entries = tuple(Entry(module.name, path, "extra", found=describe(leaf)) for path, leaf in extra.items())
+    yield module, Match(entries, None, is_loadable=False)
 
 
 def copy_all(modules: Sequence[RegisteredModule]) -> dict[str, Tree]:
@@ -210,11 +334,14 @@ def copy_all(modules: Sequence[RegisteredModule]) -> dict[str, Tree]:
 
 def metadata(modules: Sequence[RegisteredModule], **more: Any) -> CheckpointMetadata:
     """Return what is stored beside modules: versions, backend, time, and `more`."""
+    alone = [leaf for module in modules for leaf in module.leaves()]
     return CheckpointMetadata(
         format_version=FORMAT_VERSION,
         keepfast=__version__,
-        backend=next((module.backend.name for module in modules), None),
+        backend=main_backend(modules).name if modules else None,
+        backends={leaf.name: leaf.backend.name for leaf in alone},
         modules=tuple(module.name for module in modules),
+        names={leaf.name: names for leaf in alone if leaf.is_open and (names := leaf.names()) is not None},
         time=time.time(),
         **more,
     )

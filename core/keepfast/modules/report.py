@@ -22,8 +22,8 @@ class Entry:
         module: the module's name.
         path: its path within the module, "" for a module that is a single array.
         status: ``loaded``, or what was wrong: ``missing`` from the file, ``extra`` in the file, another ``shape``,
-            ``dtype`` or ``kind`` (an array where there is none, or the reverse), or ``refused`` by the module itself,
-            `found` then saying why.
+            ``dtype`` or ``kind`` (an array where there is none, or the reverse), a ``value`` that its place cannot
+            hold, or ``refused`` by the module itself, `found` then saying why.
         expected: what the module has there, such as ``float32 (4, 64)``.
         found: what the file has there.
         source: the path it has in the file, where that differs.
@@ -89,7 +89,7 @@ class LoadReport:
     @property
     def mismatched(self) -> list[str]:
         """Return the full paths of what has another shape, dtype or kind, or was refused."""
-        return self._names("shape", "dtype", "kind", "refused")
+        return self._names("shape", "dtype", "kind", "value", "refused")
 
     @property
     def renamed(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ from keepfast.errors import LoadMismatch
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.modules.matching import missing_module
 from keepfast.modules.options import FileModule, LoadOptions
-from keepfast.modules.registered import RegisteredModule
+from keepfast.modules.registered import RegisteredModule, as_stored, match_parts
 from keepfast.modules.report import Entry, LoadReport, require, with_refusals
 from keepfast.tree import Tree
 
@@ -24,7 +24,8 @@ def restore_all(
     Raises:
         LoadMismatch: if nothing matches, or anything differs and the options are strict.
     """
-    found = options.renamed_modules(checkpoint.modules)
+    found = options.renamed_modules(checkpoint.modules, checkpoint.about.names or {})
+    modules = [as_stored(module, checkpoint.about.backends or {}) for module in modules]
     entries, loadable = _match_all(_wanted(modules, found, options, path), found, options)
     absent = tuple(name for name in found if name not in {module.name for module in modules})
     report = LoadReport(path, tuple(entries), checkpoint.about.timestep, absent)
@@ -46,9 +47,9 @@ def _match_all(
     loadable: list[_Loadable] = []
     for module in modules:
         if module.name in found:
-            matched = module.match(found[module.name], options)
-            entries += matched.entries
-            loadable += [(module, matched.state)] if matched.is_loadable else []
+            for leaf, matched in match_parts(module, found[module.name], options):
+                entries += matched.entries
+                loadable += [(leaf, matched.state)] if matched.is_loadable else []
         elif not module.is_memory:  # a memory's interval may be longer than that of the checkpoints
             entries += missing_module(module.name, module.capture())
     return entries, loadable

@@ -10,7 +10,8 @@ from typing import Any
 from keepfast.errors import LoadMismatch
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.registered import Module, metadata, registered
+from keepfast.modules.parts import Module
+from keepfast.modules.registered import metadata, registered
 from keepfast.modules.report import LoadReport
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.backends import configured

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
+from keepfast._arrays import convert_with
 from keepfast.errors import UnknownPlugin, UnsupportedModule
 from keepfast.interfaces.backend import Backend
 from keepfast.plugins.discovery import registry
@@ -14,8 +15,8 @@ from keepfast.plugins.lazy import lazy
 _ENVIRONMENT = "KEEPFAST_BACKEND"
 """The environment variable that names the backend where the configuration says "auto"."""
 
-_RANK_VARIABLES = ("RANK", "SLURM_PROCID")
-"""The environment variables in which launchers tell a process its rank: torchrun, and SLURM."""
+PLAIN = "plain"
+"""The backend of what needs no framework."""
 
 _made: dict[str, Backend] = {}
 
@@ -65,6 +66,18 @@ def _loaded() -> Iterator[Backend]:
             yield _made.setdefault(provided.name, backend)
 
 
+def prepare() -> None:
+    """Tell the backends in use that more of Keepfast is."""
+    for backend in _loaded():
+        backend.prepare()
+        convert_with(backend.host_array)
+
+
+def in_use(name: str) -> Backend | None:
+    """Return the backend of a name if its framework is imported already, else None."""
+    return next((backend for backend in _loaded() if backend.name == name), None)
+
+
 def recognize(module: object) -> Backend | None:
     """Return the backend that knows a module, or None.
 
@@ -73,16 +86,10 @@ def recognize(module: object) -> Backend | None:
     return next((backend for backend in _loaded() if backend.recognizes(module)), None)
 
 
-def process_rank() -> int:
-    """Return this process's rank among those of a distributed run, 0 where it runs alone.
-
-    A framework that is set up for a distributed run knows best; else a launcher's RANK or SLURM_PROCID tells.
-    """
-    ranks = [rank for rank in (backend.rank() for backend in _loaded()) if rank is not None]
-    if ranks:
-        return max(ranks)
-    found = next((os.environ[name] for name in _RANK_VARIABLES if os.environ.get(name, "").isdigit()), "0")
-    return int(found)
+def group_ranks() -> dict[str, int]:
+    """Return this process's rank in each framework that is set up for a distributed run, by the backend's name."""
+    ranks = {backend.name: backend.rank() for backend in _loaded()}
+    return {name: rank for name, rank in ranks.items() if rank is not None}
 
 
 def backend_of(module: object, named: Backend | None, others: Sequence[Backend] = ()) -> Backend:

@@ -1,4 +1,4 @@
-"""The formats that come with the core, registered as anybody's plugin is. A new format is a row here and a file."""
+"""What comes with the core, registered as anybody's plugin is. A new format is a row here and a file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from typing import Any
 
 from keepfast.plugins.hookspecs import hookimpl
 from keepfast.plugins.lazy import lazy
+
+
+@hookimpl
+def keepfast_backends() -> Mapping[str, Callable[[], Any]]:
+    """List the backend of what needs no framework."""
+    return {"plain": lazy("keepfast.plain.backend:PlainBackend")}
 
 
 @hookimpl

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.background import Background
+from keepfast._system.disk.optional import tell_lacking
+from keepfast._system.finishing import finish
 from keepfast._system.tally import Count, Tally
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.best import BestJudge, Candidate
 from keepfast.checkpoints.directory import CheckpointDirectory
+from keepfast.checkpoints.index import INDEX
 from keepfast.checkpoints.retention import Retention
 from keepfast.config import ExperimentConfig
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata, CheckpointStore
-from keepfast.modules.registered import ModuleTable, RegisteredModule, copy_all, metadata
+from keepfast.modules.registered import ModuleTable, RegisteredModule, copy_all, main_backend, metadata
 from keepfast.plugins.discovery import registry
 from keepfast.runs.in_vain import UntrackedMetric
 from keepfast.runs.schedule import Schedule, Turns
@@ -47,6 +51,7 @@ class Checkpointer:
 
     Attributes:
         latest: the completed timesteps at the checkpoint promised last, or None.
+        enabled: whether anything is written.
 
     Args:
         config: the experiment's settings.
@@ -72,7 +77,7 @@ class Checkpointer:
         settle: Callable[[], None] = lambda: None,
         enabled: bool = True,
     ) -> None:
-        self._enabled = enabled
+        self.enabled = enabled
         self._config, self._modules, self._resume_state = config, modules, resume_state
         self._settle = settle
         self._store: CheckpointStore | None = None
@@ -81,6 +86,7 @@ class Checkpointer:
         self._background = Background("keepfast-checkpoints")
         self._retention = Retention(config.keep_last, config.keep_every, config.keep_best, config.best_mode)
         self._refused = Tally()
+        self._stored = 0
         self.directory = CheckpointDirectory(directory)
         self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes, max(config.keep_best, 1))
         self._untracked = UntrackedMetric(config.best_metric)
@@ -102,13 +108,13 @@ class Checkpointer:
     def _format_for(self, modules: Sequence[RegisteredModule]) -> CheckpointStore:
         """Return the format that checkpoints are written in: as configured, or that of the first module's backend."""
         if self._store is None:
-            store: CheckpointStore = registry().get("checkpoint format", modules[0].backend.checkpoint_format)()
+            store: CheckpointStore = registry().get("checkpoint format", main_backend(modules).checkpoint_format)()
             self._store = store
         return self._store
 
     def judge(self, statistics: Mapping[str, float], episodes: int, timestep: int) -> None:
         """Judge an interval, and keep a copy of the modules where it was the best so far."""
-        if self._enabled and self.schedule.enabled and self._config.keep_best and self._modules:
+        if self.enabled and self.schedule.enabled and self._config.keep_best and self._modules:
             self._untracked.written(statistics)
             self.best.judge(statistics, episodes, timestep, self._capture_for_best)
 
@@ -137,8 +143,7 @@ class Checkpointer:
         Raises:
             BaseException: what went wrong with an earlier checkpoint, other than being refused.
         """
-        self.tell()
-        if not self._modules or not self._enabled:
+        if not self._modules or not self.enabled:
             self._tell_unregistered()
             return
         self._background.room()
@@ -154,7 +159,7 @@ class Checkpointer:
 
     def _tell_unregistered(self) -> None:
         """Tell, once and where checkpoints were asked for, that there is nothing to store in them."""
-        if self._unregistered and self._enabled and self.schedule.enabled:
+        if self._unregistered and self.enabled and self.schedule.enabled:
             self._unregistered = False
             warn(
                 "a checkpoint is due and no module is registered, so nothing is stored; register what is to be kept, "
@@ -222,6 +227,7 @@ class Checkpointer:
                     retention=retention,
                 )
             )
+            self._stored += written
         finally:
             if not written and promised.candidate is not None:
                 self.best.put_back(promised.candidate)
@@ -235,10 +241,31 @@ class Checkpointer:
             return False
         return True
 
+    def note_vanished(self, mend: Callable[[], bool]) -> None:
+        """Take note of what vanished from the run's directory: that which is mended, and checkpoints.
+
+        Args:
+            mend: makes anew what is gone, and says whether anything was.
+        """
+        lost = self._stored if self._stored and not (self.directory.path / INDEX).exists() else 0
+        try:
+            mended = mend()
+        except OSError as error:
+            self._refused.count(_VANISHED, f"{error}")
+            return
+        if mended or lost:
+            self._stored -= lost
+            held = f", with {lost} checkpoint(s) that this run had stored" if lost else ""
+            self._refused.count(_VANISHED, f"files of `{self.directory.path.parent}` were removed while it ran{held}")
+
     @property
     def failed(self) -> bool:
         """Say whether something went wrong behind training that was not raised yet."""
         return self._background.failed
+
+    def move(self, directory: Path) -> None:
+        """Have checkpoints go to another directory, from its `start` on."""
+        self.directory = CheckpointDirectory(directory)
 
     def start(self) -> bool:
         """Sweep up what killed saves left, take in files that the index lacks, and go on from the best on disk.
@@ -272,7 +299,7 @@ class Checkpointer:
 
     def tell(self) -> None:
         """Tell of a refused checkpoint, the first time there is one."""
-        self._refused.tell(_first_refused)
+        finish(partial(self._refused.tell, _first_refused), tell_lacking)
 
     def wait(self) -> None:
         """Return when every checkpoint that was promised is on disk.
@@ -299,16 +326,19 @@ class Checkpointer:
             self._refused.tell_sum(_all_refused, clear=True)
 
 
-_REFUSED = "checkpoint"
+_REFUSED, _VANISHED = "checkpoint", "vanished"
 
 
-def _first_refused(_name: str, count: Count) -> str:
+def _first_refused(name: str, count: Count) -> str:
+    if name == _VANISHED:
+        return f"{count.first}; they are made anew, and the run goes on"
     return f"a checkpoint could not be stored: {count.first}. Training goes on; further ones are counted"
 
 
 def _all_refused(counts: Mapping[str, Count]) -> str:
-    count = counts.get(_REFUSED, Count())
-    return f"{count.number} checkpoints could not be stored; the last reason: {count.last}" if count.number > 1 else ""
+    count, vanished = counts.get(_REFUSED, Count()), counts.get(_VANISHED, Count())
+    told = [f"{count.number} checkpoints could not be stored; the last reason: {count.last}"] * (count.number > 1)
+    return "; ".join([*told, vanished.first] if vanished.number else told)
 
 
 def _without_memories(modules: Sequence[RegisteredModule]) -> list[RegisteredModule]:

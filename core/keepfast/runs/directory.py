@@ -2,55 +2,225 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
+import os
 import platform
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.commit import commit
+from keepfast._system.disk.directories import make_directory, taken
 from keepfast._system.warnings import warn
 from keepfast._version import __version__
 from keepfast.codec import plain
-from keepfast.config import ExperimentConfig
-from keepfast.errors import DirectoryError, WriteFailed
+from keepfast.config import ExperimentConfig, masked
+from keepfast.errors import DirectoryError, InvalidValue, WriteFailed
+from keepfast.runs.processes.ownership import Ownership
 
 CONFIG = "config.json"
 DEFAULT_DIRECTORY = "runs"
+_LONGEST = 255
+"""How many bytes the name of a directory may have."""
+
 _TIME_FORMAT = "%y-%m-%d_%H-%M-%S-%f"
 
 
 def run_directory(config: ExperimentConfig, agent: str) -> Path:
-    """Return the directory that a configuration names, by date, time and agent where it names none; makes nothing."""
-    name = config.experiment_name or f"{dt.datetime.now().astimezone():{_TIME_FORMAT}}_{agent}"
-    return Path(config.directory or DEFAULT_DIRECTORY).absolute() / name
-
-
-def open_run_directory(directory: Path, agent: str, timesteps: int | None, config: Mapping[str, Any]) -> None:
-    """Make a run's directory and store its configuration there.
+    """Return the directory that a configuration names, by date, time and agent where it names none; makes nothing.
 
     Raises:
-        DirectoryError: if that cannot be done; names the directory and the cause.
+        InvalidValue: if there can be no directory of that name; says why.
     """
-    document = {
-        "agent": agent,
-        "timesteps": timesteps,
-        "config": plain(config),
-        "versions": {"keepfast": __version__, "python": platform.python_version(), "platform": sys.platform},
-    }
-    text = json.dumps(document, indent=2, allow_nan=False)
+    name = config.experiment_name or f"{dt.datetime.now().astimezone():{_TIME_FORMAT}}_{agent}"
+    if reason := _unfit(name):
+        setting = "experiment_name" if config.experiment_name else "name"
+        raise InvalidValue(
+            f"`{setting}` is {config.experiment_name or agent!r:.100}, which names no directory: {reason}; allowed: "
+            f"names of up to {_LONGEST} bytes, with `/` between them"
+        )
+    if "\0" in config.directory:
+        raise InvalidValue(f"`directory` is {config.directory!r:.100}, which names no directory: it holds NUL")
+    return taken(config.directory or DEFAULT_DIRECTORY) / name
+
+
+def _unfit(name: str) -> str:
+    """Return why there can be no directory of a name, "" where there can."""
+    parts = name.split("/")
+    if "\0" in name:
+        return "it holds NUL"
+    if odd := next((part for part in parts if part in ("", ".", "..")), None):
+        return f'a part of it is "{odd}"'
+    if "" in parts:
+        return "a part of it is empty"
+    if long := next((part for part in parts if len(os.fsencode(part)) > _LONGEST), None):
+        return f"a part of it has {len(os.fsencode(long))} bytes"
+    return ""
+
+
+@final
+class ConfigFile:
+    """The ``config.json`` of a run's directory: the configuration of the latest start, and what each start changed.
+
+    ``"starts"`` lists the starts, the first one first: when it was, with which versions and length, and, where it was
+    not that of the start before, its configuration and each value that changed, as before and after.
+
+    Args:
+        directory: the run's directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._time = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        self._earlier: list[dict[str, Any]] | None = None
+        self._before: dict[str, Any] = {}
+        self._text = ""
+
+    def store(self, agent: str, timesteps: int | None, config: Mapping[str, Any]) -> None:
+        """Make the directory and store the configuration of this start there, its secrets masked.
+
+        Raises:
+            DirectoryError: if that cannot be done; names the directory and the cause.
+            ConfigError: if the configuration contains itself; names the path of the key.
+        """
+        document = {
+            "agent": agent,
+            "timesteps": timesteps,
+            "config": plain(masked(config)),
+            "versions": {"keepfast": __version__, "python": platform.python_version(), "platform": sys.platform},
+        }
+        if self._earlier is None:
+            self._earlier, self._before = _starts(self._directory / CONFIG)
+        document["starts"] = [*self._earlier, _start(self._time, document, self._before)]
+        self._text = json.dumps(document, indent=2, allow_nan=False)
+        self.restore()
+
+    def mend(self) -> bool:
+        """Write what was stored last once more where it is gone, and say whether it was.
+
+        Raises:
+            DirectoryError: as `store`.
+        """
+        if not self._text or (self._directory / CONFIG).exists():
+            return False
+        self.restore()
+        return True
+
+    def restore(self) -> None:
+        """Write what was stored last once more.
+
+        Raises:
+            DirectoryError: as `store`.
+        """
+        try:
+            make_directory(self._directory)
+            commit(self._directory / CONFIG, lambda file: file.write(self._text.encode()))
+        except (OSError, WriteFailed) as error:
+            raise _unusable(self._directory, error) from error
+
+
+def _start(time: str, document: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a start, given its document and the configuration of the one before."""
+    start = {"time": time, "timesteps": document["timesteps"], "versions": document["versions"]}
+    if not before:
+        return {**start, "config": document["config"]}
+    then, now = dict(_leaves(before)), dict(_leaves(document["config"]))
+    changed = {path: [then.get(path), now.get(path)] for path in {**then, **now} if then.get(path) != now.get(path)}
+    return {**start, "config": document["config"], "changed": changed} if changed else start
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the path and the value of all that is no mapping."""
+    if not isinstance(value, Mapping):
+        yield path, value
+        return
+    for key, child in value.items():
+        yield from _leaves(child, f"{path}.{key}" if path else str(key))
+
+
+def _starts(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the starts that a file tells of, with the last configuration; none where it is not there or not ours."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        commit(directory / CONFIG, lambda file: file.write(text.encode()))
-    except (OSError, WriteFailed) as error:
-        cause = error.__cause__ if isinstance(error, WriteFailed) else error
-        reason = getattr(cause, "strerror", None) or str(cause)
-        raise DirectoryError(
-            f"cannot use `{directory}` as the experiment's directory: {reason}; set `directory` and "
-            "`experiment_name` to a place that can be written in"
-        ) from error
+        document = json.loads(path.read_text(encoding="utf-8"))
+        config = dict(document["config"])
+        starts = document.get("starts")
+        if starts is None:  # of a version that kept the latest alone
+            time = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC).isoformat(timespec="seconds")
+            starts = [_start(time, {"versions": {}, "timesteps": None, **document}, {})]
+        return [dict(start) for start in starts], config
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return [], {}
+
+
+def take_run_directory(ownership: Ownership) -> None:
+    """Make a run's directory where it is not there yet, and become its owner.
+
+    Raises:
+        DirectoryError: if that cannot be done, or another owns it; names the directory and the cause.
+    """
+    try:
+        make_directory(ownership.directory)
+        ownership.take()
+    except DirectoryError:
+        raise
+    except OSError as error:
+        raise _unusable(ownership.directory, error) from error
+
+
+def leave_run_directory(ownership: Ownership, *, begun: bool) -> None:
+    """Give up a run's directory, and remove what was made there for a run that another process writes.
+
+    Args:
+        ownership: the lock of the directory.
+        begun: whether there was a run before, whose configuration stays.
+    """
+    directory = ownership.directory
+    if not begun:
+        (directory / CONFIG).unlink(missing_ok=True)
+    ownership.release()
+    with contextlib.suppress(OSError):  # it holds something, or is not there
+        directory.rmdir()
+
+
+def _unusable(directory: Path, error: OSError) -> DirectoryError:
+    cause = error.__cause__ if isinstance(error, WriteFailed) else error
+    reason = getattr(cause, "strerror", None) or str(cause)
+    return DirectoryError(
+        f"cannot use `{directory}` as the experiment's directory: {reason}; set `directory` and "
+        "`experiment_name` to a place that can be written in"
+    )
+
+
+@final
+class NewDirectory:
+    """A run's directory as its start made it, which can be removed again as long as nothing came into it since.
+
+    Args:
+        directory: the run's directory, which was not there before.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._sizes = _sizes(directory)
+
+    def remove_unless_used(self) -> None:
+        """Remove it, unless it holds a file that its start did not make, or one that has grown."""
+        if not _sizes(self._directory).items() <= self._sizes.items():
+            return
+        try:
+            shutil.rmtree(self._directory)
+        except OSError as error:
+            warn(f"`{self._directory}`, in which nothing was kept, could not be removed: {error.strerror}")
+
+
+def _sizes(directory: Path) -> dict[Path, int]:
+    """Return the size of every file below a directory; the configuration's is none, since a start may tell it twice."""
+    files = [path for path in directory.rglob("*") if not path.is_dir()]
+    return {path: 0 if path.name == CONFIG else path.lstat().st_size for path in files}
 
 
 @final
@@ -66,6 +236,11 @@ class EarlierRun:
     def __init__(self, directory: Path, *, begun: bool = False, left: Sequence[str] = ()) -> None:
         self.begun = begun
         self._directory, self._left = directory, tuple(left)
+
+    @property
+    def is_nothing(self) -> bool:
+        """Say whether no run was there before, so that there is nothing to resume."""
+        return not self.begun and not self._left
 
     def taken_over(self) -> None:
         """Be told that the run went on from it, so that what it left is the run's own."""

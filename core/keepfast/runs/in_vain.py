@@ -61,6 +61,25 @@ def warn_of_idle_settings(config: ExperimentConfig) -> None:
         warn(f"these settings have no effect: {told}. Change what stands in their way, or leave them out")
 
 
+_WAVERING = 8
+"""How many timesteps a count may go back near its beginning before anybody is told."""
+
+
+def warn_of_counting_again(before: int, completed: int) -> bool:
+    """Warn where a count of completed timesteps went back by half, and say whether it did.
+
+    By a little it wavers, as that of several actors does.
+    """
+    if before <= _WAVERING or completed > before // 2:
+        return False
+    warn(
+        f"timestep {before - 1} is followed by timestep {completed - 1}: this run counts again what it had completed, "
+        "and what is due stands beside, or in the place of, what it wrote then. Count on from "
+        f"{before}, begin with `resume()`, or make another experiment with a name of its own"
+    )
+    return True
+
+
 @final
 class UntrackedMetric:
     """Notices that the metric of the best is never among what is written, and tells it once, with the nearest tag.

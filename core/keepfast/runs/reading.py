@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,15 @@ from keepfast.runs.directory import CONFIG
 
 _OF_A_CONFIG = {"agent", "timesteps", "config"}
 """What tells the configuration of a run from another ``config.json``."""
+
+_CONFIG_BYTES = 2**24
+"""A longer ``config.json`` is not looked at where many are."""
+
+_LOOKED_AT = 100
+"""In how many directories an unfinished run is searched for, so that a start is as quick among thousands."""
+
+_DATED = re.compile(r"\d\d-\d\d-\d\d_\d\d-\d\d-\d\d-\d")
+"""How the names begin that runs have by default, which sort by time."""
 
 
 @final
@@ -137,6 +148,59 @@ def read_run(path: str | Path) -> Run:
         changed=changed,
         size=size,
     )
+
+
+@final
+@dataclass(frozen=True)
+class Unfinished:
+    """A run that ended before its last timestep, and can go on.
+
+    Attributes:
+        path: its directory.
+        steps: the completed timesteps at its latest checkpoint.
+        timesteps: the length of the training, or None where nobody told.
+    """
+
+    path: Path
+    steps: int
+    timesteps: int | None
+
+    def __str__(self) -> str:
+        of = "" if self.timesteps is None else f" of {self.timesteps}"
+        return f"`{self.path}` ({self.steps}{of} timesteps)"
+
+
+def latest_unfinished(own: Path, agent: str, timesteps: int | None) -> Unfinished | None:
+    """Return the newest run of an agent that has a checkpoint and did not reach its end.
+
+    Names that begin with a date and time are looked at first, the newest first; a hundred directories at most.
+
+    Args:
+        own: the directory of the run that asks, which lies beside the others and is none of them.
+        agent: the agent's name.
+        timesteps: the length of training of runs that do not tell theirs.
+    """
+    try:
+        names = [entry.name for entry in os.scandir(own.parent) if entry.is_dir() and entry.name != own.name]
+    except OSError:
+        return None
+    for name in heapq.nlargest(_LOOKED_AT, names, key=lambda name: (bool(_DATED.match(name)), name)):
+        with contextlib.suppress(OSError):
+            if (found := _unfinished(own.parent / name, agent, timesteps)) is not None:
+                return found
+    return None
+
+
+def _unfinished(path: Path, agent: str, timesteps: int | None) -> Unfinished | None:
+    if (path / CONFIG).stat().st_size > _CONFIG_BYTES:
+        return None
+    document = _document(path)
+    if document.get("agent") != agent:
+        return None
+    length = told if isinstance(told := document["timesteps"], int) else timesteps
+    found = CheckpointDirectory(path / CHECKPOINTS).checkpoints()
+    steps = max((one.timestep for one in found if one.timestep is not None), default=None)
+    return Unfinished(path, steps, length) if steps is not None and (length is None or steps < length) else None
 
 
 def _beside(path: Path) -> list[str]:

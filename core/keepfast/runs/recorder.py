@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
+import shutil
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
-from keepfast._system.warnings import warn
+from keepfast._system.finishing import finish
+from keepfast._system.warnings import Afterwards, warn
 from keepfast.config import ExperimentConfig
 from keepfast.errors import ConfigError, InvalidValue, MissingDependency, WriterFailed
 from keepfast.interfaces.writer import Writer, WriterContext
@@ -19,6 +21,7 @@ from keepfast.runs.schedule import Schedule
 from keepfast.tracking.episodes.autoreset import Mode, chosen
 from keepfast.tracking.multi_writer import MultiWriter
 from keepfast.tracking.tracker import Tracker
+from keepfast.tracking.unstarted import Unstarted
 
 _FALLBACK_INTERVAL = 1000
 """Timesteps between writes where "auto" has no length of training to go by."""
@@ -29,6 +32,9 @@ _REPLACEABLE = "tensorboard"
 _FALLBACK_WRITER = "jsonl"
 """What stands in for it."""
 
+_OF_THE_USER_TOO = "wandb"
+"""The writer whose run the user's own code may log to, whether or not there is an interval to write at."""
+
 _SAMPLES = 100
 """How many writes "auto" spreads over a training."""
 
@@ -37,8 +43,8 @@ _SAMPLES = 100
 class Recorder:
     """Tracks values, and hands their statistics to the writers when that is due.
 
-    Writers are found by name at once, so that a wrong name is told at the start; they are made at the first need, so
-    that a resume can still tell them where the run goes on.
+    Writers are found by name at once, so that a wrong name is told at the start. They are made by `open`, by `resume`,
+    which can tell them where the run goes on, or else at the first need. One that cannot start is tried again.
 
     Args:
         config: the experiment's settings.
@@ -48,6 +54,8 @@ class Recorder:
 
     Attributes:
         enabled: whether anything is tracked and written at all.
+        writer: the writers behind one, which stays the same as long as this does; also where no interval has them
+            written to.
         record: takes a step of every environment; see `EpisodeTracker.record`.
         track: takes a value; see `Tracker.track`.
 
@@ -72,13 +80,19 @@ class Recorder:
             (name, options, _checked(name, options, registry().get("writer", name)))
             for name, options in config.writer_table()
         ]
-        self._writer: MultiWriter | None = None
+        self.writer = MultiWriter.opened_by(self._make_writers, config.on_writer_error)
         self._writer_state: Mapping[str, Any] = {}
         self._resume_step: int | None = None
+        self._opened: set[Path] = set()
         self._tracker = tracker = Tracker()
         self.record: Callable[[Any, Any, Any, Any], None] = tracker.episodes.record if self.enabled else _ignore
         self.track: Callable[[str, Any], None] = tracker.track if self.enabled else _ignore
         self.schedule = Schedule(0)
+
+    def move(self, directory: Path) -> None:
+        """Have the writers close, and go on in another directory once they are needed."""
+        self._directory = directory
+        self.writer.reopen(self.writer.state_dict())
 
     def set_length(self, timesteps: int | None) -> None:
         """Set the interval, given the length of the training or None."""
@@ -101,30 +115,49 @@ class Recorder:
         told = "running_episodes" in self._config.model_fields_set
         return self._config.running_episodes == "continue" if told else environment
 
-    @property
-    def writer(self) -> MultiWriter:
-        """Return the writers behind one, made now if they were not; also where no interval has them written to."""
-        if self._writer is None:
-            made = self._make_writers() if self._first else {}
-            self._writer = MultiWriter(made, on_error=self._config.on_writer_error)
-            self._writer.load_state_dict(self._writer_state)
-        return self._writer
+    def open(self) -> None:
+        """Make the writers, where there is something for them to do: no interval is 0, or wandb is to have its run.
 
-    def _make_writers(self) -> dict[str, Writer]:
-        context = WriterContext(self._directory, self._directory.name, self.agent_config, self._resume_step)
-        made: dict[str, Writer] = {}
-        for name, options, factory in self._factories:
-            own = dataclasses.replace(context, resume_state=self._writer_state.get(name, {}))
-            made.update(self._make_writer(name, options, factory, own))
+        Raises:
+            WriterFailed: with ``on_writer_error="raise"``, if one of them cannot start.
+        """
+        if self.enabled or any(name == _OF_THE_USER_TOO for name, _, _ in self._factories):
+            self.writer.open()
+
+    def stand_aside(self) -> None:
+        """Write nothing from now on, and remove what the writers made when they were opened."""
+        self._first = self.enabled = False
+        self.record, self.track = _ignore, _ignore
+        self.writer.mute()
+        for path in self._opened:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def _make_writers(self) -> dict[str, Writer | Unstarted]:
+        if not self._first:
+            return {}
+        before = set(self._directory.iterdir()) if self._directory.exists() else set()
+        made = self._make_each()
+        self._opened |= (set(self._directory.iterdir()) if self._directory.exists() else set()) - before
+        return made
+
+    def _make_each(self) -> dict[str, Writer | Unstarted]:
+        made: dict[str, Writer | Unstarted] = {}
+        try:
+            for name, options, factory in self._factories:
+                made.update(self._make_writer(name, options, factory))
+        except BaseException as error:
+            writers = [writer for writer in made.values() if isinstance(writer, Writer)]
+            finish(*(writer.close for writer in reversed(writers)), after=error)
+            raise
         return made
 
     def _make_writer(
-        self,
-        name: str,
-        options: Mapping[str, Any],
-        factory: Callable[..., Writer],
-        context: WriterContext,
-    ) -> dict[str, Writer]:
+        self, name: str, options: Mapping[str, Any], factory: Callable[..., Writer]
+    ) -> dict[str, Writer | Unstarted]:
+        state = self._writer_state.get(name)
+        context = WriterContext(
+            self._directory, self._directory.name, self.agent_config, self._resume_step, {} if state is None else state
+        )
         try:
             return {name: _writer_of(factory(context, **options))}
         except MissingDependency as error:
@@ -133,12 +166,11 @@ class Recorder:
             warn(f"{error}; until then the run is kept by the `{_FALLBACK_WRITER}` writer")
             if any(other == _FALLBACK_WRITER for other, _, _ in self._factories):
                 return {}
-            return self._make_writer(_FALLBACK_WRITER, {}, registry().get("writer", _FALLBACK_WRITER), context)
+            return self._make_writer(_FALLBACK_WRITER, {}, registry().get("writer", _FALLBACK_WRITER))
         except (Exception, SystemExit) as error:
             if self._config.on_writer_error == "raise":
                 raise WriterFailed(f"writer `{name}` cannot start: {error}") from error
-            warn(f"writer `{name}` cannot start: {error}; the run goes on without it")
-            return {}
+            return {name: Unstarted(partial(_started_late, factory, context, options, state), error)}
 
     def write(self, step: int) -> dict[str, float]:
         """Write the statistics of the interval that ends here, and return them.
@@ -146,9 +178,10 @@ class Recorder:
         Args:
             step: the completed timesteps.
         """
-        statistics = self._tracker.statistics()
-        if statistics:
-            self.writer.write_scalars(statistics, step, time.time())
+        with Afterwards():
+            statistics = self._tracker.statistics()
+            if statistics:
+                self.writer.write_scalars(statistics, step, time.time())
         return statistics
 
     @property
@@ -163,44 +196,54 @@ class Recorder:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the interval so far and what each writer needs, as a tree."""
-        writers = self._writer_state if self._writer is None else self._writer.state_dict()
-        return {"tracker": self._tracker.state_dict(), "writers": writers}
+        return {"tracker": self._tracker.state_dict(), "writers": self.writer.state_dict()}
 
     def resume(self, state: Mapping[str, Any] | None, step: int, *, running_episodes: bool = False) -> None:
         """Go on from a timestep: what was written beyond it is void.
 
         Args:
-            state: what `state_dict` returned then, or None where nothing is known of it.
+            state: what `state_dict` returned then, or None where nothing is known of it. Without ``"writers"``, as of
+                another run, the writers keep the state they have.
             step: the completed timesteps.
             running_episodes: whether to go on with the episodes that were running.
         """
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
         self._resume_step = step
         if state is not None:
             self._tracker.load_state_dict(state["tracker"], running_episodes=running_episodes)
-            self._writer_state = state["writers"]
+        stored = (state or {}).get("writers")
+        self._writer_state = self.writer.state_dict() if stored is None else stored
+        self.writer.reopen(self._writer_state)
+        self.open()
 
     def settle(self, patience: float) -> None:
         """Return when every healthy writer keeps what was written; see `MultiWriter.settle`."""
-        if (writer := self._writer) is not None:
-            writer.settle(patience)
+        self.writer.settle(patience)
 
     def flush(self) -> None:
         """Return when what was written is where the writers keep it."""
-        if self._writer is not None:
-            self._writer.flush()
+        self.writer.flush()
 
     def close(self) -> None:
         """Close the writers, and tell how many values were not finite."""
         self._tracker.tell_tally()
-        if self._writer is not None:
-            self._writer.close()
+        self.writer.close()
 
 
 def _ignore(*_given: Any) -> None:
     """Take what is not written: on another rank than the first, and where the write interval is 0."""
+
+
+def _started_late(
+    factory: Callable[..., Writer],
+    context: WriterContext,
+    options: Mapping[str, Any],
+    state: Mapping[str, Any] | None,
+) -> Writer:
+    """Return a writer that could not start before, with its state."""
+    writer = _writer_of(factory(context, **options))
+    if state is not None:
+        writer.load_state_dict(state)
+    return writer
 
 
 def _writer_of(made: object) -> Writer:

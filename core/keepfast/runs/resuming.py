@@ -21,6 +21,7 @@ from keepfast.plugins.formats import is_checkpoint, read_checkpoint
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import EarlierRun
 from keepfast.runs.random_state import capture_random_state, restore_random_state
+from keepfast.runs.reading import Unfinished
 from keepfast.runs.recorder import Recorder
 
 
@@ -103,6 +104,26 @@ def _warn_of_memories(modules: Sequence[RegisteredModule], report: LoadReport, t
             )
 
 
+def warn_where_complete(directory: Path, completed: int, timesteps: int | None) -> None:
+    """Warn where the checkpoint that a run goes on from is of the end of the training."""
+    if timesteps is not None and completed >= timesteps:
+        warn(
+            f"the run in `{directory}` is complete: its checkpoint is of timestep {completed}, and `timesteps` is "
+            f"{timesteps}, so nothing is left to do. More `timesteps` go on with it; another `experiment_name` starts "
+            "anew"
+        )
+
+
+def warn_of_unfinished(own: Path, agent: str, run: Unfinished | None) -> None:
+    """Warn that a new run found nothing to resume, where there is one that was perhaps meant."""
+    if run is not None:
+        warn(
+            f"there is nothing to resume in `{own}`, which is new: without an `experiment_name` each start has a "
+            f'directory of its own. The latest unfinished run of `{agent}` is {run}. `resume("last")` goes on with it, '
+            f"and so does the setting `experiment_name` = `{run.path.name}`"
+        )
+
+
 @final
 @dataclass(frozen=True)
 class Found:
@@ -131,7 +152,8 @@ class Found:
         state = self.checkpoint.about.resume or {}
         if self.own or not state:
             return state
-        return {"random": state["random"], "recorder": {**state["recorder"], "writers": {}}}
+        recorder = {key: value for key, value in state["recorder"].items() if key != "writers"}
+        return {"random": state["random"], "recorder": recorder}
 
 
 def find(which: str | Path, own: CheckpointDirectory) -> Found | None:

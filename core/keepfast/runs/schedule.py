@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Any, Literal, final
+
+import numpy as np
+
+from keepfast.errors import InvalidValue
 
 _Interval = int | Literal["auto"]
 """An interval in timesteps; 0 or less disables; "auto" derives it from the length of the training."""
@@ -89,3 +94,26 @@ class Turns:
 
 def _next_multiple(interval: int, completed: int) -> int:
     return (completed // interval + 1) * interval if interval else sys.maxsize
+
+
+def whole_timestep(number: Any) -> int:
+    """Return a count of timesteps, which may come as an integer of NumPy, PyTorch or JAX.
+
+    Raises:
+        InvalidValue: if it is no whole number.
+    """
+    try:
+        return operator.index(number)
+    except TypeError:
+        raise InvalidValue(f"a timestep is {number!r} ({type(number).__name__}); allowed: a whole number") from None
+
+
+def length_of(timesteps: Any) -> int | None:
+    """Return the length of a training, which may come as an integer of NumPy.
+
+    Raises:
+        InvalidValue: if it is no whole number of at least 1, nor None.
+    """
+    if timesteps is not None and (not isinstance(timesteps, int | np.integer) or timesteps < 1):
+        raise InvalidValue(f"`timesteps` is {timesteps!r}; allowed: a whole number of at least 1, or None")
+    return None if timesteps is None else int(timesteps)

@@ -10,6 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from keepfast.testing.backend import BackendContract, BackendSubject
     from keepfast.testing.checkpoint_store import CheckpointStoreContract
+    from keepfast.testing.kept import KeptContract
     from keepfast.testing.memory.buffer import MemoryBufferContract
     from keepfast.testing.memory.loading import MemoryLoadingContract
     from keepfast.testing.memory.sampling import MemorySamplingContract
@@ -22,6 +23,7 @@ _HOMES = {
     "BackendContract": "backend",
     "BackendSubject": "backend",
     "CheckpointStoreContract": "checkpoint_store",
+    "KeptContract": "kept",
     "MemoryBufferContract": "memory.buffer",
     "MemoryContract": "memory.whole",
     "MemoryExporterContract": "memory_exporter",
@@ -38,6 +40,7 @@ __all__ = [
     "BackendContract",
     "BackendSubject",
     "CheckpointStoreContract",
+    "KeptContract",
     "MemoryBufferContract",
     "MemoryContract",
     "MemoryExporterContract",

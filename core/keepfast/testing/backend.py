@@ -22,7 +22,7 @@ from keepfast.modules.matching import Match, match, match_open, reject
 from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.plugins.discovery import registry
 from keepfast.testing.checkpoint_store import assert_same
-from keepfast.tree import Tree, items, leaves, map_leaves
+from keepfast.tree import Tree, grown, items, leaves, map_leaves
 
 _PLAIN_CONTAINERS = (dict, OrderedDict, Counter, list, tuple)
 _PLAIN_LEAVES = (type(None), bool, int, float, complex, str, bytes, np.ndarray)
@@ -59,6 +59,7 @@ class BackendSubject:
         own = self.backend.capture(module)
         if self.backend.is_open(module):
             return match_open("module", own, found, self.backend.mismatches(module, found))
+        own = grown(own, found)
         matched = match("module", own, FileModule(found), LoadOptions())
         return reject(matched, own, self.backend.mismatches(module, matched.state))
 

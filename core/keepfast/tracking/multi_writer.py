@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, Literal, Self, final
 
 from numpy.typing import NDArray
 
+from keepfast._system.disk.optional import tell_lacking
+from keepfast._system.finishing import finish
+from keepfast._system.lifetimes import in_child
 from keepfast._system.tally import Count, Tally
-from keepfast._system.warnings import warn
+from keepfast._system.warnings import Afterwards, warn
 from keepfast.errors import InvalidValue, UsageError, WriterFailed
 from keepfast.interfaces.writer import Writer, whole
+from keepfast.plugins.backends import prepare
+from keepfast.tracking.unstarted import Unstarted
 from keepfast.tracking.writer_call import Call, WriterHealth, describe, frozen, numbers, own, storable
 from keepfast.tracking.writer_lane import DirectLane, Lane, QueueLane
 
@@ -27,6 +35,9 @@ FIGURE_SECONDS = 5.0
 
 STATE_SECONDS = 1.0
 """How long a checkpoint waits for a writer's state; beyond that the one before is taken."""
+
+Opener = Callable[[], Mapping[str, Writer | Unstarted]]
+"""Makes the writers, by name; with ``on_error="raise"`` it raises where one cannot start."""
 
 
 @final
@@ -61,25 +72,85 @@ class MultiWriter(Writer):
     ) -> None:
         if on_error not in ("warn", "raise"):
             raise InvalidValue(f'`on_error` is {on_error!r}; allowed: "warn", "raise"')
-        lane = DirectLane if on_error == "raise" else QueueLane
+        prepare()
+        self._on_error = on_error
+        self._healths: dict[str, WriterHealth] = {}
         named = writers if isinstance(writers, Mapping) else _named(writers)
-        self._lanes: list[Lane] = [lane(name, writer) for name, writer in named.items()]
+        self._lanes: list[Lane] = [self._lane(name, writer) for name, writer in named.items()]
+        self._opener: Opener = dict
+        self._is_open = True
         self._patience = patience
-        self._failed = Tally()
+        self._failed, self._not_started = Tally(), Tally()
         self._states: dict[str, Any] = {}
         self._overdue: dict[str, Call] = {}
         self._unsettled: dict[str, Call] = {}
         self._closed = False
+        self._refusal = "on writers that were closed; make others"
+        self._renew_lock()
+        in_child(self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        self._opening = threading.RLock()
+
+    @classmethod
+    def opened_by(cls, opener: Opener, on_error: Literal["warn", "raise"] = "warn") -> Self:
+        """Return one whose writers are made by `open`, or else by the first call that needs them."""
+        made = cls({}, on_error)
+        made._opener, made._is_open = opener, False
+        return made
+
+    def _lane(self, name: str, writer: Writer | Unstarted) -> Lane:
+        health = self._healths.setdefault(name, WriterHealth())
+        if self._on_error == "warn":
+            return QueueLane(name, writer, health)
+        if isinstance(writer, Unstarted):
+            raise WriterFailed(f"writer `{name}` cannot start: {writer.error}") from writer.error
+        return DirectLane(name, writer, health)
+
+    def open(self) -> None:
+        """Make the writers now, where that is still to be done.
+
+        Raises:
+            WriterFailed: with ``on_error="raise"``, if a writer cannot start.
+        """
+        if self._is_open:
+            return
+        with self._opening:
+            if self._is_open or self._closed:
+                return
+            lanes = [self._lane(name, writer) for name, writer in self._opener().items()]
+            try:
+                _give_back(self._states, lanes)
+            finally:
+                self._lanes, self._is_open = lanes, True
+        self._tell_unstarted()
+
+    def reopen(self, states: Mapping[str, Any]) -> None:
+        """Close the writers and have them made anew when they are needed, which this one stands for as before.
+
+        Args:
+            states: the state that each has then, by name.
+
+        Raises:
+            WriterFailed: with ``on_error="raise"``, if a writer failed as it was closed.
+        """
+        with self._opening:
+            lanes, self._lanes, self._is_open = self._lanes, [], self._closed
+            self._states = dict(states)
+            finish(*(partial(self._close_lane, lane) for lane in reversed(lanes)))
+            self._overdue, self._unsettled = {}, {}
+            self._healths = {name: _after(health) for name, health in self._healths.items()}
 
     @property
     def writers(self) -> dict[str, Writer]:
-        """Return the writers by name."""
-        return {lane.name: lane.writer for lane in self._lanes}
+        """Return the writers by name, made now if they were not; those that could not start are missing."""
+        self.open()
+        return {lane.name: lane.writer for lane in self._lanes if lane.writer is not None}
 
     @property
     def health(self) -> dict[str, WriterHealth]:
         """Return how each writer fares, by name."""
-        return {lane.name: lane.health for lane in self._lanes}
+        return dict(self._healths)
 
     def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
         """Hand the values of one step to every writer, as Python's own numbers.
@@ -138,7 +209,7 @@ class MultiWriter(Writer):
             WriterFailed: with ``on_error="raise"``, if a writer failed.
         """
         if not self._closed:
-            self._fan_out([Call("flush", awaited=True) for _ in self._lanes], self._patience)
+            self._fan_out([(lane, Call("flush", awaited=True)) for lane in self._lanes], self._patience)
 
     def settle(self, patience: float) -> None:
         """Return when every healthy writer has performed and flushed what it was given so far.
@@ -167,14 +238,30 @@ class MultiWriter(Writer):
             return
         self._closed = True
         failure = None
-        for lane in reversed(self._lanes):  # a writer may build on those before it
-            try:
-                self._close_lane(lane)
-            except WriterFailed as error:
-                failure = failure or error
-        self._failed.tell_sum(lambda _: self._losses())
+        with Afterwards():
+            for lane in reversed(self._lanes):  # a writer may build on those before it
+                try:
+                    self._close_lane(lane)
+                except WriterFailed as error:
+                    failure = failure or error
+            self._failed.tell_sum(lambda _: self._losses())
+            tell_lacking()
         if failure is not None:
             raise failure
+
+    def refuse(self, reason: str) -> None:
+        """Refuse every call from now on, and close nothing: what there is to close is somebody else's.
+
+        Args:
+            reason: the end of an error that begins with the call's name and "was called".
+        """
+        self._closed, self._refusal = True, reason
+
+    def mute(self) -> None:
+        """Close every writer, and take what comes from now on without keeping it."""
+        for lane in reversed(self._lanes):
+            self._close_lane(lane)
+        self._lanes, self._is_open = [], True
 
     def _close_lane(self, lane: Lane) -> None:
         patience = min(self._patience, OVERDUE_SECONDS) if self._is_overdue(lane) else self._patience
@@ -184,7 +271,7 @@ class MultiWriter(Writer):
             warn(f"writer `{lane.name}` did not finish within {patience:g} seconds; what it had left is lost")
 
     def _losses(self) -> str:
-        ill = [f"\n  {lane.name}: {lane.health}" for lane in self._lanes if lane.health.failed or lane.health.dropped]
+        ill = [f"\n  {name}: {health}" for name, health in self._healths.items() if health.failed or health.dropped]
         return f"not every writer kept everything:{''.join(ill)}" if ill else ""
 
     def state_dict(self) -> dict[str, Any]:
@@ -194,6 +281,8 @@ class MultiWriter(Writer):
             WriterFailed: with ``on_error="raise"``, if a writer failed.
         """
         for lane in self._lanes:
+            if lane.writer is None:
+                continue
             if _overrides(lane.writer, "state_dict") and not (isinstance(lane, QueueLane) and lane.slow):
                 call = Call("state_dict", awaited=True, check=storable)
                 if lane.ask(call, STATE_SECONDS) and call.result is not None:
@@ -203,44 +292,46 @@ class MultiWriter(Writer):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Give every writer its state back, by name."""
         self._states = dict(state)
-        for lane in self._lanes:
-            if lane.name in state:
-                lane.submit(Call("load_state_dict", (state[lane.name],)))
+        _give_back(state, self._lanes)
 
     def _write(
         self, method: str, *content: Any, step: int, wall_time: float, timeout: float | None = None, **options: Any
     ) -> None:
         if self._closed:
-            raise UsageError(f"{method} was called on writers that were closed; make others")
+            raise UsageError(f"{method} was called {self._refusal}")
         args = (*content, whole(step), float(wall_time))
-        self._fan_out([Call(method, own(args), options, awaited=timeout is not None) for _ in self._lanes], timeout)
+        self.open()
+        awaited = timeout is not None
+        self._fan_out([(lane, Call(method, own(args), options, awaited=awaited)) for lane in self._lanes], timeout)
 
-    def _fan_out(self, calls: list[Call], timeout: float | None) -> None:
+    def _fan_out(self, calls: list[tuple[Lane, Call]], timeout: float | None) -> None:
         """Hand each lane its call, and wait for all of them where there is a time to wait."""
         failure = None
-        for lane, call in zip(self._lanes, calls, strict=True):
-            try:
-                self._hand(lane, call, in_queue=timeout is None)
-            except WriterFailed as error:
-                failure = failure or error
-        if timeout is not None:
-            self._await(calls, timeout)
-        self._report()
+        with Afterwards():
+            for lane, call in calls:
+                try:
+                    self._hand(lane, call, in_queue=timeout is None)
+                except WriterFailed as error:
+                    failure = failure or error
+            if timeout is not None:
+                self._await(calls, timeout)
+            self._report()
         if failure is not None:
             raise failure
 
     def _hand(self, lane: Lane, call: Call, *, in_queue: bool) -> None:
-        if call.method.startswith("write_") and not _overrides(lane.writer, call.method):
-            call.perform(lane.writer)  # tells, here and once, that it does not keep that kind
+        writer = lane.writer
+        if writer is not None and call.method.startswith("write_") and not _overrides(writer, call.method):
+            call.perform(writer)  # tells, here and once, that it does not keep that kind
             call.finish()
         elif in_queue or self._is_overdue(lane):
             lane.submit(call)
         else:
             lane.ask(call, 0)
 
-    def _await(self, calls: list[Call], timeout: float) -> None:
+    def _await(self, calls: list[tuple[Lane, Call]], timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        for lane, call in zip(self._lanes, calls, strict=True):
+        for lane, call in calls:
             if self._is_overdue(lane) or call.wait(max(0.0, deadline - time.monotonic())):
                 continue
             self._overdue[lane.name] = call
@@ -255,10 +346,34 @@ class MultiWriter(Writer):
 
     def _report(self) -> None:
         for lane in self._lanes:
-            error = lane.health.last_error
+            error = lane.health.last_error if lane.health.failed else None
             if isinstance(lane, QueueLane) and error is not None and lane.name not in self._failed:
                 self._failed.count(lane.name, describe(error))
         self._failed.tell(_first_failure)
+
+    def _tell_unstarted(self) -> None:
+        for lane in self._lanes:
+            if (unstarted := lane.unstarted) is not None and lane.name not in self._not_started:
+                self._not_started.count(lane.name, str(unstarted.error))
+        self._not_started.tell(_cannot_start)
+
+
+def _give_back(states: Mapping[str, Any], lanes: Sequence[Lane]) -> None:
+    for lane in lanes:
+        if lane.name in states:
+            lane.submit(Call("load_state_dict", (states[lane.name],)))
+
+
+def _after(health: WriterHealth) -> WriterHealth:
+    """Return how a writer that is made anew has fared: what it lost stays lost, and it is trusted again."""
+    return replace(health, failed_in_row=0, quarantined=False)
+
+
+def _cannot_start(name: str, count: Count) -> str:
+    return (
+        f"writer `{name}` cannot start: {count.first}; the run goes on without it, tries again, and tells at close "
+        "what was lost"
+    )
 
 
 def _first_failure(name: str, count: Count) -> str:

@@ -38,7 +38,7 @@ class WriterHealth:
     Attributes:
         calls: the calls that reached it.
         failed: those of them that raised.
-        dropped: the calls that did not reach it: its queue was full, or it was in quarantine.
+        dropped: the calls that did not reach it: its queue was full, it was in quarantine, or it could not start.
         failed_in_row: the failures since the last success.
         quarantined: whether it failed so often that it is left alone for a while.
         last_error: what it raised last.
@@ -54,7 +54,9 @@ class WriterHealth:
     def __str__(self) -> str:
         parts = [f"{self.failed} of {self.calls} calls failed"] if self.failed else []
         if self.dropped:
-            parts.append(f"{self.dropped} calls were dropped because it was too slow, or failed too often")
+            parts.append(
+                f"{self.dropped} calls were dropped because it could not start, was too slow or failed too often"
+            )
         if self.last_error is not None:
             parts.append(f"last cause: {describe(self.last_error)}")
         return "; ".join(parts)

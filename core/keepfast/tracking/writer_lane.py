@@ -10,6 +10,7 @@ from typing import final
 from keepfast._system.lifetimes import at_exit, in_child
 from keepfast.errors import WriterFailed
 from keepfast.interfaces.writer import Writer
+from keepfast.tracking.unstarted import Unstarted
 from keepfast.tracking.writer_call import Call, WriterHealth, describe
 
 QUEUE_BYTES = 64 * 2**20
@@ -36,11 +37,20 @@ _EXIT_SECONDS = 10.0
 
 @final
 class DirectLane:
-    """Calls a writer where training stands, so that its error stops training there."""
+    """Calls a writer where training stands, so that its error stops training there.
 
-    def __init__(self, name: str, writer: Writer) -> None:
+    Args:
+        name: the writer's name.
+        writer: the writer.
+        health: how it fared before; as one that was never called if None.
+    """
+
+    unstarted: None = None
+    """Its error stops training: a writer that cannot start has no lane."""
+
+    def __init__(self, name: str, writer: Writer, health: WriterHealth | None = None) -> None:
         self.name, self.writer = name, writer
-        self.health = WriterHealth()
+        self.health = WriterHealth() if health is None else health
         self._late: WriterFailed | None = None
         self._reset()
         in_child(self._reset)
@@ -97,11 +107,23 @@ class QueueLane:
     burst of calls loses nothing; for a slow or blocked writer the newest calls are dropped and counted. In a forked
     child the queue starts empty: what was in it is the parent's. At interpreter exit the queue is worked off. Where
     no thread may be started, as at the very end of the interpreter, calls are performed by whoever makes them.
+
+    A writer that could not start is tried again by a later write, with growing pauses. What is written before it
+    starts is dropped and counted.
+
+    Args:
+        name: the writer's name.
+        writer: the writer, or why it could not start.
+        health: how it fared before; as one that was never called if None.
     """
 
-    def __init__(self, name: str, writer: Writer) -> None:
-        self.name, self.writer = name, writer
-        self.health = WriterHealth()
+    def __init__(self, name: str, writer: Writer | Unstarted, health: WriterHealth | None = None) -> None:
+        self.name = name
+        self.writer: Writer | None = None if isinstance(writer, Unstarted) else writer
+        self.unstarted = writer if isinstance(writer, Unstarted) else None
+        self.health = WriterHealth() if health is None else health
+        if self.unstarted is not None:
+            self.health.last_error = self.unstarted.error
         self._average = 0.0
         self._quarantined_until = 0.0
         self._ended = False
@@ -120,7 +142,7 @@ class QueueLane:
         """Queue a call, or drop and count it where the writer is slow and its queue full, or in quarantine."""
         with self._changed:
             # A writer in quarantine is not even woken: that would cost training more than the call itself.
-            if self._ended or self._in_quarantine() or not self._wait_for_room(call):
+            if self._ended or self._is_left_alone() or not self._wait_for_room(call):
                 self._drop(call)
                 return
             behind = self._append(call)
@@ -149,7 +171,8 @@ class QueueLane:
         """
         started = self._started
         hangs = started is not None and time.monotonic() - started > HANGING_CALL
-        if self._ended or hangs or self.health.failed_in_row or len(self._calls) * self._average > patience:
+        ill = self._ended or hangs or self.health.failed_in_row or self.unstarted is not None
+        if ill or len(self._calls) * self._average > patience:
             return None
         call = Call("flush", awaited=True)
         self.ask(call, 0)
@@ -174,7 +197,9 @@ class QueueLane:
         started = self._started
         return self._average > _SLOW_AVERAGE or (started is not None and time.monotonic() - started > SLOW_CALL)
 
-    def _in_quarantine(self) -> bool:
+    def _is_left_alone(self) -> bool:
+        if (unstarted := self.unstarted) is not None:
+            return unstarted.rests
         return self.health.quarantined and time.monotonic() < self._quarantined_until
 
     def _drop(self, call: Call) -> None:
@@ -234,18 +259,28 @@ class QueueLane:
 
     def _perform(self, call: Call) -> None:
         health = self.health
-        if self._in_quarantine() and call.method != "close":
+        if (self._is_left_alone() and call.method != "close") or (writer := self._started_for(call)) is None:
             with self._changed:
                 self._drop(call)
             return
         health.calls += 1
         try:
-            call.perform(self.writer)
+            call.perform(writer)
         except BaseException as error:  # noqa: BLE001  (counted, and told by the thread that trains)
             self._note_failure(error)
         else:
             health.failed_in_row, health.quarantined = 0, False
         call.finish()
+
+    def _started_for(self, call: Call) -> Writer | None:
+        """Return the writer, which a write tries to start where it could not; None where there is none."""
+        if self.unstarted is not None and call.method.startswith("write_"):
+            self.writer = self.unstarted.try_again()
+            if self.writer is None:
+                self.health.last_error = self.unstarted.error
+            else:
+                self.unstarted = None
+        return self.writer
 
     def _note_failure(self, error: BaseException) -> None:
         health = self.health

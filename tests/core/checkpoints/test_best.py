@@ -103,7 +103,7 @@ def test_the_best_few_are_kept_though_none_beats_the_best() -> None:
     """With `keep` 3 the second and third best become candidates too, a worse one does not."""
     best = BestJudge(TAG, "max", 0, keep=3)
     stored = []
-    for score in (9.0, 7.0, 8.0, 6.0, 7.5):
+    for score in (9.0, 7.0, 8.0, 6.0, 7.5, 7.2):
         judge(best, score)
         if (candidate := best.take()) is not None:
             stored.append(candidate.score)
@@ -121,3 +121,24 @@ def test_between_checkpoints_the_better_candidate_waits() -> None:
     assert best.take() is not None
     judge(best, 5.5)
     assert best.take() is not None
+
+
+def test_a_worse_one_does_not_take_the_place_of_the_one_that_waits() -> None:
+    """Though it is among the best few, it is not the best since the last checkpoint."""
+    best = BestJudge(TAG, "max", 0, keep=2)
+    for score in (5.0, 4.0):
+        judge(best, score)
+    assert best.candidate is not None
+    assert best.candidate.score == 5.0
+
+
+def test_a_score_that_was_never_stored_is_none_of_the_best_few() -> None:
+    """Of two candidates between checkpoints one is stored, so that the next best still has a place."""
+    best = BestJudge(TAG, "max", 0, keep=2)
+    for score in (5.0, 6.0):
+        judge(best, score)
+    assert best.take() is not None
+    judge(best, 4.0)
+    candidate = best.take()
+    assert candidate is not None
+    assert candidate.score == 4.0

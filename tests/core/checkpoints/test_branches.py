@@ -11,10 +11,13 @@ import pytest
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import read_index
 from keepfast.checkpoints.retention import Retention
+from keepfast.formats.checkpoints.pt import PtStore
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
 from keepfast.plugins.formats import stores
 
 MODULES = ("policy", "critic_1")
+
+
 TAG = "Reward / Total reward (mean)"
 
 
@@ -107,6 +110,39 @@ def test_the_best_of_an_abandoned_future_remains_the_best(directory: CheckpointD
     assert latest(directory, best=True) == [300]
     assert latest(directory) == [100]
     assert directory.best_score("max", TAG) == 9.0
+
+
+def test_a_kill_before_the_abandoned_are_removed_does_not_revive_them(
+    directory: CheckpointDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stand in the index, as abandoned, for as long as their files are there."""
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    for timestep in (100, 300):
+        write(directory, timestep)
+    directory.supersede(100)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", die)
+        with pytest.raises(KeyboardInterrupt):
+            write(directory, 200, keep=retention(keep_last=1))
+    directory.sweep()
+    directory.adopt()
+    assert (directory.path / "agent_300.pt").exists()
+    assert latest(directory) == [200, 100]
+
+
+def test_another_tools_checkpoint_stays_where_the_live_branch_reaches_its_timestep(
+    directory: CheckpointDirectory,
+) -> None:
+    """It is abandoned, and nobody but who wrote it removes it."""
+    write(directory, 100)
+    PtStore().save(Checkpoint({"policy": {"w": 1}}), directory.path / "agent_0200.pt")
+    directory.supersede(100)
+    write(directory, 200, separately=True)
+    assert latest(directory) == [200, 100]
+    assert (directory.path / "agent_0200.pt").exists()
 
 
 def test_what_is_abandoned_is_still_found_where_nothing_else_is(directory: CheckpointDirectory) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 import keepfast
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import IndexedCheckpoint, IndexedFile, read_index, write_index
+from keepfast.checkpoints.placing import file_name
 from keepfast.checkpoints.retention import Retention
 from keepfast.checkpoints.scan import rebuild
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
@@ -43,10 +45,11 @@ def write(
     keep: Retention | None = None,
     suffix: str = ".pt",
     content: float | None = None,
+    time: float = 1.0,
 ) -> IndexedCheckpoint:
     """Write a checkpoint whose arrays hold its timestep or other content; with a score it is a best one."""
     state = {name: {"w": np.full(8, float(timestep if content is None else content))} for name in MODULES}
-    metadata: dict[str, Any] = {"format_version": 1, "timestep": timestep, "modules": list(MODULES), "time": 1.0}
+    metadata: dict[str, Any] = {"format_version": 1, "timestep": timestep, "modules": list(MODULES), "time": time}
     metadata["resume"] = {}
     if score is not None:
         metadata["metric"] = {"tag": TAG, "value": score}
@@ -271,6 +274,29 @@ def test_keep_best_keeps_so_many_of_the_best(
     assert directory.best_score(mode, "another tag") is None
 
 
+def test_the_very_best_is_tried_first_whatever_came_after_it(directory: CheckpointDirectory, separately: bool) -> None:
+    """Later ones that are among the best few, but no better, keep their timestep in their names and come behind."""
+    for timestep, score in ((10, 9.0), (20, 7.0), (30, 8.0)):
+        write(directory, timestep, separately=separately, score=score, keep=retention(keep_best=3))
+    assert names(directory) == sorted(name for t in ("", 20, 30) for name in files(t, separately=separately, best=True))
+    assert latest(directory, best=True) == [10, 30, 20]
+
+
+def test_of_two_formats_of_one_timestep_the_one_written_last_is_the_latest(directory: CheckpointDirectory) -> None:
+    """Whichever way round: a run that was resumed in another format goes on from what it wrote itself."""
+    for first, second in ((".pt", ".safetensors"), (".safetensors", ".pt")):
+        write(directory, 100, suffix=first, time=1.0)
+        write(directory, 100, suffix=second, time=2.0)
+        assert next(directory.newest_first(best=False)).names == {f"agent_100{second}"}
+
+
+def test_a_score_that_is_not_finite_is_no_score(directory: CheckpointDirectory) -> None:
+    """A best checkpoint that somebody judged by one is found, and is nothing that others are measured by."""
+    write(directory, 10, score=float("nan"))
+    assert latest(directory, best=True) == [10]
+    assert directory.best_score("max", TAG) is None
+
+
 def test_one_best_replaces_the_one_before(directory: CheckpointDirectory, separately: bool) -> None:
     """With `keep_best` 1 there is one best, under its plain name."""
     for timestep in (10, 20):
@@ -293,11 +319,11 @@ def test_a_nan_is_ranked_below_every_score() -> None:
 
 
 class Watch:
-    """Notes renames, removals and directory fsyncs, in order."""
+    """Notes links, renames, removals and fsyncs, in order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[str] = []
-        replace, unlink, fsync = os.replace, os.unlink, os.fsync
+        replace, unlink, fsync, link = os.replace, os.unlink, os.fsync, os.link
 
         def spy_replace(source: Any, target: Any) -> None:
             replace(source, target)
@@ -309,11 +335,16 @@ class Watch:
 
         def spy_fsync(descriptor: int) -> None:
             fsync(descriptor)
-            self.calls.append("fsync")
+            self.calls.append("fsync directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "fsync")
+
+        def spy_link(source: Any, target: Any) -> None:
+            link(source, target)
+            self.calls.append(f"link {Path(target).name}")
 
         monkeypatch.setattr(os, "replace", spy_replace)
         monkeypatch.setattr(os, "unlink", spy_unlink)
         monkeypatch.setattr(os, "fsync", spy_fsync)
+        monkeypatch.setattr(os, "link", spy_link)
 
 
 def test_the_old_goes_only_once_the_new_is_durable(
@@ -323,8 +354,21 @@ def test_the_old_goes_only_once_the_new_is_durable(
     write(directory, 100)
     watch = Watch(monkeypatch)
     write(directory, 200, keep=retention(keep_last=1))
-    index = ["fsync", "rename index.json", "fsync"]
-    assert watch.calls == ["fsync", "rename agent_200.pt", "fsync", *index, "remove agent_100.pt", *index]
+    index = ["fsync", "rename index.json", "fsync directory"]
+    file = ["fsync", "rename agent_200.pt", "fsync directory"]
+    assert watch.calls == [*file, *index, "remove agent_100.pt", *index]
+
+
+def test_a_name_set_aside_is_durable_before_the_index_says_so(
+    directory: CheckpointDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power loss never leaves an index that lists a name which the disk does not have yet."""
+    write(directory, 100, separately=True)
+    watch = Watch(monkeypatch)
+    write(directory, 100, separately=True)
+    before = watch.calls[: watch.calls.index("rename index.json")]
+    aside = [f"link {name}_100_previous.pt" for name in MODULES]
+    assert before == [*aside, "fsync directory", "fsync"]
 
 
 def write_and_die(
@@ -370,6 +414,34 @@ def test_a_kill_while_a_timestep_is_written_again_leaves_it_whole(
     assert good(directory) == {3.0}
     assert names(directory) == files(100, separately=separately)
     assert len(directory.checkpoints()) == 1
+
+
+def test_second_names_that_a_kill_left_are_swept(
+    directory: CheckpointDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill before the index lists what was set aside leaves two names of each file; the plain ones stay."""
+    write(directory, 100, separately=True, content=1.0)
+    write_and_die(directory, monkeypatch, 0, 100, separately=True, content=2.0)
+    assert "policy_100_previous.pt" in names(directory)
+    directory.sweep()
+    assert names(directory) == files(100, separately=True)
+    assert good(directory) == {1.0}
+
+
+def test_a_sweep_takes_nothing_but_second_names(
+    directory: CheckpointDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is listed under such a name stays, and so does a file that has no other name, though none lists it."""
+    write(directory, 100, separately=True, content=1.0)
+    write_and_die(directory, monkeypatch, 2, 100, separately=True, content=2.0)
+    before = names(directory)
+    directory.sweep()
+    assert names(directory) == before
+    assert good(directory) == {1.0}
+    (directory.path / "index.json").unlink()
+    directory.sweep()
+    assert "policy_100_previous.pt" in names(directory)
+    assert "critic_1_100_previous.pt" not in names(directory)
 
 
 def test_files_of_two_sets_of_one_timestep_are_no_checkpoint(directory: CheckpointDirectory, tmp_path: Path) -> None:
@@ -428,6 +500,13 @@ def test_a_file_of_a_format_that_is_not_installed_is_told(directory: CheckpointD
         keepfast.ConfigError, match=r"agent_200.zarr` has the extension of no checkpoint format; known: "
     ):
         directory.read(next(iter(directory.newest_first(best=False))))
+
+
+def test_a_module_name_too_long_for_a_file_is_refused(directory: CheckpointDirectory) -> None:
+    """With separate files there must be room for the timestep, what it is, and the extension."""
+    with pytest.raises(keepfast.InvalidValue, match="has 201 bytes; allowed in the name of a file: 200"):
+        file_name("m" * 201, 100, ".pt", best=False, first=False)
+    assert len(file_name("m" * 200, 10**18, ".safetensors", best=True, first=False)) < 240
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", ""])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 import keepfast
 from keepfast.checkpoints.directory import CheckpointDirectory
-from keepfast.checkpoints.index import IndexedCheckpoint, index_problem, read_index
+from keepfast.checkpoints.index import IndexedCheckpoint, exclusive, file_digest, index_problem, read_index
 from keepfast.checkpoints.retention import Retention
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata
 
@@ -108,6 +110,29 @@ def test_retention_removes_no_file_that_no_checkpoint_has(tmp_path: Path, key: s
         directory.write({"policy": {"w": 1}}, metadata, store, separately=False, best=False, retention=keep)
     assert all(path.exists() for path in innocent)
     assert [checkpoint.timestep for checkpoint in read_index(directory.path)] == [300]
+
+
+def test_the_digest_of_a_large_file_is_of_all_of_it(tmp_path: Path) -> None:
+    """However many parts it is read in."""
+    content = bytes(range(256)) * 20_000
+    (tmp_path / "file").write_bytes(content)
+    assert file_digest(tmp_path / "file") == f"crc32:{zlib.crc32(content):08x}"
+
+
+def test_an_index_is_changed_by_one_at_a_time(tmp_path: Path) -> None:
+    """Whoever reads, changes and commits it has it alone; the next one sees what came of it."""
+    entered = threading.Event()
+
+    def enter() -> None:
+        with exclusive(tmp_path):
+            entered.set()
+
+    other = threading.Thread(target=enter)
+    with exclusive(tmp_path):
+        other.start()
+        assert not entered.wait(0.2)
+    assert entered.wait(30)
+    other.join()
 
 
 JSON = st.recursive(

@@ -12,6 +12,7 @@ import keepfast
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import read_index
 from keepfast.checkpoints.retention import Retention
+from keepfast.checkpoints.scan import rebuild
 from keepfast.formats.checkpoints.pt import PtStore
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
 from keepfast.plugins.formats import stores
@@ -107,7 +108,8 @@ def test_a_whole_index_costs_no_reading(
     before = (directory.path / "index.json").stat()
     monkeypatch.setattr(PtStore, "read", lambda *_: pytest.fail("a file was read"))
     directory.adopt()
-    assert (directory.path / "index.json").stat() == before
+    after = (directory.path / "index.json").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_adopting_makes_no_directory(tmp_path: Path) -> None:
@@ -126,6 +128,34 @@ def test_an_incomplete_set_is_not_taken_in(directory: CheckpointDirectory) -> No
     assert [checkpoint.timestep for checkpoint in read_index(directory.path)] == [100]
     write(directory, 300, separately=True, keep_last=2)
     assert [checkpoint.timestep for checkpoint in read_index(directory.path)] == [100, 300]
+
+
+def test_files_of_two_saves_of_one_timestep_are_not_taken_in(directory: CheckpointDirectory, tmp_path: Path) -> None:
+    """They fit by their names and make no checkpoint, which would count as one and push out another."""
+    other = CheckpointDirectory(tmp_path / "other")
+    for each in (directory, other):
+        write(each, 100, separately=True)
+    (other.path / "policy_100.pt").replace(directory.path / "policy_100.pt")
+    (directory.path / "index.json").unlink()
+    directory.adopt()
+    assert read_index(directory.path) == []
+
+
+def test_what_was_abandoned_stays_so_when_the_index_is_rebuilt(directory: CheckpointDirectory) -> None:
+    """Training went on from before it, which the files themselves do not tell."""
+    for timestep in (100, 200):
+        write(directory, timestep)
+    directory.supersede(100)
+    rebuild(directory.path)
+    assert [found.superseded for found in read_index(directory.path)] == [False, True]
+    assert latest(directory) == [100]
+
+
+def test_a_file_that_was_replaced_is_looked_at_again(directory: CheckpointDirectory) -> None:
+    """What it held before is of no account, also where the new one is of the same size."""
+    for timestep in (100, 200):
+        foreign(directory, "best_policy.pt", timestep=timestep, resume={}, modules=["policy"], module="policy")
+        assert [found.timestep for found in directory.checkpoints()] == [timestep]
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["index", "no index"])

@@ -8,13 +8,14 @@ import zlib
 import numpy as np
 import pytest
 
-from keepfast import codec
-from keepfast.errors import CorruptMemory
-from keepfast.formats.memories import csv, csv_cells
-from keepfast.formats.memories.csv import CsvExporter
-from keepfast.interfaces.memory_exporter import MemorySnapshot
-
+pytest.importorskip("polars")
 pytestmark = pytest.mark.needs("polars")
+
+from keepfast import codec  # noqa: E402
+from keepfast.errors import CorruptMemory  # noqa: E402
+from keepfast.formats.memories import csv, csv_cells  # noqa: E402
+from keepfast.formats.memories.csv import CsvExporter  # noqa: E402
+from keepfast.interfaces.memory_exporter import MemorySnapshot  # noqa: E402
 
 
 def work_by(way, monkeypatch):

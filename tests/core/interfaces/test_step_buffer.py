@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 import keepfast
-from keepfast.interfaces.step_buffer import HostSteps, SingleSteps, Step, StepBuffer, Steps
+from keepfast.interfaces.step_buffer import HostSteps, SingleSteps, Step, StepBuffer, Steps, device_capacity
 from keepfast.tracking.episodes.tracker import CHUNK_STEPS, EpisodeTracker
 from keepfast.tracking.held import HeldSteps, Holder
 from keepfast.tracking.tracker import Tracker
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
+
+
 pytestmark = pytest.mark.needs("ml_dtypes")
+
 
 MAKERS: list[Callable[[Step], StepBuffer]] = [
     SingleSteps,
@@ -122,3 +125,8 @@ def test_a_buffer_that_keeps_more_steps_is_taken_once_for_them(monkeypatch: pyte
             far.episodes.record(*step)
     assert near.statistics() == far.statistics()
     assert buffer.transfers == 1
+
+
+def test_a_buffer_on_a_device_keeps_as_many_steps_as_its_memory_bears() -> None:
+    """Many of few environments, few of many, and always one."""
+    assert [device_capacity(count) for count in (1, 1 << 14, 1 << 20, 1 << 24, 1 << 30)] == [1024, 1024, 16, 1, 1]

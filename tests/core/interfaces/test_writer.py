@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,6 +33,19 @@ class NotingWriter(keepfast.Writer):
             raise self.error
 
 
+class PlacedWriter(keepfast.Writer):
+    """Notes of each value its step and time."""
+
+    def __init__(self) -> None:
+        self.noted: list[Any] = []
+
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        self.noted.append((step, wall_time))
+
+    def write_text(self, tag: str, text: str, step: int, wall_time: float) -> None:
+        self.noted.append((step, wall_time))
+
+
 class Figure:
     """Has what every matplotlib figure has."""
 
@@ -57,6 +71,31 @@ def test_a_tag_that_is_no_string_is_refused(call: Callable[[keepfast.Writer, Any
     with pytest.raises(keepfast.InvalidValue, match=rf"`tag` is {tag!r} \({type(tag).__name__}\); allowed: a string"):
         call(writer, tag)
     assert writer.noted == []
+
+
+def test_a_value_has_the_step_and_time_that_are_given() -> None:
+    """Without a step it is 0, and without a time it is now."""
+    writer = PlacedWriter()
+    writer.add_scalar("a", 1.0, 10, walltime=5.5)
+    writer.add_text("a", "text", np.int64(20), walltime=6)  # type: ignore[arg-type]
+    before = time.time()
+    writer.add_scalar("a", 1.0)
+    (first, second, (step, wall_time)) = writer.noted
+    assert (first, second, step) == ((10, 5.5), (20, 6.0), 0)
+    assert before <= wall_time <= time.time()
+
+
+def test_what_a_writer_does_not_keep_is_told_once_for_each_kind() -> None:
+    """The warning names the writer and what is dropped."""
+    writer = PlacedWriter()
+    with pytest.warns(keepfast.KeepfastWarning) as told:
+        for _ in range(3):
+            writer.add_image("i", np.zeros((3, 4, 4)), 1)
+            writer.add_histogram("h", np.zeros(3), 1)
+    assert [str(warning.message).partition(";")[0] for warning in told] == [
+        "PlacedWriter does not keep images",
+        "PlacedWriter does not keep histograms",
+    ]
 
 
 def test_a_text_that_is_no_string_is_refused() -> None:

@@ -68,3 +68,20 @@ def test_a_start_while_another_sweeps_the_directory_is_none_the_worse(
     monkeypatch.setattr(Path, "touch", swept)
     MemoryExport("npz", tmp_path).prepare()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_directory_is_taken_at_construction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that changes its working directory exports to where it began, and `keep` counts the files there."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    export = MemoryExport("np", "memory", 1, active=True)
+    export.prepare()
+    snapshot = MemorySnapshot({"a": np.zeros((1, 1, 1), np.float32)}, 0, 0, filled=True)
+    export.filled(1, lambda: snapshot)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    export.filled(2, lambda: snapshot)
+    export.close()
+    assert [path.name.partition("-2.")[2] for path in (tmp_path / "memory").iterdir()] == ["npz"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert MemoryExport("np", "~/memory").directory == tmp_path / "home" / "memory"

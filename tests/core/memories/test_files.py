@@ -1,23 +1,22 @@
 """Memory files without a live memory."""
 
-import errno
 import importlib.util
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import keepfast
-from keepfast._system.spacious import spacious_tensors
-from keepfast.errors import CorruptMemory, InvalidValue, LoadMismatch, MissingDependency, NotFound, WriteFailed
+from keepfast.errors import CorruptMemory, InvalidValue, LoadMismatch, MissingDependency, NotFound
 from keepfast.formats.memories import header as headers
 from keepfast.interfaces.memory_exporter import MemorySnapshot
-from keepfast.memories.files import inspect_memory, verify_memories
+from keepfast.memories.files import inspect_memory, memory_paths, verify_memories
 from keepfast.plugins import registry
-from keepfast.plugins.formats import exporter_named, numeric_order
+from keepfast.plugins.formats import exporter_named, format_of, numeric_order
 from keepfast.testing.memory_exporter import assert_same
 
 FORMATS = ("pt", "npz", pytest.param("csv", marks=pytest.mark.needs("polars")), "safetensors")
@@ -165,27 +164,6 @@ def test_a_position_beyond_the_memory_is_damage(tmp_path, name, value, monkeypat
         keepfast.read_memory(tmp_path / "m.npz")
 
 
-def test_large_arrays_lie_in_files():
-    """Arrays that are large together are backed by temporary files, and hold zeros until they are written."""
-    layout = {"a": ((4, 4), np.dtype(np.float32)), "b": ((0, 4), np.dtype(np.int8)), "c": ((9,), np.dtype(np.int8))}
-    arrays = spacious_tensors(layout, large=64 + 9)
-    arrays["a"][1] = 5
-    assert [isinstance(array, np.memmap) for array in arrays.values()] == [True, False, True]
-    assert [array.sum() for array in arrays.values()] == [20, 0, 0]
-    assert not any(isinstance(array, np.memmap) for array in spacious_tensors(layout, large=64 + 10).values())
-
-
-def test_no_room_for_large_arrays_is_told(monkeypatch):
-    """Where temporary files have no room, reading fails at once and names the directory."""
-
-    def refuse(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", refuse)
-    with pytest.raises(WriteFailed, match=r"has no room for 16 bytes .*No space left on device.*TMPDIR"):
-        spacious_tensors({"a": ((4,), np.dtype(np.float32))}, large=1)
-
-
 @pytest.mark.parametrize(("memory_index", "env_index", "filled"), [(1, 1, True), (2, 0, True), (2, 1, False)])
 def test_blocks_are_the_chronological_rows(memory_index, env_index, filled):
     """Row by row, or all at once: the same rows in the same order."""
@@ -320,3 +298,29 @@ def test_a_missing_package_is_one_file_s_verdict(tmp_path, monkeypatch):
     assert isinstance(verdicts[tmp_path / "m.parquet"], MissingDependency)
     with pytest.raises(MissingDependency, match="pyarrow"):
         next(keepfast.iter_memories(tmp_path / "*"))
+
+
+def exported(directory: Path, stamp: str, token: str, cycle: int, time: str) -> Path:
+    """Write a memory as an export names it, and return its path."""
+    path = directory / f"{stamp}_memory_{token}-{cycle}.npz"
+    tensors = {"a": np.full((1, 1, 1), cycle, np.float32)}
+    format_of("memory format", path).save(keepfast.MemorySnapshot(tensors, 0, 0, True, {"time": time}), path)
+    return path
+
+
+@pytest.mark.parametrize("tokens", [("aaaa", "aaaa"), ("aaaa", "bbbb")], ids=["one memory", "two memories"])
+def test_the_end_of_daylight_saving_is_no_step_back(tmp_path: Path, tokens: tuple[str, str]) -> None:
+    """The clock in the names goes back by an hour; the order is by cycle and by the time that the files tell."""
+    first = exported(tmp_path, "26-10-25_02-59-00-000000", tokens[0], 1, "2026-10-25T00:59:00+00:00")
+    second = exported(tmp_path, "26-10-25_02-01-00-000000", tokens[1], 2, "2026-10-25T01:01:00+00:00")
+    assert [path for path, _ in keepfast.iter_memories(tmp_path / "*.npz")] == [first, second]
+    merged = keepfast.merge_memories(tmp_path / "*.npz", tmp_path / "merged.npz")
+    assert merged.tensors["a"].reshape(-1).tolist() == [1.0, 2.0]
+
+
+def test_a_file_that_does_not_tell_its_time_has_that_of_the_file_system(tmp_path: Path) -> None:
+    """Nor does one that cannot be read keep the others from their order."""
+    old = exported(tmp_path, "26-10-25_02-59-00-000000", "aaaa", 1, "no time")
+    new = exported(tmp_path, "26-10-25_02-01-00-000000", "bbbb", 1, "2026-10-25T01:01:00+00:00")
+    os.utime(old, (1.0, 1.0))
+    assert memory_paths(tmp_path / "*.npz") == [old, new]

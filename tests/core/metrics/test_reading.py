@@ -130,6 +130,14 @@ def test_a_number_without_end_is_no_event(tmp_path: Path) -> None:
         assert keepfast.read_metrics(tmp_path)["a"].steps.tolist() == [1]
 
 
+def test_a_last_line_that_is_being_written_is_no_news(tmp_path: Path) -> None:
+    """It is not read, and nothing is told of it: a kill tore it, or the run is at it."""
+    write_jsonl(tmp_path / "metrics.jsonl", "a", {1: 1.0})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "wall_')
+    assert keepfast.read_metrics(tmp_path)["a"].steps.tolist() == [1]
+
+
 def test_the_fullest_and_then_the_most_exact_source_wins(tmp_path: Path) -> None:
     """Of several sources the one with most of a tag is taken; of equals, the one that holds 64 bits of a value."""
     write_jsonl(tmp_path / "metrics.jsonl", "both", {1: 0.1, 2: 0.2})

@@ -285,6 +285,35 @@ def test_an_open_module_that_refuses_leaves_every_module_as_it_was(net: MakeNet,
     assert all(same(state(module), before[name]) for name, module in modules.items())
 
 
+def test_what_is_put_back_is_a_copy_from_before(momentum: MakeNet) -> None:
+    """A module that is restored where it is, as a memory is, has its own values again when another one refuses."""
+
+    class Buffer(momentum):  # type: ignore[misc,valid-type]
+        def load_state_dict(self, state: Mapping[str, Any]) -> None:
+            self.state["samples"][...] = state["samples"]
+
+    buffer, optimizer = Buffer(0.0), momentum(0.1)
+    buffer.state["samples"] = np.zeros(3)
+    file = {"memory": {"lr": 0.0, "samples": np.ones(3)}, "optimizer": {"lr": -1.0}}
+    with pytest.raises(keepfast.LoadMismatch, match=r"the learning rate -1\.0 is negative"):
+        restore({"memory": buffer, "optimizer": optimizer}, file)
+    assert buffer.state["samples"].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_no_module_is_touched_where_a_difference_is_known_beforehand(net: MakeNet, momentum: MakeNet) -> None:
+    """Not even one that could be put back."""
+    loads: list[Any] = []
+
+    class Noting(momentum):  # type: ignore[misc,valid-type]
+        def load_state_dict(self, state: Mapping[str, Any]) -> None:
+            loads.append(state)
+
+    policy = net(0)
+    with pytest.raises(keepfast.LoadMismatch, match=r"policy\.body\.bias: missing"):
+        restore({"policy": policy, "optimizer": Noting(0.1)}, {"policy": spoilt(policy), "optimizer": {"lr": 0.2}})
+    assert loads == []
+
+
 def test_what_an_open_module_cannot_take_is_told_with_all_else(net: MakeNet, momentum: MakeNet) -> None:
     """One error lists the entries of networks and optimizers by full path, and nothing is loaded."""
     modules = {"policy": net(0), "optimizer": momentum(0.1)}
@@ -373,6 +402,8 @@ def test_asking_for_a_module_that_the_agent_lacks_is_an_error(net: MakeNet) -> N
     """The error lists what the agent has."""
     with pytest.raises(keepfast.LoadMismatch, match=r"asked to load polcy, which .*; it has: policy"):
         restore({"policy": net(0)}, {"policy": state(net(1))}, modules=("polcy",))
+    with pytest.raises(keepfast.LoadMismatch, match=r"asked to load polcy, which .*; it has: policy"):
+        restore({"policy": net(0)}, {"policy": state(net(1))}, modules=("policy", "polcy"))
 
 
 def test_a_file_with_none_of_the_modules_is_an_error_even_without_strict(net: MakeNet) -> None:
@@ -398,6 +429,14 @@ def test_one_module_is_saved_and_loaded_by_itself(net: MakeNet, tmp_path: Path, 
     report = keepfast.load(module, path)
     assert report
     assert same(module.arrays, source.arrays)
+
+
+def test_a_module_with_two_entries_of_one_path_is_not_saved(net: MakeNet, tmp_path: Path) -> None:
+    """They could be stored, but neither told apart nor restored."""
+    module = net(0, **{"body.bias": np.zeros(4)})
+    with pytest.raises(keepfast.InvalidValue, match=r"two entries of the tree have the path `body\.bias`"):
+        keepfast.save(module, tmp_path / "policy.safetensors")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_module_out_of_many_is_named(net: MakeNet, tmp_path: Path) -> None:

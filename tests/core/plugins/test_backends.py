@@ -113,22 +113,11 @@ def test_a_name_claimed_twice_hurts_only_who_asks_for_it(
         backends.backend_named("numpy")
 
 
-@pytest.mark.parametrize(
-    ("environment", "rank"),
-    [
-        ({}, 0),
-        ({"RANK": "3"}, 3),
-        ({"SLURM_PROCID": "2"}, 2),
-        ({"RANK": "1", "SLURM_PROCID": "2"}, 1),
-        ({"RANK": ""}, 0),
-    ],
-    ids=str,
-)
-def test_launchers_tell_the_rank(environment: dict[str, str], rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torchrun's RANK, else SLURM's; 0 where a process runs alone."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert backends.process_rank() == rank
+def test_a_framework_that_is_set_up_knows_the_rank(register: Register) -> None:
+    """Each that is set up for a distributed run tells its own."""
+    for name, rank in (("alone", None), ("first", 0), ("third", 3)):
+        register({name: lambda name=name, rank=rank: SimpleNamespace(name=name, rank=lambda: rank)})
+    assert backends.group_ranks() == {"first": 0, "third": 3}
 
 
 def test_held_values_are_fetched_as_they_were() -> None:

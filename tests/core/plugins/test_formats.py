@@ -14,7 +14,7 @@ import pytest
 import keepfast
 from keepfast.plugins import lazy, registry
 from keepfast.plugins.builtin import keepfast_checkpoint_formats, keepfast_memory_formats
-from keepfast.plugins.formats import Kind, format_of, read_checkpoint
+from keepfast.plugins.formats import Kind, format_of, numeric_order, read_checkpoint
 
 ROWS: list[tuple[Kind, str, lazy]] = [
     *(("checkpoint format", name, row) for name, row in keepfast_checkpoint_formats().items()),
@@ -178,3 +178,15 @@ def test_reading_a_checkpoint_imports_what_its_format_needs_and_nothing_else(tmp
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout == "False\n"
+
+
+def test_numbers_in_names_sort_as_numbers() -> None:
+    """2 comes before 10, wherever in the name it stands."""
+    names = ["m_10_a.pt", "m_9_b.pt", "m_9_a.pt", "m.pt", "a_100.pt"]
+    assert sorted(names, key=lambda name: numeric_order(Path(name))) == [
+        "a_100.pt",
+        "m.pt",
+        "m_9_a.pt",
+        "m_9_b.pt",
+        "m_10_a.pt",
+    ]

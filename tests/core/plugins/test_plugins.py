@@ -133,7 +133,9 @@ def test_a_hook_that_fails_hurts_nobody_who_did_not_ask(plugins: PluginRegistry,
     """The others' names work; the failure is told with distribution, version and cause to whom it may concern."""
     plugins.register(plugin(keepfast_writers={"print": dict}), "good")
     plugins.register(plugin(keepfast_writers=table), "my-dist:bad", "my-dist", "0.1")
+    plugins.register(plugin(keepfast_writers={"note": list}), "good too")
     assert plugins.get("writer", "print") is dict
+    assert plugins.get("writer", "note") is list
     told = f"plugin `bad` of my-dist 0.1 failed to load: {cause}"
     for name in ("bad", "my-dist", "my_dist"):
         with pytest.raises(keepfast.BrokenPlugin, match=told) as raised:

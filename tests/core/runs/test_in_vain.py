@@ -42,7 +42,7 @@ def run(net: Net, directory: Path, tags: dict[str, float], writes: int, **settin
         ({"wandb_kwargs": {"project": "p"}, "wandb": True}, set()),
         ({"wandb_kwargs": {"project": "p"}, "writers": ["wandb"]}, set()),
     ],
-    ids=str,
+    ids=lambda value: str(sorted(value) if isinstance(value, set) else value),
 )
 def test_settings_that_can_have_no_effect_are_known(settings: dict[str, Any], idle: set[str]) -> None:
     """Those that differ from their defaults where another setting takes what they are for."""

@@ -91,7 +91,7 @@ def test_another_runs_writers_and_best_are_its_own(
     assert experiment.resume(path) == 20
     assert experiment.best_score is None
     train(experiment, 20, 30, score=1.0)
-    assert writer.begun == [(None, {}), (20, {})]
+    assert writer.begun == [(None, {}), (None, {}), (20, {"count": 0})]  # the last goes on from the one before it
     assert writer.counts == [1, 2, 3, 4, 1, 2]
     assert experiment.best_score == 1.0
     np.testing.assert_array_equal(module.arrays["head"]["weight"], net(seed=1).arrays["head"]["weight"])
@@ -138,3 +138,140 @@ def test_a_file_without_a_runs_state_gives_modules_and_timestep(net: Callable[..
         assert experiment.resume(path) == 30
         experiment.write_tracking_data(31)
     assert keepfast.read_metrics(tmp_path / "run")["Score"].values.tolist() == [3.0]
+
+
+def anew(net: Net, directory: Path, name: str = "PPO", timesteps: int | None = 50, **settings: Any) -> Any:
+    """Return an experiment without a name, as the next start of a program makes it."""
+    own = {"directory": str(directory), "writers": ["jsonl", "csv"], "write_interval": 5, "checkpoint_interval": 10}
+    experiment = keepfast.Experiment({**own, **settings}, name=name, timesteps=timesteps)
+    experiment.register(policy=net)
+    return experiment
+
+
+def broken_off(net: Net, directory: Path, at: int = 20, **settings: Any) -> Path:
+    with anew(net, directory, **settings) as experiment:
+        for timestep in range(at):
+            experiment.track_data("a", float(timestep))
+            experiment.step(timestep)
+    found: Path = experiment.directory
+    return found
+
+
+def test_a_start_without_a_name_is_told_of_the_unfinished_run(net: Callable[..., Net], tmp_path: Path) -> None:
+    """`resume` returns 0 and tells the newest run of this agent that did not end, and the two ways on with it."""
+    broken_off(net(), tmp_path)
+    unfinished = broken_off(net(), tmp_path, at=30)
+    broken_off(net(), tmp_path, at=50)
+    broken_off(net(), tmp_path, name="DQN")
+    with anew(net(), tmp_path) as experiment:
+        with pytest.warns(keepfast.KeepfastWarning) as told:
+            assert experiment.resume() == 0
+        (message,) = (str(warning.message) for warning in told)
+        assert f"The latest unfinished run of `PPO` is `{unfinished}` (30 of 50 timesteps)" in message
+        assert '`resume("last")` goes on with it' in message
+        assert f"`experiment_name` = `{unfinished.name}`" in message
+
+
+@pytest.mark.parametrize("settings", [{"experiment_name": "named"}, {"name": "DQN"}, {"timesteps": 20}])
+def test_a_start_that_cannot_mean_another_run_is_told_of_none(
+    net: Callable[..., Net], tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    """One that has a name, another agent, or whose earlier runs are complete; those without a checkpoint count not."""
+    broken_off(net(), tmp_path, at=20, timesteps=settings.get("timesteps", 50))
+    broken_off(net(), tmp_path, checkpoint_interval=0)
+    with anew(net(), tmp_path, **settings) as experiment:
+        assert experiment.resume() == 0
+
+
+def test_the_last_run_goes_on_in_its_own_directory(net: Callable[..., Net], tmp_path: Path) -> None:
+    """Files, intervals and the best are those of one run without a break, and the new start leaves nothing."""
+    run = broken_off(net(seed=1), tmp_path, at=33)
+    module = net(seed=2)
+    with anew(module, tmp_path) as experiment:
+        writer, own = experiment.writer, experiment.directory
+        assert own.exists()
+        assert experiment.resume("last") == 33
+        assert experiment.directory == run
+        assert not own.exists()
+        assert experiment.writer is writer
+        for timestep in range(33, 50):
+            experiment.track_data("a", float(timestep))
+            experiment.step(timestep)
+    np.testing.assert_array_equal(module.arrays["head"]["weight"], net(seed=1).arrays["head"]["weight"])
+    assert [path.name for path in tmp_path.iterdir()] == [run.name]
+    for file in ("metrics.jsonl", "metrics.csv"):
+        assert keepfast.read_metrics(run / file)["a"].steps.tolist()[-4:] == [35, 40, 45, 50]
+    names = {path.name.partition(".")[0] for path in (run / "checkpoints").iterdir()}
+    assert names == {"index", "agent_10", "agent_20", "agent_30", "agent_33", "agent_40", "agent_50"}
+
+
+def test_an_agent_goes_on_with_its_last_run(net: Callable[..., Net], tmp_path: Path) -> None:
+    """`agent.experiment_dir` is that run's directory from then on, and three starts make one run."""
+    directories = set()
+    for begin in (0, 20, 40):
+        settings = {"directory": str(tmp_path), "writers": ["jsonl"], "write_interval": 5, "checkpoint_interval": 10}
+        agent = keepfast.Agent({"policy": net()}, cfg={"experiment": settings})
+        agent.init({"timesteps": 60})
+        assert agent.resume("last") == begin
+        for timestep in range(begin, begin + 20):
+            agent.track_data("a", float(timestep))
+            agent.post_interaction(timestep, 60)
+        directories.add(agent.experiment_dir)
+        agent.close()
+    assert list(tmp_path.iterdir()) == list(directories)
+    assert keepfast.read_metrics(*directories)["a"].steps.tolist() == list(range(5, 61, 5))
+
+
+def test_a_directory_that_holds_something_stays(net: Callable[..., Net], tmp_path: Path) -> None:
+    """What came into the new directory, a value or a file of the user's, is not removed with it."""
+    run = broken_off(net(), tmp_path)
+    for leave in (lambda one: one.writer.add_scalar("mine", 1.0, 1), lambda one: (one.directory / "a.txt").touch()):
+        with anew(net(), tmp_path) as experiment:
+            own = experiment.directory
+            leave(experiment)
+            assert experiment.resume("last") == 20
+            assert experiment.directory == run
+        assert own.exists()
+
+
+def test_without_an_unfinished_run_the_last_is_the_latest(net: Callable[..., Net], tmp_path: Path) -> None:
+    """`resume("last")` starts anew then; in a directory with checkpoints of its own it goes on with these."""
+    broken_off(net(), tmp_path, at=50)
+    with anew(net(), tmp_path) as experiment:
+        own = experiment.directory
+        assert experiment.resume("last") == 0
+        assert experiment.directory == own
+    with anew(net(), tmp_path / "named", experiment_name="run") as experiment:
+        experiment.write_checkpoint(7)
+    broken_off(net(), tmp_path / "named")
+    with anew(net(), tmp_path / "named", experiment_name="run") as experiment:
+        assert experiment.resume("last") == 7
+        assert experiment.directory.name == "run"
+
+
+def test_a_last_run_that_does_not_fit_changes_nothing(net: Callable[..., Net], tmp_path: Path) -> None:
+    """The error tells what differs, and the experiment is where it was, with its directory."""
+    broken_off(net(), tmp_path)
+    other = net()
+    other.arrays["head"]["weight"] = np.zeros((1, 1), np.float32)
+    with anew(other, tmp_path) as experiment:
+        own = experiment.directory
+        with pytest.raises(keepfast.LoadMismatch, match="head"):
+            experiment.resume("last")
+        assert experiment.directory == own
+        experiment.track_data("a", 1.0)
+        experiment.write_tracking_data(1)
+    assert keepfast.read_metrics(own)["a"].steps.tolist() == [1]
+
+
+def test_a_run_that_is_complete_says_so(net: Callable[..., Net], tmp_path: Path) -> None:
+    """`resume` returns its timesteps, and tells once what goes on and what starts anew."""
+    broken_off(net(), tmp_path, at=50, experiment_name="run")
+    with anew(net(), tmp_path, experiment_name="run") as experiment:
+        with pytest.warns(
+            keepfast.KeepfastWarning, match=r"run` is complete: .* timestep 50.*`timesteps` is 50"
+        ) as told:
+            assert experiment.resume() == 50
+        assert len(told) == 1
+    with anew(net(), tmp_path, experiment_name="run", timesteps=60) as experiment:
+        assert experiment.resume() == 50

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,12 +59,65 @@ def test_submitting_waits_while_enough_is_unfinished(limit: int) -> None:
 
 
 def test_submitting_does_not_wait_for_the_job(background: Background) -> None:
-    """The first job of a free thread costs the caller nothing."""
-    gate, done = threading.Event(), threading.Event()
-    background.submit(lambda: gate.wait(10) and done.set())
-    assert not done.is_set()
+    """The first job of a free thread costs the caller nothing: it goes on while the job is still at it."""
+    gone_on = threading.Event()
+    seen: list[bool] = []
+    background.submit(lambda: seen.append(gone_on.wait(30)))
+    gone_on.set()
+    background.wait()
+    assert seen == [True]
+
+
+def test_room_is_waited_for() -> None:
+    """Whoever asks for room before a job is made has it only once an earlier one is done."""
+    background = Background("test")
+    gate, room = threading.Event(), threading.Event()
+    background.room()
+    background.submit(lambda: gate.wait(10) and None)
+    asking = threading.Thread(target=lambda: (background.room(), room.set()))
+    asking.start()
+    assert not room.wait(0.2)
     gate.set()
-    assert done.wait(10)
+    assert room.wait(10)
+    asking.join()
+    background.close()
+
+
+def test_a_job_that_is_done_is_held_by_nobody(background: Background) -> None:
+    """What a job holds, hundreds of megabytes perhaps, is free again as soon as it is done, not when the next comes."""
+
+    class Copy:
+        def write(self) -> None:
+            pass
+
+    copy = Copy()
+    held = weakref.ref(copy)
+    background.submit(copy.write)
+    background.wait()
+    del copy
+    assert held() is None
+
+
+def test_failures_are_raised_in_their_order_each_once() -> None:
+    """The first is raised first; until then one can ask whether there is any."""
+    background = Background("test", limit=2)
+    gate = threading.Event()
+
+    def first() -> None:
+        gate.wait(10)
+        raise ValueError("first")
+
+    background.submit(first)
+    background.submit(failing(ValueError("second")))
+    assert not background.failed
+    gate.set()
+    with pytest.raises(ValueError, match="first"):
+        background.wait()
+    assert background.failed
+    with pytest.raises(ValueError, match="second"):
+        background.wait()
+    assert not background.failed
+    background.close()
 
 
 @pytest.mark.parametrize("call", ["submit", "wait", "close"])

@@ -393,3 +393,14 @@ def test_a_directory_is_removed(tmp_path: Path) -> None:
     remove_directory(path)
     remove_directory(path)
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_nothing_but_a_directory_is_removed(tmp_path: Path, kind: str) -> None:
+    """A file in its place, or a link to a directory of somebody else's, is refused and stays."""
+    (tmp_path / "else").mkdir()
+    path = tmp_path / "directory"
+    path.write_bytes(OLD) if kind == "file" else path.symlink_to(tmp_path / "else")
+    with pytest.raises(NotADirectoryError, match="this is no directory"):
+        remove_directory(path)
+    assert names(tmp_path) == ["directory", "else"]

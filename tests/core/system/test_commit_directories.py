@@ -13,11 +13,13 @@ import pytest
 import keepfast
 from keepfast._system.commit import (
     Filling,
+    commit,
     commit_directory,
     commit_together,
     files_of,
     is_link_of,
     link,
+    remove_directory,
     size_of,
     sweep,
 )
@@ -190,3 +192,77 @@ def test_directories_that_differ_in_a_file_are_not_the_same(tmp_path: Path, chan
     assert not is_link_of(path, path / "data")
     assert not is_link_of(path / "data", tmp_path / "absent")
     assert not is_link_of(tmp_path / "absent", path)
+
+
+LONG = "n" * 250 + ".d"
+
+
+@pytest.mark.parametrize("name", [LONG, "\u00e4" * 127, "n" * 255])
+def test_names_of_255_bytes_are_written_and_replaced(tmp_path: Path, name: str) -> None:
+    """Files and directories alike; what is hidden meanwhile is not longer."""
+    commit(tmp_path / name, lambda file: file.write(b"file"))
+    commit(tmp_path / name, lambda file: file.write(b"again"))
+    assert (tmp_path / name).read_bytes() == b"again"
+    (tmp_path / name).unlink()
+    for content in ("one", "two"):
+        commit_directory(tmp_path / name, lambda path, content=content: (path / "data").write_text(content))
+    assert (tmp_path / name / "data").read_text() == "two"
+    remove_directory(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_of_a_long_name_is_put_back_after_a_kill(tmp_path: Path) -> None:
+    """Killed between the two renames, the previous one lies aside whole; a sweep gives it its name again."""
+    wrapper = tmp_path / f".{7:020d}.keepfast-old"
+    (wrapper / LONG).mkdir(parents=True)
+    (wrapper / LONG / "data").write_text("previous")
+    (tmp_path / f".{8:020d}.keepfast-old").mkdir()
+    assert sweep(tmp_path) == []
+    assert (tmp_path / LONG / "data").read_text() == "previous"
+    assert [path.name for path in tmp_path.iterdir()] == [LONG]
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["there", "dangling"])
+def test_a_symbolic_link_leads_to_what_is_replaced(tmp_path: Path, there: bool) -> None:
+    """The link stays, and what it points at is written in one step, beside it."""
+    (tmp_path / "scratch").mkdir()
+    target, link = tmp_path / "scratch" / "target", tmp_path / "link"
+    if there:
+        target.write_bytes(b"old")
+    link.symlink_to(target)
+    commit(link, lambda file: file.write(b"new"))
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert [path.name for path in target.parent.iterdir()] == ["target"]
+
+
+def test_a_symbolic_link_to_a_directory_leads_there(tmp_path: Path) -> None:
+    """A directory is replaced where it is, too."""
+    target, link = tmp_path / "target", tmp_path / "link"
+    link.symlink_to(target)
+    for content in ("one", "two"):
+        commit_directory(link, lambda path, content=content: (path / "data").write_text(content))
+    assert link.is_symlink()
+    assert (target / "data").read_text() == "two"
+
+
+def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
+    """It stays, and the error says what is wrong."""
+    link = tmp_path / "link"
+    link.symlink_to(link)
+    with pytest.raises(keepfast.WriteFailed, match="Too many levels of symbolic links"):
+        commit(link, lambda file: file.write(b"new"))
+    assert link.is_symlink()
+
+
+def test_the_mode_of_what_is_replaced_is_kept(tmp_path: Path) -> None:
+    """What only its owner may read stays so."""
+    file, directory = tmp_path / "file", tmp_path / "directory"
+    file.touch()
+    directory.mkdir()
+    file.chmod(0o600)
+    directory.chmod(0o700)
+    commit(file, lambda opened: opened.write(b"new"))
+    commit_directory(directory, lambda path: (path / "data").touch())
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert directory.stat().st_mode & 0o777 == 0o700

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from typing import IO, Any
 
 import pytest
 
+import keepfast
+from keepfast._system import lock
 from keepfast._system.commit import sweep
 from keepfast._system.lock import holding, holding_file
 
@@ -27,10 +30,10 @@ from keepfast._system.lock import holding, holding_file
 directory = Path(sys.argv[1])
 
 def fork_and_wait(*_):
-    if not (child := os.fork()):
+    if not os.fork():
+        print(os.getpid(), flush=True)
         time.sleep(60)
         os._exit(0)
-    print(child, flush=True)
     sys.stdin.readline()
 """
 
@@ -124,7 +127,7 @@ def test_an_error_frees_it(tmp_path: Path) -> None:
     [
         ("with holding_file(directory / '.lock'): fork_and_wait()", [".lock"]),
         ("commit(directory / 'file', fork_and_wait)", []),
-        ("commit_directory(directory / 'whole', {'file': fork_and_wait})", []),
+        ("commit_directory(directory / 'whole', fork_and_wait)", []),
     ],
     ids=["a lock", "a file", "a directory"],
 )
@@ -250,3 +253,21 @@ def test_a_lock_of_another_user_is_respected(tmp_path: Path, monkeypatch: pytest
         with holding_file(path), real(path, "rb") as file, pytest.raises(BlockingIOError):  # noqa: SIM117
             with holding(file.fileno(), wait=False):
                 pass
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="others do not tell who holds a lock")
+def test_no_wait_is_mute_or_without_end(tmp_path: Path, started: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for long says for whom, and gives up with an error that names the file and the process."""
+    monkeypatch.setattr(lock, "_TELL_SECONDS", 0.05)
+    monkeypatch.setattr(lock, "_GIVE_UP_SECONDS", 0.2)
+    process, _ = started(
+        "with holding_file(directory / '.lock'): print('held', flush=True), sys.stdin.readline()", tmp_path
+    )
+    named = re.escape(str(tmp_path / ".lock"))
+    with (
+        pytest.warns(keepfast.KeepfastWarning, match=f"waiting for `{named}`, which process {process.pid} has") as told,
+        pytest.raises(keepfast.DirectoryError, match=f"`{named}` is locked by process {process.pid}, and was for"),
+        holding_file(tmp_path / ".lock"),
+    ):
+        pass
+    assert len(told) == 1

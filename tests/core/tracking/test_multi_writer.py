@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -63,6 +65,21 @@ def test_a_failing_writer_is_reported_once_and_counted() -> None:
     assert len(healthy.scalars) == 3
 
 
+def test_each_failing_writer_is_reported() -> None:
+    """One writer's warning does not silence another's."""
+    writers = {name: FailingWriter(OSError(f"{name} is full")) for name in ("disk", "net")}
+    writer = keepfast.MultiWriter(writers)
+    with pytest.warns(keepfast.KeepfastWarning) as told:
+        write(writer, 2)
+        writer.flush()
+    assert sorted(str(warning.message).partition(";")[0] for warning in told) == [
+        "writer `disk` failed: OSError: disk is full",
+        "writer `net` failed: OSError: net is full",
+    ]
+    with pytest.warns(keepfast.KeepfastWarning, match="not every writer kept everything"):
+        writer.close()
+
+
 def test_a_writer_that_recovers_is_asked_again() -> None:
     """After a failure the writer goes on being asked, and what it keeps from then on is kept."""
     failing = FailingWriter(ValueError("for now"))
@@ -91,6 +108,26 @@ def test_raise_makes_a_writers_error_the_callers() -> None:
     assert healthy.scalars == [(1, {"a": 1.0})]
     with pytest.warns(keepfast.KeepfastWarning, match="bad: 1 of"):
         writer.close()
+
+
+def test_of_several_errors_the_first_is_raised() -> None:
+    """At a write and at close alike, each writer having been called."""
+
+    class FailingAtClose(FailingWriter):
+        def close(self) -> None:
+            self.asked += 1
+            raise OSError("not closed")
+
+    writers = {name: FailingAtClose(OSError("no space left")) for name in "abc"}
+    writer = keepfast.MultiWriter(writers, on_error="raise")
+    with pytest.raises(keepfast.WriterFailed, match="writer `a` failed in write_scalars"):
+        writer.write_scalars({"a": 1.0}, 1, 1.0)
+    with (
+        pytest.warns(keepfast.KeepfastWarning, match="a: 2 of 2 calls failed"),
+        pytest.raises(keepfast.WriterFailed, match="writer `c` failed in close"),
+    ):
+        writer.close()
+    assert [one.asked for one in writers.values()] == [2, 2, 2]
 
 
 def test_another_on_error_is_refused() -> None:
@@ -175,19 +212,15 @@ def test_settle_returns_when_everything_is_written_and_flushed() -> None:
         assert [(len(one.scalars), one.calls) for one in writers] == [(3000, ["flush"])] * 2
 
 
-@pytest.mark.timing
-def test_settle_waits_once_for_a_writer_that_hangs(gated: GatedWriter) -> None:
+def test_settle_waits_once_for_a_writer_that_hangs(gated: GatedWriter, waits: list[float]) -> None:
     """It waits the patience at most, tells nothing, and does not wait again while the writer is still at it."""
     healthy = ListWriter()
     writer = keepfast.MultiWriter({"good": healthy, "blocked": gated})
     writer.add_scalar("a", 1.0, 1)
-    begin = time.perf_counter()
     writer.settle(0.1)
-    assert 0.05 < time.perf_counter() - begin < 2
+    assert 0 < max(waits) <= 0.1
     assert healthy.calls == ["flush"]
-    begin = time.perf_counter()
-    writer.settle(30)
-    assert time.perf_counter() - begin < 5
+    writer.settle(3600)  # would be noticed
     assert healthy.calls == ["flush", "flush"]
     gated.gate.set()
     writer.close()
@@ -245,6 +278,18 @@ class UnflushableWriter(ListWriter):
         raise OSError("no space left")
 
 
+def test_a_flush_that_fails_is_not_waited_for() -> None:
+    """It is done with, like one that succeeds: only its failure is told."""
+    writer = keepfast.MultiWriter({"bad": UnflushableWriter()}, patience=10)
+    with pytest.warns(keepfast.KeepfastWarning) as told:
+        writer.flush()
+    assert [str(warning.message).partition(";")[0] for warning in told] == [
+        "writer `bad` failed: OSError: no space left"
+    ]
+    with pytest.warns(keepfast.KeepfastWarning, match="bad: 1 of 2 calls failed"):
+        writer.close()
+
+
 def test_settle_raises_nothing() -> None:
     """A writer that fails in it is counted like any other failure."""
     writer = keepfast.MultiWriter({"bad": UnflushableWriter()})
@@ -276,6 +321,68 @@ def test_arrays_are_handed_over_as_they_are_now() -> None:
         writer.add_histogram("h", values, 1)
         values[:] = 9
     assert kept.arrays[0][1].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["image", "video", "histogram"])
+def test_every_kind_of_array_is_handed_over_as_it_is_now(kind: str, gated: GatedWriter) -> None:
+    """Though the writer gets it long after the loop has gone on and drawn into the same buffer."""
+    kept: list[Any] = []
+
+    class Late(GatedWriter):
+        def write_image(self, tag: str, image: Any, *_: Any, **__: Any) -> None:
+            kept.append(image)
+
+        def write_video(self, tag: str, video: Any, *_: Any, **__: Any) -> None:
+            kept.append(video)
+
+        def write_histogram(self, tag: str, values: Any, *_: Any, **__: Any) -> None:
+            kept.append(values)
+
+    late = Late()
+    late.gate = gated.gate
+    writer = keepfast.MultiWriter({"late": late})
+    writer.add_scalar("a", 1.0, 1)
+    array = np.zeros((1, 2, 3, 4, 4))
+    getattr(writer, f"add_{kind}")("tag", array, 1)
+    array[...] = 9
+    gated.gate.set()
+    writer.close()
+    assert kept[0].max() == 0
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return the figures that were closed, of a pyplot that needs no matplotlib."""
+    figures: list[Any] = []
+    pyplot = SimpleNamespace(close=figures.append)
+    monkeypatch.setitem(sys.modules, "matplotlib", SimpleNamespace(pyplot=pyplot))
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", pyplot)
+    return figures
+
+
+class FigureWriter(ListWriter):
+    """Notes what it is to draw, whether to close it, and what was closed by then."""
+
+    def __init__(self, closed: list[Any]) -> None:
+        super().__init__()
+        self.closed = closed
+        self.drawn: list[Any] = []
+
+    def write_figure(self, tag: str, figure: Any, step: int, wall_time: float, *, close: bool = True) -> None:
+        time.sleep(0.05)
+        self.drawn.append((figure, close, list(self.closed)))
+
+
+def test_figures_are_closed_once_all_writers_have_drawn_them(closed: list[Any]) -> None:
+    """Each draws an open figure and leaves it open; then it is closed, where that was asked for."""
+    writers = [FigureWriter(closed), FigureWriter(closed)]
+    with keepfast.MultiWriter(writers) as writer:
+        writer.write_figure("f", "kept", 1, 1.0, close=False)
+        assert closed == []
+        writer.write_figure("f", ["one", "two"], 2, 1.0)
+        assert closed == ["one", "two"]
+    for one in writers:
+        assert one.drawn == [("kept", False, []), (["one", "two"], False, [])]
 
 
 def test_what_a_writer_does_not_keep_is_told_where_it_was_asked() -> None:
@@ -319,6 +426,22 @@ def test_states_travel_by_name() -> None:
     assert again.calls[0] == "load 4"
 
 
+def test_a_state_is_stored_as_it_is_now() -> None:
+    """What the writer makes of it afterwards does not reach the checkpoint."""
+
+    class Growing(ListWriter):
+        rows: list[int] = [1]  # noqa: RUF012  (what the test changes)
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"rows": self.rows}
+
+    growing = Growing()
+    with keepfast.MultiWriter({"growing": growing}) as writer:
+        state = writer.state_dict()
+        growing.rows.append(2)
+    assert state == {"growing": {"rows": [1]}}
+
+
 class OddStateWriter(ListWriter):
     """Gives whatever state it is told to."""
 
@@ -355,8 +478,9 @@ def test_a_state_that_cannot_be_stored_can_be_an_error() -> None:
         writer.close()
 
 
-@pytest.mark.timing
-def test_a_checkpoint_does_not_wait_for_a_blocked_writer(gated: GatedWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_does_not_wait_for_a_blocked_writer(
+    gated: GatedWriter, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While a writer blocks, its last known state is what a checkpoint gets."""
 
     class Stateful(GatedWriter):
@@ -370,8 +494,8 @@ def test_a_checkpoint_does_not_wait_for_a_blocked_writer(gated: GatedWriter, mon
     assert writer.state_dict() == {"blocked": {"run": "abc"}}
     monkeypatch.setattr("keepfast.tracking.multi_writer.STATE_SECONDS", 0.01)
     writer.write_scalars({"a": 1.0}, 1, 1.0)
-    begin = time.perf_counter()
+    waits.clear()
     assert writer.state_dict() == {"blocked": {"run": "abc"}}
-    assert time.perf_counter() - begin < 1
+    assert waits in ([0.01], [])  # none where it is known to be slow
     gated.gate.set()
     writer.close()

@@ -129,6 +129,22 @@ def test_values_that_are_not_finite_stay_out_of_the_statistic_and_are_told_once(
     assert tracker.nonfinite == {"a": 3}
 
 
+def test_values_that_are_not_finite_are_told_at_close_where_more_came() -> None:
+    """The tally counts the whole run, once, and says nothing of a tag of which all was told."""
+    tracker = Tracker()
+    for tag in ("a", "b"):
+        tracker.track(tag, math.nan)
+    with pytest.warns(KeepfastWarning):
+        tracker.statistics()
+    tracker.tell_tally()
+    tracker.track("b", math.inf)
+    tracker.statistics()
+    with pytest.warns(KeepfastWarning, match=r"not finite, over the run: 2 of `b`$") as told:
+        tracker.tell_tally()
+    assert len(told) == 1
+    tracker.tell_tally()
+
+
 def test_each_tag_that_is_not_finite_is_told_of() -> None:
     """One tag's warning does not silence another's."""
     tracker = Tracker()

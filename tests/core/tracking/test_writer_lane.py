@@ -11,6 +11,7 @@ import threading
 import time
 import tracemalloc
 import warnings
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,25 +30,85 @@ SCALAR_BYTES = CALL_BYTES + ITEM_BYTES
 """What a value takes that waits for a writer alone."""
 
 
-def test_repeated_failures_quarantine_a_writer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After ten failures in a row a writer is left alone; after a while it is tried again, and may recover."""
-    failing = FailingWriter(OSError("gone"))
+class FailingToTheEnd(FailingWriter):
+    """Notes that it was closed."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def quarantined(failing: FailingWriter, more: int = 0) -> keepfast.MultiWriter:
+    """Return a writer that has failed until it is left alone, and `more` times was to be asked after that."""
     writer = keepfast.MultiWriter({"bad": failing})
     with pytest.warns(keepfast.KeepfastWarning, match="gone"):
-        write(writer, QUARANTINE_AFTER + 5)
+        write(writer, QUARANTINE_AFTER)
         writer.flush()
+    write(writer, more)
     assert failing.asked == QUARANTINE_AFTER
     assert writer.health["bad"].quarantined
-    assert writer.health["bad"].dropped == 5
+    return writer
 
+
+def test_repeated_failures_quarantine_a_writer(clock: SimpleNamespace) -> None:
+    """After ten failures in a row a writer is left alone; after a while it is tried again, and may recover."""
+    failing = FailingWriter(OSError("gone"))
+    writer = quarantined(failing, more=5)
+    assert writer.health["bad"].dropped == 5
     failing.error = None
-    later = SimpleNamespace(monotonic=lambda: time.monotonic() + QUARANTINE_SECONDS)
-    monkeypatch.setattr(writer_lane, "time", later)
+    clock.now += QUARANTINE_SECONDS - 1
+    writer.write_scalars({"a": 1.0}, 1, 1.0)
+    assert (failing.asked, writer.health["bad"].dropped) == (QUARANTINE_AFTER, 6)
+    clock.now += 2
     writer.write_scalars({"a": 1.0}, 1, 1.0)
     writer.flush()
     assert failing.asked == QUARANTINE_AFTER + 1
     assert not writer.health["bad"].quarantined
-    with pytest.warns(keepfast.KeepfastWarning, match="10 of 13 calls failed; 5 calls were dropped"):
+    with pytest.warns(keepfast.KeepfastWarning, match="10 of 13 calls failed; 6 calls were dropped"):
+        writer.close()
+
+
+def test_a_writer_that_recovered_is_not_left_alone_for_its_next_failure(clock: SimpleNamespace) -> None:
+    """Only failures in a row count."""
+    failing = FailingWriter(OSError("gone"))
+    writer = quarantined(failing)
+    clock.now += QUARANTINE_SECONDS + 1
+    for error in (None, OSError("gone"), None):
+        failing.error = error
+        writer.write_scalars({"a": 1.0}, 1, 1.0)
+        writer.flush()
+    assert failing.asked == QUARANTINE_AFTER + 3
+    assert writer.health["bad"].failed_in_row == 0
+    with pytest.warns(keepfast.KeepfastWarning, match="11 of "):
+        writer.close()
+
+
+def test_a_writer_in_quarantine_is_closed_all_the_same(clock: SimpleNamespace) -> None:
+    """Whatever it holds, a file or a connection, is released at the end of the run."""
+    failing = FailingToTheEnd(OSError("gone"))
+    writer = quarantined(failing)
+    with pytest.warns(keepfast.KeepfastWarning, match="bad: 10 of"):
+        writer.close()
+    assert failing.closed
+
+
+def test_what_waits_when_a_writer_is_left_alone_is_counted(gated: GatedWriter, clock: SimpleNamespace) -> None:
+    """Values that were in its queue already are lost like those that come later; a flush is no value."""
+
+    class GatedFailing(FailingWriter):
+        def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+            gated.gate.wait()
+            super().write_scalars(scalars, step, wall_time)
+
+    failing = GatedFailing(OSError("gone"))
+    writer = keepfast.MultiWriter({"bad": failing})
+    write(writer, QUARANTINE_AFTER + 5)
+    gated.gate.set()
+    with pytest.warns(keepfast.KeepfastWarning, match="gone"):
+        writer.flush()
+    assert (failing.asked, writer.health["bad"].dropped) == (QUARANTINE_AFTER, 5)
+    with pytest.warns(keepfast.KeepfastWarning, match="10 of 11 calls failed; 5 calls were dropped"):
         writer.close()
 
 
@@ -84,24 +145,22 @@ def test_a_blocked_writer_holds_up_nobody(gated: GatedWriter, monkeypatch: pytes
     assert "calls were dropped" in messages
 
 
-@pytest.mark.timing
-def test_a_blocked_writer_is_waited_for_once(gated: GatedWriter) -> None:
+def test_a_blocked_writer_is_waited_for_once(gated: GatedWriter, waits: list[float]) -> None:
     """A writer that a flush waited for in vain is not waited for by the next one, until it is done."""
     writer = keepfast.MultiWriter({"blocked": gated}, patience=0.3)
     writer.add_scalar("a", 1.0, 1)
     with pytest.warns(keepfast.KeepfastWarning, match="has not finished flush"):
         writer.flush()
-    begin = time.perf_counter()
+    assert len(waits) == 1
     writer.flush()
-    assert time.perf_counter() - begin < 0.3
+    assert len(waits) == 1
     gated.gate.set()
     writer.close()
     assert gated.steps == [1]
 
 
-@pytest.mark.timing
 def test_closing_hardly_waits_for_a_writer_that_a_flush_gave_up(
-    gated: GatedWriter, monkeypatch: pytest.MonkeyPatch
+    gated: GatedWriter, waits: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was waited for in vain, with all patience, is not waited for as long again."""
     monkeypatch.setattr("keepfast.tracking.multi_writer.OVERDUE_SECONDS", 0.02)
@@ -109,10 +168,10 @@ def test_closing_hardly_waits_for_a_writer_that_a_flush_gave_up(
     writer.add_scalar("a", 1.0, 1)
     with pytest.warns(keepfast.KeepfastWarning, match="has not finished flush within 1 seconds"):
         writer.flush()
-    begin = time.perf_counter()
+    waits.clear()
     with pytest.warns(keepfast.KeepfastWarning, match=r"`blocked` did not finish within 0\.02 seconds"):
         writer.close()
-    assert time.perf_counter() - begin < 0.9
+    assert waits == [0.02]
 
 
 def test_waiting_arrays_are_bounded_in_bytes(gated: GatedWriter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +201,15 @@ def test_a_burst_loses_nothing() -> None:
     assert len(quick.scalars) == 30_000
 
 
+def test_a_burst_beyond_the_queue_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training waits for room in the queue of a quick writer, which has every value in the end."""
+    monkeypatch.setattr(writer_lane, "QUEUE_BYTES", 10 * SCALAR_BYTES)
+    quick = ListWriter()
+    with keepfast.MultiWriter({"quick": quick}) as writer:
+        write(writer, 10_000)
+    assert [step for step, _ in quick.scalars] == list(range(10_000))
+
+
 def test_a_burst_during_a_stall_loses_nothing(gated: GatedWriter) -> None:
     """A quick writer that is held up once, by a slow disk say, has every value of a burst in the meantime.
 
@@ -154,6 +222,63 @@ def test_a_burst_during_a_stall_loses_nothing(gated: GatedWriter) -> None:
             writer.write_scalars({"a": step / 2}, step, 1.0)
         gated.gate.set()
     assert gated.steps == [*range(5001)]
+
+
+def test_a_value_larger_than_the_queue_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing else waits there is room for it, so that a video is kept whatever its size."""
+    monkeypatch.setattr(writer_lane, "QUEUE_BYTES", 1000)
+    kept: list[int] = []
+
+    class Counting(ListWriter):
+        def write_histogram(self, tag: str, values: Any, *_: Any, **__: Any) -> None:
+            kept.append(values.nbytes)
+
+    with keepfast.MultiWriter({"counting": Counting()}) as writer:
+        for _ in range(3):
+            writer.add_histogram("h", np.zeros(10_000), 1)
+    assert kept == [80_000] * 3
+
+
+def test_what_was_written_is_held_by_nobody() -> None:
+    """An image's megabytes are free again once it is written, not only when the next call comes."""
+    seen: list[weakref.ref[Any]] = []
+
+    class Watching(ListWriter):
+        def write_image(self, tag: str, image: Any, *_: Any, **__: Any) -> None:
+            seen.append(weakref.ref(image))
+
+    with keepfast.MultiWriter({"watching": Watching()}) as writer:
+        writer.add_image("i", np.zeros((3, 4, 4)), 1)
+        deadline = time.monotonic() + 20
+        while not seen or seen[0]() is not None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_flush_that_takes_its_time_makes_no_writer_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for a disk, as it should; the writer is quick all the same, and loses nothing of a burst."""
+    monkeypatch.setattr(writer_lane, "QUEUE_BYTES", 5 * SCALAR_BYTES)
+
+    class Thorough(ListWriter):
+        def flush(self) -> None:
+            time.sleep(0.1)
+
+    thorough = Thorough()
+    with keepfast.MultiWriter({"thorough": thorough}) as writer:
+        for _ in range(3):
+            writer.flush()
+        write(writer, 200)
+    assert [step for step, _ in thorough.scalars] == list(range(200))
+
+
+def test_what_is_left_of_a_queue_is_told_as_lost(gated: GatedWriter) -> None:
+    """A writer that does not end in time loses what waited for it, and the tally says how much that is."""
+    writer = keepfast.MultiWriter({"blocked": gated}, patience=0.05)
+    write(writer, 8)
+    with pytest.warns(keepfast.KeepfastWarning) as told:
+        writer.close()
+    assert writer.health["blocked"].dropped == 7
+    assert "blocked: 7 calls were dropped" in str(told[-1].message)
 
 
 def test_waiting_values_take_no_more_memory_than_is_reckoned(

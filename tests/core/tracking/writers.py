@@ -17,6 +17,10 @@ class ListWriter(keepfast.Writer):
         self.arrays: list[Any] = []
         self.calls: list[str] = []
 
+    @property
+    def steps(self) -> list[int]:
+        return [step for step, _ in self.scalars]
+
     def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
         self.scalars.append((step, dict(scalars)))
 
@@ -42,6 +46,10 @@ class FailingWriter(keepfast.Writer):
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
         self.asked = 0
+        self.calls: list[str] = []
+
+    def close(self) -> None:
+        self.calls.append("close")
 
     def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
         self.asked += 1

@@ -17,21 +17,23 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, final
 
 from numpy.typing import NDArray
 
 from keepfast import codec
+from keepfast.errors import CorruptCheckpoint, CorruptFile
 from keepfast.formats.files.sealed import (
     SEAL_DIGITS,
     Damage,
     digests_ahead,
     read_digested,
+    verified,
     wrong_digest,
 )
-from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.tree import Tree
 
 _DTYPES = {
@@ -71,6 +73,50 @@ _NO_DIGEST = "0" * SEAL_DIGITS
 
 _SEAL = slice(_LENGTH.size + len(_BEGINNING), _LENGTH.size + len(_BEGINNING) + SEAL_DIGITS)
 """Where the header's own digest stands."""
+
+
+def write_safetensors(file: BinaryIO, tree: Tree, metadata: Mapping[str, Any]) -> None:
+    """Write a tree so that any reader of safetensors gives each array by its path, also where two share memory.
+
+    Args:
+        file: an empty file, open for writing.
+        tree: containers and leaves; arrays are NumPy arrays. Dtypes that safetensors lacks are stored as their bytes.
+        metadata: a tree that stands in the header; see `keepfast.codec` for what it may hold.
+
+    Raises:
+        InvalidValue: if a leaf cannot be stored; names its path. Nothing is written then.
+        OSError: if the file cannot be written.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+
+    def put(path: str, array: NDArray[Any]) -> list[str]:
+        name = _free_name(path, arrays)
+        arrays[name] = array
+        return [name, str(array.dtype)]
+
+    encoded = json.dumps(codec.encode(tree, put), separators=(",", ":"))
+    _write(file, arrays, {"tree": encoded, "metadata": codec.dumps(dict(metadata))})
+
+
+def read_safetensors(
+    path: Path, error: type[CorruptFile] = CorruptCheckpoint, *, mapped: bool = False
+) -> tuple[Tree, dict[str, Any]]:
+    """Read a file of `write_safetensors`, or of another tool, and verify it.
+
+    Args:
+        path: the file.
+        error: what to raise where it is damaged.
+        mapped: whether to memory-map large arrays, copy on write, instead of reading them.
+
+    Returns:
+        The tree, and the metadata; of another tool's file a flat dict, its offsets verified, and no metadata.
+
+    Raises:
+        CorruptFile: `error`, if the file is damaged.
+        OSError: if it cannot be opened.
+    """
+    with verified(path, error, mapped=mapped) as file:
+        return _read(file)
 
 
 def _free_name(path: str, taken: Container[str]) -> str:
@@ -135,7 +181,7 @@ class _Entry:
     end: int
 
 
-def _read(file: BinaryIO) -> Checkpoint:
+def _read(file: BinaryIO) -> tuple[Tree, dict[str, Any]]:
     size = file.seek(0, os.SEEK_END)
     header, document = _read_header(file, size)
     own = document.pop("__metadata__")
@@ -148,8 +194,8 @@ def _read(file: BinaryIO) -> Checkpoint:
             raise wrong_digest(f"entry `{entry.name}`", digest, digests[index])
         arrays[entry.name] = codec.array_from_bytes(data, entry.dtype, entry.shape)
     if digests is None:
-        return Checkpoint(arrays)
-    return Checkpoint(_tree(own["tree"], arrays), codec.loads(own["metadata"]))
+        return arrays, {}
+    return _tree(own["tree"], arrays), codec.loads(own["metadata"])
 
 
 def _read_header(file: BinaryIO, size: int) -> tuple[bytes, dict[str, Any]]:

@@ -18,6 +18,7 @@ from typing import BinaryIO, final
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast._system.disk.mapping import mapped_array
 from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError
 from keepfast.formats.files.safe_pickle import CodeRefused
 
@@ -182,8 +183,9 @@ def read_digested(file: BinaryIO, start: int, nbytes: int) -> tuple[NDArray[np.u
         EOFError: if the file ends before.
     """
     if isinstance(file, MappedFile) and nbytes >= _WORTH_MAPPING:
-        mapped: NDArray[np.uint8] = np.asarray(np.memmap(file, np.uint8, "c", start, (nbytes,)))
-        return mapped, zlib.crc32(mapped.data)
+        mapped = mapped_array(file, start, nbytes)
+        if mapped is not None:
+            return mapped, zlib.crc32(mapped.data)
     file.seek(start)
     data = np.empty(nbytes, np.uint8)
     view, digest, done = data.data, 0, 0

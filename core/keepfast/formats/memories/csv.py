@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, ClassVar, final
 from numpy.typing import NDArray
 
 from keepfast import codec
+from keepfast._system.disk.mapping import mapped_file
 from keepfast._system.side_by_side import side_by_side
 from keepfast._system.spacious import spacious_tensors
 from keepfast.errors import CorruptMemory
@@ -72,7 +73,7 @@ class CsvExporter(MemoryExporter):
         with path.open("rb") as file:
             if file.read(len(_MARK)) != _MARK or path.stat().st_size < len(_MARK) + _TRAILER_SIZE:
                 raise CorruptMemory(f"`{path}` is no memory that Keepfast wrote, or its first line is damaged")
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            data = mapped_file(file)
         return _read(data, path)
 
 

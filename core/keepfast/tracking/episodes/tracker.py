@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._arrays import environments, is_real
-from keepfast._system.warnings import warn
+from keepfast._system.warnings import Afterwards, warn
 from keepfast.errors import InvalidValue, ShapeMismatch, UsageError
 from keepfast.interfaces.ring import reset_rows
 from keepfast.interfaces.step_buffer import HostSteps, SingleSteps, Step, StepBuffer
@@ -26,6 +26,9 @@ from keepfast.tree import dtype_name, is_array
 
 CHUNK_STEPS = 256
 """How many steps on the host are held at most before they are worked off, and of any steps how many at once."""
+
+_REFUSALS = (AssertionError, RuntimeError, TypeError, ValueError)
+"""What frameworks raise at an array that cannot be copied as it is."""
 
 _CHUNK_ELEMENTS = 65_536
 """How many rewards those steps hold at most, so that they stay in the processor's cache."""
@@ -92,24 +95,50 @@ class EpisodeTracker:
                 something is given for other agents than the rewards are.
         """
         if _layout(rewards, terminated, truncated) != self._layout:
-            if isinstance(rewards, Mapping):
-                self._record_team(rewards, terminated, truncated, valid)
+            if self._resumed or isinstance(rewards, Mapping):
+                self._record_apart(rewards, terminated, truncated, valid)
                 return
             rewards, terminated, truncated = self._prepare(rewards, terminated, truncated)
         if valid is None:
-            self._buffer.add(rewards, terminated, truncated)
+            try:
+                self._buffer.add(rewards, terminated, truncated)
+            except _REFUSALS:
+                self._add_held(rewards, terminated, truncated)
         else:
             self._add_masked(rewards, terminated, truncated, valid)
         self._buffered += 1
         if self._buffered >= self._capacity:
             self._fold()
 
+    def _record_apart(self, rewards: Any, terminated: Any, truncated: Any, valid: Any) -> None:
+        """Record a step by agent, or the first one after a resume, which may have something to tell."""
+        if not self._resumed:
+            self._record_team(rewards, terminated, truncated, valid)
+            return
+        with Afterwards():
+            if isinstance(rewards, Mapping):
+                self._record_team(rewards, terminated, truncated, valid)
+            else:
+                self.record(*self._prepare(rewards, terminated, truncated), valid)
+
     def _add_masked(self, rewards: Any, terminated: Any, truncated: Any, valid: Any) -> None:
         if getattr(valid, "shape", None) not in ((self._num_envs,), (self._num_envs, 1)):
             _check_sizes(self._num_envs or 0, valid=valid)
         mask = self._hold(valid)
-        self._buffer.add(rewards, terminated, truncated)
+        try:
+            self._buffer.add(rewards, terminated, truncated)
+        except _REFUSALS:
+            self._add_held(rewards, terminated, truncated)
         self._masks[self._buffered] = mask
+
+    def _add_held(self, *step: Any) -> None:
+        """Add a step that the buffer cannot copy: its parts may be wrapped by a mode of the framework.
+
+        Raises:
+            InvalidValue: if a part has no value, or many, because it is being traced.
+        """
+        arrays = self._prepare(*self._holder.fetch([self._hold(part) for part in step]))
+        self._buffer.add(*arrays)
 
     def _prepare(self, *given: Any) -> Step:
         """Check a step that may be unlike those before, make sure that the buffer fits it, and return it as arrays."""

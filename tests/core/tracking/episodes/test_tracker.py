@@ -222,6 +222,87 @@ def test_an_episode_belongs_to_the_interval_it_ended_in() -> None:
     assert tracker.statistics() == {}
 
 
+def test_the_last_hundred_episodes_of_an_interval_count() -> None:
+    """However many ended, in whatever number of steps; how many there were is known too."""
+    tracker = Tracker()
+    for step in range(600):
+        tracker.episodes.record(np.array([step, step + 0.5]), np.ones(2, bool), np.zeros(2, bool))
+    statistics = tracker.statistics()
+    assert statistics["Reward / Total reward (min)"] == 550.0
+    assert statistics["Reward / Total reward (max)"] == 599.5
+    assert tracker.episodes.ended_in_last_interval == 1200
+    assert tracker.statistics() == {}
+    assert tracker.episodes.ended_in_last_interval == 0
+
+
+def test_a_resume_counts_the_last_hundred_episodes_too() -> None:
+    """Those from before the cut and those after it together, and none beyond a hundred."""
+    before, after = Tracker(), Tracker()
+    for step in range(150):
+        before.episodes.record([float(step)], [True], [False])
+    after.load_state_dict(codec.loads(codec.dumps(before.state_dict())))
+    for step in range(150, 200):
+        after.episodes.record([float(step)], [True], [False])
+    statistics = after.statistics()
+    assert statistics["Reward / Total reward (min)"] == 100.0
+    assert statistics["Reward / Total reward (mean)"] == 149.5
+    assert after.episodes.ended_in_last_interval == 200
+
+
+def test_a_checkpoint_keeps_the_running_episodes_as_they_were() -> None:
+    """Training goes on while it is written, and changes nothing of it."""
+    tracker = Tracker()
+    tracker.episodes.record([1.0, 2.0], [False, False], [False, False])
+    state = tracker.state_dict()
+    taken = codec.dumps(state)
+    for _ in range(3):
+        tracker.episodes.record([5.0, 5.0], [False, True], [False, False])
+        tracker.state_dict()
+    tracker.episodes.reset()
+    assert codec.dumps(state) == taken
+
+
+def test_steps_that_wait_are_pending() -> None:
+    """Also those that were not worked off yet."""
+    tracker = Tracker()
+    assert not tracker.pending
+    tracker.episodes.record([1.0], [False], [False])
+    assert tracker.pending
+    tracker.statistics()
+    assert not tracker.pending
+
+
+def test_steps_of_another_kind_come_after_those_before() -> None:
+    """A loop whose arrays change their dtype, or become lists, loses no step."""
+    tracker = Tracker()
+    for step in (
+        (np.ones(2, np.float32), np.zeros(2, bool), np.zeros(2, bool)),
+        (np.ones(2, np.float64), np.zeros(2, bool), np.zeros(2, bool)),
+        ([1.0, 1.0], [False, False], [False, False]),
+        (np.ones((2, 1), np.int64), np.ones((2, 1), bool), np.zeros((2, 1), bool)),
+    ):
+        tracker.episodes.record(*step)
+    statistics = tracker.statistics()
+    assert statistics["Reward / Total reward (mean)"] == 4.0
+    assert statistics["Episode / Total timesteps (mean)"] == 4.0
+
+
+@pytest.mark.parametrize("past", [0, 3], ids=["fresh", "of three environments before"])
+def test_running_episodes_are_not_given_to_other_environments(past: int) -> None:
+    """A run that goes on in another number of environments counts none of what was running, and says so."""
+    before, after = Tracker(), Tracker()
+    before.episodes.record([1.0, 1.0], [False, True], [False, False])
+    for _ in range(past):
+        after.episodes.record([9.0] * 3, [False] * 3, [False] * 3)
+    after.load_state_dict(codec.loads(codec.dumps(before.state_dict())))
+    with pytest.warns(KeepfastWarning, match=r"another number of environments; 1 running episode\(s\) are not counted"):
+        after.episodes.record([5.0] * 3, [True] * 3, [False] * 3)
+    statistics = after.statistics()
+    assert statistics["Reward / Total reward (max)"] == 5.0
+    assert statistics["Reward / Total reward (min)"] == 1.0
+    assert statistics["Episode / Total timesteps (max)"] == 1.0
+
+
 @pytest.mark.parametrize(
     "step",
     [(1.5, False, True), (2, 0, 1), (True, False, True), (np.float32(1.5), np.False_, np.True_), (np.array(3), 0, 1)],

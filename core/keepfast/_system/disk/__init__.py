@@ -1,0 +1,1 @@
+"""What file systems may lack, and what is done where they do."""

@@ -1,0 +1,114 @@
+"""Directories and names that survive a loss of power, as far as the file system lets them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from keepfast._system.disk.optional import attempt
+
+
+def taken(path: str | os.PathLike[str]) -> Path:
+    """Return a path that leads to the same place when the working directory changes; ``~`` is the user's own."""
+    return Path(path).expanduser().absolute()
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory, and those above it that are missing; each is durable under its name when this returns.
+
+    Raises:
+        OSError: if the operating system refused.
+    """
+    missing = []
+    above = directory
+    while not above.exists():
+        missing.append(above)
+        above = above.parent
+    directory.mkdir(parents=True, exist_ok=True)
+    for made in reversed(missing):
+        sync_directory(made.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames and removals in a directory durable, where its file system can.
+
+    Raises:
+        OSError: if the operating system refused.
+    """
+    if os.name != "nt":  # directories cannot be opened there
+        attempt("fsync of directories", lambda: _sync(directory), lambda: None)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(descriptor: int) -> None:
+    """Make what was written into an open file durable, where its file system can.
+
+    Raises:
+        OSError: if the operating system refused.
+    """
+    attempt("fsync of files", lambda: os.fsync(descriptor), lambda: None)
+
+
+def move_directory(directory: Path, target: Path) -> None:
+    """Give a directory another name, in one step where the file system can.
+
+    Raises:
+        OSError: if the operating system refused: with ENOTEMPTY or EEXIST where another one has that name.
+    """
+    attempt(
+        "renaming of directories",
+        lambda: _rename(directory, target),
+        lambda: _move_files(directory, target),
+        also=(errno.EXDEV,),
+    )
+
+
+def _rename(directory: Path, target: Path) -> None:
+    directory.rename(target)
+
+
+def _move_files(directory: Path, target: Path) -> None:
+    if target.is_dir() and not any(target.iterdir()):
+        target.rmdir()  # an empty one gives way, as it does to a rename
+    target.mkdir()
+    for child in sorted(directory.iterdir()):
+        if child.is_dir() and not child.is_symlink():
+            _move_files(child, target / child.name)
+        else:
+            os.replace(child, target / child.name)  # noqa: PTH105  (fault injection in the tests replaces os.replace)
+    sync_directory(target)
+    directory.rmdir()
+
+
+def link_or_copy(file: str | Path, other: str | Path) -> None:
+    """Give a file another name, or a durable copy where its file system has no hard links.
+
+    Raises:
+        OSError: if the operating system refused; there is nothing of the other name then, unless there was before.
+    """
+    source, target = Path(file), Path(other)
+    attempt(
+        "hard links", lambda: os.link(source, target), lambda: _copy(source, target), also=(errno.EXDEV, errno.EMLINK)
+    )
+
+
+def _copy(file: Path, other: Path) -> None:
+    with other.open("xb") as copy:
+        try:
+            with file.open("rb") as content:
+                shutil.copyfileobj(content, copy)
+            copy.flush()
+            sync_file(copy.fileno())
+        except BaseException:
+            other.unlink(missing_ok=True)
+            raise
+    shutil.copystat(file, other)

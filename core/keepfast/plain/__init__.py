@@ -1,0 +1,1 @@
+"""What needs no framework: numbers, NumPy arrays, random generators, deques, and containers of them."""

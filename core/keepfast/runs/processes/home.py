@@ -1,0 +1,162 @@
+"""The directory that a run lives in: opened as its owner, given up, or exchanged for that of another run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+from keepfast.checkpoints.index import CHECKPOINTS
+from keepfast.metrics.reading import has_metrics
+from keepfast.modules.options import LoadOptions
+from keepfast.modules.registered import ModuleTable
+from keepfast.modules.report import LoadReport
+from keepfast.runs.checkpointer import Checkpointer
+from keepfast.runs.directory import (
+    CONFIG,
+    ConfigFile,
+    EarlierRun,
+    NewDirectory,
+    leave_run_directory,
+    take_run_directory,
+)
+from keepfast.runs.processes.ownership import Ownership
+from keepfast.runs.processes.place import Standing
+from keepfast.runs.reading import Unfinished, latest_unfinished
+from keepfast.runs.recorder import Recorder
+from keepfast.runs.resuming import Resuming, warn_of_unfinished, warn_where_complete
+
+
+@final
+class Home:
+    """Where a run's files are, and what an earlier run left there.
+
+    Args:
+        directory: the run's directory.
+        agent: the agent's name.
+        agent_config: the agent's whole configuration.
+        standing: whether this process is the one that writes.
+        modules: what the run's checkpoints hold.
+        recorder: what tracks and writes.
+        checkpointer: what stores.
+        is_named: whether somebody chose the directory's name; else it is of the moment the run was made.
+
+    Attributes:
+        earlier: what an earlier run left.
+        resuming: has the run go on from a checkpoint.
+        timesteps: the length of the training, or None.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        agent: str,
+        agent_config: Mapping[str, Any],
+        standing: Standing,
+        modules: ModuleTable,
+        recorder: Recorder,
+        checkpointer: Checkpointer,
+        *,
+        is_named: bool,
+    ) -> None:
+        self._agent, self._standing, self._is_named = agent, standing, is_named
+        self._modules, self._recorder, self._checkpointer = modules, recorder, checkpointer
+        self._agent_config: Mapping[str, Any] = agent_config
+        self._ownership = Ownership(directory)
+        self._new: NewDirectory | None = None
+        self.timesteps: int | None = None
+
+    @property
+    def directory(self) -> Path:
+        """Return the run's directory, which changes where the run goes on with another one."""
+        return self._ownership.directory
+
+    def open(self) -> None:
+        """Open the directory as its owner, and the writers where there is nothing to resume.
+
+        Raises:
+            DirectoryError: if it cannot be written in, or another owns it.
+        """
+        is_new = self._standing.first and not self.directory.exists()
+        with self._ownership.unless_it_fails():
+            self._take(self._ownership)
+            self._start_in(self._ownership)
+            self._checkpointer.tell()
+            if self.earlier.is_nothing:
+                self._recorder.open()  # else by `resume`, which tells the writers what is void, or at the first need
+        self._new = NewDirectory(self.directory) if is_new else None
+
+    def _take(self, ownership: Ownership) -> None:
+        if self._standing.first:
+            take_run_directory(ownership)
+
+    def _start_in(self, ownership: Ownership) -> None:
+        self._ownership = ownership
+        self._config_file = ConfigFile(self.directory)
+        self.earlier = self._opened() if self._standing.first else EarlierRun(self.directory)
+        self.resuming = Resuming(self._modules, self._recorder, self._checkpointer, self.earlier)
+
+    def _opened(self) -> EarlierRun:
+        begun = (self.directory / CONFIG).exists()
+        self.describe(self._agent_config)
+        found = {"checkpoints": self._checkpointer.start(), "metrics": has_metrics(self.directory)}
+        return EarlierRun(self.directory, begun=begun, left=[kind for kind, is_there in found.items() if is_there])
+
+    def describe(self, config: Mapping[str, Any]) -> None:
+        """Store the run's configuration."""
+        self._agent_config = config
+        self._config_file.store(self._agent, self.timesteps, config)
+
+    def mend(self) -> bool:
+        """Make the directory and the configuration in it anew where somebody removed them, and say whether so."""
+        return self._config_file.mend()
+
+    def resume(self, which: str | Path, options: LoadOptions) -> LoadReport | None:
+        """Have the run go on; see `Experiment.resume`. None where there is nothing to go on from."""
+        report = self._resume_last(options) if which == "last" else self.resuming.resume(which, options)
+        if report is None:
+            self._recorder.open()
+            self._tell_unfinished(which)
+        elif self._standing.first and which in ("latest", "best", "last"):
+            warn_where_complete(self.directory, report.timestep or 0, self.timesteps)
+        return report
+
+    def _unfinished(self) -> Unfinished | None:
+        return latest_unfinished(self.directory, self._agent, self.timesteps)
+
+    def _tell_unfinished(self, which: str | Path) -> None:
+        """Tell which run was perhaps meant, where the directory's name is of this very moment."""
+        if self._standing.first and not self._is_named and self.earlier.is_nothing and which != "last":
+            warn_of_unfinished(self.directory, self._agent, self._unfinished())
+
+    def _resume_last(self, options: LoadOptions) -> LoadReport | None:
+        own, run = self._ownership, None if self._checkpointer.directory.checkpoints() else self._unfinished()
+        if run is None:
+            return self.resuming.resume("latest", options)
+        other = Ownership(run.path)
+        self._take(other)
+        with other.unless_it_fails():
+            try:
+                self._move(other)
+                report = self.resuming.resume("latest", options)
+            except BaseException:
+                self._move(own)
+                raise
+        own.release()
+        if self._new is not None:
+            self._new.remove_unless_used()
+        return report
+
+    def _move(self, ownership: Ownership) -> None:
+        self._recorder.move(ownership.directory)
+        self._checkpointer.move(ownership.directory / CHECKPOINTS)
+        self._start_in(ownership)
+
+    def give_up(self) -> None:
+        """Leave the directory to the process that writes the run, with nothing of this one's own in it."""
+        leave_run_directory(self._ownership, begun=self.earlier.begun)
+        self.earlier.taken_over()
+
+    def release(self) -> None:
+        """Let others have the directory; twice is fine."""
+        self._ownership.release()

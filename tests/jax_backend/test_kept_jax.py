@@ -1,0 +1,133 @@
+"""What agents keep beside networks comes back beside modules of JAX, and among them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+jax = pytest.importorskip("jax")
+
+import jax.numpy as jnp  # noqa: E402
+import optax  # noqa: E402
+from flax import nnx  # noqa: E402
+from flax.training.train_state import TrainState  # noqa: E402
+
+import keepfast  # noqa: E402
+from keepfast.testing import KeptContract  # noqa: E402
+from keepfast_jax import JaxBackend  # noqa: E402
+
+backend = JaxBackend()
+
+
+class TestKeptBesideJax(KeptContract):
+    """Every kind, beside parameters and an nnx module."""
+
+    @pytest.fixture
+    def companions(self) -> Callable[[int], Mapping[str, Any]]:
+        return lambda seed: {
+            "params": {"w": jnp.full((2,), float(seed))},
+            "module": nnx.Linear(1, 1, rngs=nnx.Rngs(seed)),
+        }
+
+
+class Scaler:
+    """Looks after its own state, which grows."""
+
+    def __init__(self, value: float) -> None:
+        self.state = {"mean": jnp.full((2,), value)} | ({"late": jnp.ones(1)} if value == 1 else {})
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.state = dict(state)
+
+
+def multi_agent(seed: int) -> dict[str, Any]:
+    params = {"w": jnp.full((2,), float(seed))}
+    return {
+        name: {
+            "state": TrainState.create(apply_fn=None, params=params, tx=optax.adam(0.1)),
+            "module": nnx.Linear(2, 2, rngs=nnx.Rngs(seed + number)),
+            "scaler": Scaler(float(seed)),
+            "rng": np.random.default_rng(seed),
+            "key": jax.random.key(seed),
+            "epsilon": 1.0 / seed,
+        }
+        for number, name in enumerate(("agent_0", "agent_1"))
+    }
+
+
+def bits(agents: Mapping[str, Any]) -> str:
+    def of(part: Any) -> Any:
+        if isinstance(part, float):
+            return part
+        return part.bit_generator.state if hasattr(part, "bit_generator") else backend.host_copy(backend.capture(part))
+
+    return repr({name: {key: of(part) for key, part in agent.items()} for name, agent in agents.items()})
+
+
+@pytest.mark.parametrize("extension", [".safetensors", ".msgpack", ".pt"])
+def test_a_nested_dict_of_modules_comes_back(extension: str, tmp_path: Path) -> None:
+    """Train states, nnx modules, objects with a state that grows, generators, keys and numbers, by agent and name."""
+    saved, other = multi_agent(1), multi_agent(2)
+    module = other["agent_0"]["module"]
+    path = keepfast.Agent({"agents": saved}).save(tmp_path / f"agent{extension}")
+    report = keepfast.Agent({"agents": other}).load(path)
+    assert {"agents.agent_0.state.params.w", "agents.agent_1.scaler.late"} <= set(report.loaded)
+    assert bits(other) == bits(saved)
+    assert other["agent_0"]["module"] is module
+    assert isinstance(other["agent_0"]["state"], TrainState)
+
+
+def test_a_deque_of_arrays_comes_back(tmp_path: Path) -> None:
+    """Arrays and random keys of JAX, into a deque that is empty or shorter: what they were again."""
+    pool = deque([{"w": jnp.full((2,), value), "key": jax.random.key(3)} for value in (1.0, 2.0, 3.0)], maxlen=4)
+    path = keepfast.save(pool, tmp_path / "pool.safetensors")
+    for other in (deque(maxlen=4), deque([{"w": jnp.zeros(2), "key": jax.random.key(0)}], 4)):  # type: ignore[var-annotated]
+        keepfast.load(other, path)
+        assert (len(other), other.maxlen) == (3, 4)
+        assert [entry["w"].tolist() for entry in other] == [[1, 1], [2, 2], [3, 3]]
+        assert all(isinstance(entry["w"], jax.Array) and entry["key"] == jax.random.key(3) for entry in other)
+
+
+def test_attributes_may_be_of_any_kind(tmp_path: Path) -> None:
+    """Arrays, which are replaced, a module, which is changed, numbers and NumPy arrays of one object."""
+
+    def make(seed: int) -> Any:
+        return SimpleNamespace(
+            mean=jnp.full((2,), float(seed)), net=nnx.Linear(1, 1, rngs=nnx.Rngs(seed)), n=seed, a=np.full(2, seed)
+        )
+
+    saved, other = make(1), make(2)
+    net, array = other.net, other.a
+    names = ("mean", "net", "n", "a")
+    path = keepfast.save(keepfast.attributes(saved, *names), tmp_path / "normalizer.safetensors")
+    assert keepfast.load(keepfast.attributes(other, *names), path)
+    assert (other.mean.tolist(), other.n, other.a.tolist()) == ([1, 1], 1, [1, 1])
+    assert other.net is net
+    assert other.a is array
+    assert (net.kernel[...] == saved.net.kernel[...]).all()
+
+
+def test_a_dataclass_of_jax_is_not_taken_for_a_running_mean(tmp_path: Path) -> None:
+    """What has a mean, a variance and a count and is a pytree is replaced as one."""
+    from flax import struct
+
+    @struct.dataclass
+    class Statistics:
+        mean: Any
+        var: Any
+        count: Any
+
+    owner = SimpleNamespace(stats=Statistics(jnp.zeros(2), jnp.ones(2), 0))
+    before = owner.stats
+    path = keepfast.save(Statistics(jnp.ones(2), jnp.ones(2), 5), tmp_path / "stats.safetensors")
+    assert keepfast.load(keepfast.attribute(owner, "stats"), path)
+    assert (owner.stats.mean.tolist(), owner.stats.count, before.count) == ([1, 1], 5, 0)
