@@ -19,7 +19,7 @@ nox.needs_version = ">=2024.10"
 
 CONSTRAINTS = ("-c", "constraints.txt")
 TEST_TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "pyyaml", "safetensors")
-FURTHER_TOOLS = ("matplotlib", "minari", "moviepy", "pip", "hatchling", "editables", "pandas", "duckdb")
+FURTHER_TOOLS = ("matplotlib", "minari", "moviepy", "omegaconf", "pip", "hatchling", "editables", "pandas", "duckdb")
 """What some tests need beside the extra `all`: peers that read our files, and what builds a plugin."""
 
 TYPE_TOOLS = ("mypy", "types-PyYAML")

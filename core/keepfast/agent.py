@@ -6,7 +6,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keepfast.config import LEVEL, ExperimentConfig, agent_settings
+from keepfast.config import LEVEL, Source, agent_settings, mapping_of
 from keepfast.errors import InvalidValue
 from keepfast.experiment import Experiment
 from keepfast.interfaces.checkpoint_store import Checkpoint
@@ -31,8 +31,8 @@ class Agent:
         observation_space: the environment's observation space.
         action_space: the environment's action space.
         device: where the agent computes; whatever its framework takes for a device.
-        cfg: the agent's configuration, with the experiment's settings under ``"experiment"``; an `ExperimentConfig`, or
-            the path of a TOML, YAML or JSON file.
+        cfg: the agent's configuration, with the experiment's settings under ``"experiment"``; in any form
+            that `ExperimentConfig` takes.
 
     Raises:
         ConfigError: if a setting is wrong.
@@ -53,7 +53,7 @@ class Agent:
         observation_space: Any = None,
         action_space: Any = None,
         device: Any = None,
-        cfg: ExperimentConfig | Mapping[str, Any] | str | Path | None = None,
+        cfg: Source = None,
     ) -> None:
         self._experiment_config, self.cfg = agent_settings(cfg)
         if models is not None and not isinstance(models, Mapping):
@@ -98,13 +98,14 @@ class Agent:
         """
         return self.experiment.writer
 
-    def init(self, trainer_cfg: Mapping[str, Any] | None = None, env: object = None) -> None:
+    def init(self, trainer_cfg: Source = None, env: object = None) -> None:
         """Start the experiment: make its directory, start its writers, fix its intervals.
 
         In a directory that holds an earlier run the writers are started by `resume`, or else by the first write.
 
         Args:
-            trainer_cfg: the trainer's configuration; ``timesteps`` is the length of the training.
+            trainer_cfg: the trainer's configuration, in any form that `cfg` may have but a path; ``timesteps`` is the
+                length of the training.
             env: the environment, which tells when it resets; see `Experiment.set_environment`. The agent's memory is
                 told as well.
 
@@ -112,9 +113,9 @@ class Agent:
             UnknownPlugin: if the configuration names a backend, writer or format that nobody provides.
             DirectoryError: if the experiment's directory cannot be written in.
         """
-        given = {} if trainer_cfg is None else trainer_cfg
-        if not isinstance(given, Mapping):
-            raise InvalidValue(f"`trainer_cfg` is {given!r}; allowed: a mapping, with the key `timesteps`")
+        given = {} if trainer_cfg is None else mapping_of(trainer_cfg)
+        if given is None:
+            raise InvalidValue(f"`trainer_cfg` is {trainer_cfg!r}; allowed: a mapping, with the key `timesteps`")
         if self._experiment is None:
             self._start(given, env)
             return

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import enum
+import importlib
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal, final
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal, TypeAlias, final
 
+import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from keepfast._system.warnings import warn
 from keepfast.errors import ConfigError, MissingDependency, NotFound, nearest
+from keepfast.tree import leaves
 
 LEVEL = "experiment"
 """The level of an agent's configuration that holds these settings."""
+
+
+MISSING = "???"
+"""What OmegaConf has for a value that somebody is yet to give."""
+
+Source: TypeAlias = Any
+"""What configurations are given as: a mapping, an `ExperimentConfig`, a path, or an object of `FORMS`."""
 
 
 def _as_string(value: Any) -> Any:
@@ -38,6 +52,13 @@ def _checked_place(value: Any) -> Any:
     return dict(value)
 
 
+def whole(value: Any) -> Any:
+    """Return a float that is a whole number, such as 1e6, as an int, and anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_WHOLE = BeforeValidator(whole)
+_Whole = Annotated[int, _WHOLE]
 _PluginName = Annotated[str, StringConstraints(min_length=1)]
 
 
@@ -46,7 +67,9 @@ class ExperimentConfig(BaseModel):
     """Holds the settings of one experiment, checked.
 
     Args:
-        source: a mapping, or the path of a TOML, YAML or JSON file, with or without the level ``"experiment"``.
+        source: a mapping, or the path of a TOML, YAML or JSON file, with or without the level ``"experiment"``; or a
+            configuration of OmegaConf, a dataclass, a Namespace, a model of pydantic. The level and the entries of
+            `writers` may be so too.
         settings: single settings by keyword, which win over those of `source`.
 
     Raises:
@@ -67,8 +90,8 @@ class ExperimentConfig(BaseModel):
         description="where experiments are stored; `runs` in the working directory if empty",
     )
     experiment_name: str = Field("", description="the experiment's own directory; date, time and agent if empty")
-    write_interval: int | Literal["auto"] = Field("auto", description="timesteps between writes; 0 or less disables")
-    checkpoint_interval: int | Literal["auto"] = Field(
+    write_interval: _Whole | Literal["auto"] = Field("auto", description="timesteps between writes; 0 or less disables")
+    checkpoint_interval: _Whole | Literal["auto"] = Field(
         "auto", description="timesteps between checkpoints; 0 or less disables"
     )
     store_separately: bool = Field(False, description="store each module in a file of its own")
@@ -81,21 +104,21 @@ class ExperimentConfig(BaseModel):
         json_schema_extra={"allowed": "a list of names and mappings"},
     )
     checkpoint_format: _PluginName = Field("auto", description="a format's name; \"auto\" is the backend's own")
-    keep_last: Annotated[int, Field(ge=1)] | None = Field(None, description="checkpoints to keep; all if None")
-    keep_every: Annotated[int, Field(ge=1)] | None = Field(
+    keep_last: Annotated[int, Field(ge=1), _WHOLE] | None = Field(None, description="checkpoints to keep; all if None")
+    keep_every: Annotated[int, Field(ge=1), _WHOLE] | None = Field(
         None, description="timesteps whose multiples `keep_last` never removes"
     )
-    keep_best: Annotated[int, Field(ge=0)] = Field(1, description="best checkpoints to keep; 0 keeps none")
+    keep_best: Annotated[int, Field(ge=0), _WHOLE] = Field(1, description="best checkpoints to keep; 0 keeps none")
     best_metric: Annotated[str, StringConstraints(min_length=1)] = Field(
         "Reward / Total reward (mean)",
         description="the tag that says what is best",
         json_schema_extra={"allowed": "a tag"},
     )
     best_mode: Literal["max", "min"] = Field("max", description="whether more or less of it is better")
-    best_min_episodes: Annotated[int, Field(ge=0)] = Field(
+    best_min_episodes: Annotated[int, Field(ge=0), _WHOLE] = Field(
         0, description="episodes that must have ended in the interval for it to be judged"
     )
-    memory_checkpoint_interval: int | Literal["auto"] = Field(
+    memory_checkpoint_interval: _Whole | Literal["auto"] = Field(
         "auto",
         description="timesteps between checkpoints that hold the memories too, each the first at or past a multiple; "
         "auto: each one",
@@ -119,17 +142,19 @@ class ExperimentConfig(BaseModel):
         "state comes back; with an environment among the restored modules, continue is the default",
     )
 
-    def __init__(self, source: Mapping[str, Any] | str | Path | None = None, /, **settings: Any) -> None:
-        given = {**_experiment_level(_read(source)), **settings}
+    def __init__(self, source: Source = None, /, **settings: Any) -> None:
+        given = _plain({**_experiment_level(_read(source)), **settings})
         if odd := [key for key in given if not isinstance(key, str)]:
             raise ConfigError("\n".join(_explain_key(key, given[key]) for key in odd))
+        if missing := [path for path, value in leaves(given) if isinstance(value, str) and value == MISSING]:
+            raise _without_values(missing)
         try:
             super().__init__(**given)
         except ValidationError as error:
             raise ConfigError(_explain(error, given)) from None
 
     @classmethod
-    def of(cls, cfg: ExperimentConfig | Mapping[str, Any] | str | Path | None) -> ExperimentConfig:
+    def of(cls, cfg: Source) -> ExperimentConfig:
         """Return the configuration that a user's `cfg` means, whatever its form."""
         return cfg if isinstance(cfg, ExperimentConfig) else cls(cfg)
 
@@ -178,7 +203,9 @@ def masked(value: Any) -> Any:
 
 
 def _masked(value: Any, path: str, above: Mapping[int, str]) -> Any:
-    if not isinstance(value, Mapping | list | tuple):
+    inner = mapping_of(value, path)
+    value = value if inner is None else inner
+    if not isinstance(value, Mapping) and not _is_list(value):
         return value
     if id(value) in above:
         whole = f"`{above[id(value)]}`" if above[id(value)] else "the whole of it"
@@ -199,9 +226,7 @@ def _is_secret(key: object, value: object) -> bool:
     return named is not None and not (value is None or isinstance(value, bool) or value == "")
 
 
-def agent_settings(
-    cfg: ExperimentConfig | Mapping[str, Any] | str | Path | None,
-) -> tuple[ExperimentConfig, dict[str, Any]]:
+def agent_settings(cfg: Source) -> tuple[ExperimentConfig, dict[str, Any]]:
     """Return the experiment's settings and the agent's whole configuration.
 
     An agent's configuration holds settings of its own beside ``"experiment"``. Where that level is absent, the
@@ -232,19 +257,97 @@ def _experiment_level(given: Mapping[str, Any]) -> Mapping[str, Any]:
     level = given.get(LEVEL, given)
     if isinstance(level, ExperimentConfig):
         return level.model_dump(exclude_unset=True)
-    if not isinstance(level, Mapping):
+    settings = mapping_of(level, LEVEL)
+    if settings is None:
         raise ConfigError(f'"{LEVEL}" is {level!r} ({type(level).__name__}); allowed: a mapping of settings')
-    return level
+    return settings
 
 
-def _read(source: Mapping[str, Any] | str | Path | None) -> Mapping[str, Any]:
+FORMS: dict[str, Callable[[Any], Iterable[str] | None]] = {
+    "a dataclass": lambda it: [each.name for each in dataclasses.fields(it)] if dataclasses.is_dataclass(it) else None,
+    "a Namespace": lambda it: list(vars(it)) if isinstance(it, argparse.Namespace | SimpleNamespace) else None,
+    "a model of pydantic": lambda it: list(dict(it)) if isinstance(it, BaseModel) else None,
+    "a class of attrs": lambda it: [each.name for each in getattr(type(it), "__attrs_attrs__", ())] or None,
+    "a struct of msgspec": lambda it: getattr(type(it), "__struct_fields__", None),
+    "a ConfigDict": lambda it: list(it.keys()) if type(it).__module__.startswith("ml_collections") else None,
+}
+"""What configurations come as, each with what returns the names of its settings, and None of anything else."""
+
+
+def mapping_of(value: Any, path: str = "") -> Mapping[str, Any] | None:
+    """Return what a configuration of any form holds, by key, each value as it is there; None of what is none.
+
+    Args:
+        value: the configuration, or a part of one.
+        path: where that part is, for errors.
+
+    Raises:
+        ConfigError: if OmegaConf has no value for a key, or cannot make one; names it.
+    """
+    if type(value).__module__.startswith("omegaconf"):
+        return _resolved(value, path)
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, type) or callable(value):  # a module of Flax is a dataclass too
+        return None
+    names = next((names for form in FORMS.values() if (names := form(value)) is not None), None)
+    return None if names is None else {name: getattr(value, name, None) for name in names}
+
+
+def _resolved(config: Any, path: str) -> Mapping[str, Any] | None:
+    """Return what a mapping of OmegaConf holds, its references resolved."""
+    if not isinstance(config, Mapping):
+        return None
+    omega: Any = importlib.import_module("omegaconf").OmegaConf
+    try:
+        missing = sorted(omega.missing_keys(config))
+        found = {} if missing else {key: config[key] for key in config}
+    except Exception as error:
+        where, reason = getattr(error, "full_key", path), str(error).splitlines()[0]
+        raise ConfigError(f"`{where}` cannot be resolved: {reason}") from error
+    if missing:
+        raise _without_values([f"{path}.{key}".lstrip(".") for key in missing])
+    return found
+
+
+def _without_values(paths: Iterable[str]) -> ConfigError:
+    listed = ", ".join(f"`{path}`" for path in paths)
+    return ConfigError(f"no value is given yet for {listed}: `{MISSING}` stands there; give one, or leave the key out")
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple) or type(value).__name__ == "ListConfig"
+
+
+def _plain(value: Any, path: str = "") -> Any:
+    """Return settings of any form in Python's own containers, and numbers of NumPy as Python's.
+
+    Objects among the arguments for writers, `wandb.Settings` for one, are theirs and stay what they are.
+    """
+    is_setting = "." not in path or (path.startswith("writers.") and path.count(".") == 1)
+    is_plain = isinstance(value, Mapping) or type(value).__module__.startswith("omegaconf")
+    inner = mapping_of(value, path) if is_setting or is_plain else None
+    if inner is not None:
+        return {key: _plain(child, f"{path}.{key}".lstrip(".")) for key, child in inner.items()}
+    if _is_list(value):
+        made = [_plain(child, f"{path}.{number}".lstrip(".")) for number, child in enumerate(value)]
+        return tuple(made) if type(value) is tuple else made
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return value.item()
+    return value.value if isinstance(value, enum.Enum) and not isinstance(value, str) else value
+
+
+def _read(source: Source) -> Mapping[str, Any]:
     if source is None:
         return {}
-    if isinstance(source, Mapping):
-        masked(source)  # raises where it contains itself
-        return source
+    if (mapping := mapping_of(source)) is not None:
+        masked(mapping)  # raises where it contains itself
+        return mapping
     if not isinstance(source, str | Path):
-        raise ConfigError(f"a configuration is {source!r:.60} ({type(source).__name__}); allowed: a mapping or a path")
+        raise ConfigError(
+            f"a configuration is {source!r:.60} ({type(source).__name__}); allowed: a mapping or a path, or "
+            f"{', '.join(FORMS)}"
+        )
     path = Path(source)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -265,10 +368,18 @@ def _read_yaml(text: str) -> Any:
         import yaml
     except ModuleNotFoundError:
         raise MissingDependency("a YAML configuration needs PyYAML; run: pip install pyyaml") from None
+
+    class Loader(yaml.SafeLoader):
+        """Takes 1e6 for a number, as everybody but YAML 1.1 does."""
+
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader)  # noqa: S506  (it is a safe one)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
+
+
+_EXPONENT = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
 
 
 _READERS: dict[str, Callable[[str], Any]] = {

@@ -16,7 +16,7 @@ from keepfast._system.finishing import finish
 from keepfast._system.lifetimes import in_child
 from keepfast._system.warnings import Afterwards, warn
 from keepfast.checkpoints.index import CHECKPOINTS
-from keepfast.config import ExperimentConfig, agent_settings, masked
+from keepfast.config import ExperimentConfig, Source, agent_settings, masked
 from keepfast.errors import UsageError
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
@@ -35,7 +35,6 @@ from keepfast.runs.schedule import Turns, length_of, whole_timestep
 from keepfast.tracking.multi_writer import MultiWriter
 
 _CLOSED = "this experiment was closed; make another one"
-
 _SETTLE_SECONDS = 5.0
 """How long a checkpoint waits, behind training, for the writers to have what was written before it."""
 
@@ -45,8 +44,8 @@ class Experiment:
     """Keeps what one run produces, for any loop that counts timesteps.
 
     Args:
-        cfg: the experiment's settings, with or without the level ``"experiment"``; a mapping, an `ExperimentConfig`
-            or the path of a TOML, YAML or JSON file.
+        cfg: the experiment's settings, with or without the level ``"experiment"``, in any form that
+            `ExperimentConfig` takes.
         name: the agent's name, which the directory's name ends with where the settings give none.
         timesteps: the length of the training, which "auto" intervals derive from; None if it is not known.
         directory: the run's own directory, where it is known already.
@@ -54,9 +53,6 @@ class Experiment:
         on_write: called in the place of `write_tracking_data` when that is due, where somebody else has a say in it.
         on_checkpoint: called in the place of `write_checkpoint` when that is due.
         env: the environment, which tells when it resets (see `set_environment`).
-
-    Attributes:
-        autoreset: when the environments reset, or None where nobody said.
 
     In a distributed run the process of rank 0 alone writes and checkpoints; all of them resume. What writes owns its
     directory until it is closed: a second experiment is refused there. A forked child's calls are refused.
@@ -78,7 +74,7 @@ class Experiment:
 
     def __init__(
         self,
-        cfg: ExperimentConfig | Mapping[str, Any] | str | Path | None = None,
+        cfg: Source = None,
         *,
         name: str = "run",
         timesteps: int | None = None,
@@ -167,20 +163,11 @@ class Experiment:
     def set_environment(self, env: object) -> None:
         """Tell the environment, where it was not known when the experiment was made.
 
-        Vector environments of Gymnasium tell when they reset. Where that is in the step after the end of an episode,
-        the rows of such steps are no transitions: they are in no statistic, and registered memories, which are told
-        too, give them to nobody (see `Memory.autoreset`). The setting ``autoreset`` counts where it is not "auto".
-
-        Args:
-            env: an environment, under any wrappers, or None where there is none to ask.
+        Where it resets in the step after the end of an episode, as vector environments of Gymnasium may, such rows are
+        in no statistic, and registered memories give them to nobody. The setting ``autoreset`` counts if not "auto".
         """
-        self.autoreset = self._recorder.set_environment(env)
-        self._tell_memories()
-
-    def _tell_memories(self) -> None:
-        for memory in self._modules.memories():
-            if self.autoreset is not None:
-                memory.autoreset = self.autoreset
+        self._autoreset = self._recorder.set_environment(env)
+        self._modules.set_autoreset(self._autoreset)
 
     def _start_turns(self) -> None:
         self._turns = Turns([self._recorder.schedule, self._checkpointer.schedule], self.completed)
@@ -191,6 +178,11 @@ class Experiment:
         if self._standing.first:
             self._check_open()
             self._home.describe(config)
+
+    @property
+    def autoreset(self) -> str | None:
+        """Return when the environments reset, or None where nobody said."""
+        return self._autoreset
 
     @property
     def timesteps(self) -> int | None:
@@ -233,23 +225,20 @@ class Experiment:
             UnsupportedModule: if no backend can capture one of them.
         """
         self._modules.add(modules)
-        self._tell_memories()
+        self._modules.set_autoreset(self._autoreset)
 
     def record_transition(self, rewards: Any, terminated: Any, truncated: Any, valid: Any = None) -> None:
         """Track the rewards of one step of every environment, and the episodes that ended with it.
 
-        Several agents in one environment give their rewards as a dict. Each agent's statistics carry its name, and
-        those of all, their rewards added up, carry none. An agent that ended takes no further part in the episode of
-        all, which is over once each agent has ended.
+        Several agents in one environment give their rewards as a dict: each agent's statistics carry its name, those of
+        all, their rewards added up, carry none. The episode of all is over once each agent has ended.
 
         Args:
-            rewards: of shape (num_envs,) or (num_envs, 1), on any device; a number for a single environment; or a dict
-                of these by agent.
-            terminated: of as many elements; whether the episode ended in a terminal state. A dict by agent, as the
-                rewards are, or the same for all agents.
+            rewards: of shape (num_envs,) or (num_envs, 1), on any device; a number for one environment; or a dict.
+            terminated: of as many elements; whether the episode ended in a terminal state; a dict, or for all agents.
             truncated: of as many elements; whether it was cut short; as `terminated`.
-            valid: of as many elements; whether the row is a transition; as `terminated`. A row that is none (of an
-                environment that was idle, or only reset) is in no statistic. All rows are if None.
+            valid: of as many elements; whether the row is a transition; as `terminated`. One that is none (of an
+                environment that was idle, or only reset) is in no statistic. All are if None.
 
         Raises:
             ShapeMismatch: if the numbers of elements differ.
@@ -259,9 +248,7 @@ class Experiment:
         self._record(rewards, terminated, truncated, valid)
 
     def reset_episodes(self, envs: Any = None) -> None:
-        """Be told that environments were reset in mid-run, by an evaluation for example: count their episodes anew.
-
-        Registered memories of as many environments are told too; see `Memory.reset_episodes`.
+        """Be told that environments were reset in mid-run: count their episodes anew, and tell registered memories.
 
         Args:
             envs: which ones: a mask of shape (num_envs,), or their numbers; all of them if None.
@@ -271,10 +258,7 @@ class Experiment:
             UsageError: if the experiment was closed.
         """
         self._check_open()
-        num_envs = self._recorder.reset_episodes(envs)
-        for memory in self._modules.memories():
-            if num_envs is None or memory.num_envs == num_envs:
-                memory.reset_episodes(envs)
+        self._modules.reset_episodes(envs, self._recorder.reset_episodes(envs))
 
     def track_data(self, tag: str, value: Any) -> None:
         """Track a number until the next write; see `Tracker.track` for what may be given.
@@ -360,11 +344,10 @@ class Experiment:
             _refuse(self._refusal)
 
     def _take_turns(self, completed: int) -> None:
-        write, checkpoint = self._turns.take(completed)
-        if write:
-            (self._on_write or self.write_tracking_data)(completed)
-        if checkpoint:
-            (self._on_checkpoint or self.write_checkpoint)(completed)
+        calls = (self._on_write or self.write_tracking_data, self._on_checkpoint or self.write_checkpoint)
+        for is_due, call in zip(self._turns.take(completed), calls, strict=True):
+            if is_due:
+                call(completed)
 
     def _leave(self, signal_number: int) -> None:
         self._standing.look_again()

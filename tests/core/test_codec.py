@@ -99,6 +99,15 @@ def test_numpy_scalars_become_arrays_of_no_dimension() -> None:
     assert (found.dtype, found.shape, found) == (np.float32, (), np.float32(0.1))
 
 
+def test_the_machines_order_changes_no_value() -> None:
+    """Bytes of the other order are turned, and an array of this one is returned itself."""
+    foreign = np.arange(5, dtype=np.dtype(np.float32).newbyteorder())
+    turned = codec.native(foreign, "a")
+    assert turned.dtype.isnative
+    assert turned.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert codec.native(turned, "a") is turned
+
+
 def test_arrays_that_are_scattered_in_memory_come_back_in_order() -> None:
     """Transposed and strided views hold the same values after."""
     array = np.arange(12).reshape(3, 4)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import enum
 import json
+import re
 import subprocess
 import sys
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pydantic
 import pytest
+from pydantic import BaseModel
 
 import keepfast
 from keepfast import ExperimentConfig
-from keepfast.config import agent_settings
+from keepfast.config import agent_settings, masked
 
 SETTINGS = {
     "directory": "runs",
@@ -108,6 +116,148 @@ def toml(settings: dict[str, Any]) -> str:
         return json.dumps(given)
 
     return "\n".join(f"{key} = {value(given)}" for key, given in settings.items())
+
+
+@dataclasses.dataclass
+class Writer:
+    name: str = "jsonl"
+    indent: int = 2
+
+
+@dataclasses.dataclass
+class Settings:
+    """What a user of tyro has under "experiment"."""
+
+    write_interval: int = 100
+    keep_last: float = 3.0
+    writers: list[Any] = dataclasses.field(default_factory=lambda: ["tensorboard", Writer()])
+    wandb_kwargs: Any = dataclasses.field(default_factory=lambda: {"tags": ["a"]})
+
+
+@dataclasses.dataclass
+class Configuration:
+    lr: float = 0.001
+    experiment: Settings = dataclasses.field(default_factory=Settings)
+
+
+class Model(BaseModel):
+    write_interval: int = 100
+    keep_last: int = 3
+    writers: list[Any] = pydantic.Field(default_factory=lambda: ["tensorboard", Writer()])
+    wandb_kwargs: Any = pydantic.Field(default_factory=lambda: argparse.Namespace(tags=["a"]))
+
+
+class Mode(enum.Enum):
+    LESS = "min"
+
+
+NESTED = {
+    "write_interval": 100,
+    "keep_last": 3,
+    "writers": ["tensorboard", {"name": "jsonl", "indent": 2}],
+    "wandb_kwargs": {"tags": ["a"]},
+}
+FORMS: dict[str, Callable[[], Any]] = {
+    "a dataclass": Settings,
+    "a dataclass within another": Configuration,
+    "a Namespace": lambda: argparse.Namespace(**vars(Settings())),
+    "a Namespace within another": lambda: SimpleNamespace(lr=0.001, experiment=SimpleNamespace(**vars(Settings()))),
+    "a model of pydantic": Model,
+    "a model within a mapping": lambda: {"lr": 0.001, "experiment": Model()},
+    "numbers of NumPy": lambda: {**NESTED, "write_interval": np.int64(100), "keep_last": np.array(3)},
+    "floats that are whole": lambda: {**NESTED, "write_interval": 1e2, "keep_last": np.float32(3)},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_configurations_of_other_libraries_mean_the_same(form: str) -> None:
+    """Objects, at the top and at every depth, are taken for the mappings and lists that they stand for."""
+    config, whole = agent_settings(FORMS[form]())
+    expected = ExperimentConfig(NESTED)
+    assert config == expected
+    assert ExperimentConfig(FORMS[form]()) == expected
+    assert whole["experiment"] == expected.model_dump()
+    assert json.loads(json.dumps(whole["experiment"])) == expected.model_dump()
+
+
+@pytest.mark.needs("omegaconf")
+def test_a_configuration_of_omegaconf_means_the_same() -> None:
+    """With references resolved, made of a mapping, of a dataclass, or lying within a mapping."""
+    from omegaconf import OmegaConf
+
+    made = OmegaConf.create(
+        {
+            "interval": 100,
+            "experiment": {
+                **NESTED,
+                "write_interval": "${interval}",
+                "wandb_kwargs": {"tags": ["a"], "group": "${experiment.writers.1}"},
+            },
+        }
+    )
+    other = {**NESTED, "wandb_kwargs": {"tags": ["a"], "group": {"name": "jsonl", "indent": 2}}}
+    assert ExperimentConfig(made) == ExperimentConfig(other)
+    assert ExperimentConfig(OmegaConf.structured(Settings)) == ExperimentConfig(NESTED)
+    config, whole = agent_settings({"experiment": OmegaConf.create(NESTED), "optim": OmegaConf.create({"lr": [1]})})
+    assert config == ExperimentConfig(NESTED)
+    assert whole["optim"].lr == [1]  # what is the agent's own stays what it is
+    assert masked(whole)["optim"] == {"lr": [1]}
+    assert type(config.wandb_kwargs["tags"]) is list
+    assert type(ExperimentConfig(made).wandb_kwargs["group"]) is dict
+
+
+@pytest.mark.needs("omegaconf")
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"experiment": {"write_interval": "???"}}, "no value is given yet for `experiment.write_interval`: `???`"),
+        ({"write_interval": "???", "wandb_kwargs": {"a": "???"}}, "for `wandb_kwargs.a`, `write_interval`: `???`"),
+        ({"lr": {"start": "???"}, "experiment": {}}, "no value is given yet for `lr.start`: `???` stands there"),
+        ({"experiment": {"write_interval": "${none}"}}, "`experiment.write_interval` cannot be resolved: .*'none'"),
+    ],
+)
+def test_a_value_that_omegaconf_has_not_is_named(given: Any, told: str) -> None:
+    """A missing value, and a reference to nothing, are told by their keys."""
+    from omegaconf import OmegaConf
+
+    with pytest.raises(keepfast.ConfigError, match=re.escape(told).replace(r"\.\*", ".*")):
+        agent_settings(OmegaConf.create(given))
+
+
+def test_objects_among_the_arguments_of_writers_stay_what_they_are() -> None:
+    """They are for libraries that have classes of their own, as `wandb.Settings` is."""
+    settings = Writer()
+    config = ExperimentConfig({"wandb_kwargs": {"settings": settings}, "writers": [{"name": "x", "options": settings}]})
+    assert config.wandb_kwargs["settings"] is settings
+    assert config.writer_table() == [("x", {"options": settings})]
+
+
+def test_a_missing_value_is_named_in_any_form() -> None:
+    """A file of OmegaConf's that was read by another library has them too."""
+    with pytest.raises(keepfast.ConfigError, match=r"for `keep_last`, `wandb_kwargs.project`: `\?\?\?` stands there"):
+        ExperimentConfig({"keep_last": "???", "wandb_kwargs": {"project": "???"}})
+
+
+def test_a_member_of_an_enumeration_is_its_value() -> None:
+    """As structured configurations have them."""
+    assert ExperimentConfig(best_mode=Mode.LESS).best_mode == "min"
+
+
+def test_a_number_with_an_exponent_is_one_in_yaml_too(tmp_path: Path) -> None:
+    """YAML 1.1 reads 1e3 as text; a text that only begins so stays one."""
+    path = tmp_path / "config.yaml"
+    path.write_text("write_interval: 1e3\nexperiment_name: 1e3x\nkeep_last: 2.0")
+    config = ExperimentConfig(path)
+    assert (config.write_interval, config.experiment_name, config.keep_last) == (1000, "1e3x", 2)
+
+
+@pytest.mark.parametrize("cfg", [object(), 5, [1], Settings, len])
+def test_what_is_no_configuration_is_told(cfg: Any) -> None:
+    """The error lists what may be given."""
+    with pytest.raises(
+        keepfast.ConfigError, match="allowed: a mapping or a path, or a dataclass, a Namespace, a model"
+    ):
+        ExperimentConfig(cfg)
 
 
 def test_keywords_win_over_the_source() -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import keepfast
 from keepfast_jax.device import parse_device
+from keepfast_jax.modes import eagerly, outside_of_modes
 
 
 @final
@@ -104,6 +105,7 @@ class JaxStorage(keepfast.Storage):
             raise keepfast.InvalidValue(f"JAX has no dtype {found}")
         return str(jax.dtypes.canonicalize_dtype(found))
 
+    @outside_of_modes
     def allocate(self, shape: tuple[int, ...], dtype: Any) -> jax.Array:  # noqa: D102  (the interface's)
         chosen = jnp.dtype(jnp.float32 if dtype is None else dtype)
         fill = jnp.nan if jnp.issubdtype(chosen, jnp.floating) else 0
@@ -126,17 +128,18 @@ class JaxStorage(keepfast.Storage):
         samples = [
             value if type(value) is type(flat[name]) else self.numbers(name, value) for name, value in tensors.items()
         ]
-        flat.update(zip(tensors, _update([flat[name] for name in tensors], samples, row * self.num_envs), strict=True))
+        flat.update(zip(tensors, _updated([flat[name] for name in tensors], samples, row * self.num_envs), strict=True))
 
     def write(self, start: int, samples: Mapping[str, Any]) -> None:  # noqa: D102  (the interface's)
-        updated = _update([self.buffers[name] for name in samples], list(samples.values()), start)
+        updated = _updated([self.buffers[name] for name in samples], list(samples.values()), start)
         self.buffers.update(zip(samples, updated, strict=True))
 
     def view(self, name: str, shape: tuple[int, ...]) -> jax.Array:  # noqa: D102  (the interface's)
         # A copy, for the buffer itself is consumed by the next `_update`.
-        copied: jax.Array = _copy(self.buffers[name], shape)
+        copied: jax.Array = eagerly(_copy, self.buffers[name], shape)
         return copied
 
+    @outside_of_modes
     def host_array(self, value: Any) -> NDArray[Any]:  # noqa: D102  (the interface's)
         return np.asarray(value)
 
@@ -144,11 +147,11 @@ class JaxStorage(keepfast.Storage):
         return np.asarray(self.buffers[name])[start:stop]  # all of it, for JAX compiles anew for every length
 
     def take(self, names: Sequence[str], places: Any) -> list[jax.Array]:  # noqa: D102  (the interface's)
-        found: list[jax.Array] = _gather([self.buffers[name] for name in names], places)
+        found: list[jax.Array] = eagerly(_gather, [self.buffers[name] for name in names], places)
         return found
 
     def slice(self, name: str, start: int, stop: int) -> jax.Array:  # noqa: D102  (the interface's)
-        part: jax.Array = _part(self.buffers[name], start, stop - start)
+        part: jax.Array = eagerly(_part, self.buffers[name], start, stop - start)
         return part
 
     def versions(self) -> dict[str, str]:  # noqa: D102  (the interface's)
@@ -160,6 +163,15 @@ def _device_name(device: Any) -> Any:
     if not isinstance(device, jax.Device):
         return device
     return f"{device.platform}:{jax.devices(device.platform).index(device)}"
+
+
+def _updated(buffers: list[jax.Array], samples: list[Any], start: int) -> list[jax.Array]:
+    """Return buffers with samples written into them, whatever mode the caller is in, and however samples are spread."""
+    try:
+        updated: list[jax.Array] = eagerly(_update, buffers, samples, start)
+    except Exception:  # noqa: BLE001  (they may be spread over a mesh that the buffers are not on; else raised again)
+        updated = eagerly(_update, buffers, [eagerly(np.asarray, each) for each in samples], start)
+    return updated
 
 
 @functools.partial(jax.jit, donate_argnums=0)

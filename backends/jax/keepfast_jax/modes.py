@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
@@ -35,6 +36,9 @@ SETTINGS: dict[str, Any] = {
 
 _NAMES = tuple(name for name in SETTINGS if hasattr(jax.config, f"jax_{name}") and hasattr(jax, name))
 _read = operator.attrgetter(*(f"jax_{name}" for name in _NAMES))
+# The only call that tells it within a fraction of a microsecond; others have to compare what they cannot look into.
+_is_at_top: Callable[[], bool] = importlib.import_module("jax._src.core").trace_state_clean
+
 _harmless: set[tuple[Any, ...]] = set()
 
 
@@ -54,10 +58,32 @@ def _harmful() -> list[str]:
 def outside() -> Iterator[None]:
     """Do what is in the block at once, with arrays that have values, whatever mode the caller is in."""
     with contextlib.ExitStack() as modes:
-        modes.enter_context(jax.core.eval_context())
+        if not _is_at_top():
+            modes.enter_context(jax.core.eval_context())
         for name in _harmful():
             modes.enter_context(getattr(jax, name)(SETTINGS[name]))
         yield
+
+
+def eagerly(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    """Call a compiled function as it is, or, where a mode of the caller's would reach it, outside of that.
+
+    This costs next to nothing where there is no such mode. A function that consumes its arguments must not have done so
+    when it raises.
+    """
+    config: Any = jax.config
+    # JAX looks for NaNs only when all is computed and consumed, and buffers begin with them.
+    if _is_at_top() and not config.jax_debug_nans and not config.jax_debug_infs:
+        try:
+            return function(*args, **kwargs)
+        except Exception:  # noqa: BLE001  (what is wrong in itself is raised again)
+            return _called_outside(function, *args, **kwargs)
+    return _called_outside(function, *args, **kwargs)
+
+
+def _called_outside(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    with outside():
+        return function(*args, **kwargs)
 
 
 def outside_of_modes(function: Callable[_P, _R]) -> Callable[_P, _R]:

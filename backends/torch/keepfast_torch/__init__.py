@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from keepfast import MissingDependency, __version__
@@ -29,6 +30,8 @@ def __getattr__(name: str) -> Any:
             f'`keepfast_torch.{name}` needs `torch`, which is not installed; run: pip install "keepfast[torch]"'
         ) from error
     value = getattr(home, name)
+    if "torch" in sys.modules:  # a compiled function may meet this name before any other of ours
+        importlib.import_module("keepfast_torch.compiling").keep_out()
     globals()[name] = value
     return value
 

@@ -24,14 +24,14 @@ _frames: Any = torch._C._dynamo.eval_frame  # noqa: SLF001
 _set_strategy: Any = getattr(_frames, "set_code_exec_strategy", None)
 _LEFT_ALONE = _set_strategy and _frames._FrameExecStrategy(*[_frames._FrameAction.SKIP] * 2)  # noqa: SLF001
 
-_marked: set[str] = set()
+_marked: dict[str, int] = {}
 
 
 def keep_out() -> None:
-    """Mark every function of our packages that is loaded by now; those marked already cost nothing again."""
+    """Mark every function of our packages that is loaded by now; modules that are marked already cost nothing again."""
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in PACKAGES and name not in _marked:
-            _marked.add(name)
+        if name.partition(".")[0] in PACKAGES and _marked.get(name) != (count := len(vars(module))):
+            _marked[name] = count  # one that is being loaded still gets more
             for function in _functions(module):
                 _mark(function)
 

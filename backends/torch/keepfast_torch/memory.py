@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, final
@@ -13,9 +14,12 @@ from numpy.typing import NDArray
 import keepfast
 from keepfast_torch.arrays import DTYPES, HostCopier, tensor_copy
 from keepfast_torch.device import parse_device
+from keepfast_torch.modes import are_transformed, is_mode_on, outside, real_value
 
 _BLOCK = 1 << 10
 """Of how many rows views are kept."""
+
+_NOTHING = contextlib.nullcontext()
 
 _NO_VIEWS: tuple[int, dict[str, Sequence[torch.Tensor]]] = (-1, {})
 
@@ -97,13 +101,18 @@ class TorchStorage(keepfast.Storage):
 
     def allocate(self, shape: tuple[int, ...], dtype: Any) -> torch.Tensor:  # noqa: D102  (the interface's)
         chosen = torch.get_default_dtype() if dtype is None else _dtype(dtype)
-        with torch.inference_mode(mode=False):  # what is created in that mode could not be written outside of it
-            buffer = torch.zeros(shape, dtype=chosen, device=self.device)
+        buffer = torch.zeros(shape, dtype=chosen, device=self.device)
         return buffer.fill_(float("nan")) if chosen.is_floating_point else buffer
+
+    def plainly(self) -> contextlib.AbstractContextManager[Any]:  # noqa: D102  (the interface's)
+        return outside() if is_mode_on() else _NOTHING
 
     def array(self, value: Any) -> torch.Tensor:  # noqa: D102  (the interface's)
         if isinstance(value, torch.Tensor):
-            return value.detach() if value.requires_grad else value
+            tensor = real_value(value)
+            return tensor.detach() if tensor.requires_grad else tensor
+        if type(value).__module__.startswith("torch.fx"):
+            raise TypeError("it is being traced by torch.fx and has no value")
         return _from_host(value) if isinstance(value, np.ndarray) else torch.as_tensor(value)
 
     def write(self, start: int, samples: Mapping[str, torch.Tensor]) -> None:  # noqa: D102  (the interface's)
@@ -111,6 +120,9 @@ class TorchStorage(keepfast.Storage):
             self.buffers[name].narrow(0, start, values.shape[0]).copy_(values)
 
     def write_row(self, row: int, tensors: Mapping[str, Any]) -> None:  # noqa: D102  (the interface's)
+        if are_transformed():
+            self._write_row_outside(row, tensors)
+            return
         block, place = divmod(row, _BLOCK)
         viewed, rows = self._viewed
         if viewed != block or len(rows) != len(self.buffers):
@@ -119,7 +131,14 @@ class TorchStorage(keepfast.Storage):
             value if type(value) is torch.Tensor and not value.requires_grad else self.numbers(name, value)
             for name, value in tensors.items()
         ]
-        torch._foreach_copy_([rows[name][place] for name in tensors], values)
+        try:
+            torch._foreach_copy_([rows[name][place] for name in tensors], values)
+        except RuntimeError:  # one is on the device `meta`, perhaps, which is told better then
+            self._write_row_outside(row, tensors)
+
+    def _write_row_outside(self, row: int, tensors: Mapping[str, Any]) -> None:
+        with outside():
+            super().write_row(row, tensors)
 
     def _view_rows(self, block: int) -> dict[str, Sequence[torch.Tensor]]:
         """Make views of some rows at once, for making one takes longer than copying a small row into it."""
@@ -157,7 +176,7 @@ class TorchStorage(keepfast.Storage):
 
     def places(self, indexes: Any) -> torch.Tensor:  # noqa: D102  (the interface's)
         if isinstance(indexes, torch.Tensor):
-            return indexes.to(self.device)
+            return real_value(indexes).to(self.device)
         return torch.as_tensor(super().places(indexes), device=self.device)
 
     def take(self, names: Sequence[str], places: torch.Tensor) -> list[torch.Tensor]:  # noqa: D102  (the interface's)

@@ -36,6 +36,17 @@ def are_transformed() -> bool:
     return _transforms() is not None or _dispatch_modes() > 0
 
 
+def is_mode_on() -> bool:
+    """Say whether there is a mode to leave at all."""
+    return (
+        torch.is_inference_mode_enabled()
+        or _transforms() is not None
+        or _dispatch_modes() > 0
+        or _internals._len_torch_function_stack() > 0
+        or _internals._get_tracing_state() is not None
+    )
+
+
 def real_value(tensor: torch.Tensor) -> torch.Tensor:
     """Return the tensor that has the values, out of what a transform has wrapped around it.
 

@@ -33,7 +33,7 @@ class CheckpointMetadata:
         keepfast: the version of Keepfast that wrote the file.
         backend: the name of the modules' backend.
         modules: the names of all modules of the checkpoint, also of those that have files of their own.
-        backends: the name of the backend of each module, of one made of several that of each of these by its path.
+        backends: the name of the backend of each deque, by its name or path: an empty one could not tell it.
         names: what `Backend.names` gave for modules whose state calls something by number alone, by name or path.
         time: when it was taken, in seconds since the epoch.
         timestep: the completed timesteps it was taken at.

@@ -107,7 +107,8 @@ class SampleBuffer:
             return False
         dtype = None if dtype is None else self.storage.dtype_name(dtype)
         space = repr(size) if hasattr(size, "sample") else ""
-        allocated = self.storage.allocate(self._flat_shape(shape), dtype)
+        with self.storage.plainly():
+            allocated = self.storage.allocate(self._flat_shape(shape), dtype)
         own_dtype = self.storage.dtype_name(allocated.dtype)
         self._register(TensorSpec(tensor_name(name), shape, own_dtype, keep_dimensions, space), allocated)
         return True
@@ -164,18 +165,21 @@ class SampleBuffer:
         if name == VALID:
             self.settle()
         size = self.spec(name).size
-        return self.storage.view(name, self._shape(size) if keepdim else self._flat_shape(size))
+        with self.storage.plainly():
+            return self.storage.view(name, self._shape(size) if keepdim else self._flat_shape(size))
 
     def set_tensor(self, name: str, tensor: Any) -> None:
         """Replace all values of a tensor."""
-        spec, values = self.spec(name), self.storage.numbers(name, tensor)
-        full, flat = self._shape(spec.size), self._flat_shape(spec.size)
-        if tuple(values.shape) not in (full, flat):
-            raise ShapeMismatch(f"`{name}` was given with the shape {tuple(values.shape)}; expected {full}")
-        self.storage.write(0, {name: values.reshape(flat)})
-        if name == VALID:
-            self._unsettled = 0
-            self.cursor.invalid = np.flatnonzero(~self._flags(VALID, 0, len(self)))
+        spec = self.spec(name)
+        with self.storage.plainly():
+            values = self.storage.numbers(name, tensor)
+            full, flat = self._shape(spec.size), self._flat_shape(spec.size)
+            if tuple(values.shape) not in (full, flat):
+                raise ShapeMismatch(f"`{name}` was given with the shape {tuple(values.shape)}; expected {full}")
+            self.storage.write(0, {name: values.reshape(flat)})
+            if name == VALID:
+                self._unsettled = 0
+                self.cursor.invalid = np.flatnonzero(~self._flags(VALID, 0, len(self)))
         self._replaced()
 
     # samples ---------------------------------------------------------------------------------------------------------
@@ -186,15 +190,16 @@ class SampleBuffer:
         row, environment = divmod(cursor.place, cursor.num_envs)
         if environment == 0 and self._is_row(tensors):
             if self._watches or valid is not None:
-                tensors = self._marked(tensors, valid, cursor.num_envs)
-                tensors = self._with_room(tensors, cursor.num_envs)
+                with self.storage.plainly():
+                    tensors = self._marked(tensors, valid, cursor.num_envs)
+                    tensors = self._with_room(tensors, cursor.num_envs)
             self.storage.write_row(row, tensors)
             self._advance(cursor.num_envs)
             return
-        count, checked = self._checked(tensors)
-        samples = self._marked(checked, valid, count) if self._watches or valid is not None else checked
-        done = 0
-        with Afterwards():
+        with self.storage.plainly(), Afterwards():
+            count, checked = self._checked(tensors)
+            samples = self._marked(checked, valid, count) if self._watches or valid is not None else checked
+            done = 0
             while done < count:
                 taken = min(count - done, cursor.capacity - cursor.place)
                 whole = taken == count
@@ -210,7 +215,7 @@ class SampleBuffer:
             for name, values in tensors.items():
                 if shapes[name] != values.shape:
                     return False
-        except (KeyError, AttributeError):  # an unknown name, or a list
+        except (KeyError, AttributeError, TypeError, ValueError):  # an unknown name, a list, what is traced by symbols
             return False
         return bool(tensors)
 
@@ -310,7 +315,8 @@ class SampleBuffer:
         start = self.cursor.place - count
         for first, last in ((start + self.cursor.capacity, self.cursor.capacity), (max(start, 0), self.cursor.place)):
             if first < last:
-                self._settle(first, last)
+                with self.storage.plainly():
+                    self._settle(first, last)
 
     def _settle(self, start: int, stop: int) -> None:
         valid = self._flags(VALID, start, stop) if VALID in self.specs else np.ones(stop - start, bool)
@@ -383,9 +389,11 @@ class SampleBuffer:
     def snapshot(self) -> MemorySnapshot:
         """Return an independent copy of everything, in host memory."""
         self.settle()
+        with self.storage.plainly():
+            hosts = {name: self.storage.host(name) for name in self.specs}
         tensors = {}
         for name, spec in self.specs.items():
-            flat = self.storage.host(name)
+            flat = hosts[name]
             flat[len(self) :] = np.zeros((), flat.dtype)  # never written, or forgotten by a reset
             tensors[name] = flat.reshape(self._shape(spec.size))
         metadata = self._description()
@@ -411,6 +419,14 @@ class SampleBuffer:
         storage = self.storage
         specs, tensors = matched(snapshot, self.specs, storage.dtype_name, storage.keeps_wide)
         fit_in = fitted(replace(snapshot, tensors=tensors), storage.memory_size, storage.num_envs, fit)
+        with storage.plainly():
+            self._put(specs, fit_in)
+        self.cursor.move(fit_in.ring, fit_in.seams, np.flatnonzero(~fit_in.valid.reshape(-1)[: len(fit_in)]))
+        self._forget_running()
+        self._replaced()
+
+    def _put(self, specs: Mapping[str, TensorSpec], fit_in: Any) -> None:
+        storage = self.storage
         new = {
             name: storage.allocate(self._flat_shape(spec.size), spec.dtype)
             for name, spec in specs.items()
@@ -422,6 +438,3 @@ class SampleBuffer:
             storage.write(0, {name: storage.array(flat)})
         if VALID in self.specs and VALID not in fit_in.tensors and len(fit_in):
             storage.write(0, {VALID: self._all_valid(len(fit_in))})
-        self.cursor.move(fit_in.ring, fit_in.seams, np.flatnonzero(~fit_in.valid.reshape(-1)[: len(fit_in)]))
-        self._forget_running()
-        self._replaced()

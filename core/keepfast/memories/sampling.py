@@ -45,14 +45,17 @@ class Sampler:
         """Return random samples, or sequences, in mini-batches."""
         positive("batch_size", batch_size)
         self._check(names, mini_batches, sequence_length)
+        with self._buffer.storage.plainly():
+            self.last = places = self._places(batch_size, sequence_length)
+            return self._split(names, places, mini_batches, sequence_length)
+
+    def _places(self, batch_size: int, sequence_length: int) -> Any:
+        """Return random places, of samples or of sequences."""
         if sequence_length == 1:
-            places = self._draw_places(batch_size)
-        else:
-            starts, steps = self._sequences(sequence_length)
-            drawn = starts[self._draw(len(starts), batch_size)]
-            places = ((drawn[:, None] + steps) % self._buffer.cursor.capacity).reshape(-1)
-        self.last = places
-        return self._split(names, places, mini_batches, sequence_length)
+            return self._draw_places(batch_size)
+        starts, steps = self._sequences(sequence_length)
+        drawn = starts[self._draw(len(starts), batch_size)]
+        return ((drawn[:, None] + steps) % self._buffer.cursor.capacity).reshape(-1)
 
     def _draw_places(self, count: int) -> Any:
         invalid = self._buffer.invalid
@@ -108,18 +111,20 @@ class Sampler:
     def by_index(self, names: Sequence[str], indexes: Any, mini_batches: int = 1) -> list[list[Any]]:
         """Return samples by their place, split into mini-batches."""
         self._check(names, mini_batches)
-        return self._split(names, self._buffer.storage.places(indexes), mini_batches)
+        with self._buffer.storage.plainly():
+            return self._split(names, self._buffer.storage.places(indexes), mini_batches)
 
     def everything(self, names: Sequence[str], mini_batches: int = 1, sequence_length: int = 1) -> list[list[Any]]:
         """Return every sample, split into mini-batches."""
         self._check(names, mini_batches, sequence_length)
         storage, cursor, invalid = self._buffer.storage, self._buffer.cursor, self._buffer.invalid
-        if sequence_length > 1 or len(invalid):
-            order = np.concatenate(cursor.ring.histories()) if sequence_length > 1 else np.arange(len(cursor))
-            places = storage.places(order[~np.isin(order, invalid)])
-            return self._split(names, places, mini_batches, sequence_length)
-        bounds = _bounds(len(cursor), mini_batches)
-        return [[storage.slice(name, start, stop) for name in names] for start, stop in pairwise(bounds)]
+        with storage.plainly():
+            if sequence_length > 1 or len(invalid):
+                order = np.concatenate(cursor.ring.histories()) if sequence_length > 1 else np.arange(len(cursor))
+                places = storage.places(order[~np.isin(order, invalid)])
+                return self._split(names, places, mini_batches, sequence_length)
+            bounds = _bounds(len(cursor), mini_batches)
+            return [[storage.slice(name, start, stop) for name in names] for start, stop in pairwise(bounds)]
 
     def _check(self, names: Sequence[str], mini_batches: int, sequence_length: int = 1) -> None:
         positive("mini_batches", mini_batches)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -84,6 +85,10 @@ class Storage(abc.ABC):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+    def plainly(self) -> contextlib.AbstractContextManager[Any]:
+        """Return what buffers are handled in, so that no mode of the framework that a caller is in reaches them."""
+        return contextlib.nullcontext()
 
     # making and writing ----------------------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, final
+from functools import partial
+from typing import Any, TypeVar, final
 
 import numpy as np
 
@@ -83,7 +84,7 @@ class RegisteredModule:
                 goes.
         """
         for leaf in self.leaves():
-            if not isinstance(leaf.module, Place) and leaf.backend.replaces(value := leaf.value):
+            if not isinstance(leaf.module, Place) and _told(leaf.backend.replaces, value := leaf.value):
                 raise UnsupportedModule(
                     f"`{leaf.name}` is a {type(value).__qualname__}, which is replaced, not changed; register it as "
                     f'keepfast.attribute(owner, "{leaf.name}"), so that its owner gets the restored one'
@@ -93,11 +94,7 @@ class RegisteredModule:
         """Return the module's present tree, its arrays still shared with it."""
         if self.assemble is not None:
             return self.assemble([part.capture() for part in self.parts.values()])
-        value = self.value
-        try:
-            return self.backend.capture(value)
-        except UnsupportedModule as error:
-            raise UnsupportedModule(f"{error}{_advice(value)}") from None
+        return _told(self.backend.capture, self.value)
 
     def copy(self) -> Tree:
         """Return an independent copy of the module's present tree on the host."""
@@ -223,8 +220,20 @@ def _fallback(value: Any, named: Backend | None, companions: Sequence[Backend]) 
     """
     if not companions and keeps_itself(type(value)):
         return backend_named(PLAIN)
+    return _told(partial(backend_of, named=named, others=companions), value)
+
+
+_Answer = TypeVar("_Answer")
+
+
+def _told(ask: Callable[[Any], _Answer], value: Any) -> _Answer:
+    """Return the answer to a question about a module; where it is that nobody can capture it, add what to do.
+
+    Raises:
+        UnsupportedModule: if that is the answer.
+    """
     try:
-        return backend_of(value, named, companions)
+        return ask(value)
     except UnsupportedModule as error:
         raise UnsupportedModule(f"{error}{_advice(value)}") from None
 
@@ -272,6 +281,17 @@ class ModuleTable:
         """Return the memories of now."""
         values = map(_value, self._modules.values())
         return [value for value in values if isinstance(value, Memory)]
+
+    def set_autoreset(self, mode: str | None) -> None:
+        """Tell the memories when their environments reset, where it is known."""
+        for memory in self.memories() if mode is not None else ():
+            memory.autoreset = mode
+
+    def reset_episodes(self, envs: Any, num_envs: int | None) -> None:
+        """Tell the memories of as many environments, or all where that is not known, that some were reset."""
+        for memory in self.memories():
+            if num_envs in (None, memory.num_envs):
+                memory.reset_episodes(envs)
 
     def add(self, modules: Mapping[str, Module]) -> None:
         """Add modules, all or none.
@@ -339,9 +359,9 @@ def metadata(modules: Sequence[RegisteredModule], **more: Any) -> CheckpointMeta
         format_version=FORMAT_VERSION,
         keepfast=__version__,
         backend=main_backend(modules).name if modules else None,
-        backends={leaf.name: leaf.backend.name for leaf in alone},
+        backends={leaf.name: leaf.backend.name for leaf in alone if isinstance(leaf.value, deque)} or None,
         modules=tuple(module.name for module in modules),
-        names={leaf.name: names for leaf in alone if leaf.is_open and (names := leaf.names()) is not None},
+        names={leaf.name: names for leaf in alone if leaf.is_open and (names := leaf.names()) is not None} or None,
         time=time.time(),
         **more,
     )

@@ -10,6 +10,7 @@ from typing import Any, Literal, final
 
 import numpy as np
 
+from keepfast.config import whole
 from keepfast.errors import InvalidValue
 
 _Interval = int | Literal["auto"]
@@ -109,11 +110,13 @@ def whole_timestep(number: Any) -> int:
 
 
 def length_of(timesteps: Any) -> int | None:
-    """Return the length of a training, which may come as an integer of NumPy.
+    """Return the length of a training, which may come as a number of NumPy, or as a float such as 1e6.
 
     Raises:
         InvalidValue: if it is no whole number of at least 1, nor None.
     """
-    if timesteps is not None and (not isinstance(timesteps, int | np.integer) or timesteps < 1):
-        raise InvalidValue(f"`timesteps` is {timesteps!r}; allowed: a whole number of at least 1, or None")
-    return None if timesteps is None else int(timesteps)
+    number = whole(timesteps.item() if isinstance(timesteps, np.generic) else timesteps)
+    if number is not None and (not isinstance(number, int) or number < 1):
+        hint = "; YAML 1.1 reads 1e6 as text, and 1.0e+6 as a number" if isinstance(timesteps, str) else ""
+        raise InvalidValue(f"`timesteps` is {timesteps!r}; allowed: a whole number of at least 1, or None{hint}")
+    return None if number is None else int(number)

@@ -16,6 +16,7 @@ from keepfast.errors import CorruptCheckpoint
 from keepfast.formats.checkpoints.msgpack import MsgpackStore
 from keepfast.formats.checkpoints.pickle import PickleStore
 from keepfast.formats.files import flax_bytes
+from keepfast.formats.files.safe_pickle import safe_load
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.testing.checkpoint_store import assert_same, random_array
 
@@ -177,6 +178,20 @@ def test_pickles_that_name_anything_are_refused(pickle_path: Path, value: Any, n
     pickle_path.write_bytes(pickle.dumps(value, protocol=2))
     with pytest.raises(CorruptCheckpoint, match=f"carries code, `{name}"):
         PickleStore().load(pickle_path)
+
+
+def test_no_name_at_all_is_admitted(pickle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dicts, strings, numbers and bytes need none."""
+    tables: list[Any] = []
+
+    def noting(file: Any, admitted: Any, *rest: Any) -> Any:
+        tables.append(dict(admitted))
+        return safe_load(file, admitted, *rest)
+
+    monkeypatch.setattr("keepfast.formats.checkpoints.pickle.safe_load", noting)
+    pickle_path.write_bytes(pickle.dumps({"a": 1}))
+    assert PickleStore().load(pickle_path).state == {"a": 1}
+    assert tables == [{}]
 
 
 def test_the_beginning_alone_is_no_older_file(pickle_path: Path) -> None:

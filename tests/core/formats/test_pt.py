@@ -16,6 +16,7 @@ import pytest
 from keepfast.errors import CorruptCheckpoint, CorruptMemory, InvalidValue
 from keepfast.formats.checkpoints.pt import PtStore
 from keepfast.formats.files import sealed_zip
+from keepfast.formats.files.safe_pickle import safe_load
 from keepfast.formats.files.torch_archive import read_archive
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.testing.checkpoint_store import random_array
@@ -282,6 +283,40 @@ def test_files_that_carry_code_are_refused(path: Path, value: Any, name: str) ->
     with pytest.raises(CorruptCheckpoint, match=rf"carries code, `{name}") as caught:
         PtStore().load(path)
     assert str(path) in str(caught.value)
+
+
+CALLABLE = {
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_tensor_v3",
+    "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_parameter_with_state",
+    "torch._tensor._rebuild_from_type_v2",
+    "torch.Size",
+    "torch.device",
+    "collections.OrderedDict",
+    "collections.Counter",
+    "builtins.set",
+    "builtins.complex",
+    "builtins.bytearray",
+    "_codecs.encode",
+}
+"""All that a file may have called; what stands in for each is tested above and below."""
+
+
+def test_nothing_else_may_be_called(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each name that a file may use is here, with a reason to be: the others it may use stand for text alone."""
+    tables: list[Any] = []
+
+    def noting(file: Any, admitted: Any, *rest: Any) -> Any:
+        tables.append(admitted)
+        return safe_load(file, admitted, *rest)
+
+    monkeypatch.setattr("keepfast.formats.files.torch_pickle.safe_load", noting)
+    save({"x": np.ones(2)}, path)
+    PtStore().load(path)
+    (admitted,) = tables
+    assert {name for name, meaning in admitted.items() if callable(meaning)} == CALLABLE
+    assert all(meaning == name for name, meaning in admitted.items() if name not in CALLABLE)
 
 
 def _doubled(kind: int) -> bytes:

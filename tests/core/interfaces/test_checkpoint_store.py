@@ -163,3 +163,10 @@ def test_no_room_spells_the_keys_by_hand(project: Path) -> None:
     rooms = [path for room in ("checkpoints", "modules", "runs") for path in (core / room).glob("*.py")]
     files = [*rooms, core / "agent.py", core / "experiment.py", core / "cli" / "checkpoints.py"]
     assert [path.name for path in files if by_hand.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_a_file_of_one_module_has_that_module() -> None:
+    """Its state is the module's own, under the name that the file tells; else there is one for each name."""
+    state = {"weight": np.ones(2)}
+    assert Checkpoint(state, {"module": "policy"}).modules == {"policy": state}
+    assert Checkpoint({"policy": state, "value": state}).modules == {"policy": state, "value": state}

@@ -108,6 +108,46 @@ def test_random_numbers_go_on_from_another_runs_checkpoint_too(net: Callable[...
         assert np.random.random(3).tolist() == expected.tolist()  # noqa: NPY002
 
 
+class DrawingWriter(keepfast.Writer):
+    """Draws a random number at its end, for a name perhaps."""
+
+    def __init__(self, context: keepfast.WriterContext) -> None:
+        pass
+
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        pass
+
+    def close(self) -> None:
+        np.random.random(5)  # noqa: NPY002
+
+
+def test_writers_that_end_at_a_resume_draw_no_number_of_the_run(net: Callable[..., Net], tmp_path: Path) -> None:
+    """The generators are put back last, so that the run goes on with the numbers it would have had."""
+
+    @keepfast.hookimpl
+    def keepfast_writers() -> Mapping[str, Callable[..., Any]]:
+        return {"drawing": DrawingWriter}
+
+    plugin = SimpleNamespace(keepfast_writers=keepfast_writers)
+    keepfast.plugins.registry().register(plugin, "drawing-writer")
+    with start(net(), tmp_path, writers=["drawing"], on_writer_error="raise") as experiment:
+        experiment.writer.add_scalar("a", 1.0, global_step=1)
+        np.random.seed(5)  # noqa: NPY002  (the generator that everybody shares)
+        experiment.write_checkpoint(1)
+        expected = np.random.random(3)  # noqa: NPY002
+        assert experiment.resume() == 1
+        assert np.random.random(3).tolist() == expected.tolist()  # noqa: NPY002
+    keepfast.plugins.registry().unregister(plugin)
+
+
+def test_what_a_file_tells_counts_more_than_its_name(net: Callable[..., Net], tmp_path: Path) -> None:
+    """Whoever gives it another number does not make the run older."""
+    train(start(net(), tmp_path / "other", writers=[]), 0, 20, score=7.0)
+    path = tmp_path / "other" / "run" / "checkpoints" / "agent_20.safetensors"
+    with start(net(), tmp_path, writers=[]) as experiment:
+        assert experiment.resume(path.rename(path.with_name("agent_777.safetensors"))) == 20
+
+
 def test_what_another_run_left_is_still_told_after_a_resume_from_elsewhere(
     net: Callable[..., Net], tmp_path: Path
 ) -> None:

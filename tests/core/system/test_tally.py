@@ -56,6 +56,15 @@ def test_each_name_is_told_of_by_itself() -> None:
     assert told(lambda: tally.tell_sum(summed)) == ["2 a: full, broken; 2 b: gone, broken"]
 
 
+def test_what_an_earlier_time_told_is_no_news() -> None:
+    """A tally that goes on from another's numbers tells of more only in its sum."""
+    tally = Tally()
+    tally.resume({"file": 3})
+    tally.count("file", "full")
+    assert told(lambda: tally.tell(first)) == []
+    assert tally.numbers == {"file": 4}
+
+
 @pytest.mark.parametrize("ask", [lambda tally: tally.tell(first), lambda tally: tally.tell_sum(summed)])
 def test_where_nothing_went_wrong_nothing_is_told(ask: Callable[[Tally], object]) -> None:
     """Neither in between nor at the end."""
