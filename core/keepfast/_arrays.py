@@ -89,3 +89,24 @@ def scalar(value: Any, tag: str) -> float:
         return float(host_array(value).reshape(-1)[0])
     except InvalidValue as error:
         raise InvalidValue(f"the value of `{tag}`: {error}") from None
+
+
+def environments(envs: Any, num_envs: int) -> NDArray[np.intp]:
+    """Return the numbers of environments that a user names.
+
+    Args:
+        envs: a mask of shape (num_envs,), in any of the usual forms, or their numbers.
+        num_envs: how many environments there are.
+
+    Raises:
+        InvalidValue: if it is neither.
+    """
+    places = np.atleast_1d(host_array(envs)).reshape(-1)
+    if places.dtype.kind == "b" and places.size == num_envs:
+        return np.flatnonzero(places)
+    if places.size == 0 or (places.dtype.kind in "iu" and places.min() >= 0 and places.max() < num_envs):
+        return places.astype(np.intp)
+    raise InvalidValue(
+        f"`envs` is {envs!r:.80}; allowed: a mask of shape ({num_envs},), numbers from 0 to {num_envs - 1}, or None "
+        "for all environments"
+    )

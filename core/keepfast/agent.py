@@ -10,6 +10,7 @@ from keepfast.config import LEVEL, Source, agent_settings, mapping_of
 from keepfast.errors import InvalidValue
 from keepfast.experiment import Experiment
 from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.memories.memory import Memory
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
 from keepfast.modules.registered import copy_all, metadata, registered
@@ -105,7 +106,8 @@ class Agent:
         Args:
             trainer_cfg: the trainer's configuration, in any form that `cfg` may have but a path; ``timesteps`` is the
                 length of the training.
-            env: the environment, which tells when it resets; see `Experiment.set_environment`.
+            env: the environment, which tells when it resets; see `Experiment.set_environment`. The agent's memory is
+                told as well.
 
         Raises:
             UnknownPlugin: if the configuration names a backend, writer or format that nobody provides.
@@ -119,6 +121,7 @@ class Agent:
             return
         if env is not None:
             self._experiment.set_environment(env)
+            self._tell_memory()
         if given:
             self._experiment.set_timesteps(given.get("timesteps", self._experiment.timesteps))
             self._experiment.describe(self._described(given))
@@ -134,7 +137,13 @@ class Agent:
             on_checkpoint=lambda completed: self.write_checkpoint(completed, self.experiment.timesteps),
             env=env,
         )
+        self._tell_memory()
         return self._experiment
+
+    def _tell_memory(self) -> None:
+        """Have the memory know when the environments reset, so that it gives no reset to the agent."""
+        if self.experiment.autoreset is not None and isinstance(self.memory, Memory):
+            self.memory.autoreset = self.experiment.autoreset
 
     def _described(self, trainer_cfg: Mapping[str, Any]) -> dict[str, Any]:
         """Return the whole configuration: the agent's, its models' and the trainer's."""
@@ -199,6 +208,8 @@ class Agent:
     def reset_episodes(self, envs: Any = None) -> None:
         """Be told that environments were reset in mid-run, by an evaluation for example: count their episodes anew.
 
+        The agent's memory is told too: no sequence goes from the one episode to the other.
+
         Args:
             envs: which ones: a mask of shape (num_envs,), or their numbers; all of them if None.
 
@@ -206,6 +217,8 @@ class Agent:
             InvalidValue: if there is no such environment.
         """
         self.experiment.reset_episodes(envs)
+        if isinstance(self.memory, Memory):
+            self.memory.reset_episodes(envs)
 
     def pre_interaction(self, timestep: int, timesteps: int | None) -> None:
         """Be told that a timestep begins; nothing here, but there for subclasses."""

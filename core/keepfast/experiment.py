@@ -163,14 +163,11 @@ class Experiment:
     def set_environment(self, env: object) -> None:
         """Tell the environment, where it was not known when the experiment was made.
 
-        Vector environments of Gymnasium tell when they reset. Where that is in the step after the end of an episode,
-        the rows of such steps are no transitions, and in no statistic. The setting ``autoreset`` counts where it is
-        not "auto".
-
-        Args:
-            env: an environment, under any wrappers, or None where there is none to ask.
+        Where it resets in the step after the end of an episode, as vector environments of Gymnasium may, such rows are
+        in no statistic, and registered memories give them to nobody. The setting ``autoreset`` counts if not "auto".
         """
-        self._recorder.set_environment(env)
+        self._autoreset = self._recorder.set_environment(env)
+        self._modules.set_autoreset(self._autoreset)
 
     def _start_turns(self) -> None:
         self._turns = Turns([self._recorder.schedule, self._checkpointer.schedule], self.completed)
@@ -181,6 +178,11 @@ class Experiment:
         if self._standing.first:
             self._check_open()
             self._home.describe(config)
+
+    @property
+    def autoreset(self) -> str | None:
+        """Return when the environments reset, or None where nobody said."""
+        return self._autoreset
 
     @property
     def timesteps(self) -> int | None:
@@ -223,22 +225,20 @@ class Experiment:
             UnsupportedModule: if no backend can capture one of them.
         """
         self._modules.add(modules)
+        self._modules.set_autoreset(self._autoreset)
 
     def record_transition(self, rewards: Any, terminated: Any, truncated: Any, valid: Any = None) -> None:
         """Track the rewards of one step of every environment, and the episodes that ended with it.
 
-        Several agents in one environment give their rewards as a dict. Each agent's statistics carry its name, and
-        those of all, their rewards added up, carry none. An agent that ended takes no further part in the episode of
-        all, which is over once each agent has ended.
+        Several agents in one environment give their rewards as a dict: each agent's statistics carry its name, those of
+        all, their rewards added up, carry none. The episode of all is over once each agent has ended.
 
         Args:
-            rewards: of shape (num_envs,) or (num_envs, 1), on any device; a number for a single environment; or a dict
-                of these by agent.
-            terminated: of as many elements; whether the episode ended in a terminal state. A dict by agent, as the
-                rewards are, or the same for all agents.
+            rewards: of shape (num_envs,) or (num_envs, 1), on any device; a number for one environment; or a dict.
+            terminated: of as many elements; whether the episode ended in a terminal state; a dict, or for all agents.
             truncated: of as many elements; whether it was cut short; as `terminated`.
-            valid: of as many elements; whether the row is a transition; as `terminated`. A row that is none (of an
-                environment that was idle, or only reset) is in no statistic. All rows are if None.
+            valid: of as many elements; whether the row is a transition; as `terminated`. One that is none (of an
+                environment that was idle, or only reset) is in no statistic. All are if None.
 
         Raises:
             ShapeMismatch: if the numbers of elements differ.
@@ -248,7 +248,7 @@ class Experiment:
         self._record(rewards, terminated, truncated, valid)
 
     def reset_episodes(self, envs: Any = None) -> None:
-        """Be told that environments were reset in mid-run, by an evaluation for example: count their episodes anew.
+        """Be told that environments were reset in mid-run: count their episodes anew, and tell registered memories.
 
         Args:
             envs: which ones: a mask of shape (num_envs,), or their numbers; all of them if None.
@@ -258,7 +258,7 @@ class Experiment:
             UsageError: if the experiment was closed.
         """
         self._check_open()
-        self._recorder.reset_episodes(envs)
+        self._modules.reset_episodes(envs, self._recorder.reset_episodes(envs))
 
     def track_data(self, tag: str, value: Any) -> None:
         """Track a number until the next write; see `Tracker.track` for what may be given.

@@ -143,6 +143,9 @@ class JaxStorage(keepfast.Storage):
     def host_array(self, value: Any) -> NDArray[Any]:  # noqa: D102  (the interface's)
         return np.asarray(value)
 
+    def host_part(self, name: str, start: int, stop: int) -> NDArray[Any]:  # noqa: D102  (the interface's)
+        return np.asarray(self.buffers[name])[start:stop]  # all of it, for JAX compiles anew for every length
+
     def take(self, names: Sequence[str], places: Any) -> list[jax.Array]:  # noqa: D102  (the interface's)
         found: list[jax.Array] = eagerly(_gather, [self.buffers[name] for name in names], places)
         return found

@@ -124,7 +124,7 @@ class PPO(keepfast.Agent):
             memory.create_tensor(name, self.observation_space, torch.float32)
         memory.create_tensor("actions", 1, torch.int64)
         memory.create_tensor("rewards", 1, torch.float32)
-        for name in ("terminated", "truncated", "valid"):
+        for name in ("terminated", "truncated", "valid"):  # valid: whether it is a transition, which the memory knows
             memory.create_tensor(name, 1, torch.bool)
         self.checkpoint_modules["memory"] = memory
 
@@ -167,7 +167,7 @@ class PPO(keepfast.Agent):
             next_states=next_states,
             terminated=terminated[:, None],
             truncated=truncated[:, None],
-            valid=np.ones_like(terminated)[:, None] if valid is None else valid[:, None],
+            valid=valid,
         )
 
     def post_interaction(self, timestep: int, timesteps: int | None) -> None:
@@ -264,16 +264,14 @@ def make_envs(env: str, count: int) -> VectorEnv[Any, Any, Any]:
 def train(agent: PPO, envs: VectorEnv[Any, Any, Any], settings: keepfast.DemoSettings) -> None:
     """Train an agent for the timesteps that the settings give."""
     states, _ = envs.reset(seed=settings.seed)
-    ended = np.zeros(envs.num_envs, bool)
     for timestep in range(settings.timesteps):
         actions = agent.act(states)
         next_states, rewards, terminated, truncated, infos = envs.step(actions)
-        valid = ~ended  # where an episode has ended, this step only reset the environment
         agent.record_transition(
-            states, actions, rewards, next_states, terminated, truncated, infos, timestep, settings.timesteps, valid
+            states, actions, rewards, next_states, terminated, truncated, infos, timestep, settings.timesteps
         )
         agent.post_interaction(timestep, settings.timesteps)
-        states, ended = next_states, terminated | truncated
+        states = next_states
         settings.progress(timestep + 1, agent.experiment.best_score)
 
 

@@ -160,6 +160,9 @@ class TorchStorage(keepfast.Storage):
     def host_array(self, value: Any) -> NDArray[Any]:  # noqa: D102  (the interface's)
         return _host_copy(value) if isinstance(value, torch.Tensor) else np.asarray(value)
 
+    def is_on_host(self, array: torch.Tensor) -> bool:  # noqa: D102  (the interface's)
+        return array.is_cpu
+
     def host(self, name: str) -> NDArray[Any]:  # noqa: D102  (the interface's)
         return _host_copy(self.buffers[name])
 
@@ -167,6 +170,9 @@ class TorchStorage(keepfast.Storage):
         if replacement:
             return torch.randint(size, (count,), device=self.device)
         return torch.randperm(size, device=self.device)[:count]
+
+    def skip(self, ranks: torch.Tensor, skipped: torch.Tensor) -> torch.Tensor:  # noqa: D102  (the interface's)
+        return ranks + torch.searchsorted(skipped, ranks, right=True)
 
     def places(self, indexes: Any) -> torch.Tensor:  # noqa: D102  (the interface's)
         if isinstance(indexes, torch.Tensor):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from keepfast.errors import CorruptFile, CorruptMemory
 from keepfast.interfaces.format import Format
-from keepfast.interfaces.ring import Ring
+from keepfast.interfaces.ring import VALID, Ring
 
 
 @final
@@ -58,6 +58,20 @@ class MemorySnapshot:
         """
         places, capacity = self.metadata.get("seams"), self.ring.capacity
         return [place for place in places if place in range(capacity)] if isinstance(places, list | tuple) else []
+
+    @property
+    def is_marked(self) -> bool:
+        """Say whether the tensor `valid` tells which samples are transitions; see `Memory.add_samples`.
+
+        In the file of others it may be anything, and counts if it has one truth value for each sample.
+        """
+        marks = self.tensors.get(VALID)
+        return marks is not None and marks.dtype.kind == "b" and marks.shape[2:] == (1,)
+
+    @property
+    def valid(self) -> NDArray[np.bool]:
+        """Return which samples are transitions, of shape (memory_size, num_envs): all, unless some are marked."""
+        return self.tensors[VALID][..., 0] if self.is_marked else np.ones((self.memory_size, self.num_envs), bool)
 
     def __len__(self) -> int:
         """Return the number of samples, counted over all environments."""

@@ -12,6 +12,24 @@ from numpy.typing import NDArray
 EPISODE_ENDS = frozenset({"terminated", "truncated", "dones"})
 """The tensors whose true values end an episode."""
 
+VALID = "valid"
+"""The tensor that tells which samples are transitions; there once one was none."""
+
+
+def reset_rows(ends: NDArray[np.bool], ended: NDArray[np.bool]) -> NDArray[np.bool]:
+    """Return which rows are resets, where an environment resets in the step after an episode's end.
+
+    Args:
+        ends: whether a row ends an episode, of shape (rows, num_envs).
+        ended: whether the row before the first one did, of shape (num_envs,).
+    """
+    resets = np.empty_like(ends)
+    resets[0], resets[1:] = ended, ends[:-1]
+    if (resets & ends).any():  # a reset ends nothing, so that the row behind it is a transition
+        for row in range(1, len(ends)):
+            resets[row] = ends[row - 1] & ~resets[row - 1]
+    return resets
+
 
 @final
 @dataclass(frozen=True)
@@ -64,6 +82,13 @@ class Ring:
         first, last = oldest + start, oldest + stop
         ranges = (first, min(last, self.memory_size)), (max(first - self.memory_size, 0), last - self.memory_size)
         return tuple(slice(*ends) for ends in ranges if ends[0] < ends[1])
+
+    def newest(self, environment: int) -> int | None:
+        """Return the place of an environment's newest sample, or None where it has none."""
+        if not self.count(environment):
+            return None
+        row = self.memory_index - (environment >= self.env_index)
+        return row % self.memory_size * self.num_envs + environment
 
     def order(self, part: slice = slice(None)) -> NDArray[np.intp]:
         """Return, for each environment, its rows from the oldest on; those that were never written come last.
@@ -122,18 +147,29 @@ class Cursor:
         place: the place that the next sample goes to.
         filled: whether every row has been written.
         cycles: how many times the last row was completed.
-        seams: the places of samples that the next one of their environment does not follow in time.
+        invalid: the places, ascending, of samples that are known to be no transitions.
     """
 
     def __init__(self, memory_size: int, num_envs: int) -> None:
         self.memory_size, self.num_envs = memory_size, num_envs
         self.capacity = memory_size * num_envs
         self.place, self.filled, self.cycles = 0, False, 0
-        self.seams: set[int] = set()
+        self.invalid = np.empty(0, np.intp)
+        self.seams = set()
 
     def __len__(self) -> int:
         """Return the number of samples, counted over all environments."""
         return self.capacity if self.filled else self.place
+
+    @property
+    def seams(self) -> set[int]:
+        """The places of samples that the next one of their environment does not follow in time."""
+        return self._seams
+
+    @seams.setter
+    def seams(self, seams: Iterable[int]) -> None:
+        self._seams = set(seams)
+        self._next_seam = 0  # none comes before it, from the cursor on; a lower bound
 
     @property
     def ring(self) -> Ring:
@@ -143,16 +179,32 @@ class Cursor:
     def advance(self, count: int) -> bool:
         """Go on by a number of samples, to the end of the last row at most; return whether that is completed."""
         start = self.place
-        if self.seams:
-            self.seams.difference_update(range(start, start + count))
         self.place = start + count
+        if self._seams and self._next_seam < self.place:
+            self._seams.difference_update(range(start, self.place))
+            self._next_seam = min((seam for seam in self._seams if seam >= start), default=self.capacity)
         if self.place < self.capacity:
             return False
         self.place, self.filled = 0, True
+        self._next_seam = 0
         self.cycles += 1
         return True
 
-    def move(self, ring: Ring, seams: Iterable[int] = ()) -> None:
+    def move(self, ring: Ring, seams: Iterable[int] = (), invalid: NDArray[np.intp] | None = None) -> None:
         """Go to where another ring of the same sizes is."""
         self.place, self.filled = ring.memory_index * self.num_envs + ring.env_index, ring.filled
-        self.seams = set(seams)
+        self.seams = seams
+        self.invalid = np.empty(0, np.intp) if invalid is None else invalid
+
+    def mark(self, start: int, valid: NDArray[np.bool]) -> None:
+        """Take note of which samples, from a place on, are transitions."""
+        first, last = np.searchsorted(self.invalid, (start, start + len(valid)))
+        if first < last or not valid.all():
+            parts = self.invalid[:first], start + np.flatnonzero(~valid), self.invalid[last:]
+            self.invalid = np.concatenate(parts)
+
+    def part(self, environments: Iterable[int]) -> None:
+        """Take note that what comes next of some environments does not follow their newest samples."""
+        ring = self.ring
+        newest = (ring.newest(environment) for environment in environments)
+        self.seams = self._seams | {place for place in newest if place is not None}

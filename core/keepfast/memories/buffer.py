@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from keepfast._system.warnings import Afterwards
+from keepfast._arrays import environments
+from keepfast._system.warnings import Afterwards, warn
 from keepfast._version import __version__
 from keepfast.errors import InvalidValue, ShapeMismatch, UnknownTensor, did_you_mean
 from keepfast.interfaces.memory_exporter import MemorySnapshot
-from keepfast.interfaces.ring import Cursor, Ring
+from keepfast.interfaces.ring import EPISODE_ENDS, VALID, Cursor, Ring, reset_rows
 from keepfast.memories.fitting import Fit, fitted, matched
-from keepfast.memories.specs import TensorSpec, sample_size, tensor_name
+from keepfast.memories.specs import VALIDITY, TensorSpec, sample_size, tensor_name
 from keepfast.memories.storage import Storage
+
+NEXT_STEP = "next_step"
+"""How environments reset whose step after the end of an episode is no transition."""
 
 
 @final
@@ -55,6 +61,8 @@ class SampleBuffer:
         metadata: what snapshots tell beside what the buffer knows.
         listeners: who is told of every change.
         changes: how many changes there were.
+        autoreset: when the environments reset. With "next_step" the sample after one that ended an episode is no
+            transition, as the buffer's own tensors tell.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -64,6 +72,10 @@ class SampleBuffer:
         self.metadata: dict[str, Any] = {}
         self.listeners = Listeners()
         self.changes = 0
+        self.autoreset: str | None = None
+        self._unsettled = 0  # how many of the newest samples were not looked at yet
+        self._marks_wanting: bool | None = False  # whether samples came without a mask; None once that was told
+        self._after_end = np.zeros(storage.num_envs, bool)  # whether the sample before ended the episode
         self._row_shapes: dict[str, tuple[int, ...]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -71,7 +83,7 @@ class SampleBuffer:
         cursor = copy.copy(self.cursor)
         cursor.seams = set(cursor.seams)
         storage = type(self.storage), self.storage.__getstate__()
-        return {**self.__dict__, "cursor": cursor, "storage": storage}
+        return {**self.__dict__, "cursor": cursor, "storage": storage, "_after_end": self._after_end.copy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         kind, stored = state["storage"]
@@ -88,6 +100,8 @@ class SampleBuffer:
     def create(self, name: str, size: Any, dtype: Any, *, keep_dimensions: bool) -> bool:
         """Create a tensor, and return whether it was not there before."""
         shape = sample_size(size, keep_dimensions=keep_dimensions)
+        if name == VALID:
+            return self._create_validity(shape, dtype)
         if name in self.specs:
             self._check_same(self.specs[name], shape, dtype)
             return False
@@ -98,6 +112,25 @@ class SampleBuffer:
         own_dtype = self.storage.dtype_name(allocated.dtype)
         self._register(TensorSpec(tensor_name(name), shape, own_dtype, keep_dimensions, space), allocated)
         return True
+
+    def _create_validity(self, size: tuple[int, ...] = VALIDITY.size, dtype: Any = None) -> bool:
+        """Create the tensor that tells which samples are transitions, as all were so far."""
+        named = VALIDITY.dtype if dtype is None else self.storage.dtype_name(dtype)
+        if (size, named) != (VALIDITY.size, VALIDITY.dtype):
+            raise InvalidValue(
+                f"`{VALID}` was given the size {size} and the dtype {named}; it tells which samples are transitions, "
+                f"so it is of size {VALIDITY.size} and of dtype {VALIDITY.dtype}: give yours another name"
+            )
+        if VALID in self.specs:
+            return False
+        self._register(VALIDITY, self.storage.allocate(self._flat_shape(size), named))
+        if count := len(self):
+            self.storage.write(0, {VALID: self._all_valid(count)})
+            self._replaced()
+        return True
+
+    def _all_valid(self, count: int) -> Any:
+        return self.storage.array(np.ones((count, 1), bool))
 
     def _flat_shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
         return (self.storage.memory_size * self.storage.num_envs, *size)
@@ -129,6 +162,8 @@ class SampleBuffer:
 
     def tensor(self, name: str, *, keepdim: bool) -> Any:
         """Return a tensor, of shape (memory_size, num_envs, *size) or (memory_size * num_envs, *size)."""
+        if name == VALID:
+            self.settle()
         size = self.spec(name).size
         with self.storage.plainly():
             return self.storage.view(name, self._shape(size) if keepdim else self._flat_shape(size))
@@ -142,26 +177,34 @@ class SampleBuffer:
             if tuple(values.shape) not in (full, flat):
                 raise ShapeMismatch(f"`{name}` was given with the shape {tuple(values.shape)}; expected {full}")
             self.storage.write(0, {name: values.reshape(flat)})
+            if name == VALID:
+                self._unsettled = 0
+                self.cursor.invalid = np.flatnonzero(~self._flags(VALID, 0, len(self)))
         self._replaced()
 
     # samples ---------------------------------------------------------------------------------------------------------
 
-    def add(self, tensors: Mapping[str, Any]) -> None:
-        """Add samples from the cursor on, and tell the listeners."""
+    def add(self, tensors: Mapping[str, Any], valid: Any = None) -> None:
+        """Add samples from the cursor on, those that are transitions marked as such, and tell the listeners."""
         cursor = self.cursor
         row, environment = divmod(cursor.place, cursor.num_envs)
         if environment == 0 and self._is_row(tensors):
+            if self._watches or valid is not None:
+                with self.storage.plainly():
+                    tensors = self._marked(tensors, valid, cursor.num_envs)
+                    tensors = self._with_room(tensors, cursor.num_envs)
             self.storage.write_row(row, tensors)
             self._advance(cursor.num_envs)
             return
         with self.storage.plainly(), Afterwards():
-            count, samples = self._checked(tensors)
+            count, checked = self._checked(tensors)
+            samples = self._marked(checked, valid, count) if self._watches or valid is not None else checked
             done = 0
             while done < count:
                 taken = min(count - done, cursor.capacity - cursor.place)
                 whole = taken == count
                 part = samples if whole else {name: values[done : done + taken] for name, values in samples.items()}
-                self.storage.write(cursor.place, part)
+                self.storage.write(cursor.place, self._with_room(part, taken))
                 done += taken
                 self._advance(taken)
 
@@ -180,6 +223,8 @@ class SampleBuffer:
         cursor, listeners = self.cursor, self.listeners
         start = cursor.place
         is_complete = cursor.advance(count)
+        if self._watches:
+            self._unsettled += count
         self.changes += 1
         for added in listeners.added:
             added(start, count)
@@ -218,12 +263,132 @@ class SampleBuffer:
     def reset(self) -> None:
         """Forget every sample."""
         self.cursor.move(Ring(self.storage.memory_size, self.storage.num_envs))
+        self._forget_running()
         self._replaced()
+
+    # which samples are transitions -----------------------------------------------------------------------------------
+
+    def watch(self, autoreset: str | None) -> None:
+        """Be told when the environments reset, for samples that are added from here on."""
+        if autoreset != self.autoreset:
+            self.settle()
+            self._after_end = self._after_end & (self.autoreset != NEXT_STEP)
+            self.autoreset = autoreset
+
+    @property
+    def _watches(self) -> bool:
+        """Whether any sample that is added may be no transition."""
+        return VALID in self.specs or self.autoreset == NEXT_STEP
+
+    def _marked(self, samples: Mapping[str, Any], valid: Any, count: int) -> Mapping[str, Any]:
+        """Return samples with the marks that are given for them, unless all are valid and no tensor tells it."""
+        if valid is None:
+            self._marks_wanting = None if self._marks_wanting is None else True
+            return samples
+        marks = self.storage.numbers(VALID, valid)
+        if math.prod(marks.shape) != count:
+            raise ShapeMismatch(
+                f"`{VALID}` was given with the shape {tuple(marks.shape)}; expected ({count},), for as many samples; "
+                "nothing was added"
+            )
+        if VALID not in self.specs:
+            if self.storage.is_on_host(marks) and self.storage.host_array(marks).all():
+                return samples
+            self._create_validity()
+        return {**samples, VALID: marks.reshape(count, 1)}
+
+    def _with_room(self, samples: Mapping[str, Any], count: int) -> Mapping[str, Any]:
+        """Look at samples that are about to be overwritten, and return the new ones with the marks they need by now."""
+        if self._unsettled + count > self.cursor.capacity:
+            self.settle()
+        return {VALID: self._all_valid(count), **samples} if VALID in self.specs else samples
+
+    @property
+    def invalid(self) -> NDArray[np.intp]:
+        """Return the places, ascending, of samples that are no transitions."""
+        self.settle()
+        return self.cursor.invalid
+
+    def settle(self) -> None:
+        """Find the samples that are no transitions among those added since; waits for a device, unlike adding."""
+        count, self._unsettled = self._unsettled, 0
+        start = self.cursor.place - count
+        for first, last in ((start + self.cursor.capacity, self.cursor.capacity), (max(start, 0), self.cursor.place)):
+            if first < last:
+                with self.storage.plainly():
+                    self._settle(first, last)
+
+    def _settle(self, start: int, stop: int) -> None:
+        valid = self._flags(VALID, start, stop) if VALID in self.specs else np.ones(stop - start, bool)
+        if self.autoreset == NEXT_STEP:
+            resets = self._resets(start, valid & self._ends(start, stop))
+            if resets.any():
+                valid = valid & ~resets
+                self._create_validity()
+                self.storage.write(start, {VALID: self.storage.array(valid[:, None])})
+        self.cursor.mark(start, valid)
+
+    def _ends(self, start: int, stop: int) -> NDArray[np.bool]:
+        """Return, for the samples from one place to another, whether they end an episode."""
+        names = EPISODE_ENDS & self.specs.keys()
+        if self._marks_wanting and not names & {"truncated", "dones"}:
+            self._marks_wanting = None
+            warn(
+                "the memory has no tensor `truncated`, so it cannot tell that a sample follows an episode that was cut "
+                "short, and only resets its environment; create that tensor, or give `valid` to `add_samples`"
+            )
+        ends = np.zeros(stop - start, bool)
+        for name in names:
+            ends = ends | self._flags(name, start, stop)
+        return ends
+
+    def _flags(self, name: str, start: int, stop: int) -> NDArray[np.bool]:
+        """Return, for the samples from one place to another, whether any value of a tensor is true."""
+        part = self.storage.host_part(name, start, stop).astype(bool)
+        return np.asarray(part.any(axis=tuple(range(1, part.ndim))))
+
+    def _resets(self, start: int, ends: NDArray[np.bool]) -> NDArray[np.bool]:
+        """Return which samples, from a place on, only reset their environment, given which end an episode."""
+        num_envs, resets = self.storage.num_envs, np.zeros_like(ends)
+        head = min(-start % num_envs, len(ends))  # the rest of a row that was begun
+        tail = head + (len(ends) - head) // num_envs * num_envs
+        for first, last in ((0, head), (head, tail), (tail, len(ends))):
+            if first < last:
+                environment = (start + first) % num_envs
+                after = self._after_end[environment : environment + min(last - first, num_envs)]
+                rows = ends[first:last].reshape(-1, len(after))
+                found = reset_rows(rows, after)
+                after[...] = rows[-1] & ~found[-1]
+                resets[first:last] = found.reshape(-1)
+        return resets
+
+    def part(self, envs: Any = None) -> None:
+        """Be told that environments were reset: what comes next of them does not follow their newest samples."""
+        self.settle()
+        chosen = range(self.storage.num_envs) if envs is None else environments(envs, self.storage.num_envs).tolist()
+        self.cursor.part(chosen)
+        self._after_end[list(chosen)] = False
+        self.changes += 1
+
+    @property
+    def after_end(self) -> NDArray[np.bool]:
+        """Return in which environments the newest sample ended an episode, so that the next one only resets."""
+        self.settle()
+        return self._after_end.copy()
+
+    @after_end.setter
+    def after_end(self, ended: NDArray[np.bool]) -> None:
+        self._after_end = ended
+
+    def _forget_running(self) -> None:
+        self._unsettled = 0
+        self._after_end = np.zeros(self.storage.num_envs, bool)
 
     # states ----------------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> MemorySnapshot:
         """Return an independent copy of everything, in host memory."""
+        self.settle()
         with self.storage.plainly():
             hosts = {name: self.storage.host(name) for name in self.specs}
         tensors = {}
@@ -256,7 +421,8 @@ class SampleBuffer:
         fit_in = fitted(replace(snapshot, tensors=tensors), storage.memory_size, storage.num_envs, fit)
         with storage.plainly():
             self._put(specs, fit_in)
-        self.cursor.move(fit_in.ring, fit_in.seams)
+        self.cursor.move(fit_in.ring, fit_in.seams, np.flatnonzero(~fit_in.valid.reshape(-1)[: len(fit_in)]))
+        self._forget_running()
         self._replaced()
 
     def _put(self, specs: Mapping[str, TensorSpec], fit_in: Any) -> None:
@@ -270,3 +436,5 @@ class SampleBuffer:
             self._register(specs[name], new[name] if name in new else storage.buffers[name])
             flat = tensor.reshape(self._flat_shape(specs[name].size))[: len(fit_in)]
             storage.write(0, {name: storage.array(flat)})
+        if VALID in self.specs and VALID not in fit_in.tensors and len(fit_in):
+            storage.write(0, {VALID: self._all_valid(len(fit_in))})

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from keepfast._system.spacious import spacious_tensors
 from keepfast.errors import InvalidValue, LoadMismatch
 from keepfast.interfaces.memory_exporter import MemorySnapshot
+from keepfast.interfaces.ring import VALID
 from keepfast.memories.files import Progress, memory_paths, read_memory, unseen
 from keepfast.plugins.formats import format_of
 
@@ -88,9 +89,10 @@ def merge_memories(
 def _copied(snapshot: MemorySnapshot, tensors: Mapping[str, NDArray[Any]], row: int) -> int:
     """Copy a file's complete rows into tensors from a row on, oldest first; return the row behind the last."""
     for block in snapshot.chronological_blocks():
-        for name, tensor in block.items():
-            tensors[name][row : row + len(tensor)] = tensor
-        row += len(next(iter(block.values())))
+        end = row + len(next(iter(block.values())))
+        for name, tensor in tensors.items():
+            tensor[row:end] = block.get(name, True)  # all are valid where none was marked
+        row = end
     return row
 
 
@@ -110,9 +112,12 @@ def _seams(snapshot: MemorySnapshot, first: int, end: int) -> list[int]:
 def _merged_layout(paths: list[Path]) -> tuple[int, dict[str, tuple[tuple[int, ...], Any]], Mapping[str, Any]]:
     """Return the number of rows of all files, the shape of a row and dtype of each tensor, and the last metadata."""
     rows, layout = 0, None
+    marked: dict[str, tuple[tuple[int, ...], Any]] = {}
     for path in paths:
         snapshot = read_memory(path)
         found = {name: (tuple(tensor.shape[1:]), tensor.dtype) for name, tensor in snapshot.tensors.items()}
+        if snapshot.is_marked:
+            marked[VALID] = found.pop(VALID)
         if layout is not None and found != layout:
             raise LoadMismatch(
                 f"`{path}` holds {found}, and the files before it {layout}; only like ones can be merged"
@@ -120,4 +125,4 @@ def _merged_layout(paths: list[Path]) -> tuple[int, dict[str, tuple[tuple[int, .
         layout = found
         rows += snapshot.ring.complete_rows
     assert layout is not None  # noqa: S101  (there is at least one path)
-    return rows, layout, snapshot.metadata
+    return rows, {**layout, **marked}, snapshot.metadata

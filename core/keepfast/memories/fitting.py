@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from keepfast.codec import dtype_of
 from keepfast.errors import InvalidValue, LoadMismatch
 from keepfast.interfaces.memory_exporter import MemorySnapshot
-from keepfast.memories.specs import TensorSpec, tensor_name
+from keepfast.interfaces.ring import VALID
+from keepfast.memories.specs import VALIDITY, TensorSpec, tensor_name
 
 Fit = Literal["error", "newest", "oldest"]
 
@@ -123,12 +124,13 @@ def matched(
         LoadMismatch: if they differ in names, sizes or dtypes; lists every difference. A dtype that the framework
             narrows is no difference as long as every value stays the same.
     """
-    problems = [f"`{name}` is missing in the file" for name in specs if name not in snapshot.tensors]
+    problems = [f"`{name}` is missing in the file" for name in specs if name not in {*snapshot.tensors, VALID}]
     found: dict[str, TensorSpec] = {}
     values: dict[str, NDArray[Any]] = {}
     for name, tensor in snapshot.tensors.items():
         try:
             given = _described(name, tensor, snapshot.metadata)
+            _check_validity(given)
             found[name] = _own(given, specs) if specs else replace(given, dtype=_kept_as(given, dtype_name))
             values[name] = _converted(tensor, found[name], _kept_as(given, dtype_name), keeps_wide)
         except InvalidValue as error:
@@ -146,6 +148,14 @@ def _described(name: str, tensor: NDArray[Any], metadata: Mapping[str, Any]) -> 
     return TensorSpec(tensor_name(name), size, str(tensor.dtype), bool(keep), str(space))
 
 
+def _check_validity(given: TensorSpec) -> None:
+    if given.name == VALID and (given.size, given.dtype) != (VALIDITY.size, VALIDITY.dtype):
+        raise InvalidValue(
+            f"`{VALID}` has the size {given.size} and the dtype {given.dtype} in the file, and tells a memory which "
+            f"samples are transitions: {VALIDITY.size} and {VALIDITY.dtype}"
+        )
+
+
 def _table(metadata: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     found = metadata.get(key)
     return found if isinstance(found, Mapping) else {}  # the metadata of a file of others may be anything
@@ -160,6 +170,8 @@ def _kept_as(given: TensorSpec, dtype_name: DtypeName) -> str:
 
 def _own(given: TensorSpec, specs: Mapping[str, TensorSpec]) -> TensorSpec:
     """Return the memory's own tensor, with the file's space where the memory knows none."""
+    if given.name == VALID:
+        return VALIDITY
     if given.name not in specs:
         raise InvalidValue(f"`{given.name}` is in the file, but the memory has no such tensor")
     own = specs[given.name]

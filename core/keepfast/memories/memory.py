@@ -10,11 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+
 from keepfast._system.lifetimes import in_child
-from keepfast.errors import LoadMismatch, UsageError
+from keepfast.errors import InvalidValue, LoadMismatch, UsageError
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.interfaces.ring import Ring
-from keepfast.memories.buffer import SampleBuffer
+from keepfast.memories.buffer import NEXT_STEP, SampleBuffer
 from keepfast.memories.export import MemoryExport
 from keepfast.memories.files import read_memory
 from keepfast.memories.fitting import Fit
@@ -150,6 +152,25 @@ class Memory:
             cursor.move(replace(cursor.ring, **position), cursor.seams)
 
     @property
+    def autoreset(self) -> str | None:
+        """When the environments reset, as the setting of that name has it; None where nobody said.
+
+        With "next_step" the sample of each environment that follows the end of an episode (a true value in
+        ``terminated``, ``truncated`` or ``dones``) is no transition: its environment was only reset. It is marked in
+        the tensor ``valid``, and neither `sample` nor `sample_all` returns it. `Agent.init` and `Experiment.register`
+        set this by the environment, where they are given it.
+        """
+        return self._buffer.autoreset
+
+    @autoreset.setter
+    def autoreset(self, autoreset: str | None) -> None:
+        if autoreset not in (None, NEXT_STEP, "same_step", "disabled"):
+            allowed = f'None, "{NEXT_STEP}", "same_step" or "disabled"'
+            raise InvalidValue(f"`autoreset` is {autoreset!r}; allowed: {allowed}")
+        with self._lock:
+            self._buffer.watch(autoreset)
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What else the files tell of this memory (its agent, say); yours to fill."""
         return self._buffer.metadata
@@ -187,7 +208,7 @@ class Memory:
         return self._exports.directory
 
     def __len__(self) -> int:
-        """Return the number of samples, counted over all environments."""
+        """Return the number of samples, counted over all environments; those that are no transitions count too."""
         return len(self._buffer)
 
     # tensors ---------------------------------------------------------------------------------------------------------
@@ -214,7 +235,9 @@ class Memory:
 
     def get_tensor_names(self) -> list[str]:
         """Return the names of the tensors, in alphabetical order."""
-        return sorted(self._buffer.specs)
+        with self._lock:
+            self._buffer.settle()
+            return sorted(self._buffer.specs)
 
     def get_tensor_by_name(self, name: str, keepdim: bool = True) -> Any:
         """Return a tensor.
@@ -247,7 +270,7 @@ class Memory:
 
     # samples ---------------------------------------------------------------------------------------------------------
 
-    def add_samples(self, **tensors: Any) -> None:
+    def add_samples(self, *, valid: Any = None, **tensors: Any) -> None:
         """Add samples, in order, from (memory_index, env_index) on; the oldest are overwritten.
 
         Every array holds the same number of samples, in one of these shapes: (num_envs, *size) is one of each
@@ -256,6 +279,9 @@ class Memory:
         keep what they hold in those places. All arrays are checked before the first is written.
 
         Args:
+            valid: of shape (num_envs,), or with as many elements as there are samples; whether each is a transition;
+                all are if None. Those that are not (of environments that were idle, or only reset) are in no batch,
+                and no sequence crosses them. The tensor ``valid``, of size 1, tells which they are, once there was one.
             **tensors: the samples by the name of their tensor; converted to its dtype and device.
 
         Raises:
@@ -264,7 +290,7 @@ class Memory:
             InvalidValue: if no numbers can be made of what is given.
         """
         with self._lock:
-            self._buffer.add(tensors)
+            self._buffer.add(tensors, valid)
 
     def sample(
         self, names: Sequence[str], batch_size: int, mini_batches: int = 1, sequence_length: int = 1
@@ -277,8 +303,8 @@ class Memory:
             mini_batches: into how many parts to split them.
             sequence_length: how many consecutive samples of one environment to return for each one drawn. Sequences
                 do not cross the end of an episode (a true value in ``terminated`` or ``truncated``, where the memory
-                has these tensors), the place that is overwritten next, nor a place where `load` put together what
-                did not belong together.
+                has these tensors), a sample that is no transition, the place that is overwritten next, nor a place
+                where `load` put together what did not belong together.
 
         Returns:
             For each mini-batch, the samples of each name, in the order of `names`, of shape
@@ -304,7 +330,7 @@ class Memory:
             return self._sampler.by_index(names, indexes, mini_batches)
 
     def sample_all(self, names: Sequence[str], mini_batches: int = 1, sequence_length: int = 1) -> list[list[Any]]:
-        """Return every sample, in the order of their rows, split into mini-batches.
+        """Return every sample that is a transition, in the order of their rows, split into mini-batches.
 
         Args:
             names: the tensors to return.
@@ -314,7 +340,7 @@ class Memory:
                 sequence with the next.
 
         Returns:
-            For each mini-batch, the samples of each name, of shape (len(memory) / mini_batches, *size).
+            For each mini-batch, the samples of each name, of shape (transitions / mini_batches, *size).
 
         Raises:
             UnknownTensor: if there is no tensor of a name.
@@ -326,6 +352,20 @@ class Memory:
     def get_sampling_indexes(self) -> Any:
         """Return the places of what `sample` returned last."""
         return self._sampler.last
+
+    def reset_episodes(self, envs: Any = None) -> None:
+        """Be told that environments were reset: what is added next of them does not follow their newest samples.
+
+        No sequence goes from the ones to the others. `Agent.reset_episodes` and a resume call this.
+
+        Args:
+            envs: which ones: a mask of shape (num_envs,), or their numbers; all of them if None.
+
+        Raises:
+            InvalidValue: if there is no such environment.
+        """
+        with self._lock:
+            self._buffer.part(envs)
 
     def reset(self) -> None:
         """Forget every sample; the tensors keep their old values until they are overwritten."""
@@ -362,8 +402,11 @@ class Memory:
     def state_dict(self) -> dict[str, Any]:
         """Return the tensors and where the next sample goes, so that a memory can be a module of a checkpoint."""
         with self._lock:
+            self._buffer.settle()
             ring = self.ring
+            running = {"after_end": self._buffer.after_end} if self.autoreset == NEXT_STEP else {}
             return {
+                **running,
                 "tensors": {name: self._buffer.tensor(name, keepdim=True) for name in self._buffer.specs},
                 "memory_index": ring.memory_index,
                 "env_index": ring.env_index,
@@ -382,7 +425,12 @@ class Memory:
         if not (0 <= position[0] < self.memory_size and 0 <= position[1] < self.num_envs):
             raise LoadMismatch(f"the memory is unchanged: row {position[0]}, environment {position[1]} is not in it")
         seams = [int(place) for place in state_dict.get("seams", ())]
-        self.restore(MemorySnapshot(tensors, *position, {"seams": seams}))
+        ended = np.array(self.storage.host_array(state_dict.get("after_end", np.zeros(self.num_envs))), bool)
+        if ended.shape != (self.num_envs,):
+            raise LoadMismatch(f"the memory is unchanged: `after_end` is of {ended.size} environments")
+        with self._lock:
+            self.restore(MemorySnapshot(tensors, *position, {"seams": seams}))
+            self._buffer.after_end = ended
 
     # files -----------------------------------------------------------------------------------------------------------
 

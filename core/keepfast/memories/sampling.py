@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keepfast.errors import UsageError
 from keepfast.interfaces.ring import EPISODE_ENDS
@@ -33,7 +34,9 @@ class Sampler:
     def __init__(self, buffer: SampleBuffer, replacement: bool = True, last: Any = None) -> None:
         self._buffer = buffer
         self.replacement, self.last = replacement, last
-        self._found: dict[int, tuple[Any, Any]] = {}  # sequences by their length, until the samples change
+        # Until the samples change: sequences by their length, and the ranks of places that are left out.
+        self._found: dict[int, tuple[Any, Any]] = {}
+        self._ranks: Any = None
         self._found_at = -1
 
     def sample(
@@ -49,21 +52,39 @@ class Sampler:
     def _places(self, batch_size: int, sequence_length: int) -> Any:
         """Return random places, of samples or of sequences."""
         if sequence_length == 1:
-            if not (size := len(self._buffer)):
-                raise UsageError("the memory is empty, so there is nothing to sample; call `add_samples` first")
-            return self._draw(size, batch_size)
+            return self._draw_places(batch_size)
         starts, steps = self._sequences(sequence_length)
         drawn = starts[self._draw(len(starts), batch_size)]
         return ((drawn[:, None] + steps) % self._buffer.cursor.capacity).reshape(-1)
+
+    def _draw_places(self, count: int) -> Any:
+        invalid = self._buffer.invalid
+        if not (size := len(self._buffer) - len(invalid)):
+            if len(invalid):
+                raise UsageError("no sample of the memory is a transition, so there is nothing to sample")
+            raise UsageError("the memory is empty, so there is nothing to sample; call `add_samples` first")
+        drawn = self._draw(size, count)
+        return self._buffer.storage.skip(drawn, self._skipped(invalid)) if len(invalid) else drawn
+
+    def _skipped(self, invalid: NDArray[np.intp]) -> Any:
+        """Return for each place that is left out the rank that the next one that is not has."""
+        self._forget_old()
+        if self._ranks is None:
+            self._ranks = self._buffer.storage.places(invalid - np.arange(len(invalid)))
+        return self._ranks
+
+    def _forget_old(self) -> None:
+        if self._found_at != self._buffer.changes:
+            self._found.clear()
+            self._ranks = None
+            self._found_at = self._buffer.changes
 
     def _draw(self, size: int, count: int) -> Any:
         return self._buffer.storage.draw(size, count, replacement=self.replacement)
 
     def _sequences(self, length: int) -> tuple[Any, Any]:
         """Return the places where sequences start, and how far from there their samples are."""
-        if self._found_at != self._buffer.changes:
-            self._found.clear()
-            self._found_at = self._buffer.changes
+        self._forget_old()
         if length not in self._found:
             cursor, storage = self._buffer.cursor, self._buffer.storage
             starts = cursor.ring.sequence_starts(self._ends(), length)
@@ -77,7 +98,10 @@ class Sampler:
         """Return, of shape (memory_size, num_envs), whether what comes next is of something else."""
         storage, specs = self._buffer.storage, self._buffer.specs
         ends = np.zeros((storage.memory_size, storage.num_envs), bool)
-        ends.reshape(-1)[list(self._buffer.cursor.seams)] = True
+        flat = ends.reshape(-1)
+        flat[list(self._buffer.cursor.seams)] = True
+        invalid = self._buffer.invalid
+        flat[invalid] = flat[(invalid - storage.num_envs) % flat.size] = True  # and the sample before each
         for name in EPISODE_ENDS & specs.keys():
             size = specs[name].size
             flags = storage.host(name).reshape(*ends.shape, *size).astype(bool)
@@ -93,10 +117,11 @@ class Sampler:
     def everything(self, names: Sequence[str], mini_batches: int = 1, sequence_length: int = 1) -> list[list[Any]]:
         """Return every sample, split into mini-batches."""
         self._check(names, mini_batches, sequence_length)
-        storage, cursor = self._buffer.storage, self._buffer.cursor
+        storage, cursor, invalid = self._buffer.storage, self._buffer.cursor, self._buffer.invalid
         with storage.plainly():
-            if sequence_length > 1:
-                places = storage.places(np.concatenate(cursor.ring.histories()))
+            if sequence_length > 1 or len(invalid):
+                order = np.concatenate(cursor.ring.histories()) if sequence_length > 1 else np.arange(len(cursor))
+                places = storage.places(order[~np.isin(order, invalid)])
                 return self._split(names, places, mini_batches, sequence_length)
             bounds = _bounds(len(cursor), mini_batches)
             return [[storage.slice(name, start, stop) for name in names] for start, stop in pairwise(bounds)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from keepfast.errors import InvalidValue, ShapeMismatch
+from keepfast.interfaces.ring import VALID
 
 
 @final
@@ -48,6 +49,10 @@ class TensorSpec:
             f"the {num_envs} environments, or (rows, {', '.join(map(str, (num_envs, *self.size)))}) for several rows; "
             "nothing was added"
         )
+
+
+VALIDITY = TensorSpec(VALID, (1,), "bool")
+"""What the tensor is that tells which samples are transitions."""
 
 
 def positive(name: str, value: Any) -> int:

@@ -147,6 +147,14 @@ class Storage(abc.ABC):
     def host_array(self, value: Any) -> NDArray[Any]:
         """Return an array of the framework, or of NumPy, as a NumPy array of the same dtype."""
 
+    def is_on_host(self, array: Any) -> bool:
+        """Say whether what `array` returned can be looked at without waiting for a device."""
+        return isinstance(array, np.ndarray)
+
+    def host_part(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Return the samples from one place to another as a NumPy array."""
+        return self.host_array(self.slice(name, start, stop))
+
     def host(self, name: str) -> NDArray[Any]:
         """Return an independent copy of a buffer as a NumPy array."""
         return np.array(self.host_array(self.buffers[name]))
@@ -157,6 +165,15 @@ class Storage(abc.ABC):
         if replacement:
             return np.random.randint(size, size=count)  # noqa: NPY002
         return np.random.permutation(size)[:count]  # noqa: NPY002
+
+    def skip(self, ranks: Any, skipped: Any) -> Any:
+        """Return the places that have some ranks, from 0 on, among all places but a few.
+
+        Args:
+            ranks: what `draw` returned.
+            skipped: for each place that is left out, in their order, the rank that the next one that is not has.
+        """
+        return ranks + np.searchsorted(skipped, ranks, side="right")
 
     def places(self, indexes: Any) -> Any:
         """Return places, given in any form, as an array that `take` takes and that adds and slices as NumPy's do.

@@ -277,6 +277,22 @@ class ModuleTable:
         """
         return registered(self._modules, self._named)
 
+    def memories(self) -> list[Memory]:
+        """Return the memories of now."""
+        values = map(_value, self._modules.values())
+        return [value for value in values if isinstance(value, Memory)]
+
+    def set_autoreset(self, mode: str | None) -> None:
+        """Tell the memories when their environments reset, where it is known."""
+        for memory in self.memories() if mode is not None else ():
+            memory.autoreset = mode
+
+    def reset_episodes(self, envs: Any, num_envs: int | None) -> None:
+        """Tell the memories of as many environments, or all where that is not known, that some were reset."""
+        for memory in self.memories():
+            if num_envs in (None, memory.num_envs):
+                memory.reset_episodes(envs)
+
     def add(self, modules: Mapping[str, Module]) -> None:
         """Add modules, all or none.
 

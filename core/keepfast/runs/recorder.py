@@ -18,7 +18,7 @@ from keepfast.interfaces.writer import Writer, WriterContext
 from keepfast.plugins.discovery import registry
 from keepfast.plugins.lazy import lazy
 from keepfast.runs.schedule import Schedule
-from keepfast.tracking.episodes.autoreset import chosen
+from keepfast.tracking.episodes.autoreset import Mode, chosen
 from keepfast.tracking.multi_writer import MultiWriter
 from keepfast.tracking.tracker import Tracker
 from keepfast.tracking.unstarted import Unstarted
@@ -98,14 +98,22 @@ class Recorder:
         """Set the interval, given the length of the training or None."""
         self.schedule = Schedule.of(self._config.write_interval, timesteps, _SAMPLES, _FALLBACK_INTERVAL)
 
-    def set_environment(self, env: object) -> None:
-        """Tell the environment, or None where it is not known; it says when it resets, unless the settings do."""
+    def set_environment(self, env: object) -> Mode | None:
+        """Return when an environment resets: as the settings say, or it itself; None where it is not known."""
         setting = self._config.autoreset
-        self._tracker.episodes.set_autoreset(chosen(setting, env), by_setting=setting != "auto")
+        mode = chosen(setting, env)
+        self._tracker.episodes.set_autoreset(mode, by_setting=setting != "auto")
+        return mode
 
-    def reset_episodes(self, envs: Any) -> None:
-        """Forget the running episodes of environments that were reset; see `Experiment.reset_episodes`."""
+    def reset_episodes(self, envs: Any) -> int | None:
+        """Forget the running episodes of environments that were reset; return how many environments there are."""
         self._tracker.episodes.reset(envs)
+        return self._tracker.episodes.num_envs
+
+    def continues(self, environment: bool) -> bool:
+        """Say whether a resume goes on with running episodes: as set, or if an environment's state came back."""
+        told = "running_episodes" in self._config.model_fields_set
+        return self._config.running_episodes == "continue" if told else environment
 
     def open(self) -> None:
         """Make the writers, where there is something for them to do: no interval is 0, or wandb is to have its run.
@@ -190,22 +198,18 @@ class Recorder:
         """Return the interval so far and what each writer needs, as a tree."""
         return {"tracker": self._tracker.state_dict(), "writers": self.writer.state_dict()}
 
-    def resume(self, state: Mapping[str, Any] | None, step: int, *, environment: bool = False) -> None:
+    def resume(self, state: Mapping[str, Any] | None, step: int, *, running_episodes: bool = False) -> None:
         """Go on from a timestep: what was written beyond it is void.
 
         Args:
             state: what `state_dict` returned then, or None where nothing is known of it. Without ``"writers"``, as of
                 another run, the writers keep the state they have.
             step: the completed timesteps.
-            environment: whether the state of an environment came back too, so that its episodes go on unless the
-                settings say otherwise.
+            running_episodes: whether to go on with the episodes that were running.
         """
         self._resume_step = step
         if state is not None:
-            config = self._config
-            told = "running_episodes" in config.model_fields_set
-            running = config.running_episodes == "continue" if told else environment
-            self._tracker.load_state_dict(state["tracker"], running_episodes=running)
+            self._tracker.load_state_dict(state["tracker"], running_episodes=running_episodes)
         stored = (state or {}).get("writers")
         self._writer_state = self.writer.state_dict() if stored is None else stored
         self.writer.reopen(self._writer_state)

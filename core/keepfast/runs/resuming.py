@@ -82,7 +82,11 @@ class Resuming:
         self._checkpointer.resume(state.get("best"), found.timestep)
         restored = {entry.module for entry in report.entries if entry.status == "loaded"}
         environment = any(module.is_environment and module.name in restored for module in modules)
-        self._recorder.resume(state.get("recorder"), found.timestep, environment=environment)
+        running = self._recorder.continues(environment)
+        self._recorder.resume(state.get("recorder"), found.timestep, running_episodes=running)
+        if not running:
+            for memory in self._modules.memories():
+                memory.reset_episodes()
         if found.own:
             self._checkpointer.branch(found.timestep)
             self._earlier.taken_over()

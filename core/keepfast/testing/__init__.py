@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from keepfast.testing.memory.buffer import MemoryBufferContract
     from keepfast.testing.memory.loading import MemoryLoadingContract
     from keepfast.testing.memory.sampling import MemorySamplingContract
+    from keepfast.testing.memory.validity import MemoryValidityContract
     from keepfast.testing.memory.whole import MemoryContract
     from keepfast.testing.memory_exporter import MemoryExporterContract
     from keepfast.testing.writer import WriterContract
@@ -28,6 +29,7 @@ _HOMES = {
     "MemoryExporterContract": "memory_exporter",
     "MemoryLoadingContract": "memory.loading",
     "MemorySamplingContract": "memory.sampling",
+    "MemoryValidityContract": "memory.validity",
     "WriterContract": "writer",
 }
 
@@ -44,6 +46,7 @@ __all__ = [
     "MemoryExporterContract",
     "MemoryLoadingContract",
     "MemorySamplingContract",
+    "MemoryValidityContract",
     "WriterContract",
 ]
 

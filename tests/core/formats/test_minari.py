@@ -562,3 +562,37 @@ def test_episodes_are_cut_where_samples_do_not_follow(tmp_path):
     assert [episode.rewards.shape for episode in found] == [(2,), (2,)]
     assert [bool(episode.truncations[-1]) for episode in found] == [True, False]
     assert_same(read_memory(tmp_path / "m.minari"), snapshot)
+
+
+def test_what_is_no_transition_is_in_no_episode(tmp_path):
+    """Minari does not see it; Keepfast reads every sample back, bit for bit, and which of them are none."""
+    plain = _memory(index=0)
+    marks = np.ones((6, 2, 1), bool)
+    marks[[0, 4, 5], 0] = marks[2, 1] = False
+    snapshot = MemorySnapshot({**plain.tensors, "valid": marks}, 0, 0, True, plain.metadata)
+    MinariExporter().save(snapshot, tmp_path / "m.minari")
+    dataset = minari.MinariDataset(tmp_path / "m.minari")
+    assert (dataset.total_episodes, dataset.total_steps) == (4, 8)
+    expected = [[1, 2, 3], [100, 101], [103, 104], [105]]
+    for episode, steps in zip(dataset.iterate_episodes(), expected, strict=True):
+        np.testing.assert_array_equal(episode.rewards, np.array(steps) / 2)
+        np.testing.assert_array_equal(episode.observations[:, 0], [*steps, steps[-1] + 1])
+        assert episode.infos["valid"][:-1].all()
+    assert [bool(episode.truncations[-1]) for episode in dataset.iterate_episodes()] == [False, True, True, True]
+    read = read_memory(tmp_path / "m.minari")
+    assert_same(read, snapshot)
+    np.testing.assert_array_equal(read.valid, marks[..., 0])
+
+
+def test_episodes_that_overlap_are_damage(tmp_path):
+    """Or that leave samples out, or lie outside the memory."""
+    for start in (1, -1, 5):
+        path = tmp_path / f"{start}.minari"
+        MinariExporter().save(_memory(), path)
+
+        def change(data, start=start):
+            data["episode_1"].attrs["keepfast_start"] = start
+
+        _forge(path, change)
+        with pytest.raises(CorruptMemory, match="episode 1"):
+            read_memory(path)

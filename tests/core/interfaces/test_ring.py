@@ -139,3 +139,49 @@ def test_a_cursor_goes_where_another_ring_is() -> None:
     assert (cursor.ring, cursor.seams, cursor.cycles, cursor.place) == (Ring(2, 3, 1, 2), {4}, 1, 5)
     cursor.move(Ring(2, 3))
     assert (len(cursor), cursor.seams, cursor.cycles) == (0, set(), 1)
+
+
+@given(RINGS)
+def test_the_newest_sample_is_the_last_of_the_history(ring: Ring) -> None:
+    """Of each environment; of one without samples there is none."""
+    for environment, history in enumerate(ring.histories()):
+        assert ring.newest(environment) == (int(history[-1]) if len(history) else None)
+
+
+@given(st.integers(1, 6), st.integers(1, 3), st.lists(st.integers(1, 4), max_size=20), st.data())
+def test_seams_stay_until_they_are_overwritten(size: int, envs: int, parts: list[int], data: st.DataObject) -> None:
+    """Wherever they are, and wherever the cursor is."""
+    cursor = Cursor(size, envs)
+    cursor.advance(data.draw(st.integers(0, size * envs)))
+    expected = data.draw(st.sets(st.integers(0, size * envs - 1)))
+    cursor.seams = expected
+    for part in parts:
+        count = min(part, cursor.capacity - cursor.place)
+        expected = expected - set(range(cursor.place, cursor.place + count))
+        cursor.advance(count)
+        assert cursor.seams == expected
+
+
+def test_marks_are_those_given_last() -> None:
+    """Of each place, in order."""
+    cursor = Cursor(3, 2)
+    cursor.mark(2, np.array([False, True, False]))
+    assert cursor.invalid.tolist() == [2, 4]
+    cursor.mark(0, np.array([False, True, True, False]))
+    assert cursor.invalid.tolist() == [0, 3, 4]
+    cursor.mark(3, np.array([True, True]))
+    assert cursor.invalid.tolist() == [0]
+    cursor.move(Ring(3, 2))
+    assert cursor.invalid.tolist() == []
+
+
+def test_what_was_parted_does_not_follow() -> None:
+    """The newest samples of the environments become seams, beside those there are."""
+    cursor = Cursor(3, 2)
+    cursor.part([0, 1])
+    assert cursor.seams == set()
+    cursor.advance(3)
+    cursor.part([1])
+    assert cursor.seams == {1}
+    cursor.part([0, 1])
+    assert cursor.seams == {1, 2}

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from keepfast.errors import LoadMismatch
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.memories.memory import Memory
-from keepfast.testing.memory.sampling import MemorySamplingContract
+from keepfast.testing.memory.validity import MemoryValidityContract
 from keepfast.testing.memory_exporter import assert_same
 
 
-class MemoryLoadingContract(MemorySamplingContract):
+class MemoryLoadingContract(MemoryValidityContract):
     """Proves that a memory takes just what fits, and is unchanged otherwise."""
 
     @pytest.mark.parametrize("memory_format", ["pt", "np", "csv"])

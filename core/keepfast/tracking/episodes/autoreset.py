@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._system.warnings import warn
+from keepfast.interfaces.ring import reset_rows
 from keepfast.tracking.episodes.running import Flags
 
 Mode = Literal["next_step", "same_step", "disabled"]
@@ -102,33 +103,22 @@ def chosen(setting: str, env: object) -> Mode | None:
     return mode
 
 
-def reset_rows(ends: Flags, ended: Flags) -> Flags:
-    """Return which rows are resets, where an environment resets in the step after an episode's end.
-
-    Args:
-        ends: whether a row ends an episode, of shape (steps, num_envs).
-        ended: whether the row before the first one did, of shape (num_envs,).
-    """
-    resets = np.empty_like(ends)
-    resets[0], resets[1:] = ended, ends[:-1]
-    if (resets & ends).any():  # a reset ends nothing, so that the row behind it is a transition
-        for row in range(1, len(ends)):
-            resets[row] = ends[row - 1] & ~resets[row - 1]
-    return resets
-
-
 @final
 class Resemblance:
     """Watches whether rows look like those of environments that reset in the step after an episode's end.
 
-    They do where a row of reward 0 follows every end, and rewards of 0 are rare elsewhere.
+    They do where a row of reward 0 follows every end, and rewards of 0 are rare among the other rows, of which there
+    are more than there would be by chance.
 
     Attributes:
         watching: whether it is still of interest; not after a row that tells otherwise, or once it was told.
     """
 
-    LEAST_ENDS = 2
+    LEAST_ENDS = 3
     """How many ends it takes."""
+
+    LEAST_LENGTH = 2
+    """How many other rows there are for each end, at least."""
 
     MOST_ENDS = 1000
     """After how many ends without a verdict there will be none."""
@@ -153,7 +143,7 @@ class Resemblance:
         """Warn, once, where the rows look like it."""
         if not self.watching or self._ends < self.LEAST_ENDS:
             return
-        alike = self._zeros <= self.RARE * self._others
+        alike = self._zeros <= self.RARE * self._others and self._others >= self.LEAST_LENGTH * self._ends
         self.watching = not alike and self._ends <= self.MOST_ENDS
         if alike:
             warn(

@@ -12,12 +12,13 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast._arrays import host_array, is_real
+from keepfast._arrays import environments, is_real
 from keepfast._system.warnings import Afterwards, warn
 from keepfast.errors import InvalidValue, ShapeMismatch, UsageError
+from keepfast.interfaces.ring import reset_rows
 from keepfast.interfaces.step_buffer import HostSteps, SingleSteps, Step, StepBuffer
 from keepfast.plugins.backends import recognize
-from keepfast.tracking.episodes.autoreset import Mode, Resemblance, reset_rows
+from keepfast.tracking.episodes.autoreset import Mode, Resemblance
 from keepfast.tracking.episodes.running import Flags, RunningEpisodes
 from keepfast.tracking.episodes.team import Team, by_agent, truth
 from keepfast.tracking.held import HeldSteps, Holder
@@ -57,9 +58,15 @@ class EpisodeTracker:
         self._team: Team | None = None
         self._ended: Flags = np.zeros(0, bool)
         self._mode: Mode | None = None
-        self._doubted = self._contradicted = False
+        self._by_setting = self._contradicted = self._told = False
+        self._reset_reward: float | None = None
         self._resemblance = Resemblance()
         self.ended_in_last_interval = 0
+
+    @property
+    def num_envs(self) -> int | None:
+        """Return the number of environments, or None where no step was recorded yet."""
+        return self._num_envs
 
     def set_autoreset(self, mode: Mode | None, *, by_setting: bool = False) -> None:
         """Tell when the environments reset: from here on, rows that only reset are left out.
@@ -69,7 +76,7 @@ class EpisodeTracker:
             by_setting: whether a person says so, who may be wrong, and not the environment.
         """
         self._fold()
-        self._mode, self._doubted = mode, by_setting
+        self._mode, self._by_setting = mode, by_setting
 
     def record(self, rewards: Any, terminated: Any, truncated: Any, valid: Any = None) -> None:
         """Record one step of every environment.
@@ -255,8 +262,15 @@ class EpisodeTracker:
         self._total.work_off(rewards, done, valid)
 
     def _look_for_rewards(self, rewards: NDArray[Any], resets: Flags) -> None:
-        """Note whether rows that are left out, because a person says so, look like transitions."""
-        self._contradicted = self._contradicted or (self._doubted and bool(rewards[resets].any()))
+        """Note whether rows that are left out look like transitions.
+
+        Their rewards are not 0 then, nor what wrappers make of that, which is always the same.
+        """
+        found = rewards[resets]
+        if found.size and not self._told and not self._contradicted:
+            if self._reset_reward is None:
+                self._reset_reward = 0.0 if self._by_setting else float(found[0])
+            self._contradicted = bool((found != self._reset_reward).any())
 
     def _work_off_team(self, team: Team) -> None:
         steps = team.take(self._holder)
@@ -270,10 +284,12 @@ class EpisodeTracker:
     def _tell(self) -> None:
         """Warn of what was noticed in the steps, once each, now that they are counted."""
         if self._contradicted:
-            self._doubted = self._contradicted = False
+            self._contradicted, self._told = False, True
+            told = "`autoreset` is set to it" if self._by_setting else "the environment says"
             warn(
-                "rows that follow the end of an episode have rewards other than 0, and are left out as `autoreset` is "
-                '"next_step"; if the environment resets in the step that ends an episode, set it to "same_step"'
+                "rows that follow the end of an episode have rewards, and are left out: environments that reset in the "
+                f"next step, as {told}, give none there. If these rows are transitions, because the environment resets "
+                'in the step that ends an episode, or you leave resets out yourself, set `autoreset` to "same_step"'
             )
         self._resemblance.tell()
         if self._team is not None:
@@ -290,7 +306,7 @@ class EpisodeTracker:
         """
         self._fold()
         if self._num_envs is not None:
-            places = slice(None) if envs is None else _places(envs, self._num_envs)
+            places = slice(None) if envs is None else environments(envs, self._num_envs)
             self._total.drop(places)
             self._ended[places] = False
             if self._team is not None:
@@ -372,18 +388,3 @@ def _check_sizes(expected: int, **parts: Any) -> None:
         )
     if expected == 0:
         raise ShapeMismatch("record_transition got no environment; expected at least 1 element in each part")
-
-
-def _places(envs: Any, num_envs: int) -> NDArray[Any]:
-    """Return a mask of environments, or their numbers, checked, as one-dimensional array."""
-    places = np.atleast_1d(host_array(envs)).reshape(-1)
-    if places.dtype.kind == "b" and places.size == num_envs:
-        return places
-    if places.size == 0:
-        return places.astype(int)
-    if places.dtype.kind in "iu" and places.min() >= 0 and places.max() < num_envs:
-        return places
-    raise InvalidValue(
-        f"`envs` is {envs!r:.80}; allowed: a mask of shape ({num_envs},), numbers from 0 to {num_envs - 1}, or None "
-        "for all environments"
-    )

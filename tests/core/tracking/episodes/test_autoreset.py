@@ -170,14 +170,24 @@ def test_a_setting_that_the_data_contradict_is_told_once() -> None:
     tracker = Tracker()
     tracker.episodes.set_autoreset("next_step", by_setting=True)
     play(tracker, 16, reset_reward=1.0)
-    with pytest.warns(KeepfastWarning, match='left out as `autoreset` is "next_step".*set it to "same_step"'):
+    with pytest.warns(KeepfastWarning, match='left out.*as `autoreset` is set to it.*set `autoreset` to "same_step"'):
         assert tracker.statistics()["Episode / Total timesteps (max)"] == 3.0
     play(tracker, 16, reset_reward=1.0)
     tracker.statistics()
 
 
+def test_a_loop_that_leaves_resets_out_itself_is_told() -> None:
+    """Where the environment said that there are such rows; they have rewards, and not always the same."""
+    tracker = Tracker()
+    tracker.episodes.set_autoreset("next_step")
+    for step in range(9):
+        tracker.episodes.record(np.full(2, step + 1.0), np.full(2, step % 3 == 2), np.zeros(2))
+    with pytest.warns(KeepfastWarning, match="as the environment says.*or you leave resets out yourself"):
+        tracker.statistics()
+
+
 def test_an_environment_is_not_doubted() -> None:
-    """Wrappers may give its resets a reward."""
+    """Wrappers may give its resets a reward, always the same."""
     tracker = Tracker()
     tracker.episodes.set_autoreset("next_step")
     play(tracker, 16, reset_reward=-1.0)

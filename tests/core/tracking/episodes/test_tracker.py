@@ -112,6 +112,7 @@ def num_envs_of(run: list[list[Step]]) -> int:
 
 
 @given(run=runs(), form=st.sampled_from(list(FORMS)), dtype=st.sampled_from([np.float32, np.float64]))
+@pytest.mark.filterwarnings("ignore:each of .* followed by a row of reward 0")
 def test_episodes_are_those_of_plain_python(run: list[list[Step]], form: str, dtype: type) -> None:
     """Across interval borders, with several environments ending at once, terminated or truncated, in any shape."""
     tracker, reference = Tracker(), Reference(num_envs_of(run))
@@ -123,6 +124,7 @@ def test_episodes_are_those_of_plain_python(run: list[list[Step]], form: str, dt
 
 
 @given(run=runs())
+@pytest.mark.filterwarnings("ignore:each of .* followed by a row of reward 0")
 def test_episode_sums_of_float32_rewards_are_those_of_float64(run: list[list[Step]]) -> None:
     """Rewards in single precision are summed in double, in the order of the steps, so the sum is exact to the bit."""
     tracker, reference = Tracker(), Reference(num_envs_of(run))
@@ -136,6 +138,7 @@ def test_episode_sums_of_float32_rewards_are_those_of_float64(run: list[list[Ste
 
 
 @given(run=runs(), cut=st.integers(0, 80), other=runs())
+@pytest.mark.filterwarnings("ignore:each of .* followed by a row of reward 0")
 def test_a_resume_at_any_step_gives_the_same_bits(run: list[list[Step]], cut: int, other: list[list[Step]]) -> None:
     """State taken after any step, through JSON, into a tracker with another past, leads to identical statistics."""
     whole, saved, resumed = Tracker(), Tracker(), Tracker()

@@ -26,12 +26,16 @@ class Episode:
         rows: where in a tensor they lie, in the order of time.
         is_open: whether no end of an episode comes last, for the memory ends there.
         is_fragment: whether samples before the first one may have been overwritten.
+        start: how many samples of the environment came before.
+        is_valid: whether they are transitions; those that are none are an episode of their own, and of no interest.
     """
 
     environment: int
     rows: tuple[slice, ...]
     is_open: bool
     is_fragment: bool
+    start: int
+    is_valid: bool = True
 
     @property
     def steps(self) -> int:
@@ -42,21 +46,25 @@ class Episode:
 def episodes(snapshot: MemorySnapshot) -> Iterator[Episode]:
     """Yield the episodes of each environment in turn.
 
-    They are cut after every true value of a tensor that ends episodes, and where a sample does not follow the one
-    before it.
+    They are cut after every true value of a tensor that ends episodes, where a sample does not follow the one before
+    it, and around samples that are no transitions.
     """
+    valid = snapshot.valid
     ring, seams = snapshot.ring, np.array(snapshot.chronological_seams(), np.intp).reshape(-1, 2)
     for environment in range(ring.num_envs):
         count = ring.count(environment)
-        ended = _ends(snapshot.tensors, ring.rows(environment, 0, count), environment)
+        everything = ring.rows(environment, 0, count)
+        ended = _ends(snapshot.tensors, everything, environment)
+        kept = np.concatenate([np.zeros(0, bool), *(valid[part, environment] for part in everything)])
         cut = ended.copy()
+        cut[:-1] |= kept[:-1] != kept[1:]
         cut[seams[seams[:, 1] == environment, 0]] = True
         start = 0
         for stop in [*(np.flatnonzero(cut) + 1).tolist(), count]:
             if stop > start:
                 rows = ring.rows(environment, start, stop)
                 fragment = ring.filled and start == 0
-                yield Episode(environment, rows, is_open=not ended[stop - 1], is_fragment=fragment)
+                yield Episode(environment, rows, not ended[stop - 1], fragment, start, bool(kept[start]))
             start = stop
 
 

@@ -50,17 +50,20 @@ def own_tensors(data: Any, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]
     described = {name: (tuple(found["size"]), dtype_of(found["dtype"])) for name, found in header["tensors"].items()}
     sizes = ring.memory_size, ring.num_envs
     tensors = spacious_tensors({name: ((*sizes, *size), dtype) for name, (size, dtype) in described.items()})
-    done: dict[int, int] = {}
-    for number in range(len(data)):
-        group = _child(data, f"episode_{number}", h5py.Group)
+    read = [np.zeros(ring.count(environment), bool) for environment in range(ring.num_envs)]
+    done: dict[int, int] = {}  # for files from before episodes told where they start
+    for name in sorted(data, key=lambda name: (len(name), name)):
+        group = _child(data, name, h5py.Group)
         steps, environment = int(group.attrs["total_steps"]), int(group.attrs["keepfast_environment"])
-        start = done.get(environment, 0)
-        if not 0 <= environment < ring.num_envs or not 0 < steps <= ring.count(environment) - start:
-            raise Damage(f"episode {number}", f"has {steps} steps of environment {environment}, which are too many")
-        rows = ring.rows(environment, start, start + steps)
-        _read_episode(group, tensors, steps, environment, rows)
+        if not 0 <= environment < ring.num_envs:
+            raise Damage(name.replace("_", " "), f"has {steps} steps of environment {environment}, which are too many")
+        start = int(group.attrs.get("keepfast_start", done.get(environment, 0)))
+        if not 0 <= start < start + steps <= len(read[environment]) or read[environment][start : start + steps].any():
+            raise Damage(name.replace("_", " "), f"has {steps} steps of environment {environment}, which are too many")
+        _read_episode(group, tensors, steps, environment, ring.rows(environment, start, start + steps))
+        read[environment][start : start + steps] = True
         done[environment] = start + steps
-    if (steps := sum(done.values())) != len(ring):
+    if (steps := sum(int(np.count_nonzero(each)) for each in read)) != len(ring):
         raise Damage("episodes", f"have {steps} steps where {len(ring)} were written")
     return tensors
 

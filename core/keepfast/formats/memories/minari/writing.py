@@ -47,15 +47,16 @@ def is_discrete(tensor: NDArray[Any]) -> bool:
 
 
 def write_episodes(data: Any, snapshot: MemorySnapshot) -> None:
-    """Write a group for each episode into an open HDF5 file."""
+    """Write a group for each episode into an open HDF5 file; Minari sees those that are called as it calls them."""
+    numbers = {True: itertools.count(), False: itertools.count()}
     scalars = {"rewards"} | ({"actions"} if is_discrete(snapshot.tensors["actions"]) else set())
-    for number, episode in enumerate(episodes(snapshot)):
-        group = data.create_group(f"episode_{number}")
+    for episode in episodes(snapshot):
+        number = next(numbers[episode.is_valid])
+        group = data.create_group(f"{'episode' if episode.is_valid else 'keepfast_invalid'}_{number}")
         _write_values(group, snapshot.tensors, episode, scalars)
         marks = {"keepfast_open": episode.is_open, "keepfast_fragment": episode.is_fragment}
-        group.attrs.update(
-            {"id": number, "total_steps": episode.steps, "keepfast_environment": episode.environment, **marks}
-        )
+        place = {"keepfast_environment": episode.environment, "keepfast_start": episode.start}
+        group.attrs.update({"id": number, "total_steps": episode.steps, **place, **marks})
 
 
 def _write_values(group: Any, tensors: Tensors, episode: Episode, scalars: set[str]) -> None:
