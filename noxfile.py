@@ -162,6 +162,13 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Put small faults in, one at a time, and fail where the tests let one live; numbers or files choose some."""
+    install(session, project("all"), *TEST_TOOLS, *FURTHER_TOOLS)
+    session.run("python", "-m", "mutants", *session.posargs, env={"WANDB_MODE": "offline"})
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; every warning is an error."""
     install(session, project("torch,jax,demo"), "mkdocs-material", "mkdocstrings[python]")

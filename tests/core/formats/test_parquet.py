@@ -88,6 +88,29 @@ def test_only_written_samples_are_rows(tmp_path):
     assert pyarrow.parquet.read_table(tmp_path / "memory.parquet").num_rows == 4
 
 
+@pytest.mark.parametrize("filled", [False, True])
+def test_the_ages_in_a_row_that_is_half_written(tmp_path, filled):
+    """In a filled memory the environments that have written the row already are one sample further than the others."""
+    tensors = {"rewards": np.zeros((3, 2, 1), np.float32)}
+    ParquetExporter().save(MemorySnapshot(tensors, 1, 1, filled), tmp_path / "memory.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "memory.parquet", columns=["timestep", "environment"])
+    half = [(0, 0), (0, 1), (1, 0)]
+    whole = [(1, 0), (2, 1), (2, 0), (0, 1), (0, 0), (1, 1)]
+    assert list(zip(*table.to_pydict().values(), strict=True)) == (whole if filled else half)
+
+
+def test_a_memory_of_several_groups_of_rows_comes_back(tmp_path):
+    """What is too large to be in memory at once is written in groups, which need not end where a row of it does."""
+    images = np.repeat(np.arange(21, dtype=np.float32), 1 << 18).reshape(7, 3, 1 << 18)
+    snapshot = MemorySnapshot({"images": images}, 0, 0, filled=True)
+    ParquetExporter().save(snapshot, tmp_path / "memory.parquet")
+    file = pyarrow.parquet.ParquetFile(tmp_path / "memory.parquet")
+    assert file.num_row_groups > 1
+    assert file.metadata.row_group(0).num_rows % 3
+    assert file.read(columns=["environment"])["environment"].to_pylist() == [0, 1, 2] * 7
+    assert_same(ParquetExporter().load(tmp_path / "memory.parquet"), snapshot)
+
+
 def test_dtypes_that_arrow_lacks_come_back(tmp_path):
     """bfloat16 and float8 come back bit for bit."""
     bits = np.arange(1 << 8, dtype=np.uint8).reshape(64, 2, 2)

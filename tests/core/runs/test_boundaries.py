@@ -47,6 +47,17 @@ def finished_run(net: Net, directory: Path, **settings: Any) -> keepfast.Experim
     return experiment
 
 
+def test_what_is_tracked_after_the_last_step_outlives_an_error(net: Callable[..., Net], tmp_path: Path) -> None:
+    """No resume comes back to it, though a checkpoint holds the last timestep."""
+    experiment = keepfast.Experiment(cfg_in(tmp_path, write_interval=5, checkpoint_interval=5), timesteps=10)
+    experiment.register(policy=net())
+    train(experiment, range(10))
+    experiment.track_data("Evaluation / Return", 3.0)
+    with pytest.raises(ZeroDivisionError), experiment:
+        raise ZeroDivisionError
+    assert keepfast.read_metrics(experiment.directory)["Evaluation / Return"].values.tolist() == [3.0]
+
+
 def test_a_run_that_broke_before_its_first_checkpoint_starts_anew(net: Callable[..., Net], tmp_path: Path) -> None:
     """With nothing to resume, `resume` voids what was written beyond timestep 0, in every writer's file."""
     cfg = cfg_in(tmp_path, writers=["jsonl", "csv"], write_interval=10, checkpoint_interval=0)
