@@ -74,7 +74,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch) -> Refusal:
 
 def experiment_of(policy: Any, directory: Path, **settings: Any) -> keepfast.Experiment:
     cfg = {"directory": str(directory), "experiment_name": "run", "writers": [], **settings}
-    experiment = keepfast.Experiment(cfg, timesteps=100)
+    experiment = keepfast.Experiment(cfg, timesteps=10_000)
     experiment.register(policy=policy)
     return experiment
 

@@ -18,7 +18,7 @@ from keepfast.checkpoints.inspection import inspect
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata
 from keepfast.plugins.formats import format_of, read_checkpoint
 
-FIRST = ["format_version", "keepfast", "backend", "modules", "backends", "names", "time"]
+FIRST = ["format_version", "keepfast", "backend", "modules", "time"]
 
 Net = Any
 

@@ -111,7 +111,7 @@ def test_a_resume_without_the_memory_says_so(net: Callable[..., Net], memory: An
     with start(tmp_path, net(), kept, memory_checkpoint_interval=0) as experiment:
         train(experiment, kept, range(15))
         experiment.wait()
-        other = start(tmp_path, net(), memory())
+        other = start(tmp_path / "other", net(), memory())
         with pytest.warns(keepfast.KeepfastWarning, match="does not hold the memory `memory`, which stays as it"):
             assert other.resume(tmp_path / "run" / "checkpoints" / "agent_10.safetensors") == 10
         other.close()
