@@ -109,11 +109,15 @@ class TorchStorage(keepfast.Storage):
 
     def array(self, value: Any) -> torch.Tensor:  # noqa: D102  (the interface's)
         if isinstance(value, torch.Tensor):
-            tensor = real_value(value)
+            tensor = self._value(value)
             return tensor.detach() if tensor.requires_grad else tensor
         if type(value).__module__.startswith("torch.fx"):
             raise TypeError("it is being traced by torch.fx and has no value")
         return _from_host(value) if isinstance(value, np.ndarray) else torch.as_tensor(value)
+
+    def _value(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return what a tensor holds outside of all modes; where the memory has no values, neither need its samples."""
+        return tensor if tensor.is_meta and self.device.type == "meta" else real_value(tensor)
 
     def write(self, start: int, samples: Mapping[str, torch.Tensor]) -> None:  # noqa: D102  (the interface's)
         for name, values in samples.items():
@@ -176,7 +180,7 @@ class TorchStorage(keepfast.Storage):
 
     def places(self, indexes: Any) -> torch.Tensor:  # noqa: D102  (the interface's)
         if isinstance(indexes, torch.Tensor):
-            return real_value(indexes).to(self.device)
+            return self._value(indexes).to(self.device)
         return torch.as_tensor(super().places(indexes), device=self.device)
 
     def take(self, names: Sequence[str], places: torch.Tensor) -> list[torch.Tensor]:  # noqa: D102  (the interface's)
