@@ -129,7 +129,7 @@ class MemoryExport:
     def submit(self, snapshot: MemorySnapshot) -> None:
         """Write a snapshot behind training; waits while the one before it is still being written."""
         if self._background is None:
-            self._background = Background("keepfast-memory-export")
+            self._background = Background("keepfast-memory-export", does="a memory to be exported")
         _OPEN.add(self)
         path = self._unused_path(self.directory, self._exporter)
         self._background.submit(lambda: self._write(snapshot, path))
