@@ -53,13 +53,16 @@ class Experiment:
         on_write: called in the place of `write_tracking_data` when that is due, where somebody else has a say in it.
         on_checkpoint: called in the place of `write_checkpoint` when that is due.
         env: the environment, which tells when it resets (see `set_environment`).
+        device: where a resume puts what it restores, as the framework names it; None leaves each where it is.
 
     In a distributed run the process of rank 0 alone writes and checkpoints; all of them resume. What writes owns its
-    directory until it is closed: a second experiment is refused there. A forked child's calls are refused.
+    directory until it is closed: a second experiment is refused there. A forked child's calls are refused, and any
+    call once it is closed, with a UsageError.
 
     Raises:
         ConfigError: if a setting is wrong.
         UnknownPlugin: if a setting names a backend, writer or format that nobody provides.
+        InvalidValue: if there is no such device.
         DirectoryError: if the run's directory cannot be written in, or another experiment that is not closed owns it.
 
     Example::
@@ -83,6 +86,7 @@ class Experiment:
         on_write: Callable[[int], None] | None = None,
         on_checkpoint: Callable[[int], None] | None = None,
         env: object = None,
+        device: Any = None,
     ) -> None:
         config = ExperimentConfig.of(cfg)
         agent_config = agent_settings(cfg)[1]
@@ -92,7 +96,7 @@ class Experiment:
         self._standing = Standing(config.distributed, directory, self._stand_aside)
         first = self._standing.first
         self._recorder = Recorder(config, directory, masked(agent_config), enabled=first)
-        self._modules = ModuleTable({} if modules is None else modules, config.backend)
+        self._modules = ModuleTable({} if modules is None else modules, config.backend, device)
         self._checkpointer = Checkpointer(
             config,
             directory / CHECKPOINTS,
@@ -150,7 +154,7 @@ class Experiment:
             self._checkpointer.note_vanished(self._home.mend)
 
     def set_timesteps(self, timesteps: int | None) -> None:
-        """Tell the length of the training, where it was not known when the experiment was made.
+        """Tell the length of the training, where it was not known before.
 
         Raises:
             InvalidValue: if it is no whole number of at least 1, nor None.
@@ -360,9 +364,6 @@ class Experiment:
 
         Args:
             completed: the completed timesteps.
-
-        Raises:
-            UsageError: if the experiment was closed.
         """
         self._check_open()
         completed = whole_timestep(completed)
@@ -378,9 +379,6 @@ class Experiment:
 
         Args:
             completed: the completed timesteps.
-
-        Raises:
-            UsageError: if the experiment was closed.
         """
         self._check_open()
         completed = whole_timestep(completed)
@@ -429,7 +427,7 @@ class Experiment:
         self._standing.look_again()
         with Afterwards():
             self._checkpointer.wait()
-            report = self._home.resume(which, LoadOptions.of(modules, strict, cast, rename))
+            report = self._home.resume(which, LoadOptions.of(modules, strict, cast, rename, self._modules.device))
             if report is None:
                 return 0
             self.resumed, self.completed = report, report.timestep or 0
