@@ -33,10 +33,10 @@ def restore_all(
     absent = tuple(name for name in found if name not in {module.name for module in modules})
     report = LoadReport(path, tuple(entries), checkpoint.about.timestep, absent)
     require(report, strict=options.strict)
-    device_of = places(options.device, [module.backend for module, _ in loadable])
     if options.modules is None:
         for name in absent:
             warn(f"Cannot load the {name} module. The agent doesn't have such an instance")
+    device_of = places(options.device, [module.backend for module, _ in loadable])
     return _restore_or_undo(loadable, report, options, device_of)
 
 
