@@ -103,7 +103,8 @@ class Agent:
     def init(self, trainer_cfg: Source = None, env: object = None) -> None:
         """Start the experiment: make its directory, start its writers, fix its intervals.
 
-        In a directory that holds an earlier run the writers are started by `resume`, or else by the first write.
+        In a directory that holds an earlier run the writers are started by `resume`, or else by the first write. Called
+        again, by the trainer of an evaluation for example, it begins another pass: see `Experiment.begin_pass`.
 
         Args:
             trainer_cfg: the trainer's configuration, in any form that `cfg` may have but a path; ``timesteps`` is the
@@ -125,6 +126,7 @@ class Agent:
             self._experiment.set_environment(env)
             self._tell_memory()
         if given:
+            self._experiment.begin_pass()
             self._experiment.set_timesteps(given.get("timesteps", self._experiment.timesteps))
             self._experiment.describe(self._described(given))
 
@@ -164,7 +166,7 @@ class Agent:
     def track_data(self, tag: str, value: Any) -> None:
         """Track a number until the next write.
 
-        Tags ending in "(max)" or "(min)" take that statistic over the interval, all others are averaged.
+        Tags ending in "(max)" or "(min)", in any case, take that statistic over the interval, all others are averaged.
 
         Args:
             tag: what it is, ``"Resource / CPU usage"`` for example.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self, final
+from typing import Any, Self, final
 
 from keepfast._system.disk.directories import taken
 from keepfast._system.finishing import finish
@@ -17,7 +17,6 @@ from keepfast._system.lifetimes import in_child
 from keepfast._system.warnings import Afterwards, warn
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.config import ExperimentConfig, Source, agent_settings, masked
-from keepfast.errors import UsageError
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
 from keepfast.modules.registered import ModuleTable
@@ -28,10 +27,10 @@ from keepfast.runs.directory import run_directory
 from keepfast.runs.in_vain import warn_of_counting_again, warn_of_idle_settings
 from keepfast.runs.preemption import Preemption
 from keepfast.runs.processes.home import Home
-from keepfast.runs.processes.ownership import in_forked_child
+from keepfast.runs.processes.ownership import in_forked_child, refuse
 from keepfast.runs.processes.place import Standing
 from keepfast.runs.recorder import Recorder
-from keepfast.runs.schedule import Turns, length_of, whole_timestep
+from keepfast.runs.schedule import Passes, Turns, length_of, whole_timestep
 from keepfast.tracking.multi_writer import MultiWriter
 
 _CLOSED = "this experiment was closed; make another one"
@@ -108,6 +107,7 @@ class Experiment:
         self._record, self._track = self._recorder.record, self._recorder.track
         self._on_write, self._on_checkpoint = on_write, on_checkpoint
         self._stepping, self._went_back, self._refusal = False, False, ""
+        self._passes = Passes()
         self._process = os.getpid()
         in_child(self._part_from_parent)
         self._preemption = Preemption()
@@ -141,7 +141,7 @@ class Experiment:
     def _bar(self, refusal: str) -> None:
         """Refuse all calls from now on."""
         self._refusal, self._stepping = refusal, False
-        self._record = self._track = partial(_refuse, refusal)
+        self._record = self._track = partial(refuse, refusal)
 
     def _settle(self) -> None:
         """Have on disk what a checkpoint builds on; behind training, where checkpoints are written."""
@@ -160,9 +160,15 @@ class Experiment:
             InvalidValue: if it is no whole number of at least 1, nor None.
         """
         self._timesteps = self._home.timesteps = length_of(timesteps)
+        self._passes.set_length(self._timesteps)
         self._recorder.set_length(self._timesteps)
         self._checkpointer.set_length(self._timesteps, self.completed)
         self._start_turns()
+
+    def begin_pass(self) -> None:
+        """Be told that a training or evaluation begins after another, complete or not, and count on from it."""
+        if self.completed:
+            self._passes.tell()
 
     def set_environment(self, env: object) -> None:
         """Tell the environment, where it was not known when the experiment was made.
@@ -247,7 +253,6 @@ class Experiment:
         Raises:
             ShapeMismatch: if the numbers of elements differ.
             InvalidValue: if dicts have different agents, or the rewards are no numbers.
-            UsageError: if the experiment was closed.
         """
         self._record(rewards, terminated, truncated, valid)
 
@@ -259,7 +264,6 @@ class Experiment:
 
         Raises:
             InvalidValue: if there is no such environment.
-            UsageError: if the experiment was closed.
         """
         self._check_open()
         self._modules.reset_episodes(envs, self._recorder.reset_episodes(envs))
@@ -269,7 +273,6 @@ class Experiment:
 
         Raises:
             InvalidValue: if it is no single number.
-            UsageError: if the experiment was closed.
         """
         self._track(tag, value)
 
@@ -287,16 +290,15 @@ class Experiment:
             InvalidValue: if it is no whole number.
             SystemExit: after saving, if the process was told to end (SIGTERM, SIGUSR1).
             KeyboardInterrupt: after saving, if Ctrl-C was pressed during the timestep; pressed twice, it acts at once.
-            UsageError: if the experiment was closed.
         """
         if type(timestep) is not int:
             timestep = whole_timestep(timestep)
-        completed, turns = timestep + 1, self._turns
+        completed, turns = timestep + self._passes.after, self._turns
         if (
             completed < self.completed
             or not self._stepping
             or not turns.start <= completed < turns.end
-            or completed == self._timesteps
+            or completed == self._passes.end
             or self._checkpointer.failed
             or self._preemption.received is not None
         ):
@@ -307,11 +309,11 @@ class Experiment:
 
     def _step_with_care(self, completed: int) -> None:
         """Complete a timestep in which there is more to do than to count it."""
-        if completed < self.completed:
-            self._go_back(completed)
+        if completed < self.completed and self._stepping:
+            completed = self._go_back(completed)
         self.completed = completed
         if not self._stepping:
-            self._start_stepping()
+            self._start_stepping(completed)
         if self._checkpointer.failed:
             self._checkpointer.wait()
         turns = self._turns
@@ -319,7 +321,7 @@ class Experiment:
             self._take_turns(completed)
         if self._preemption.received is not None:
             self._leave(self._preemption.received)
-        if completed == self._timesteps:
+        if completed == self._passes.end:
             self._complete()
 
     def _complete(self) -> None:
@@ -332,20 +334,26 @@ class Experiment:
         if self._stepping and self._checkpointer.latest != self.completed and self._checkpointer.schedule.enabled:
             (self._on_checkpoint or self.write_checkpoint)(self.completed)
 
-    def _go_back(self, completed: int) -> None:
-        if self._stepping and not self._went_back:
+    def _go_back(self, completed: int) -> int:
+        """Return how many timesteps are complete with a step that goes back, which may begin another pass."""
+        on = self._passes.begin(completed, self.completed)
+        if on:
+            self._preemption.watch()
+        elif not self._went_back:
             self._went_back = warn_of_counting_again(self.completed, completed)
+        return completed + on
 
-    def _start_stepping(self) -> None:
+    def _start_stepping(self, completed: int) -> None:
         self._check_open()
         self._standing.look_again()
         self._home.earlier.warn()
         self._preemption.watch()
+        self._passes.start(completed)
         self._stepping = True
 
     def _check_open(self) -> None:
         if self._refusal:
-            _refuse(self._refusal)
+            refuse(self._refusal)
 
     def _take_turns(self, completed: int) -> None:
         calls = (self._on_write or self.write_tracking_data, self._on_checkpoint or self.write_checkpoint)
@@ -421,7 +429,6 @@ class Experiment:
             NotFound: if the given path does not exist or holds no checkpoint that can be loaded.
             LoadMismatch: if the checkpoint does not fit; lists every difference, and nothing was changed.
             CorruptCheckpoint: if the one given file is damaged.
-            UsageError: if the experiment was closed.
         """
         self._check_open()
         self._standing.look_again()
@@ -431,6 +438,7 @@ class Experiment:
             if report is None:
                 return 0
             self.resumed, self.completed = report, report.timestep or 0
+            self._passes.resume(self.completed)
             self._start_turns()
         return self.completed
 
@@ -448,11 +456,9 @@ class Experiment:
     def close(self) -> None:
         """Write what was tracked last, save the last state and the best, wait for all of it and release everything.
 
-        Where an error ends the run, the last state is not saved, since it may be half of an update. What was tracked
-        last is left to a resume then, if a checkpoint holds it.
-
-        Closing twice is fine. In a ``with`` statement this is called at its end, also after an error. In a forked child
-        it does nothing: what there is to write is its parent's.
+        Where an error ends the run, the last state is not saved, since it may be half of an update, and what was
+        tracked last is left to a resume, if a checkpoint holds it. Closing twice is fine; in a forked child it does
+        nothing.
         """
         self._close(interrupted=sys.exc_info()[0] is not None)  # on the way out of `with`, `finally` or `except`
 
@@ -474,11 +480,10 @@ class Experiment:
     def _write_rest(self, *, interrupted: bool) -> None:
         """Write what was tracked since the last write, unless the run broke off where a checkpoint holds it.
 
-        A resume then completes that interval, as if nothing had happened. A run that was closed in order is over, as
-        far as anybody can tell, and keeps no value to itself.
+        A resume then completes that interval. A run that was closed in order keeps no value to itself.
         """
         self._standing.look_again()
-        resumable = self._checkpointer.latest == self.completed and self.completed != self._timesteps
+        resumable = self._checkpointer.latest == self.completed and self.completed != self._passes.end
         if self._recorder.pending and not (interrupted and resumable):
             self._recorder.write(self.completed)  # not judged: it is no whole interval
             if not (self._stepping or self.completed or interrupted):
@@ -492,7 +497,3 @@ class Experiment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         finish(self.close, after=error)
-
-
-def _refuse(reason: str, *_given: Any) -> NoReturn:
-    raise UsageError(reason)

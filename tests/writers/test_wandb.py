@@ -358,18 +358,19 @@ def test_a_configuration_that_cannot_be_taken_is_told(given: Any) -> None:
 
 @pytest.mark.slow
 def test_a_namespace_reaches_the_run(tmp_path: Path) -> None:
-    """What argparse returns, given as the configuration, is in the run with the agent's own."""
+    """What argparse returns is in the run with the settings of agent, trainer and models, all on one level."""
     printed = run_offline(
         tmp_path / "out",
         """
         import argparse
         from keepfast_writers.wandb import WandbWriter
-        context = keepfast.WriterContext(directory, "run", {"lr": 0.5})
+        config = {"lr": 0.5, "models": {"policy": {"width": 64}}, "trainer": {"timesteps": 9}}
+        context = keepfast.WriterContext(directory, "run", config)
         with WandbWriter(context, sync_tensorboard=False, config=argparse.Namespace(seed=7)) as writer:
             print(dict(writer.run.config))
         """,
     )
-    assert printed.splitlines()[-1] == "{'seed': 7, 'lr': 0.5}"
+    assert printed.splitlines()[-1] == "{'seed': 7, 'lr': 0.5, 'timesteps': 9, 'policy': {'width': 64}}"
 
 
 def test_without_the_tensorboard_package_it_is_asked_for(
