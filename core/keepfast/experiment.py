@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, final
+from typing import Any, NoReturn, Self, final
 
 from keepfast._system.disk.directories import taken
 from keepfast._system.finishing import finish
 from keepfast._system.lifetimes import in_child
-from keepfast._system.warnings import Afterwards, warn
+from keepfast._system.warnings import Afterwards
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.config import ExperimentConfig, Source, agent_settings, masked
+from keepfast.errors import UsageError
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
 from keepfast.modules.registered import ModuleTable
@@ -24,13 +24,13 @@ from keepfast.modules.report import LoadReport
 from keepfast.plugins.backends import prepare
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import run_directory
-from keepfast.runs.in_vain import warn_of_counting_again, warn_of_idle_settings
-from keepfast.runs.preemption import Preemption
+from keepfast.runs.in_vain import warn_of_idle_settings
 from keepfast.runs.processes.home import Home
-from keepfast.runs.processes.ownership import in_forked_child, refuse
+from keepfast.runs.processes.ownership import in_forked_child
 from keepfast.runs.processes.place import Standing
 from keepfast.runs.recorder import Recorder
-from keepfast.runs.schedule import Passes, Turns, length_of, whole_timestep
+from keepfast.runs.schedule import whole_timestep
+from keepfast.runs.stepping import Steps
 from keepfast.tracking.multi_writer import MultiWriter
 
 _CLOSED = "this experiment was closed; make another one"
@@ -55,8 +55,7 @@ class Experiment:
         device: where a resume puts what it restores, as the framework names it; None leaves each where it is.
 
     In a distributed run the process of rank 0 alone writes and checkpoints; all of them resume. What writes owns its
-    directory until it is closed: a second experiment is refused there. A forked child's calls are refused, and any
-    call once it is closed, with a UsageError.
+    directory until it is closed: a second experiment is refused there. A forked child's calls are refused.
 
     Raises:
         ConfigError: if a setting is wrong.
@@ -91,7 +90,6 @@ class Experiment:
         agent_config = agent_settings(cfg)[1]
         self.name = name
         directory = run_directory(config, name) if directory is None else taken(directory)
-        self.completed = 0
         self._standing = Standing(config.distributed, directory, self._stand_aside)
         first = self._standing.first
         self._recorder = Recorder(config, directory, masked(agent_config), enabled=first)
@@ -105,12 +103,18 @@ class Experiment:
             enabled=first,
         )
         self._record, self._track = self._recorder.record, self._recorder.track
-        self._on_write, self._on_checkpoint = on_write, on_checkpoint
-        self._stepping, self._went_back, self._refusal = False, False, ""
-        self._passes = Passes()
+        self._steps = Steps(
+            self._standing,
+            self._recorder,
+            self._checkpointer,
+            begin=self._begin,
+            write=on_write or self.write_tracking_data,
+            checkpoint=on_checkpoint or self.write_checkpoint,
+            leave=partial(self._close, interrupted=True),
+        )
+        self._refusal = ""
         self._process = os.getpid()
         in_child(self._part_from_parent)
-        self._preemption = Preemption()
         self.resumed: LoadReport | None = None
         parts = self._modules, self._recorder, self._checkpointer
         self._home = Home(directory, name, agent_config, self._standing, *parts, is_named=bool(config.experiment_name))
@@ -140,8 +144,9 @@ class Experiment:
 
     def _bar(self, refusal: str) -> None:
         """Refuse all calls from now on."""
-        self._refusal, self._stepping = refusal, False
-        self._record = self._track = partial(refuse, refusal)
+        self._refusal = refusal
+        self._steps.stop()
+        self._record = self._track = partial(_refuse, refusal)
 
     def _settle(self) -> None:
         """Have on disk what a checkpoint builds on; behind training, where checkpoints are written."""
@@ -154,21 +159,20 @@ class Experiment:
             self._checkpointer.note_vanished(self._home.mend)
 
     def set_timesteps(self, timesteps: int | None) -> None:
-        """Tell the length of the training, where it was not known before.
+        """Tell the length of the training, where it was not known when the experiment was made.
 
         Raises:
             InvalidValue: if it is no whole number of at least 1, nor None.
         """
-        self._timesteps = self._home.timesteps = length_of(timesteps)
-        self._passes.set_length(self._timesteps)
-        self._recorder.set_length(self._timesteps)
-        self._checkpointer.set_length(self._timesteps, self.completed)
-        self._start_turns()
+        self._steps.set_length(timesteps)
+        self._home.timesteps = self._steps.length
 
     def begin_pass(self) -> None:
-        """Be told that a training or evaluation begins after another, complete or not, and count on from it."""
-        if self.completed:
-            self._passes.tell()
+        """Be told that another training or evaluation begins: its timesteps, from 0, are counted on from here.
+
+        After a training that is complete this need not be told.
+        """
+        self._steps.passes.tell()
 
     def set_environment(self, env: object) -> None:
         """Tell the environment, where it was not known when the experiment was made.
@@ -178,9 +182,6 @@ class Experiment:
         """
         self._autoreset = self._recorder.set_environment(env)
         self._modules.set_autoreset(self._autoreset)
-
-    def _start_turns(self) -> None:
-        self._turns = Turns([self._recorder.schedule, self._checkpointer.schedule], self.completed)
 
     def describe(self, config: Mapping[str, Any]) -> None:
         """Store another configuration in ``config.json``, and tell it to writers that are yet to be made."""
@@ -195,9 +196,14 @@ class Experiment:
         return self._autoreset
 
     @property
+    def completed(self) -> int:
+        """Return the number of completed timesteps."""
+        return self._steps.completed
+
+    @property
     def timesteps(self) -> int | None:
         """Return the length of the training, or None where it is not known."""
-        return self._timesteps
+        return self._steps.length
 
     @property
     def write_interval(self) -> int:
@@ -253,6 +259,7 @@ class Experiment:
         Raises:
             ShapeMismatch: if the numbers of elements differ.
             InvalidValue: if dicts have different agents, or the rewards are no numbers.
+            UsageError: if the experiment was closed.
         """
         self._record(rewards, terminated, truncated, valid)
 
@@ -264,6 +271,7 @@ class Experiment:
 
         Raises:
             InvalidValue: if there is no such environment.
+            UsageError: if the experiment was closed.
         """
         self._check_open()
         self._modules.reset_episodes(envs, self._recorder.reset_episodes(envs))
@@ -273,6 +281,7 @@ class Experiment:
 
         Raises:
             InvalidValue: if it is no single number.
+            UsageError: if the experiment was closed.
         """
         self._track(tag, value)
 
@@ -290,88 +299,27 @@ class Experiment:
             InvalidValue: if it is no whole number.
             SystemExit: after saving, if the process was told to end (SIGTERM, SIGUSR1).
             KeyboardInterrupt: after saving, if Ctrl-C was pressed during the timestep; pressed twice, it acts at once.
+            UsageError: if the experiment was closed.
         """
-        if type(timestep) is not int:
-            timestep = whole_timestep(timestep)
-        completed, turns = timestep + self._passes.after, self._turns
-        if (
-            completed < self.completed
-            or not self._stepping
-            or not turns.start <= completed < turns.end
-            or completed == self._passes.end
-            or self._checkpointer.failed
-            or self._preemption.received is not None
-        ):
-            with Afterwards():
-                self._step_with_care(completed)
-        else:
-            self.completed = completed
+        self._steps.step(timestep)
 
-    def _step_with_care(self, completed: int) -> None:
-        """Complete a timestep in which there is more to do than to count it."""
-        if completed < self.completed and self._stepping:
-            completed = self._go_back(completed)
-        self.completed = completed
-        if not self._stepping:
-            self._start_stepping(completed)
-        if self._checkpointer.failed:
-            self._checkpointer.wait()
-        turns = self._turns
-        if not turns.start <= completed < turns.end:
-            self._take_turns(completed)
-        if self._preemption.received is not None:
-            self._leave(self._preemption.received)
-        if completed == self._passes.end:
-            self._complete()
-
-    def _complete(self) -> None:
-        """Save the state at the end, which need not be at an interval's, and let signals have their way again."""
-        self._preemption.release()
-        self._write_rest(interrupted=False)
-        self._save_end()
-
-    def _save_end(self) -> None:
-        if self._stepping and self._checkpointer.latest != self.completed and self._checkpointer.schedule.enabled:
-            (self._on_checkpoint or self.write_checkpoint)(self.completed)
-
-    def _go_back(self, completed: int) -> int:
-        """Return how many timesteps are complete with a step that goes back, which may begin another pass."""
-        on = self._passes.begin(completed, self.completed)
-        if on:
-            self._preemption.watch()
-        elif not self._went_back:
-            self._went_back = warn_of_counting_again(self.completed, completed)
-        return completed + on
-
-    def _start_stepping(self, completed: int) -> None:
+    def _begin(self) -> None:
         self._check_open()
         self._standing.look_again()
         self._home.earlier.warn()
-        self._preemption.watch()
-        self._passes.start(completed)
-        self._stepping = True
 
     def _check_open(self) -> None:
         if self._refusal:
-            refuse(self._refusal)
-
-    def _take_turns(self, completed: int) -> None:
-        calls = (self._on_write or self.write_tracking_data, self._on_checkpoint or self.write_checkpoint)
-        for is_due, call in zip(self._turns.take(completed), calls, strict=True):
-            if is_due:
-                call(completed)
-
-    def _leave(self, signal_number: int) -> None:
-        self._standing.look_again()
-        self._checkpointer.checkpoint(self.completed, with_memories=True)
-        self._close(interrupted=True)
-        raise KeyboardInterrupt if signal_number == signal.SIGINT else SystemExit(128 + signal_number)
+            _refuse(self._refusal)
 
     def write_tracking_data(self, completed: int) -> None:
         """Write what was tracked since the last write at once, and judge whether it is the best so far.
 
         Args:
             completed: the completed timesteps.
+
+        Raises:
+            UsageError: if the experiment was closed.
         """
         self._check_open()
         completed = whole_timestep(completed)
@@ -387,10 +335,13 @@ class Experiment:
 
         Args:
             completed: the completed timesteps.
+
+        Raises:
+            UsageError: if the experiment was closed.
         """
         self._check_open()
         completed = whole_timestep(completed)
-        self.completed = max(self.completed, completed)
+        self._steps.completed = max(self.completed, completed)
         self._standing.look_again()
         with Afterwards():
             self._checkpointer.checkpoint(completed)
@@ -429,6 +380,7 @@ class Experiment:
             NotFound: if the given path does not exist or holds no checkpoint that can be loaded.
             LoadMismatch: if the checkpoint does not fit; lists every difference, and nothing was changed.
             CorruptCheckpoint: if the one given file is damaged.
+            UsageError: if the experiment was closed.
         """
         self._check_open()
         self._standing.look_again()
@@ -437,9 +389,8 @@ class Experiment:
             report = self._home.resume(which, LoadOptions.of(modules, strict, cast, rename, self._modules.device))
             if report is None:
                 return 0
-            self.resumed, self.completed = report, report.timestep or 0
-            self._passes.resume(self.completed)
-            self._start_turns()
+            self.resumed = report
+            self._steps.go_on(report.timestep or 0)
         return self.completed
 
     def wait(self) -> None:
@@ -456,38 +407,28 @@ class Experiment:
     def close(self) -> None:
         """Write what was tracked last, save the last state and the best, wait for all of it and release everything.
 
-        Where an error ends the run, the last state is not saved, since it may be half of an update, and what was
-        tracked last is left to a resume, if a checkpoint holds it. Closing twice is fine; in a forked child it does
-        nothing.
+        Where an error ends the run, the last state is not saved, since it may be half of an update. What was tracked
+        last is left to a resume then, if a checkpoint holds it.
+
+        Closing twice is fine. In a ``with`` statement this is called at its end, also after an error. In a forked child
+        it does nothing: what there is to write is its parent's.
         """
         self._close(interrupted=sys.exc_info()[0] is not None)  # on the way out of `with`, `finally` or `except`
 
     def _close(self, *, interrupted: bool) -> None:
         if self._refusal or os.getpid() != self._process:
             return
-        self._preemption.release()
+        self._steps.release_signals()
         with Afterwards():
             finish(
-                partial(self._write_rest, interrupted=interrupted),
-                *([] if interrupted else [self._save_end]),
+                partial(self._steps.write_rest, interrupted=interrupted),
+                *([] if interrupted else [self._steps.save_end]),
                 partial(self._bar, _CLOSED),
                 self._mend,
                 self._checkpointer.close,
                 self._recorder.close,
                 self._home.release,
             )
-
-    def _write_rest(self, *, interrupted: bool) -> None:
-        """Write what was tracked since the last write, unless the run broke off where a checkpoint holds it.
-
-        A resume then completes that interval. A run that was closed in order keeps no value to itself.
-        """
-        self._standing.look_again()
-        resumable = self._checkpointer.latest == self.completed and self.completed != self._passes.end
-        if self._recorder.pending and not (interrupted and resumable):
-            self._recorder.write(self.completed)  # not judged: it is no whole interval
-            if not (self._stepping or self.completed or interrupted):
-                warn("`step` was never called, so what was tracked is written at timestep 0, and nothing was ever due")
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -497,3 +438,7 @@ class Experiment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         finish(self.close, after=error)
+
+
+def _refuse(reason: str, *_given: Any) -> NoReturn:
+    raise UsageError(reason)

@@ -121,6 +121,7 @@ class Passes:
 
     def start(self, completed: int) -> None:
         """Be told what the first step completes, from which a further pass is known."""
+        self._is_told = False
         self._first = completed
 
     def resume(self, completed: int) -> None:

@@ -11,10 +11,10 @@ import socket
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, final
+from typing import Any, BinaryIO, final
 
 from keepfast._system.lock import holding
-from keepfast.errors import DirectoryError, UsageError
+from keepfast.errors import DirectoryError
 
 LOCK = ".keepfast.lock"
 """The file that stands for the lock, in the run's directory; it tells who holds it."""
@@ -82,15 +82,6 @@ class Ownership:
     def release(self) -> None:
         """Let others have the directory; twice is fine."""
         self._held.close()
-
-
-def refuse(reason: str, *_given: Any) -> NoReturn:
-    """Refuse a call, whatever it was given.
-
-    Raises:
-        UsageError: in every case.
-    """
-    raise UsageError(reason)
 
 
 def in_forked_child(owner: int) -> str:
