@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from keepfast.interfaces.memory_exporter import MemorySnapshot
-from keepfast.interfaces.ring import Cursor, Ring
+from keepfast.interfaces.ring import Cursor, Ring, reset_rows
 
 RINGS = st.builds(
     lambda size, envs, added: written(size, envs, added)[0],
@@ -185,3 +185,18 @@ def test_what_was_parted_does_not_follow() -> None:
     assert cursor.seams == {1}
     cursor.part([0, 1])
     assert cursor.seams == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("ended", "ends", "resets"),
+    [
+        (False, [1, 1, 1, 1, 1], [0, 1, 0, 1, 0]),
+        (True, [1, 1, 0, 0], [1, 0, 1, 0]),
+        (True, [0, 0, 1, 0], [1, 0, 0, 1]),
+        (False, [0, 1, 1, 0], [0, 0, 1, 0]),
+    ],
+)
+def test_a_row_behind_an_end_is_a_reset_that_ends_nothing(ended: bool, ends: list[int], resets: list[int]) -> None:
+    """Also where an environment says that it is done at its reset too."""
+    rows = reset_rows(np.array([ends, [0] * len(ends)], bool).T, np.array([ended, False]))
+    assert rows.T.astype(int).tolist() == [resets, [0] * len(ends)]
