@@ -187,16 +187,12 @@ def test_what_was_parted_does_not_follow() -> None:
     assert cursor.seams == {1, 2}
 
 
-@pytest.mark.parametrize(
-    ("ended", "ends", "resets"),
-    [
-        (False, [1, 1, 1, 1, 1], [0, 1, 0, 1, 0]),
-        (True, [1, 1, 0, 0], [1, 0, 1, 0]),
-        (True, [0, 0, 1, 0], [1, 0, 0, 1]),
-        (False, [0, 1, 1, 0], [0, 0, 1, 0]),
-    ],
-)
-def test_a_row_behind_an_end_is_a_reset_that_ends_nothing(ended: bool, ends: list[int], resets: list[int]) -> None:
-    """Also where an environment says that it is done at its reset too."""
-    rows = reset_rows(np.array([ends, [0] * len(ends)], bool).T, np.array([ended, False]))
-    assert rows.T.astype(int).tolist() == [resets, [0] * len(ends)]
+@given(st.lists(st.booleans(), min_size=1, max_size=12), st.booleans())
+def test_the_row_behind_an_end_is_a_reset_and_ends_nothing(ends: list[bool], ended: bool) -> None:
+    """Where it says that it ends an episode all the same, the row behind it is a transition."""
+    expected, is_reset = [], ended
+    for end in ends:
+        expected.append(is_reset)
+        is_reset = end and not is_reset
+    found = reset_rows(np.array(ends)[:, None], np.array([ended]))
+    assert found[:, 0].tolist() == expected
