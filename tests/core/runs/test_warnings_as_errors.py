@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -160,12 +161,13 @@ def test_a_run_that_is_not_resumed_begins_all_the_same(tmp_path: Path, net: Call
     assert (tmp_path / "run" / "checkpoints" / "agent_2.safetensors").exists()
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("rows", [2, 7])
 def test_a_memory_is_exported_and_filled_before_a_failure_is_told(
     rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cycles after the one that could not be written are files, and every sample is in the memory."""
-    torch = pytest.importorskip("keepfast_torch")
+    torch = importlib.import_module("keepfast_torch")
     memory = torch.RandomMemory(2, 1, export=True, export_format="np", export_directory=tmp_path)
     memory.create_tensor("a", 1, np.float32)
     replace, refusing = os.replace, [True]
