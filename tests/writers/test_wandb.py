@@ -385,18 +385,59 @@ def test_a_configuration_that_cannot_be_taken_is_told(given: Any) -> None:
 
 @pytest.mark.slow
 def test_a_namespace_reaches_the_run(tmp_path: Path) -> None:
-    """What argparse returns, given as the configuration, is in the run with the agent's own."""
+    """What argparse returns is in the run with the settings of agent, trainer and models, all on one level."""
     printed = run_offline(
         tmp_path / "out",
         """
         import argparse
         from keepfast_writers.wandb import WandbWriter
-        context = keepfast.WriterContext(directory, "run", {"lr": 0.5})
+        config = {"lr": 0.5, "models": {"policy": {"width": 64}}, "trainer": {"timesteps": 9}}
+        context = keepfast.WriterContext(directory, "run", config)
         with WandbWriter(context, sync_tensorboard=False, config=argparse.Namespace(seed=7)) as writer:
             print(dict(writer.run.config))
         """,
     )
-    assert printed.splitlines()[-1] == "{'seed': 7, 'lr': 0.5}"
+    assert printed.splitlines()[-1] == "{'seed': 7, 'lr': 0.5, 'timesteps': 9, 'policy': {'width': 64}}"
+
+
+@pytest.mark.slow
+@pytest.mark.needs("tensorboard")
+def test_event_files_of_others_are_theirs_once_the_run_has_ended(tmp_path: Path) -> None:
+    """What wandb changed in TensorBoard's writers, to follow event files, is undone with the run."""
+    printed = run_offline(
+        tmp_path / "out",
+        """
+        import wandb
+        from keepfast_writers.wandb import WandbWriter
+        context = keepfast.WriterContext(directory, "run", {})
+        with WandbWriter(context, sync_tensorboard=True):
+            print("followed", bool(wandb.patched["tensorboard"]))
+        print("followed", bool(wandb.patched["tensorboard"]))
+        """,
+    )
+    assert printed.splitlines()[-2:] == ["followed True", "followed False"]
+
+
+@pytest.mark.slow
+def test_a_run_of_the_users_own_goes_on(tmp_path: Path) -> None:
+    """Who began a run before the experiment logs to it afterwards; the writer ended none but its own."""
+    printed = run_offline(
+        tmp_path / "out",
+        """
+        import wandb
+        from keepfast_writers.wandb import WandbWriter
+        context = keepfast.WriterContext(directory, "run", {})
+        with WandbWriter(context, sync_tensorboard=False):
+            pass
+        print("ended", wandb.run is None)
+        own = wandb.init()
+        with WandbWriter(context, sync_tensorboard=False) as writer:
+            print("same", writer.run is own)
+        own.log({"later": 1.0})
+        print("ended", wandb.run is None)
+        """,
+    )
+    assert printed.splitlines()[-3:] == ["ended True", "same True", "ended False"]
 
 
 def test_without_the_tensorboard_package_it_is_asked_for(

@@ -12,7 +12,7 @@ from keepfast.runs.in_vain import warn_of_counting_again
 from keepfast.runs.processes.place import Standing
 from keepfast.runs.processes.preemption import Preemption
 from keepfast.runs.recorder import Recorder
-from keepfast.runs.schedule import Turns, length_of, whole_timestep
+from keepfast.runs.schedule import Passes, Turns, length_of, whole_timestep
 
 
 @final
@@ -31,6 +31,7 @@ class Steps:
     Attributes:
         completed: the completed timesteps.
         under_way: whether there was a step.
+        passes: which training, or evaluation, of the run it is.
         length: the length of the training, or None where it is not known.
     """
 
@@ -49,18 +50,24 @@ class Steps:
         self._begin, self._calls, self._leave = begin, (write, checkpoint), leave
         self._preemption = Preemption()
         self._went_back = False
+        self.passes = Passes()
         self.completed, self.under_way = 0, False
         self.set_length(None)
 
     def set_length(self, timesteps: int | None) -> None:
         """Tell the length of the training; see `Experiment.set_timesteps`."""
         self.length = length_of(timesteps)
+        self.passes.set_length(self.length)
         self._recorder.set_length(self.length)
         self._checkpointer.set_length(self.length, self.completed)
-        self.go_on(self.completed)
+        self._wait_for(self.completed)
 
     def go_on(self, completed: int) -> None:
-        """Go on behind a number of completed timesteps."""
+        """Go on behind a number of completed timesteps, counted over all passes."""
+        self.passes.resume(completed)
+        self._wait_for(completed)
+
+    def _wait_for(self, completed: int) -> None:
         self.completed = completed
         self._turns = Turns([self._recorder.schedule, self._checkpointer.schedule], completed)
 
@@ -76,12 +83,12 @@ class Steps:
         """Complete a timestep; see `Experiment.step`."""
         if type(timestep) is not int:
             timestep = whole_timestep(timestep)
-        completed, turns = timestep + 1, self._turns
+        completed, turns = timestep + self.passes.after, self._turns
         if (
             completed < self.completed
             or not self.under_way
             or not turns.start <= completed < turns.end
-            or completed == self.length
+            or completed == self.passes.end
             or self._checkpointer.failed
             or self._preemption.received is not None
         ):
@@ -92,12 +99,13 @@ class Steps:
 
     def _step_with_care(self, completed: int) -> None:
         """Complete a timestep in which there is more to do than to count it."""
-        if completed < self.completed and self.under_way and not self._went_back:
-            self._went_back = warn_of_counting_again(self.completed, completed)
+        if completed < self.completed and self.under_way:
+            completed = self._go_back(completed)
         self.completed = completed
         if not self.under_way:
             self._begin()
             self._preemption.watch()
+            self.passes.start(completed)
             self.under_way = True
         if self._checkpointer.failed:
             self._checkpointer.wait()
@@ -105,8 +113,17 @@ class Steps:
             self._take_turns(completed)
         if self._preemption.received is not None:
             self._end_process(self._preemption.received)
-        if completed == self.length:
+        if completed == self.passes.end:
             self._complete()
+
+    def _go_back(self, completed: int) -> int:
+        """Return what is complete with a step that goes back, which may begin another pass."""
+        on = self.passes.begin(completed, self.completed)
+        if on:
+            self._preemption.watch()
+        elif not self._went_back:
+            self._went_back = warn_of_counting_again(self.completed, completed)
+        return completed + on
 
     def _take_turns(self, completed: int) -> None:
         for is_due, call in zip(self._turns.take(completed), self._calls, strict=True):
@@ -137,7 +154,7 @@ class Steps:
         far as anybody can tell, and keeps no value to itself.
         """
         self._standing.look_again()
-        resumable = self._checkpointer.latest == self.completed and self.completed != self.length
+        resumable = self._checkpointer.latest == self.completed and self.completed != self.passes.end
         if self._recorder.pending and not (interrupted and resumable):
             self._recorder.write(self.completed)  # not judged: it is no whole interval
             if not (self.under_way or self.completed or interrupted):
