@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         UnknownTensor,
         UnsupportedModule,
         UsageError,
+        WaitedInVain,
         WriteFailed,
         WriterFailed,
     )
@@ -93,6 +94,7 @@ _HOMES = {
         "UnknownTensor",
         "UnsupportedModule",
         "UsageError",
+        "WaitedInVain",
         "WriteFailed",
         "WriterFailed",
     ],
@@ -182,6 +184,7 @@ __all__ = [
     "UnknownTensor",
     "UnsupportedModule",
     "UsageError",
+    "WaitedInVain",
     "WriteFailed",
     "Writer",
     "WriterContext",
