@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import flax.linen as linen
-import jax
 import numpy as np
 import pytest
-from flax import nnx
 
-import keepfast
-import keepfast_jax
-from keepfast.formats.checkpoints.pt import PtStore
+jax = pytest.importorskip("jax")
+
+import flax.linen as linen  # noqa: E402
+from flax import nnx  # noqa: E402
+
+import keepfast  # noqa: E402
+import keepfast_jax  # noqa: E402
+from keepfast.formats.checkpoints.pt import PtStore  # noqa: E402
 
 
 @pytest.fixture

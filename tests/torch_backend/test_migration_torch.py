@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
-import keepfast
-from keepfast.formats.checkpoints.safetensors import SafetensorsStore
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+import keepfast  # noqa: E402
+from keepfast.formats.checkpoints.safetensors import SafetensorsStore  # noqa: E402
 
 
 def flax_file(tmp_path: Path, variables: Any) -> Path:

@@ -18,7 +18,7 @@ _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeri
 _LETTERS = frozenset("?bBhHiIlLqQefdg") | {f"{kind}{size}" for kind in "iufb" for size in (1, 2, 4, 8)}
 
 
-class _Inert(abc.ABC):  # noqa: B024  (each class that a pickle names is a subclass of it)
+class _Inert(abc.ABC):
     """An object of a class that was not imported: its name, its arguments and its attributes."""
 
     path = ""
