@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from keepfast._system.warnings import warn
 from keepfast.errors import LoadMismatch
@@ -13,6 +14,7 @@ from keepfast.modules.matching import missing_module
 from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.modules.registered import RegisteredModule, as_stored, match_parts
 from keepfast.modules.report import Entry, LoadReport, require, with_refusals
+from keepfast.plugins.backends import places
 from keepfast.tree import Tree
 
 
@@ -23,6 +25,7 @@ def restore_all(
 
     Raises:
         LoadMismatch: if nothing matches, or anything differs and the options are strict.
+        InvalidValue: if there is no such device as the options name.
     """
     found = options.renamed_modules(checkpoint.modules, checkpoint.about.names or {})
     modules = [as_stored(module, checkpoint.about.backends or {}) for module in modules]
@@ -33,7 +36,8 @@ def restore_all(
     if options.modules is None:
         for name in absent:
             warn(f"Cannot load the {name} module. The agent doesn't have such an instance")
-    return _restore_or_undo(loadable, report, options)
+    device_of = places(options.device, [module.backend for module, _ in loadable])
+    return _restore_or_undo(loadable, report, options, device_of)
 
 
 _Loadable = tuple[RegisteredModule, Tree]
@@ -55,32 +59,39 @@ def _match_all(
     return entries, loadable
 
 
-def _restore_or_undo(loadable: Sequence[_Loadable], report: LoadReport, options: LoadOptions) -> LoadReport:
+def _restore_or_undo(
+    loadable: Sequence[_Loadable], report: LoadReport, options: LoadOptions, device_of: Mapping[str, Any]
+) -> LoadReport:
     """Restore modules and report which refused; if that is an error, put back those that went before."""
     with contextlib.ExitStack() as undo:
         # Open modules check their own contents, so they go first, and only they need a way back.
-        asked = [_restore_open(module, state, options, undo) for module, state in loadable if module.is_open]
+        asked = [_restore_open(module, state, device_of, undo) for module, state in loadable if module.is_open]
         report = with_refusals(report, [refusal for refusal in asked if refusal is not None])
         require(report, strict=options.strict)
         for module, state in loadable:
             if not module.is_open:
-                module.restore(state, options.device)
+                module.restore(state, _device(module, device_of))
         undo.pop_all()
     return report
 
 
 def _restore_open(
-    module: RegisteredModule, state: Tree, options: LoadOptions, undo: contextlib.ExitStack
+    module: RegisteredModule, state: Tree, device_of: Mapping[str, Any], undo: contextlib.ExitStack
 ) -> Entry | None:
     """Restore an open module and arrange for its undoing; if it refuses, put it back and return why."""
     try:
         with contextlib.ExitStack() as own:
             own.callback(module.restore, module.copy(), None)
-            module.restore(state, options.device)
+            module.restore(state, _device(module, device_of))
             undo.push(own.pop_all())
     except LoadMismatch as error:
         return Entry(module.name, "", "refused", found=str(error))
     return None
+
+
+def _device(module: RegisteredModule, device_of: Mapping[str, Any]) -> Any:
+    """Return where a module goes; a memory has a device of its own."""
+    return None if module.is_memory else device_of.get(module.backend.name)
 
 
 def _wanted(
