@@ -354,9 +354,8 @@ class Agent:
         """
         if self._experiment is not None:
             self._experiment.wait()
-        asked = MigrationOptions(name_map or {}, auto_mapping, verbose, **options)
-        known = registered(self.checkpoint_modules, configured(self._experiment_config.backend))
-        wanted = [module for module in known if modules is None or module.name in modules]
+        asked = MigrationOptions(name_map or {}, auto_mapping, verbose, **{"device": self.device, **options})
+        wanted = [module for module in self._table.look_up() if modules is None or module.name in modules]
         return migrate_modules(wanted, path, None, reader, asked)
 
     def resume(
