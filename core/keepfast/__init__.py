@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from keepfast.interfaces.demo import DemoResult, DemoSettings
     from keepfast.interfaces.format import DirectoryFormat
     from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
+    from keepfast.interfaces.report import LoadReport
     from keepfast.interfaces.ring import Ring
     from keepfast.interfaces.step_buffer import (
         HostSteps,
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
     from keepfast.memories.storage import Storage, checked_places
     from keepfast.metrics.reading import iter_metrics, read_metrics
     from keepfast.modules.parts import attribute, attributes
-    from keepfast.modules.report import LoadReport
     from keepfast.modules.saving import Saving
     from keepfast.modules.single import load, save
     from keepfast.plugins.hookspecs import hookimpl
@@ -111,6 +111,7 @@ _HOMES = {
         "device_capacity",
         "joined_steps",
     ],
+    "interfaces.report": ["LoadReport"],
     "interfaces.writer": ["Writer", "WriterContext"],
     "memories.conversion": ["convert_memory", "merge_memories"],
     "memories.files": ["iter_memories", "read_memory"],
@@ -118,7 +119,6 @@ _HOMES = {
     "memories.storage": ["Storage", "checked_places"],
     "metrics.reading": ["iter_metrics", "read_metrics"],
     "modules.parts": ["attribute", "attributes"],
-    "modules.report": ["LoadReport"],
     "modules.saving": ["Saving"],
     "modules.single": ["load", "save"],
     "plugins.hookspecs": ["hookimpl"],

@@ -10,11 +10,12 @@ from keepfast.config import LEVEL, Source, agent_settings, mapping_of
 from keepfast.errors import InvalidValue
 from keepfast.experiment import Experiment
 from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.interfaces.report import LoadReport
+from keepfast.memories.fitting import Fit
 from keepfast.memories.memory import Memory
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
 from keepfast.modules.registered import ModuleTable, copy_all, metadata
-from keepfast.modules.report import LoadReport
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.formats import format_of, read_checkpoint
 from keepfast.runs.directory import run_directory
@@ -293,6 +294,7 @@ class Agent:
         strict: bool = True,
         cast: bool = False,
         rename: Mapping[str, str] | None = None,
+        fit: Fit = "error",
     ) -> LoadReport:
         """Load modules from a checkpoint, onto the agent's device; without one each stays on the device it is on.
 
@@ -304,6 +306,7 @@ class Agent:
             strict: whether any difference is an error; else what fits is loaded.
             cast: whether another dtype is converted.
             rename: file path -> own path; a path also stands for all below it, and may begin with a module's name.
+            fit: what to do with a memory of another size or number of environments; see `Memory.load`.
 
         Returns:
             What was loaded and what was not.
@@ -316,7 +319,7 @@ class Agent:
         if self._experiment is not None:
             self._experiment.wait()
         checkpoint = read_checkpoint(path)
-        options = LoadOptions.of(modules, strict, cast, rename, self.device).of_file(checkpoint.about.module)
+        options = LoadOptions.of(modules, strict, cast, rename, self.device, fit).of_file(checkpoint.about.module)
         return restore_all(self._table.look_up(), checkpoint, Path(path), options)
 
     def resume(
@@ -327,13 +330,14 @@ class Agent:
         strict: bool = True,
         cast: bool = False,
         rename: Mapping[str, str] | None = None,
+        fit: Fit = "error",
     ) -> int:
         """Go on exactly where a checkpoint was taken; see `Experiment.resume`.
 
         Returns:
             The timestep to go on with, counted from 0; 0 where there is nothing to resume.
         """
-        timestep = self.experiment.resume(which, modules=modules, strict=strict, cast=cast, rename=rename)
+        timestep = self.experiment.resume(which, modules=modules, strict=strict, cast=cast, rename=rename, fit=fit)
         self._tell_memory()
         return timestep
 

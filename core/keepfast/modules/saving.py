@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keepfast.interfaces.report import LoadReport
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.report import LoadReport
 from keepfast.modules.single import load_with, save
 
 

@@ -13,9 +13,9 @@ from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
 from keepfast.errors import NotFound
 from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.interfaces.report import LoadReport
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.registered import ModuleTable, RegisteredModule
-from keepfast.modules.report import LoadReport
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.formats import is_checkpoint, read_checkpoint
 from keepfast.runs.checkpointer import Checkpointer
