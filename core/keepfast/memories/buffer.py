@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, final
@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from keepfast._arrays import environments
 from keepfast._system.warnings import Afterwards, warn
 from keepfast._version import __version__
-from keepfast.errors import InvalidValue, ShapeMismatch, UnknownTensor, did_you_mean
+from keepfast.errors import InvalidValue, ShapeMismatch, UnknownTensor, did_you_mean, nearest
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.interfaces.ring import EPISODE_ENDS, VALID, Cursor, Ring, reset_rows
 from keepfast.memories.fitting import Fit, fitted, matched
 from keepfast.memories.specs import VALIDITY, TensorSpec, sample_size, tensor_name
 from keepfast.memories.storage import Storage
+
+_MISTYPED = 0.88
+"""How much of a name is like that of a tensor where it is taken to be meant for it."""
 
 NEXT_STEP = "next_step"
 """How environments reset whose step after the end of an episode is no transition."""
@@ -57,6 +60,7 @@ class SampleBuffer:
     Attributes:
         storage: keeps the tensors.
         specs: what each tensor is, by its name.
+        absent: the names that `create` was given with no size, and that no tensor has.
         cursor: where the next sample goes.
         metadata: what snapshots tell beside what the buffer knows.
         listeners: who is told of every change.
@@ -69,6 +73,7 @@ class SampleBuffer:
         self.storage = storage
         self.cursor = Cursor(storage.memory_size, storage.num_envs)
         self.specs: dict[str, TensorSpec] = {}
+        self.absent: set[str] = set()
         self.metadata: dict[str, Any] = {}
         self.listeners = Listeners()
         self.changes = 0
@@ -98,7 +103,10 @@ class SampleBuffer:
     # tensors ---------------------------------------------------------------------------------------------------------
 
     def create(self, name: str, size: Any, dtype: Any, *, keep_dimensions: bool) -> bool:
-        """Create a tensor, and return whether it was not there before."""
+        """Create a tensor, and return whether it was not there before; none where the size is None."""
+        if size is None:
+            self.absent.add(tensor_name(name))
+            return False
         shape = sample_size(size, keep_dimensions=keep_dimensions)
         if name == VALID:
             return self._create_validity(shape, dtype)
@@ -139,6 +147,7 @@ class SampleBuffer:
         return (self.storage.memory_size, self.storage.num_envs, *size)
 
     def _register(self, spec: TensorSpec, allocated: Any) -> None:
+        self.absent.discard(spec.name)
         self.specs[spec.name] = spec
         self._row_shapes[spec.name] = (self.storage.num_envs, *spec.size)
         self.storage.buffers[spec.name] = allocated
@@ -159,6 +168,26 @@ class SampleBuffer:
             return self.specs[name]
         except KeyError:
             raise UnknownTensor(f"the memory has no tensor `{name}`{did_you_mean(name, self.specs)}") from None
+
+    def known(self, names: Iterable[str], spec: Callable[[str], object] | None = None) -> list[str]:
+        """Return those of some names that are of tensors; others are passed over, as agents ask for what may be there.
+
+        Args:
+            names: the names.
+            spec: raises of a name that no tensor has; `spec` of the buffer by default.
+
+        Raises:
+            UnknownTensor: if a name is nearly that of a tensor, or none is that of one.
+        """
+        names = list(names)
+        known = [name for name in names if name in self.specs]
+        for name in names if len(known) < len(names) else ():
+            if name not in self.specs and name not in self.absent and (not known or self._is_mistyped(name)):
+                (spec or self.spec)(name)
+        return known
+
+    def _is_mistyped(self, name: Any) -> bool:
+        return not isinstance(name, str) or nearest(name, self.specs, cutoff=_MISTYPED) is not None
 
     def tensor(self, name: str, *, keepdim: bool) -> Any:
         """Return a tensor, of shape (memory_size, num_envs, *size) or (memory_size * num_envs, *size)."""
@@ -188,7 +217,13 @@ class SampleBuffer:
         """Add samples from the cursor on, those that are transitions marked as such, and tell the listeners."""
         cursor = self.cursor
         row, environment = divmod(cursor.place, cursor.num_envs)
-        if environment == 0 and self._is_row(tensors):
+        is_row = self._is_row(tensors)
+        if not is_row and tensors:
+            tensors = self._there(tensors)
+            is_row = self._is_row(tensors)
+            if not tensors:
+                return
+        if environment == 0 and is_row:
             if self._watches or valid is not None:
                 with self.storage.plainly():
                     tensors = self._marked(tensors, valid, cursor.num_envs)
@@ -207,6 +242,11 @@ class SampleBuffer:
                 self.storage.write(cursor.place, self._with_room(part, taken))
                 done += taken
                 self._advance(taken)
+
+    def _there(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return those samples that are there, and have a tensor."""
+        given = [name for name, values in tensors.items() if values is not None]
+        return {name: tensors[name] for name in self.known(given, self._spec_to_add)}
 
     def _is_row(self, tensors: Mapping[str, Any]) -> bool:
         """Say whether the tensors are arrays with one sample of each environment, which is by far the usual case."""
