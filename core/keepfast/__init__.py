@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         UnknownTensor,
         UnsupportedModule,
         UsageError,
+        WaitedInVain,
         WriteFailed,
         WriterFailed,
     )
@@ -90,6 +91,7 @@ _HOMES = {
         "UnknownTensor",
         "UnsupportedModule",
         "UsageError",
+        "WaitedInVain",
         "WriteFailed",
         "WriterFailed",
     ],
@@ -172,6 +174,7 @@ __all__ = [
     "UnknownTensor",
     "UnsupportedModule",
     "UsageError",
+    "WaitedInVain",
     "WriteFailed",
     "Writer",
     "WriterContext",

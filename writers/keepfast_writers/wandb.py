@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import io
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -50,6 +51,7 @@ class WandbWriter(keepfast.Writer):
         arguments = {"name": context.experiment_name, **wandb_kwargs, **_continued(context)}
         arguments["sync_tensorboard"] = self._synced = _follows_event_files(context, wandb_kwargs)
         self._directory = context.directory
+        self._begun = "resume" not in arguments
         self._run: Any = None
         arguments["config"] = {**_config_of(wandb_kwargs.get("config")), **plain(_flat(context.config))}
         self._start(arguments)
@@ -175,6 +177,20 @@ class WandbWriter(keepfast.Writer):
     def _unpatch(self) -> None:
         if self._patched:
             _tensorboard_hooks().unpatch()
+
+    def undo(self) -> None:
+        """End the run and remove it, unless it is the user's own, was there before, or holds anything."""
+        run = self._run
+        vain = self._begun and self._ours and run is not None and not run.step and not dict(run.summary)
+        self.close()
+        if not vain:
+            return
+        if run.offline:
+            shutil.rmtree(run.settings.sync_dir)
+        else:
+            import wandb
+
+            wandb.Api().run(run.path).delete()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the run's id."""

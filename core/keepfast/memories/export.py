@@ -21,7 +21,7 @@ from keepfast._system.tally import Count, Tally
 from keepfast._system.warnings import Afterwards
 from keepfast.errors import DirectoryError, KeepfastError
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
-from keepfast.memories.specs import positive
+from keepfast.memories.tensors.specs import positive
 from keepfast.plugins.formats import exporter_named
 
 DEFAULT_DIRECTORY = "memory"
@@ -151,7 +151,7 @@ class MemoryExport:
     def submit(self, snapshot: MemorySnapshot) -> None:
         """Write a snapshot behind training; waits while the one before it is still being written."""
         if self._background is None:
-            self._background = Background("keepfast-memory-export")
+            self._background = Background("keepfast-memory-export", does="a memory to be exported")
         _OPEN.add(self)
         path = self._unused_path(self.directory, self._exporter)
         self._background.submit(lambda: self._write(snapshot, path))

@@ -65,8 +65,23 @@ class Resuming:
         if found is None:
             self._start_anew()
             return None
+        return self.go_on(found, self.restore(found, options))
+
+    def restore(self, found: Found, options: LoadOptions) -> LoadReport:
+        """Restore the modules from a checkpoint that was found, and nothing else of the run.
+
+        Raises:
+            LoadMismatch: if the checkpoint does not fit; nothing was changed then.
+        """
+        return restore_all(self._modules.look_up(), found.checkpoint, found.path, options)
+
+    def go_on(self, found: Found, report: LoadReport) -> LoadReport:
+        """Restore all that a checkpoint holds beside the modules, which were restored from it.
+
+        Returns:
+            The report, with the timestep to go on with.
+        """
         modules = self._modules.look_up()
-        report = restore_all(modules, found.checkpoint, found.path, options)
         self._restore_rest(found, modules, report)
         _warn_of_memories(modules, report, found.timestep)
         return LoadReport(found.path, report.entries, found.timestep, report.absent_modules, found.skipped)
@@ -173,7 +188,11 @@ def find(which: str | Path, own: CheckpointDirectory) -> Found | None:
     if which in ("latest", "best"):
         candidates = list(own.newest_first(best=which == "best"))
         return _first_good(candidates, own, own) if candidates else None
-    path = Path(which)
+    return find_at(Path(which), own)
+
+
+def find_at(path: Path, own: CheckpointDirectory) -> Found:
+    """Return the checkpoint of a path: the file's, or the newest good one of a directory; see `find`."""
     if path.is_dir() and not is_checkpoint(path):
         inner = path / CHECKPOINTS
         directory = CheckpointDirectory(inner if inner.is_dir() else path)
