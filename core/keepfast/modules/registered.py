@@ -16,7 +16,7 @@ from keepfast.errors import UnsupportedModule
 from keepfast.interfaces.backend import Backend
 from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, CheckpointMetadata
 from keepfast.memories.memory import Memory
-from keepfast.modules.matching import Match, match, match_open, missing_module, reject
+from keepfast.modules.comparing.matching import Match, match, match_open, missing_module, reject
 from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.modules.parts import Module, Place, advice, is_variable, keeps_itself, parts_of
 from keepfast.modules.report import Entry

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 from keepfast.interfaces.backend import Mismatch
-from keepfast.modules.naming import sources
+from keepfast.modules.comparing.naming import sources
 from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.modules.report import Entry, Status
 from keepfast.plain.numbers import converted, difference, is_number, kind_of
