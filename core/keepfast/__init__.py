@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         UnknownTensor,
         UnsupportedModule,
         UsageError,
+        WaitedInVain,
         WriteFailed,
         WriterFailed,
     )
@@ -92,6 +93,7 @@ _HOMES = {
         "UnknownTensor",
         "UnsupportedModule",
         "UsageError",
+        "WaitedInVain",
         "WriteFailed",
         "WriterFailed",
     ],
@@ -175,6 +177,7 @@ __all__ = [
     "UnknownTensor",
     "UnsupportedModule",
     "UsageError",
+    "WaitedInVain",
     "WriteFailed",
     "Writer",
     "WriterContext",

@@ -13,10 +13,9 @@ from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.memories.memory import Memory
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
-from keepfast.modules.registered import copy_all, metadata, registered
+from keepfast.modules.registered import ModuleTable, copy_all, metadata
 from keepfast.modules.report import LoadReport
 from keepfast.modules.restoring import restore_all
-from keepfast.plugins.backends import configured
 from keepfast.plugins.formats import format_of, read_checkpoint
 from keepfast.runs.directory import run_directory
 from keepfast.tracking.multi_writer import MultiWriter
@@ -30,12 +29,14 @@ class Agent:
         memory: the agent's memory; its files tell the agent's class, unless its metadata names an agent already.
         observation_space: the environment's observation space.
         action_space: the environment's action space.
-        device: where the agent computes; whatever its framework takes for a device.
+        device: where the agent computes, and where a load puts what it restores; whatever its framework takes for a
+            device. None leaves each module where it is.
         cfg: the agent's configuration, with the experiment's settings under ``"experiment"``; in any form
             that `ExperimentConfig` takes.
 
     Raises:
         ConfigError: if a setting is wrong.
+        InvalidValue: if there is no such device.
 
     Example::
 
@@ -66,6 +67,7 @@ class Agent:
         self.action_space = action_space
         self.device = device
         self._checkpoint_modules: dict[str, Module] = dict(self.models)
+        self._table = ModuleTable(self._checkpoint_modules, self._experiment_config.backend, device)
         self._directory = run_directory(self._experiment_config, type(self).__name__)
         self._experiment: Experiment | None = None
 
@@ -101,7 +103,8 @@ class Agent:
     def init(self, trainer_cfg: Source = None, env: object = None) -> None:
         """Start the experiment: make its directory, start its writers, fix its intervals.
 
-        In a directory that holds an earlier run the writers are started by `resume`, or else by the first write.
+        In a directory that holds an earlier run the writers are started by `resume`, or else by the first write. Called
+        again, by the trainer of an evaluation for example, it begins another pass: see `Experiment.begin_pass`.
 
         Args:
             trainer_cfg: the trainer's configuration, in any form that `cfg` may have but a path; ``timesteps`` is the
@@ -123,6 +126,7 @@ class Agent:
             self._experiment.set_environment(env)
             self._tell_memory()
         if given:
+            self._experiment.begin_pass()
             self._experiment.set_timesteps(given.get("timesteps", self._experiment.timesteps))
             self._experiment.describe(self._described(given))
 
@@ -132,22 +136,25 @@ class Agent:
             name=type(self).__name__,
             timesteps=trainer_cfg.get("timesteps"),
             directory=self._directory,
-            modules=self.checkpoint_modules,
+            modules=self._checkpoint_modules,
             on_write=lambda completed: self.write_tracking_data(completed, self.experiment.timesteps),
             on_checkpoint=lambda completed: self.write_checkpoint(completed, self.experiment.timesteps),
             env=env,
+            device=self.device,
         )
         self._tell_memory()
         return self._experiment
 
     def _tell_memory(self) -> None:
-        """Have the memory know when the environments reset, so that it gives no reset to the agent."""
-        if self.experiment.autoreset is not None and isinstance(self.memory, Memory):
-            self.memory.autoreset = self.experiment.autoreset
+        """Have the memory know where its run is, and when the environments reset, so that it gives no reset."""
+        if isinstance(self.memory, Memory):
+            self.memory.belong_to(self.experiment.directory)
+            if self.experiment.autoreset is not None:
+                self.memory.autoreset = self.experiment.autoreset
 
     def _described(self, trainer_cfg: Mapping[str, Any]) -> dict[str, Any]:
         """Return the whole configuration: the agent's, its models' and the trainer's."""
-        models = {role: _description(model) for role, model in self.models.items()}
+        models = {role: _description(model) for role, model in self.models.items() if model is not None}
         return {**self.cfg, "models": models, "trainer": dict(trainer_cfg)}
 
     def _running(self, timesteps: int | None) -> Experiment:
@@ -159,7 +166,7 @@ class Agent:
     def track_data(self, tag: str, value: Any) -> None:
         """Track a number until the next write.
 
-        Tags ending in "(max)" or "(min)" take that statistic over the interval, all others are averaged.
+        Tags ending in "(max)" or "(min)", in any case, take that statistic over the interval, all others are averaged.
 
         Args:
             tag: what it is, ``"Resource / CPU usage"`` for example.
@@ -273,7 +280,7 @@ class Agent:
         """
         path = Path(path)
         store = format_of("checkpoint format", path)
-        modules = registered(self.checkpoint_modules, configured(self._experiment_config.backend))
+        modules = self._table.look_up()
         completed = 0 if self._experiment is None else self._experiment.completed
         store.save(Checkpoint(copy_all(modules), metadata(modules, timestep=completed).as_mapping()), path)
         return path
@@ -287,7 +294,7 @@ class Agent:
         cast: bool = False,
         rename: Mapping[str, str] | None = None,
     ) -> LoadReport:
-        """Load modules from a checkpoint; each stays on the device it is on.
+        """Load modules from a checkpoint, onto the agent's device; without one each stays on the device it is on.
 
         Modules of the file that the agent lacks are warned of and passed over.
 
@@ -309,9 +316,8 @@ class Agent:
         if self._experiment is not None:
             self._experiment.wait()
         checkpoint = read_checkpoint(path)
-        options = LoadOptions.of(modules, strict, cast, rename).of_file(checkpoint.about.module)
-        registered_modules = registered(self.checkpoint_modules, configured(self._experiment_config.backend))
-        return restore_all(registered_modules, checkpoint, Path(path), options)
+        options = LoadOptions.of(modules, strict, cast, rename, self.device).of_file(checkpoint.about.module)
+        return restore_all(self._table.look_up(), checkpoint, Path(path), options)
 
     def resume(
         self,
@@ -327,7 +333,9 @@ class Agent:
         Returns:
             The timestep to go on with, counted from 0; 0 where there is nothing to resume.
         """
-        return self.experiment.resume(which, modules=modules, strict=strict, cast=cast, rename=rename)
+        timestep = self.experiment.resume(which, modules=modules, strict=strict, cast=cast, rename=rename)
+        self._tell_memory()
+        return timestep
 
     def wait(self) -> None:
         """Return when what was promised is on disk: checkpoints, events, and the memory's exports."""

@@ -78,6 +78,10 @@ class WriteFailed(KeepfastError, OSError):
     """A file could not be made durable; what was durable before is untouched."""
 
 
+class WaitedInVain(KeepfastError, TimeoutError):
+    """What is done behind training has not come to an end for so long that it is not waited for any more."""
+
+
 class WriterFailed(KeepfastError, RuntimeError):
     """A writer raised, and the configuration asks for that to be an error."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -14,7 +13,7 @@ from typing import Any, NoReturn, Self, final
 from keepfast._system.disk.directories import taken
 from keepfast._system.finishing import finish
 from keepfast._system.lifetimes import in_child
-from keepfast._system.warnings import Afterwards, warn
+from keepfast._system.warnings import Afterwards
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.config import ExperimentConfig, Source, agent_settings, masked
 from keepfast.errors import UsageError
@@ -25,13 +24,13 @@ from keepfast.modules.report import LoadReport
 from keepfast.plugins.backends import prepare
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import run_directory
-from keepfast.runs.in_vain import warn_of_counting_again, warn_of_idle_settings
-from keepfast.runs.preemption import Preemption
+from keepfast.runs.in_vain import warn_of_idle_settings
 from keepfast.runs.processes.home import Home
 from keepfast.runs.processes.ownership import in_forked_child
 from keepfast.runs.processes.place import Standing
 from keepfast.runs.recorder import Recorder
-from keepfast.runs.schedule import Turns, length_of, whole_timestep
+from keepfast.runs.schedule import whole_timestep
+from keepfast.runs.stepping import Steps
 from keepfast.tracking.multi_writer import MultiWriter
 
 _CLOSED = "this experiment was closed; make another one"
@@ -53,6 +52,7 @@ class Experiment:
         on_write: called in the place of `write_tracking_data` when that is due, where somebody else has a say in it.
         on_checkpoint: called in the place of `write_checkpoint` when that is due.
         env: the environment, which tells when it resets (see `set_environment`).
+        device: where a resume puts what it restores, as the framework names it; None leaves each where it is.
 
     In a distributed run the process of rank 0 alone writes and checkpoints; all of them resume. What writes owns its
     directory until it is closed: a second experiment is refused there. A forked child's calls are refused.
@@ -60,6 +60,7 @@ class Experiment:
     Raises:
         ConfigError: if a setting is wrong.
         UnknownPlugin: if a setting names a backend, writer or format that nobody provides.
+        InvalidValue: if there is no such device.
         DirectoryError: if the run's directory cannot be written in, or another experiment that is not closed owns it.
 
     Example::
@@ -83,16 +84,16 @@ class Experiment:
         on_write: Callable[[int], None] | None = None,
         on_checkpoint: Callable[[int], None] | None = None,
         env: object = None,
+        device: Any = None,
     ) -> None:
         config = ExperimentConfig.of(cfg)
         agent_config = agent_settings(cfg)[1]
         self.name = name
         directory = run_directory(config, name) if directory is None else taken(directory)
-        self.completed = 0
         self._standing = Standing(config.distributed, directory, self._stand_aside)
         first = self._standing.first
         self._recorder = Recorder(config, directory, masked(agent_config), enabled=first)
-        self._modules = ModuleTable({} if modules is None else modules, config.backend)
+        self._modules = ModuleTable({} if modules is None else modules, config.backend, device)
         self._checkpointer = Checkpointer(
             config,
             directory / CHECKPOINTS,
@@ -102,11 +103,18 @@ class Experiment:
             enabled=first,
         )
         self._record, self._track = self._recorder.record, self._recorder.track
-        self._on_write, self._on_checkpoint = on_write, on_checkpoint
-        self._stepping, self._went_back, self._refusal = False, False, ""
+        self._steps = Steps(
+            self._standing,
+            self._recorder,
+            self._checkpointer,
+            begin=self._begin,
+            write=on_write or self.write_tracking_data,
+            checkpoint=on_checkpoint or self.write_checkpoint,
+            leave=partial(self._close, interrupted=True),
+        )
+        self._refusal = ""
         self._process = os.getpid()
         in_child(self._part_from_parent)
-        self._preemption = Preemption()
         self.resumed: LoadReport | None = None
         parts = self._modules, self._recorder, self._checkpointer
         self._home = Home(directory, name, agent_config, self._standing, *parts, is_named=bool(config.experiment_name))
@@ -136,7 +144,8 @@ class Experiment:
 
     def _bar(self, refusal: str) -> None:
         """Refuse all calls from now on."""
-        self._refusal, self._stepping = refusal, False
+        self._refusal = refusal
+        self._steps.stop()
         self._record = self._track = partial(_refuse, refusal)
 
     def _settle(self) -> None:
@@ -155,10 +164,15 @@ class Experiment:
         Raises:
             InvalidValue: if it is no whole number of at least 1, nor None.
         """
-        self._timesteps = self._home.timesteps = length_of(timesteps)
-        self._recorder.set_length(self._timesteps)
-        self._checkpointer.set_length(self._timesteps, self.completed)
-        self._start_turns()
+        self._steps.set_length(timesteps)
+        self._home.timesteps = self._steps.length
+
+    def begin_pass(self) -> None:
+        """Be told that another training or evaluation begins: its timesteps, from 0, are counted on from here.
+
+        After a training that is complete this need not be told.
+        """
+        self._steps.passes.tell()
 
     def set_environment(self, env: object) -> None:
         """Tell the environment, where it was not known when the experiment was made.
@@ -168,9 +182,6 @@ class Experiment:
         """
         self._autoreset = self._recorder.set_environment(env)
         self._modules.set_autoreset(self._autoreset)
-
-    def _start_turns(self) -> None:
-        self._turns = Turns([self._recorder.schedule, self._checkpointer.schedule], self.completed)
 
     def describe(self, config: Mapping[str, Any]) -> None:
         """Store another configuration in ``config.json``, and tell it to writers that are yet to be made."""
@@ -185,9 +196,14 @@ class Experiment:
         return self._autoreset
 
     @property
+    def completed(self) -> int:
+        """Return the number of completed timesteps."""
+        return self._steps.completed
+
+    @property
     def timesteps(self) -> int | None:
         """Return the length of the training, or None where it is not known."""
-        return self._timesteps
+        return self._steps.length
 
     @property
     def write_interval(self) -> int:
@@ -285,75 +301,16 @@ class Experiment:
             KeyboardInterrupt: after saving, if Ctrl-C was pressed during the timestep; pressed twice, it acts at once.
             UsageError: if the experiment was closed.
         """
-        if type(timestep) is not int:
-            timestep = whole_timestep(timestep)
-        completed, turns = timestep + 1, self._turns
-        if (
-            completed < self.completed
-            or not self._stepping
-            or not turns.start <= completed < turns.end
-            or completed == self._timesteps
-            or self._checkpointer.failed
-            or self._preemption.received is not None
-        ):
-            with Afterwards():
-                self._step_with_care(completed)
-        else:
-            self.completed = completed
+        self._steps.step(timestep)
 
-    def _step_with_care(self, completed: int) -> None:
-        """Complete a timestep in which there is more to do than to count it."""
-        if completed < self.completed:
-            self._go_back(completed)
-        self.completed = completed
-        if not self._stepping:
-            self._start_stepping()
-        if self._checkpointer.failed:
-            self._checkpointer.wait()
-        turns = self._turns
-        if not turns.start <= completed < turns.end:
-            self._take_turns(completed)
-        if self._preemption.received is not None:
-            self._leave(self._preemption.received)
-        if completed == self._timesteps:
-            self._complete()
-
-    def _complete(self) -> None:
-        """Save the state at the end, which need not be at an interval's, and let signals have their way again."""
-        self._preemption.release()
-        self._write_rest(interrupted=False)
-        self._save_end()
-
-    def _save_end(self) -> None:
-        if self._stepping and self._checkpointer.latest != self.completed and self._checkpointer.schedule.enabled:
-            (self._on_checkpoint or self.write_checkpoint)(self.completed)
-
-    def _go_back(self, completed: int) -> None:
-        if self._stepping and not self._went_back:
-            self._went_back = warn_of_counting_again(self.completed, completed)
-
-    def _start_stepping(self) -> None:
+    def _begin(self) -> None:
         self._check_open()
         self._standing.look_again()
         self._home.earlier.warn()
-        self._preemption.watch()
-        self._stepping = True
 
     def _check_open(self) -> None:
         if self._refusal:
             _refuse(self._refusal)
-
-    def _take_turns(self, completed: int) -> None:
-        calls = (self._on_write or self.write_tracking_data, self._on_checkpoint or self.write_checkpoint)
-        for is_due, call in zip(self._turns.take(completed), calls, strict=True):
-            if is_due:
-                call(completed)
-
-    def _leave(self, signal_number: int) -> None:
-        self._standing.look_again()
-        self._checkpointer.checkpoint(self.completed, with_memories=True)
-        self._close(interrupted=True)
-        raise KeyboardInterrupt if signal_number == signal.SIGINT else SystemExit(128 + signal_number)
 
     def write_tracking_data(self, completed: int) -> None:
         """Write what was tracked since the last write at once, and judge whether it is the best so far.
@@ -384,7 +341,7 @@ class Experiment:
         """
         self._check_open()
         completed = whole_timestep(completed)
-        self.completed = max(self.completed, completed)
+        self._steps.completed = max(self.completed, completed)
         self._standing.look_again()
         with Afterwards():
             self._checkpointer.checkpoint(completed)
@@ -429,11 +386,11 @@ class Experiment:
         self._standing.look_again()
         with Afterwards():
             self._checkpointer.wait()
-            report = self._home.resume(which, LoadOptions.of(modules, strict, cast, rename))
+            report = self._home.resume(which, LoadOptions.of(modules, strict, cast, rename, self._modules.device))
             if report is None:
                 return 0
-            self.resumed, self.completed = report, report.timestep or 0
-            self._start_turns()
+            self.resumed = report
+            self._steps.go_on(report.timestep or 0)
         return self.completed
 
     def wait(self) -> None:
@@ -461,30 +418,17 @@ class Experiment:
     def _close(self, *, interrupted: bool) -> None:
         if self._refusal or os.getpid() != self._process:
             return
-        self._preemption.release()
+        self._steps.release_signals()
         with Afterwards():
             finish(
-                partial(self._write_rest, interrupted=interrupted),
-                *([] if interrupted else [self._save_end]),
+                partial(self._steps.write_rest, interrupted=interrupted),
+                *([] if interrupted else [self._steps.save_end]),
                 partial(self._bar, _CLOSED),
                 self._mend,
                 self._checkpointer.close,
                 self._recorder.close,
                 self._home.release,
             )
-
-    def _write_rest(self, *, interrupted: bool) -> None:
-        """Write what was tracked since the last write, unless the run broke off where a checkpoint holds it.
-
-        A resume then completes that interval, as if nothing had happened. A run that was closed in order is over, as
-        far as anybody can tell, and keeps no value to itself.
-        """
-        self._standing.look_again()
-        resumable = self._checkpointer.latest == self.completed and self.completed != self._timesteps
-        if self._recorder.pending and not (interrupted and resumable):
-            self._recorder.write(self.completed)  # not judged: it is no whole interval
-            if not (self._stepping or self.completed or interrupted):
-                warn("`step` was never called, so what was tracked is written at timestep 0, and nothing was ever due")
 
     def __enter__(self) -> Self:
         self._check_open()

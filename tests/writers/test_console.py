@@ -71,6 +71,18 @@ def test_what_the_program_prints_into_a_file_stays_there(
     assert "MINE" not in shown
 
 
+def test_a_terminal_is_as_before_once_it_is_closed(
+    context: keepfast.WriterContext, terminals: list[tuple[int, IO[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cursor that the table hides is there again, and what is printed is the program's own stream again."""
+    watcher, terminal = terminals[0]
+    monkeypatch.setattr(sys, "stdout", terminal)
+    show(context, terminal)
+    assert sys.stdout is terminal
+    shown = seen(watcher)
+    assert 0 <= shown.rfind("\x1b[?25l") < shown.rfind("\x1b[?25h")
+
+
 def test_stdout_on_another_terminal_or_nowhere_is_left_alone(
     context: keepfast.WriterContext, terminals: list[tuple[int, IO[str]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

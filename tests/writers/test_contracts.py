@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import io
+import os
+import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,3 +78,34 @@ class TestCsvWriter(WriterContract):
 
     def kept(self, directory: Path) -> dict[str, list[tuple[int, float]]]:
         return points(directory / "metrics.csv")
+
+
+WRITERS = {
+    "jsonl": ("keepfast_writers.jsonl:JsonlWriter", {}),
+    "csv": ("keepfast_writers.csv:CsvWriter", {}),
+    "torch": ("keepfast_writers.tensorboard:TensorBoardWriter", {"library": "torch"}),
+    "tensorboardX": ("keepfast_writers.tensorboard:TensorBoardWriter", {"library": "tensorboardX"}),
+}
+NEEDS = {"torch": ("torch", "tensorboard"), "tensorboardX": ("tensorboardX",)}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.needs(*NEEDS[name]) if name in NEEDS else ()) for name in WRITERS]
+)
+def test_a_flush_waits_for_the_disk(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written before a flush is on the disk when it returns, whichever file a writer keeps."""
+    durable: dict[str, bytes] = {}
+    fsync = os.fsync
+
+    def spy(descriptor: int) -> None:
+        durable.update((str(path), path.read_bytes()) for path in tmp_path.rglob("*") if path.is_file())
+        fsync(descriptor)
+
+    place, options = WRITERS[name]
+    with pkgutil.resolve_name(place)(keepfast.WriterContext(tmp_path, "run", {}), **options) as writer:
+        for step in range(2):
+            writer.write_scalars({"a": 1.0}, step, 1.0)
+            monkeypatch.setattr(os, "fsync", spy)
+            writer.flush()
+            monkeypatch.setattr(os, "fsync", fsync)
+            assert durable == {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} != {}

@@ -216,6 +216,10 @@ def test_videos_move(make: Make) -> None:
     frame = np.array(gif.convert("RGB"))
     assert frame[0, 6].tolist() == [200, 200, 200]
     assert frame[0, 0].tolist() == [0, 0, 0]
+    (event,) = read.Images("floats")
+    gif = Image.open(io.BytesIO(event.encoded_image_string))
+    gif.seek(4)
+    assert abs(int(np.array(gif.convert("RGB"))[0, 6, 0]) - 200) <= 1
 
 
 def test_a_video_of_another_shape_is_refused(make: Make) -> None:

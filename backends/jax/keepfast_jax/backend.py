@@ -71,6 +71,14 @@ class JaxBackend(Backend):
         """
         return restore(module, state, parse_device(device))
 
+    def place(self, device: Any) -> Any:
+        """Return the device, or the sharding, that users name.
+
+        Raises:
+            InvalidValue: if there is no such device; lists what there is.
+        """
+        return parse_device(device)
+
     def replaces(self, module: Any) -> bool:
         """Say whether a module is immutable, so that `restore` returns a new one."""
         return kind_of(module).replaces(module)

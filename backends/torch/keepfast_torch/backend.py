@@ -68,6 +68,14 @@ class TorchBackend(Backend):
         """
         return kind_of(module).restore(module, state, parse_device(device))
 
+    def place(self, device: Any) -> Any:
+        """Return the device that users name.
+
+        Raises:
+            InvalidValue: if there is no such device; lists what there is.
+        """
+        return parse_device(device)
+
     def replaces(self, module: Any) -> bool:
         """Say whether a module is a tuple, of which `restore` makes a new one."""
         return kind_of(module).replaces(module)

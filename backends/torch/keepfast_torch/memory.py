@@ -61,8 +61,8 @@ class RandomMemory(keepfast.Memory):
         num_envs: int = 1,
         device: Any = None,
         export: bool = False,
-        export_format: str = "pt",
-        export_directory: str | os.PathLike[str] = "memory",
+        export_format: str | None = "pt",
+        export_directory: str | os.PathLike[str] | None = "memory",
         replacement: bool = True,
         export_keep: int | None = None,
     ) -> None:

@@ -97,6 +97,14 @@ class Backend(abc.ABC):
             LoadMismatch: if an open module refuses the state.
         """
 
+    def place(self, device: Any) -> Any:
+        """Return where a device that users name is, as `restore` takes it.
+
+        Raises:
+            InvalidValue: if there is no such device; lists what there is.
+        """
+        return device
+
     def replaces(self, module: Any) -> bool:
         """Say whether `restore` returns a new value instead of changing the module in place."""
         return False

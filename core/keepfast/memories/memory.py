@@ -17,7 +17,7 @@ from keepfast.errors import InvalidValue, LoadMismatch, UsageError
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.interfaces.ring import Ring
 from keepfast.memories.buffer import NEXT_STEP, SampleBuffer
-from keepfast.memories.export import MemoryExport
+from keepfast.memories.export import DEFAULT_DIRECTORY, DEFAULT_FORMAT, MemoryExport
 from keepfast.memories.files import read_memory
 from keepfast.memories.fitting import Fit
 from keepfast.memories.sampling import Sampler
@@ -40,7 +40,8 @@ class Memory:
             a copy, and the file is made behind training; a memory that fills again before it is done waits for it.
         export_format: the memory format of exports and of `save`: ``pt``, ``np``, ``csv``, or another that a plugin
             provides.
-        export_directory: where the files go, made where it is missing.
+        export_directory: where the files go, made where it is missing: ``memory`` in the working directory by default.
+            Where it is "", they go into the directory of the agent's run, once the memory belongs to one.
         replacement: whether `sample` may return one sample several times. Without, a batch larger than what the
             memory holds is cut to that.
         export_keep: how many exported cycles stay on disk, the newest; None keeps all.
@@ -54,8 +55,8 @@ class Memory:
         self,
         storage: Storage,
         export: bool = False,
-        export_format: str = "pt",
-        export_directory: str | os.PathLike[str] = "memory",
+        export_format: str | None = DEFAULT_FORMAT,
+        export_directory: str | os.PathLike[str] | None = DEFAULT_DIRECTORY,
         replacement: bool = True,
         export_keep: int | None = None,
     ) -> None:
@@ -206,6 +207,14 @@ class Memory:
     def export_directory(self) -> Path:
         """Return where the files go."""
         return self._exports.directory
+
+    def belong_to(self, run: Path) -> None:
+        """Be told the directory of the run, where exports go if `export_directory` is ""; the agent calls this.
+
+        Raises:
+            DirectoryError: if exports are to go there, and it cannot be made or written in.
+        """
+        self._exports.belong_to(run)
 
     def __len__(self) -> int:
         """Return the number of samples, counted over all environments; those that are no transitions count too."""

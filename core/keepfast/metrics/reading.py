@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from keepfast._system.warnings import warn
 from keepfast.errors import NotFound
-from keepfast.metrics.events import read_events
+from keepfast.metrics.events import has_summaries, read_events
 
 
 @final
@@ -105,6 +105,24 @@ def iter_metrics(
 def has_metrics(path: Path) -> bool:
     """Say whether a run's directory, or a file, is one that metrics can be read from."""
     return path.exists() and bool(_sources(path))
+
+
+def has_entries(path: Path) -> bool:
+    """Say whether what writers keep in a run's directory is more than what their files begin with.
+
+    A file that cannot be read is taken to be.
+    """
+    return any(_is_begun(file) for _, files in _sources(path) for file in files)
+
+
+def _is_begun(file: Path) -> bool:
+    try:
+        if "tfevents" in file.name:
+            return has_summaries(file)
+        with file.open("rb") as opened:
+            return any(not line.startswith(b"step,wall_time,") for line in opened)
+    except OSError:
+        return True
 
 
 def _sources(path: Path) -> list[tuple[Callable[[list[Path]], _Points], list[Path]]]:

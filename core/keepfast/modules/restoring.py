@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from keepfast._system.warnings import warn
 from keepfast.errors import LoadMismatch
@@ -14,6 +15,7 @@ from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.modules.registered import RegisteredModule, as_stored, match_parts
 from keepfast.modules.report import Entry, LoadReport, require, with_refusals
 from keepfast.modules.undoing import Undo, foreign_told, naming
+from keepfast.plugins.backends import places
 from keepfast.tree import Tree
 
 
@@ -25,6 +27,7 @@ def restore_all(
     Raises:
         LoadMismatch: if nothing matches, or anything differs and the options are strict.
         LoadFailed: if a module or its backend raised an error of its own.
+        InvalidValue: if there is no such device as the options name.
     """
     with restored(modules, checkpoint, path, options) as report:
         return report
@@ -51,7 +54,8 @@ def _restored(
     if options.modules is None:
         for name in absent:
             warn(f"Cannot load the {name} module. The agent doesn't have such an instance")
-    return _restore_each(loadable, report, options, undo)
+    device_of = places(options.device, [module.backend for module, _ in loadable])
+    return _restore_each(loadable, report, options, device_of, undo)
 
 
 _Loadable = tuple[RegisteredModule, Tree]
@@ -74,19 +78,30 @@ def _match_all(
     return entries, loadable
 
 
-def _restore_each(loadable: Sequence[_Loadable], report: LoadReport, options: LoadOptions, undo: Undo) -> LoadReport:
+def _restore_each(
+    loadable: Sequence[_Loadable],
+    report: LoadReport,
+    options: LoadOptions,
+    device_of: Mapping[str, Any],
+    undo: Undo,
+) -> LoadReport:
     """Restore modules and report which refused, of which each is as it was."""
     refusals: list[Entry] = []
     # Open modules check their own contents, so they go first.
     for module, state in sorted(loadable, key=lambda pair: not pair[0].is_open):
         with naming(f"`{module.name}`", report.path):
             try:
-                undo.restore(module, state, options.device)
+                undo.restore(module, state, _device(module, device_of))
             except LoadMismatch as error:
                 refusals.append(Entry(module.name, "", "refused", found=str(error)))
     report = with_refusals(report, refusals)
     require(report, strict=options.strict)
     return report
+
+
+def _device(module: RegisteredModule, device_of: Mapping[str, Any]) -> Any:
+    """Return where a module goes; a memory has a device of its own."""
+    return None if module.is_memory else device_of.get(module.backend.name)
 
 
 def _wanted(

@@ -18,6 +18,7 @@ from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import INDEX
 from keepfast.checkpoints.retention import Retention
 from keepfast.config import ExperimentConfig
+from keepfast.errors import WaitedInVain
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata, CheckpointStore
 from keepfast.modules.registered import ModuleTable, RegisteredModule, copy_all, main_backend, metadata
 from keepfast.plugins.discovery import registry
@@ -83,7 +84,7 @@ class Checkpointer:
         self._store: CheckpointStore | None = None
         if config.checkpoint_format != "auto":
             self._store = registry().get("checkpoint format", config.checkpoint_format)()
-        self._background = Background("keepfast-checkpoints")
+        self._background = Background("keepfast-checkpoints", does="a checkpoint to be written")
         self._retention = Retention(config.keep_last, config.keep_every, config.keep_best, config.best_mode)
         self._refused = Tally()
         self._stored = 0
@@ -146,7 +147,8 @@ class Checkpointer:
         if not self._modules or not self.enabled:
             self._tell_unregistered()
             return
-        self._background.room()
+        if not self._has_room():
+            return
         known = self._modules.look_up()
         in_turn = self._take_turn(timestep)
         modules = known if with_memories or in_turn else _without_memories(known)
@@ -156,6 +158,16 @@ class Checkpointer:
         promised.append(_Promised(state, metadata(modules, timestep=timestep, resume=resume)))
         self._submit(promised, known)
         self.latest = timestep
+
+    def _has_room(self) -> bool:
+        """Wait until a checkpoint can be promised; where the one before hangs, this one is lost, counted and told."""
+        try:
+            self._background.room()
+        except WaitedInVain as error:
+            self._refused.count(_REFUSED, str(error))
+            self.tell()
+            return False
+        return True
 
     def _tell_unregistered(self) -> None:
         """Tell, once and where checkpoints were asked for, that there is nothing to store in them."""
@@ -176,8 +188,7 @@ class Checkpointer:
 
     def _store_best(self) -> None:
         """Write the best candidate, if there is one that is not stored yet."""
-        self._background.room()
-        if self.best.candidate is not None:
+        if self._has_room() and self.best.candidate is not None:
             known = self._modules.look_up()
             self._submit(self._promised_best(known), known)
 

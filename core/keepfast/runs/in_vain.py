@@ -61,7 +61,7 @@ def warn_of_idle_settings(config: ExperimentConfig) -> None:
         warn(f"these settings have no effect: {told}. Change what stands in their way, or leave them out")
 
 
-_WAVERING = 8
+WAVERING = 8
 """How many timesteps a count may go back near its beginning before anybody is told."""
 
 
@@ -70,7 +70,7 @@ def warn_of_counting_again(before: int, completed: int) -> bool:
 
     By a little it wavers, as that of several actors does.
     """
-    if before <= _WAVERING or completed > before // 2:
+    if before <= WAVERING or completed > before // 2:
         return False
     warn(
         f"timestep {before - 1} is followed by timestep {completed - 1}: this run counts again what it had completed, "
@@ -78,6 +78,15 @@ def warn_of_counting_again(before: int, completed: int) -> bool:
         f"{before}, begin with `resume()`, or make another experiment with a name of its own"
     )
     return True
+
+
+def warn_of_another_pass(before: int) -> None:
+    """Tell that a count which began anew before its end is taken for another training or evaluation."""
+    warn(
+        f"timestep {before - 1} is followed by the first one: another training or evaluation is taken to begin before "
+        f"this one was over, and its timesteps are counted on from {before}, so that nothing is overwritten. "
+        "`init` tells of another one, `resume()` goes on with this one"
+    )
 
 
 @final

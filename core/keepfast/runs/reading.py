@@ -21,6 +21,7 @@ from keepfast.errors import ConfigError, NotFound, did_you_mean
 from keepfast.metrics.reading import Series, has_metrics, read_metrics
 from keepfast.plugins.formats import numeric_order
 from keepfast.runs.directory import CONFIG
+from keepfast.runs.processes.ownership import is_owned
 
 _OF_A_CONFIG = {"agent", "timesteps", "config"}
 """What tells the configuration of a run from another ``config.json``."""
@@ -170,7 +171,7 @@ class Unfinished:
         return f"`{self.path}` ({self.steps}{of} timesteps)"
 
 
-def latest_unfinished(own: Path, agent: str, timesteps: int | None) -> Unfinished | None:
+def latest_unfinished(own: Path, agent: str, timesteps: int | None, *, free: bool = True) -> Unfinished | None:
     """Return the newest run of an agent that has a checkpoint and did not reach its end.
 
     Names that begin with a date and time are looked at first, the newest first; a hundred directories at most.
@@ -179,6 +180,7 @@ def latest_unfinished(own: Path, agent: str, timesteps: int | None) -> Unfinishe
         own: the directory of the run that asks, which lies beside the others and is none of them.
         agent: the agent's name.
         timesteps: the length of training of runs that do not tell theirs.
+        free: whether to pass over runs that are under way, which have an owner.
     """
     try:
         names = [entry.name for entry in os.scandir(own.parent) if entry.is_dir() and entry.name != own.name]
@@ -186,7 +188,8 @@ def latest_unfinished(own: Path, agent: str, timesteps: int | None) -> Unfinishe
         return None
     for name in heapq.nlargest(_LOOKED_AT, names, key=lambda name: (bool(_DATED.match(name)), name)):
         with contextlib.suppress(OSError):
-            if (found := _unfinished(own.parent / name, agent, timesteps)) is not None:
+            found = _unfinished(own.parent / name, agent, timesteps)
+            if found is not None and not (free and is_owned(found.path)):
                 return found
     return None
 

@@ -89,10 +89,15 @@ class Recorder:
         self.track: Callable[[str, Any], None] = tracker.track if self.enabled else _ignore
         self.schedule = Schedule(0)
 
-    def move(self, directory: Path) -> None:
-        """Have the writers close, and go on in another directory once they are needed."""
+    def move(self, directory: Path, *, vain: bool) -> None:
+        """Have the writers close, and go on in another directory once they are needed.
+
+        Args:
+            directory: the other directory.
+            vain: whether nothing was written in this one, so that they take back that they began.
+        """
         self._directory = directory
-        self.writer.reopen(self.writer.state_dict())
+        self.writer.reopen(self.writer.state_dict(), vain=vain)
 
     def set_length(self, timesteps: int | None) -> None:
         """Set the interval, given the length of the training or None."""

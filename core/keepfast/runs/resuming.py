@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -67,9 +68,25 @@ class Resuming:
         if found is None:
             self._start_anew()
             return None
+        with self.restored(found, options) as report:
+            return self.go_on(found, report)
+
+    def restored(self, found: Found, options: LoadOptions) -> AbstractContextManager[LoadReport]:
+        """Restore the modules from a checkpoint that was found, and put them back where the block raises.
+
+        Raises:
+            LoadMismatch: if the checkpoint does not fit; nothing was changed then.
+        """
+        return restored(self._modules.look_up(), found.checkpoint, found.path, options)
+
+    def go_on(self, found: Found, report: LoadReport) -> LoadReport:
+        """Restore all that a checkpoint holds beside the modules, which were restored from it.
+
+        Returns:
+            The report, with the timestep to go on with.
+        """
         modules = self._modules.look_up()
-        rest = naming("what a resume needs", found.path)
-        with restored(modules, found.checkpoint, found.path, options) as report, Undo() as undo, rest:
+        with Undo() as undo, naming("what a resume needs", found.path):
             self._restore_rest(found, modules, report, undo)
         _warn_of_memories(modules, report, found.timestep)
         return LoadReport(found.path, report.entries, found.timestep, report.absent_modules, found.skipped)
@@ -84,8 +101,8 @@ class Resuming:
         state, backends = found.state, {module.backend.name: module.backend for module in modules}.values()
         undo.add("the best score", self._checkpointer.remember())
         self._checkpointer.resume(state.get("best"), found.timestep)
-        restored = {entry.module for entry in report.entries if entry.status == "loaded"}
-        environment = any(module.is_environment and module.name in restored for module in modules)
+        loaded = {entry.module for entry in report.entries if entry.status == "loaded"}
+        environment = any(module.is_environment and module.name in loaded for module in modules)
         running = self._recorder.continues(environment)
         undo.add("what was tracked", self._recorder.remember())
         undo.add("the random state", partial(restore_random_state, capture_random_state(backends), backends))
@@ -179,7 +196,11 @@ def find(which: str | Path, own: CheckpointDirectory) -> Found | None:
     if which in ("latest", "best"):
         candidates = list(own.newest_first(best=which == "best"))
         return _first_good(candidates, own, own) if candidates else None
-    path = Path(which)
+    return find_at(Path(which), own)
+
+
+def find_at(path: Path, own: CheckpointDirectory) -> Found:
+    """Return the checkpoint of a path: the file's, or the newest good one of a directory; see `find`."""
     if path.is_dir() and not is_checkpoint(path):
         inner = path / CHECKPOINTS
         directory = CheckpointDirectory(inner if inner.is_dir() else path)

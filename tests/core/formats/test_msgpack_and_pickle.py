@@ -194,6 +194,13 @@ def test_no_name_at_all_is_admitted(pickle_path: Path, monkeypatch: pytest.Monke
     assert tables == [{}]
 
 
+def test_data_outside_the_file_is_refused(pickle_path: Path) -> None:
+    """A pickle may say that a part of it lies elsewhere; the older layout has no elsewhere."""
+    pickle_path.write_bytes(b"\x80\x02}X\x06\x00\x00\x00policyX\x01\x00\x00\x000Qs.")
+    with pytest.raises(CorruptCheckpoint, match="refers to data outside it"):
+        PickleStore().load(pickle_path)
+
+
 def test_the_beginning_alone_is_no_older_file(pickle_path: Path) -> None:
     """Our file without its trailer is a whole pickle of the older layout, and still known to be truncated."""
     PickleStore().save(Checkpoint(STATE), pickle_path)

@@ -393,6 +393,18 @@ def test_an_archive_inside_a_tensor_is_not_taken_for_the_file(path: Path) -> Non
         PtStore().load(path)
 
 
+def test_a_file_of_another_byte_order_is_refused(path: Path) -> None:
+    """Its numbers would be others here; the error says so."""
+    save({"x": np.arange(2.0)}, path)
+    records = {name: content for name, (_, content) in _records(path).items() if not name.endswith("keepfast.json")}
+    other = "big" if sys.byteorder == "little" else "little"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (records | {"archive/byteorder": other.encode()}).items():
+            archive.writestr(name, content)
+    with pytest.raises(CorruptCheckpoint, match=rf"is not this machine's \({sys.byteorder}\)"):
+        PtStore().load(path)
+
+
 def test_the_layout_of_old_torch_is_explained(path: Path) -> None:
     """A file in PyTorch's layout before 1.6 is refused with the line that converts it."""
     torch.save({"x": torch.ones(2)}, path, _use_new_zipfile_serialization=False)

@@ -125,7 +125,8 @@ def test_a_sealed_file_that_makes_no_sense_counts_as_damaged(
     with pytest.raises(keepfast.CorruptCheckpoint, match=rf"agent_10{suffix}` is damaged: its metadata .*`timestep`"):
         keepfast.load(own, path, modules=["policy"])
     np.testing.assert_array_equal(own.arrays["body"]["weight"], net(2).arrays["body"]["weight"])
-    with keepfast.Experiment({"directory": str(tmp_path), "experiment_name": "run", "best_metric": "a"}) as experiment:
+    cfg = {"directory": str(tmp_path), "experiment_name": "run", "best_metric": "a", "writers": []}
+    with keepfast.Experiment(cfg) as experiment:
         experiment.register(policy=own, value=net())
         with pytest.warns(keepfast.KeepfastWarning, match=r"skipped .*`timestep`.* going on with agent_5"):
             assert experiment.resume() == 5

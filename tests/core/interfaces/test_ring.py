@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from keepfast.interfaces.memory_exporter import MemorySnapshot
-from keepfast.interfaces.ring import Cursor, Ring
+from keepfast.interfaces.ring import Cursor, Ring, reset_rows
 
 RINGS = st.builds(
     lambda size, envs, added: written(size, envs, added)[0],
@@ -185,3 +185,14 @@ def test_what_was_parted_does_not_follow() -> None:
     assert cursor.seams == {1}
     cursor.part([0, 1])
     assert cursor.seams == {1, 2}
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=12), st.booleans())
+def test_the_row_behind_an_end_is_a_reset_and_ends_nothing(ends: list[bool], ended: bool) -> None:
+    """Where it says that it ends an episode all the same, the row behind it is a transition."""
+    expected, is_reset = [], ended
+    for end in ends:
+        expected.append(is_reset)
+        is_reset = end and not is_reset
+    found = reset_rows(np.array(ends)[:, None], np.array([ended]))
+    assert found[:, 0].tolist() == expected

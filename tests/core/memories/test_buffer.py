@@ -88,6 +88,24 @@ def test_what_is_refused_is_told_to_nobody(buffer: SampleBuffer) -> None:
     assert (told, buffer.changes, len(buffer)) == ([], changes, 0)
 
 
+@pytest.mark.parametrize(("value", "kept_as"), [(2**40 + 7, "int32"), (0.1, "float32"), (1e300, "float32")])
+def test_values_that_a_narrower_dtype_lacks_are_refused(
+    buffer: SampleBuffer, monkeypatch: pytest.MonkeyPatch, value: float, kept_as: str
+) -> None:
+    """A framework may keep wide dtypes as narrow ones, which is no difference as long as no value changes."""
+    monkeypatch.setattr(type(buffer.storage), "dtype_name", lambda _storage, dtype: str(dtype).replace("64", "32"))
+    monkeypatch.setattr(type(buffer.storage), "keeps_wide", "ask for more")
+    buffer = SampleBuffer(buffer.storage)
+    buffer.create("y", 1, kept_as, keep_dimensions=False)
+    exact = np.full((3, 2, 1), 8, kept_as.replace("32", "64"))
+    buffer.restore(MemorySnapshot({"y": exact}, 0, 0, filled=True, metadata={"keep_dimensions": {"y": False}}))
+    assert buffer.snapshot().tensors["y"].tolist() == exact.tolist()
+    inexact = np.full((3, 2, 1), value, exact.dtype)
+    with pytest.raises(LoadMismatch, match=rf"with values that {kept_as}, .* does not have; ask for more"):
+        buffer.restore(MemorySnapshot({"y": inexact}, 0, 0, filled=True))
+    assert buffer.snapshot().tensors["y"].tolist() == exact.tolist()
+
+
 def test_every_change_is_counted(buffer: SampleBuffer) -> None:
     """So that what was made of the samples is known to be old."""
     seen = [buffer.changes]

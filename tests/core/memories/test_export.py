@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime, tzinfo
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
 
 import keepfast
 from keepfast._system.commit import sweep
-from keepfast.errors import UnknownPlugin
+from keepfast.errors import KeepfastWarning, UnknownPlugin
+from keepfast.formats.memories.npz import NpzExporter
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.memories.export import MemoryExport
 
@@ -45,6 +48,45 @@ def test_a_file_is_written_by_hand(tmp_path: Path) -> None:
     paths = [export.save(snapshot), export.save(snapshot, tmp_path / "b", "pt")]
     assert [(path.parent.name, path.suffix) for path in paths] == [("a", ".npz"), ("b", ".pt")]
     assert [int(keepfast.read_memory(path).tensors["x"][0, 0]) for path in paths] == [1, 2]
+
+
+def test_the_last_file_stays_until_the_next_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `keep=1`, a file that cannot be written costs none; once one is, the file before it goes."""
+    export, snapshot = MemoryExport("npz", tmp_path, 1, active=True), Numbered()
+    export.filled(1, snapshot)
+    export.wait()
+
+    def refuse(*_given: object) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as full:
+        full.setattr(NpzExporter, "write", refuse)
+        export.filled(2, snapshot)
+        with pytest.warns(KeepfastWarning, match="the disk is full"):
+            export.wait()
+    assert kept(tmp_path) == [1]
+    export.filled(3, snapshot)
+    with pytest.warns(KeepfastWarning, match="1 of 3 memory exports"):
+        export.close()
+    assert kept(tmp_path) == [3]
+
+
+def kept(directory: Path) -> list[int]:
+    return [int(written.tensors["x"][0, 0]) for _, written in keepfast.iter_memories(directory / "*")]
+
+
+def test_files_of_one_moment_have_two_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock may tell the same microsecond twice; no file replaces another."""
+
+    class Still(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls(2024, 11, 24, 12, 0, 0, 7, tz)
+
+    monkeypatch.setattr("keepfast.memories.export.datetime", Still)
+    export, snapshot = MemoryExport("npz", tmp_path), Numbered()
+    assert export.save(snapshot) != export.save(snapshot)
+    assert kept(tmp_path) == [1, 2]
 
 
 def test_an_unknown_format_is_told_before_a_copy_is_made(tmp_path: Path) -> None:

@@ -47,6 +47,16 @@ def test_the_copy_on_the_host_is_independent(made: keepfast.Storage) -> None:
     assert (copied[:, 0].tolist(), copied.dtype) == ([0, 1, 2, 3, 4, 5], np.dtype(np.int32))
 
 
+def test_the_copy_is_independent_where_the_framework_shares_its_memory(
+    made: keepfast.Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch's arrays become arrays of NumPy over the same memory; a snapshot holds none of those."""
+    monkeypatch.setattr(type(made), "host_array", lambda _storage, value: np.asarray(value))
+    copied = made.host("x")
+    made.write(0, {"x": np.full((6, 1), 9)})
+    assert copied[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+
+
 def test_random_places_follow_the_global_seed(made: keepfast.Storage) -> None:
     """Those of `numpy.random.seed`; without replacement each place comes once, and no more than there are."""
     np.random.seed(3)  # noqa: NPY002  (the generator that is documented)

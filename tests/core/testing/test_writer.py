@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -112,8 +111,17 @@ class HasAStateOfObjects(LineWriter):
 
 
 class IsSlow(LineWriter):
+    """Sorts all that it ever wrote at every write."""
+
     def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
-        time.sleep(0.005)
+        super().write_scalars(scalars, step, wall_time)
+        lines = self.path.read_text().splitlines()
+        self.path.write_text("".join(f"{line}\n" for line in sorted(lines, key=lambda line: json.loads(line)[0])))
+
+
+class RoundsValues(LineWriter):
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        super().write_scalars({tag: float(f"{value:.6g}") for tag, value in scalars.items()}, step, wall_time)
 
 
 class FailsOnTexts(LineWriter):
@@ -147,6 +155,7 @@ class KeepsToItsThread(LineWriter):
     ("broken", "test"),
     [
         (RewritesTags, "test_every_value_is_kept_under_its_tag_and_step"),
+        (RoundsValues, "test_values_have_the_precision_that_is_promised"),
         (DropsNan, "test_values_that_are_not_finite_are_kept"),
         (KeepsFirstTagsOnly, "test_tags_may_come_and_go"),
         (WritesAtClose, "test_what_was_flushed_survives_a_kill"),

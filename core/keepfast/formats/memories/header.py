@@ -16,6 +16,7 @@ from keepfast import codec
 from keepfast.errors import CorruptMemory
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.interfaces.ring import Ring
+from keepfast.tree import Tree
 
 FORMAT_VERSION = 1
 """The version of the document; raised when a reader of today could misread it."""
@@ -101,6 +102,17 @@ def _limits(header: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
 def _describes(tensor: Any) -> bool:
     size = tensor.get("size") if isinstance(tensor, dict) else None
     return isinstance(size, list) and all(type(side) is int and side >= 0 for side in size)
+
+
+def tensors_of(tree: Tree, path: Path) -> dict[str, NDArray[Any]]:
+    """Return what a file holds as the tensors of a memory.
+
+    Raises:
+        CorruptMemory: if it is anything but a dictionary of tensors.
+    """
+    if not isinstance(tree, dict) or not all(isinstance(tensor, np.ndarray) for tensor in tree.values()):
+        raise CorruptMemory(f"`{path}` holds no memory: a memory is a dictionary of tensors")
+    return tree
 
 
 def snapshot_from(tensors: Mapping[str, NDArray[Any]], header: Mapping[str, Any], path: Path) -> MemorySnapshot:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO, ClassVar, final
 
-import numpy as np
-
 from keepfast.errors import CorruptMemory
 from keepfast.formats.files.torch_archive import read_archive, write_archive
-from keepfast.formats.memories.header import header_of, snapshot_from
+from keepfast.formats.memories.header import header_of, snapshot_from, tensors_of
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
 
 
@@ -23,7 +21,5 @@ class PtExporter(MemoryExporter):
         write_archive(file, dict(snapshot.tensors), header_of(snapshot))
 
     def read(self, path: Path) -> MemorySnapshot:  # noqa: D102  (the interface's)
-        tensors, header = read_archive(path, CorruptMemory, mapped=True)
-        if not isinstance(tensors, dict) or not all(isinstance(tensor, np.ndarray) for tensor in tensors.values()):
-            raise CorruptMemory(f"`{path}` holds no memory: a memory is a dictionary of tensors")
-        return snapshot_from(tensors, header, path)
+        tree, header = read_archive(path, CorruptMemory, mapped=True)
+        return snapshot_from(tensors_of(tree, path), header, path)

@@ -19,7 +19,6 @@ class TestSqliteWriter(WriterContract):
     """Inherits every test of the contract; two overrides say what is particular to this writer."""
 
     precision = 0.0
-    budget = 0.05  # a transaction is on disk when it returns
 
     @pytest.fixture
     def factory(self) -> Callable[[keepfast.WriterContext], keepfast.Writer]:

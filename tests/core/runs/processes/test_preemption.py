@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from keepfast.runs import preemption
-from keepfast.runs.preemption import SIGNALS, Preemption
+from keepfast.runs.processes import preemption
+from keepfast.runs.processes.preemption import SIGNALS, Preemption
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 
@@ -76,7 +76,7 @@ def test_two_experiments_both_notice() -> None:
 
 ENDING = """
 import os, signal, sys, time
-from keepfast.runs.preemption import Preemption
+from keepfast.runs.processes.preemption import Preemption
 
 preemption = Preemption()
 preemption.watch()

@@ -1,0 +1,161 @@
+"""Stepping: which timesteps of a run are complete, and what is due with each."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import final
+
+from keepfast._system.warnings import Afterwards, warn
+from keepfast.runs.checkpointer import Checkpointer
+from keepfast.runs.in_vain import warn_of_counting_again
+from keepfast.runs.processes.place import Standing
+from keepfast.runs.processes.preemption import Preemption
+from keepfast.runs.recorder import Recorder
+from keepfast.runs.schedule import Passes, Turns, length_of, whole_timestep
+
+
+@final
+class Steps:
+    """Counts the completed timesteps of a run, and has done what is due with them.
+
+    Args:
+        standing: whether this process is the one that writes.
+        recorder: what writes; its schedule tells when that is due.
+        checkpointer: what checkpoints; so does its schedule.
+        begin: called at the first step of all, and at the first one after `stop`; raises where there may be none.
+        write: called with the completed timesteps where a write is due.
+        checkpoint: called with the completed timesteps where a checkpoint is due, also at the end.
+        leave: releases everything, where the process was told to end.
+
+    Attributes:
+        completed: the completed timesteps.
+        under_way: whether there was a step.
+        passes: which training, or evaluation, of the run it is.
+        length: the length of the training, or None where it is not known.
+    """
+
+    def __init__(
+        self,
+        standing: Standing,
+        recorder: Recorder,
+        checkpointer: Checkpointer,
+        *,
+        begin: Callable[[], None],
+        write: Callable[[int], None],
+        checkpoint: Callable[[int], None],
+        leave: Callable[[], None],
+    ) -> None:
+        self._standing, self._recorder, self._checkpointer = standing, recorder, checkpointer
+        self._begin, self._calls, self._leave = begin, (write, checkpoint), leave
+        self._preemption = Preemption()
+        self._went_back = False
+        self.passes = Passes()
+        self.completed, self.under_way = 0, False
+        self.set_length(None)
+
+    def set_length(self, timesteps: int | None) -> None:
+        """Tell the length of the training; see `Experiment.set_timesteps`."""
+        self.length = length_of(timesteps)
+        self.passes.set_length(self.length)
+        self._recorder.set_length(self.length)
+        self._checkpointer.set_length(self.length, self.completed)
+        self._wait_for(self.completed)
+
+    def go_on(self, completed: int) -> None:
+        """Go on behind a number of completed timesteps, counted over all passes."""
+        self.passes.resume(completed)
+        self._wait_for(completed)
+
+    def _wait_for(self, completed: int) -> None:
+        self.completed = completed
+        self._turns = Turns([self._recorder.schedule, self._checkpointer.schedule], completed)
+
+    def stop(self) -> None:
+        """Ask again, before another step, whether there may be one."""
+        self.under_way = False
+
+    def release_signals(self) -> None:
+        """Let signals have their way again."""
+        self._preemption.release()
+
+    def step(self, timestep: int) -> None:
+        """Complete a timestep; see `Experiment.step`."""
+        if type(timestep) is not int:
+            timestep = whole_timestep(timestep)
+        completed, turns = timestep + self.passes.after, self._turns
+        if (
+            completed < self.completed
+            or not self.under_way
+            or not turns.start <= completed < turns.end
+            or completed == self.passes.end
+            or self._checkpointer.failed
+            or self._preemption.received is not None
+        ):
+            with Afterwards():
+                self._step_with_care(completed)
+        else:
+            self.completed = completed
+
+    def _step_with_care(self, completed: int) -> None:
+        """Complete a timestep in which there is more to do than to count it."""
+        if completed < self.completed and self.under_way:
+            completed = self._go_back(completed)
+        self.completed = completed
+        if not self.under_way:
+            self._begin()
+            self._preemption.watch()
+            self.passes.start(completed)
+            self.under_way = True
+        if self._checkpointer.failed:
+            self._checkpointer.wait()
+        if not self._turns.start <= completed < self._turns.end:
+            self._take_turns(completed)
+        if self._preemption.received is not None:
+            self._end_process(self._preemption.received)
+        if completed == self.passes.end:
+            self._complete()
+
+    def _go_back(self, completed: int) -> int:
+        """Return what is complete with a step that goes back, which may begin another pass."""
+        on = self.passes.begin(completed, self.completed)
+        if on:
+            self._preemption.watch()
+        elif not self._went_back:
+            self._went_back = warn_of_counting_again(self.completed, completed)
+        return completed + on
+
+    def _take_turns(self, completed: int) -> None:
+        for is_due, call in zip(self._turns.take(completed), self._calls, strict=True):
+            if is_due:
+                call(completed)
+
+    def _end_process(self, signal_number: int) -> None:
+        self._standing.look_again()
+        self._checkpointer.checkpoint(self.completed, with_memories=True)
+        self._leave()
+        raise KeyboardInterrupt if signal_number == signal.SIGINT else SystemExit(128 + signal_number)
+
+    def _complete(self) -> None:
+        """Save the state at the end, which need not be at an interval's, and let signals have their way again."""
+        self._preemption.release()
+        self.write_rest(interrupted=False)
+        self.save_end()
+
+    def save_end(self) -> None:
+        """Checkpoint the last state, where no checkpoint holds it and there are to be any."""
+        if self.under_way and self._checkpointer.latest != self.completed and self._checkpointer.schedule.enabled:
+            self._calls[1](self.completed)
+
+    def write_rest(self, *, interrupted: bool) -> None:
+        """Write what was tracked since the last write, unless the run broke off where a checkpoint holds it.
+
+        A resume then completes that interval, as if nothing had happened. A run that was closed in order is over, as
+        far as anybody can tell, and keeps no value to itself.
+        """
+        self._standing.look_again()
+        resumable = self._checkpointer.latest == self.completed and self.completed != self.passes.end
+        if self._recorder.pending and not (interrupted and resumable):
+            self._recorder.write(self.completed)  # not judged: it is no whole interval
+            if not (self.under_way or self.completed or interrupted):
+                warn("`step` was never called, so what was tracked is written at timestep 0, and nothing was ever due")
