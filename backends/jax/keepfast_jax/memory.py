@@ -122,6 +122,10 @@ class JaxStorage(keepfast.Storage):
             raise TypeError(f"NumPy makes an array of {array.dtype} of it")
         return array
 
+    @outside_of_modes
+    def joined(self, arrays: Sequence[Any]) -> Any:  # noqa: D102  (the interface's)
+        return (jnp if any(isinstance(each, jax.Array) for each in arrays) else np).concatenate(arrays, axis=1)
+
     def write_row(self, row: int, tensors: Mapping[str, Any]) -> None:  # noqa: D102  (the interface's)
         flat = self.buffers
         # What is an array like the buffer, the usual case, is taken as it is; it is no tracer.

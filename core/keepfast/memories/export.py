@@ -21,7 +21,7 @@ from keepfast._system.tally import Count, Tally
 from keepfast._system.warnings import Afterwards
 from keepfast.errors import DirectoryError, KeepfastError
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
-from keepfast.memories.specs import positive
+from keepfast.memories.tensors.specs import positive
 from keepfast.plugins.formats import exporter_named
 
 DEFAULT_DIRECTORY = "memory"

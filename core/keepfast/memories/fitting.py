@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, get_args
@@ -13,7 +14,7 @@ from keepfast.codec import dtype_of
 from keepfast.errors import InvalidValue, LoadMismatch
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.interfaces.ring import VALID
-from keepfast.memories.specs import VALIDITY, TensorSpec, tensor_name
+from keepfast.memories.tensors.specs import VALIDITY, TensorSpec, tensor_name
 
 Fit = Literal["error", "newest", "oldest"]
 
@@ -145,7 +146,15 @@ def _described(name: str, tensor: NDArray[Any], metadata: Mapping[str, Any]) -> 
     size = tuple(tensor.shape[2:])
     keep = _table(metadata, "keep_dimensions").get(name, len(size) != 1)
     space = _table(metadata, "spaces").get(name, "")
-    return TensorSpec(tensor_name(name), size, str(tensor.dtype), bool(keep), str(space))
+    shape, limits = (_numbers(_table(metadata, key).get(name)) for key in ("shapes", "limits"))
+    shape = shape if shape is not None and math.prod(shape) == math.prod(size) else None
+    limits = limits if limits is not None and len(limits) == 2 else None
+    return TensorSpec(tensor_name(name), size, str(tensor.dtype), bool(keep), str(space), shape, limits)
+
+
+def _numbers(found: Any) -> tuple[int, ...] | None:
+    is_row = isinstance(found, list | tuple) and all(type(number) is int for number in found)
+    return tuple(found) if is_row else None
 
 
 def _check_validity(given: TensorSpec) -> None:
@@ -177,7 +186,7 @@ def _own(given: TensorSpec, specs: Mapping[str, TensorSpec]) -> TensorSpec:
     own = specs[given.name]
     if given.size != own.size:
         raise InvalidValue(f"`{own.name}` has the size {given.size} in the file and {own.size} in the memory")
-    return replace(own, space=own.space or given.space)
+    return own if own.space else replace(own, space=given.space, shape=own.shape or given.shape, limits=given.limits)
 
 
 def _converted(tensor: NDArray[Any], spec: TensorSpec, kept_as: str, keeps_wide: str) -> NDArray[Any]:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from keepfast.errors import UsageError
 from keepfast.interfaces.ring import EPISODE_ENDS
 from keepfast.memories.buffer import SampleBuffer
-from keepfast.memories.specs import positive
+from keepfast.memories.tensors.composites import Composites
+from keepfast.memories.tensors.specs import positive
 
 
 @final
@@ -124,21 +125,28 @@ class Sampler:
                 places = storage.places(order[~np.isin(order, invalid)])
                 return self._split(names, places, mini_batches, sequence_length)
             bounds = _bounds(len(cursor), mini_batches)
-            return [[storage.slice(name, start, stop) for name in names] for start, stop in pairwise(bounds)]
+            tensors, together = self._composites.tensors_of(names), self._composites.together
+            parts = [[storage.slice(name, start, stop) for name in tensors] for start, stop in pairwise(bounds)]
+            return [together(names, part) for part in parts]
+
+    @property
+    def _composites(self) -> Composites:
+        return self._buffer.tensors.composites
 
     def _check(self, names: Sequence[str], mini_batches: int, sequence_length: int = 1) -> None:
         positive("mini_batches", mini_batches)
         positive("sequence_length", sequence_length)
-        for name in names:
-            self._buffer.spec(name)
+        for name in self._composites.tensors_of(names):
+            self._buffer.tensors.spec(name)
 
     def _split(self, names: Sequence[str], places: Any, mini_batches: int, length: int = 1) -> list[list[Any]]:
         """Return the samples at some places in mini-batches, which divide no sequence of a length."""
-        take = self._buffer.storage.take
+        take, together = self._buffer.storage.take, self._composites.together
+        tensors = self._composites.tensors_of(names)
         if mini_batches == 1:
-            return [take(names, places)]
+            return [together(names, take(tensors, places))]
         bounds = [length * bound for bound in _bounds(-(-len(places) // length), mini_batches)]
-        return [take(names, places[start:stop]) for start, stop in pairwise(bounds)]
+        return [together(names, take(tensors, places[start:stop])) for start, stop in pairwise(bounds)]
 
 
 def _bounds(count: int, parts: int) -> list[int]:

@@ -122,7 +122,8 @@ class MemoryBufferContract(abc.ABC):
         memory.create_tensor("box", spaces.Box(0, 1, (2, 3)))
         memory.create_tensor("image", spaces.Box(0, 1, (2, 3)), keep_dimensions=True)
         memory.create_tensor("discrete", spaces.Discrete(5), dtype="int32")
-        memory.create_tensor("both", spaces.Dict({"a": spaces.Box(0, 1, (2,)), "b": spaces.Discrete(3)}))
+        both = spaces.Dict({"a": spaces.Box(0, 1, (2,)), "b": spaces.Discrete(3)})
+        memory.create_tensor("both", both, dtype="float32")
         shapes = {name: tuple(memory.get_tensor_by_name(name).shape[2:]) for name in memory.get_tensor_names()}
         assert shapes == {"both": (3,), "box": (6,), "discrete": (1,), "image": (2, 3)}
         assert memory.snapshot().metadata["spaces"]["discrete"] == "Discrete(5)"
