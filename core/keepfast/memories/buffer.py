@@ -105,7 +105,7 @@ class SampleBuffer:
     def create(self, name: str, size: Any, dtype: Any, *, keep_dimensions: bool) -> bool:
         """Create a tensor, or one for each leaf of a space, and return whether any was not there before."""
         wanted = None if dtype is None else self.storage.dtype_name(dtype)
-        if name == VALID:
+        if name == VALID and size is not None:
             return self._create_validity(sample_size(size, keep_dimensions=keep_dimensions), wanted)
         return self.tensors.create(name, size, wanted, keep_dimensions=keep_dimensions)
 
@@ -161,6 +161,11 @@ class SampleBuffer:
                     tensors = self._with_room(tensors, cursor.num_envs)
             self.storage.write_row(row, tensors)
             self._advance(cursor.num_envs, watches=watches and self._watches)
+            return
+        there = self.tensors.there(tensors)
+        if there is not tensors:
+            if there:
+                self.add(there, valid)
             return
         if not self.tensors.composites.structures.keys().isdisjoint(tensors):
             self.add(self.tensors.composites.apart(tensors), valid)

@@ -227,12 +227,13 @@ class Memory:
 
         Args:
             name: its name, by which `add_samples` and `sample` know it.
-            size: the size of one sample: a number of elements, a shape, or a Gymnasium space.
+            size: the size of one sample: a number of elements, a shape, or a Gymnasium space. None makes no tensor:
+                agents say so what they have not, an environment's state for example.
             dtype: its dtype, in the framework's terms; None is the framework's default floating-point one.
             keep_dimensions: whether to keep the dimensions of a shape or space, instead of flattening them to one.
 
         Returns:
-            Whether it was created; False where it exists already, of the same size and dtype.
+            Whether it was created; False where it exists already, of the same size and dtype, or the size is None.
 
         Raises:
             ShapeMismatch: if it exists with another size.
@@ -285,16 +286,17 @@ class Memory:
         Every array holds the same number of samples, in one of these shapes: (num_envs, *size) is one of each
         environment; *size* is one sample; (n, *size) are the samples of n environments, or, where there is only one
         environment, any number of its samples; (rows, num_envs, *size) are several rows. Tensors that are not given
-        keep what they hold in those places. All arrays are checked before the first is written.
+        keep what they hold in those places, and names without a tensor are passed over: agents give all that they have.
+        All arrays are checked before the first is written.
 
         Args:
             valid: of shape (num_envs,), or with as many elements as there are samples; whether each is a transition;
                 all are if None. Those that are not (of environments that were idle, or only reset) are in no batch,
                 and no sequence crosses them. The tensor ``valid``, of size 1, tells which they are, once there was one.
-            **tensors: the samples by the name of their tensor; converted to its dtype and device.
+            **tensors: the samples by the name of their tensor; converted to its dtype and device. None is none.
 
         Raises:
-            UnknownTensor: if a name is not that of a tensor; `create_tensor` makes one.
+            UnknownTensor: if a name is nearly that of a tensor, or none is that of one; `create_tensor` makes one.
             ShapeMismatch: if an array has another shape, or the arrays hold different numbers of samples.
             InvalidValue: if no numbers can be made of what is given.
         """
@@ -307,7 +309,7 @@ class Memory:
         """Return random samples, in mini-batches.
 
         Args:
-            names: the tensors to sample from.
+            names: the tensors to sample from; where there is none of a name, there is None in its place.
             batch_size: how many samples, or sequences.
             mini_batches: into how many parts to split them.
             sequence_length: how many consecutive samples of one environment to return for each one drawn. Sequences
@@ -320,7 +322,7 @@ class Memory:
             (batch_size / mini_batches * sequence_length, *size); the samples of a sequence follow one another.
 
         Raises:
-            UnknownTensor: if there is no tensor of a name.
+            UnknownTensor: if a name is nearly that of a tensor, or none is that of one.
             UsageError: if there is nothing to sample from.
             InvalidValue: if a number is no positive whole number.
         """
