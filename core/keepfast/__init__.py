@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         InvalidValue,
         KeepfastError,
         KeepfastWarning,
+        LoadFailed,
         LoadMismatch,
         MissingDependency,
         NotFound,
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
     from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
     from keepfast.interfaces.demo import DemoResult, DemoSettings
     from keepfast.interfaces.format import DirectoryFormat
+    from keepfast.interfaces.loading.report import LoadReport
     from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
-    from keepfast.interfaces.report import LoadReport
     from keepfast.interfaces.ring import Ring
     from keepfast.interfaces.step_buffer import (
         HostSteps,
@@ -85,6 +86,7 @@ _HOMES = {
         "InvalidValue",
         "KeepfastError",
         "KeepfastWarning",
+        "LoadFailed",
         "LoadMismatch",
         "MissingDependency",
         "NotFound",
@@ -115,7 +117,7 @@ _HOMES = {
         "device_capacity",
         "joined_steps",
     ],
-    "interfaces.report": ["LoadReport"],
+    "interfaces.loading.report": ["LoadReport"],
     "interfaces.writer": ["Writer", "WriterContext"],
     "memories.conversion": ["convert_memory", "merge_memories"],
     "memories.files": ["iter_memories", "read_memory"],
@@ -160,6 +162,7 @@ __all__ = [
     "InvalidValue",
     "KeepfastError",
     "KeepfastWarning",
+    "LoadFailed",
     "LoadMismatch",
     "LoadReport",
     "Memory",

@@ -10,7 +10,7 @@ from keepfast.config import LEVEL, Source, agent_settings, mapping_of
 from keepfast.errors import InvalidValue
 from keepfast.experiment import Experiment
 from keepfast.interfaces.checkpoint_store import Checkpoint
-from keepfast.interfaces.report import LoadReport
+from keepfast.interfaces.loading.report import LoadReport
 from keepfast.memories.fitting import Fit
 from keepfast.memories.memory import Memory
 from keepfast.migration.calls import migrate_modules

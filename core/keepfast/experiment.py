@@ -17,7 +17,7 @@ from keepfast._system.warnings import Afterwards
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.config import ExperimentConfig, Source, agent_settings, masked
 from keepfast.errors import UsageError
-from keepfast.interfaces.report import LoadReport
+from keepfast.interfaces.loading.report import LoadReport
 from keepfast.memories.fitting import Fit
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module

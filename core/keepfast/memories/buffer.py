@@ -16,8 +16,8 @@ from keepfast._arrays import environments
 from keepfast._system.warnings import Afterwards, warn
 from keepfast._version import __version__
 from keepfast.errors import InvalidValue, ShapeMismatch
+from keepfast.interfaces.loading.report import LoadReport
 from keepfast.interfaces.memory_exporter import MemorySnapshot
-from keepfast.interfaces.report import LoadReport
 from keepfast.interfaces.ring import EPISODE_ENDS, VALID, Cursor, Ring, reset_rows
 from keepfast.memories.fitting import Fit, fitted, matched, report_of, since_full
 from keepfast.memories.storage import Storage

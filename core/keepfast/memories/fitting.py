@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from keepfast.codec import dtype_of
 from keepfast.errors import InvalidValue, LoadMismatch
+from keepfast.interfaces.loading.report import Entry, LoadReport
 from keepfast.interfaces.memory_exporter import MemorySnapshot
-from keepfast.interfaces.report import Entry, LoadReport
 from keepfast.interfaces.ring import VALID
 from keepfast.memories.tensors.specs import VALIDITY, TensorSpec, tensor_name
 from keepfast.tree import describe

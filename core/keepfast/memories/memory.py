@@ -14,8 +14,8 @@ import numpy as np
 
 from keepfast._system.lifetimes import in_child
 from keepfast.errors import InvalidValue, LoadMismatch, UsageError
+from keepfast.interfaces.loading.report import LoadReport
 from keepfast.interfaces.memory_exporter import MemorySnapshot
-from keepfast.interfaces.report import LoadReport
 from keepfast.interfaces.ring import Ring
 from keepfast.memories.buffer import NEXT_STEP, SampleBuffer
 from keepfast.memories.export import DEFAULT_DIRECTORY, DEFAULT_FORMAT, MemoryExport
@@ -485,10 +485,7 @@ class Memory:
         self._exports.wait()
 
     def close(self) -> None:
-        """Finish every export, and tell how many failed; closing twice is fine.
-
-        Where the memory is exported, what was added since it was last full gets a file of its own.
-        """
+        """Finish every export, that of what was added since the memory was last full too, and tell how many failed."""
         with self._lock:
             self._exports.close(self._buffer.rest)
 

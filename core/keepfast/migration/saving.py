@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keepfast.interfaces.report import LoadReport
+from keepfast.interfaces.loading.report import LoadReport
 from keepfast.migration.calls import migrate
 from keepfast.migration.report import MigrationReport
 from keepfast.modules.options import LoadOptions

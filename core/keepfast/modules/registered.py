@@ -15,10 +15,10 @@ from keepfast._version import __version__
 from keepfast.errors import LoadMismatch, UnsupportedModule
 from keepfast.interfaces.backend import Backend
 from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, CheckpointMetadata
-from keepfast.interfaces.report import Entry
+from keepfast.interfaces.loading.report import Entry
 from keepfast.memories.fitting import fitted_state
 from keepfast.memories.memory import Memory
-from keepfast.modules.matching import Match, match, match_open, missing_module, reject
+from keepfast.modules.comparing.matching import Match, match, match_open, missing_module, reject
 from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.modules.parts import Module, Place, advice, is_variable, keeps_itself, parts_of
 from keepfast.plugins.backends import PLAIN, backend_named, backend_of, check_device, configured, in_use, recognize

@@ -9,7 +9,7 @@ from typing import Any
 
 from keepfast.errors import LoadMismatch
 from keepfast.interfaces.checkpoint_store import Checkpoint
-from keepfast.interfaces.report import LoadReport
+from keepfast.interfaces.loading.report import LoadReport
 from keepfast.memories.fitting import Fit
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keepfast.errors import LoadMismatch
-from keepfast.interfaces.report import Entry, LoadReport, Status, require, with_refusals
+from keepfast.interfaces.loading.report import Entry, LoadReport, Status, require, with_refusals
 
 
 def report(*statuses: Status) -> LoadReport:
