@@ -126,16 +126,24 @@ def test_a_pipe_keeps_nobody_waiting(call: Callable[..., Called], tmp_path: Path
 def test_a_checkpoint_is_known_by_its_content_too(call: Callable[..., Called], run: Path, tmp_path: Path) -> None:
     """Where its name has another extension, as files of other tools may."""
     (run / "checkpoints" / "agent_20.safetensors").rename(tmp_path / "model.bin")
-    (tmp_path / "model.dat").write_bytes(pickle.dumps({"net": {"weight": 12}}))
-    for name, entry in (("model.bin", "float32 (3, 4)"), ("model.dat", "int 12")):
-        code, out, _ = call("inspect", tmp_path / name)
-        assert code == 0
-        assert entry in out
+    code, out, _ = call("inspect", tmp_path / "model.bin")
+    assert code == 0
+    assert "float32 (3, 4)" in out
     with zipfile.ZipFile(tmp_path / "any.zip", "w") as archive:
         archive.writestr("a", "b")
     assert "is a zip archive" in call("inspect", tmp_path / "any.zip")[2]
 
 
+@pytest.mark.needs("msgpack")
+def test_a_pickle_is_known_by_its_content(call: Callable[..., Called], tmp_path: Path) -> None:
+    """Whatever its name is."""
+    (tmp_path / "model.dat").write_bytes(pickle.dumps({"net": {"weight": 12}}))
+    code, out, _ = call("inspect", tmp_path / "model.dat")
+    assert code == 0
+    assert "int 12" in out
+
+
+@pytest.mark.needs("msgpack")
 def test_a_file_that_carries_code_is_refused_in_a_line(call: Callable[..., Called], tmp_path: Path) -> None:
     """Nothing of it is run."""
     (tmp_path / "code.pickle").write_bytes(pickle.dumps({"a": print}))
