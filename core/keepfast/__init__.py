@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from keepfast.modules.single import load, save
     from keepfast.plugins.hookspecs import hookimpl
     from keepfast.plugins.lazy import lazy
+    from keepfast.tracking.interval import Aggregate, EpisodeAggregate, Interval
     from keepfast.tracking.multi_writer import MultiWriter
 
 _HOMES = {
@@ -131,6 +132,7 @@ _HOMES = {
     "modules.single": ["load", "save"],
     "plugins.hookspecs": ["hookimpl"],
     "plugins.lazy": ["lazy"],
+    "tracking.interval": ["Aggregate", "EpisodeAggregate", "Interval"],
     "tracking.multi_writer": ["MultiWriter"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -141,6 +143,7 @@ _SUBMODULES = ("codec", "metrics", "plugins", "testing", "tree")
 
 __all__ = [
     "Agent",
+    "Aggregate",
     "Backend",
     "BrokenPlugin",
     "Checkpoint",
@@ -155,10 +158,12 @@ __all__ = [
     "DemoSettings",
     "DirectoryError",
     "DirectoryFormat",
+    "EpisodeAggregate",
     "Experiment",
     "ExperimentConfig",
     "ForeignCheckpoint",
     "HostSteps",
+    "Interval",
     "InvalidValue",
     "KeepfastError",
     "KeepfastWarning",

@@ -47,6 +47,7 @@ SETTINGS = {
     "distributed": {"rank": 0, "world_size": 2},
     "autoreset": "same_step",
     "running_episodes": "continue",
+    "seeds": "both",
 }
 
 
@@ -75,6 +76,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "distributed": "auto",
         "autoreset": "auto",
         "running_episodes": "restart",
+        "seeds": "mean",
     }
 
 
@@ -336,6 +338,7 @@ WRONG = [
     ("distributed", {"rank": 2}, '"auto", False, or {"rank": r, "world_size": n} with 0 <= r < n'),
     ("autoreset", "NextStep", '"auto" or "next_step" or "same_step" or "disabled"'),
     ("running_episodes", "drop", '"restart" or "continue"'),
+    ("seeds", "all", '"mean" or "each" or "both"'),
 ]
 """Of each setting: its key, a value that it cannot have, and what the error says is allowed."""
 
