@@ -10,10 +10,10 @@ from typing import Any
 from keepfast._system.warnings import warn
 from keepfast.errors import LoadMismatch
 from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.interfaces.loading.report import Entry, LoadReport, require, with_refusals
 from keepfast.modules.comparing.matching import missing_module
 from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.modules.registered import RegisteredModule, as_stored, match_parts
-from keepfast.modules.report import Entry, LoadReport, require, with_refusals
 from keepfast.modules.undoing import Undo, foreign_told, naming
 from keepfast.plugins.backends import places
 from keepfast.tree import Tree

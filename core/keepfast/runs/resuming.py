@@ -15,9 +15,9 @@ from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
 from keepfast.errors import CorruptCheckpoint, InvalidValue, KeepfastError, NotFound
 from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.interfaces.loading.report import LoadReport
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.registered import ModuleTable, RegisteredModule
-from keepfast.modules.report import LoadReport
 from keepfast.modules.restoring import restored
 from keepfast.modules.undoing import Undo, naming
 from keepfast.plugins.formats import is_checkpoint, read_checkpoint

@@ -12,9 +12,9 @@ import pytest
 
 import keepfast
 from keepfast import Checkpoint
+from keepfast.interfaces.loading.report import LoadReport
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.registered import registered
-from keepfast.modules.report import LoadReport
 from keepfast.modules.restoring import restore_all
 from keepfast.tree import flatten
 

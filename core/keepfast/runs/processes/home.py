@@ -9,10 +9,10 @@ from typing import Any, final
 from keepfast._system.finishing import finish
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS
+from keepfast.interfaces.loading.report import LoadReport
 from keepfast.metrics.reading import has_entries
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.registered import ModuleTable
-from keepfast.modules.report import LoadReport
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import (
     CONFIG,
