@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from keepfast.experiment import Experiment
     from keepfast.interfaces.backend import Backend, Mismatch
+    from keepfast.interfaces.checkpoint_reader import CheckpointReader, ForeignCheckpoint
     from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
     from keepfast.interfaces.demo import DemoResult, DemoSettings
     from keepfast.interfaces.format import DirectoryFormat
@@ -60,9 +61,11 @@ if TYPE_CHECKING:
     from keepfast.memories.memory import Memory
     from keepfast.memories.storage import Storage, checked_places
     from keepfast.metrics.reading import iter_metrics, read_metrics
+    from keepfast.migration.calls import migrate
+    from keepfast.migration.report import MigratedEntry, MigrationReport
+    from keepfast.migration.saving import Saving
     from keepfast.modules.parts import attribute, attributes
     from keepfast.modules.report import LoadReport
-    from keepfast.modules.saving import Saving
     from keepfast.modules.single import load, save
     from keepfast.plugins.hookspecs import hookimpl
     from keepfast.plugins.lazy import lazy
@@ -97,6 +100,7 @@ _HOMES = {
     ],
     "experiment": ["Experiment"],
     "interfaces.backend": ["Backend", "Mismatch"],
+    "interfaces.checkpoint_reader": ["CheckpointReader", "ForeignCheckpoint"],
     "interfaces.checkpoint_store": ["Checkpoint", "CheckpointMetadata", "CheckpointStore"],
     "interfaces.demo": ["DemoResult", "DemoSettings"],
     "interfaces.format": ["DirectoryFormat"],
@@ -117,16 +121,18 @@ _HOMES = {
     "memories.memory": ["Memory"],
     "memories.storage": ["Storage", "checked_places"],
     "metrics.reading": ["iter_metrics", "read_metrics"],
+    "migration.calls": ["migrate"],
+    "migration.report": ["MigratedEntry", "MigrationReport"],
+    "migration.saving": ["Saving"],
     "modules.parts": ["attribute", "attributes"],
     "modules.report": ["LoadReport"],
-    "modules.saving": ["Saving"],
     "modules.single": ["load", "save"],
     "plugins.hookspecs": ["hookimpl"],
     "plugins.lazy": ["lazy"],
     "tracking.multi_writer": ["MultiWriter"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_ENTRIES = frozenset({"convert_memory", "iter_memories", "load", "merge_memories", "read_memory", "save"})
+_ENTRIES = frozenset({"convert_memory", "iter_memories", "load", "merge_memories", "migrate", "read_memory", "save"})
 """The functions that need no object of ours made before; the frameworks in use are told of them at once."""
 
 _SUBMODULES = ("codec", "metrics", "plugins", "testing", "tree")
@@ -137,6 +143,7 @@ __all__ = [
     "BrokenPlugin",
     "Checkpoint",
     "CheckpointMetadata",
+    "CheckpointReader",
     "CheckpointStore",
     "ConfigError",
     "CorruptCheckpoint",
@@ -148,6 +155,7 @@ __all__ = [
     "DirectoryFormat",
     "Experiment",
     "ExperimentConfig",
+    "ForeignCheckpoint",
     "HostSteps",
     "InvalidValue",
     "KeepfastError",
@@ -157,6 +165,8 @@ __all__ = [
     "Memory",
     "MemoryExporter",
     "MemorySnapshot",
+    "MigratedEntry",
+    "MigrationReport",
     "Mismatch",
     "MissingDependency",
     "MultiWriter",
@@ -195,6 +205,7 @@ __all__ = [
     "load",
     "merge_memories",
     "metrics",
+    "migrate",
     "plugins",
     "read_memory",
     "read_metrics",

@@ -11,6 +11,9 @@ from keepfast.errors import InvalidValue
 from keepfast.experiment import Experiment
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.memories.memory import Memory
+from keepfast.migration.calls import migrate_modules
+from keepfast.migration.engine import MigrationOptions
+from keepfast.migration.report import MigrationReport
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
 from keepfast.modules.registered import ModuleTable, copy_all, metadata
@@ -318,6 +321,42 @@ class Agent:
         checkpoint = read_checkpoint(path)
         options = LoadOptions.of(modules, strict, cast, rename, self.device).of_file(checkpoint.about.module)
         return restore_all(self._table.look_up(), checkpoint, Path(path), options)
+
+    def migrate(
+        self,
+        path: str | Path,
+        name_map: Mapping[str, Mapping[str, str]] | None = None,
+        auto_mapping: bool = True,
+        verbose: bool = False,
+        *,
+        modules: Sequence[str] | None = None,
+        reader: str | None = None,
+        **options: Any,
+    ) -> MigrationReport:
+        """Load a checkpoint of another library, or of the other framework, into the agent's modules.
+
+        Args:
+            path: the checkpoint; its library is known by the content. No code of it is run.
+            name_map: for a module by its name, own name -> name in the file, of entries or of whole layers.
+            auto_mapping: whether what `name_map` does not name is looked for.
+            verbose: whether the entries of both sides are printed, and what goes where.
+            modules: the names of the modules to migrate into; all if None.
+            reader: the name of the reader, where several know the file.
+            **options: what else `keepfast.migrate` takes: ``dry_run``, ``check``, ``strict``, ``layers``, ``flatten``.
+
+        Returns:
+            What came from where; true when complete.
+
+        Raises:
+            LoadMismatch: if anything is ambiguous, missing or without a place; nothing was loaded.
+            CorruptCheckpoint: if the file is damaged, of no known kind, or would have to run code.
+            NotFound: if there is no such file.
+        """
+        if self._experiment is not None:
+            self._experiment.wait()
+        asked = MigrationOptions(name_map or {}, auto_mapping, verbose, **{"device": self.device, **options})
+        wanted = [module for module in self._table.look_up() if modules is None or module.name in modules]
+        return migrate_modules(wanted, path, None, reader, asked)
 
     def resume(
         self,

@@ -30,7 +30,7 @@ BEYOND: dict[str, str] = {
     "keepfast._system.spacious.spacious_tensors": "for memories larger than the machine's; NumPy's own zeros do too",
     "keepfast._system.warnings.warn": "points past our own frames; others call `warnings.warn` with `KeepfastWarning`",
     "keepfast.interfaces.ring.EPISODE_ENDS": "names of tensors, which Minari's episodes are cut by",
-    "keepfast.modules.saving.space_size": "the same count of a space in both backends' models; others have their own",
+    "keepfast.migration.saving.space_size": "the same count of a space in both backends' models; others have their own",
     "keepfast.modules.single.read_single": "a model without variables takes a file's; others load into what is there",
     "keepfast.modules.naming.sources": "sees through wrappers in the names of parameters as in those of modules",
     "keepfast.plain.numbers.difference": "the rule for numbers that core compares modules by, within an object's state",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, final
 
 import jax
@@ -16,6 +16,7 @@ from keepfast_jax.arrays import host_array, host_leaf, host_views, tracked
 from keepfast_jax.containers import open_container
 from keepfast_jax.device import parse_device
 from keepfast_jax.modes import outside_of_modes
+from keepfast_jax.settings import outputs_of, settings_of
 from keepfast_jax.state import capture, find_kind, kind_of, mismatches, restore
 from keepfast_jax.step_buffer import step_buffer
 
@@ -134,6 +135,19 @@ class JaxBackend(Backend):
     def step_buffer(self, step: Step, capacity: int) -> StepBuffer | None:
         """Return a buffer for the steps of environments that give JAX arrays."""
         return step_buffer(step, capacity)
+
+    def settings(self, module: Any) -> Mapping[str, Mapping[str, Any]]:
+        """Return what the layers of a network are and how they are set."""
+        return settings_of(module)
+
+    @outside_of_modes
+    def outputs(self, module: Any, observations: Any) -> NDArray[Any]:
+        """Return what a network makes of observations, the first of several outputs.
+
+        Raises:
+            InvalidValue: if it is no network that can be called.
+        """
+        return outputs_of(module, observations)
 
     def rank(self) -> int | None:
         """Return the index of this process, or None where ``jax.distributed`` was not set up."""

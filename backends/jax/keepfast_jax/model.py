@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 import keepfast
-from keepfast.modules.saving import space_size
+from keepfast.migration.saving import space_size
 from keepfast.modules.single import read_single
 from keepfast.tree import Tree, map_leaves
 from keepfast_jax.device import parse_device
@@ -27,6 +28,11 @@ class Keeping(keepfast.Saving):
 
     variables: Any
 
+    @property
+    @abc.abstractmethod
+    def linen(self) -> flax.linen.Module:
+        """Return the linen module that the variables are of."""
+
 
 @final
 class HeldModel(Keeping):
@@ -40,6 +46,11 @@ class HeldModel(Keeping):
     def __init__(self, module: flax.linen.Module, variables: Mapping[str, Any]) -> None:
         self.module = module
         self.variables = variables
+
+    @property
+    def linen(self) -> flax.linen.Module:
+        """Return the linen module that the variables are of."""
+        return self.module
 
     def apply(self, *args: Any, **kwargs: Any) -> Any:
         """Call the module with the present variables.
@@ -60,6 +71,12 @@ class _OwnVariables(Keeping):
     observation_space: Any
     action_space: Any
     device: Any
+
+    @property
+    def linen(self) -> flax.linen.Module:
+        """Return the model itself."""
+        module: Any = self
+        return module
 
     @property
     def variables(self) -> Any:
@@ -183,7 +200,7 @@ class Model(_OwnVariables, flax.linen.Module):
         made = cls.__dict__.get("__init__")
         super().__init_subclass__(**kwargs)
         if made is not None:
-            cls.__init__ = _completed(made)
+            cls.__init__ = _completed(made)  # type: ignore[method-assign]
 
 
 def _completed(make: Callable[..., None]) -> Callable[..., None]:

@@ -16,6 +16,7 @@ from keepfast_torch.arrays import HostCopier, fetch, hold, host_array, tensor_co
 from keepfast_torch.compiling import keep_out
 from keepfast_torch.device import parse_device
 from keepfast_torch.modes import outside_of_modes
+from keepfast_torch.settings import outputs_of, settings_of
 from keepfast_torch.state import find_kind, kind_of
 from keepfast_torch.step_buffer import step_buffer
 
@@ -160,6 +161,19 @@ class TorchBackend(Backend):
                 torch.cuda.set_rng_state(tensor_copy(saved), number)
         if "mps" in state and torch.backends.mps.is_available():
             torch.mps.set_rng_state(tensor_copy(state["mps"]))
+
+    def settings(self, module: Any) -> Mapping[str, Mapping[str, Any]]:
+        """Return what the layers of a network are and how they are set."""
+        return settings_of(module)
+
+    @outside_of_modes
+    def outputs(self, module: Any, observations: Any) -> NDArray[Any]:
+        """Return what a network makes of observations, the first of several outputs.
+
+        Raises:
+            InvalidValue: if it is no network that can be called.
+        """
+        return outputs_of(module, observations)
 
     def rank(self) -> int | None:
         """Return the rank in the default process group, or None where there is no such group."""

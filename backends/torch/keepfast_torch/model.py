@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 import keepfast
-from keepfast.modules.saving import space_size
+from keepfast.migration.saving import space_size
 from keepfast_torch.device import parse_device
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast.errors import InvalidValue
 from keepfast.interfaces.demo import DemoResult, DemoSettings
 from keepfast.interfaces.step_buffer import Step, StepBuffer
 from keepfast.tree import Tree, is_array, map_leaves
@@ -178,6 +179,29 @@ class Backend(abc.ABC):
             capacity: how many steps are added at most before they are taken, unless the buffer says otherwise.
         """
         return None
+
+    def settings(self, module: Any) -> Mapping[str, Mapping[str, Any]]:
+        """Return what a module's layers are and how they are set, which their arrays cannot tell.
+
+        Args:
+            module: a module.
+
+        Returns:
+            By the path of a layer, without the names of collections: its ``kind``, such as ``ConvTranspose2d``, and
+            settings in PyTorch's words: ``eps``, ``momentum``. Empty where nothing is known.
+        """
+        return {}
+
+    def outputs(self, module: Any, observations: Any) -> NDArray[Any]:
+        """Return what a module makes of observations, without training it; the first of several outputs.
+
+        Raises:
+            InvalidValue: if it cannot be called.
+        """
+        raise InvalidValue(
+            f"a {type(module).__qualname__} cannot be called to check its outputs; give the function that does it as "
+            "the third element of `check`"
+        )
 
     def random_state(self) -> Tree:
         """Return the state of the framework's own random generators, empty where it has none."""

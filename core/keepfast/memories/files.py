@@ -143,6 +143,7 @@ def matches(pattern: str | os.PathLike[str]) -> tuple[list[Path], dict[Path, Inv
 
 def _expanded(pattern: str) -> list[str]:
     """Return the paths that a pattern matches, or itself where it is a path."""
+    wait_for_writing(Path(pattern))
     return [pattern] if Path(pattern).exists() else glob.glob(pattern, recursive=True)  # noqa: PTH207  (pathlib globs no absolute pattern)
 
 

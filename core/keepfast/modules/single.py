@@ -18,6 +18,7 @@ from keepfast.plugins.backends import configured
 from keepfast.plugins.formats import format_of, read_checkpoint
 from keepfast.tree import flatten
 
+
 def save(module: Module, path: str | Path) -> Path:
     """Save one module to a file, durable when this returns; the extension chooses the format.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, final
 
+from keepfast._system.background import wait_for_writing
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
@@ -21,7 +22,7 @@ from keepfast.plugins.formats import is_checkpoint, read_checkpoint
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import EarlierRun
 from keepfast.runs.random_state import capture_random_state, restore_random_state
-from keepfast.runs.reading import Unfinished
+from keepfast.runs.reading import Progress
 from keepfast.runs.recorder import Recorder
 
 
@@ -129,13 +130,23 @@ def warn_where_complete(directory: Path, completed: int, timesteps: int | None) 
         )
 
 
-def warn_of_unfinished(own: Path, agent: str, run: Unfinished | None) -> None:
+def warn_of_unfinished(own: Path, agent: str, run: Progress | None) -> None:
     """Warn that a new run found nothing to resume, where there is one that was perhaps meant."""
     if run is not None:
         warn(
             f"there is nothing to resume in `{own}`, which is new: without an `experiment_name` each start has a "
             f'directory of its own. The latest unfinished run of `{agent}` is {run}. `resume("last")` goes on with it, '
             f"and so does the setting `experiment_name` = `{run.path.name}`"
+        )
+
+
+def warn_of_complete(own: Path, agent: str, run: Progress | None) -> None:
+    """Warn that a run starts anew where the last one was to go on, which has come to its end."""
+    if run is not None:
+        warn(
+            f"no run of `{agent}` in `{own.parent}` is unfinished, so that this one starts anew in `{own.name}`; the "
+            f"latest is complete: {run}. The setting `experiment_name` = `{run.path.name}`, with more `timesteps`, "
+            "goes on with it"
         )
 
 
@@ -193,6 +204,8 @@ def find(which: str | Path, own: CheckpointDirectory) -> Found | None:
 
 def find_at(path: Path, own: CheckpointDirectory) -> Found:
     """Return the checkpoint of a path: the file's, or the newest good one of a directory; see `find`."""
+    wait_for_writing(path / CHECKPOINTS)
+    wait_for_writing(path)
     if path.is_dir() and not is_checkpoint(path):
         inner = path / CHECKPOINTS
         directory = CheckpointDirectory(inner if inner.is_dir() else path)

@@ -277,11 +277,15 @@ def test_a_directory_that_holds_something_stays(net: Callable[..., Net], tmp_pat
 
 
 def test_without_an_unfinished_run_the_last_is_the_latest(net: Callable[..., Net], tmp_path: Path) -> None:
-    """`resume("last")` starts anew then; in a directory with checkpoints of its own it goes on with these."""
-    broken_off(net(), tmp_path, at=50)
+    """`resume("last")` starts anew then, and says so of a run that is complete; checkpoints of its own go before."""
+    with anew(net(), tmp_path, name="DQN") as experiment:
+        assert experiment.resume("last") == 0
+    complete = broken_off(net(), tmp_path, at=50)
     with anew(net(), tmp_path) as experiment:
         own = experiment.directory
-        assert experiment.resume("last") == 0
+        told = f"no run of `PPO` .* starts anew in `{own.name}`; the latest is complete: `{complete}` \\(50 of 50"
+        with pytest.warns(keepfast.KeepfastWarning, match=told):
+            assert experiment.resume("last") == 0
         assert experiment.directory == own
     with anew(net(), tmp_path / "named", experiment_name="run") as experiment:
         experiment.write_checkpoint(7)

@@ -2,8 +2,8 @@
 
 A file of a whole agent is a pickle of ``{module name: flax.serialization.to_bytes(state)}``, a file of one module the
 pickle of its bytes. A model that is saved by itself is Flax's bytes alone, under the same name, as libraries of that
-layout do it; what a file is, is told by its content. Ours begin with a marker that unpicklers skip, and behind the pickle, where they no longer read,
-stands the trailer (see `keepfast.formats.files.trailer`).
+layout do it; what a file is, is told by its content. Pickles of ours begin with a marker that unpicklers skip, and
+behind the pickle, where they no longer read, stands the trailer (see `keepfast.formats.files.trailer`).
 """
 
 from __future__ import annotations

@@ -24,9 +24,9 @@ from keepfast.runs.directory import (
 )
 from keepfast.runs.processes.ownership import Ownership
 from keepfast.runs.processes.place import Standing
-from keepfast.runs.reading import Unfinished, latest_unfinished
+from keepfast.runs.reading import Progress, latest_complete, latest_unfinished
 from keepfast.runs.recorder import Recorder
-from keepfast.runs.resuming import Resuming, find_at, warn_of_unfinished, warn_where_complete
+from keepfast.runs.resuming import Resuming, find_at, warn_of_complete, warn_of_unfinished, warn_where_complete
 
 
 @final
@@ -130,12 +130,16 @@ class Home:
             warn_where_complete(self.directory, report.timestep or 0, self.timesteps)
         return report
 
-    def _unfinished(self) -> Unfinished | None:
+    def _unfinished(self) -> Progress | None:
         return latest_unfinished(self.directory, self._agent, self.timesteps, free=self._standing.first)
 
     def _tell_unfinished(self, which: str | Path) -> None:
         """Tell which run was perhaps meant, where the directory's name is of this very moment."""
-        if self._standing.first and not self._is_named and self.earlier.is_nothing and which != "last":
+        if not self._standing.first or not self.earlier.is_nothing:
+            return
+        if which == "last":
+            warn_of_complete(self.directory, self._agent, latest_complete(self.directory, self._agent, self.timesteps))
+        elif not self._is_named:
             warn_of_unfinished(self.directory, self._agent, self._unfinished())
 
     def _resume_last(self, options: LoadOptions) -> LoadReport | None:
