@@ -6,7 +6,7 @@ import abc
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, cast, final
 
 import flax.linen
 import jax
@@ -65,7 +65,7 @@ class HeldModel(Keeping):
         return self.module.apply(self.variables, *args, **kwargs)
 
 
-class _OwnVariables(Keeping):
+class _OwnVariables(Keeping, abc.ABC):
     """Gives a linen module, which is frozen, variables of its own."""
 
     observation_space: Any
@@ -75,8 +75,7 @@ class _OwnVariables(Keeping):
     @property
     def linen(self) -> flax.linen.Module:
         """Return the model itself."""
-        module: Any = self
-        return module
+        return cast("flax.linen.Module", self)
 
     @property
     def variables(self) -> Any:

@@ -77,30 +77,23 @@ def test_a_memory_is_read_when_its_export_is_there(tmp_path: Path, monkeypatch: 
     export.close()
 
 
-def test_what_went_wrong_is_left_to_whoever_asked_for_it(net: Callable[..., Net], tmp_path: Path) -> None:
+def test_what_went_wrong_is_left_to_whoever_asked_for_it(
+    net: Callable[..., Net], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A load that waited says what it finds; the run itself tells of the failure."""
 
-    class Broken:
-        def state_dict(self) -> dict[str, Any]:
-            return {"x": np.zeros(2)}
+    def save(*_given: Any) -> None:
+        raise RuntimeError("broken")
 
-        def load_state_dict(self, state: Any) -> None: ...
-
-    cfg = {"directory": str(tmp_path), "experiment_name": "one", "writers": ["jsonl"], "checkpoint_format": "msgpack"}
-    experiment = keepfast.Experiment({**cfg, "checkpoint_interval": 1})
-    experiment.register(policy=Broken(), odd=keepfast.attributes(Odd(), "value"))
+    monkeypatch.setattr(SafetensorsStore, "save", save)
+    experiment = keepfast.Experiment({"directory": str(tmp_path), "experiment_name": "one", "writers": ["jsonl"]})
+    experiment.register(policy=net())
     experiment.write_checkpoint(1)
     with pytest.raises(keepfast.NotFound):
-        keepfast.load(net(), experiment.directory / "checkpoints" / "agent_1.msgpack")
-    with pytest.raises(keepfast.InvalidValue):
+        keepfast.load(net(), experiment.directory / "checkpoints" / "agent_1.safetensors")
+    with pytest.raises(RuntimeError, match="broken"):
         experiment.wait()
     experiment.close()
-
-
-class Odd:
-    """Has a value that no msgpack holds."""
-
-    value = np.zeros(1, "datetime64[s]")
 
 
 @pytest.mark.parametrize("asked", ["agent_1200.pickle", "agent_1200.pt", "agent_1200"])
