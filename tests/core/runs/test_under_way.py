@@ -22,13 +22,13 @@ class Slow:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, kind: type[Any]) -> None:
         self.asked = threading.Event()
-        save = kind.save
+        write = kind.write
 
-        def late(store: Any, content: Any, path: Path) -> None:
+        def late(store: Any, content: Any, file: Any) -> None:
             assert self.asked.wait(30)
-            save(store, content, path)
+            write(store, content, file)
 
-        monkeypatch.setattr(kind, "save", late)
+        monkeypatch.setattr(kind, "write", late)
 
     def __call__(self, load: Callable[[], Any]) -> Any:
         """Load, and let the writing begin a moment later."""
@@ -82,10 +82,10 @@ def test_what_went_wrong_is_left_to_whoever_asked_for_it(
 ) -> None:
     """A load that waited says what it finds; the run itself tells of the failure."""
 
-    def save(*_given: Any) -> None:
+    def write(*_given: Any) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(SafetensorsStore, "save", save)
+    monkeypatch.setattr(SafetensorsStore, "write", write)
     experiment = keepfast.Experiment({"directory": str(tmp_path), "experiment_name": "one", "writers": ["jsonl"]})
     experiment.register(policy=net())
     experiment.write_checkpoint(1)
