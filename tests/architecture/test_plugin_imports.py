@@ -33,7 +33,7 @@ BEYOND: dict[str, str] = {
     "keepfast.interfaces.ring.EPISODE_ENDS": "names of tensors, which Minari's episodes are cut by",
     "keepfast.migration.saving.space_size": "the same count of a space in both backends' models; others have their own",
     "keepfast.modules.single.read_single": "a model without variables takes a file's; others load into what is there",
-    "keepfast.modules.naming.sources": "sees through wrappers in the names of parameters as in those of modules",
+    "keepfast.modules.comparing.naming.sources": "sees through wrappers in parameters' names as in those of modules",
     "keepfast.plain.numbers.difference": "the rule for numbers that core compares modules by, within an object's state",
     "keepfast.plain.numbers.is_number": "a part of the same rule",
     "keepfast.plain.numbers.kind_of": "a part of the same rule",

@@ -14,6 +14,7 @@ import numpy as np
 
 from keepfast._system.lifetimes import in_child
 from keepfast.errors import InvalidValue, LoadMismatch, UsageError
+from keepfast.interfaces.loading.report import LoadReport
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.interfaces.ring import Ring
 from keepfast.memories.buffer import NEXT_STEP, SampleBuffer
@@ -390,8 +391,8 @@ class Memory:
         with self._lock:
             return self._buffer.snapshot()
 
-    def restore(self, snapshot: MemorySnapshot, fit: Fit = "error") -> None:
-        """Replace every sample by those of a snapshot; a memory without tensors gets the snapshot's.
+    def restore(self, snapshot: MemorySnapshot, fit: Fit = "error") -> LoadReport:
+        """Replace every sample by those of a snapshot, and tell so; a memory without tensors gets the snapshot's.
 
         Values are kept bit for bit. Only where the framework keeps a dtype of 64 bits as one of 32, as JAX does by
         default, are they converted, and only if each of them is the same afterwards.
@@ -408,7 +409,7 @@ class Memory:
                 is ``"error"``; lists every difference. The memory is unchanged.
         """
         with self._lock:
-            self._buffer.restore(snapshot, fit)
+            return self._buffer.restore(snapshot, fit)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the tensors and where the next sample goes, so that a memory can be a module of a checkpoint."""
@@ -461,7 +462,7 @@ class Memory:
             raise UsageError("the memory has no tensors to save; `create_tensor` makes one")
         return self._exports.save(self.snapshot, directory, format)
 
-    def load(self, path: str | os.PathLike[str], fit: Fit = "error") -> None:
+    def load(self, path: str | os.PathLike[str], fit: Fit = "error") -> LoadReport:
         """Replace every sample by those of a file, of any format and written on any framework.
 
         Args:
@@ -469,20 +470,24 @@ class Memory:
             fit: what to do with a file of another memory size or number of environments: ``"error"``; keep the
                 ``"newest"`` samples that fit, or the ``"oldest"``.
 
+        Returns:
+            What was loaded: each tensor, and whether its dtype was converted.
+
         Raises:
             NotFound: if there is no such file.
             CorruptMemory: if the file is damaged.
             LoadMismatch: if the file does not fit; lists every difference. The memory is unchanged in each case.
         """
-        self.restore(read_memory(path), fit)
+        return replace(self.restore(read_memory(path), fit), path=Path(path))
 
     def wait(self) -> None:
         """Return when every export that was begun is on disk; warns of one that failed."""
         self._exports.wait()
 
     def close(self) -> None:
-        """Finish every export, and tell how many failed; closing twice is fine."""
-        self._exports.close()
+        """Finish every export, that of what was added since the memory was last full too, and tell how many failed."""
+        with self._lock:
+            self._exports.close(self._buffer.rest)
 
     def __enter__(self) -> Self:
         return self

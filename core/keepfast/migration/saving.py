@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from keepfast.errors import InvalidValue
+from keepfast.interfaces.loading.report import LoadReport
 from keepfast.migration.calls import migrate
 from keepfast.migration.report import MigrationReport
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.report import LoadReport
 from keepfast.modules.single import load_with, save
 
 
