@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, overload
 
+from keepfast._system.background import wait_for_writing
 from keepfast._version import __version__
 from keepfast.errors import (
     ConfigError,
@@ -114,8 +116,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         NewerFormat: if a later version of Keepfast wrote it in a later format.
     """
     path = Path(path)
+    wait_for_writing(path)
     if not path.exists():
-        raise NotFound(f"cannot load `{path}`: it is not there")
+        raise NotFound(f"cannot load `{path}`: it is not there{_beside(path)}")
     checkpoint = format_of("checkpoint format", path).load(path)
     _check_version(checkpoint, path)
     try:
@@ -134,6 +137,15 @@ def _check_version(checkpoint: Checkpoint, path: Path) -> None:
             f"{FORMAT_VERSION}; Keepfast {told.get('keepfast')!s:.40} wrote it and reads it, as later ones do: "
             "`pip install -U keepfast`"
         )
+
+
+def _beside(path: Path) -> str:
+    """Return what lies beside a path under the same name in other formats, as the end of an error."""
+    try:
+        found = sorted(each for each in path.parent.glob(f"{glob.escape(path.stem)}.*") if owner_of(each) is not None)
+    except (OSError, ValueError):
+        return ""
+    return f"; beside it lies {', '.join(f'`{each.name}`' for each in found)}, which you can load" if found else ""
 
 
 def exporter_named(format: str) -> MemoryExporter:  # noqa: A002  (the design's name)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._system.background import wait_for_writing
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.best import check_best
 from keepfast.checkpoints.directory import CheckpointDirectory
@@ -92,6 +93,8 @@ class Resuming:
 
     def find_at(self, path: Path, own: CheckpointDirectory) -> Found:
         """Return the checkpoint of a path: the file's, or the newest good one of a directory."""
+        wait_for_writing(path / CHECKPOINTS)
+        wait_for_writing(path)
         if path.is_dir() and not is_checkpoint(path):
             inner = path / CHECKPOINTS
             directory = CheckpointDirectory(inner if inner.is_dir() else path)
