@@ -29,6 +29,7 @@ BEYOND: dict[str, str] = {
     "keepfast._system.side_by_side.side_by_side": "spares csv the time that its texts take; others do without",
     "keepfast._system.spacious.spacious_tensors": "for memories larger than the machine's; NumPy's own zeros do too",
     "keepfast._system.warnings.warn": "points past our own frames; others call `warnings.warn` with `KeepfastWarning`",
+    "keepfast.errors.shown": "shows text of a file, short and printable; others use `repr`",
     "keepfast.interfaces.ring.EPISODE_ENDS": "names of tensors, which Minari's episodes are cut by",
     "keepfast.modules.naming.sources": "sees through wrappers in the names of parameters as in those of modules",
     "keepfast.plain.numbers.difference": "the rule for numbers that core compares modules by, within an object's state",

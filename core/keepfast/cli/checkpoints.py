@@ -17,7 +17,7 @@ from keepfast.checkpoints.inspection import inspect as inspect_file
 from keepfast.checkpoints.scan import rebuild
 from keepfast.checkpoints.verification import verify as verify_files
 from keepfast.cli import console
-from keepfast.errors import NotFound
+from keepfast.errors import NotFound, shown
 
 
 def index(
@@ -41,7 +41,7 @@ def table(checkpoints: list[IndexedCheckpoint]) -> Table:
     made = Table("timestep", "files", "modules", "metric", "bytes", box=None, header_style="bold", pad_edge=False)
     made.columns[4].justify = "right"
     for checkpoint in checkpoints:
-        made.add_row(*map(Text, _row(checkpoint)))
+        made.add_row(*map(console.cell, _row(checkpoint)))
     return made
 
 
@@ -61,12 +61,17 @@ def inspect(path: Annotated[Path, typer.Argument(help="A checkpoint file of any 
     found = inspect_file(path)
     out = console.output()
     for label, value in _facts(found):
-        out.print(Text.assemble((f"{label}: ", "bold"), value))
+        out.print(console.fact(label, value))
     table = Table("module", "entry", "what", "bytes", box=None, header_style="bold", pad_edge=False)
     table.columns[3].justify = "right"
     for module, entries in found.modules.items():
         for entry in entries:
-            table.add_row(Text(module), Text(entry.path), Text(entry.what), f"{entry.bytes:,}" if entry.bytes else "")
+            table.add_row(
+                console.cell(module),
+                console.cell(entry.path),
+                console.cell(entry.what),
+                f"{entry.bytes:,}" if entry.bytes else "",
+            )
     out.print(table)
 
 
@@ -95,7 +100,9 @@ def verify(
         total += 1
         damaged += verdict.problem is not None
         mark = ("damaged ", "bold red") if verdict.problem else ("good ", "green")
-        out.print(Text.assemble(mark, str(verdict.path), f": {verdict.problem}" if verdict.problem else ""))
+        out.print(
+            Text.assemble(mark, shown(verdict.path, console.LONGEST), f": {verdict.problem}" if verdict.problem else "")
+        )
     out.print(Text(f"{total - damaged} of {total} files are good"))
     if damaged:
         raise typer.Exit(1)

@@ -10,15 +10,28 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from keepfast.errors import KeepfastError
+from keepfast.errors import KeepfastError, printable, shown
 
 _WIDE = 500
 """Columns where stdout is no terminal: whoever reads a file or a pipe wants whole lines."""
+
+LONGEST = 1000
+"""How many characters of a text are shown."""
 
 
 def output() -> Console:
     """Return a console on stdout, as wide as the terminal, or so wide that nothing is wrapped where there is none."""
     return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False)
+
+
+def cell(text: object) -> Text:
+    """Return text that a file may have told, as it is shown to people."""
+    return Text(shown(text, LONGEST))
+
+
+def fact(label: str, text: object) -> Text:
+    """Return something that is known, behind its label."""
+    return Text.assemble((f"{shown(label)}: ", "bold"), cell(text))
 
 
 def take_every_character() -> None:
@@ -52,4 +65,4 @@ def warn_unreadable(run: Path, error: OSError) -> None:
 
 def _tell(label: str, style: str, message: str) -> None:
     console = Console(stderr=True, highlight=False, markup=False)
-    console.print(Text.assemble((f"{label}: ", style), message), soft_wrap=True)
+    console.print(Text.assemble((f"{label}: ", style), printable(message)), soft_wrap=True)
