@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         InvalidValue,
         KeepfastError,
         KeepfastWarning,
+        LoadFailed,
         LoadMismatch,
         MissingDependency,
         NotFound,
@@ -34,14 +35,17 @@ if TYPE_CHECKING:
         UnknownTensor,
         UnsupportedModule,
         UsageError,
+        WaitedInVain,
         WriteFailed,
         WriterFailed,
     )
     from keepfast.experiment import Experiment
     from keepfast.interfaces.backend import Backend, Mismatch
+    from keepfast.interfaces.checkpoint_reader import CheckpointReader, ForeignCheckpoint
     from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
     from keepfast.interfaces.demo import DemoResult, DemoSettings
     from keepfast.interfaces.format import DirectoryFormat
+    from keepfast.interfaces.loading.report import LoadReport
     from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
     from keepfast.interfaces.ring import Ring
     from keepfast.interfaces.step_buffer import (
@@ -59,9 +63,10 @@ if TYPE_CHECKING:
     from keepfast.memories.memory import Memory
     from keepfast.memories.storage import Storage, checked_places
     from keepfast.metrics.reading import iter_metrics, read_metrics
+    from keepfast.migration.calls import migrate
+    from keepfast.migration.report import MigratedEntry, MigrationReport
+    from keepfast.migration.saving import Saving
     from keepfast.modules.parts import attribute, attributes
-    from keepfast.modules.report import LoadReport
-    from keepfast.modules.saving import Saving
     from keepfast.modules.single import load, save
     from keepfast.plugins.hookspecs import hookimpl
     from keepfast.plugins.lazy import lazy
@@ -81,6 +86,7 @@ _HOMES = {
         "InvalidValue",
         "KeepfastError",
         "KeepfastWarning",
+        "LoadFailed",
         "LoadMismatch",
         "MissingDependency",
         "NotFound",
@@ -90,11 +96,13 @@ _HOMES = {
         "UnknownTensor",
         "UnsupportedModule",
         "UsageError",
+        "WaitedInVain",
         "WriteFailed",
         "WriterFailed",
     ],
     "experiment": ["Experiment"],
     "interfaces.backend": ["Backend", "Mismatch"],
+    "interfaces.checkpoint_reader": ["CheckpointReader", "ForeignCheckpoint"],
     "interfaces.checkpoint_store": ["Checkpoint", "CheckpointMetadata", "CheckpointStore"],
     "interfaces.demo": ["DemoResult", "DemoSettings"],
     "interfaces.format": ["DirectoryFormat"],
@@ -109,22 +117,24 @@ _HOMES = {
         "device_capacity",
         "joined_steps",
     ],
+    "interfaces.loading.report": ["LoadReport"],
     "interfaces.writer": ["Writer", "WriterContext"],
     "memories.conversion": ["convert_memory", "merge_memories"],
     "memories.files": ["iter_memories", "read_memory"],
     "memories.memory": ["Memory"],
     "memories.storage": ["Storage", "checked_places"],
     "metrics.reading": ["iter_metrics", "read_metrics"],
+    "migration.calls": ["migrate"],
+    "migration.report": ["MigratedEntry", "MigrationReport"],
+    "migration.saving": ["Saving"],
     "modules.parts": ["attribute", "attributes"],
-    "modules.report": ["LoadReport"],
-    "modules.saving": ["Saving"],
     "modules.single": ["load", "save"],
     "plugins.hookspecs": ["hookimpl"],
     "plugins.lazy": ["lazy"],
     "tracking.multi_writer": ["MultiWriter"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_ENTRIES = frozenset({"convert_memory", "iter_memories", "load", "merge_memories", "read_memory", "save"})
+_ENTRIES = frozenset({"convert_memory", "iter_memories", "load", "merge_memories", "migrate", "read_memory", "save"})
 """The functions that need no object of ours made before; the frameworks in use are told of them at once."""
 
 _SUBMODULES = ("codec", "metrics", "plugins", "testing", "tree")
@@ -135,6 +145,7 @@ __all__ = [
     "BrokenPlugin",
     "Checkpoint",
     "CheckpointMetadata",
+    "CheckpointReader",
     "CheckpointStore",
     "ConfigError",
     "CorruptCheckpoint",
@@ -146,15 +157,19 @@ __all__ = [
     "DirectoryFormat",
     "Experiment",
     "ExperimentConfig",
+    "ForeignCheckpoint",
     "HostSteps",
     "InvalidValue",
     "KeepfastError",
     "KeepfastWarning",
+    "LoadFailed",
     "LoadMismatch",
     "LoadReport",
     "Memory",
     "MemoryExporter",
     "MemorySnapshot",
+    "MigratedEntry",
+    "MigrationReport",
     "Mismatch",
     "MissingDependency",
     "MultiWriter",
@@ -172,6 +187,7 @@ __all__ = [
     "UnknownTensor",
     "UnsupportedModule",
     "UsageError",
+    "WaitedInVain",
     "WriteFailed",
     "Writer",
     "WriterContext",
@@ -192,6 +208,7 @@ __all__ = [
     "load",
     "merge_memories",
     "metrics",
+    "migrate",
     "plugins",
     "read_memory",
     "read_metrics",

@@ -10,13 +10,16 @@ from keepfast.config import LEVEL, Source, agent_settings, mapping_of
 from keepfast.errors import InvalidValue
 from keepfast.experiment import Experiment
 from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.interfaces.loading.report import LoadReport
+from keepfast.memories.fitting import Fit
 from keepfast.memories.memory import Memory
+from keepfast.migration.calls import migrate_modules
+from keepfast.migration.engine import MigrationOptions
+from keepfast.migration.report import MigrationReport
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
-from keepfast.modules.registered import copy_all, metadata, registered
-from keepfast.modules.report import LoadReport
+from keepfast.modules.registered import ModuleTable, copy_all, metadata
 from keepfast.modules.restoring import restore_all
-from keepfast.plugins.backends import configured
 from keepfast.plugins.formats import format_of, read_checkpoint
 from keepfast.runs.directory import run_directory
 from keepfast.tracking.multi_writer import MultiWriter
@@ -30,12 +33,14 @@ class Agent:
         memory: the agent's memory; its files tell the agent's class, unless its metadata names an agent already.
         observation_space: the environment's observation space.
         action_space: the environment's action space.
-        device: where the agent computes; whatever its framework takes for a device.
+        device: where the agent computes, and where a load puts what it restores; whatever its framework takes for a
+            device. None leaves each module where it is.
         cfg: the agent's configuration, with the experiment's settings under ``"experiment"``; in any form
             that `ExperimentConfig` takes.
 
     Raises:
         ConfigError: if a setting is wrong.
+        InvalidValue: if there is no such device.
 
     Example::
 
@@ -66,6 +71,7 @@ class Agent:
         self.action_space = action_space
         self.device = device
         self._checkpoint_modules: dict[str, Module] = dict(self.models)
+        self._table = ModuleTable(self._checkpoint_modules, self._experiment_config.backend, device)
         self._directory = run_directory(self._experiment_config, type(self).__name__)
         self._experiment: Experiment | None = None
 
@@ -101,7 +107,8 @@ class Agent:
     def init(self, trainer_cfg: Source = None, env: object = None) -> None:
         """Start the experiment: make its directory, start its writers, fix its intervals.
 
-        In a directory that holds an earlier run the writers are started by `resume`, or else by the first write.
+        In a directory that holds an earlier run the writers are started by `resume`, or else by the first write. Called
+        again, by the trainer of an evaluation for example, it begins another pass: see `Experiment.begin_pass`.
 
         Args:
             trainer_cfg: the trainer's configuration, in any form that `cfg` may have but a path; ``timesteps`` is the
@@ -123,6 +130,7 @@ class Agent:
             self._experiment.set_environment(env)
             self._tell_memory()
         if given:
+            self._experiment.begin_pass()
             self._experiment.set_timesteps(given.get("timesteps", self._experiment.timesteps))
             self._experiment.describe(self._described(given))
 
@@ -132,22 +140,25 @@ class Agent:
             name=type(self).__name__,
             timesteps=trainer_cfg.get("timesteps"),
             directory=self._directory,
-            modules=self.checkpoint_modules,
+            modules=self._checkpoint_modules,
             on_write=lambda completed: self.write_tracking_data(completed, self.experiment.timesteps),
             on_checkpoint=lambda completed: self.write_checkpoint(completed, self.experiment.timesteps),
             env=env,
+            device=self.device,
         )
         self._tell_memory()
         return self._experiment
 
     def _tell_memory(self) -> None:
-        """Have the memory know when the environments reset, so that it gives no reset to the agent."""
-        if self.experiment.autoreset is not None and isinstance(self.memory, Memory):
-            self.memory.autoreset = self.experiment.autoreset
+        """Have the memory know where its run is, and when the environments reset, so that it gives no reset."""
+        if isinstance(self.memory, Memory):
+            self.memory.belong_to(self.experiment.directory)
+            if self.experiment.autoreset is not None:
+                self.memory.autoreset = self.experiment.autoreset
 
     def _described(self, trainer_cfg: Mapping[str, Any]) -> dict[str, Any]:
         """Return the whole configuration: the agent's, its models' and the trainer's."""
-        models = {role: _description(model) for role, model in self.models.items()}
+        models = {role: _description(model) for role, model in self.models.items() if model is not None}
         return {**self.cfg, "models": models, "trainer": dict(trainer_cfg)}
 
     def _running(self, timesteps: int | None) -> Experiment:
@@ -159,7 +170,7 @@ class Agent:
     def track_data(self, tag: str, value: Any) -> None:
         """Track a number until the next write.
 
-        Tags ending in "(max)" or "(min)" take that statistic over the interval, all others are averaged.
+        Tags ending in "(max)" or "(min)", in any case, take that statistic over the interval, all others are averaged.
 
         Args:
             tag: what it is, ``"Resource / CPU usage"`` for example.
@@ -273,7 +284,7 @@ class Agent:
         """
         path = Path(path)
         store = format_of("checkpoint format", path)
-        modules = registered(self.checkpoint_modules, configured(self._experiment_config.backend))
+        modules = self._table.look_up()
         completed = 0 if self._experiment is None else self._experiment.completed
         store.save(Checkpoint(copy_all(modules), metadata(modules, timestep=completed).as_mapping()), path)
         return path
@@ -286,8 +297,9 @@ class Agent:
         strict: bool = True,
         cast: bool = False,
         rename: Mapping[str, str] | None = None,
+        fit: Fit = "error",
     ) -> LoadReport:
-        """Load modules from a checkpoint; each stays on the device it is on.
+        """Load modules from a checkpoint, onto the agent's device; without one each stays on the device it is on.
 
         Modules of the file that the agent lacks are warned of and passed over.
 
@@ -297,6 +309,7 @@ class Agent:
             strict: whether any difference is an error; else what fits is loaded.
             cast: whether another dtype is converted.
             rename: file path -> own path; a path also stands for all below it, and may begin with a module's name.
+            fit: what to do with a memory of another size or number of environments; see `Memory.load`.
 
         Returns:
             What was loaded and what was not.
@@ -309,9 +322,44 @@ class Agent:
         if self._experiment is not None:
             self._experiment.wait()
         checkpoint = read_checkpoint(path)
-        options = LoadOptions.of(modules, strict, cast, rename).of_file(checkpoint.about.module)
-        registered_modules = registered(self.checkpoint_modules, configured(self._experiment_config.backend))
-        return restore_all(registered_modules, checkpoint, Path(path), options)
+        options = LoadOptions.of(modules, strict, cast, rename, self.device, fit).of_file(checkpoint.about.module)
+        return restore_all(self._table.look_up(), checkpoint, Path(path), options)
+
+    def migrate(
+        self,
+        path: str | Path,
+        name_map: Mapping[str, Mapping[str, str]] | None = None,
+        auto_mapping: bool = True,
+        verbose: bool = False,
+        *,
+        modules: Sequence[str] | None = None,
+        reader: str | None = None,
+        **options: Any,
+    ) -> MigrationReport:
+        """Load a checkpoint of another library, or of the other framework, into the agent's modules.
+
+        Args:
+            path: the checkpoint; its library is known by the content. No code of it is run.
+            name_map: for a module by its name, own name -> name in the file, of entries or of whole layers.
+            auto_mapping: whether what `name_map` does not name is looked for.
+            verbose: whether the entries of both sides are printed, and what goes where.
+            modules: the names of the modules to migrate into; all if None.
+            reader: the name of the reader, where several know the file.
+            **options: what else `keepfast.migrate` takes: ``dry_run``, ``check``, ``strict``, ``layers``, ``flatten``.
+
+        Returns:
+            What came from where; true when complete.
+
+        Raises:
+            LoadMismatch: if anything is ambiguous, missing or without a place; nothing was loaded.
+            CorruptCheckpoint: if the file is damaged, of no known kind, or would have to run code.
+            NotFound: if there is no such file.
+        """
+        if self._experiment is not None:
+            self._experiment.wait()
+        asked = MigrationOptions(name_map or {}, auto_mapping, verbose, **{"device": self.device, **options})
+        wanted = [module for module in self._table.look_up() if modules is None or module.name in modules]
+        return migrate_modules(wanted, path, None, reader, asked)
 
     def resume(
         self,
@@ -321,13 +369,16 @@ class Agent:
         strict: bool = True,
         cast: bool = False,
         rename: Mapping[str, str] | None = None,
+        fit: Fit = "error",
     ) -> int:
         """Go on exactly where a checkpoint was taken; see `Experiment.resume`.
 
         Returns:
             The timestep to go on with, counted from 0; 0 where there is nothing to resume.
         """
-        return self.experiment.resume(which, modules=modules, strict=strict, cast=cast, rename=rename)
+        timestep = self.experiment.resume(which, modules=modules, strict=strict, cast=cast, rename=rename, fit=fit)
+        self._tell_memory()
+        return timestep
 
     def wait(self) -> None:
         """Return when what was promised is on disk: checkpoints, events, and the memory's exports."""

@@ -72,6 +72,8 @@ class ExperimentConfig(BaseModel):
             `writers` may be so too.
         settings: single settings by keyword, which win over those of `source`.
 
+    A setting that is None is one that is left out.
+
     Raises:
         ConfigError: if a key is unknown or a value not allowed; names the key, the value, what is allowed and the
             nearest known key.
@@ -143,7 +145,7 @@ class ExperimentConfig(BaseModel):
     )
 
     def __init__(self, source: Source = None, /, **settings: Any) -> None:
-        given = _plain({**_experiment_level(_read(source)), **settings})
+        given = _plain(_without_nothing({**_experiment_level(_read(source)), **settings}))
         if odd := [key for key in given if not isinstance(key, str)]:
             raise ConfigError("\n".join(_explain_key(key, given[key]) for key in odd))
         if missing := [path for path, value in leaves(given) if isinstance(value, str) and value == MISSING]:
@@ -251,6 +253,11 @@ def agent_settings(cfg: Source) -> tuple[ExperimentConfig, dict[str, Any]]:
             warn(f"`{key}` is taken for a setting of the agent's own; did you mean `{close}`?")
     config = ExperimentConfig(given if known else {})
     return config, {**({} if known else given), LEVEL: config.model_dump()}
+
+
+def _without_nothing(given: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return settings without those that are None: whoever sets no value leaves it to the default."""
+    return {key: value for key, value in given.items() if value is not None or key not in ExperimentConfig.model_fields}
 
 
 def _experiment_level(given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -95,6 +95,10 @@ class LoadMismatch(KeepfastError, ValueError, RuntimeError):
     """A file and the modules it is loaded into do not fit; lists every difference at once."""
 
 
+class LoadFailed(KeepfastError, ValueError, RuntimeError):
+    """A load was ended by an error of somebody else's: of a module, a plugin or the system; names the module."""
+
+
 class NotFound(KeepfastError, FileNotFoundError):
     """There is no checkpoint, run or memory where one was asked for."""
 
@@ -105,6 +109,10 @@ class DirectoryError(KeepfastError, OSError):
 
 class WriteFailed(KeepfastError, OSError):
     """A file could not be made durable; what was durable before is untouched."""
+
+
+class WaitedInVain(KeepfastError, TimeoutError):
+    """What is done behind training has not come to an end for so long that it is not waited for any more."""
 
 
 class WriterFailed(KeepfastError, RuntimeError):

@@ -17,10 +17,11 @@ from keepfast._system.warnings import Afterwards
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.config import ExperimentConfig, Source, agent_settings, masked
 from keepfast.errors import UsageError
+from keepfast.interfaces.loading.report import LoadReport
+from keepfast.memories.fitting import Fit
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
 from keepfast.modules.registered import ModuleTable
-from keepfast.modules.report import LoadReport
 from keepfast.plugins.backends import prepare
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import run_directory
@@ -52,6 +53,7 @@ class Experiment:
         on_write: called in the place of `write_tracking_data` when that is due, where somebody else has a say in it.
         on_checkpoint: called in the place of `write_checkpoint` when that is due.
         env: the environment, which tells when it resets (see `set_environment`).
+        device: where a resume puts what it restores, as the framework names it; None leaves each where it is.
 
     In a distributed run the process of rank 0 alone writes and checkpoints; all of them resume. What writes owns its
     directory until it is closed: a second experiment is refused there. A forked child's calls are refused.
@@ -59,6 +61,7 @@ class Experiment:
     Raises:
         ConfigError: if a setting is wrong.
         UnknownPlugin: if a setting names a backend, writer or format that nobody provides.
+        InvalidValue: if there is no such device.
         DirectoryError: if the run's directory cannot be written in, or another experiment that is not closed owns it.
 
     Example::
@@ -82,6 +85,7 @@ class Experiment:
         on_write: Callable[[int], None] | None = None,
         on_checkpoint: Callable[[int], None] | None = None,
         env: object = None,
+        device: Any = None,
     ) -> None:
         config = ExperimentConfig.of(cfg)
         agent_config = agent_settings(cfg)[1]
@@ -90,7 +94,7 @@ class Experiment:
         self._standing = Standing(config.distributed, directory, self._stand_aside)
         first = self._standing.first
         self._recorder = Recorder(config, directory, masked(agent_config), enabled=first)
-        self._modules = ModuleTable({} if modules is None else modules, config.backend)
+        self._modules = ModuleTable({} if modules is None else modules, config.backend, device)
         self._checkpointer = Checkpointer(
             config,
             directory / CHECKPOINTS,
@@ -163,6 +167,13 @@ class Experiment:
         """
         self._steps.set_length(timesteps)
         self._home.timesteps = self._steps.length
+
+    def begin_pass(self) -> None:
+        """Be told that another training or evaluation begins: its timesteps, from 0, are counted on from here.
+
+        After a training that is complete this need not be told.
+        """
+        self._steps.passes.tell()
 
     def set_environment(self, env: object) -> None:
         """Tell the environment, where it was not known when the experiment was made.
@@ -345,6 +356,7 @@ class Experiment:
         strict: bool = True,
         cast: bool = False,
         rename: Mapping[str, str] | None = None,
+        fit: Fit = "error",
     ) -> int:
         """Go on where a checkpoint was taken: modules, random states, what was tracked, writers, best score.
 
@@ -361,6 +373,7 @@ class Experiment:
             strict: whether any difference between file and modules is an error.
             cast: whether another dtype is converted.
             rename: file path -> own path.
+            fit: what to do with a memory of another size or number of environments; see `Memory.load`.
 
         Returns:
             The timestep to go on with, counted from 0; 0 where this experiment has no checkpoint yet. Without an
@@ -376,7 +389,7 @@ class Experiment:
         self._standing.look_again()
         with Afterwards():
             self._checkpointer.wait()
-            report = self._home.resume(which, LoadOptions.of(modules, strict, cast, rename))
+            report = self._home.resume(which, LoadOptions.of(modules, strict, cast, rename, self._modules.device, fit))
             if report is None:
                 return 0
             self.resumed = report

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 gymnasium = pytest.importorskip("gymnasium")
 
-from gymnasium.vector import AutoresetMode, SyncVectorEnv  # noqa: E402
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv  # noqa: E402
 from gymnasium.wrappers import Autoreset, TimeLimit  # noqa: E402
 from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics, TransformReward  # noqa: E402
 
@@ -35,6 +35,8 @@ MAKERS = {
     "sync, next step": lambda: sync(AutoresetMode.NEXT_STEP),
     "sync, same step": lambda: sync(AutoresetMode.SAME_STEP),
     "sync, disabled": lambda: sync(AutoresetMode.DISABLED),
+    "async, next step": lambda: AsyncVectorEnv([cartpole] * NUM_ENVS, autoreset_mode=AutoresetMode.NEXT_STEP),
+    "async, same step": lambda: AsyncVectorEnv([cartpole] * NUM_ENVS, autoreset_mode=AutoresetMode.SAME_STEP),
     "make_vec": lambda: gymnasium.make_vec("CartPole-v1", NUM_ENVS, max_episode_steps=3),
     "make_vec, sync": lambda: gymnasium.make_vec(
         "CartPole-v1", NUM_ENVS, vectorization_mode="sync", max_episode_steps=3

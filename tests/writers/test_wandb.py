@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,32 @@ def started(records: list[Any]) -> Any:
 def logged(records: list[Any], tag: str, axis: str) -> list[tuple[int, float]]:
     rows = [row for row in history(records) if tag in row]
     return [(int(float(row[axis])), float(json.loads(row[tag]))) for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("used", [False, True])
+def test_a_run_that_goes_on_as_the_last_leaves_no_other(tmp_path: Path, used: bool) -> None:
+    """The run that began with the start is removed, unless somebody logged to it."""
+    run_offline(
+        tmp_path / "out",
+        f"""
+        import numpy as np, wandb
+        cfg = {{"directory": str(directory), "writers": [], "wandb": True, "checkpoint_interval": 5}}
+        for used in (False, {used}):
+            with keepfast.Experiment(cfg, name="PPO", timesteps=20) as experiment:
+                experiment.register(net=np.zeros(3))
+                if used:
+                    wandb.log({{"mine": 1.0}})
+                begin = experiment.resume("last")
+                for timestep in range(begin, begin + 10):
+                    experiment.track_data("a", float(timestep))
+                    experiment.step(timestep)
+        assert begin == 10
+        """,
+    )
+    begun = Counter(started(records).run_id for records in runs(tmp_path / "out"))
+    assert sorted(begun.values()) == ([1, 2] if used else [2])
+    assert (tmp_path / "out" / "wandb" / "latest-run").exists()
 
 
 @pytest.mark.slow
@@ -358,18 +385,19 @@ def test_a_configuration_that_cannot_be_taken_is_told(given: Any) -> None:
 
 @pytest.mark.slow
 def test_a_namespace_reaches_the_run(tmp_path: Path) -> None:
-    """What argparse returns, given as the configuration, is in the run with the agent's own."""
+    """What argparse returns is in the run with the settings of agent, trainer and models, all on one level."""
     printed = run_offline(
         tmp_path / "out",
         """
         import argparse
         from keepfast_writers.wandb import WandbWriter
-        context = keepfast.WriterContext(directory, "run", {"lr": 0.5})
+        config = {"lr": 0.5, "models": {"policy": {"width": 64}}, "trainer": {"timesteps": 9}}
+        context = keepfast.WriterContext(directory, "run", config)
         with WandbWriter(context, sync_tensorboard=False, config=argparse.Namespace(seed=7)) as writer:
             print(dict(writer.run.config))
         """,
     )
-    assert printed.splitlines()[-1] == "{'seed': 7, 'lr': 0.5}"
+    assert printed.splitlines()[-1] == "{'seed': 7, 'lr': 0.5, 'timesteps': 9, 'policy': {'width': 64}}"
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import io
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -38,8 +39,8 @@ class WandbWriter(keepfast.Writer):
         context: the experiment.
         wandb_kwargs: arguments of ``wandb.init``. Where they are not given, ``name`` is the name of the experiment's
             directory and ``sync_tensorboard`` is True; ``config`` (a mapping, a namespace, a dataclass, a pydantic
-            model or the path of a YAML file) is updated with the agent's and the trainer's configuration, also where
-            it is given.
+            model or the path of a YAML file) is updated with the configurations of the agent, its trainer and its
+            models, on one level, also where it is given.
 
     Raises:
         MissingDependency: if ``sync_tensorboard`` is given as True and the tensorboard package is not installed.
@@ -50,8 +51,9 @@ class WandbWriter(keepfast.Writer):
         arguments = {"name": context.experiment_name, **wandb_kwargs, **_continued(context)}
         arguments["sync_tensorboard"] = self._synced = _follows_event_files(context, wandb_kwargs)
         self._directory = context.directory
+        self._begun = "resume" not in arguments
         self._run: Any = None
-        arguments["config"] = {**_config_of(wandb_kwargs.get("config")), **plain(context.config)}
+        arguments["config"] = {**_config_of(wandb_kwargs.get("config")), **plain(_flat(context.config))}
         self._start(arguments)
 
     def _start(self, arguments: dict[str, Any]) -> None:
@@ -176,6 +178,20 @@ class WandbWriter(keepfast.Writer):
         if self._patched:
             _tensorboard_hooks().unpatch()
 
+    def undo(self) -> None:
+        """End the run and remove it, unless it is the user's own, was there before, or holds anything."""
+        run = self._run
+        vain = self._begun and self._ours and run is not None and not run.step and not dict(run.summary)
+        self.close()
+        if not vain:
+            return
+        if run.offline:
+            shutil.rmtree(run.settings.sync_dir)
+        else:
+            import wandb
+
+            wandb.Api().run(run.path).delete()
+
     def state_dict(self) -> dict[str, Any]:
         """Return the run's id."""
         return dict(self._state)
@@ -204,6 +220,15 @@ def _tensorboard_hooks() -> Any:
 def _continued(context: keepfast.WriterContext) -> dict[str, Any]:
     run = context.resume_state.get("id")
     return {} if run is None else {"id": run, "resume": "allow"}
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of an agent, its trainer and its models on one level, where they are an agent's."""
+    trainer, models = config.get("trainer"), config.get("models")
+    if not isinstance(trainer, Mapping) or not isinstance(models, Mapping):
+        return dict(config)
+    own = {key: value for key, value in config.items() if key not in ("trainer", "models")}
+    return {**own, **trainer, **models}
 
 
 def _config_of(given: Any) -> dict[str, Any]:

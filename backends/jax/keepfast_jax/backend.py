@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, final
 
 import jax
 import numpy as np
+from flax import nnx
 from numpy.typing import NDArray
 
 from keepfast import Backend, DemoResult, DemoSettings, Mismatch, Step, StepBuffer
@@ -15,7 +16,9 @@ from keepfast.tree import Tree, items, leaves, rebuild
 from keepfast_jax.arrays import host_array, host_leaf, host_views, tracked
 from keepfast_jax.containers import open_container
 from keepfast_jax.device import parse_device
+from keepfast_jax.model import Model
 from keepfast_jax.modes import outside_of_modes
+from keepfast_jax.settings import outputs_of, settings_of
 from keepfast_jax.state import capture, find_kind, kind_of, mismatches, restore
 from keepfast_jax.step_buffer import step_buffer
 
@@ -69,6 +72,14 @@ class JaxBackend(Backend):
         """
         return restore(module, state, parse_device(device))
 
+    def place(self, device: Any) -> Any:
+        """Return the device, or the sharding, that users name.
+
+        Raises:
+            InvalidValue: if there is no such device; lists what there is.
+        """
+        return parse_device(device)
+
     def replaces(self, module: Any) -> bool:
         """Say whether a module is immutable, so that `restore` returns a new one."""
         return kind_of(module).replaces(module)
@@ -81,6 +92,10 @@ class JaxBackend(Backend):
     def mismatches(self, module: Any, state: Tree) -> Sequence[Mismatch]:
         """Return the random keys in a state that are of another implementation than the module's."""
         return mismatches(module, state)
+
+    def is_part(self, node: object) -> bool:
+        """Say whether an object is a part of a module of flax.nnx, a `Model`, or a pytree of some class."""
+        return isinstance(node, nnx.Pytree | nnx.Variable | Model) or open_container(node) is not None
 
     @outside_of_modes
     def host_copy(self, tree: Tree) -> Tree:
@@ -126,6 +141,19 @@ class JaxBackend(Backend):
     def step_buffer(self, step: Step, capacity: int) -> StepBuffer | None:
         """Return a buffer for the steps of environments that give JAX arrays."""
         return step_buffer(step, capacity)
+
+    def settings(self, module: Any) -> Mapping[str, Mapping[str, Any]]:
+        """Return what the layers of a network are and how they are set."""
+        return settings_of(module)
+
+    @outside_of_modes
+    def outputs(self, module: Any, observations: Any) -> NDArray[Any]:
+        """Return what a network makes of observations, the first of several outputs.
+
+        Raises:
+            InvalidValue: if it is no network that can be called.
+        """
+        return outputs_of(module, observations)
 
     def rank(self) -> int | None:
         """Return the index of this process, or None where ``jax.distributed`` was not set up."""

@@ -56,8 +56,8 @@ class RandomMemory(keepfast.Memory):
         num_envs: int = 1,
         device: Any = None,
         export: bool = False,
-        export_format: str = "pt",
-        export_directory: str | os.PathLike[str] = "memory",
+        export_format: str | None = "pt",
+        export_directory: str | os.PathLike[str] | None = "memory",
         replacement: bool = True,
         export_keep: int | None = None,
     ) -> None:
@@ -121,6 +121,10 @@ class JaxStorage(keepfast.Storage):
         if array.dtype.kind in "OSUMm":
             raise TypeError(f"NumPy makes an array of {array.dtype} of it")
         return array
+
+    @outside_of_modes
+    def joined(self, arrays: Sequence[Any]) -> Any:  # noqa: D102  (the interface's)
+        return (jnp if any(isinstance(each, jax.Array) for each in arrays) else np).concatenate(arrays, axis=1)
 
     def write_row(self, row: int, tensors: Mapping[str, Any]) -> None:  # noqa: D102  (the interface's)
         flat = self.buffers

@@ -16,6 +16,8 @@ from keepfast_torch.arrays import HostCopier, fetch, hold, host_array, tensor_co
 from keepfast_torch.compiling import keep_out
 from keepfast_torch.device import parse_device
 from keepfast_torch.modes import outside_of_modes
+from keepfast_torch.remembering import place_of, remember
+from keepfast_torch.settings import outputs_of, settings_of
 from keepfast_torch.state import find_kind, kind_of
 from keepfast_torch.step_buffer import step_buffer
 
@@ -67,6 +69,14 @@ class TorchBackend(Backend):
         """
         return kind_of(module).restore(module, state, parse_device(device))
 
+    def place(self, device: Any) -> Any:
+        """Return the device that users name.
+
+        Raises:
+            InvalidValue: if there is no such device; lists what there is.
+        """
+        return parse_device(device)
+
     def replaces(self, module: Any) -> bool:
         """Say whether a module is a tuple, of which `restore` makes a new one."""
         return kind_of(module).replaces(module)
@@ -89,6 +99,18 @@ class TorchBackend(Backend):
         if not isinstance(module, torch.optim.Optimizer) or optimizer.is_malformed(state):
             return state, ()
         return parameter_order.aligned(module, state, names, saved)
+
+    def is_part(self, node: object) -> bool:
+        """Say whether an object is a module, as networks are made of."""
+        return isinstance(node, torch.nn.Module)
+
+    def place_of(self, array: object) -> int | None:
+        """Return the address of a tensor's memory."""
+        return place_of(array)
+
+    def remember(self, array: Any) -> Callable[[], None]:
+        """Return what gives a tensor its present values back, and its place on its device."""
+        return remember(array)
 
     @outside_of_modes
     def host_copy(self, tree: Tree) -> Tree:
@@ -152,6 +174,19 @@ class TorchBackend(Backend):
                 torch.cuda.set_rng_state(tensor_copy(saved), number)
         if "mps" in state and torch.backends.mps.is_available():
             torch.mps.set_rng_state(tensor_copy(state["mps"]))
+
+    def settings(self, module: Any) -> Mapping[str, Mapping[str, Any]]:
+        """Return what the layers of a network are and how they are set."""
+        return settings_of(module)
+
+    @outside_of_modes
+    def outputs(self, module: Any, observations: Any) -> NDArray[Any]:
+        """Return what a network makes of observations, the first of several outputs.
+
+        Raises:
+            InvalidValue: if it is no network that can be called.
+        """
+        return outputs_of(module, observations)
 
     def rank(self) -> int | None:
         """Return the rank in the default process group, or None where there is no such group."""

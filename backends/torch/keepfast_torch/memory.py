@@ -61,8 +61,8 @@ class RandomMemory(keepfast.Memory):
         num_envs: int = 1,
         device: Any = None,
         export: bool = False,
-        export_format: str = "pt",
-        export_directory: str | os.PathLike[str] = "memory",
+        export_format: str | None = "pt",
+        export_directory: str | os.PathLike[str] | None = "memory",
         replacement: bool = True,
         export_keep: int | None = None,
     ) -> None:
@@ -113,11 +113,14 @@ class TorchStorage(keepfast.Storage):
             return tensor.detach() if tensor.requires_grad else tensor
         if type(value).__module__.startswith("torch.fx"):
             raise TypeError("it is being traced by torch.fx and has no value")
-        return _from_host(value) if isinstance(value, np.ndarray) else torch.as_tensor(value)
+        return _from_host(value) if isinstance(value, np.ndarray) else _of_numbers(value)
 
     def _value(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return what a tensor holds outside of all modes; where the memory has no values, neither need its samples."""
         return tensor if tensor.is_meta and self.device.type == "meta" else real_value(tensor)
+
+    def joined(self, arrays: Sequence[torch.Tensor]) -> torch.Tensor:  # noqa: D102  (the interface's)
+        return torch.cat([each.to(self.device) for each in arrays], dim=1)
 
     def write(self, start: int, samples: Mapping[str, torch.Tensor]) -> None:  # noqa: D102  (the interface's)
         for name, values in samples.items():
@@ -215,6 +218,15 @@ def _host_copy(tensor: torch.Tensor) -> NDArray[Any]:
     copied = copier.copy(tensor)
     copier.wait()
     return copied
+
+
+def _of_numbers(value: Any) -> torch.Tensor:
+    """Return a tensor of numbers of Python, none of them rounded, or of what else PyTorch makes one of."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):  # a list of tensors that NumPy cannot read
+        return torch.as_tensor(value)
+    return _from_host(array) if array.dtype.kind in "biufc" else torch.as_tensor(value)
 
 
 def _from_host(array: NDArray[Any]) -> torch.Tensor:

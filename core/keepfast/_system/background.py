@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import final
 
 from keepfast._system.lifetimes import at_exit, in_child
+from keepfast._system.warnings import announce
+from keepfast.errors import WaitedInVain
+
+_TELL_SECONDS = 30.0
+"""After how many seconds of waiting it is told what is waited for."""
+
+_GIVE_UP_SECONDS = 3600.0
+"""After how many seconds of waiting it is an error: large states take minutes, and a disk that hangs does for ever."""
 
 
 @final
@@ -16,14 +25,17 @@ class Background:
 
     A job's failure is raised at the next `submit`, `wait` or `close`, whichever comes first. At interpreter exit all
     jobs are finished first. In a forked child the jobs are forgotten: they are the parent's, which does them.
+    Whoever waits for long is told for what, and a job that hangs is waited for once, and not without end.
 
     Args:
         name: names the thread.
         limit: how many jobs may be unfinished; `submit` waits for room beyond that.
+        does: what a job does, for whoever waits: "a checkpoint to be written".
     """
 
-    def __init__(self, name: str, limit: int = 1) -> None:
-        self._name, self._limit = name, limit
+    def __init__(self, name: str, limit: int = 1, *, does: str = "what is done behind training") -> None:
+        self._name, self._limit, self._does = name, limit, does
+        self._failures: deque[BaseException] = deque()
         self._reset()
         at_exit(self.close)
         in_child(self._reset)
@@ -31,18 +43,20 @@ class Background:
     def _reset(self) -> None:
         self._jobs: deque[Callable[[], None]] = deque()
         self._unfinished = 0
-        self._failures: deque[BaseException] = deque()
+        self._failures.clear()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._hangs = False
 
     def submit(self, job: Callable[[], None]) -> None:
         """Queue a job; waits while `limit` jobs are unfinished.
 
         Raises:
             BaseException: what an earlier job raised; the new job is then not queued.
+            WaitedInVain: if an earlier job hangs; as then.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._unfinished < self._limit or bool(self._failures))
+            self._wait_until(self._has_room)
             self._raise_failure()
             behind = self._thread is not None or self._start()
             if behind:
@@ -63,18 +77,19 @@ class Background:
         return True
 
     @property
-    def failed(self) -> bool:
-        """Say whether a job failed that was not told yet; costs next to nothing to ask."""
-        return bool(self._failures)
+    def failures(self) -> Collection[BaseException]:
+        """Return what jobs raised and was not told yet, the same object at each call; to look at it costs nothing."""
+        return self._failures
 
     def room(self) -> None:
         """Return when there is room for another job, so that whatever it holds need not be made before.
 
         Raises:
             BaseException: what a job raised.
+            WaitedInVain: if one hangs.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._unfinished < self._limit or bool(self._failures))
+            self._wait_until(self._has_room)
             self._raise_failure()
 
     def wait(self) -> None:
@@ -82,9 +97,10 @@ class Background:
 
         Raises:
             BaseException: what a job raised.
+            WaitedInVain: if one hangs.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._unfinished == 0)
+            self._wait_until(self._is_idle)
             self._raise_failure()
 
     def close(self) -> None:
@@ -92,12 +108,32 @@ class Background:
 
         Raises:
             BaseException: what a job raised.
+            WaitedInVain: if one hangs, whose thread is left to itself then.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._unfinished == 0)
+            self._wait_until(self._is_idle)
             self._thread = None
             self._changed.notify_all()
             self._raise_failure()
+
+    def _has_room(self) -> bool:
+        return self._unfinished < self._limit or bool(self._failures)
+
+    def _is_idle(self) -> bool:
+        return self._unfinished == 0
+
+    def _wait_until(self, ready: Callable[[], bool]) -> None:
+        """Wait for what jobs bring about; the caller holds the condition."""
+        began, until = time.monotonic(), _TELL_SECONDS
+        while not self._changed.wait_for(ready, 0 if self._hangs else until - (time.monotonic() - began)):
+            if self._hangs or until == _GIVE_UP_SECONDS:
+                self._hangs = True
+                raise WaitedInVain(
+                    f"waited in vain for {self._does}, for {_GIVE_UP_SECONDS:g} seconds; look whether the disk, or "
+                    "what it is mounted from, still answers"
+                )
+            announce(f"waiting for {self._does}; after {_GIVE_UP_SECONDS:g} seconds in all this is an error")
+            until = _GIVE_UP_SECONDS
 
     def _raise_failure(self) -> None:
         if self._failures:
@@ -115,6 +151,7 @@ class Background:
             del job  # it may hold hundreds of megabytes
             with self._changed:
                 self._unfinished -= 1
+                self._hangs = False
                 if failure is not None:
                     self._failures.append(failure)
                 self._changed.notify_all()

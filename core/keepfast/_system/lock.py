@@ -14,7 +14,7 @@ from filelock import lock_descriptor, unlock_descriptor
 
 from keepfast._system.disk.optional import note_lacking
 from keepfast._system.lifetimes import in_child
-from keepfast._system.warnings import warn
+from keepfast._system.warnings import announce
 from keepfast.errors import DirectoryError
 
 _UNSUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF}
@@ -89,7 +89,7 @@ def _wait(descriptor: int, path: Path) -> None:
             )
         if waited >= _TELL_SECONDS and not told:
             told = True
-            warn(
+            announce(
                 f"waiting for `{path}`, which {_holder(descriptor)} has locked; after {_GIVE_UP_SECONDS:g} seconds "
                 "this is an error"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import warnings
@@ -57,7 +58,23 @@ def warn(message: str) -> None:
     """Warn, pointing at the line of the user's code that led here; within `Afterwards` at its end."""
     if _held.messages is not None:
         _held.messages.append(message)
-        return
+    else:
+        _tell(message)
+
+
+def announce(message: str) -> None:
+    """Warn at once of a wait that is under way, within `Afterwards` too, whose end is what is waited for.
+
+    Nothing went wrong yet, so it is never an error: where warnings are, it is a line on stderr.
+    """
+    try:
+        _tell(message)
+    except KeepfastWarning:
+        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it
+            sys.stderr.write(f"KeepfastWarning: {message}\n")
+
+
+def _tell(message: str) -> None:
     level = 2
     frame = sys._getframe(1)  # noqa: SLF001  (the interpreter's own, documented)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OWN:

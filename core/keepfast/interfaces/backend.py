@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast.errors import InvalidValue
 from keepfast.interfaces.demo import DemoResult, DemoSettings
 from keepfast.interfaces.step_buffer import Step, StepBuffer
 from keepfast.tree import Tree, is_array, map_leaves
@@ -97,6 +98,14 @@ class Backend(abc.ABC):
             LoadMismatch: if an open module refuses the state.
         """
 
+    def place(self, device: Any) -> Any:
+        """Return where a device that users name is, as `restore` takes it.
+
+        Raises:
+            InvalidValue: if there is no such device; lists what there is.
+        """
+        return device
+
     def replaces(self, module: Any) -> bool:
         """Say whether `restore` returns a new value instead of changing the module in place."""
         return False
@@ -143,6 +152,22 @@ class Backend(abc.ABC):
         """
         return state, ()
 
+    def is_part(self, node: object) -> bool:
+        """Say whether an object is a module that this framework's modules are made of, however deep within them."""
+        return False
+
+    def place_of(self, array: object) -> int | None:
+        """Return the address of the memory of an array of this framework that can be changed; None of anything else."""
+        return None
+
+    def remember(self, array: Any) -> Callable[[], None]:
+        """Return what gives an array that can be changed its present values back, kept on the host until then.
+
+        Asked of an array that has a place (see `place_of`), before a load that may have to be undone. Other objects,
+        containers and NumPy arrays are remembered without it.
+        """
+        raise NotImplementedError(f"the backend `{self.name}` has no arrays that can be changed")
+
     def host_copy(self, tree: Tree) -> Tree:
         """Return an independent copy of a captured tree, every array a NumPy array in C order.
 
@@ -170,6 +195,29 @@ class Backend(abc.ABC):
             capacity: how many steps are added at most before they are taken, unless the buffer says otherwise.
         """
         return None
+
+    def settings(self, module: Any) -> Mapping[str, Mapping[str, Any]]:
+        """Return what a module's layers are and how they are set, which their arrays cannot tell.
+
+        Args:
+            module: a module.
+
+        Returns:
+            By the path of a layer, without the names of collections: its ``kind``, such as ``ConvTranspose2d``, and
+            settings in PyTorch's words: ``eps``, ``momentum``. Empty where nothing is known.
+        """
+        return {}
+
+    def outputs(self, module: Any, observations: Any) -> NDArray[Any]:
+        """Return what a module makes of observations, without training it; the first of several outputs.
+
+        Raises:
+            InvalidValue: if it cannot be called.
+        """
+        raise InvalidValue(
+            f"a {type(module).__qualname__} cannot be called to check its outputs; give the function that does it as "
+            "the third element of `check`"
+        )
 
     def random_state(self) -> Tree:
         """Return the state of the framework's own random generators, empty where it has none."""

@@ -117,6 +117,13 @@ class Writer(abc.ABC):
         """Flush and release everything; called at least once, and harmless after the first time."""
         return
 
+    def undo(self) -> None:
+        """Close, and take back what was begun: nothing was written, and the run goes on as another one.
+
+        For what does not lie in the run's directory, which is removed then.
+        """
+        self.close()
+
     def state_dict(self) -> dict[str, Any]:
         """Return what this writer needs to continue the run elsewhere, a tree that travels with checkpoints."""
         return {}

@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from keepfast._arrays import environments
 from keepfast._system.warnings import Afterwards, warn
 from keepfast._version import __version__
-from keepfast.errors import InvalidValue, ShapeMismatch, UnknownTensor, did_you_mean
+from keepfast.errors import InvalidValue, ShapeMismatch
+from keepfast.interfaces.loading.report import LoadReport
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.interfaces.ring import EPISODE_ENDS, VALID, Cursor, Ring, reset_rows
-from keepfast.memories.fitting import Fit, fitted, matched
-from keepfast.memories.specs import VALIDITY, TensorSpec, sample_size, tensor_name
+from keepfast.memories.fitting import Fit, fitted, matched, report_of, since_full
 from keepfast.memories.storage import Storage
+from keepfast.memories.tensors.holding import dtype_name, whole_numbers
+from keepfast.memories.tensors.specs import VALIDITY, TensorSpec, sample_size
+from keepfast.memories.tensors.table import TensorTable
 
 NEXT_STEP = "next_step"
 """How environments reset whose step after the end of an episode is no transition."""
@@ -56,6 +59,7 @@ class SampleBuffer:
 
     Attributes:
         storage: keeps the tensors.
+        tensors: what the tensors are.
         specs: what each tensor is, by its name.
         cursor: where the next sample goes.
         metadata: what snapshots tell beside what the buffer knows.
@@ -68,28 +72,31 @@ class SampleBuffer:
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
         self.cursor = Cursor(storage.memory_size, storage.num_envs)
-        self.specs: dict[str, TensorSpec] = {}
+        self.tensors = TensorTable(storage)
+        self.specs = self.tensors.specs
         self.metadata: dict[str, Any] = {}
         self.listeners = Listeners()
         self.changes = 0
+        self._rest_at = 0, 0  # cycles and place up to which no sample is new
         self.autoreset: str | None = None
         self._unsettled = 0  # how many of the newest samples were not looked at yet
         self._marks_wanting: bool | None = False  # whether samples came without a mask; None once that was told
         self._after_end = np.zeros(storage.num_envs, bool)  # whether the sample before ended the episode
-        self._row_shapes: dict[str, tuple[int, ...]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # At once and in whole: what pickle asks for later may have changed by then.
         cursor = copy.copy(self.cursor)
         cursor.seams = set(cursor.seams)
         storage = type(self.storage), self.storage.__getstate__()
-        return {**self.__dict__, "cursor": cursor, "storage": storage, "_after_end": self._after_end.copy()}
+        own = {"cursor": cursor, "storage": storage, "tensors": self.tensors.over(self.storage), "specs": None}
+        return {**self.__dict__, **own, "_after_end": self._after_end.copy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         kind, stored = state["storage"]
         storage = kind.__new__(kind)
         storage.__setstate__(stored)
-        self.__dict__.update({**state, "storage": storage})
+        self.__dict__.update({**state, "storage": storage, "tensors": state["tensors"].over(storage)})
+        self.specs = self.tensors.specs
 
     def __len__(self) -> int:
         """Return the number of samples, counted over all environments."""
@@ -98,24 +105,15 @@ class SampleBuffer:
     # tensors ---------------------------------------------------------------------------------------------------------
 
     def create(self, name: str, size: Any, dtype: Any, *, keep_dimensions: bool) -> bool:
-        """Create a tensor, and return whether it was not there before."""
-        shape = sample_size(size, keep_dimensions=keep_dimensions)
-        if name == VALID:
-            return self._create_validity(shape, dtype)
-        if name in self.specs:
-            self._check_same(self.specs[name], shape, dtype)
-            return False
-        dtype = None if dtype is None else self.storage.dtype_name(dtype)
-        space = repr(size) if hasattr(size, "sample") else ""
-        with self.storage.plainly():
-            allocated = self.storage.allocate(self._flat_shape(shape), dtype)
-        own_dtype = self.storage.dtype_name(allocated.dtype)
-        self._register(TensorSpec(tensor_name(name), shape, own_dtype, keep_dimensions, space), allocated)
-        return True
+        """Create a tensor, or one for each leaf of a space, and return whether any was not there before."""
+        wanted = None if dtype is None else self.storage.dtype_name(dtype)
+        if name == VALID and size is not None:
+            return self._create_validity(sample_size(size, keep_dimensions=keep_dimensions), wanted)
+        return self.tensors.create(name, size, wanted, keep_dimensions=keep_dimensions)
 
-    def _create_validity(self, size: tuple[int, ...] = VALIDITY.size, dtype: Any = None) -> bool:
+    def _create_validity(self, size: tuple[int, ...] = VALIDITY.size, dtype: str | None = None) -> bool:
         """Create the tensor that tells which samples are transitions, as all were so far."""
-        named = VALIDITY.dtype if dtype is None else self.storage.dtype_name(dtype)
+        named = dtype or VALIDITY.dtype
         if (size, named) != (VALIDITY.size, VALIDITY.dtype):
             raise InvalidValue(
                 f"`{VALID}` was given the size {size} and the dtype {named}; it tells which samples are transitions, "
@@ -123,7 +121,7 @@ class SampleBuffer:
             )
         if VALID in self.specs:
             return False
-        self._register(VALIDITY, self.storage.allocate(self._flat_shape(size), named))
+        self.tensors.register(VALIDITY, self.storage.allocate(self.tensors.flat_shape(size), named))
         if count := len(self):
             self.storage.write(0, {VALID: self._all_valid(count)})
             self._replaced()
@@ -132,51 +130,21 @@ class SampleBuffer:
     def _all_valid(self, count: int) -> Any:
         return self.storage.array(np.ones((count, 1), bool))
 
-    def _flat_shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        return (self.storage.memory_size * self.storage.num_envs, *size)
-
-    def _shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        return (self.storage.memory_size, self.storage.num_envs, *size)
-
-    def _register(self, spec: TensorSpec, allocated: Any) -> None:
-        self.specs[spec.name] = spec
-        self._row_shapes[spec.name] = (self.storage.num_envs, *spec.size)
-        self.storage.buffers[spec.name] = allocated
-
-    def _check_same(self, existing: TensorSpec, shape: tuple[int, ...], dtype: Any) -> None:
-        if shape != existing.size:
-            raise ShapeMismatch(f"the tensor `{existing.name}` exists with the size {existing.size}, not {shape}")
-        if dtype is not None and (name := self.storage.dtype_name(dtype)) != existing.dtype:
-            raise InvalidValue(f"the tensor `{existing.name}` exists with the dtype {existing.dtype}, not {name}")
-
-    def spec(self, name: str) -> TensorSpec:
-        """Return what a tensor is.
-
-        Raises:
-            UnknownTensor: if there is none of that name.
-        """
-        try:
-            return self.specs[name]
-        except KeyError:
-            raise UnknownTensor(f"the memory has no tensor `{name}`{did_you_mean(name, self.specs)}") from None
-
     def tensor(self, name: str, *, keepdim: bool) -> Any:
         """Return a tensor, of shape (memory_size, num_envs, *size) or (memory_size * num_envs, *size)."""
+        if name in self.tensors.composites:
+            leaves = [self.tensor(leaf, keepdim=keepdim) for leaf in self.tensors.composites.tensors_of([name])]
+            return self.tensors.composites.together([name], leaves)[0]
         if name == VALID:
             self.settle()
-        size = self.spec(name).size
+        size = self.tensors.spec(name).size
         with self.storage.plainly():
-            return self.storage.view(name, self._shape(size) if keepdim else self._flat_shape(size))
+            return self.storage.view(name, self.tensors.shape(size) if keepdim else self.tensors.flat_shape(size))
 
     def set_tensor(self, name: str, tensor: Any) -> None:
-        """Replace all values of a tensor."""
-        spec = self.spec(name)
+        """Replace all values of a tensor, or of those that a name stands for."""
         with self.storage.plainly():
-            values = self.storage.numbers(name, tensor)
-            full, flat = self._shape(spec.size), self._flat_shape(spec.size)
-            if tuple(values.shape) not in (full, flat):
-                raise ShapeMismatch(f"`{name}` was given with the shape {tuple(values.shape)}; expected {full}")
-            self.storage.write(0, {name: values.reshape(flat)})
+            self.storage.write(0, self.tensors.whole(name, tensor))
             if name == VALID:
                 self._unsettled = 0
                 self.cursor.invalid = np.flatnonzero(~self._flags(VALID, 0, len(self)))
@@ -188,16 +156,24 @@ class SampleBuffer:
         """Add samples from the cursor on, those that are transitions marked as such, and tell the listeners."""
         cursor = self.cursor
         row, environment = divmod(cursor.place, cursor.num_envs)
-        if environment == 0 and self._is_row(tensors):
-            if self._watches or valid is not None:
+        if environment == 0 and self.tensors.is_row(tensors):
+            if watches := self._watches or valid is not None:
                 with self.storage.plainly():
                     tensors = self._marked(tensors, valid, cursor.num_envs)
                     tensors = self._with_room(tensors, cursor.num_envs)
             self.storage.write_row(row, tensors)
-            self._advance(cursor.num_envs)
+            self._advance(cursor.num_envs, watches=watches and self._watches)
+            return
+        there = self.tensors.there(tensors)
+        if there is not tensors:
+            if there:
+                self.add(there, valid)
+            return
+        if not self.tensors.composites.structures.keys().isdisjoint(tensors):
+            self.add(self.tensors.composites.apart(tensors), valid)
             return
         with self.storage.plainly(), Afterwards():
-            count, checked = self._checked(tensors)
+            count, checked = self.tensors.checked(tensors)
             samples = self._marked(checked, valid, count) if self._watches or valid is not None else checked
             done = 0
             while done < count:
@@ -206,24 +182,13 @@ class SampleBuffer:
                 part = samples if whole else {name: values[done : done + taken] for name, values in samples.items()}
                 self.storage.write(cursor.place, self._with_room(part, taken))
                 done += taken
-                self._advance(taken)
+                self._advance(taken, watches=self._watches)
 
-    def _is_row(self, tensors: Mapping[str, Any]) -> bool:
-        """Say whether the tensors are arrays with one sample of each environment, which is by far the usual case."""
-        shapes = self._row_shapes
-        try:
-            for name, values in tensors.items():
-                if shapes[name] != values.shape:
-                    return False
-        except (KeyError, AttributeError, TypeError, ValueError):  # an unknown name, a list, what is traced by symbols
-            return False
-        return bool(tensors)
-
-    def _advance(self, count: int) -> None:
+    def _advance(self, count: int, *, watches: bool) -> None:
         cursor, listeners = self.cursor, self.listeners
         start = cursor.place
         is_complete = cursor.advance(count)
-        if self._watches:
+        if watches:
             self._unsettled += count
         self.changes += 1
         for added in listeners.added:
@@ -231,29 +196,6 @@ class SampleBuffer:
         if is_complete:
             for filled in listeners.filled:
                 filled(cursor.cycles, self.snapshot)
-
-    def _checked(self, tensors: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-        """Return the number of samples, and each array with the shape (number, *size)."""
-        if not tensors:
-            raise InvalidValue("`add_samples` was given no tensors; give them by name, as in `add_samples(states=...)`")
-        samples, counts = {}, {}
-        for name, given in tensors.items():
-            spec, values = self._spec_to_add(name), self.storage.numbers(name, given)
-            shape = tuple(values.shape)
-            counts[name] = spec.samples_in(shape, self.storage.num_envs)
-            flat = (counts[name], *spec.size)
-            samples[name] = values if shape == flat else values.reshape(flat)
-        if len(set(counts.values())) > 1:
-            listing = ", ".join(f"`{name}`: {count}" for name, count in counts.items())
-            raise ShapeMismatch(f"the tensors hold different numbers of samples ({listing}); nothing was added")
-        return next(iter(counts.values())), samples
-
-    def _spec_to_add(self, name: str) -> TensorSpec:
-        try:
-            return self.spec(name)
-        except UnknownTensor as error:
-            way = f"`create_tensor({name!r}, size)` makes one, or leave it out"
-            raise UnknownTensor(f"{error} Nothing was added: {way}") from None
 
     def _replaced(self) -> None:
         self.changes += 1
@@ -285,7 +227,7 @@ class SampleBuffer:
         if valid is None:
             self._marks_wanting = None if self._marks_wanting is None else True
             return samples
-        marks = self.storage.numbers(VALID, valid)
+        marks = self._marks(valid)
         if math.prod(marks.shape) != count:
             raise ShapeMismatch(
                 f"`{VALID}` was given with the shape {tuple(marks.shape)}; expected ({count},), for as many samples; "
@@ -296,6 +238,15 @@ class SampleBuffer:
                 return samples
             self._create_validity()
         return {**samples, VALID: marks.reshape(count, 1)}
+
+    def _marks(self, valid: Any) -> Any:
+        marks = self.storage.numbers(VALID, valid)
+        if whole_numbers(name := dtype_name(marks.dtype)) is None:
+            raise InvalidValue(
+                f"`{VALID}` was given {name}; allowed: truth values or whole numbers, one for each sample; nothing was "
+                "added"
+            )
+        return marks
 
     def _with_room(self, samples: Mapping[str, Any], count: int) -> Mapping[str, Any]:
         """Look at samples that are about to be overwritten, and return the new ones with the marks they need by now."""
@@ -383,6 +334,7 @@ class SampleBuffer:
     def _forget_running(self) -> None:
         self._unsettled = 0
         self._after_end = np.zeros(self.storage.num_envs, bool)
+        self._rest_at = self.cursor.cycles, self.cursor.place
 
     # states ----------------------------------------------------------------------------------------------------------
 
@@ -395,7 +347,7 @@ class SampleBuffer:
         for name, spec in self.specs.items():
             flat = hosts[name]
             flat[len(self) :] = np.zeros((), flat.dtype)  # never written, or forgotten by a reset
-            tensors[name] = flat.reshape(self._shape(spec.size))
+            tensors[name] = flat.reshape(self.tensors.shape(spec.size))
         metadata = self._description()
         if self.cursor.seams:
             metadata["seams"] = sorted(self.cursor.seams)
@@ -405,8 +357,7 @@ class SampleBuffer:
         versions = {"keepfast": __version__, "numpy": np.__version__, **self.storage.versions()}
         return {
             "backend": self.storage.backend,
-            "keep_dimensions": {name: spec.keep_dimensions for name, spec in self.specs.items()},
-            "spaces": {name: spec.space for name, spec in self.specs.items() if spec.space},
+            **self.tensors.description(),
             "format_version": 1,
             "time": datetime.now(UTC).isoformat(),
             "cycle": self.cursor.cycles,
@@ -414,27 +365,39 @@ class SampleBuffer:
             **self.metadata,
         }
 
-    def restore(self, snapshot: MemorySnapshot, fit: Fit = "error") -> None:
+    def rest(self) -> MemorySnapshot | None:
+        """Return the samples since the last row was completed; None where there are none that are new."""
+        at = self.cursor.cycles, self.cursor.place
+        if not self.cursor.place or at == self._rest_at:
+            return None
+        self._rest_at = at
+        rest = since_full(self.snapshot())
+        return replace(rest, metadata={**rest.metadata, "cycle": self.cursor.cycles + 1})
+
+    def restore(self, snapshot: MemorySnapshot, fit: Fit = "error") -> LoadReport:
         """Replace every sample by those of a snapshot, or raise and change nothing."""
         storage = self.storage
         specs, tensors = matched(snapshot, self.specs, storage.dtype_name, storage.keeps_wide)
         fit_in = fitted(replace(snapshot, tensors=tensors), storage.memory_size, storage.num_envs, fit)
         with storage.plainly():
+            if not self.specs:
+                self.tensors.composites.adopt(snapshot.metadata.get("structures"), specs)
             self._put(specs, fit_in)
         self.cursor.move(fit_in.ring, fit_in.seams, np.flatnonzero(~fit_in.valid.reshape(-1)[: len(fit_in)]))
         self._forget_running()
         self._replaced()
+        return report_of(snapshot, specs)
 
     def _put(self, specs: Mapping[str, TensorSpec], fit_in: Any) -> None:
         storage = self.storage
         new = {
-            name: storage.allocate(self._flat_shape(spec.size), spec.dtype)
+            name: storage.allocate(self.tensors.flat_shape(spec.size), spec.dtype)
             for name, spec in specs.items()
             if name not in self.specs
         }
         for name, tensor in fit_in.tensors.items():
-            self._register(specs[name], new[name] if name in new else storage.buffers[name])
-            flat = tensor.reshape(self._flat_shape(specs[name].size))[: len(fit_in)]
+            self.tensors.register(specs[name], new[name] if name in new else storage.buffers[name])
+            flat = tensor.reshape(self.tensors.flat_shape(specs[name].size))[: len(fit_in)]
             storage.write(0, {name: storage.array(flat)})
         if VALID in self.specs and VALID not in fit_in.tensors and len(fit_in):
             storage.write(0, {VALID: self._all_valid(len(fit_in))})

@@ -21,8 +21,13 @@ from keepfast._system.tally import Count, Tally
 from keepfast._system.warnings import Afterwards
 from keepfast.errors import DirectoryError, KeepfastError
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
-from keepfast.memories.specs import positive
+from keepfast.memories.tensors.specs import positive
 from keepfast.plugins.formats import exporter_named
+
+DEFAULT_DIRECTORY = "memory"
+"""Where files go where nobody says it, in the working directory."""
+
+DEFAULT_FORMAT = "pt"
 
 _STAMP = "%y-%m-%d_%H-%M-%S-%f"
 
@@ -39,8 +44,8 @@ class MemoryExport:
     others are counted, and closing, or the end of the program, tells how many are missing.
 
     Args:
-        format: the memory format, by name.
-        directory: where the files go.
+        format: the memory format, by name; None is the default.
+        directory: where the files go; None is the default, and "" the directory of the run that the memory belongs to.
         keep: how many automatically exported files stay, the newest; None keeps all.
         active: whether there is a file for each filling cycle.
 
@@ -58,14 +63,16 @@ class MemoryExport:
 
     def __init__(
         self,
-        format: str,  # noqa: A002  (the design's name)
-        directory: str | os.PathLike[str],
+        format: str | None,  # noqa: A002  (the design's name)
+        directory: str | os.PathLike[str] | None,
         keep: int | None = None,
         *,
         active: bool = False,
     ) -> None:
-        self._exporter = exporter_named(format)
-        self.format, self.directory = format, taken(directory)
+        self.format = DEFAULT_FORMAT if format is None else format
+        self._exporter = exporter_named(self.format)
+        self._is_of_run = directory is not None and os.fspath(directory) == ""
+        self.directory = taken(directory or DEFAULT_DIRECTORY)
         self.keep = None if keep is None else positive("export_keep", keep)
         self.active = active
         self.cycles = 0
@@ -88,12 +95,27 @@ class MemoryExport:
         self.__dict__.update(state)
         self._begin()
 
+    def belong_to(self, run: Path) -> None:
+        """Be told the directory of the run, where files go unless they have one of their own.
+
+        Raises:
+            DirectoryError: if it is to have them, and cannot be made or written in.
+        """
+        if self._is_of_run:
+            self.directory = run
+            if self.active:
+                self._check()
+
     def prepare(self) -> None:
-        """Check, before training depends on it, that files can be written into the directory.
+        """Check, before training depends on it, that files can be written into the directory, where it is known.
 
         Raises:
             DirectoryError: if the directory cannot be made or written in.
         """
+        if not self._is_of_run:
+            self._check()
+
+    def _check(self) -> None:
         try:
             make_directory(self.directory)
             probe = self.directory / f".{self._token}.keepfast-tmp"
@@ -129,7 +151,7 @@ class MemoryExport:
     def submit(self, snapshot: MemorySnapshot) -> None:
         """Write a snapshot behind training; waits while the one before it is still being written."""
         if self._background is None:
-            self._background = Background("keepfast-memory-export")
+            self._background = Background("keepfast-memory-export", does="a memory to be exported")
         _OPEN.add(self)
         path = self._unused_path(self.directory, self._exporter)
         self._background.submit(lambda: self._write(snapshot, path))
@@ -154,8 +176,14 @@ class MemoryExport:
             self._background.wait()
         self._report()
 
-    def close(self) -> None:
-        """Finish what was promised, and tell how much of it failed."""
+    def close(self, rest: Callable[[], MemorySnapshot | None] = lambda: None) -> None:
+        """Finish what was promised, export what is left over, and tell how much of it failed.
+
+        Args:
+            rest: returns the samples of the cycle that is under way; None where none are new.
+        """
+        if self.active and (last := rest()) is not None:
+            self.filled(self.cycles + 1, lambda: last)
         _OPEN.discard(self)
         if self._background is not None:
             self._background.close()

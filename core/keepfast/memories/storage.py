@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast.errors import InvalidValue
-from keepfast.memories.specs import positive
+from keepfast.memories.tensors.specs import positive
 
 
 class Storage(abc.ABC):
@@ -136,6 +136,10 @@ class Storage(abc.ABC):
     def write_row(self, row: int, tensors: Mapping[str, Any]) -> None:
         """Copy what users give, of shape (num_envs, *size), into a row; by far the usual case."""
         self.write(row * self.num_envs, {name: self.numbers(name, values) for name, values in tensors.items()})
+
+    def joined(self, arrays: Sequence[Any]) -> Any:
+        """Return arrays of shape (n, size), which `numbers` returned, behind one another in the second dimension."""
+        return np.concatenate(arrays, axis=1)
 
     # reading ---------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,10 @@ _VARINT_BITS = 70
 """Ten bytes of seven bits hold every number of 64 bits."""
 
 _SESSION_START = 1
+
+_SUMMARY = 5
+"""The field of an event that holds what a writer was given."""
+
 _TENSOR_DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8"}
 
 _NO_EVENT = (IndexError, TypeError, AttributeError, struct.error)
@@ -71,6 +75,23 @@ def read_events(path: Path) -> Iterator[ScalarEvent]:
         warn(f"records of `{path}` that are no events were passed over: {bad}")
     if damaged:
         warn(f"records of `{path}` that are damaged were passed over: {damaged}; what else it holds was read")
+
+
+def has_summaries(path: Path) -> bool:
+    """Say whether a file holds anything a writer was given, beyond what it begins with; reads no further than that.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return any(record is not None and _is_summary(record) for record in read_records(file))
+
+
+def _is_summary(record: bytes) -> bool:
+    try:
+        return any(field == _SUMMARY for field, _ in _fields(record))
+    except _NO_EVENT:
+        return False
 
 
 def _event(data: bytes) -> ScalarEvent:

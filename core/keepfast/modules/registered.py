@@ -12,15 +12,16 @@ from typing import Any, TypeVar, final
 import numpy as np
 
 from keepfast._version import __version__
-from keepfast.errors import UnsupportedModule
+from keepfast.errors import LoadMismatch, UnsupportedModule
 from keepfast.interfaces.backend import Backend
 from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, CheckpointMetadata
+from keepfast.interfaces.loading.report import Entry
+from keepfast.memories.fitting import fitted_state
 from keepfast.memories.memory import Memory
-from keepfast.modules.matching import Match, match, match_open, missing_module, reject
+from keepfast.modules.comparing.matching import Match, match, match_open, missing_module, reject
 from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.modules.parts import Module, Place, advice, is_variable, keeps_itself, parts_of
-from keepfast.modules.report import Entry
-from keepfast.plugins.backends import PLAIN, backend_named, backend_of, configured, in_use, recognize
+from keepfast.plugins.backends import PLAIN, backend_named, backend_of, check_device, configured, in_use, recognize
 from keepfast.tree import Tree, describe, grown, leaves, nodes_of
 
 ENVIRONMENTS = frozenset({"env", "envs", "environment", "environments", "env_state", "env_states", "envs_state"})
@@ -110,6 +111,11 @@ class RegisteredModule:
         """
         self.check_place()
         value, own = self.value, self.capture()
+        if self.is_memory:
+            try:
+                found = replace(found, state=fitted_state(found.state, value.memory_size, value.num_envs, options.fit))
+            except LoadMismatch as error:
+                return Match((Entry(self.name, "", "refused", found=str(error)),), None, is_loadable=False)
         if self.is_open:
             state, unlike = self.backend.aligned(value, found.state, self.names(), found.names.get(self.name))
             mismatches = [*unlike, *self.backend.mismatches(value, state)]
@@ -127,6 +133,11 @@ class RegisteredModule:
         restored = self.backend.restore(self.value, state, device)
         if isinstance(self.module, Place):
             self.module.put(restored)
+
+
+def instances(modules: Mapping[Any, Module]) -> dict[Any, Module]:
+    """Return modules without those that are None, as ``models.get("value")`` gives where an agent has no such one."""
+    return {name: module for name, module in modules.items() if module is not None}
 
 
 def registered(modules: Mapping[Any, Module], named: Backend | None) -> list[RegisteredModule]:
@@ -255,19 +266,22 @@ class ModuleTable:
     """What checkpoints hold: modules by name, in a table that its owner may change at any time.
 
     Args:
-        modules: the table.
+        modules: the table. Where it has None, there is no such module.
         backend: the backend that the configuration names, or "auto".
+        device: where what is restored goes; None leaves each module where it is.
 
     Raises:
+        InvalidValue: if there is no such device.
         UnknownPlugin: if nobody provides the backend.
         MissingDependency: if its framework is not installed.
     """
 
-    def __init__(self, modules: dict[str, Module], backend: str = "auto") -> None:
-        self._modules, self._named = modules, configured(backend)
+    def __init__(self, modules: dict[str, Module], backend: str = "auto", device: Any = None) -> None:
+        self._modules, self._named, self.device = modules, configured(backend), device
+        check_device(device, modules.values(), self._named)
 
     def __len__(self) -> int:
-        return len(self._modules)
+        return len(instances(self._modules))
 
     def look_up(self) -> list[RegisteredModule]:
         """Return the modules of now, each with its backend.
@@ -275,7 +289,7 @@ class ModuleTable:
         Raises:
             UnsupportedModule: if no backend can capture one of them.
         """
-        return registered(self._modules, self._named)
+        return registered(instances(self._modules), self._named)
 
     def memories(self) -> list[Memory]:
         """Return the memories of now."""
@@ -300,7 +314,7 @@ class ModuleTable:
             UnsupportedModule: if no backend can capture one of them, or one is replaced as training goes on and was
                 not given as an attribute.
         """
-        known = registered({**self._modules, **modules}, self._named)
+        known = registered(instances({**self._modules, **modules}), self._named)
         check_places(known)
         for module in known:
             if module.name in modules:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from keepfast._arrays import convert_with
-from keepfast.errors import UnknownPlugin, UnsupportedModule
+from keepfast.errors import InvalidValue, UnknownPlugin, UnsupportedModule
 from keepfast.interfaces.backend import Backend
 from keepfast.plugins.discovery import registry
 from keepfast.plugins.lazy import lazy
@@ -84,6 +85,39 @@ def recognize(module: object) -> Backend | None:
     Only backends whose framework is loaded are asked: whoever holds one of its modules has loaded it.
     """
     return next((backend for backend in _loaded() if backend.recognizes(module)), None)
+
+
+def places(device: Any, backends: Iterable[Backend]) -> Mapping[str, Any]:
+    """Return where a device that users name is for each backend, by name; None for one that has no such device.
+
+    Raises:
+        InvalidValue: if there are backends of frameworks, and none of them has such a device.
+    """
+    found: dict[str, Any] = {}
+    refusals: list[InvalidValue] = []
+    for backend in backends:
+        if backend.name == PLAIN or device is None or backend.name in found:
+            continue
+        try:
+            found[backend.name] = backend.place(device)
+        except InvalidValue as error:
+            found[backend.name] = None
+            refusals.append(error)
+    if refusals and len(refusals) == len(found):
+        raise refusals[0]
+    return found
+
+
+def check_device(device: Any, modules: Iterable[object], named: Backend | None) -> None:
+    """Check that there is a device, for the backends of modules, or else for all whose frameworks are in use.
+
+    Raises:
+        InvalidValue: if there is none of that name.
+    """
+    if device is not None:
+        known = [named or recognize(module) for module in modules if module is not None]
+        frameworks = [backend for backend in known if backend is not None and backend.name != PLAIN]
+        places(device, frameworks or ([named] if named is not None else _loaded()))
 
 
 def group_ranks() -> dict[str, int]:

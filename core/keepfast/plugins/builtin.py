@@ -38,3 +38,12 @@ def keepfast_memory_formats() -> Mapping[str, Callable[[], Any]]:
         "parquet": lazy("keepfast.formats.memories.parquet:ParquetExporter", requires=("pyarrow",), extra="data"),
         "minari": lazy("keepfast.formats.memories.minari.exporter:MinariExporter", requires=("h5py",), extra="data"),
     }
+
+
+@hookimpl
+def keepfast_migrations() -> Mapping[str, Callable[[], Any]]:
+    """List the built-in readers of checkpoints, those of other libraries and our own."""
+    return {
+        "keepfast": lazy("keepfast.migration.readers.own:KeepfastReader"),
+        "plain": lazy("keepfast.migration.readers.own:PlainReader"),
+    }

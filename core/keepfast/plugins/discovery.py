@@ -34,6 +34,7 @@ HOOKS = {
     "writer": "keepfast_writers",
     "checkpoint format": "keepfast_checkpoint_formats",
     "memory format": "keepfast_memory_formats",
+    "checkpoint reader": "keepfast_migrations",
 }
 """The kinds of things plugins provide, each with the hook that lists it. A new kind is a row here."""
 

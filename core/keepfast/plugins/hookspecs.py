@@ -12,6 +12,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from keepfast.interfaces.backend import Backend
+    from keepfast.interfaces.checkpoint_reader import CheckpointReader
     from keepfast.interfaces.checkpoint_store import CheckpointStore
     from keepfast.interfaces.memory_exporter import MemoryExporter
     from keepfast.interfaces.writer import Writer
@@ -43,4 +44,10 @@ def keepfast_checkpoint_formats() -> Mapping[str, Callable[[], CheckpointStore]]
 @_hookspec
 def keepfast_memory_formats() -> Mapping[str, Callable[[], MemoryExporter]]:
     """Return the memory formats this plugin provides, each name with a factory of its `MemoryExporter`."""
+    raise NotImplementedError
+
+
+@_hookspec
+def keepfast_migrations() -> Mapping[str, Callable[[], CheckpointReader]]:
+    """Return the readers of other libraries' checkpoints, each name with a factory of its `CheckpointReader`."""
     raise NotImplementedError

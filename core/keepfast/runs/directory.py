@@ -207,9 +207,14 @@ class NewDirectory:
         self._directory = directory
         self._sizes = _sizes(directory)
 
+    @property
+    def is_unused(self) -> bool:
+        """Say whether it holds no file that its start did not make, and none that has grown."""
+        return _sizes(self._directory).items() <= self._sizes.items()
+
     def remove_unless_used(self) -> None:
-        """Remove it, unless it holds a file that its start did not make, or one that has grown."""
-        if not _sizes(self._directory).items() <= self._sizes.items():
+        """Remove it, unless it is used."""
+        if not self.is_unused:
             return
         try:
             shutil.rmtree(self._directory)

@@ -27,7 +27,11 @@ def _is_off(interval: int | str) -> bool:
 _IDLE: tuple[tuple[tuple[str, ...], Callable[[ExperimentConfig], bool], str], ...] = (
     (_OF_CHECKPOINTS, lambda c: _is_off(c.checkpoint_interval), "`checkpoint_interval` allows no checkpoint"),
     (("best_min_episodes",), lambda c: c.keep_best == 0, "`keep_best` is 0"),
-    (("best_min_episodes",), lambda c: _is_off(c.write_interval), "`write_interval` allows no write to be judged"),
+    (
+        ("best_min_episodes", "best_metric", "best_mode"),
+        lambda c: _is_off(c.write_interval),
+        "`write_interval` allows no write to be judged",
+    ),
     (("keep_every",), lambda c: c.keep_last is None, "`keep_last` is None, which keeps all checkpoints"),
     (
         ("wandb_kwargs",),
@@ -61,7 +65,7 @@ def warn_of_idle_settings(config: ExperimentConfig) -> None:
         warn(f"these settings have no effect: {told}. Change what stands in their way, or leave them out")
 
 
-_WAVERING = 8
+WAVERING = 8
 """How many timesteps a count may go back near its beginning before anybody is told."""
 
 
@@ -70,7 +74,7 @@ def warn_of_counting_again(before: int, completed: int) -> bool:
 
     By a little it wavers, as that of several actors does.
     """
-    if before <= _WAVERING or completed > before // 2:
+    if before <= WAVERING or completed > before // 2:
         return False
     warn(
         f"timestep {before - 1} is followed by timestep {completed - 1}: this run counts again what it had completed, "
@@ -78,6 +82,15 @@ def warn_of_counting_again(before: int, completed: int) -> bool:
         f"{before}, begin with `resume()`, or make another experiment with a name of its own"
     )
     return True
+
+
+def warn_of_another_pass(before: int) -> None:
+    """Tell that a count which began anew before its end is taken for another training or evaluation."""
+    warn(
+        f"timestep {before - 1} is followed by the first one: another training or evaluation is taken to begin before "
+        f"this one was over, and its timesteps are counted on from {before}, so that nothing is overwritten. "
+        "`init` tells of another one, `resume()` goes on with this one"
+    )
 
 
 @final

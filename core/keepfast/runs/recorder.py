@@ -89,10 +89,15 @@ class Recorder:
         self.track: Callable[[str, Any], None] = tracker.track if self.enabled else _ignore
         self.schedule = Schedule(0)
 
-    def move(self, directory: Path) -> None:
-        """Have the writers close, and go on in another directory once they are needed."""
+    def move(self, directory: Path, *, vain: bool) -> None:
+        """Have the writers close, and go on in another directory once they are needed.
+
+        Args:
+            directory: the other directory.
+            vain: whether nothing was written in this one, so that they take back that they began.
+        """
         self._directory = directory
-        self.writer.reopen(self.writer.state_dict())
+        self.writer.reopen(self.writer.state_dict(), vain=vain)
 
     def set_length(self, timesteps: int | None) -> None:
         """Set the interval, given the length of the training or None."""
@@ -214,6 +219,16 @@ class Recorder:
         self._writer_state = self.writer.state_dict() if stored is None else stored
         self.writer.reopen(self._writer_state)
         self.open()
+
+    def remember(self) -> Callable[[], None]:
+        """Return what undoes a `resume`, as far as that is in the hands of no writer."""
+        step, states, tracked = self._resume_step, self._writer_state, self._tracker.state_dict()
+
+        def back() -> None:
+            self._resume_step, self._writer_state = step, states
+            self._tracker.load_state_dict(tracked)
+
+        return back
 
     def settle(self, patience: float) -> None:
         """Return when every healthy writer keeps what was written; see `MultiWriter.settle`."""

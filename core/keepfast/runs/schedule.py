@@ -12,6 +12,7 @@ import numpy as np
 
 from keepfast.config import whole
 from keepfast.errors import InvalidValue
+from keepfast.runs.in_vain import WAVERING, warn_of_another_pass
 
 _Interval = int | Literal["auto"]
 """An interval in timesteps; 0 or less disables; "auto" derives it from the length of the training."""
@@ -91,6 +92,71 @@ class Turns:
         self.end = min(self._next, default=sys.maxsize)
         pairs = zip(self._next, self._intervals, strict=True)
         self.start = max((following - 2 * interval for following, interval in pairs if interval), default=-sys.maxsize)
+
+
+@final
+class Passes:
+    """Counts timesteps on where one experiment trains or evaluates again, each time from timestep 0.
+
+    What a further pass stores then stands beside what the ones before it stored, and not in its place.
+
+    Attributes:
+        after: what is complete after timestep 0 of the present pass.
+        end: what is complete at its end, or None where its length is not known.
+    """
+
+    __slots__ = ("_first", "_is_told", "_length", "after", "end")
+
+    def __init__(self) -> None:
+        self.after = 1
+        self.end: int | None = None
+        self._length: int | None = None
+        self._first: int | None = None
+        self._is_told = False
+
+    def set_length(self, timesteps: int | None) -> None:
+        """Set the length of a pass, or None where it is not known."""
+        self._length = timesteps
+        self.end = None if timesteps is None else self.after - 1 + timesteps
+
+    def start(self, completed: int) -> None:
+        """Be told what the first step completes, from which a further pass is known."""
+        self._is_told = False
+        self._first = completed
+
+    def resume(self, completed: int) -> None:
+        """Be told that the run goes on from a checkpoint, whose timestep counts every pass."""
+        self.after, self._first, self._is_told = 1, completed + 1, False
+        self.set_length(self._length)
+
+    def tell(self) -> None:
+        """Be told that another training or evaluation begins."""
+        self._is_told = True
+
+    def begin(self, completed: int, reached: int) -> int:
+        """Begin another pass with a step that goes back, if it does, and return how far its count is on.
+
+        Without a length no pass is ever over, so that none begins which nobody told of.
+
+        Args:
+            completed: what is complete with the step, by the count of the present pass.
+            reached: what was complete before it.
+
+        Returns:
+            What is to be added to `completed`; 0 where no pass begins.
+        """
+        before = self.after - 1
+        if self._first is None or completed > self._first or reached <= before:
+            return 0
+        if not self._is_told:
+            if self.end is None or reached < min(self.end, before + WAVERING + 1):
+                return 0
+            if reached < self.end:
+                warn_of_another_pass(reached)
+        self._first += reached - before
+        self.after, self._is_told = reached + 1, False
+        self.set_length(self._length)
+        return reached - before
 
 
 def _next_multiple(interval: int, completed: int) -> int:

@@ -12,7 +12,7 @@ from keepfast.runs.in_vain import warn_of_counting_again
 from keepfast.runs.processes.place import Standing
 from keepfast.runs.processes.preemption import Preemption
 from keepfast.runs.recorder import Recorder
-from keepfast.runs.schedule import Turns, length_of, whole_timestep
+from keepfast.runs.schedule import Passes, Turns, length_of, whole_timestep
 
 
 @final
@@ -31,6 +31,7 @@ class Steps:
     Attributes:
         completed: the completed timesteps.
         under_way: whether there was a step.
+        passes: which training, or evaluation, of the run it is.
         length: the length of the training, or None where it is not known.
     """
 
@@ -48,25 +49,39 @@ class Steps:
         self._standing, self._recorder, self._checkpointer = standing, recorder, checkpointer
         self._begin, self._calls, self._leave = begin, (write, checkpoint), leave
         self._preemption = Preemption()
+        self._failures = checkpointer.failures
         self._went_back = False
+        self.passes = Passes()
         self.completed, self.under_way = 0, False
         self.set_length(None)
 
     def set_length(self, timesteps: int | None) -> None:
         """Tell the length of the training; see `Experiment.set_timesteps`."""
         self.length = length_of(timesteps)
+        self.passes.set_length(self.length)
         self._recorder.set_length(self.length)
         self._checkpointer.set_length(self.length, self.completed)
-        self.go_on(self.completed)
+        self._wait_for(self.completed)
 
     def go_on(self, completed: int) -> None:
-        """Go on behind a number of completed timesteps."""
+        """Go on behind a number of completed timesteps, counted over all passes."""
+        self.passes.resume(completed)
+        self._wait_for(completed)
+
+    def _wait_for(self, completed: int) -> None:
         self.completed = completed
         self._turns = Turns([self._recorder.schedule, self._checkpointer.schedule], completed)
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Find up to which timestep there is nothing to do but to count, so that each asks for one number alone."""
+        end = self._turns.end if self.passes.end is None else min(self._turns.end, self.passes.end)
+        self._busy_at = end if self.under_way else 0
 
     def stop(self) -> None:
         """Ask again, before another step, whether there may be one."""
         self.under_way = False
+        self._look_ahead()
 
     def release_signals(self) -> None:
         """Let signals have their way again."""
@@ -76,37 +91,41 @@ class Steps:
         """Complete a timestep; see `Experiment.step`."""
         if type(timestep) is not int:
             timestep = whole_timestep(timestep)
-        completed, turns = timestep + 1, self._turns
-        if (
-            completed < self.completed
-            or not self.under_way
-            or not turns.start <= completed < turns.end
-            or completed == self.length
-            or self._checkpointer.failed
-            or self._preemption.received is not None
-        ):
+        completed = timestep + self.passes.after
+        if self.completed <= completed < self._busy_at and not self._failures and self._preemption.received is None:
+            self.completed = completed
+        else:
             with Afterwards():
                 self._step_with_care(completed)
-        else:
-            self.completed = completed
 
     def _step_with_care(self, completed: int) -> None:
         """Complete a timestep in which there is more to do than to count it."""
-        if completed < self.completed and self.under_way and not self._went_back:
-            self._went_back = warn_of_counting_again(self.completed, completed)
+        if completed < self.completed and self.under_way:
+            completed = self._go_back(completed)
         self.completed = completed
         if not self.under_way:
             self._begin()
             self._preemption.watch()
+            self.passes.start(completed)
             self.under_way = True
-        if self._checkpointer.failed:
+        if self._failures:
             self._checkpointer.wait()
         if not self._turns.start <= completed < self._turns.end:
             self._take_turns(completed)
         if self._preemption.received is not None:
             self._end_process(self._preemption.received)
-        if completed == self.length:
+        if completed == self.passes.end:
             self._complete()
+        self._look_ahead()
+
+    def _go_back(self, completed: int) -> int:
+        """Return what is complete with a step that goes back, which may begin another pass."""
+        on = self.passes.begin(completed, self.completed)
+        if on:
+            self._preemption.watch()
+        elif not self._went_back:
+            self._went_back = warn_of_counting_again(self.completed, completed)
+        return completed + on
 
     def _take_turns(self, completed: int) -> None:
         for is_due, call in zip(self._turns.take(completed), self._calls, strict=True):
@@ -137,7 +156,7 @@ class Steps:
         far as anybody can tell, and keeps no value to itself.
         """
         self._standing.look_again()
-        resumable = self._checkpointer.latest == self.completed and self.completed != self.length
+        resumable = self._checkpointer.latest == self.completed and self.completed != self.passes.end
         if self._recorder.pending and not (interrupted and resumable):
             self._recorder.write(self.completed)  # not judged: it is no whole interval
             if not (self.under_way or self.completed or interrupted):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from keepfast.testing.memory.buffer import MemoryBufferContract
     from keepfast.testing.memory.loading import MemoryLoadingContract
     from keepfast.testing.memory.sampling import MemorySamplingContract
+    from keepfast.testing.memory.taking import MemoryTakingContract
     from keepfast.testing.memory.validity import MemoryValidityContract
     from keepfast.testing.memory.whole import MemoryContract
     from keepfast.testing.memory_exporter import MemoryExporterContract
@@ -29,6 +30,7 @@ _HOMES = {
     "MemoryExporterContract": "memory_exporter",
     "MemoryLoadingContract": "memory.loading",
     "MemorySamplingContract": "memory.sampling",
+    "MemoryTakingContract": "memory.taking",
     "MemoryValidityContract": "memory.validity",
     "WriterContract": "writer",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "MemoryExporterContract",
     "MemoryLoadingContract",
     "MemorySamplingContract",
+    "MemoryTakingContract",
     "MemoryValidityContract",
     "WriterContract",
 ]

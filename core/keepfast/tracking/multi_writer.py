@@ -125,11 +125,12 @@ class MultiWriter(Writer):
                 self._lanes, self._is_open = lanes, True
         self._tell_unstarted()
 
-    def reopen(self, states: Mapping[str, Any]) -> None:
+    def reopen(self, states: Mapping[str, Any], *, vain: bool = False) -> None:
         """Close the writers and have them made anew when they are needed, which this one stands for as before.
 
         Args:
             states: the state that each has then, by name.
+            vain: whether they began in vain, so that nothing of them is to stay; see `Writer.undo`.
 
         Raises:
             WriterFailed: with ``on_error="raise"``, if a writer failed as it was closed.
@@ -137,7 +138,7 @@ class MultiWriter(Writer):
         with self._opening:
             lanes, self._lanes, self._is_open = self._lanes, [], self._closed
             self._states = dict(states)
-            finish(*(partial(self._close_lane, lane) for lane in reversed(lanes)))
+            finish(*(partial(self._close_lane, lane, "undo" if vain else "close") for lane in reversed(lanes)))
             self._overdue, self._unsettled = {}, {}
             self._healths = {name: _after(health) for name, health in self._healths.items()}
 
@@ -263,9 +264,9 @@ class MultiWriter(Writer):
             self._close_lane(lane)
         self._lanes, self._is_open = [], True
 
-    def _close_lane(self, lane: Lane) -> None:
+    def _close_lane(self, lane: Lane, how: Literal["close", "undo"] = "close") -> None:
         patience = min(self._patience, OVERDUE_SECONDS) if self._is_overdue(lane) else self._patience
-        finished = lane.ask(Call("close", awaited=True), patience)
+        finished = lane.ask(Call(how, awaited=True), patience)
         lane.end()
         if not finished:
             warn(f"writer `{lane.name}` did not finish within {patience:g} seconds; what it had left is lost")

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import final
+
+_ASKED = re.compile(r"\(\s*(max|min)(?:imum)?\.?\s*\)\s*$", re.IGNORECASE)
+"""How tags say which statistic is meant, however they write it."""
 
 SMALL = 2.0**-64
 """What numbers are multiplied by once their sum is too large; a sum of 2**64 of them is not too large any more."""
@@ -53,11 +57,10 @@ class Statistic:
             self.minimum = value
 
     def result(self, tag: str) -> float:
-        """Return what the tag asks for: its maximum, its minimum, else its mean."""
-        if tag.endswith("(max)"):
-            return self.maximum
-        if tag.endswith("(min)"):
-            return self.minimum
+        """Return what the tag asks for at its end, in brackets: the maximum, the minimum, else the mean."""
+        asked = _ASKED.search(tag)
+        if asked is not None:
+            return self.maximum if asked[1].lower() == "max" else self.minimum
         return mean(self.total, self.scale, self.count, self.minimum, self.maximum)
 
     def state(self) -> list[float]:

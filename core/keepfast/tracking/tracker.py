@@ -30,8 +30,8 @@ HELD_LIMIT = 16_384
 class Tracker:
     """Holds what was tracked since the last write.
 
-    Tags ending in "(max)" or "(min)" take that statistic, all others are averaged. Non-finite values are kept out,
-    counted, and reported once per tag.
+    Tags ending in "(max)" or "(min)", in any case, take that statistic, all others are averaged. Non-finite values are
+    kept out, counted, and reported once per tag.
     """
 
     def __init__(self) -> None:

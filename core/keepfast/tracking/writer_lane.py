@@ -259,7 +259,9 @@ class QueueLane:
 
     def _perform(self, call: Call) -> None:
         health = self.health
-        if (self._is_left_alone() and call.method != "close") or (writer := self._started_for(call)) is None:
+        if (self._is_left_alone() and call.method not in ("close", "undo")) or (
+            writer := self._started_for(call)
+        ) is None:
             with self._changed:
                 self._drop(call)
             return

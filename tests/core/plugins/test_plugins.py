@@ -278,10 +278,10 @@ def test_installed_plugins_are_found_and_broken_ones_told(tmp_path: Path) -> Non
 
 def test_a_hook_of_another_version_costs_that_hook_alone(tmp_path: Path) -> None:
     """A plugin with a hook that this version lacks is told of, and its writers work all the same."""
-    install(tmp_path, "working", WORKING + "\n\n@keepfast.hookimpl\ndef keepfast_migrations():\n    return {}\n")
+    install(tmp_path, "working", WORKING + "\n\n@keepfast.hookimpl\ndef keepfast_kites():\n    return {}\n")
     told = ask(tmp_path, "print")
     assert told["print"] == "<class 'working_plugin.PrintWriter'>"
-    assert [cause.rpartition(": ")[2] for cause in told["broken"]] == ["unknown hook 'keepfast_migrations'"]
+    assert [cause.rpartition(": ")[2] for cause in told["broken"]] == ["unknown hook 'keepfast_kites'"]
 
 
 @pytest.mark.parametrize("name", ["working", "keepfast-working", "other, Keepfast_Working"])

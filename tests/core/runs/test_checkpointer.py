@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import keepfast
+from keepfast.checkpoints.index import exclusive
 from keepfast.modules.registered import ModuleTable
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.resuming import Found, find
@@ -227,6 +229,65 @@ def test_a_refused_checkpoint_is_told_once_and_counted(
     with pytest.warns(keepfast.KeepfastWarning, match="2 checkpoints could not be stored; the last reason: .*agent_30"):
         checkpointer.close()
     assert names(tmp_path) == ["agent_10.safetensors", "agent_40.safetensors"]
+
+
+def test_a_checkpoint_that_hangs_costs_itself_and_those_due_meanwhile(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training waits for it once, is told so, and goes on; what was due is counted, and what comes after is stored."""
+    monkeypatch.setattr("keepfast._system.background._TELL_SECONDS", 0.05)
+    monkeypatch.setattr("keepfast._system.background._GIVE_UP_SECONDS", 0.2)
+    answers, original = threading.Event(), os.fsync
+
+    def hang(descriptor: int) -> None:
+        answers.wait(60)
+        original(descriptor)
+
+    checkpointer = make()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", hang)
+        checkpointer.checkpoint(10)
+        with pytest.warns(keepfast.KeepfastWarning) as told:
+            checkpointer.checkpoint(20)
+            checkpointer.checkpoint(30)
+        with pytest.raises(keepfast.WaitedInVain, match="in vain for a checkpoint to be written"):
+            checkpointer.wait()
+        answers.set()
+        assert eventually(lambda: names(tmp_path) == ["agent_10.safetensors"])
+    assert ["waiting for a checkpoint" in str(each.message) for each in told] == [True, False]
+    assert "could not be stored: waited in vain" in str(told[1].message)
+    assert eventually(lambda: not checkpointer._background._hangs)
+    checkpointer.checkpoint(40)
+    with pytest.warns(keepfast.KeepfastWarning, match="2 checkpoints could not be stored; the last reason: waited in"):
+        checkpointer.close()
+    assert names(tmp_path) == ["agent_10.safetensors", "agent_40.safetensors"]
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 30) -> bool:
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return holds()
+
+
+def test_an_index_that_another_holds_costs_one_checkpoint(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for it says for whom, and gives up; the checkpoint is counted and told, and the next is stored."""
+    monkeypatch.setattr("keepfast._system.lock._TELL_SECONDS", 0.05)
+    monkeypatch.setattr("keepfast._system.lock._GIVE_UP_SECONDS", 0.2)
+    checkpointer = make()
+    checkpointer.checkpoint(10)
+    checkpointer.wait()
+    with pytest.warns(keepfast.KeepfastWarning) as told, exclusive(checkpointer.directory.path):
+        checkpointer.checkpoint(20)
+        checkpointer.wait()
+    waiting, lost = sorted((str(each.message) for each in told), key=lambda text: "could not" in text)
+    assert "waiting for" in waiting
+    assert ".lock` is locked by" in lost
+    checkpointer.checkpoint(30)
+    checkpointer.close()
+    assert names(tmp_path) == ["agent_10.safetensors", "agent_30.safetensors"]
 
 
 def test_any_other_failure_is_raised_at_the_next_call(make: Make, modules: dict[str, Any]) -> None:

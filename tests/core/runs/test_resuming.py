@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 import keepfast
+from keepfast.tree import flatten
 
 Net = Any
 
@@ -275,11 +279,15 @@ def test_a_directory_that_holds_something_stays(net: Callable[..., Net], tmp_pat
 
 
 def test_without_an_unfinished_run_the_last_is_the_latest(net: Callable[..., Net], tmp_path: Path) -> None:
-    """`resume("last")` starts anew then; in a directory with checkpoints of its own it goes on with these."""
-    broken_off(net(), tmp_path, at=50)
+    """`resume("last")` starts anew then, and says so of a run that is complete; checkpoints of its own go before."""
+    with anew(net(), tmp_path, name="DQN") as experiment:
+        assert experiment.resume("last") == 0
+    complete = broken_off(net(), tmp_path, at=50)
     with anew(net(), tmp_path) as experiment:
         own = experiment.directory
-        assert experiment.resume("last") == 0
+        told = f"no run of `PPO` .* starts anew in `{own.name}`; the latest is complete: `{complete}` \\(50 of 50"
+        with pytest.warns(keepfast.KeepfastWarning, match=told):
+            assert experiment.resume("last") == 0
         assert experiment.directory == own
     with anew(net(), tmp_path / "named", experiment_name="run") as experiment:
         experiment.write_checkpoint(7)
@@ -287,6 +295,97 @@ def test_without_an_unfinished_run_the_last_is_the_latest(net: Callable[..., Net
     with anew(net(), tmp_path / "named", experiment_name="run") as experiment:
         assert experiment.resume("last") == 7
         assert experiment.directory.name == "run"
+
+
+def test_a_run_that_is_under_way_is_not_the_last(net: Callable[..., Net], tmp_path: Path) -> None:
+    """What another experiment still writes is passed over, here and where `resume` names the unfinished one."""
+    free = broken_off(net(), tmp_path)
+    with anew(net(), tmp_path) as busy:
+        busy.write_checkpoint(30)
+        busy.wait()
+        with anew(net(), tmp_path) as third, pytest.warns(keepfast.KeepfastWarning, match=f"is `{free}`"):
+            assert third.resume() == 0
+        with anew(net(), tmp_path) as fourth:
+            assert fourth.resume("last") == 20
+            assert fourth.directory == free
+
+
+def test_files_of_metrics_without_an_entry_are_no_earlier_run(net: Callable[..., Net], tmp_path: Path) -> None:
+    """A run that is killed before its first write leaves beginnings alone, of which the next start tells nothing."""
+    writers = ["jsonl", "csv", "tensorboard"] if importlib.util.find_spec("tensorboard") else ["jsonl", "csv"]
+    made = anew(net(), tmp_path, experiment_name="run", writers=writers)
+    made.writer.flush()
+    shutil.copytree(tmp_path / "run", tmp_path / "killed", ignore=shutil.ignore_patterns(".keepfast.lock"))
+    made.close()
+    assert (tmp_path / "killed" / "metrics.csv").read_text() == "step,wall_time,tag,value\n"
+    with anew(net(), tmp_path, experiment_name="killed", writers=writers) as experiment:
+        experiment.step(0)
+    kept = anew(net(), tmp_path, experiment_name="run", writers=writers[-1:])
+    kept.writer.add_scalar("a", 1.0, 1)
+    kept.close()
+    again = anew(net(), tmp_path, experiment_name="run", writers=writers, checkpoint_interval=0)
+    with again as experiment, pytest.warns(keepfast.KeepfastWarning, match="holds the metrics of an earlier run"):
+        experiment.step(0)
+
+
+def test_a_last_run_that_does_not_fit_is_left_as_it_is(net: Callable[..., Net], tmp_path: Path) -> None:
+    """Not a byte of it changes, its list of starts included, and the experiment's writers go on."""
+    run = broken_off(net(), tmp_path)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    other = net()
+    other.arrays["head"]["weight"] = np.zeros((1, 1), np.float32)
+    with anew(other, tmp_path) as experiment:
+        health = experiment.writer.health
+        with pytest.raises(keepfast.LoadMismatch, match="head"):
+            experiment.resume("last")
+        assert experiment.writer.health == health
+        experiment.track_data("a", 1.0)
+        experiment.write_tracking_data(1)
+        own = experiment.directory
+    assert keepfast.read_metrics(own)["a"].steps.tolist() == [1]
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+class BegunElsewhere(keepfast.Writer):
+    """A writer of something that lies in no run's directory."""
+
+    ended: ClassVar[list[str]] = []
+
+    def __init__(self, context: keepfast.WriterContext) -> None:
+        self.context = context
+
+    def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
+        """Keep nothing."""
+
+    def undo(self) -> None:
+        self.ended.append("undo")
+
+    def close(self) -> None:
+        self.ended.append("close")
+
+
+@pytest.mark.parametrize(("written", "ended"), [(False, ["undo", "close"]), (True, ["close", "close"])])
+def test_what_began_in_vain_is_taken_back(
+    net: Callable[..., Net], tmp_path: Path, written: bool, ended: list[str]
+) -> None:
+    """Where a run goes on as the last one, writers may undo that they began, unless something was written."""
+
+    @keepfast.hookimpl
+    def keepfast_writers() -> Mapping[str, Callable[..., Any]]:
+        return {"elsewhere": BegunElsewhere}
+
+    plugin = SimpleNamespace(keepfast_writers=keepfast_writers)
+    keepfast.plugins.registry().register(plugin, "elsewhere")
+    broken_off(net(), tmp_path)
+    BegunElsewhere.ended.clear()
+    try:
+        with anew(net(), tmp_path, writers=["elsewhere", "jsonl"]) as experiment:
+            if written:
+                experiment.writer.add_scalar("a", 1.0, 1)
+            assert experiment.resume("last") == 20
+    finally:
+        keepfast.plugins.registry().unregister(plugin)
+    assert BegunElsewhere.ended == ended
 
 
 def test_a_last_run_that_does_not_fit_changes_nothing(net: Callable[..., Net], tmp_path: Path) -> None:
@@ -315,3 +414,36 @@ def test_a_run_that_is_complete_says_so(net: Callable[..., Net], tmp_path: Path)
         assert len(told) == 1
     with anew(net(), tmp_path, experiment_name="run", timesteps=60) as experiment:
         assert experiment.resume() == 50
+
+
+class UncloseableWriter(CountingWriter):
+    """Raises as it is closed."""
+
+    def close(self) -> None:
+        raise OSError("no more of this")
+
+
+def test_a_resume_that_fails_beside_the_modules_leaves_all_as_it_was(
+    writer: type[CountingWriter], net: Callable[..., Net], tmp_path: Path
+) -> None:
+    """A writer that raises as it is closed for the resume: modules, best score and what was tracked are put back."""
+    with start(net(1), tmp_path) as experiment:
+        train(experiment, 0, 20, score=3.0)
+    CountingWriter.close = UncloseableWriter.close  # type: ignore[method-assign]
+    try:
+        experiment = start(other := net(2), tmp_path, on_writer_error="raise")
+        experiment.track_data("x", 1.0)
+        experiment.write_tracking_data(1)
+        experiment.track_data("x", 2.0)
+        before = {name: array.copy() for name, array in flatten(other.arrays).items()}
+        state = np.random.get_state(legacy=False)["state"]["key"]  # noqa: NPY002
+        with pytest.raises(keepfast.KeepfastError, match="no more of this"):
+            experiment.resume()
+    finally:
+        CountingWriter.close = keepfast.Writer.close  # type: ignore[method-assign]
+    assert all((array == before[name]).all() for name, array in flatten(other.arrays).items())
+    assert (np.random.get_state(legacy=False)["state"]["key"] == state).all()  # noqa: NPY002
+    assert experiment.resumed is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nothing was ever due, and the writer lost what it was given
+        experiment.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -208,7 +209,18 @@ def test_what_is_held_back_is_told_in_order() -> None:
 
 
 def test_a_writer_that_cannot_start_is_told_before_anything_is_tracked(tmp_path: Path) -> None:
-    """So the error costs no data: the run has not begun."""
+    """So the error costs no data: the run has not begun. The other writers are closed and the directory is free."""
     cfg = {"directory": tmp_path, "experiment_name": "run", "writers": ["unable", "jsonl"]}
-    with pytest.raises(keepfast.KeepfastWarning, match="`unable` cannot start"):
+    with pytest.raises(keepfast.KeepfastWarning, match="`unable` cannot start") as kept:
         keepfast.Experiment(cfg)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "writer jsonl"]
+    with (
+        pytest.warns(keepfast.KeepfastWarning, match="`unable` cannot start"),
+        pytest.warns(keepfast.KeepfastWarning, match="not every writer kept everything"),
+        keepfast.Experiment(cfg) as again,
+    ):
+        again.track_data(TAG, 1.0)
+        again.write_tracking_data(1)
+    assert keepfast.read_metrics(tmp_path / "run")[TAG].steps.tolist() == [1]
+    assert kept.traceback  # which holds what was half made

@@ -7,13 +7,16 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import keepfast
 from keepfast._system.background import Background
+from keepfast._system.warnings import Afterwards
 
 
 @pytest.fixture
@@ -21,6 +24,13 @@ def background() -> Iterator[Background]:
     background = Background("test")
     yield background
     background.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tell, and give up, after parts of a second."""
+    monkeypatch.setattr("keepfast._system.background._TELL_SECONDS", 0.05)
+    monkeypatch.setattr("keepfast._system.background._GIVE_UP_SECONDS", 0.2)
 
 
 def failing(error: BaseException) -> Callable[[], None]:
@@ -109,14 +119,14 @@ def test_failures_are_raised_in_their_order_each_once() -> None:
 
     background.submit(first)
     background.submit(failing(ValueError("second")))
-    assert not background.failed
+    assert not background.failures
     gate.set()
     with pytest.raises(ValueError, match="first"):
         background.wait()
-    assert background.failed
+    assert background.failures
     with pytest.raises(ValueError, match="second"):
         background.wait()
-    assert not background.failed
+    assert not background.failures
     background.close()
 
 
@@ -172,6 +182,45 @@ def test_a_job_is_done_in_line_where_no_thread_can_be_started(monkeypatch: pytes
         background.submit(lambda: done.append(1))
     assert done == [1]
     background.close()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("call", ["submit", "room", "wait", "close"])
+def test_no_wait_is_mute_or_without_end(call: str) -> None:
+    """It is told what is waited for; a job that hangs is given up, once, until it comes to its end after all."""
+    background = Background("test", does="a file to be written")
+    gate = threading.Event()
+    background.submit(lambda: gate.wait(60) and None)
+    arguments = [lambda: None] if call == "submit" else []
+    with (
+        pytest.warns(keepfast.KeepfastWarning, match="waiting for a file to be written") as told,
+        pytest.raises(keepfast.WaitedInVain, match=r"in vain for a file to be written, for 0\.2 seconds"),
+        Afterwards(),  # at whose end it would be too late
+    ):
+        getattr(background, call)(*arguments)
+    assert len(told) == 1
+    with pytest.raises(keepfast.WaitedInVain):
+        getattr(background, call)(*arguments)
+    gate.set()
+    deadline = time.monotonic() + 30
+    while background._hangs and time.monotonic() < deadline:
+        time.sleep(0.01)
+    background.submit(lambda: None)
+    background.close()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_wait_is_told_where_warnings_are_errors_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr: it is no error, and what is waited for comes to its end."""
+    background = Background("test", does="a file to be written")
+    gate, done = threading.Event(), threading.Event()
+    background.submit(lambda: (gate.wait(60), done.set()))
+    threading.Timer(0.1, gate.set).start()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        background.close()
+    assert done.is_set()
+    assert "KeepfastWarning: waiting for a file to be written" in capsys.readouterr().err
 
 
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:

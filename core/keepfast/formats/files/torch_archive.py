@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from keepfast import codec
 from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError
+from keepfast.formats.files.numpy_pickle import PickledArray
 from keepfast.formats.files.safe_pickle import CodeRefused
 from keepfast.formats.files.sealed import Damage, verified
 from keepfast.formats.files.sealed_zip import ALIGNMENT, SealedZipReader, SealedZipWriter
@@ -143,6 +144,8 @@ class _Reader:
         """Return clean containers with arrays in them for those that the pickle described."""
         if isinstance(node, StoredTensor):
             return self._tensor(node, trail)
+        if isinstance(node, PickledArray):
+            return _array(node, trail)
         if _is_plain(node):
             return node
         if isinstance(node, dict) and all(map(_is_plain, node)):
@@ -183,6 +186,13 @@ def _entry(trail: _Trail) -> str:
         trail, key = trail
         keys.append(str(key))
     return f"entry `{'.'.join(reversed(keys))}`"
+
+
+def _array(pickled: PickledArray, trail: _Trail) -> NDArray[Any]:
+    try:
+        return pickled.array
+    except ValueError as error:
+        raise Damage(_entry(trail), f"cannot be read ({error})") from error
 
 
 def _is_plain(value: Any) -> bool:

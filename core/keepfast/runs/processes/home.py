@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._system.finishing import finish
+from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS
-from keepfast.metrics.reading import has_metrics
+from keepfast.interfaces.loading.report import LoadReport
+from keepfast.metrics.reading import has_entries
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.registered import ModuleTable
-from keepfast.modules.report import LoadReport
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import (
     CONFIG,
@@ -22,9 +24,9 @@ from keepfast.runs.directory import (
 )
 from keepfast.runs.processes.ownership import Ownership
 from keepfast.runs.processes.place import Standing
-from keepfast.runs.reading import Unfinished, latest_unfinished
+from keepfast.runs.reading import Progress, latest_complete, latest_unfinished
 from keepfast.runs.recorder import Recorder
-from keepfast.runs.resuming import Resuming, warn_of_unfinished, warn_where_complete
+from keepfast.runs.resuming import Resuming, find_at, warn_of_complete, warn_of_unfinished, warn_where_complete
 
 
 @final
@@ -83,8 +85,15 @@ class Home:
             self._start_in(self._ownership)
             self._checkpointer.tell()
             if self.earlier.is_nothing:
-                self._recorder.open()  # else by `resume`, which tells the writers what is void, or at the first need
+                self._open_writers()  # else by `resume`, which tells them what is void, or at the first need
         self._new = NewDirectory(self.directory) if is_new else None
+
+    def _open_writers(self) -> None:
+        try:
+            self._recorder.open()
+        except BaseException as error:  # a warning that is an error too: nobody will close this run
+            finish(self._recorder.writer.close, after=error)
+            raise
 
     def _take(self, ownership: Ownership) -> None:
         if self._standing.first:
@@ -99,7 +108,7 @@ class Home:
     def _opened(self) -> EarlierRun:
         begun = (self.directory / CONFIG).exists()
         self.describe(self._agent_config)
-        found = {"checkpoints": self._checkpointer.start(), "metrics": has_metrics(self.directory)}
+        found = {"checkpoints": self._checkpointer.start(), "metrics": has_entries(self.directory)}
         return EarlierRun(self.directory, begun=begun, left=[kind for kind, is_there in found.items() if is_there])
 
     def describe(self, config: Mapping[str, Any]) -> None:
@@ -121,12 +130,16 @@ class Home:
             warn_where_complete(self.directory, report.timestep or 0, self.timesteps)
         return report
 
-    def _unfinished(self) -> Unfinished | None:
-        return latest_unfinished(self.directory, self._agent, self.timesteps)
+    def _unfinished(self) -> Progress | None:
+        return latest_unfinished(self.directory, self._agent, self.timesteps, free=self._standing.first)
 
     def _tell_unfinished(self, which: str | Path) -> None:
         """Tell which run was perhaps meant, where the directory's name is of this very moment."""
-        if self._standing.first and not self._is_named and self.earlier.is_nothing and which != "last":
+        if not self._standing.first or not self.earlier.is_nothing:
+            return
+        if which == "last":
+            warn_of_complete(self.directory, self._agent, latest_complete(self.directory, self._agent, self.timesteps))
+        elif not self._is_named:
             warn_of_unfinished(self.directory, self._agent, self._unfinished())
 
     def _resume_last(self, options: LoadOptions) -> LoadReport | None:
@@ -136,19 +149,22 @@ class Home:
         other = Ownership(run.path)
         self._take(other)
         with other.unless_it_fails():
-            try:
-                self._move(other)
-                report = self.resuming.resume("latest", options)
-            except BaseException:
-                self._move(own)
-                raise
+            found = find_at(run.path, CheckpointDirectory(run.path / CHECKPOINTS))
+            with self.resuming.restored(found, options) as report:  # before anything is touched there
+                try:
+                    self._move(other)
+                    report = self.resuming.go_on(found, report)
+                except BaseException:
+                    self._move(own)
+                    raise
         own.release()
         if self._new is not None:
             self._new.remove_unless_used()
         return report
 
     def _move(self, ownership: Ownership) -> None:
-        self._recorder.move(ownership.directory)
+        self._recorder.flush()
+        self._recorder.move(ownership.directory, vain=self._new is not None and self._new.is_unused)
         self._checkpointer.move(ownership.directory / CHECKPOINTS)
         self._start_in(ownership)
 

@@ -84,6 +84,20 @@ class Ownership:
         self._held.close()
 
 
+def is_owned(directory: Path) -> bool:
+    """Say whether an experiment that is not closed writes in a directory, in whatever process.
+
+    Where there is no telling, as on a file system without locks, none does.
+    """
+    try:
+        with (directory / LOCK).open("rb") as file, holding(file.fileno(), wait=False):
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
 def in_forked_child(owner: int) -> str:
     """Return the end of an error about a call in a process that was forked from the owner."""
     return (

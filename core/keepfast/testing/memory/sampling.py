@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from keepfast.errors import InvalidValue, UsageError
 from keepfast.memories.memory import Memory
-from keepfast.testing.memory.buffer import MemoryBufferContract
+from keepfast.testing.memory.taking import MemoryTakingContract
 
 
-class MemorySamplingContract(MemoryBufferContract):
+class MemorySamplingContract(MemoryTakingContract):
     """Proves how a memory gives its samples back."""
 
     def test_samples_stay_together(self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any]) -> None:

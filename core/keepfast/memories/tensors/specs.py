@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, final
 
 from keepfast.errors import InvalidValue, ShapeMismatch
 from keepfast.interfaces.ring import VALID
+from keepfast.memories.tensors.spaces import is_composite, is_space, sample_limits, sample_shape
 
 
 @final
@@ -23,6 +24,8 @@ class TensorSpec:
         dtype: its dtype, named as all frameworks name it: ``float32``, ``bfloat16``, ``bool``.
         keep_dimensions: whether `size` was asked for as it is, instead of as one dimension.
         space: the space that the size was taken from, as text, or "".
+        shape: the shape of one sample as it is given, where it is stored with its dimensions flattened to one.
+        limits: whole numbers that no sample is below or above, where the space tells.
     """
 
     name: str
@@ -30,19 +33,37 @@ class TensorSpec:
     dtype: str
     keep_dimensions: bool = False
     space: str = ""
+    shape: tuple[int, ...] | None = None
+    limits: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, name: str, size: Any, dtype: str, *, keep_dimensions: bool = False) -> TensorSpec:
+        """Return what a tensor is that is created with what users give as its size."""
+        stored = sample_size(size, keep_dimensions=keep_dimensions)
+        if not is_space(size):
+            shape = None if _is_count(size) else tuple(int(length) for length in size)
+            return cls(name, stored, dtype, keep_dimensions, "", None if shape == stored else shape)
+        shape = None if is_composite(size) else sample_shape(size)
+        limits = sample_limits(size)
+        return cls(name, stored, dtype, keep_dimensions, repr(size), None if shape == stored else shape, limits)
 
     def samples_in(self, shape: tuple[int, ...], num_envs: int) -> int:
         """Return how many samples an array of a shape holds.
 
+        A sample may be as it is stored or as its space has it, and a single number needs no dimension.
+
         Raises:
             ShapeMismatch: if it holds no samples of this tensor; names it, the shape given and the shapes allowed.
         """
-        if shape == self.size:
-            return 1
-        if shape[1:] == self.size and (shape[0] <= num_envs or num_envs == 1):
-            return shape[0]
-        if shape[1:] == (num_envs, *self.size):
-            return shape[0] * num_envs
+        if math.prod(self.size) == 1 and shape in ((), (num_envs,)):
+            return math.prod(shape)
+        for one in (self.size, self.size if self.shape is None else self.shape):
+            if shape == one:
+                return 1
+            if shape[1:] == one and (shape[0] <= num_envs or num_envs == 1):
+                return shape[0]
+            if shape[1:] == (num_envs, *one):
+                return shape[0] * num_envs
         raise ShapeMismatch(
             f"`{self.name}` was given with the shape {shape}; expected {(num_envs, *self.size)} for a sample of each "
             f"environment, {self.size} for one sample, (n, {', '.join(map(str, self.size))}) for the samples of n of "
@@ -84,7 +105,7 @@ def tensor_name(name: Any) -> str:
 
 
 def sample_size(size: Any, *, keep_dimensions: bool) -> tuple[int, ...]:
-    """Return the shape of one sample, from what users give as its size.
+    """Return the shape that one sample is stored with, from what users give as its size.
 
     Args:
         size: a number of elements, a shape, or a Gymnasium space.
@@ -93,9 +114,9 @@ def sample_size(size: Any, *, keep_dimensions: bool) -> tuple[int, ...]:
     Raises:
         InvalidValue: if it is none of these.
     """
-    if not isinstance(size, bool) and (count := _count(size)) is not None:
-        return (count,)
-    shape = _space_shape(size) if _is_space(size) else size
+    if _is_count(size):
+        return (operator.index(size),)
+    shape = (sample_shape(size) or (1,)) if is_space(size) else size
     if not isinstance(shape, Iterable) or isinstance(shape, str | bytes):
         raise InvalidValue(f"the size {size!r} is none; allowed: a number of elements, a shape, or a Gymnasium space")
     try:
@@ -107,25 +128,9 @@ def sample_size(size: Any, *, keep_dimensions: bool) -> tuple[int, ...]:
     return dimensions if keep_dimensions else (math.prod(dimensions),)
 
 
-def _count(size: Any) -> int | None:
-    """Return a number of elements, of Python or NumPy; None if it is no such number."""
+def _is_count(size: Any) -> bool:
+    """Say whether a size is a number of elements, of Python or NumPy."""
     try:
-        number = operator.index(size)
+        return not isinstance(size, bool) and operator.index(size) >= 0
     except TypeError:  # an array of several numbers, which is a shape
-        return None
-    return number if number >= 0 else None
-
-
-def _is_space(size: Any) -> bool:
-    return hasattr(size, "sample") and hasattr(size, "contains")
-
-
-def _space_shape(space: Any) -> tuple[int, ...]:
-    """Return the shape that a sample of a Gymnasium space is stored with; a discrete one takes one element."""
-    parts = getattr(space, "spaces", None)
-    if parts is not None:
-        spaces = parts.values() if isinstance(parts, Mapping) else parts
-        return (sum(math.prod(_space_shape(part)) for part in spaces),)
-    if space.shape is None:
-        raise InvalidValue(f"samples of the space {space} have no fixed size")
-    return tuple(int(length) for length in space.shape) or (1,)
+        return False

@@ -1,4 +1,4 @@
-"""Saving: what makes an object save and load itself."""
+"""Saving: what makes an object save and load itself, and migrate checkpoints from elsewhere."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keepfast.interfaces.loading.report import LoadReport
+from keepfast.migration.calls import migrate
+from keepfast.migration.report import MigrationReport
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.report import LoadReport
 from keepfast.modules.single import load_with, save
 
 
 class Saving(abc.ABC):  # noqa: B024  (there is nothing a class must add: it is a mixin)
-    """Gives an object that Keepfast takes for a module the calls `save` and `load`; a mixin, on either side.
+    """Gives an object that Keepfast takes for a module the calls `save`, `load` and `migrate`; a mixin, on either side.
 
     A backend's own `Model` is this and what its framework needs beside it.
     """
@@ -64,3 +66,32 @@ class Saving(abc.ABC):  # noqa: B024  (there is nothing a class must add: it is 
             NotFound: if there is no such file.
         """
         return load_with(self, path, LoadOptions.of(modules, strict, cast, rename, device))
+
+    def migrate(
+        self,
+        path: str | Path | None = None,
+        state_dict: Mapping[str, Any] | None = None,
+        name_map: Mapping[str, Any] | None = None,
+        auto_mapping: bool = True,
+        verbose: bool = False,
+        **options: Any,
+    ) -> MigrationReport:
+        """Load a checkpoint of another library, or of the other framework; see `keepfast.migrate`.
+
+        Args:
+            path: the checkpoint.
+            state_dict: the arrays or tensors themselves, in the place of a file.
+            name_map: own name -> name in the file, of entries or of whole layers.
+            auto_mapping: whether what `name_map` does not name is looked for.
+            verbose: whether the entries of both sides are printed, and what goes where.
+            **options: what else `keepfast.migrate` takes.
+
+        Returns:
+            What came from where; true when complete.
+
+        Raises:
+            LoadMismatch: if anything is ambiguous, missing or without a place; nothing was loaded.
+            CorruptCheckpoint: if the file is damaged, of no known kind, or would have to run code.
+            NotFound: if there is no such file.
+        """
+        return migrate(self, path, state_dict, name_map, auto_mapping, verbose, **options)

@@ -1,0 +1,1 @@
+"""Kinds of layers that need more than a row in a table."""
