@@ -275,7 +275,6 @@ class Malice:
         (Malice(), "builtins.exec"),
         (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
         (Path("x"), "pathlib"),
-        (np.float32(1), "numpy"),
         (torch.ones(2).to_sparse(), "torch._utils._rebuild_sparse_tensor"),
         (print, "builtins.print"),
         (pickle.loads, "pickle.loads"),
@@ -288,6 +287,13 @@ def test_files_that_carry_code_are_refused(path: Path, value: Any, name: str) ->
     with pytest.raises(CorruptCheckpoint, match=rf"carries code, `{name}") as caught:
         PtStore().load(path)
     assert str(path) in str(caught.value)
+
+
+def test_numbers_of_numpy_are_read(path: Path) -> None:
+    """Beside tensors, as those are that libraries keep of rewards: an array without dimensions each."""
+    torch.save({"x": np.float32(1.5), "y": np.arange(3)}, path)
+    found = PtStore().load(path).state
+    assert (found["x"].dtype, float(found["x"]), found["y"].tolist()) == (np.float32, 1.5, [0, 1, 2])
 
 
 CALLABLE = {
@@ -304,6 +310,13 @@ CALLABLE = {
     "builtins.complex",
     "builtins.bytearray",
     "_codecs.encode",
+    "builtins.bytes",
+    "numpy.dtype",
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "jax._src.array._reconstruct_array",
 }
 """All that a file may have called; what stands in for each is tested above and below."""
 
