@@ -70,6 +70,11 @@ def test_inspect_and_verify_command_no_terminal(call: Callable[..., Called], run
     with zipfile.ZipFile(tmp_path / "code.pt", "w") as archive:
         archive.writestr("archive/data.pkl", b"cos\n" + LONG.encode() + b"\n.")
     assert "it carries code" in assert_harmless(call("verify", tmp_path / "code.pt"))
+
+
+@pytest.mark.needs("msgpack")
+def test_a_name_that_a_pickle_calls_commands_no_terminal(call: Callable[..., Called], tmp_path: Path) -> None:
+    """It is told by the error, which says that the file carries code."""
     (tmp_path / "code.pickle").write_bytes(pickle.dumps({EVIL: 1})[:-1] + b"cos\n\x1b[2J\n.")
     assert "\\x1b[2J" in assert_harmless(call("verify", tmp_path / "code.pickle"))
 
