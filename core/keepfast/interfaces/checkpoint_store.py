@@ -17,6 +17,9 @@ from keepfast.errors import CorruptCheckpoint, CorruptFile, InvalidValue
 from keepfast.interfaces.format import Format
 from keepfast.tree import Tree, map_leaves, require_short_paths, values
 
+SINGLE = "module"
+"""What a module is called that is saved by itself and has no name."""
+
 FORMAT_VERSION = 1
 """The version of what `CheckpointMetadata` says; raised when a reader of today could misread it."""
 
