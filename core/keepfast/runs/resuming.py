@@ -65,47 +65,16 @@ class Resuming:
             LoadMismatch: if the checkpoint does not fit; nothing was changed then.
             CorruptCheckpoint: if the one given file is damaged.
         """
-        found = self._found(which)
+        found = find(which, self._checkpointer.directory, self._check)
         if found is None:
             self._start_anew()
             return None
         with self.restored(found, options) as report:
             return self.go_on(found, report)
 
-    def _found(self, which: str | Path) -> Found | None:
-        """Return the checkpoint that `Experiment.resume` is asked for, read and verified.
-
-        Args:
-            which: ``"latest"``, ``"best"``, or a path.
-
-        Returns:
-            None where the own directory has none such.
-
-        Raises:
-            NotFound: if the given path does not exist, or what is there cannot be loaded; lists what is damaged.
-            CorruptCheckpoint: if the one given file is damaged.
-        """
-        own = self._checkpointer.directory
-        if which in ("latest", "best"):
-            candidates = list(own.newest_first(best=which == "best"))
-            return _first_good(candidates, own, own, self._check) if candidates else None
-        return self.find_at(Path(which), own)
-
     def find_at(self, path: Path, own: CheckpointDirectory) -> Found:
-        """Return the checkpoint of a path: the file's, or the newest good one of a directory."""
-        wait_for_writing(path / CHECKPOINTS)
-        wait_for_writing(path)
-        if path.is_dir() and not is_checkpoint(path):
-            inner = path / CHECKPOINTS
-            directory = CheckpointDirectory(inner if inner.is_dir() else path)
-            return _first_good(directory.newest_first(best=False), directory, own, self._check)
-        if not path.exists():
-            raise NotFound(
-                f'there is nothing to resume from at `{path}`; allowed: "latest", "best", or an existing path'
-            )
-        found = _whole_of(path, own)
-        self._check(found)
-        return found
+        """Return the checkpoint of a path, read and checked; see `find`."""
+        return find_at(path, own, self._check)
 
     def _check(self, found: Found) -> None:
         """Check that all that a checkpoint holds beside the modules can be restored; nothing is changed.
@@ -251,11 +220,55 @@ class Found:
         return {"random": state["random"], "recorder": recorder}
 
 
+Check = Callable[[Found], None]
+"""Raises CorruptCheckpoint for what cannot be resumed from."""
+
+
+def _pass(_found: Found) -> None:
+    """Take a checkpoint as it is."""
+
+
+def find(which: str | Path, own: CheckpointDirectory, check: Check = _pass) -> Found | None:
+    """Return the checkpoint that `Experiment.resume` is asked for, read and verified.
+
+    Args:
+        which: ``"latest"``, ``"best"``, or a path.
+        own: the run's own directory of checkpoints.
+        check: says of one that was read whether it can be resumed from.
+
+    Returns:
+        None where the own directory has none such.
+
+    Raises:
+        NotFound: if the given path does not exist, or what is there cannot be loaded; lists what is damaged.
+        CorruptCheckpoint: if the one given file is damaged.
+    """
+    if which in ("latest", "best"):
+        candidates = list(own.newest_first(best=which == "best"))
+        return _first_good(candidates, own, own, check) if candidates else None
+    return find_at(Path(which), own, check)
+
+
+def find_at(path: Path, own: CheckpointDirectory, check: Check = _pass) -> Found:
+    """Return the checkpoint of a path: the file's, or the newest good one of a directory; see `find`."""
+    wait_for_writing(path / CHECKPOINTS)
+    wait_for_writing(path)
+    if path.is_dir() and not is_checkpoint(path):
+        inner = path / CHECKPOINTS
+        directory = CheckpointDirectory(inner if inner.is_dir() else path)
+        return _first_good(directory.newest_first(best=False), directory, own, check)
+    if not path.exists():
+        raise NotFound(f'there is nothing to resume from at `{path}`; allowed: "latest", "best", or an existing path')
+    found = _whole_of(path, own)
+    check(found)
+    return found
+
+
 def _first_good(
     candidates: Iterable[IndexedCheckpoint],
     directory: CheckpointDirectory,
     own: CheckpointDirectory,
-    check: Callable[[Found], None],
+    check: Check,
 ) -> Found:
     """Return the first of a directory's checkpoints that can be loaded, and warn of those passed over."""
     skipped: dict[Path, str] = {}
