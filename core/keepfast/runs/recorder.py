@@ -346,3 +346,15 @@ def _checked(name: str, options: Mapping[str, Any], factory: Callable[..., Write
         allowed = ", ".join(list(signature.parameters)[1:]) or "none"
         raise ConfigError(f"the writer `{name}` does not take {dict(options)}: {error}; options: {allowed}") from None
     return factory
+
+
+def check_tracked(state: Mapping[str, Any]) -> None:
+    """Check what `Recorder.state_dict` returned, by having a tracker of its own take it.
+
+    Raises:
+        Exception: whatever that raises at it.
+    """
+    for tracked in (state["tracker"], *state.get("seeds", {"trackers": ()})["trackers"]):
+        Tracker().load_state_dict(tracked)
+    if not isinstance(state.get("writers", {}), Mapping):
+        raise InvalidValue(f"`recorder.writers` is {state['writers']!r:.60}; allowed: a mapping")
