@@ -147,11 +147,11 @@ class _Plan:
         targets = [
             layer
             for part in parts
-            for layer in layers_of(part.name, trees[part.name], _side(part, trees[part.name], usual))
+            for layer in layers_of(part.name, trees[part.name], _side(part, trees[part.name], usual), _owner(part))
         ]
         settings = {part.name: part.backend.settings(part.value) for part in parts}
         targets, sources, given = named_pairs(targets, sources, options.name_map)
-        assignment = assigned(targets, sources, given, auto=options.auto_mapping)
+        assignment = assigned(targets, sources, given, auto=options.auto_mapping, shared=source.found.shared)
         made = _converted(assignment.pairs, settings, options, source.found.logarithms)
         return cls(source, targets, sources, assignment, made, trees, settings)
 
@@ -223,6 +223,11 @@ def _source_layers(found: ForeignCheckpoint) -> list[Layer]:
     return [
         layer for name, tree in found.modules.items() for layer in layers_of(name, tree, found.side or side_of(tree))
     ]
+
+
+def _owner(part: RegisteredModule) -> str:
+    """Return the name of a module's class, that of linen's where a holder has it."""
+    return type(getattr(part.value, "module", part.value)).__name__
 
 
 def _side(part: RegisteredModule, tree: Tree, usual: Side) -> Side:
