@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import final
 
 from keepfast._system.lifetimes import at_exit, in_child
@@ -35,6 +35,7 @@ class Background:
 
     def __init__(self, name: str, limit: int = 1, *, does: str = "what is done behind training") -> None:
         self._name, self._limit, self._does = name, limit, does
+        self._failures: deque[BaseException] = deque()
         self._reset()
         at_exit(self.close)
         in_child(self._reset)
@@ -42,7 +43,7 @@ class Background:
     def _reset(self) -> None:
         self._jobs: deque[Callable[[], None]] = deque()
         self._unfinished = 0
-        self._failures: deque[BaseException] = deque()
+        self._failures.clear()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._hangs = False
@@ -76,9 +77,9 @@ class Background:
         return True
 
     @property
-    def failed(self) -> bool:
-        """Say whether a job failed that was not told yet; costs next to nothing to ask."""
-        return bool(self._failures)
+    def failures(self) -> Collection[BaseException]:
+        """Return what jobs raised and was not told yet, the same object at each call; to look at it costs nothing."""
+        return self._failures
 
     def room(self) -> None:
         """Return when there is room for another job, so that whatever it holds need not be made before.

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
+from keepfast.codec import plain
 from keepfast.errors import KeepfastError
 
 _WIDE = 500
@@ -19,6 +25,29 @@ _WIDE = 500
 def output() -> Console:
     """Return a console on stdout, as wide as the terminal, or so wide that nothing is wrapped where there is none."""
     return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False)
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON document in the place of a table.")]
+"""The option of every command that lists or shows something."""
+
+
+def table(*columns: str, right: Collection[str] = ()) -> Table:
+    """Return a table whose cells are folded, never cut, where the terminal is narrow.
+
+    Args:
+        columns: the headers.
+        right: those of them whose cells are numbers.
+    """
+    made = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    for name, column in zip(columns, made.columns, strict=True):
+        column.overflow = "fold"
+        column.justify = "right" if name in right else "left"
+    return made
+
+
+def print_json(document: Any) -> None:
+    """Print a document as strict JSON: what is not finite is the text "NaN", "Infinity" or "-Infinity"."""
+    typer.echo(json.dumps(plain(document), indent=2, allow_nan=False))
 
 
 def take_every_character() -> None:

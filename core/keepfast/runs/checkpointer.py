@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -92,6 +92,7 @@ class Checkpointer:
         self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes, max(config.keep_best, 1))
         self._untracked = UntrackedMetric(config.best_metric)
         self._unregistered = config.checkpoint_interval != "auto"
+        self._no_memory = config.memory_checkpoint_interval != "auto"
         self.latest: int | None = None
         self._branches_at: int | None = None
         self.set_length(None)
@@ -158,6 +159,7 @@ class Checkpointer:
         promised.append(_Promised(state, metadata(modules, timestep=timestep, resume=resume)))
         self._submit(promised, known)
         self.latest = timestep
+        self._tell_no_memory(known)
 
     def _has_room(self) -> bool:
         """Wait until a checkpoint can be promised; where the one before hangs, this one is lost, counted and told."""
@@ -177,6 +179,16 @@ class Checkpointer:
                 "a checkpoint is due and no module is registered, so nothing is stored; register what is to be kept, "
                 "or set `checkpoint_interval` to 0"
             )
+
+    def _tell_no_memory(self, known: Sequence[RegisteredModule]) -> None:
+        """Tell, once and where memories have an interval of their own, that there is none."""
+        if self._no_memory:
+            self._no_memory = False
+            if len(_without_memories(known)) == len(known):
+                warn(
+                    "`memory_checkpoint_interval` is set and no memory is registered, so it has no effect; register "
+                    "the memory, or leave the setting out"
+                )
 
     def _capture_at(self, timestep: int, modules: Sequence[RegisteredModule]) -> tuple[dict[str, Tree], dict[str, Any]]:
         """Return a copy of the modules, sharing what the best candidate copied at this very timestep."""
@@ -270,9 +282,9 @@ class Checkpointer:
             self._refused.count(_VANISHED, f"files of `{self.directory.path.parent}` were removed while it ran{held}")
 
     @property
-    def failed(self) -> bool:
-        """Say whether something went wrong behind training that was not raised yet."""
-        return self._background.failed
+    def failures(self) -> Collection[BaseException]:
+        """Return what went wrong behind training and was not raised yet; it is the same object at each call."""
+        return self._background.failures
 
     def move(self, directory: Path) -> None:
         """Have checkpoints go to another directory, from its `start` on."""
@@ -300,6 +312,16 @@ class Checkpointer:
         """
         self.best.resume(best, self.directory.best_scores(self.best.metric))
         self._start_turns(timestep)
+
+    def remember(self) -> Callable[[], None]:
+        """Return what undoes a `resume`."""
+        turns, best = self._turns, self.best.remember()
+
+        def back() -> None:
+            self._turns = turns
+            best()
+
+        return back
 
     def branch(self, timestep: int) -> None:
         """Be told that the run goes on from a checkpoint of its own directory.

@@ -153,8 +153,8 @@ def read_run(path: str | Path) -> Run:
 
 @final
 @dataclass(frozen=True)
-class Unfinished:
-    """A run that ended before its last timestep, and can go on.
+class Progress:
+    """How far a run has come, by its checkpoints.
 
     Attributes:
         path: its directory.
@@ -166,12 +166,17 @@ class Unfinished:
     steps: int
     timesteps: int | None
 
+    @property
+    def is_complete(self) -> bool:
+        """Say whether nothing is left to do, as far as anybody told."""
+        return self.timesteps is not None and self.steps >= self.timesteps
+
     def __str__(self) -> str:
         of = "" if self.timesteps is None else f" of {self.timesteps}"
         return f"`{self.path}` ({self.steps}{of} timesteps)"
 
 
-def latest_unfinished(own: Path, agent: str, timesteps: int | None, *, free: bool = True) -> Unfinished | None:
+def latest_unfinished(own: Path, agent: str, timesteps: int | None, *, free: bool = True) -> Progress | None:
     """Return the newest run of an agent that has a checkpoint and did not reach its end.
 
     Names that begin with a date and time are looked at first, the newest first; a hundred directories at most.
@@ -182,19 +187,27 @@ def latest_unfinished(own: Path, agent: str, timesteps: int | None, *, free: boo
         timesteps: the length of training of runs that do not tell theirs.
         free: whether to pass over runs that are under way, which have an owner.
     """
+    unfinished = (run for run in _beside_with_checkpoints(own, agent, timesteps) if not run.is_complete)
+    return next((run for run in unfinished if not (free and is_owned(run.path))), None)
+
+
+def latest_complete(own: Path, agent: str, timesteps: int | None) -> Progress | None:
+    """Return the newest run of an agent that reached its end; see `latest_unfinished`."""
+    return next((run for run in _beside_with_checkpoints(own, agent, timesteps) if run.is_complete), None)
+
+
+def _beside_with_checkpoints(own: Path, agent: str, timesteps: int | None) -> Iterator[Progress]:
     try:
         names = [entry.name for entry in os.scandir(own.parent) if entry.is_dir() and entry.name != own.name]
     except OSError:
-        return None
+        return
     for name in heapq.nlargest(_LOOKED_AT, names, key=lambda name: (bool(_DATED.match(name)), name)):
         with contextlib.suppress(OSError):
-            found = _unfinished(own.parent / name, agent, timesteps)
-            if found is not None and not (free and is_owned(found.path)):
-                return found
-    return None
+            if (found := _progress_of(own.parent / name, agent, timesteps)) is not None:
+                yield found
 
 
-def _unfinished(path: Path, agent: str, timesteps: int | None) -> Unfinished | None:
+def _progress_of(path: Path, agent: str, timesteps: int | None) -> Progress | None:
     if (path / CONFIG).stat().st_size > _CONFIG_BYTES:
         return None
     document = _document(path)
@@ -203,7 +216,7 @@ def _unfinished(path: Path, agent: str, timesteps: int | None) -> Unfinished | N
     length = told if isinstance(told := document["timesteps"], int) else timesteps
     found = CheckpointDirectory(path / CHECKPOINTS).checkpoints()
     steps = max((one.timestep for one in found if one.timestep is not None), default=None)
-    return Unfinished(path, steps, length) if steps is not None and (length is None or steps < length) else None
+    return None if steps is None else Progress(path, steps, length)
 
 
 def _beside(path: Path) -> list[str]:

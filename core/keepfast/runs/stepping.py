@@ -49,6 +49,7 @@ class Steps:
         self._standing, self._recorder, self._checkpointer = standing, recorder, checkpointer
         self._begin, self._calls, self._leave = begin, (write, checkpoint), leave
         self._preemption = Preemption()
+        self._failures = checkpointer.failures
         self._went_back = False
         self.passes = Passes()
         self.completed, self.under_way = 0, False
@@ -70,10 +71,17 @@ class Steps:
     def _wait_for(self, completed: int) -> None:
         self.completed = completed
         self._turns = Turns([self._recorder.schedule, self._checkpointer.schedule], completed)
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Find up to which timestep there is nothing to do but to count, so that each asks for one number alone."""
+        end = self._turns.end if self.passes.end is None else min(self._turns.end, self.passes.end)
+        self._busy_at = end if self.under_way else 0
 
     def stop(self) -> None:
         """Ask again, before another step, whether there may be one."""
         self.under_way = False
+        self._look_ahead()
 
     def release_signals(self) -> None:
         """Let signals have their way again."""
@@ -83,19 +91,12 @@ class Steps:
         """Complete a timestep; see `Experiment.step`."""
         if type(timestep) is not int:
             timestep = whole_timestep(timestep)
-        completed, turns = timestep + self.passes.after, self._turns
-        if (
-            completed < self.completed
-            or not self.under_way
-            or not turns.start <= completed < turns.end
-            or completed == self.passes.end
-            or self._checkpointer.failed
-            or self._preemption.received is not None
-        ):
+        completed = timestep + self.passes.after
+        if self.completed <= completed < self._busy_at and not self._failures and self._preemption.received is None:
+            self.completed = completed
+        else:
             with Afterwards():
                 self._step_with_care(completed)
-        else:
-            self.completed = completed
 
     def _step_with_care(self, completed: int) -> None:
         """Complete a timestep in which there is more to do than to count it."""
@@ -107,7 +108,7 @@ class Steps:
             self._preemption.watch()
             self.passes.start(completed)
             self.under_way = True
-        if self._checkpointer.failed:
+        if self._failures:
             self._checkpointer.wait()
         if not self._turns.start <= completed < self._turns.end:
             self._take_turns(completed)
@@ -115,6 +116,7 @@ class Steps:
             self._end_process(self._preemption.received)
         if completed == self.passes.end:
             self._complete()
+        self._look_ahead()
 
     def _go_back(self, completed: int) -> int:
         """Return what is complete with a step that goes back, which may begin another pass."""

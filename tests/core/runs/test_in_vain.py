@@ -38,6 +38,7 @@ def run(net: Net, directory: Path, tags: dict[str, float], writes: int, **settin
         ({"keep_every": 10, "keep_last": 1}, set()),
         ({"keep_best": 0, "best_min_episodes": 3}, {"best_min_episodes"}),
         ({"write_interval": 0, "best_min_episodes": 3}, {"best_min_episodes"}),
+        ({"write_interval": 0, "best_metric": "a", "best_mode": "min"}, {"best_metric", "best_mode"}),
         ({"wandb_kwargs": {"project": "p"}}, {"wandb_kwargs"}),
         ({"wandb_kwargs": {"project": "p"}, "wandb": True}, set()),
         ({"wandb_kwargs": {"project": "p"}, "writers": ["wandb"]}, set()),
@@ -63,6 +64,16 @@ def test_settings_without_effect_are_told_at_the_start(tmp_path: Path) -> None:
     assert len(told) == 1
     assert "`keep_last` (`checkpoint_interval` allows no checkpoint)" in str(told[0].message)
     assert "`wandb_kwargs` (`wandb` is False, and `writers` does not name it)" in str(told[0].message)
+
+
+def test_an_interval_of_memories_without_a_memory_is_told_once(net: Callable[..., Net], tmp_path: Path) -> None:
+    """With the first checkpoint, which is stored."""
+    settings = {"checkpoint_interval": 2, "memory_checkpoint_interval": 4}
+    told = "`memory_checkpoint_interval` is set and no memory is registered"
+    with pytest.warns(keepfast.KeepfastWarning, match=told) as warned:
+        run(net(), tmp_path, {}, 8, **settings)
+    assert len(warned) == 1
+    assert (tmp_path / "run" / "checkpoints" / "agent_2.safetensors").exists()
 
 
 def test_a_metric_that_is_nearly_a_tag_is_told_after_the_first_writes(net: Callable[..., Net], tmp_path: Path) -> None:

@@ -119,14 +119,14 @@ def test_failures_are_raised_in_their_order_each_once() -> None:
 
     background.submit(first)
     background.submit(failing(ValueError("second")))
-    assert not background.failed
+    assert not background.failures
     gate.set()
     with pytest.raises(ValueError, match="first"):
         background.wait()
-    assert background.failed
+    assert background.failures
     with pytest.raises(ValueError, match="second"):
         background.wait()
-    assert not background.failed
+    assert not background.failures
     background.close()
 
 

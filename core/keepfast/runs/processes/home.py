@@ -9,10 +9,10 @@ from typing import Any, final
 from keepfast._system.finishing import finish
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS
+from keepfast.interfaces.loading.report import LoadReport
 from keepfast.metrics.reading import has_entries
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.registered import ModuleTable
-from keepfast.modules.report import LoadReport
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import (
     CONFIG,
@@ -24,9 +24,9 @@ from keepfast.runs.directory import (
 )
 from keepfast.runs.processes.ownership import Ownership
 from keepfast.runs.processes.place import Standing
-from keepfast.runs.reading import Unfinished, latest_unfinished
+from keepfast.runs.reading import Progress, latest_complete, latest_unfinished
 from keepfast.runs.recorder import Recorder
-from keepfast.runs.resuming import Resuming, find_at, warn_of_unfinished, warn_where_complete
+from keepfast.runs.resuming import Resuming, find_at, warn_of_complete, warn_of_unfinished, warn_where_complete
 
 
 @final
@@ -130,12 +130,16 @@ class Home:
             warn_where_complete(self.directory, report.timestep or 0, self.timesteps)
         return report
 
-    def _unfinished(self) -> Unfinished | None:
+    def _unfinished(self) -> Progress | None:
         return latest_unfinished(self.directory, self._agent, self.timesteps, free=self._standing.first)
 
     def _tell_unfinished(self, which: str | Path) -> None:
         """Tell which run was perhaps meant, where the directory's name is of this very moment."""
-        if self._standing.first and not self._is_named and self.earlier.is_nothing and which != "last":
+        if not self._standing.first or not self.earlier.is_nothing:
+            return
+        if which == "last":
+            warn_of_complete(self.directory, self._agent, latest_complete(self.directory, self._agent, self.timesteps))
+        elif not self._is_named:
             warn_of_unfinished(self.directory, self._agent, self._unfinished())
 
     def _resume_last(self, options: LoadOptions) -> LoadReport | None:
@@ -146,13 +150,13 @@ class Home:
         self._take(other)
         with other.unless_it_fails():
             found = find_at(run.path, CheckpointDirectory(run.path / CHECKPOINTS))
-            report = self.resuming.restore(found, options)  # before anything is touched there, as it may not fit
-            try:
-                self._move(other)
-                report = self.resuming.go_on(found, report)
-            except BaseException:
-                self._move(own)
-                raise
+            with self.resuming.restored(found, options) as report:  # before anything is touched there
+                try:
+                    self._move(other)
+                    report = self.resuming.go_on(found, report)
+                except BaseException:
+                    self._move(own)
+                    raise
         own.release()
         if self._new is not None:
             self._new.remove_unless_used()
