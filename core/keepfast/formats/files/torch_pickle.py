@@ -331,27 +331,6 @@ def _device(*parts: Any) -> str:
     return ":".join(map(str, parts))
 
 
-@final
-class _NumpyType:
-    """A dtype of NumPy, as it stands before a number in a file that keeps numbers of NumPy."""
-
-    def __init__(self, name: Any, *_flags: Any) -> None:
-        self.name, self.order = name, "="
-
-    def __setstate__(self, state: Any) -> None:
-        self.order = state[1] if state[1] in ("<", ">") else "="
-
-
-_NUMBERS = frozenset({*(f"{kind}{size}" for kind in "iuf" for size in (2, 4, 8)), "i1", "u1", "b1"})
-
-
-def _numpy_number(dtype: Any, content: Any) -> Any:
-    """Return a number of NumPy as one of Python."""
-    if not isinstance(dtype, _NumpyType) or dtype.name not in _NUMBERS:
-        raise pickle.UnpicklingError("a number of NumPy is of no dtype of numbers")
-    return np.frombuffer(_bytes(content), np.dtype(dtype.name).newbyteorder(dtype.order), 1)[0].item()
-
-
 _ADMITTED: dict[str, Any] = {
     **NUMPY_AND_JAX,
     "torch._utils._rebuild_tensor_v2": _rebuild_v2,
@@ -369,9 +348,6 @@ _ADMITTED: dict[str, Any] = {
     "builtins.complex": complex,
     "builtins.bytearray": _bytes,
     "_codecs.encode": _encode,
-    "numpy.dtype": _NumpyType,
-    "numpy.core.multiarray.scalar": _numpy_number,
-    "numpy._core.multiarray.scalar": _numpy_number,
     **{name: name for name in (*_DTYPE_OF_CLASS, *_UNTYPED_CLASSES)},
     **{f"torch.{name}": f"torch.{name}" for name in (*_TYPED, *_UNTYPED)},
 }
