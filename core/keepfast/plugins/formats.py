@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from pathlib import Path
 from typing import Literal, overload
 
+from keepfast._system.background import wait_for_writing
 from keepfast.errors import (
     ConfigError,
     CorruptCheckpoint,
@@ -110,14 +112,24 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         CorruptCheckpoint: if it is damaged, or its metadata is not what Keepfast writes.
     """
     path = Path(path)
+    wait_for_writing(path)
     if not path.exists():
-        raise NotFound(f"cannot load `{path}`: it is not there")
+        raise NotFound(f"cannot load `{path}`: it is not there{_beside(path)}")
     checkpoint = format_of("checkpoint format", path).load(path)
     try:
         _ = checkpoint.about
     except InvalidValue as error:
         raise CorruptCheckpoint(f"`{path}` is damaged: its metadata makes no sense: {error}") from error
     return checkpoint
+
+
+def _beside(path: Path) -> str:
+    """Return what lies beside a path under the same name in other formats, as the end of an error."""
+    try:
+        found = sorted(each for each in path.parent.glob(f"{glob.escape(path.stem)}.*") if owner_of(each) is not None)
+    except (OSError, ValueError):
+        return ""
+    return f"; beside it lies {', '.join(f'`{each.name}`' for each in found)}, which you can load" if found else ""
 
 
 def exporter_named(format: str) -> MemoryExporter:  # noqa: A002  (the design's name)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, final
 
+from keepfast._system.background import wait_for_writing
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
@@ -211,6 +212,8 @@ def find(which: str | Path, own: CheckpointDirectory) -> Found | None:
 
 def find_at(path: Path, own: CheckpointDirectory) -> Found:
     """Return the checkpoint of a path: the file's, or the newest good one of a directory; see `find`."""
+    wait_for_writing(path / CHECKPOINTS)
+    wait_for_writing(path)
     if path.is_dir() and not is_checkpoint(path):
         inner = path / CHECKPOINTS
         directory = CheckpointDirectory(inner if inner.is_dir() else path)
