@@ -81,6 +81,7 @@ class Recorder:
             for name, options in config.writer_table()
         ]
         self.writer = MultiWriter.opened_by(self._make_writers, config.on_writer_error)
+        self.writer.log_dir = str(directory)
         self._writer_state: Mapping[str, Any] = {}
         self._resume_step: int | None = None
         self._opened: set[Path] = set()
@@ -97,6 +98,7 @@ class Recorder:
             vain: whether nothing was written in this one, so that they take back that they began.
         """
         self._directory = directory
+        self.writer.log_dir = str(directory)
         self.writer.reopen(self.writer.state_dict(), vain=vain)
 
     def set_length(self, timesteps: int | None) -> None:
