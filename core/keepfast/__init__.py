@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         InvalidValue,
         KeepfastError,
         KeepfastWarning,
+        LoadFailed,
         LoadMismatch,
         MissingDependency,
         NotFound,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
     from keepfast.interfaces.demo import DemoResult, DemoSettings
     from keepfast.interfaces.format import DirectoryFormat
+    from keepfast.interfaces.loading.report import LoadReport
     from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
     from keepfast.interfaces.ring import Ring
     from keepfast.interfaces.step_buffer import (
@@ -65,7 +67,6 @@ if TYPE_CHECKING:
     from keepfast.migration.report import MigratedEntry, MigrationReport
     from keepfast.migration.saving import Saving
     from keepfast.modules.parts import attribute, attributes
-    from keepfast.modules.report import LoadReport
     from keepfast.modules.single import load, save
     from keepfast.plugins.hookspecs import hookimpl
     from keepfast.plugins.lazy import lazy
@@ -85,6 +86,7 @@ _HOMES = {
         "InvalidValue",
         "KeepfastError",
         "KeepfastWarning",
+        "LoadFailed",
         "LoadMismatch",
         "MissingDependency",
         "NotFound",
@@ -115,6 +117,7 @@ _HOMES = {
         "device_capacity",
         "joined_steps",
     ],
+    "interfaces.loading.report": ["LoadReport"],
     "interfaces.writer": ["Writer", "WriterContext"],
     "memories.conversion": ["convert_memory", "merge_memories"],
     "memories.files": ["iter_memories", "read_memory"],
@@ -125,7 +128,6 @@ _HOMES = {
     "migration.report": ["MigratedEntry", "MigrationReport"],
     "migration.saving": ["Saving"],
     "modules.parts": ["attribute", "attributes"],
-    "modules.report": ["LoadReport"],
     "modules.single": ["load", "save"],
     "plugins.hookspecs": ["hookimpl"],
     "plugins.lazy": ["lazy"],
@@ -160,6 +162,7 @@ __all__ = [
     "InvalidValue",
     "KeepfastError",
     "KeepfastWarning",
+    "LoadFailed",
     "LoadMismatch",
     "LoadReport",
     "Memory",

@@ -10,6 +10,8 @@ from keepfast.config import LEVEL, Source, agent_settings, mapping_of
 from keepfast.errors import InvalidValue
 from keepfast.experiment import Experiment
 from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.interfaces.loading.report import LoadReport
+from keepfast.memories.fitting import Fit
 from keepfast.memories.memory import Memory
 from keepfast.migration.calls import migrate_modules
 from keepfast.migration.engine import MigrationOptions
@@ -17,7 +19,6 @@ from keepfast.migration.report import MigrationReport
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
 from keepfast.modules.registered import ModuleTable, copy_all, metadata
-from keepfast.modules.report import LoadReport
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.formats import format_of, read_checkpoint
 from keepfast.runs.directory import run_directory
@@ -296,6 +297,7 @@ class Agent:
         strict: bool = True,
         cast: bool = False,
         rename: Mapping[str, str] | None = None,
+        fit: Fit = "error",
     ) -> LoadReport:
         """Load modules from a checkpoint, onto the agent's device; without one each stays on the device it is on.
 
@@ -307,6 +309,7 @@ class Agent:
             strict: whether any difference is an error; else what fits is loaded.
             cast: whether another dtype is converted.
             rename: file path -> own path; a path also stands for all below it, and may begin with a module's name.
+            fit: what to do with a memory of another size or number of environments; see `Memory.load`.
 
         Returns:
             What was loaded and what was not.
@@ -319,7 +322,7 @@ class Agent:
         if self._experiment is not None:
             self._experiment.wait()
         checkpoint = read_checkpoint(path)
-        options = LoadOptions.of(modules, strict, cast, rename, self.device).of_file(checkpoint.about.module)
+        options = LoadOptions.of(modules, strict, cast, rename, self.device, fit).of_file(checkpoint.about.module)
         return restore_all(self._table.look_up(), checkpoint, Path(path), options)
 
     def migrate(
@@ -366,13 +369,14 @@ class Agent:
         strict: bool = True,
         cast: bool = False,
         rename: Mapping[str, str] | None = None,
+        fit: Fit = "error",
     ) -> int:
         """Go on exactly where a checkpoint was taken; see `Experiment.resume`.
 
         Returns:
             The timestep to go on with, counted from 0; 0 where there is nothing to resume.
         """
-        timestep = self.experiment.resume(which, modules=modules, strict=strict, cast=cast, rename=rename)
+        timestep = self.experiment.resume(which, modules=modules, strict=strict, cast=cast, rename=rename, fit=fit)
         self._tell_memory()
         return timestep
 

@@ -62,6 +62,10 @@ class LoadMismatch(KeepfastError, ValueError, RuntimeError):
     """A file and the modules it is loaded into do not fit; lists every difference at once."""
 
 
+class LoadFailed(KeepfastError, ValueError, RuntimeError):
+    """A load was ended by an error of somebody else's: of a module, a plugin or the system; names the module."""
+
+
 class NotFound(KeepfastError, FileNotFoundError):
     """There is no checkpoint, run or memory where one was asked for."""
 

@@ -17,10 +17,11 @@ from keepfast._system.warnings import Afterwards
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.config import ExperimentConfig, Source, agent_settings, masked
 from keepfast.errors import UsageError
+from keepfast.interfaces.loading.report import LoadReport
+from keepfast.memories.fitting import Fit
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
 from keepfast.modules.registered import ModuleTable
-from keepfast.modules.report import LoadReport
 from keepfast.plugins.backends import prepare
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import run_directory
@@ -355,6 +356,7 @@ class Experiment:
         strict: bool = True,
         cast: bool = False,
         rename: Mapping[str, str] | None = None,
+        fit: Fit = "error",
     ) -> int:
         """Go on where a checkpoint was taken: modules, random states, what was tracked, writers, best score.
 
@@ -371,6 +373,7 @@ class Experiment:
             strict: whether any difference between file and modules is an error.
             cast: whether another dtype is converted.
             rename: file path -> own path.
+            fit: what to do with a memory of another size or number of environments; see `Memory.load`.
 
         Returns:
             The timestep to go on with, counted from 0; 0 where this experiment has no checkpoint yet. Without an
@@ -386,7 +389,7 @@ class Experiment:
         self._standing.look_again()
         with Afterwards():
             self._checkpointer.wait()
-            report = self._home.resume(which, LoadOptions.of(modules, strict, cast, rename, self._modules.device))
+            report = self._home.resume(which, LoadOptions.of(modules, strict, cast, rename, self._modules.device, fit))
             if report is None:
                 return 0
             self.resumed = report

@@ -30,7 +30,7 @@ BEYOND: dict[str, str] = {
     "keepfast._system.spacious.spacious_tensors": "for memories larger than the machine's; NumPy's own zeros do too",
     "keepfast._system.warnings.warn": "points past our own frames; others call `warnings.warn` with `KeepfastWarning`",
     "keepfast.interfaces.ring.EPISODE_ENDS": "names of tensors, which Minari's episodes are cut by",
-    "keepfast.modules.naming.sources": "sees through wrappers in the names of parameters as in those of modules",
+    "keepfast.modules.comparing.naming.sources": "sees through wrappers in parameters' names as in those of modules",
     "keepfast.plain.numbers.difference": "the rule for numbers that core compares modules by, within an object's state",
     "keepfast.plain.numbers.is_number": "a part of the same rule",
     "keepfast.plain.numbers.kind_of": "a part of the same rule",

@@ -14,6 +14,7 @@ from keepfast.errors import InvalidValue, LoadMismatch  # noqa: E402
 from keepfast.interfaces.memory_exporter import MemorySnapshot  # noqa: E402
 from keepfast.testing.memory.whole import MemoryContract  # noqa: E402
 from keepfast_jax.memory import JaxStorage, RandomMemory  # noqa: E402
+from tests.both_backends.fitting import FitSuite  # noqa: E402
 
 
 class TestJaxMemory(MemoryContract):
@@ -24,6 +25,12 @@ class TestJaxMemory(MemoryContract):
     @pytest.fixture
     def array(self):
         return jax.numpy.array
+
+
+class TestJaxFit(FitSuite):
+    @pytest.fixture
+    def make(self):
+        return RandomMemory
 
 
 def test_a_random_memory_is_a_memory_with_its_storage():

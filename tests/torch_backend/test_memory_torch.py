@@ -13,6 +13,7 @@ import keepfast  # noqa: E402
 from keepfast.errors import InvalidValue  # noqa: E402
 from keepfast.testing.memory.whole import MemoryContract  # noqa: E402
 from keepfast_torch.memory import RandomMemory, TorchStorage  # noqa: E402
+from tests.both_backends.fitting import FitSuite  # noqa: E402
 
 
 class TestTorchMemory(MemoryContract):
@@ -23,6 +24,12 @@ class TestTorchMemory(MemoryContract):
     @pytest.fixture
     def array(self):
         return lambda values: torch.from_numpy(np.array(values))
+
+
+class TestTorchFit(FitSuite):
+    @pytest.fixture
+    def make(self):
+        return RandomMemory
 
 
 def test_a_random_memory_is_a_memory_with_its_storage():

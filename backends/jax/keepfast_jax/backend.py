@@ -8,6 +8,7 @@ from typing import Any, ClassVar, final
 
 import jax
 import numpy as np
+from flax import nnx
 from numpy.typing import NDArray
 
 from keepfast import Backend, DemoResult, DemoSettings, Mismatch, Step, StepBuffer
@@ -15,6 +16,7 @@ from keepfast.tree import Tree, items, leaves, rebuild
 from keepfast_jax.arrays import host_array, host_leaf, host_views, tracked
 from keepfast_jax.containers import open_container
 from keepfast_jax.device import parse_device
+from keepfast_jax.model import Model
 from keepfast_jax.modes import outside_of_modes
 from keepfast_jax.settings import outputs_of, settings_of
 from keepfast_jax.state import capture, find_kind, kind_of, mismatches, restore
@@ -90,6 +92,10 @@ class JaxBackend(Backend):
     def mismatches(self, module: Any, state: Tree) -> Sequence[Mismatch]:
         """Return the random keys in a state that are of another implementation than the module's."""
         return mismatches(module, state)
+
+    def is_part(self, node: object) -> bool:
+        """Say whether an object is a part of a module of flax.nnx, a `Model`, or a pytree of some class."""
+        return isinstance(node, nnx.Pytree | nnx.Variable | Model) or open_container(node) is not None
 
     @outside_of_modes
     def host_copy(self, tree: Tree) -> Tree:

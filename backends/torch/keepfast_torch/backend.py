@@ -16,6 +16,7 @@ from keepfast_torch.arrays import HostCopier, fetch, hold, host_array, tensor_co
 from keepfast_torch.compiling import keep_out
 from keepfast_torch.device import parse_device
 from keepfast_torch.modes import outside_of_modes
+from keepfast_torch.remembering import place_of, remember
 from keepfast_torch.settings import outputs_of, settings_of
 from keepfast_torch.state import find_kind, kind_of
 from keepfast_torch.step_buffer import step_buffer
@@ -98,6 +99,18 @@ class TorchBackend(Backend):
         if not isinstance(module, torch.optim.Optimizer) or optimizer.is_malformed(state):
             return state, ()
         return parameter_order.aligned(module, state, names, saved)
+
+    def is_part(self, node: object) -> bool:
+        """Say whether an object is a module, as networks are made of."""
+        return isinstance(node, torch.nn.Module)
+
+    def place_of(self, array: object) -> int | None:
+        """Return the address of a tensor's memory."""
+        return place_of(array)
+
+    def remember(self, array: Any) -> Callable[[], None]:
+        """Return what gives a tensor its present values back, and its place on its device."""
+        return remember(array)
 
     @outside_of_modes
     def host_copy(self, tree: Tree) -> Tree:

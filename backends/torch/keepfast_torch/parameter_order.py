@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from keepfast import Mismatch
-from keepfast.modules.naming import sources
+from keepfast.modules.comparing.naming import sources
 from keepfast.tree import Tree
 from keepfast_torch.wrappers import named_parameters
 

@@ -19,6 +19,7 @@ from keepfast.tree import Growing, Tree, items, leaves, rebuild
 from keepfast_torch import optimizer, scheduler
 from keepfast_torch.containers import like, plain
 from keepfast_torch.modes import conversion_in_place, writable
+from keepfast_torch.overlapping import fill, overlaps
 from keepfast_torch.wrappers import plain_names, unwrapped
 
 _PACKAGES = frozenset({"torch", "keepfast_torch"})
@@ -80,7 +81,10 @@ def _overwrite(tensor: torch.Tensor, saved: Any, device: Any, name: str) -> None
     with torch.no_grad(), writable(tensor):
         if device is not None:
             tensor.data = tensor.data.to(device)
-        tensor.copy_(values)
+        if overlaps(tensor):
+            fill(tensor, values)
+        else:
+            tensor.copy_(values)
 
 
 @final
@@ -126,8 +130,18 @@ class _ModuleKind(Kind):
         own.clear()
         own.update(saved)  # into the same dictionary, for it carries the versions of the modules
         with writable(*inner.parameters(), *inner.buffers()):
+            _fill_overlapping(inner, own)
             _load(inner, own)
         return module
+
+
+def _fill_overlapping(module: nn.Module, state: dict[str, Any]) -> None:
+    """Write to the tensors of a module to which PyTorch does not, and put themselves into the state that it loads."""
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        saved = state.get(name)
+        if isinstance(saved, torch.Tensor) and saved.shape == tensor.shape and overlaps(tensor):
+            fill(tensor, saved)
+            state[name] = tensor
 
 
 @final

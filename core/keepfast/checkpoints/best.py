@@ -108,3 +108,12 @@ class BestJudge:
             known |= {state["score"]} - {None}
         self._take(known)
         self.candidate = None
+
+    def remember(self) -> Callable[[], None]:
+        """Return what undoes a `resume`."""
+        scores, candidate = self._scores, self.candidate
+
+        def back() -> None:
+            self._scores, self.candidate = scores, candidate
+
+        return back

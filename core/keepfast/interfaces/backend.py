@@ -152,6 +152,22 @@ class Backend(abc.ABC):
         """
         return state, ()
 
+    def is_part(self, node: object) -> bool:
+        """Say whether an object is a module that this framework's modules are made of, however deep within them."""
+        return False
+
+    def place_of(self, array: object) -> int | None:
+        """Return the address of the memory of an array of this framework that can be changed; None of anything else."""
+        return None
+
+    def remember(self, array: Any) -> Callable[[], None]:
+        """Return what gives an array that can be changed its present values back, kept on the host until then.
+
+        Asked of an array that has a place (see `place_of`), before a load that may have to be undone. Other objects,
+        containers and NumPy arrays are remembered without it.
+        """
+        raise NotImplementedError(f"the backend `{self.name}` has no arrays that can be changed")
+
     def host_copy(self, tree: Tree) -> Tree:
         """Return an independent copy of a captured tree, every array a NumPy array in C order.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, KeysView, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, final
@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.errors import CorruptFile, CorruptMemory
+from keepfast.errors import CorruptFile, CorruptMemory, UnknownTensor, did_you_mean
 from keepfast.interfaces.format import Format
 from keepfast.interfaces.ring import VALID, Ring
 
@@ -76,6 +76,29 @@ class MemorySnapshot:
     def __len__(self) -> int:
         """Return the number of samples, counted over all environments."""
         return len(self.ring)
+
+    def keys(self) -> KeysView[str]:
+        """Return the names of the tensors."""
+        return self.tensors.keys()
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names of the tensors."""
+        return iter(self.tensors)
+
+    def __contains__(self, name: object) -> bool:
+        """Say whether there is a tensor of a name."""
+        return name in self.tensors
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """Return a tensor, of shape (memory_size, num_envs, *size).
+
+        Raises:
+            UnknownTensor: if there is none of that name.
+        """
+        try:
+            return self.tensors[name]
+        except KeyError:
+            raise UnknownTensor(f"the memory has no tensor `{name}`{did_you_mean(name, self.tensors)}") from None
 
     def histories(self) -> list[NDArray[np.intp]]:
         """Return, for each environment, the places of its samples, oldest first."""

@@ -16,9 +16,10 @@ from keepfast._arrays import environments
 from keepfast._system.warnings import Afterwards, warn
 from keepfast._version import __version__
 from keepfast.errors import InvalidValue, ShapeMismatch
+from keepfast.interfaces.loading.report import LoadReport
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.interfaces.ring import EPISODE_ENDS, VALID, Cursor, Ring, reset_rows
-from keepfast.memories.fitting import Fit, fitted, matched
+from keepfast.memories.fitting import Fit, fitted, matched, report_of, since_full
 from keepfast.memories.storage import Storage
 from keepfast.memories.tensors.holding import dtype_name, whole_numbers
 from keepfast.memories.tensors.specs import VALIDITY, TensorSpec, sample_size
@@ -76,6 +77,7 @@ class SampleBuffer:
         self.metadata: dict[str, Any] = {}
         self.listeners = Listeners()
         self.changes = 0
+        self._rest_at = 0, 0  # cycles and place up to which no sample is new
         self.autoreset: str | None = None
         self._unsettled = 0  # how many of the newest samples were not looked at yet
         self._marks_wanting: bool | None = False  # whether samples came without a mask; None once that was told
@@ -105,7 +107,7 @@ class SampleBuffer:
     def create(self, name: str, size: Any, dtype: Any, *, keep_dimensions: bool) -> bool:
         """Create a tensor, or one for each leaf of a space, and return whether any was not there before."""
         wanted = None if dtype is None else self.storage.dtype_name(dtype)
-        if name == VALID:
+        if name == VALID and size is not None:
             return self._create_validity(sample_size(size, keep_dimensions=keep_dimensions), wanted)
         return self.tensors.create(name, size, wanted, keep_dimensions=keep_dimensions)
 
@@ -161,6 +163,11 @@ class SampleBuffer:
                     tensors = self._with_room(tensors, cursor.num_envs)
             self.storage.write_row(row, tensors)
             self._advance(cursor.num_envs, watches=watches and self._watches)
+            return
+        there = self.tensors.there(tensors)
+        if there is not tensors:
+            if there:
+                self.add(there, valid)
             return
         if not self.tensors.composites.structures.keys().isdisjoint(tensors):
             self.add(self.tensors.composites.apart(tensors), valid)
@@ -327,6 +334,7 @@ class SampleBuffer:
     def _forget_running(self) -> None:
         self._unsettled = 0
         self._after_end = np.zeros(self.storage.num_envs, bool)
+        self._rest_at = self.cursor.cycles, self.cursor.place
 
     # states ----------------------------------------------------------------------------------------------------------
 
@@ -357,7 +365,16 @@ class SampleBuffer:
             **self.metadata,
         }
 
-    def restore(self, snapshot: MemorySnapshot, fit: Fit = "error") -> None:
+    def rest(self) -> MemorySnapshot | None:
+        """Return the samples since the last row was completed; None where there are none that are new."""
+        at = self.cursor.cycles, self.cursor.place
+        if not self.cursor.place or at == self._rest_at:
+            return None
+        self._rest_at = at
+        rest = since_full(self.snapshot())
+        return replace(rest, metadata={**rest.metadata, "cycle": self.cursor.cycles + 1})
+
+    def restore(self, snapshot: MemorySnapshot, fit: Fit = "error") -> LoadReport:
         """Replace every sample by those of a snapshot, or raise and change nothing."""
         storage = self.storage
         specs, tensors = matched(snapshot, self.specs, storage.dtype_name, storage.keeps_wide)
@@ -369,6 +386,7 @@ class SampleBuffer:
         self.cursor.move(fit_in.ring, fit_in.seams, np.flatnonzero(~fit_in.valid.reshape(-1)[: len(fit_in)]))
         self._forget_running()
         self._replaced()
+        return report_of(snapshot, specs)
 
     def _put(self, specs: Mapping[str, TensorSpec], fit_in: Any) -> None:
         storage = self.storage

@@ -176,8 +176,14 @@ class MemoryExport:
             self._background.wait()
         self._report()
 
-    def close(self) -> None:
-        """Finish what was promised, and tell how much of it failed."""
+    def close(self, rest: Callable[[], MemorySnapshot | None] = lambda: None) -> None:
+        """Finish what was promised, export what is left over, and tell how much of it failed.
+
+        Args:
+            rest: returns the samples of the cycle that is under way; None where none are new.
+        """
+        if self.active and (last := rest()) is not None:
+            self.filled(self.cycles + 1, lambda: last)
         _OPEN.discard(self)
         if self._background is not None:
             self._background.close()

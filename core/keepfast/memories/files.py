@@ -6,13 +6,15 @@ import contextlib
 import glob
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.commit import size_of
+from keepfast._system.warnings import warn
 from keepfast.errors import InvalidValue, KeepfastError, MissingDependency, NotFound
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.plugins.formats import format_of, numeric_order
@@ -43,17 +45,34 @@ def read_memory(path: str | os.PathLike[str]) -> MemorySnapshot:
     return format_of("memory format", file).load(file)
 
 
-def iter_memories(pattern: str | os.PathLike[str]) -> Iterator[tuple[Path, MemorySnapshot]]:
+Patterns = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+"""A pattern as `glob.glob` takes it, a path, or several of them."""
+
+
+def iter_memories(pattern: Patterns) -> Iterator[tuple[Path, MemorySnapshot]]:
     """Yield the path and content of each memory file that matches a pattern, one at a time, in the order of time.
 
+    A file that cannot be read is passed over with a warning that names it.
+
     Args:
-        pattern: as `glob.glob` takes it; ``**`` descends into directories.
+        pattern: as `glob.glob` takes it; ``**`` descends into directories. Or a path, or a list of both, which are gone
+            through in its order.
 
     Raises:
         NotFound: if nothing matches.
+
+    Example:
+        >>> for path, memory in keepfast.iter_memories("memory/*.pt"):  # doctest: +SKIP
+        ...     states = memory["states"]
     """
-    for path in memory_paths(pattern):
-        yield path, read_memory(path)
+    patterns = [pattern] if isinstance(pattern, str | os.PathLike) else list(pattern)
+    for path in dict.fromkeys(chain.from_iterable(map(memory_paths, patterns))):
+        try:
+            snapshot = read_memory(path)
+        except (KeepfastError, OSError) as error:
+            warn(f"`{path}` cannot be read and is passed over: {error}")
+            continue
+        yield path, snapshot
 
 
 def memory_paths(pattern: str | os.PathLike[str]) -> list[Path]:
@@ -100,7 +119,7 @@ def matches(pattern: str | os.PathLike[str]) -> tuple[list[Path], dict[Path, Inv
     Raises:
         NotFound: if nothing matches.
     """
-    found = sorted(map(Path, glob.glob(os.fspath(pattern), recursive=True)), key=numeric_order)  # noqa: PTH207  (pathlib globs no absolute pattern)
+    found = sorted(map(Path, _expanded(os.fspath(pattern))), key=numeric_order)
     paths: list[Path] = []
     strangers: dict[Path, InvalidValue | MissingDependency] = {}
     directories: dict[Path, InvalidValue | MissingDependency] = {}
@@ -118,6 +137,11 @@ def matches(pattern: str | os.PathLike[str]) -> tuple[list[Path], dict[Path, Inv
     if not paths and not strangers:
         raise NotFound(f"no memory file matches `{pattern}`")
     return paths, strangers
+
+
+def _expanded(pattern: str) -> list[str]:
+    """Return the paths that a pattern matches, or itself where it is a path."""
+    return [pattern] if Path(pattern).exists() else glob.glob(pattern, recursive=True)  # noqa: PTH207  (pathlib globs no absolute pattern)
 
 
 @final

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from keepfast.codec import dtype_of
 from keepfast.errors import InvalidValue, LoadMismatch
+from keepfast.interfaces.loading.report import Entry, LoadReport
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.interfaces.ring import VALID
 from keepfast.memories.tensors.specs import VALIDITY, TensorSpec, tensor_name
+from keepfast.tree import describe
 
 Fit = Literal["error", "newest", "oldest"]
 
@@ -34,8 +36,7 @@ def fitted(snapshot: MemorySnapshot, memory_size: int, num_envs: int, fit: Fit) 
         LoadMismatch: if the sizes differ and `fit` is ``"error"``.
         InvalidValue: if `fit` is none of the three.
     """
-    if fit not in get_args(Fit):
-        raise InvalidValue(f"`fit` is {fit!r}; allowed: {', '.join(get_args(Fit))}")
+    checked_fit(fit)
     given, wanted = (snapshot.memory_size, snapshot.num_envs), (memory_size, num_envs)
     if given == wanted:
         return snapshot
@@ -46,6 +47,66 @@ def fitted(snapshot: MemorySnapshot, memory_size: int, num_envs: int, fit: Fit) 
         )
     columns = _columns(snapshot, memory_size, num_envs, fit)
     return _laid_out(snapshot, columns, memory_size, num_envs)
+
+
+def checked_fit(fit: Fit) -> Fit:
+    """Return what to do with a memory of another size.
+
+    Raises:
+        InvalidValue: if it is none of the three.
+    """
+    if fit not in get_args(Fit):
+        raise InvalidValue(f"`fit` is {fit!r}; allowed: {', '.join(get_args(Fit))}")
+    return fit
+
+
+def since_full(snapshot: MemorySnapshot) -> MemorySnapshot:
+    """Return the samples of a snapshot that were written since the last row was completed, by themselves."""
+    count = snapshot.memory_index * snapshot.num_envs + snapshot.env_index
+
+    def newer(tensor: NDArray[Any]) -> NDArray[Any]:
+        kept = np.zeros_like(tensor)
+        flat, size = (snapshot.ring.capacity, *tensor.shape[2:]), slice(count)
+        kept.reshape(flat)[size] = tensor.reshape(flat)[size]
+        return kept
+
+    tensors = {name: newer(tensor) for name, tensor in snapshot.tensors.items()}
+    metadata = {**snapshot.metadata, "seams": [seam for seam in snapshot.seams if seam < count]}
+    return replace(snapshot, tensors=tensors, filled=False, metadata=metadata)
+
+
+def report_of(snapshot: MemorySnapshot, specs: Mapping[str, TensorSpec]) -> LoadReport:
+    """Return what became of each tensor of a snapshot that a memory took."""
+
+    def entry(name: str, tensor: NDArray[Any]) -> Entry:
+        found, own = describe(tensor), f"{specs[name].dtype} {tuple(tensor.shape)}"
+        return Entry("memory", name, "loaded", own, found, cast=found != own)
+
+    return LoadReport(entries=tuple(entry(name, tensor) for name, tensor in snapshot.tensors.items()))
+
+
+def fitted_state(state: Mapping[str, Any], memory_size: int, num_envs: int, fit: Fit) -> Mapping[str, Any]:
+    """Return what `Memory.state_dict` returned of one memory, as one of other sizes would return it.
+
+    Args:
+        state: the state, its arrays those of NumPy.
+        memory_size: the number of rows of the other memory.
+        num_envs: the number of its environments.
+        fit: what to keep; see `fitted`.
+
+    Raises:
+        LoadMismatch: if the sizes differ and `fit` is ``"error"``.
+    """
+    tensors, wanted = state.get("tensors"), (memory_size, num_envs)
+    tensors = dict(tensors) if isinstance(tensors, Mapping) else {}
+    shapes = [np.shape(tensor) for tensor in tensors.values()]
+    if not shapes or any(len(shape) < 2 or shape[:2] != shapes[0][:2] for shape in shapes) or shapes[0][:2] == wanted:
+        return state
+    position = int(state["memory_index"]), int(state["env_index"]), bool(state["filled"])
+    found = fitted(MemorySnapshot(tensors, *position, {"seams": list(state.get("seams", ()))}), *wanted, fit)
+    kept = {key: value for key, value in state.items() if key != "after_end" or shapes[0][1] == num_envs}
+    placed = dict(zip(("memory_index", "env_index", "filled"), found.ring.position, strict=True))
+    return {**kept, **placed, "tensors": found.tensors, "seams": found.seams}
 
 
 def _columns(snapshot: MemorySnapshot, memory_size: int, num_envs: int, fit: Fit) -> list[NDArray[np.intp]]:

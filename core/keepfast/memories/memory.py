@@ -14,6 +14,7 @@ import numpy as np
 
 from keepfast._system.lifetimes import in_child
 from keepfast.errors import InvalidValue, LoadMismatch, UsageError
+from keepfast.interfaces.loading.report import LoadReport
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.interfaces.ring import Ring
 from keepfast.memories.buffer import NEXT_STEP, SampleBuffer
@@ -227,12 +228,13 @@ class Memory:
 
         Args:
             name: its name, by which `add_samples` and `sample` know it.
-            size: the size of one sample: a number of elements, a shape, or a Gymnasium space.
+            size: the size of one sample: a number of elements, a shape, or a Gymnasium space. None makes no tensor:
+                agents say so what they have not, an environment's state for example.
             dtype: its dtype, in the framework's terms; None is the framework's default floating-point one.
             keep_dimensions: whether to keep the dimensions of a shape or space, instead of flattening them to one.
 
         Returns:
-            Whether it was created; False where it exists already, of the same size and dtype.
+            Whether it was created; False where it exists already, of the same size and dtype, or the size is None.
 
         Raises:
             ShapeMismatch: if it exists with another size.
@@ -285,16 +287,17 @@ class Memory:
         Every array holds the same number of samples, in one of these shapes: (num_envs, *size) is one of each
         environment; *size* is one sample; (n, *size) are the samples of n environments, or, where there is only one
         environment, any number of its samples; (rows, num_envs, *size) are several rows. Tensors that are not given
-        keep what they hold in those places. All arrays are checked before the first is written.
+        keep what they hold in those places, and names without a tensor are passed over: agents give all that they have.
+        All arrays are checked before the first is written.
 
         Args:
             valid: of shape (num_envs,), or with as many elements as there are samples; whether each is a transition;
                 all are if None. Those that are not (of environments that were idle, or only reset) are in no batch,
                 and no sequence crosses them. The tensor ``valid``, of size 1, tells which they are, once there was one.
-            **tensors: the samples by the name of their tensor; converted to its dtype and device.
+            **tensors: the samples by the name of their tensor; converted to its dtype and device. None is none.
 
         Raises:
-            UnknownTensor: if a name is not that of a tensor; `create_tensor` makes one.
+            UnknownTensor: if a name is nearly that of a tensor, or none is that of one; `create_tensor` makes one.
             ShapeMismatch: if an array has another shape, or the arrays hold different numbers of samples.
             InvalidValue: if no numbers can be made of what is given.
         """
@@ -307,7 +310,7 @@ class Memory:
         """Return random samples, in mini-batches.
 
         Args:
-            names: the tensors to sample from.
+            names: the tensors to sample from; where there is none of a name, there is None in its place.
             batch_size: how many samples, or sequences.
             mini_batches: into how many parts to split them.
             sequence_length: how many consecutive samples of one environment to return for each one drawn. Sequences
@@ -320,7 +323,7 @@ class Memory:
             (batch_size / mini_batches * sequence_length, *size); the samples of a sequence follow one another.
 
         Raises:
-            UnknownTensor: if there is no tensor of a name.
+            UnknownTensor: if a name is nearly that of a tensor, or none is that of one.
             UsageError: if there is nothing to sample from.
             InvalidValue: if a number is no positive whole number.
         """
@@ -388,8 +391,8 @@ class Memory:
         with self._lock:
             return self._buffer.snapshot()
 
-    def restore(self, snapshot: MemorySnapshot, fit: Fit = "error") -> None:
-        """Replace every sample by those of a snapshot; a memory without tensors gets the snapshot's.
+    def restore(self, snapshot: MemorySnapshot, fit: Fit = "error") -> LoadReport:
+        """Replace every sample by those of a snapshot, and tell so; a memory without tensors gets the snapshot's.
 
         Values are kept bit for bit. Only where the framework keeps a dtype of 64 bits as one of 32, as JAX does by
         default, are they converted, and only if each of them is the same afterwards.
@@ -406,7 +409,7 @@ class Memory:
                 is ``"error"``; lists every difference. The memory is unchanged.
         """
         with self._lock:
-            self._buffer.restore(snapshot, fit)
+            return self._buffer.restore(snapshot, fit)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the tensors and where the next sample goes, so that a memory can be a module of a checkpoint."""
@@ -459,7 +462,7 @@ class Memory:
             raise UsageError("the memory has no tensors to save; `create_tensor` makes one")
         return self._exports.save(self.snapshot, directory, format)
 
-    def load(self, path: str | os.PathLike[str], fit: Fit = "error") -> None:
+    def load(self, path: str | os.PathLike[str], fit: Fit = "error") -> LoadReport:
         """Replace every sample by those of a file, of any format and written on any framework.
 
         Args:
@@ -467,20 +470,24 @@ class Memory:
             fit: what to do with a file of another memory size or number of environments: ``"error"``; keep the
                 ``"newest"`` samples that fit, or the ``"oldest"``.
 
+        Returns:
+            What was loaded: each tensor, and whether its dtype was converted.
+
         Raises:
             NotFound: if there is no such file.
             CorruptMemory: if the file is damaged.
             LoadMismatch: if the file does not fit; lists every difference. The memory is unchanged in each case.
         """
-        self.restore(read_memory(path), fit)
+        return replace(self.restore(read_memory(path), fit), path=Path(path))
 
     def wait(self) -> None:
         """Return when every export that was begun is on disk; warns of one that failed."""
         self._exports.wait()
 
     def close(self) -> None:
-        """Finish every export, and tell how many failed; closing twice is fine."""
-        self._exports.close()
+        """Finish every export, that of what was added since the memory was last full too, and tell how many failed."""
+        with self._lock:
+            self._exports.close(self._buffer.rest)
 
     def __enter__(self) -> Self:
         return self

@@ -45,10 +45,10 @@ class Sampler:
     ) -> list[list[Any]]:
         """Return random samples, or sequences, in mini-batches."""
         positive("batch_size", batch_size)
-        self._check(names, mini_batches, sequence_length)
+        known = self._check(names, mini_batches, sequence_length)
         with self._buffer.storage.plainly():
             self.last = places = self._places(batch_size, sequence_length)
-            return self._split(names, places, mini_batches, sequence_length)
+            return _spread(names, known, self._split(known, places, mini_batches, sequence_length))
 
     def _places(self, batch_size: int, sequence_length: int) -> Any:
         """Return random places, of samples or of sequences."""
@@ -111,13 +111,16 @@ class Sampler:
 
     def by_index(self, names: Sequence[str], indexes: Any, mini_batches: int = 1) -> list[list[Any]]:
         """Return samples by their place, split into mini-batches."""
-        self._check(names, mini_batches)
+        known = self._check(names, mini_batches)
         with self._buffer.storage.plainly():
-            return self._split(names, self._buffer.storage.places(indexes), mini_batches)
+            return _spread(names, known, self._split(known, self._buffer.storage.places(indexes), mini_batches))
 
     def everything(self, names: Sequence[str], mini_batches: int = 1, sequence_length: int = 1) -> list[list[Any]]:
         """Return every sample, split into mini-batches."""
-        self._check(names, mini_batches, sequence_length)
+        known = self._check(names, mini_batches, sequence_length)
+        return _spread(names, known, self._everything(known, mini_batches, sequence_length))
+
+    def _everything(self, names: Sequence[str], mini_batches: int, sequence_length: int) -> list[list[Any]]:
         storage, cursor, invalid = self._buffer.storage, self._buffer.cursor, self._buffer.invalid
         with storage.plainly():
             if sequence_length > 1 or len(invalid):
@@ -133,11 +136,11 @@ class Sampler:
     def _composites(self) -> Composites:
         return self._buffer.tensors.composites
 
-    def _check(self, names: Sequence[str], mini_batches: int, sequence_length: int = 1) -> None:
+    def _check(self, names: Sequence[str], mini_batches: int, sequence_length: int = 1) -> Sequence[str]:
+        """Return those of the names that are of tensors."""
         positive("mini_batches", mini_batches)
         positive("sequence_length", sequence_length)
-        for name in self._composites.tensors_of(names):
-            self._buffer.tensors.spec(name)
+        return self._buffer.tensors.known(names)
 
     def _split(self, names: Sequence[str], places: Any, mini_batches: int, length: int = 1) -> list[list[Any]]:
         """Return the samples at some places in mini-batches, which divide no sequence of a length."""
@@ -147,6 +150,14 @@ class Sampler:
             return [together(names, take(tensors, places))]
         bounds = [length * bound for bound in _bounds(-(-len(places) // length), mini_batches)]
         return [together(names, take(tensors, places[start:stop])) for start, stop in pairwise(bounds)]
+
+
+def _spread(names: Sequence[str], known: Sequence[str], batches: list[list[Any]]) -> list[list[Any]]:
+    """Return what was sampled in the order of all names, None for those that are of no tensor."""
+    if len(names) == len(known):
+        return batches
+    there = [name in known for name in names]
+    return [[next(part) if is_there else None for is_there in there] for part in map(iter, batches)]
 
 
 def _bounds(count: int, parts: int) -> list[int]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import glob
 import json
+import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from keepfast._system.warnings import warn
 from keepfast.errors import NotFound
 from keepfast.metrics.events import has_summaries, read_events
+from keepfast.metrics.wanted import Wanted, WantedTags
 
 
 @final
@@ -74,32 +78,51 @@ def read_metrics(run: str | Path) -> dict[str, Series]:
     return {tag: _series(_merged(sources)) for tag, sources in sorted(found.items())}
 
 
+Patterns = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+"""A pattern as `glob.glob` takes it, a path, or several of them."""
+
+
 def iter_metrics(
-    pattern: str | Path, tags: str | Iterable[str] | None = None
+    pattern: Patterns, tags: Wanted | Iterable[Wanted] | None = None
 ) -> Iterator[tuple[Path, dict[str, Series]]]:
     """Yield the scalars of every run that a pattern matches, one run at a time.
 
+    A tag that no run has is told, in a warning, once all were gone through.
+
     Args:
-        pattern: a glob pattern of run directories, ``"runs/*"`` for example; ``**`` goes down any number of levels.
-        tags: the tags wanted, or the one; all if None. A run that has none of them is passed over.
+        pattern: a glob pattern of run directories, ``"runs/*"`` for example, or of files in them,
+            ``"runs/*/*tfevents*"``; ``**`` goes down any number of levels. Or a path, or a list of both, which are gone
+            through in its order.
+        tags: the tags wanted, or the one; all if None. Each may be a regular expression, which need not match the whole
+            of a tag: ``"Loss / .*"``. A run that has none of them is passed over.
 
     Yields:
-        Each run's directory and what `read_metrics` returns of it.
+        Each run's directory, or each file, and what `read_metrics` returns of it.
 
     Raises:
         NotFound: if the pattern matches no run with metrics.
         OSError: if a file of a run cannot be read.
     """
-    wanted = None if tags is None else {tags} if isinstance(tags, str) else set(tags)
-    matches = sorted(Path(match) for match in glob.glob(str(pattern), recursive=True))  # noqa: PTH207  (absolute ones)
-    runs = [path for path in matches if path.is_dir() and _sources(path)]
-    if not runs:
-        raise NotFound(f"no run with metrics matches `{pattern}`")
-    for path in runs:
+    patterns = [pattern] if isinstance(pattern, str | os.PathLike) else list(pattern)
+    wanted = None if tags is None else WantedTags([tags] if isinstance(tags, str | re.Pattern) else list(tags))
+    for path in dict.fromkeys(chain.from_iterable(map(_runs, patterns))):
         found = read_metrics(path)
-        chosen = {tag: series for tag, series in found.items() if wanted is None or tag in wanted}
+        chosen = found if wanted is None else {tag: found[tag] for tag in wanted.among(found)}
         if chosen:
             yield path, chosen
+    if wanted is not None:
+        wanted.tell()
+
+
+def _runs(pattern: str | os.PathLike[str]) -> list[Path]:
+    """Return the runs that a pattern matches, and the files of metrics that it matches by themselves."""
+    text = os.fspath(pattern)
+    found = [text] if Path(text).exists() else glob.glob(text, recursive=True)  # noqa: PTH207  (absolute ones)
+    matches = [path for path in sorted(map(Path, found)) if _sources(path)]
+    if not matches:
+        raise NotFound(f"no run with metrics matches `{pattern}`")
+    directories = {path for path in matches if path.is_dir()}
+    return [path for path in matches if path in directories or directories.isdisjoint(path.parents)]
 
 
 def has_metrics(path: Path) -> bool:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keepfast.interfaces.loading.report import LoadReport
 from keepfast.migration.calls import migrate
 from keepfast.migration.report import MigrationReport
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.report import LoadReport
 from keepfast.modules.single import load_with, save
 
 

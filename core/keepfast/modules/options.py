@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 from keepfast.errors import LoadMismatch
+from keepfast.memories.fitting import Fit, checked_fit
 from keepfast.tree import Tree, map_leaves
 
 
@@ -23,6 +24,7 @@ class LoadOptions:
             file's on the left, the own one on the right. Of several that fit an entry, the longest counts, once. Of
             open modules (see `Backend.is_open`) only the names of whole modules are mapped.
         device: where restored arrays are placed; None keeps each where the module has it.
+        fit: what to do with a memory of another size or number of environments; see `Memory.load`.
     """
 
     modules: tuple[str, ...] | None = None
@@ -30,6 +32,7 @@ class LoadOptions:
     cast: bool = False
     rename: Mapping[str, str] = field(default_factory=dict)
     device: Any = None
+    fit: Fit = "error"
 
     @classmethod
     def of(
@@ -39,9 +42,15 @@ class LoadOptions:
         cast: bool,
         rename: Mapping[str, str] | None,
         device: Any = None,
+        fit: Fit = "error",
     ) -> LoadOptions:
-        """Return the options that the keywords of a public call mean."""
-        return cls(None if modules is None else tuple(modules), strict, cast, rename or {}, device)
+        """Return the options that the keywords of a public call mean.
+
+        Raises:
+            InvalidValue: if one of them means nothing.
+        """
+        chosen = None if modules is None else tuple(modules)
+        return cls(chosen, strict, cast, rename or {}, device, checked_fit(fit))
 
     def of_file(self, single: str | None) -> LoadOptions:
         """Return the options for a file of a single module, which is the only one wanted if no other was asked for.

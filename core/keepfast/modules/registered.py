@@ -12,14 +12,15 @@ from typing import Any, TypeVar, final
 import numpy as np
 
 from keepfast._version import __version__
-from keepfast.errors import UnsupportedModule
+from keepfast.errors import LoadMismatch, UnsupportedModule
 from keepfast.interfaces.backend import Backend
 from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, CheckpointMetadata
+from keepfast.interfaces.loading.report import Entry
+from keepfast.memories.fitting import fitted_state
 from keepfast.memories.memory import Memory
-from keepfast.modules.matching import Match, match, match_open, missing_module, reject
+from keepfast.modules.comparing.matching import Match, match, match_open, missing_module, reject
 from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.modules.parts import Module, Place, advice, is_variable, keeps_itself, parts_of
-from keepfast.modules.report import Entry
 from keepfast.plugins.backends import PLAIN, backend_named, backend_of, check_device, configured, in_use, recognize
 from keepfast.tree import Tree, describe, grown, leaves, nodes_of
 
@@ -110,6 +111,11 @@ class RegisteredModule:
         """
         self.check_place()
         value, own = self.value, self.capture()
+        if self.is_memory:
+            try:
+                found = replace(found, state=fitted_state(found.state, value.memory_size, value.num_envs, options.fit))
+            except LoadMismatch as error:
+                return Match((Entry(self.name, "", "refused", found=str(error)),), None, is_loadable=False)
         if self.is_open:
             state, unlike = self.backend.aligned(value, found.state, self.names(), found.names.get(self.name))
             mismatches = [*unlike, *self.backend.mismatches(value, state)]

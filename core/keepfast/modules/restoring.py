@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from keepfast._system.warnings import warn
 from keepfast.errors import LoadMismatch
 from keepfast.interfaces.checkpoint_store import Checkpoint
-from keepfast.modules.matching import missing_module
+from keepfast.interfaces.loading.report import Entry, LoadReport, require, with_refusals
+from keepfast.modules.comparing.matching import missing_module
 from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.modules.registered import RegisteredModule, as_stored, match_parts
-from keepfast.modules.report import Entry, LoadReport, require, with_refusals
+from keepfast.modules.undoing import Undo, foreign_told, naming
 from keepfast.plugins.backends import places
 from keepfast.tree import Tree
 
@@ -21,15 +22,32 @@ from keepfast.tree import Tree
 def restore_all(
     modules: Sequence[RegisteredModule], checkpoint: Checkpoint, path: Path, options: LoadOptions
 ) -> LoadReport:
-    """Restore modules from a checkpoint; either all that fits is loaded, or nothing is touched.
+    """Restore modules from a checkpoint; either all that fits is loaded, or every module is as it was.
 
     Raises:
         LoadMismatch: if nothing matches, or anything differs and the options are strict.
+        LoadFailed: if a module or its backend raised an error of its own.
         InvalidValue: if there is no such device as the options name.
     """
+    with restored(modules, checkpoint, path, options) as report:
+        return report
+
+
+@contextlib.contextmanager
+def restored(
+    modules: Sequence[RegisteredModule], checkpoint: Checkpoint, path: Path, options: LoadOptions
+) -> Iterator[LoadReport]:
+    """Restore modules as `restore_all` does, for what is done in the block: where that raises, they are put back."""
+    with foreign_told("the checkpoint", path), Undo() as undo:
+        yield _restored(modules, checkpoint, path, options, undo)
+
+
+def _restored(
+    modules: Sequence[RegisteredModule], checkpoint: Checkpoint, path: Path, options: LoadOptions, undo: Undo
+) -> LoadReport:
     found = options.renamed_modules(checkpoint.modules, checkpoint.about.names or {})
     modules = [as_stored(module, checkpoint.about.backends or {}) for module in modules]
-    entries, loadable = _match_all(_wanted(modules, found, options, path), found, options)
+    entries, loadable = _match_all(_wanted(modules, found, options, path), found, options, path)
     absent = tuple(name for name in found if name not in {module.name for module in modules})
     report = LoadReport(path, tuple(entries), checkpoint.about.timestep, absent)
     require(report, strict=options.strict)
@@ -37,56 +55,48 @@ def restore_all(
         for name in absent:
             warn(f"Cannot load the {name} module. The agent doesn't have such an instance")
     device_of = places(options.device, [module.backend for module, _ in loadable])
-    return _restore_or_undo(loadable, report, options, device_of)
+    return _restore_each(loadable, report, options, device_of, undo)
 
 
 _Loadable = tuple[RegisteredModule, Tree]
 
 
 def _match_all(
-    modules: Sequence[RegisteredModule], found: Mapping[str, FileModule], options: LoadOptions
+    modules: Sequence[RegisteredModule], found: Mapping[str, FileModule], options: LoadOptions, path: Path
 ) -> tuple[list[Entry], list[_Loadable]]:
     """Return what became of each entry, and the modules that can be loaded, each with the tree to restore."""
     entries: list[Entry] = []
     loadable: list[_Loadable] = []
     for module in modules:
-        if module.name in found:
-            for leaf, matched in match_parts(module, found[module.name], options):
-                entries += matched.entries
-                loadable += [(leaf, matched.state)] if matched.is_loadable else []
-        elif not module.is_memory:  # a memory's interval may be longer than that of the checkpoints
-            entries += missing_module(module.name, module.capture())
+        with naming(f"`{module.name}`", path):
+            if module.name in found:
+                for leaf, matched in match_parts(module, found[module.name], options):
+                    entries += matched.entries
+                    loadable += [(leaf, matched.state)] if matched.is_loadable else []
+            elif not module.is_memory:  # a memory's interval may be longer than that of the checkpoints
+                entries += missing_module(module.name, module.capture())
     return entries, loadable
 
 
-def _restore_or_undo(
-    loadable: Sequence[_Loadable], report: LoadReport, options: LoadOptions, device_of: Mapping[str, Any]
+def _restore_each(
+    loadable: Sequence[_Loadable],
+    report: LoadReport,
+    options: LoadOptions,
+    device_of: Mapping[str, Any],
+    undo: Undo,
 ) -> LoadReport:
-    """Restore modules and report which refused; if that is an error, put back those that went before."""
-    with contextlib.ExitStack() as undo:
-        # Open modules check their own contents, so they go first, and only they need a way back.
-        asked = [_restore_open(module, state, device_of, undo) for module, state in loadable if module.is_open]
-        report = with_refusals(report, [refusal for refusal in asked if refusal is not None])
-        require(report, strict=options.strict)
-        for module, state in loadable:
-            if not module.is_open:
-                module.restore(state, _device(module, device_of))
-        undo.pop_all()
+    """Restore modules and report which refused, of which each is as it was."""
+    refusals: list[Entry] = []
+    # Open modules check their own contents, so they go first.
+    for module, state in sorted(loadable, key=lambda pair: not pair[0].is_open):
+        with naming(f"`{module.name}`", report.path):
+            try:
+                undo.restore(module, state, _device(module, device_of))
+            except LoadMismatch as error:
+                refusals.append(Entry(module.name, "", "refused", found=str(error)))
+    report = with_refusals(report, refusals)
+    require(report, strict=options.strict)
     return report
-
-
-def _restore_open(
-    module: RegisteredModule, state: Tree, device_of: Mapping[str, Any], undo: contextlib.ExitStack
-) -> Entry | None:
-    """Restore an open module and arrange for its undoing; if it refuses, put it back and return why."""
-    try:
-        with contextlib.ExitStack() as own:
-            own.callback(module.restore, module.copy(), None)
-            module.restore(state, _device(module, device_of))
-            undo.push(own.pop_all())
-    except LoadMismatch as error:
-        return Entry(module.name, "", "refused", found=str(error))
-    return None
 
 
 def _device(module: RegisteredModule, device_of: Mapping[str, Any]) -> Any:

@@ -9,10 +9,11 @@ from typing import Any
 
 from keepfast.errors import LoadMismatch
 from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.interfaces.loading.report import LoadReport
+from keepfast.memories.fitting import Fit
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
 from keepfast.modules.registered import metadata, registered
-from keepfast.modules.report import LoadReport
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.backends import configured
 from keepfast.plugins.formats import format_of, read_checkpoint
@@ -56,6 +57,7 @@ def load(
     strict: bool = True,
     cast: bool = False,
     rename: Mapping[str, str] | None = None,
+    fit: Fit = "error",
 ) -> LoadReport:
     """Load one module from a file into a module of the same structure.
 
@@ -68,6 +70,8 @@ def load(
         strict: whether any difference is an error; else what fits is loaded.
         cast: whether another dtype is converted.
         rename: file path -> own path; a path also stands for all below it.
+        fit: what to do with a memory of another size or number of environments: ``"error"``; keep the ``"newest"``
+            samples that fit, or the ``"oldest"``.
 
     Returns:
         What was loaded and what was not.
@@ -77,7 +81,7 @@ def load(
         CorruptCheckpoint: if the file is damaged.
         NotFound: if there is no such file.
     """
-    return load_with(module, path, LoadOptions.of(modules, strict, cast, rename, device))
+    return load_with(module, path, LoadOptions.of(modules, strict, cast, rename, device, fit))
 
 
 def load_with(module: Module, path: str | Path, options: LoadOptions) -> LoadReport:

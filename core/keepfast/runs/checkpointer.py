@@ -313,6 +313,16 @@ class Checkpointer:
         self.best.resume(best, self.directory.best_scores(self.best.metric))
         self._start_turns(timestep)
 
+    def remember(self) -> Callable[[], None]:
+        """Return what undoes a `resume`."""
+        turns, best = self._turns, self.best.remember()
+
+        def back() -> None:
+            self._turns = turns
+            best()
+
+        return back
+
     def branch(self, timestep: int) -> None:
         """Be told that the run goes on from a checkpoint of its own directory.
 

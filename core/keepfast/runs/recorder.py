@@ -222,6 +222,16 @@ class Recorder:
         self.writer.reopen(self._writer_state)
         self.open()
 
+    def remember(self) -> Callable[[], None]:
+        """Return what undoes a `resume`, as far as that is in the hands of no writer."""
+        step, states, tracked = self._resume_step, self._writer_state, self._tracker.state_dict()
+
+        def back() -> None:
+            self._resume_step, self._writer_state = step, states
+            self._tracker.load_state_dict(tracked)
+
+        return back
+
     def settle(self, patience: float) -> None:
         """Return when every healthy writer keeps what was written; see `MultiWriter.settle`."""
         self.writer.settle(patience)

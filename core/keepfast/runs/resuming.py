@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, final
@@ -13,10 +15,11 @@ from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
 from keepfast.errors import NotFound
 from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.interfaces.loading.report import LoadReport
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.registered import ModuleTable, RegisteredModule
-from keepfast.modules.report import LoadReport
-from keepfast.modules.restoring import restore_all
+from keepfast.modules.restoring import restored
+from keepfast.modules.undoing import Undo, naming
 from keepfast.plugins.formats import is_checkpoint, read_checkpoint
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import EarlierRun
@@ -65,15 +68,16 @@ class Resuming:
         if found is None:
             self._start_anew()
             return None
-        return self.go_on(found, self.restore(found, options))
+        with self.restored(found, options) as report:
+            return self.go_on(found, report)
 
-    def restore(self, found: Found, options: LoadOptions) -> LoadReport:
-        """Restore the modules from a checkpoint that was found, and nothing else of the run.
+    def restored(self, found: Found, options: LoadOptions) -> AbstractContextManager[LoadReport]:
+        """Restore the modules from a checkpoint that was found, and put them back where the block raises.
 
         Raises:
             LoadMismatch: if the checkpoint does not fit; nothing was changed then.
         """
-        return restore_all(self._modules.look_up(), found.checkpoint, found.path, options)
+        return restored(self._modules.look_up(), found.checkpoint, found.path, options)
 
     def go_on(self, found: Found, report: LoadReport) -> LoadReport:
         """Restore all that a checkpoint holds beside the modules, which were restored from it.
@@ -82,7 +86,8 @@ class Resuming:
             The report, with the timestep to go on with.
         """
         modules = self._modules.look_up()
-        self._restore_rest(found, modules, report)
+        with Undo() as undo, naming("what a resume needs", found.path):
+            self._restore_rest(found, modules, report, undo)
         _warn_of_memories(modules, report, found.timestep)
         return LoadReport(found.path, report.entries, found.timestep, report.absent_modules, found.skipped)
 
@@ -92,21 +97,24 @@ class Resuming:
             self._recorder.resume(None, 0)
             self._earlier.taken_over()
 
-    def _restore_rest(self, found: Found, modules: Sequence[RegisteredModule], report: LoadReport) -> None:
-        state = found.state
+    def _restore_rest(self, found: Found, modules: Sequence[RegisteredModule], report: LoadReport, undo: Undo) -> None:
+        state, backends = found.state, {module.backend.name: module.backend for module in modules}.values()
+        undo.add("the best score", self._checkpointer.remember())
         self._checkpointer.resume(state.get("best"), found.timestep)
-        restored = {entry.module for entry in report.entries if entry.status == "loaded"}
-        environment = any(module.is_environment and module.name in restored for module in modules)
+        loaded = {entry.module for entry in report.entries if entry.status == "loaded"}
+        environment = any(module.is_environment and module.name in loaded for module in modules)
         running = self._recorder.continues(environment)
+        undo.add("what was tracked", self._recorder.remember())
+        undo.add("the random state", partial(restore_random_state, capture_random_state(backends), backends))
         self._recorder.resume(state.get("recorder"), found.timestep, running_episodes=running)
+        if "random" in state:  # last, because writers that are closed may draw from it
+            restore_random_state(state["random"], backends)
         if not running:
             for memory in self._modules.memories():
                 memory.reset_episodes()
         if found.own:
             self._checkpointer.branch(found.timestep)
             self._earlier.taken_over()
-        if "random" in state:  # last, because writers that are closed may draw from it
-            restore_random_state(state["random"], {module.backend.name: module.backend for module in modules}.values())
 
 
 def _warn_of_memories(modules: Sequence[RegisteredModule], report: LoadReport, timestep: int) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from keepfast import codec
 from keepfast.interfaces.backend import Backend
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
-from keepfast.modules.matching import Match, match, match_open, reject
+from keepfast.modules.comparing.matching import Match, match, match_open, reject
 from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.plugins.discovery import registry
 from keepfast.testing.checkpoint_store import assert_same

@@ -84,10 +84,10 @@ class Scaler:
         return repr((self.mean, self.count, self.last))
 
 
-def _held(value: Any) -> Kept:
+def _held(value: Any, observe: Callable[[Any], Any] = repr) -> Kept:
     """Return what an owner holds and replaces."""
     owner = SimpleNamespace(value=value)
-    return Kept({"kept": attribute(owner, "value")}, lambda: repr(owner.value))
+    return Kept({"kept": attribute(owner, "value")}, lambda: observe(owner.value))
 
 
 def _chosen(seed: int) -> Kept:

@@ -45,6 +45,46 @@ def test_nothing_found_is_an_error(tmp_path):
         keepfast.read_memory(tmp_path / "absent.npz")
 
 
+def test_memories_come_by_pattern_by_path_and_by_list(tmp_path):
+    """A path may look like a pattern; a list is gone through in its order, each file once."""
+    exporter = exporter_named("npz")
+    for name in ("a/1.npz", "a/2.npz", "b/1.npz", "b/[1].npz"):
+        exporter.save(_memory(1), tmp_path / name)
+
+    def names(pattern):
+        return [str(path.relative_to(tmp_path)) for path, _ in keepfast.iter_memories(pattern)]
+
+    assert names(str(tmp_path / "a" / "*")) == ["a/1.npz", "a/2.npz"]
+    assert names(tmp_path / "a" / "2.npz") == ["a/2.npz"]
+    assert names(tmp_path / "b" / "[1].npz") == ["b/[1].npz"]
+    assert names([tmp_path / "b" / "1.npz", f"{tmp_path}/a/*"]) == ["b/1.npz", "a/1.npz", "a/2.npz"]
+    assert names(iter([tmp_path / "a" / "*", tmp_path / "a" / "2.npz"])) == ["a/1.npz", "a/2.npz"]
+    assert names([]) == []
+
+
+def test_a_memory_is_asked_for_its_tensors_by_name(tmp_path):
+    """As a dict of them is; what is not there is told with the nearest."""
+    exporter_named("npz").save(_memory(5), tmp_path / "m.npz")
+    ((_, memory),) = keepfast.iter_memories(tmp_path / "m.npz")
+    assert memory["steps"][0, 0, 0] == 5
+    assert ("steps" in memory, "x" in memory, list(memory), list(memory.keys())) == (True, False, ["steps"], ["steps"])
+    assert {**memory}.keys() == {"steps"}
+    with pytest.raises(KeyError, match="Did you mean `steps`"):
+        memory["step"]
+
+
+def test_a_memory_that_cannot_be_read_is_passed_over_and_named(tmp_path):
+    """Whatever is wrong with it, the others are there."""
+    exporter_named("npz").save(_memory(1), tmp_path / "1.npz")
+    (tmp_path / "2.npz").write_bytes(b"no zip")
+    (tmp_path / "3.pt").write_bytes((tmp_path / "1.npz").read_bytes()[:90])
+    exporter_named("npz").save(_memory(4), tmp_path / "4.npz")
+    with pytest.warns(keepfast.KeepfastWarning) as told:
+        found = [path.name for path, _ in keepfast.iter_memories(tmp_path / "*")]
+    assert found == ["1.npz", "4.npz"]
+    assert [str(one.message).split("`")[1] for one in told] == [str(tmp_path / "2.npz"), str(tmp_path / "3.pt")]
+
+
 def test_chronological_rows_begin_with_the_oldest():
     """The rows of a full memory are turned so that the oldest comes first, each environment for itself."""
     values = np.arange(6).reshape(3, 2, 1)

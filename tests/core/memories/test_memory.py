@@ -37,7 +37,8 @@ def test_a_storage_is_all_that_a_memory_needs(storage: Callable[..., keepfast.St
     memory.close()
     assert memory.storage.buffers["x"][:, 0].tolist() == [4, 4, 1, 1, 2, 2, 3, 3]
     assert memory.ring == keepfast.Ring(4, 2, 1, 0, filled=True)
-    ((_, written),) = keepfast.iter_memories(tmp_path / "*")
+    (_, written), (_, last) = keepfast.iter_memories(tmp_path / "*")
+    assert (len(last), last.tensors["x"][0].tolist()) == (2, [[4.0], [4.0]])
     assert written.tensors["x"][:, 0, 0].tolist() == [0, 1, 2, 3]
 
 

@@ -12,9 +12,9 @@ import pytest
 
 import keepfast
 from keepfast import Checkpoint
+from keepfast.interfaces.loading.report import LoadReport
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.registered import registered
-from keepfast.modules.report import LoadReport
 from keepfast.modules.restoring import restore_all
 from keepfast.tree import flatten
 
@@ -280,9 +280,28 @@ def test_an_open_module_that_refuses_leaves_every_module_as_it_was(net: MakeNet,
     """Even what was restored before it is put back, bit for bit."""
     modules = {"policy": net(0), "first": momentum(0.1), "second": momentum(0.2)}
     before = {name: state(module) for name, module in modules.items()}
-    with pytest.raises(ValueError, match="no learning rate"):
+    with pytest.raises(ValueError, match=r"`second` could not be loaded from `runs/x.*no learning rate") as raised:
         restore(modules, {"policy": state(net(1)), "first": {"lr": 5.0}, "second": {"velocity": np.ones(1)}})
     assert all(same(state(module), before[name]) for name, module in modules.items())
+    assert isinstance(raised.value, keepfast.LoadFailed)
+
+
+def test_what_refuses_halfway_is_as_it_was_where_all_else_is_loaded(net: MakeNet, momentum: MakeNet) -> None:
+    """Without strict the report tells of it, and what it shares with a module that was loaded keeps what that got."""
+
+    class Halfway(momentum):  # type: ignore[misc,valid-type]
+        def load_state_dict(self, state: Mapping[str, Any]) -> None:
+            self.state["lr"] = self.policy = state["lr"]
+            raise keepfast.LoadMismatch("not today")
+
+    policy, first, second = net(0), momentum(0.1), Halfway(0.2)
+    second.policy = policy
+    source = net(1)
+    file = {"policy": state(source), "first": {"lr": 5.0}, "second": {"lr": 6.0}}
+    report = restore({"policy": policy, "first": first, "second": second}, file, strict=False)
+    assert [str(entry) for entry in report.differences] == ["second: refused: not today"]
+    assert (first.state, second.state, second.policy) == ({"lr": 5.0}, {"lr": 0.2}, policy)
+    assert same(policy.arrays, source.arrays)
 
 
 def test_what_is_put_back_is_a_copy_from_before(momentum: MakeNet) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 import keepfast
+from keepfast.tree import flatten
 
 Net = Any
 
@@ -412,3 +414,36 @@ def test_a_run_that_is_complete_says_so(net: Callable[..., Net], tmp_path: Path)
         assert len(told) == 1
     with anew(net(), tmp_path, experiment_name="run", timesteps=60) as experiment:
         assert experiment.resume() == 50
+
+
+class UncloseableWriter(CountingWriter):
+    """Raises as it is closed."""
+
+    def close(self) -> None:
+        raise OSError("no more of this")
+
+
+def test_a_resume_that_fails_beside_the_modules_leaves_all_as_it_was(
+    writer: type[CountingWriter], net: Callable[..., Net], tmp_path: Path
+) -> None:
+    """A writer that raises as it is closed for the resume: modules, best score and what was tracked are put back."""
+    with start(net(1), tmp_path) as experiment:
+        train(experiment, 0, 20, score=3.0)
+    CountingWriter.close = UncloseableWriter.close  # type: ignore[method-assign]
+    try:
+        experiment = start(other := net(2), tmp_path, on_writer_error="raise")
+        experiment.track_data("x", 1.0)
+        experiment.write_tracking_data(1)
+        experiment.track_data("x", 2.0)
+        before = {name: array.copy() for name, array in flatten(other.arrays).items()}
+        state = np.random.get_state(legacy=False)["state"]["key"]  # noqa: NPY002
+        with pytest.raises(keepfast.KeepfastError, match="no more of this"):
+            experiment.resume()
+    finally:
+        CountingWriter.close = keepfast.Writer.close  # type: ignore[method-assign]
+    assert all((array == before[name]).all() for name, array in flatten(other.arrays).items())
+    assert (np.random.get_state(legacy=False)["state"]["key"] == state).all()  # noqa: NPY002
+    assert experiment.resumed is None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nothing was ever due, and the writer lost what it was given
+        experiment.close()

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from keepfast import codec
 from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError
+from keepfast.formats.files.numpy_pickle import PickledArray
 from keepfast.formats.files.safe_pickle import CodeRefused
 from keepfast.formats.files.sealed import Damage, verified
 from keepfast.formats.files.sealed_zip import ALIGNMENT, SealedZipReader, SealedZipWriter
@@ -142,6 +143,8 @@ class _Reader:
         """Return clean containers with arrays in them for those that the pickle described."""
         if isinstance(node, StoredTensor):
             return self._tensor(node, path)
+        if isinstance(node, PickledArray):
+            return _array(node, path)
         if _is_plain(node):
             return node
         if isinstance(node, dict) and all(map(_is_plain, node)):
@@ -162,6 +165,13 @@ class _Reader:
             return tensor.over(storage)
         except (ValueError, TypeError) as error:
             raise Damage(part, f"does not lie within its storage ({error})") from error
+
+
+def _array(pickled: PickledArray, path: str) -> NDArray[Any]:
+    try:
+        return pickled.array
+    except ValueError as error:
+        raise Damage(f"entry `{path}`", f"cannot be read ({error})") from error
 
 
 def _join(path: str, key: Any) -> str:

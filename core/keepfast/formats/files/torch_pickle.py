@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from keepfast.codec import dtype_of
 from keepfast.errors import InvalidValue
+from keepfast.formats.files.numpy_pickle import NUMPY_AND_JAX
 from keepfast.formats.files.safe_pickle import safe_load
 from keepfast.tree import Tree
 
@@ -331,6 +332,7 @@ def _device(*parts: Any) -> str:
 
 
 _ADMITTED: dict[str, Any] = {
+    **NUMPY_AND_JAX,
     "torch._utils._rebuild_tensor_v2": _rebuild_v2,
     "torch._utils._rebuild_tensor_v3": _rebuild_v3,
     "torch._utils._rebuild_parameter": lambda data, *_rest: data,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
 
-from keepfast.errors import InvalidValue, ShapeMismatch, UnknownTensor, did_you_mean
+from keepfast.errors import InvalidValue, ShapeMismatch, UnknownTensor, did_you_mean, nearest
 from keepfast.memories.storage import Storage
 from keepfast.memories.tensors.composites import Composites
 from keepfast.memories.tensors.holding import dtype_name, holds, holds_range, holds_values, whole_numbers
@@ -23,6 +23,9 @@ from keepfast.memories.tensors.spaces import (
 )
 from keepfast.memories.tensors.specs import TensorSpec, tensor_name
 
+_MISTYPED = 0.88
+"""How much of a name is like that of a tensor where it is taken to be meant for it."""
+
 
 @final
 class TensorTable:
@@ -35,12 +38,14 @@ class TensorTable:
         storage: keeps the tensors.
         specs: what each tensor is, by its name.
         composites: the names that stand for several tensors.
+        absent: the names that `create` was given with no size, and that nothing has.
     """
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
         self.specs: dict[str, TensorSpec] = {}
         self.composites = Composites()
+        self.absent: set[str] = set()
         self._rows: dict[str, tuple[tuple[int, ...], Any]] = {}  # shapes, and the last dtype that was held for sure
 
     def over(self, storage: Storage) -> TensorTable:
@@ -48,6 +53,7 @@ class TensorTable:
         table = TensorTable(storage)
         table.specs.update(self.specs)
         table._rows.update(self._rows)
+        table.absent.update(self.absent)
         table.composites.structures.update(self.composites.structures)
         table.composites.flattened.update(self.composites.flattened)
         return table
@@ -76,13 +82,47 @@ class TensorTable:
             known = [*self.specs, *self.composites.structures]
             raise UnknownTensor(f"the memory has no tensor `{name}`{did_you_mean(name, known)}") from None
 
+    def known(self, names: Iterable[str]) -> list[str]:
+        """Return those of some names that are of tensors; others are passed over, as agents ask for what may be there.
+
+        Raises:
+            UnknownTensor: if a name is nearly that of a tensor, or none is that of one.
+        """
+        return self._known(names, self.spec)
+
+    def _known(self, names: Iterable[str], refuse: Callable[[str], object]) -> list[str]:
+        names = list(names)
+        known = [name for name in names if name in self.specs or name in self.composites]
+        for name in names if len(known) < len(names) else ():
+            if name not in known and name not in self.absent and (not known or self._is_mistyped(name)):
+                refuse(name)
+        return known
+
+    def _is_mistyped(self, name: Any) -> bool:
+        known = [*self.specs, *self.composites.structures]
+        return not isinstance(name, str) or nearest(name, known, cutoff=_MISTYPED) is not None
+
+    def there(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return those samples that are there and have a tensor; the very same mapping where all have.
+
+        Raises:
+            UnknownTensor: if a name is nearly that of a tensor, or none is that of one.
+        """
+        given = [name for name, values in tensors.items() if values is not None]
+        known = self._known(given, self._spec_to_add)
+        return tensors if len(known) == len(tensors) else {name: tensors[name] for name in known}
+
     # creating --------------------------------------------------------------------------------------------------------
 
     def create(self, name: str, size: Any, dtype: str | None, *, keep_dimensions: bool) -> bool:
         """Create a tensor, or one for each leaf of a space, and return whether any was not there before.
 
-        With a dtype all values of a space go into one tensor.
+        With a dtype all values of a space go into one tensor. A size of None makes none.
         """
+        if size is None:
+            self.absent.add(tensor_name(name))
+            return False
+        self.absent.discard(name)
         is_single = not is_composite(size) or dtype is not None
         if name in (self.composites if is_single else self.specs):
             ways = ("one tensor", "a tensor for each leaf of its space")

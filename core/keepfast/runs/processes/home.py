@@ -9,10 +9,10 @@ from typing import Any, final
 from keepfast._system.finishing import finish
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS
+from keepfast.interfaces.loading.report import LoadReport
 from keepfast.metrics.reading import has_entries
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.registered import ModuleTable
-from keepfast.modules.report import LoadReport
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import (
     CONFIG,
@@ -150,13 +150,13 @@ class Home:
         self._take(other)
         with other.unless_it_fails():
             found = find_at(run.path, CheckpointDirectory(run.path / CHECKPOINTS))
-            report = self.resuming.restore(found, options)  # before anything is touched there, as it may not fit
-            try:
-                self._move(other)
-                report = self.resuming.go_on(found, report)
-            except BaseException:
-                self._move(own)
-                raise
+            with self.resuming.restored(found, options) as report:  # before anything is touched there
+                try:
+                    self._move(other)
+                    report = self.resuming.go_on(found, report)
+                except BaseException:
+                    self._move(own)
+                    raise
         own.release()
         if self._new is not None:
             self._new.remove_unless_used()

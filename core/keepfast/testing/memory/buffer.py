@@ -73,7 +73,7 @@ class MemoryBufferContract(abc.ABC):
         with pytest.raises(InvalidValue, match="dtype float32, not int32"):
             memory.create_tensor("states", size=3, dtype="int32")
 
-    @pytest.mark.parametrize("size", ["three", 2.5, (2, -1), None, True, -1])
+    @pytest.mark.parametrize("size", ["three", 2.5, (2, -1), object(), True, -1])
     def test_a_size_that_is_none_is_refused(self, make: Callable[..., Memory], size: Any) -> None:
         """A size that is no number, shape or space raises InvalidValue, which tells it."""
         with pytest.raises(InvalidValue, match="size"):
@@ -240,6 +240,31 @@ class MemoryBufferContract(abc.ABC):
             memory.add_samples(sates=array(np.zeros((2, 3), np.float32)))
         with pytest.raises(InvalidValue, match="given no tensors"):
             memory.add_samples()
+
+    def test_names_without_a_tensor_are_passed_over(
+        self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any]
+    ) -> None:
+        """A size of None makes no tensor, and says so; its samples are passed over, and None stands in their place."""
+        memory = make(4, 2)
+        assert memory.create_tensor("privileged", size=None) is False
+        self.counting(memory, array, 2)
+        memory.create_tensor("privileged", size=None, dtype="float32", keep_dimensions=True)
+        assert memory.get_tensor_names() == ["states", "steps"]
+        states, steps = array(np.ones((2, 3), np.float32)), array(np.ones((2, 1), np.int32))
+        memory.add_samples(states=states, privileged=None, steps=steps, log_prob=steps)
+        memory.add_samples(states=states, privileged=states, steps=steps)
+        memory.add_samples(privileged=states)
+        assert (memory.memory_index, len(memory)) == (0, 8)
+        names = ["privileged", "steps", "log_prob", "states"]
+        for batches in (
+            memory.sample(names, batch_size=6, mini_batches=2),
+            memory.sample_all(names, mini_batches=2),
+            memory.sample_by_index(names, [0, 1, 4], mini_batches=2),
+        ):
+            assert [[part is None for part in batch] for batch in batches] == [[True, False, True, False]] * 2
+            assert [tuple(part.shape[1:]) for part in batches[0] if part is not None] == [(1,), (3,)]
+        assert memory.create_tensor("privileged", size=3) is True
+        memory.add_samples(privileged=states)
 
     @pytest.mark.parametrize("samples", ["x", object(), np.full((2, 3), "x"), np.full((2, 3), None)])
     def test_samples_are_numbers(self, make: Callable[..., Memory], samples: Any) -> None:

@@ -174,6 +174,17 @@ class MemoryLoadingContract(MemoryValidityContract):
         ((steps,),) = memory.sample(["steps"], 500, sequence_length=2)
         return {tuple(pair) for pair in np.asarray(steps).reshape(-1, 2).tolist()}
 
+    def test_a_load_returns_a_report(
+        self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any], tmp_path: Path
+    ) -> None:
+        """It is true, names the file and every tensor, as the reports of other loads do."""
+        memory, other = make(3, 2), make(3, 2)
+        self.counting(memory, array, 2)
+        report = other.load(path := memory.save(tmp_path))
+        assert report
+        assert (report.path, report.loaded) == (path, ["memory.states", "memory.steps"])
+        assert (report.missing, report.mismatched, report.cast) == ([], [], [])
+
     def test_spaces_of_a_file_are_kept(
         self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any], tmp_path: Path
     ) -> None:

@@ -38,15 +38,46 @@ class MemoryContract(MemoryLoadingContract):
     def test_each_filling_cycle_is_exported(
         self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any], tmp_path: Path, memory_format: str
     ) -> None:
-        """Each filling cycle gives a file of its own with what was in the memory before it is overwritten."""
+        """Each filling cycle gives a file of its own before it is overwritten; closing exports the rest."""
         memory = make(3, 2, export=True, export_format=memory_format, export_directory=str(tmp_path / "memory"))
         self.counting(memory, array, 7)
         memory.close()
         memory.close()
         read = list(iter_memories(tmp_path / "memory" / "*"))
-        assert [snapshot.tensors["steps"][:, 0, 0].tolist() for _, snapshot in read] == [[0, 100, 200], [300, 400, 500]]
+        assert [snapshot.tensors["steps"][:, 0, 0].tolist() for _, snapshot in read] == [
+            [0, 100, 200],
+            [300, 400, 500],
+            [600, 0, 0],
+        ]
+        assert [(len(snapshot), snapshot.metadata["cycle"]) for _, snapshot in read] == [(6, 1), (6, 2), (2, 3)]
         extension = {"np": ".npz"}.get(memory_format, f".{memory_format}")
         assert all(path.name.endswith(extension) and "_memory_" in path.name for path, _ in read)
+
+    @pytest.mark.parametrize("num_envs", [1, 3])
+    def test_the_last_cycle_is_exported_once(
+        self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any], tmp_path: Path, num_envs: int
+    ) -> None:
+        """What was added since the memory was last full, to the last sample; what was loaded or forgotten is old."""
+        memory = make(3, num_envs, export=True, export_directory=str(tmp_path / "memory"))
+        self.counting(memory, array, 3)
+        memory.close()
+        assert len(list(iter_memories(tmp_path / "memory" / "*"))) == 1
+        memory.add_samples(states=array(np.ones(3, np.float32)), steps=array(np.array([7], np.int32)))
+        memory.close()
+        memory.close()
+        read = [snapshot for _, snapshot in iter_memories(tmp_path / "memory" / "*")]
+        assert [len(snapshot) for snapshot in read] == [3 * num_envs, 1]
+        assert [snapshot.tensors["steps"].max() for snapshot in read][1] == 7
+        other = make(3, num_envs, export=True, export_directory=str(tmp_path / "other"))
+        other.restore(read[1])
+        other.close()
+        memory.reset()
+        memory.close()
+        plain = make(3, num_envs, export_directory=str(tmp_path / "other"))
+        self.counting(plain, array, 1)
+        plain.close()
+        assert len(list((tmp_path / "memory").iterdir())) == 2
+        assert list((tmp_path / "other").iterdir()) == []
 
     def test_no_file_is_overwritten(
         self, make: Callable[..., Memory], array: Callable[[NDArray[Any]], Any], tmp_path: Path

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepfast.modules.naming import sources
+from keepfast.modules.comparing.naming import sources
 
 
 def found(own: list[str], file: list[str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keepfast import Mismatch
-from keepfast.modules.matching import match, reject
+from keepfast.modules.comparing.matching import match, reject
 from keepfast.modules.options import FileModule, LoadOptions
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 from keepfast.interfaces.backend import Mismatch
-from keepfast.modules.naming import sources
+from keepfast.interfaces.loading.report import Entry, Status
+from keepfast.modules.comparing.naming import sources
 from keepfast.modules.options import FileModule, LoadOptions
-from keepfast.modules.report import Entry, Status
 from keepfast.plain.numbers import converted, difference, is_number, kind_of
 from keepfast.tree import Tree, describe, dtype_name, flatten, is_array, map_leaves
 

@@ -1,0 +1,1 @@
+"""What a file holds and what modules hold, entry by entry."""

@@ -1,0 +1,178 @@
+"""What a load that fails leaves of modules of PyTorch."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+import keepfast
+import keepfast_torch
+from keepfast.testing.kept import RunningMeanStd
+from tests.both_backends.undone import UndoneSuite, bits
+from tests.torch_backend.framework import Torch
+
+
+class Net(torch.nn.Module):
+    """Has of everything: parameters, a batch norm, a buffer that is expanded, and an extra state."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+        self.register_buffer("scale", torch.full((1,), float(seed)).expand(4))
+        self.steps, self.seen = seed, {"values": torch.full((2,), float(seed))}
+        torch.nn.init.constant_(self.body[0].weight, seed)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"steps": self.steps, "values": self.seen["values"]}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.steps = state["steps"]
+        self.seen["values"].copy_(torch.as_tensor(state["values"]))
+
+
+class Scaler:
+    """Looks after its own state, half of it in an object of its own."""
+
+    def __init__(self, seed: int) -> None:
+        self.mean, self.inner = torch.full((3,), float(seed)), SimpleNamespace(count=seed, last=[seed] * seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"mean": self.mean.clone(), "count": self.inner.count, "last": list(self.inner.last)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.inner.count = state["count"]
+        self.inner.last[:] = state["last"]
+        self.mean.copy_(state["mean"])
+
+
+class TestUndone(Torch, UndoneSuite):
+    def agent(self, seed: int) -> dict[str, Any]:
+        torch.manual_seed(seed)
+        net, owner = Net(seed), SimpleNamespace(epsilon=1.0 / seed)
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.1 * seed)
+        net.body(torch.ones(2, 3)).sum().backward()
+        optimizer.step()
+        memory = keepfast_torch.RandomMemory(memory_size=4, num_envs=2)
+        memory.create_tensor("states", 3)
+        memory.add_samples(states=torch.full((2, 3), float(seed)))
+        return {
+            "policy": net,
+            "optimizer": optimizer,
+            "scheduler": torch.optim.lr_scheduler.StepLR(optimizer, seed),
+            "scaler": Scaler(seed),
+            "noise": torch.Generator().manual_seed(seed),
+            "alpha": torch.full((2,), float(seed)),
+            "pool": deque([torch.full((2,), float(seed))] * seed, 5),
+            "rms": RunningMeanStd(float(seed)),
+            "rng": np.random.default_rng(seed),
+            "epsilon": keepfast.attribute(owner, "epsilon"),
+            "memory": memory,
+        }
+
+
+class Refusing(Net):
+    """Changes all that it has before it refuses its extra state."""
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        super().set_extra_state(state)
+        self.body[0].weight.data.zero_()
+        raise RuntimeError("no such state")
+
+
+class Replacing(Net):
+    """Gets other parameters when it is loaded, and then says no."""
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        super().load_state_dict(state_dict, strict=strict, assign=True)
+        raise KeyError("no such entry")
+
+
+def _hooked(register: str) -> Any:
+    def make(seed: int) -> torch.nn.Module:
+        net = Net(seed)
+        getattr(net.body[1], register)(_raise)
+        return net
+
+    return make
+
+
+def _raise(*_given: Any, **_named: Any) -> None:
+    raise RuntimeError("a hook refuses")
+
+
+def _with_hook(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    optimizer.register_load_state_dict_post_hook(_raise)
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Refusing,
+        Replacing,
+        _hooked("register_load_state_dict_pre_hook"),
+        _hooked("register_load_state_dict_post_hook"),
+        lambda seed: _with_hook(torch.optim.Adam([torch.nn.Parameter(torch.full((2,), float(seed)))], lr=0.1 * seed)),
+    ],
+)
+def test_what_refuses_leaves_all_modules_as_they_were(make: Any, tmp_path: Path) -> None:
+    """The first module, which was loaded by then, and the one that refuses, tensors in their own memory."""
+    saved = {"first": Net(1), "second": make(1)}
+    other = {"first": Net(2), "second": make(2)}
+    path = keepfast.Agent(saved).save(tmp_path / "agent.pt")
+    before, tensors = bits(other), [*other["first"].parameters(), *_tensors(other["second"])]
+    places = [tensor.data_ptr() for tensor in tensors]
+    with pytest.raises(keepfast.LoadMismatch, match="second: refused: ") as raised:
+        keepfast.Agent(other).load(path)
+    assert str(path) in str(raised.value)
+    assert bits(other) == before
+    now = [*other["first"].parameters(), *_tensors(other["second"])]
+    assert all(one is two for one, two in zip(tensors, now, strict=True))
+    assert places == [tensor.data_ptr() for tensor in tensors]
+
+
+def _tensors(module: Any) -> list[torch.Tensor]:
+    if isinstance(module, torch.nn.Module):
+        return [*module.parameters(), *module.buffers()]
+    return [parameter for group in module.param_groups for parameter in group["params"]]
+
+
+@pytest.mark.parametrize(
+    "overlapping",
+    [
+        lambda value: torch.full((1,), value).expand(4),
+        lambda value: torch.full((2, 1), value, dtype=torch.float64).expand(2, 3),
+        lambda value: (torch.ones(1, dtype=torch.complex64) * complex(1, value)).conj().expand(3),
+        lambda value: torch.full((1,), value, dtype=torch.bfloat16).expand(2, 2),
+        lambda value: torch.full((1,), int(value)).expand(3),
+        lambda value: (torch.arange(4.0) * value).as_strided((3, 2), (1, 1)),
+    ],
+)
+@pytest.mark.parametrize("extension", [".pt", ".safetensors"])
+def test_tensors_that_share_a_number_are_loaded(overlapping: Any, extension: str, tmp_path: Path) -> None:
+    """A buffer that is expanded, and such a tensor by itself, go on being what they are; other values get memory."""
+
+    def net(tensor: torch.Tensor) -> torch.nn.Module:
+        made = torch.nn.Linear(1, 1)
+        made.register_buffer("m", tensor)
+        return made
+
+    saved, other = overlapping(3.0), overlapping(2.0)
+    place = other.data_ptr()
+    for one, two in ((net(saved), net(other)), (overlapping(5.0), other), ({"m": overlapping(7.0)}, {"m": other})):
+        assert keepfast.load(two, keepfast.save(one, tmp_path / f"m{extension}"))
+        theirs = one.m if isinstance(one, torch.nn.Module) else one["m"] if isinstance(one, dict) else one
+        assert torch.equal(other, theirs)
+        assert other.data_ptr() == place
+    different = torch.arange(float(other.numel())).reshape(other.shape).to(other.dtype)
+    assert keepfast.load(net(other), keepfast.save(net(different), tmp_path / f"n{extension}"))
+    assert torch.equal(other, different)
