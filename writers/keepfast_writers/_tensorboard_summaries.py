@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import math
+import warnings
 import wave
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast import InvalidValue, commit
+from keepfast import MissingDependency, NotFound, commit
 from keepfast._system.disk.directories import make_directory
 from keepfast_writers._gif import pillow
 from keepfast_writers._tensorboard_library import EventLibrary
@@ -103,22 +104,35 @@ _MAKERS: Mapping[str, Callable[[EventLibrary, str, Mapping[str, Any]], Any]] = {
 }
 
 
-def graph_event(library: EventLibrary, kind: str, content: Mapping[str, Any]) -> Any:
-    """Return the event of a graph: of a torch module, or of an ONNX file."""
-    package = "torch.utils.tensorboard._" if library.name == "torch" else "tensorboardX."
+def graph_events(library: EventLibrary, kind: str, content: Mapping[str, Any]) -> list[Any]:
+    """Return the events of a graph: of a torch module, or of an ONNX file."""
     if kind == "onnx_graph":
-        path = content["path"]
-        if not Path(path).is_file():
-            raise InvalidValue(f"there is no ONNX file `{path}`")
-        graph = importlib.import_module(f"{package}onnx_graph").load_onnx_graph(path)
-        return library.event(graph_def=graph.SerializeToString())
-    make = importlib.import_module(f"{package}pytorch_graph").graph
-    graph, statistics = make(content["model"], content["input"], content["verbose"], content["strict"])
-    event = library.event(graph_def=graph.SerializeToString())
-    event.tagged_run_metadata.tag = "step1"
-    event.tagged_run_metadata.run_metadata = statistics.SerializeToString()
-    return event
+        package = "torch.utils.tensorboard._" if library.name == "torch" else "tensorboardX."
+        graph = _onnx_graph(f"{package}onnx_graph", content["path"])
+        return [library.event(graph_def=graph.SerializeToString())]
+    try:
+        make = importlib.import_module("torch.utils.tensorboard._pytorch_graph").graph  # tensorboardX has no other
+    except ImportError as error:
+        raise MissingDependency(f"a graph needs torch and tensorboard ({error}); run: {_INSTALL}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's, of the tracing that this is
+        graph, statistics = make(content["model"], content["input"], content["verbose"], content["strict"])
+    about = library.event()
+    about.tagged_run_metadata.tag = "step1"
+    about.tagged_run_metadata.run_metadata = statistics.SerializeToString()
+    return [library.event(graph_def=graph.SerializeToString()), about]
 
+
+def _onnx_graph(module: str, path: str) -> Any:
+    if not Path(path).is_file():
+        raise NotFound(f"there is no ONNX file `{path}`")
+    try:
+        return importlib.import_module(module).load_onnx_graph(path)
+    except ImportError as error:
+        raise MissingDependency(f"a graph of ONNX needs that package ({error}); run: pip install onnx") from error
+
+
+_INSTALL = 'pip install "keepfast[torch]"'
 
 _PROJECTOR = "projector_config.pbtxt"
 

@@ -15,7 +15,7 @@ from keepfast.metrics.tfrecord import frame
 from keepfast_writers._append_file import AppendFile
 from keepfast_writers._gif import encode_gif, pillow
 from keepfast_writers._tensorboard_library import EventLibrary, event_library
-from keepfast_writers._tensorboard_summaries import graph_event, summary_of, write_embedding
+from keepfast_writers._tensorboard_summaries import graph_events, summary_of, write_embedding
 
 
 @final
@@ -126,9 +126,9 @@ class TensorBoardWriter(keepfast.Writer):
     def write_summary(self, kind: str, tag: str, content: Mapping[str, Any], step: int, wall_time: float) -> None:
         """Write what TensorBoard has a page of its own for; see `keepfast.interfaces.summary.calls.KINDS`."""
         if kind in ("graph", "onnx_graph"):
-            event = graph_event(self._library, kind, content)
-            event.step, event.wall_time = step, wall_time
-            self._file.append(frame(event.SerializeToString()))
+            for event in graph_events(self._library, kind, content):
+                event.step, event.wall_time = step, wall_time
+                self._file.append(frame(event.SerializeToString()))
         elif kind == "embedding":
             write_embedding(self._directory, tag, content, step)
         else:

@@ -257,7 +257,7 @@ class Writer(SummaryCalls):
         Raises:
             InvalidValue: if these are no mappings, or both empty, or a domain is of no hyperparameter.
         """
-        hparams = mapping(hparam_dict, "hparam_dict")
+        hparams = {string(name, "hparam_dict"): value for name, value in mapping(hparam_dict, "hparam_dict").items()}
         given = mapping(metric_dict, "metric_dict").items()
         metrics = {string(tag, "tag"): scalar(value, tag) for tag, value in given}
         if not hparams and not metrics:

@@ -142,9 +142,7 @@ class SummaryCalls(abc.ABC):
         """Write a precision-recall curve of labels (0 or 1) and predictions (0 to 1)."""
         truth, guessed = numbers(labels, "labels"), numbers(predictions, "predictions")
         if truth.size != guessed.size:
-            raise InvalidValue(
-                f"`labels` has {truth.size} elements, and `predictions` {guessed.size}; allowed: as many"
-            )
+            raise InvalidValue(f"`labels` has {truth.size} elements, and `predictions` {guessed.size}; allowed: like")
         content = {
             "labels": truth,
             "predictions": guessed,
@@ -284,9 +282,7 @@ class SummaryCalls(abc.ABC):
     ) -> None:
         """Write that a tag is drawn between two others, its lower and upper margin."""
         if len(tags) != 3:
-            raise InvalidValue(
-                f"`tags` is {tags!r:.80}; allowed: three tags: the value, the lower and the upper margin"
-            )
+            raise InvalidValue(f"`tags` is {tags!r:.80}; allowed: three, the value and its lower and upper margin")
         self.add_custom_scalars({category: {title: ["Margin", list(tags)]}})
 
     def _summary(self, kind: str, tag: str, content: Mapping[str, Any], step: Any, walltime: float | None) -> None:

@@ -61,7 +61,9 @@ def time_of(walltime: Any) -> float:
     if walltime is None:
         return time.time()
     try:
-        return float(walltime) if not isinstance(walltime, str) else float("no number")
+        if isinstance(walltime, str):
+            raise TypeError
+        return float(walltime)
     except (TypeError, ValueError):
         raise InvalidValue(
             f"`walltime` is {walltime!r:.80} ({type(walltime).__name__}); allowed: seconds since the epoch"
@@ -69,12 +71,12 @@ def time_of(walltime: Any) -> float:
 
 
 def mapping(value: Any, name: str) -> Mapping[str, Any]:
-    """Return a mapping from texts.
+    """Return a mapping.
 
     Raises:
         InvalidValue: if it is none.
     """
-    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+    if isinstance(value, Mapping):
         return value
     raise InvalidValue(f"`{name}` is {value!r:.80} ({type(value).__name__}); allowed: a mapping from strings")
 
@@ -116,8 +118,8 @@ def image(value: Any, name: str, dataformats: Any) -> NDArray[Any]:
     fits = len(axes) == array.ndim and len(set(axes)) == len(axes) and {"H", "W"} <= set(axes) <= _AXES
     if not fits or ("C" in axes and array.shape[axes.index("C")] not in _CHANNELS):
         raise InvalidValue(
-            f"`{name}` has the shape {array.shape}, and `dataformats` is {dataformats!r:.40}; allowed: a letter for each "
-            "axis, such as CHW, HWC, HW or NCHW, with 1, 3 or 4 channels"
+            f"`{name}` has the shape {array.shape}, and `dataformats` is {dataformats!r:.40}; allowed: a letter for "
+            "each axis, such as CHW, HWC, HW or NCHW, with 1, 3 or 4 channels"
         )
     return array
 
