@@ -250,6 +250,7 @@ class Experiment:
             UnsupportedModule: if no backend can capture one of them.
         """
         self._modules.add(modules)
+        self._checkpointer.note_registered()
         self._modules.set_autoreset(self._autoreset)
         self._home.resuming.restore_late(modules)
 
