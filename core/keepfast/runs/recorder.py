@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._arrays import scalar
+from keepfast._system.disk.directories import make_directory
 from keepfast._system.finishing import finish
 from keepfast._system.tally import Tally
 from keepfast._system.warnings import Afterwards, warn
@@ -20,7 +21,7 @@ from keepfast.interfaces.summary.checks import mapping, string
 from keepfast.interfaces.writer import Writer, WriterContext
 from keepfast.plugins.discovery import registry
 from keepfast.plugins.lazy import lazy
-from keepfast.runs.loops.seeds import SEEDS, Seeds, made_directory
+from keepfast.runs.loops.seeds import SEEDS, Seeds
 from keepfast.runs.schedule import Schedule
 from keepfast.tracking.episodes.autoreset import Mode, chosen
 from keepfast.tracking.interval import Interval
@@ -216,7 +217,8 @@ class Recorder:
 
         def writer(number: int) -> MultiWriter:
             directory = self._directory / SEEDS / str(number)
-            made = self._writers_in(lambda: made_directory(directory), lambda: states[number] if states else {})
+            make_directory(directory)
+            made = self._writers_in(lambda: directory, lambda: states[number] if states else {})
             made.open()
             return made
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -19,12 +18,6 @@ SEEDS = "seeds"
 
 STANDARD_ERROR, MINIMUM, MAXIMUM = " [standard error]", " [minimum]", " [maximum]"
 """What ends the tags of what is told of all seeds beside their mean, which has the tag itself."""
-
-
-def made_directory(directory: Path) -> Path:
-    """Return a directory, made where it was not there."""
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
 
 
 @final
