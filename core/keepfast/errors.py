@@ -131,6 +131,10 @@ class CorruptMemory(CorruptFile):
     """A memory file is damaged, or holds what a memory file must not hold."""
 
 
+class NewerFormat(KeepfastError, OSError, ValueError):
+    """A file is of a later format than this version of Keepfast knows; a later Keepfast reads it."""
+
+
 class UsageError(KeepfastError, RuntimeError):
     """A call was made at a moment, or on an object, where it makes no sense."""
 
