@@ -121,3 +121,94 @@ def test_a_model_that_is_compiled_or_copied_still_saves(tmp_path: Path) -> None:
     other = ModelFirst()
     assert other.load(path)
     assert torch.equal(other.net.weight, model.net.weight)
+
+
+class Policy(Model, nn.Module):
+    """A policy as agents' libraries have it."""
+
+    def __init__(self, observation_space: Any, action_space: Any, device: Any = None) -> None:
+        Model.__init__(self, observation_space, action_space, device)
+        self.net = nn.Linear(self.num_observations or 0, self.num_actions or 0)
+
+
+class LateModule(Model, nn.Module):
+    """One that begins as a module after it has begun as a model."""
+
+    def __init__(self, *spaces: Any, **more: Any) -> None:
+        Model.__init__(self, *spaces, **more)
+        nn.Module.__init__(self)
+        self.net = nn.Linear(self.num_observations or 0, self.num_actions or 0)
+
+
+class BothSides(nn.Module, Model):
+    """One with the mixin behind the module."""
+
+    def __init__(self, observation_space: Any, action_space: Any, device: Any = None) -> None:
+        nn.Module.__init__(self)
+        Model.__init__(self, observation_space, action_space, device)
+        self.net = nn.Linear(self.num_observations or 0, self.num_actions or 0)
+
+
+class Layer(Model, nn.Linear):
+    """A layer that is a model by itself."""
+
+
+@pytest.mark.parametrize("kind", [Policy, LateModule, BothSides])
+def test_a_model_is_made_of_spaces_and_a_device(kind: type[Any], tmp_path: Path) -> None:
+    """It knows how many numbers they have, and loads onto its device."""
+    gymnasium = pytest.importorskip("gymnasium")
+    box, discrete = gymnasium.spaces.Box(-1, 1, (2, 3)), gymnasium.spaces.Discrete(4)
+    model = kind(box, discrete, device="cpu")
+    assert (model.num_observations, model.num_actions) == (6, 4)
+    assert (model.observation_space, model.action_space, model.device) == (box, discrete, torch.device("cpu"))
+    other = kind(6, (4,), None)
+    assert other.load(model.save(tmp_path / "policy.pt"))
+    assert torch.equal(other.net.weight, model.net.weight)
+    assert list(model.state_dict()) == ["net.weight", "net.bias"]
+    with pytest.raises(keepfast.InvalidValue, match="there is no device `cud:7`"):
+        kind(box, discrete, "cud:7")
+
+
+def test_a_load_puts_a_model_on_the_device_of_its_constructor(tmp_path: Path) -> None:
+    """Unless another one is named."""
+    path = Policy(3, 2).save(tmp_path / "policy.pt")
+    moved: list[Any] = []
+
+    class Moving(Policy):
+        def to(self, *where: Any) -> Any:
+            moved.extend(where)
+            return super().to(*where)
+
+    for device in ("cpu", None):
+        Moving(3, 2, device).load(path)
+    assert moved == [torch.device("cpu")]
+
+
+def test_a_layer_with_the_mixin_keeps_its_arguments(tmp_path: Path) -> None:
+    """They are not taken for spaces."""
+    layer, other = Layer(3, 2, bias=False), Layer(3, out_features=2, bias=False)
+    assert other.load(layer.save(tmp_path / "layer.pt"))
+    assert torch.equal(other.weight, layer.weight)
+    assert (layer.num_observations, layer.device) == (None, None)
+
+
+SPACES = [
+    ("None", None, None),
+    ("5", 5, 5),
+    ("(2, 3)", (2, 3), 6),
+    ("Discrete(4)", "spaces.Discrete(4)", 4),
+    ("MultiDiscrete", "spaces.MultiDiscrete([3, 4])", 7),
+    ("MultiBinary", "spaces.MultiBinary(5)", 5),
+    ("Dict", "spaces.Dict(a=spaces.Box(0, 1, (2,)), b=spaces.Discrete(3))", 5),
+    ("Tuple", "spaces.Tuple([spaces.Discrete(2), spaces.Box(0, 1, ())])", 3),
+]
+
+
+@pytest.mark.parametrize(("space", "size"), [row[1:] for row in SPACES], ids=[row[0] for row in SPACES])
+def test_a_space_has_a_number_of_elements(space: Any, size: int | None) -> None:
+    """That of a flattened sample, with one for each choice."""
+    gymnasium = pytest.importorskip("gymnasium")
+    made = eval(space, {"spaces": gymnasium.spaces}) if isinstance(space, str) else space
+    model = Model.__new__(type("Bare", (Model, nn.Module), {}))
+    Model.__init__(model, made)
+    assert model.num_observations == size

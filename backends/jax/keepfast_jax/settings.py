@@ -13,7 +13,7 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from keepfast import InvalidValue
-from keepfast_jax.model import Model
+from keepfast_jax.model import Keeping
 
 _SPATIAL = (84, 64, 32, 96, 16)
 """Sizes of images that networks are tried with, to see what their layers are; nothing is computed."""
@@ -23,7 +23,7 @@ def settings_of(module: Any) -> dict[str, dict[str, Any]]:
     """Return the kind and the settings of each layer by its path; nothing of what is no network."""
     if isinstance(module, nnx.Module):
         return dict(_of_nnx(module))
-    return _of_linen(module) if isinstance(module, Model) else {}
+    return _of_linen(module) if isinstance(module, Keeping) else {}
 
 
 def _of_nnx(module: nnx.Module) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -61,7 +61,7 @@ def _told(layer: Any) -> dict[str, Any]:
     return told
 
 
-def _of_linen(model: Model) -> dict[str, dict[str, Any]]:
+def _of_linen(model: Keeping) -> dict[str, dict[str, Any]]:
     """Return what a linen module shows of its layers when it is called with inputs that fit; nothing is computed."""
     for example in _examples(model.variables):
         found: dict[str, dict[str, Any]] = {}
@@ -72,7 +72,7 @@ def _of_linen(model: Model) -> dict[str, dict[str, Any]]:
 
         def run(inputs: Any, note: Any = note) -> Any:
             with flax.linen.intercept_methods(note):
-                return model.module.apply(model.variables, inputs, mutable=True)
+                return model.linen.apply(model.variables, inputs, mutable=True)
 
         with contextlib.suppress(Exception):  # inputs of this shape do not fit: the next may
             jax.eval_shape(run, example)
@@ -106,8 +106,8 @@ def outputs_of(module: Any, observations: Any) -> NDArray[Any]:
     Raises:
         InvalidValue: if it is no network.
     """
-    if isinstance(module, Model):
-        made = module.apply(np.asarray(observations))
+    if isinstance(module, Keeping):
+        made = module.linen.apply(module.variables, np.asarray(observations))
     elif isinstance(module, nnx.Module) and callable(module):
         made = module(np.asarray(observations))
     else:

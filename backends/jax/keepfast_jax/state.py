@@ -21,7 +21,7 @@ from keepfast.tree import Growing, Tree, dtype_name, is_array, items, rebuild
 from keepfast_jax.arrays import KEY_PARTS, Number, Target, capture_leaf, is_key, is_leaf, new_leaves, restore_leaf
 from keepfast_jax.containers import Container, open_container
 from keepfast_jax.device import Placement
-from keepfast_jax.model import Model
+from keepfast_jax.model import Keeping
 
 
 class Kind(abc.ABC):
@@ -89,15 +89,20 @@ class _StatefulKind(Kind):
 
 @final
 class _ModelKind(Kind):
-    """A `Model`, which gets other variables."""
+    """A model with its variables, which gets others."""
 
     def includes(self, node: object) -> bool:
-        return isinstance(node, Model)
+        return isinstance(node, Keeping)
 
-    def capture(self, node: Model, path: str) -> Tree:
+    def capture(self, node: Keeping, path: str) -> Tree:
+        if node.variables is None:
+            raise UnsupportedModule(
+                f"`{path or 'the model'}` is a {type(node).__qualname__} without variables; `init_variables` makes "
+                "them, and `load` takes a file's"
+            )
         return capture(node.variables, path)
 
-    def restore(self, node: Model, state: Tree, target: Target) -> Model:
+    def restore(self, node: Keeping, state: Tree, target: Target) -> Keeping:
         node.variables = _restored(node.variables, state, target)
         return node
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import final
 
 from keepfast._system.lifetimes import at_exit, in_child
@@ -17,6 +19,22 @@ _TELL_SECONDS = 30.0
 
 _GIVE_UP_SECONDS = 3600.0
 """After how many seconds of waiting it is an error: large states take minutes, and a disk that hangs does for ever."""
+
+
+_PLACED: weakref.WeakSet[Background] = weakref.WeakSet()
+"""Those whose jobs write in a directory that is known."""
+
+
+def wait_for_writing(path: Path) -> None:
+    """Return when what this process writes behind training at a path, or in it, is there.
+
+    Raises:
+        WaitedInVain: if a job hangs.
+    """
+    place = path.absolute()
+    for background in list(_PLACED):
+        if background.place in (place, place.parent):
+            background.settle()
 
 
 @final
@@ -35,6 +53,7 @@ class Background:
 
     def __init__(self, name: str, limit: int = 1, *, does: str = "what is done behind training") -> None:
         self._name, self._limit, self._does = name, limit, does
+        self._place: Path | None = None
         self._failures: deque[BaseException] = deque()
         self._reset()
         at_exit(self.close)
@@ -47,6 +66,22 @@ class Background:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._hangs = False
+
+    @property
+    def place(self) -> Path | None:
+        """Where the jobs write, so that whoever reads there can wait for them; None is nowhere in particular."""
+        return self._place
+
+    @place.setter
+    def place(self, place: Path | None) -> None:
+        self._place = place
+        _PLACED.add(self)
+
+    def settle(self) -> None:
+        """Return when every job is done, and leave what went wrong to whoever asked for them."""
+        with self._changed:
+            if threading.current_thread() is not self._thread:
+                self._wait_until(self._is_idle)
 
     def submit(self, job: Callable[[], None]) -> None:
         """Queue a job; waits while `limit` jobs are unfinished.

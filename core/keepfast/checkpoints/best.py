@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
+from keepfast.errors import InvalidValue
 from keepfast.tree import Tree
 
 
@@ -119,6 +120,20 @@ class BestJudge:
         return back
 
 
+def check_best(state: Mapping[str, Any]) -> None:
+    """Check what `BestJudge.state` returned.
+
+    Raises:
+        InvalidValue: if it is no such thing; names the key.
+    """
+    for key in ("metric", "mode"):
+        if not isinstance(state.get(key), str):
+            raise InvalidValue(f"`best.{key}` is {state.get(key)!r:.60}; allowed: a text")
+    score = state.get("score")
+    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+        raise InvalidValue(f"`best.score` is {score!r:.60}; allowed: a number, or None")
+
+
 @final
 class Improvement:
     """Remembers when a metric was last better than ever before, whatever is stored of it.
@@ -153,7 +168,10 @@ class Improvement:
 
     def resume(self, state: Mapping[str, Any] | None, timestep: int) -> None:
         """Go on from another time; where nothing is known of the metric, as if it had improved then."""
-        if state is not None and (state["metric"], state["mode"]) == (self._metric, self._mode):
-            self._score, self._at = state["score"], state["at"]
+        told = state or {}
+        score, at = told.get("score"), told.get("at")
+        known = (told.get("metric"), told.get("mode")) == (self._metric, self._mode)
+        if known and isinstance(score, float | None) and type(at) is int and at <= timestep:
+            self._score, self._at = score, at
         else:
             self._score, self._at = None, timestep

@@ -14,7 +14,7 @@ from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
 from keepfast.checkpoints.scan import rebuild
 from keepfast.checkpoints.verification import verify as verify_files
 from keepfast.cli import console
-from keepfast.errors import NotFound
+from keepfast.errors import NotFound, shown
 
 
 def index(
@@ -61,7 +61,7 @@ def table(checkpoints: list[IndexedCheckpoint]) -> Table:
     """Return a table with a row for each checkpoint."""
     made = console.table("timestep", "files", "modules", "metric", "bytes", right=("bytes",))
     for checkpoint in checkpoints:
-        made.add_row(*map(Text, _row(checkpoint)))
+        made.add_row(*map(console.cell, _row(checkpoint)))
     return made
 
 
@@ -87,7 +87,7 @@ def verify(
         if not as_json:
             mark = ("damaged ", "bold red") if verdict.problem else ("good ", "green")
             problem = f": {verdict.problem}" if verdict.problem else ""
-            console.output().print(Text.assemble(mark, str(verdict.path), problem))
+            console.output().print(Text.assemble(mark, shown(verdict.path, console.LONGEST), problem))
     damaged = sum(verdict.problem is not None for verdict in verdicts)
     if as_json:
         files = [{"path": str(verdict.path), "problem": verdict.problem} for verdict in verdicts]

@@ -16,10 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from keepfast.codec import plain
-from keepfast.errors import KeepfastError
+from keepfast.errors import KeepfastError, printable, shown
 
 _WIDE = 500
 """Columns where stdout is no terminal: whoever reads a file or a pipe wants whole lines."""
+
+LONGEST = 1000
+"""How many characters of a text are shown."""
 
 
 def output() -> Console:
@@ -48,6 +51,16 @@ def table(*columns: str, right: Collection[str] = ()) -> Table:
 def print_json(document: Any) -> None:
     """Print a document as strict JSON: what is not finite is the text "NaN", "Infinity" or "-Infinity"."""
     typer.echo(json.dumps(plain(document), indent=2, allow_nan=False))
+
+
+def cell(text: object) -> Text:
+    """Return text that a file may have told, as it is shown to people."""
+    return Text(shown(text, LONGEST))
+
+
+def fact(label: str, text: object) -> Text:
+    """Return something that is known, behind its label."""
+    return Text.assemble((f"{shown(label)}: ", "bold"), cell(text))
 
 
 def take_every_character() -> None:
@@ -81,4 +94,4 @@ def warn_unreadable(run: Path, error: OSError) -> None:
 
 def _tell(label: str, style: str, message: str) -> None:
     console = Console(stderr=True, highlight=False, markup=False)
-    console.print(Text.assemble((f"{label}: ", style), message), soft_wrap=True)
+    console.print(Text.assemble((f"{label}: ", style), printable(message)), soft_wrap=True)

@@ -14,7 +14,7 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from keepfast.cli import console
-from keepfast.errors import InvalidValue, KeepfastError, MissingDependency
+from keepfast.errors import InvalidValue, KeepfastError, MissingDependency, shown
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.memories.conversion import convert_memory, merge_memories
 from keepfast.memories.files import MemoryDescription, Progress, inspect_memory, verify_memories
@@ -44,10 +44,10 @@ def inspect(path: _Source, as_json: console.AsJson = False) -> None:
         return
     out = console.output()
     for label, value in _facts(found):
-        out.print(Text.assemble((f"{label}: ", "bold"), value))
+        out.print(console.fact(label, value))
     table = console.table("tensor", "dtype", "shape of a sample")
     for name, (dtype, shape) in found.tensors.items():
-        table.add_row(Text(name), Text(dtype), Text(str(shape)))
+        table.add_row(console.cell(name), console.cell(dtype), console.cell(str(shape)))
     out.print(table)
 
 
@@ -142,7 +142,7 @@ def _tell_verdicts(verdicts: _Verdicts, damaged: int) -> None:
     for file, problem in verdicts.items():
         mark = ("unread " if isinstance(problem, MissingDependency) else "damaged ", "bold red")
         mark = mark if problem else ("good ", "green")
-        out.print(Text.assemble(mark, str(file), f": {problem}" if problem else ""))
+        out.print(Text.assemble(mark, shown(file, console.LONGEST), f": {problem}" if problem else ""))
     out.print(Text(f"{len(verdicts) - damaged} of {len(verdicts)} files are good"))
 
 
@@ -176,7 +176,7 @@ def _is_memory(path: Path) -> bool:
 
 
 def _tell_written(target: Path, snapshot: MemorySnapshot) -> None:
-    console.output().print(Text(f"{target}: {len(snapshot)} samples of {len(snapshot.tensors)} tensors"))
+    console.output().print(console.cell(f"{target}: {len(snapshot)} samples of {len(snapshot.tensors)} tensors"))
 
 
 @contextmanager

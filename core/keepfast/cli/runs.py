@@ -11,12 +11,11 @@ from typing import Annotated, Any
 import typer
 from rich.filesize import decimal
 from rich.table import Table
-from rich.text import Text
 
 from keepfast.cli import console
 from keepfast.cli.checkpoints import document_of as checkpoint_document
 from keepfast.cli.checkpoints import table as checkpoint_table
-from keepfast.errors import InvalidValue, NotFound, did_you_mean
+from keepfast.errors import InvalidValue, NotFound, did_you_mean, shown
 from keepfast.metrics.reading import Series, has_metrics, read_metrics
 from keepfast.metrics.spread import Curve, curve_of, spread_of
 from keepfast.pictures.figure import check_output, write_figure
@@ -44,7 +43,7 @@ def runs(
     table = console.table(*_COLUMNS, right=_COLUMNS[2:])
     now = time.time()
     for run in found:
-        table.add_row(*map(Text, _row(run, directory, now)))
+        table.add_row(*map(console.cell, _row(run, directory, now)))
     console.output().print(table)
 
 
@@ -112,7 +111,7 @@ def show(
         return
     out = console.output()
     for label, value in _facts(found, time.time()):
-        out.print(Text.assemble((f"{label}: ", "bold"), value))
+        out.print(console.fact(label, value))
     if found.latest:
         out.print("", _latest_table(found), sep="\n")
     if found.checkpoints:
@@ -145,7 +144,7 @@ def _latest_table(run: Run) -> Table:
     """Return a table of the latest value of each tag, and the timestep it is of."""
     table = console.table("tag", "latest value", "timestep", right=("latest value", "timestep"))
     for tag, latest in run.latest.items():
-        table.add_row(Text(tag), Text(_number(latest.value)), Text(str(latest.step)))
+        table.add_row(console.cell(tag), console.cell(_number(latest.value)), console.cell(str(latest.step)))
     return table
 
 
@@ -165,7 +164,7 @@ def plot(
     out = console.output()
     if output is not None:
         write_figure(picture, output)
-        out.print(Text(str(output)))
+        out.print(console.cell(str(output)))
     else:
         for line in drawn(picture, min(out.width, _MAX_WIDTH), ascii_only=out.options.ascii_only):
             out.print(line)
@@ -197,7 +196,7 @@ def _picture_of(runs: list[Path], tag: str) -> Picture:
     if absent := [str(path) for path in found if path not in curves]:
         console.warn(f"no value of `{tag}` in {', '.join(absent)}")
     spread = spread_of(list(curves.values()))
-    return Picture(_spelled_out(tag), _labelled(curves), spread if len(spread.steps) else None)
+    return Picture(shown(tag), _labelled(curves), spread if len(spread.steps) else None)
 
 
 def _metrics_of(runs: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Series]]]:
@@ -226,11 +225,5 @@ def _labelled(curves: dict[Path, Curve]) -> dict[str, Curve]:
     """Return the curves by the name of the run, or by its path where two runs have one name."""
     counts = Counter(path.name for path in curves)
     return {
-        _spelled_out(path.name if path.name and counts[path.name] == 1 else str(path)): curve
-        for path, curve in curves.items()
+        shown(path.name if path.name and counts[path.name] == 1 else str(path)): curve for path, curve in curves.items()
     }
-
-
-def _spelled_out(name: str) -> str:
-    """Return a name whose bytes are no UTF-8 in characters that can be drawn."""
-    return name.encode("utf-8", "backslashreplace").decode()

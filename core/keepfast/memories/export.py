@@ -152,6 +152,7 @@ class MemoryExport:
         """Write a snapshot behind training; waits while the one before it is still being written."""
         if self._background is None:
             self._background = Background("keepfast-memory-export", does="a memory to be exported")
+        self._background.place = self.directory
         _OPEN.add(self)
         path = self._unused_path(self.directory, self._exporter)
         self._background.submit(lambda: self._write(snapshot, path))

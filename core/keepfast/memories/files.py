@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._system.background import wait_for_writing
 from keepfast._system.commit import size_of
 from keepfast._system.warnings import warn
 from keepfast.errors import InvalidValue, KeepfastError, MissingDependency, NotFound
@@ -40,6 +41,7 @@ def read_memory(path: str | os.PathLike[str]) -> MemorySnapshot:
         CorruptMemory: if it is damaged; names the file and the part.
     """
     file = Path(path)
+    wait_for_writing(file)
     if not file.exists():
         raise NotFound(f"there is no memory file `{file}`")
     return format_of("memory format", file).load(file)
@@ -141,6 +143,7 @@ def matches(pattern: str | os.PathLike[str]) -> tuple[list[Path], dict[Path, Inv
 
 def _expanded(pattern: str) -> list[str]:
     """Return the paths that a pattern matches, or itself where it is a path."""
+    wait_for_writing(Path(pattern))
     return [pattern] if Path(pattern).exists() else glob.glob(pattern, recursive=True)  # noqa: PTH207  (pathlib globs no absolute pattern)
 
 

@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 import abc
+import math
+import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from keepfast.errors import InvalidValue
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.migration.calls import migrate
 from keepfast.migration.report import MigrationReport
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.single import load_with, save
+
+
+def space_size(space: Any) -> int | None:
+    """Return how many numbers a flattened sample of a space has, one for each of its discrete choices; None of None.
+
+    Args:
+        space: a space of Gymnasium, a number of elements, or a shape.
+
+    Raises:
+        InvalidValue: if it is none of these.
+    """
+    if space is None:
+        return None
+    if hasattr(space, "spaces"):
+        parts = space.spaces.values() if isinstance(space.spaces, Mapping) else space.spaces
+        return sum(space_size(part) or 0 for part in parts)
+    if hasattr(space, "nvec"):
+        return int(np.sum(space.nvec))
+    if isinstance(number := getattr(space, "n", space), int | np.integer) and not isinstance(number, bool):
+        return int(number)
+    shape = getattr(space, "shape", space)
+    try:
+        return math.prod(operator.index(length) for length in shape)
+    except TypeError:
+        raise InvalidValue(f"`{space!r:.60}` is no space; allowed: a space, a number of elements, a shape") from None
 
 
 class Saving(abc.ABC):  # noqa: B024  (there is nothing a class must add: it is a mixin)

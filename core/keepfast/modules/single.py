@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keepfast.errors import LoadMismatch
-from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.interfaces.checkpoint_store import SINGLE, Checkpoint
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.memories.fitting import Fit
 from keepfast.modules.options import LoadOptions
@@ -18,9 +18,6 @@ from keepfast.modules.restoring import restore_all
 from keepfast.plugins.backends import configured
 from keepfast.plugins.formats import format_of, read_checkpoint
 from keepfast.tree import flatten
-
-_SINGLE = "module"
-"""The name under which `save` and `load` handle a module that has none."""
 
 
 def save(module: Module, path: str | Path) -> Path:
@@ -41,10 +38,10 @@ def save(module: Module, path: str | Path) -> Path:
     """
     path = Path(path)
     store = format_of("checkpoint format", path)
-    modules = registered({_SINGLE: module}, configured("auto"))
+    modules = registered({SINGLE: module}, configured("auto"))
     state = modules[0].copy()
     flatten(state)  # two entries of one path could be stored, but neither told apart nor restored
-    store.save(Checkpoint(state, metadata(modules, module=_SINGLE).as_mapping()), path)
+    store.save(Checkpoint(state, metadata(modules, module=SINGLE).as_mapping()), path)
     return path
 
 
@@ -84,11 +81,23 @@ def load(
     return load_with(module, path, LoadOptions.of(modules, strict, cast, rename, device, fit))
 
 
+def read_single(path: str | Path, modules: Sequence[str] | None = None) -> Checkpoint:
+    """Return what a file has for its one module, or for the one that is asked for; its state is that module's.
+
+    Raises:
+        LoadMismatch: if it holds several and none of them is named.
+        CorruptCheckpoint: if the file is damaged.
+        NotFound: if there is no such file.
+    """
+    path = Path(path)
+    return _single(read_checkpoint(path), path, modules)
+
+
 def load_with(module: Module, path: str | Path, options: LoadOptions) -> LoadReport:
     """Load one module from a file, as `load` does."""
     path = Path(path)
-    single = _single(read_checkpoint(path), path, options.modules)
-    modules = registered({single.about.module or _SINGLE: module}, configured("auto"))
+    single = read_single(path, options.modules)
+    modules = registered({single.about.module or SINGLE: module}, configured("auto"))
     return restore_all(modules, single, path, replace(options, modules=None))
 
 
@@ -96,7 +105,7 @@ def _single(checkpoint: Checkpoint, path: Path, modules: Sequence[str] | None) -
     """Return a checkpoint of one module: the file's only one, or the one that was asked for."""
     about = checkpoint.about
     if about.module is not None or (about.modules is None and modules is None):
-        return Checkpoint(checkpoint.state, replace(about, module=about.module or _SINGLE).as_mapping())
+        return Checkpoint(checkpoint.state, replace(about, module=about.module or SINGLE).as_mapping())
     known = list(checkpoint.modules)
     if modules is None or len(modules) != 1 or modules[0] not in known:
         raise LoadMismatch(

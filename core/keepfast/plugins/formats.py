@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import glob
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, overload
 
+from keepfast._system.background import wait_for_writing
+from keepfast._version import __version__
 from keepfast.errors import (
     ConfigError,
     CorruptCheckpoint,
     InvalidValue,
     KeepfastError,
     MissingDependency,
+    NewerFormat,
     NotFound,
     did_you_mean,
 )
-from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, Checkpoint, CheckpointStore
 from keepfast.interfaces.memory_exporter import MemoryExporter
 from keepfast.plugins.discovery import registry
 
@@ -108,16 +113,39 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         ConfigError: if its extension is of no known format.
         MissingDependency: if its format needs a package that is not installed; says what to run.
         CorruptCheckpoint: if it is damaged, or its metadata is not what Keepfast writes.
+        NewerFormat: if a later version of Keepfast wrote it in a later format.
     """
     path = Path(path)
+    wait_for_writing(path)
     if not path.exists():
-        raise NotFound(f"cannot load `{path}`: it is not there")
+        raise NotFound(f"cannot load `{path}`: it is not there{_beside(path)}")
     checkpoint = format_of("checkpoint format", path).load(path)
+    _check_version(checkpoint, path)
     try:
         _ = checkpoint.about
     except InvalidValue as error:
         raise CorruptCheckpoint(f"`{path}` is damaged: its metadata makes no sense: {error}") from error
     return checkpoint
+
+
+def _check_version(checkpoint: Checkpoint, path: Path) -> None:
+    told = checkpoint.metadata if isinstance(checkpoint.metadata, Mapping) else {}
+    version = told.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise NewerFormat(
+            f"`{path}` has the `format_version` {version}, and this Keepfast, {__version__}, reads up to "
+            f"{FORMAT_VERSION}; Keepfast {told.get('keepfast')!s:.40} wrote it and reads it, as later ones do: "
+            "`pip install -U keepfast`"
+        )
+
+
+def _beside(path: Path) -> str:
+    """Return what lies beside a path under the same name in other formats, as the end of an error."""
+    try:
+        found = sorted(each for each in path.parent.glob(f"{glob.escape(path.stem)}.*") if owner_of(each) is not None)
+    except (OSError, ValueError):
+        return ""
+    return f"; beside it lies {', '.join(f'`{each.name}`' for each in found)}, which you can load" if found else ""
 
 
 def exporter_named(format: str) -> MemoryExporter:  # noqa: A002  (the design's name)

@@ -104,7 +104,7 @@ class Checkpointer:
         self._retention = Retention(config.keep_last, config.keep_every, config.keep_best, config.best_mode)
         self._refused = Tally()
         self._stored = 0
-        self.directory = CheckpointDirectory(directory)
+        self.move(directory)
         self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes, max(config.keep_best, 1))
         self.improvement = Improvement(config.best_metric, config.best_mode, config.best_min_episodes)
         self.seconds = config.checkpoint_seconds
@@ -325,6 +325,7 @@ class Checkpointer:
     def move(self, directory: Path) -> None:
         """Have checkpoints go to another directory, from its `start` on."""
         self.directory = CheckpointDirectory(directory)
+        self._background.place = directory.absolute()
 
     def start(self) -> bool:
         """Sweep up what killed saves left, take in files that the index lacks, and go on from the best on disk.

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import INDEX
@@ -36,11 +35,16 @@ def _show_checkpoint(path: Path, as_json: bool) -> None:
         console.print_json(_document_of(found))
         return
     for label, value in _facts(found):
-        console.output().print(Text.assemble((f"{label}: ", "bold"), value))
+        console.output().print(console.fact(label, value))
     table = console.table("module", "entry", "what", "bytes", right=("bytes",))
     for module, entries in found.modules.items():
         for entry in entries:
-            table.add_row(Text(module), Text(entry.path), Text(entry.what), f"{entry.bytes:,}" if entry.bytes else "")
+            table.add_row(
+                console.cell(module),
+                console.cell(entry.path),
+                console.cell(entry.what),
+                f"{entry.bytes:,}" if entry.bytes else "",
+            )
     console.output().print(table)
 
 
@@ -103,7 +107,7 @@ def _show_metrics(path: Path, as_json: bool) -> None:
     table = console.table("tag", "values", "steps", "last value", right=("values", "steps", "last value"))
     for tag, series in found.items():
         steps = f"{series.steps[0]} to {series.steps[-1]}"
-        table.add_row(Text(tag), str(len(series.steps)), steps, f"{series.values[-1]:.6g}")
+        table.add_row(console.cell(tag), str(len(series.steps)), steps, f"{series.values[-1]:.6g}")
     console.output().print(table)
 
 
@@ -116,7 +120,7 @@ def _show_document(path: Path, as_json: bool) -> None:
         console.print_json({"kind": "document", "path": str(path), "content": document})
         return
     for label, value in _leaves(document):
-        console.output().print(Text.assemble((f"{label}: ", "bold"), value))
+        console.output().print(console.fact(label, value))
 
 
 def _leaves(value: Any, path: str = "") -> list[tuple[str, str]]:

@@ -18,6 +18,9 @@ from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 from keepfast.tree import Tree, items
 
 _KEY = "__keepfast__"
+_MAPS_AND_EXTENSIONS = tuple(bytes([code]) for code in (*range(0x81, 0x90), 0xDE, 0xDF, *range(0xC7, 0xCA)))
+"""How MessagePack begins that is no empty map, which is one byte; a pickle with two of them begins as that does."""
+
 _VALUE = "value"
 """The key of a state that is no container."""
 
@@ -30,12 +33,17 @@ class MsgpackStore(CheckpointStore):
 
     def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
         """Write a checkpoint as one map of Flax's, the trailer its last value."""
-        write_with_trailer(file, checkpoint, _document(checkpoint.state), _introduction)
+        write_flax(checkpoint, file)
 
     def read(self, path: Path) -> Checkpoint:
         """Read and verify a file of this format; one of Flax's gives maps with string keys, nothing to verify them."""
         with verified(path) as file:
-            return read_with_trailer(file) or _read_flax(file)
+            return read_with_trailer(file) or read_flax(file)
+
+
+def write_flax(checkpoint: Checkpoint, file: BinaryIO) -> None:
+    """Write a checkpoint as Flax's bytes, with the trailer in them."""
+    write_with_trailer(file, checkpoint, _document(checkpoint.state), _introduction)
 
 
 def _document(state: Tree) -> Iterator[Piece]:
@@ -51,7 +59,17 @@ def _introduction(length: int) -> bytes:
     return pack(_KEY) + b"\xdb" + struct.pack(">I", length)
 
 
-def _read_flax(file: BinaryIO) -> Checkpoint:
+def is_flax(beginning: bytes) -> bool:
+    """Say whether a file that begins so holds Flax's bytes, a map or an array, and no pickle."""
+    return beginning[:1] in _MAPS_AND_EXTENSIONS or beginning == b"\x80"
+
+
+def read_flax(file: BinaryIO) -> Checkpoint:
+    """Return what Flax's bytes hold; as maps with string keys.
+
+    Raises:
+        Exception: nearly any, if these are not such bytes.
+    """
     file.seek(0)
     state = restore(file.read())
     if isinstance(state, dict) and _KEY in state:

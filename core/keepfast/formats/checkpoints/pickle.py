@@ -1,8 +1,9 @@
 """The `.pickle` format, an older layout of JAX agents: a pickled dict of Flax's bytes, read without running a pickle.
 
 A file of a whole agent is a pickle of ``{module name: flax.serialization.to_bytes(state)}``, a file of one module the
-pickle of its bytes. Ours begin with a marker that unpicklers skip, and behind the pickle, where they no longer read,
-stands the trailer (see `keepfast.formats.files.trailer`).
+pickle of its bytes. A model that is saved by itself is Flax's bytes alone, under the same name, as libraries of that
+layout do it; what a file is, is told by its content. Pickles of ours begin with a marker that unpicklers skip, and
+behind the pickle, where they no longer read, stands the trailer (see `keepfast.formats.files.trailer`).
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
+from keepfast.formats.checkpoints.msgpack import is_flax, read_flax, write_flax
 from keepfast.formats.files.flax_bytes import Piece, pieces, restore
 from keepfast.formats.files.safe_pickle import safe_load
 from keepfast.formats.files.sealed import Damage, verified
 from keepfast.formats.files.trailer import read_with_trailer, write_with_trailer
-from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+from keepfast.interfaces.checkpoint_store import SINGLE, Checkpoint, CheckpointStore
 from keepfast.tree import Tree
 
 _PROTOCOL = pickle.PROTO + b"\4"
@@ -33,6 +35,9 @@ class PickleStore(CheckpointStore):
 
     def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
         """Write a checkpoint; the names of the modules become strings for readers of the older layout."""
+        if checkpoint.about.module == SINGLE:
+            write_flax(checkpoint, file)
+            return
         one_module = checkpoint.about.module is not None or not isinstance(checkpoint.state, Mapping)
         value = _bytes(checkpoint.state, "") if one_module else _dict_of_bytes(checkpoint.state)
         write_with_trailer(file, checkpoint, chain([_MARKER], value, [pickle.STOP]), lambda _length: b"")
@@ -40,7 +45,7 @@ class PickleStore(CheckpointStore):
     def read(self, path: Path) -> Checkpoint:
         """Read and verify a file of this format; one of another tool gives maps, nothing to verify them."""
         with verified(path) as file:
-            return read_with_trailer(file) or _read_older(file)
+            return read_with_trailer(file) or _read_foreign(file)
 
 
 def _dict_of_bytes(modules: Mapping[Any, Tree]) -> Iterator[Piece]:
@@ -58,6 +63,12 @@ def _bytes(state: Tree, path: str) -> Iterator[Piece]:
     length = sum(len(part) if isinstance(part, bytes) else part[1].nbytes for part in parts)
     yield pickle.BINBYTES8 + struct.pack("<Q", length)
     yield from parts
+
+
+def _read_foreign(file: BinaryIO) -> Checkpoint:
+    """Return the checkpoint of another tool, told by its content: Flax's bytes, or a pickle of them."""
+    file.seek(0)
+    return read_flax(file) if is_flax(file.read(2)) else _read_older(file)
 
 
 def _read_older(file: BinaryIO) -> Checkpoint:
