@@ -96,6 +96,11 @@ class ExperimentConfig(BaseModel):
     checkpoint_interval: _Whole | Literal["auto"] = Field(
         "auto", description="timesteps between checkpoints; 0 or less disables"
     )
+    checkpoint_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None,
+        description="seconds after which a checkpoint is due too, counted from the one before; never if None",
+        json_schema_extra={"allowed": "a number above 0, or None"},
+    )
     store_separately: bool = Field(False, description="store each module in a file of its own")
     wandb: bool = Field(False, description="also track with Weights & Biases")
     wandb_kwargs: dict[str, Any] = Field(default_factory=dict, description="arguments of wandb.init")
