@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from keepfast.migration.report import MigratedEntry, MigrationReport
     from keepfast.migration.saving import Saving
     from keepfast.modules.parts import attribute, attributes
+    from keepfast.modules.reading import CheckpointContent, read_checkpoint
     from keepfast.modules.single import load, save
     from keepfast.plugins.hookspecs import hookimpl
     from keepfast.plugins.lazy import lazy
@@ -131,6 +132,7 @@ _HOMES = {
     "migration.report": ["MigratedEntry", "MigrationReport"],
     "migration.saving": ["Saving"],
     "modules.parts": ["attribute", "attributes"],
+    "modules.reading": ["CheckpointContent", "read_checkpoint"],
     "modules.single": ["load", "save"],
     "plugins.hookspecs": ["hookimpl"],
     "plugins.lazy": ["lazy"],
@@ -138,7 +140,9 @@ _HOMES = {
     "tracking.multi_writer": ["MultiWriter"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_ENTRIES = frozenset({"convert_memory", "iter_memories", "load", "merge_memories", "migrate", "read_memory", "save"})
+_ENTRIES = frozenset(
+    {"convert_memory", "iter_memories", "load", "merge_memories", "migrate", "read_checkpoint", "read_memory", "save"}
+)
 """The functions that need no object of ours made before; the frameworks in use are told of them at once."""
 
 _SUBMODULES = ("codec", "metrics", "plugins", "testing", "tree")
@@ -149,6 +153,7 @@ __all__ = [
     "Backend",
     "BrokenPlugin",
     "Checkpoint",
+    "CheckpointContent",
     "CheckpointMetadata",
     "CheckpointReader",
     "CheckpointStore",
@@ -218,6 +223,7 @@ __all__ = [
     "metrics",
     "migrate",
     "plugins",
+    "read_checkpoint",
     "read_memory",
     "read_metrics",
     "save",

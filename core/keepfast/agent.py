@@ -18,9 +18,10 @@ from keepfast.migration.engine import MigrationOptions
 from keepfast.migration.report import MigrationReport
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
+from keepfast.modules.reading import checkpoint_at
 from keepfast.modules.registered import ModuleTable, copy_all, metadata
 from keepfast.modules.restoring import restore_all
-from keepfast.plugins.formats import format_of, read_checkpoint
+from keepfast.plugins.formats import format_of
 from keepfast.runs.directory import run_directory
 from keepfast.tracking.multi_writer import MultiWriter
 
@@ -135,6 +136,7 @@ class Agent:
             self._experiment.describe(self._described(given))
 
     def _start(self, trainer_cfg: Mapping[str, Any], env: object) -> Experiment:
+        self._table.check()
         self._experiment = Experiment(
             {**self._described(trainer_cfg), LEVEL: self._experiment_config},  # which knows what was set
             name=type(self).__name__,
@@ -308,7 +310,8 @@ class Agent:
         Modules of the file that the agent lacks are warned of and passed over.
 
         Args:
-            path: a checkpoint of this or another agent, on this or another device.
+            path: a checkpoint of this or another agent, on this or another device; or a run's directory, of which it is
+                the best, or else the latest.
             modules: the names of the modules to load; all of the agent's if None, or the one that the file holds.
             strict: whether any difference is an error; else what fits is loaded.
             cast: whether another dtype is converted.
@@ -325,9 +328,9 @@ class Agent:
         """
         if self._experiment is not None:
             self._experiment.wait()
-        checkpoint = read_checkpoint(path)
+        checkpoint, file = checkpoint_at(Path(path))
         options = LoadOptions.of(modules, strict, cast, rename, self.device, fit).of_file(checkpoint.about.module)
-        return restore_all(self._table.look_up(), checkpoint, Path(path), options)
+        return restore_all(self._table.look_up(), checkpoint, file, options)
 
     def migrate(
         self,
