@@ -31,9 +31,9 @@ STEP = "timestep"
 class WandbWriter(keepfast.Writer):
     """Tracks a run with Weights & Biases, online or offline.
 
-    With ``sync_tensorboard``, the default where the tensorboard package is installed, wandb follows the event files that
-    the tensorboard writer makes, and this writer starts and ends the run. Without, or where that writer is not among the
-    run's, this writer logs every value itself. A run that goes on from a checkpoint
+    With ``sync_tensorboard``, the default where the tensorboard package is installed, wandb follows the event files
+    that the tensorboard writer makes, and this writer starts and ends the run. Without, or where that writer is not
+    among the run's, this writer logs every value itself. A run that goes on from a checkpoint
     goes on under the same id.
 
     Args:
