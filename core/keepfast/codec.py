@@ -11,7 +11,7 @@ import contextlib
 import json
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,9 @@ PutArray = Callable[[str, NDArray[Any]], Any]
 GetArray = Callable[[Any], NDArray[Any]]
 
 _MAPPINGS: dict[str, type[dict[Any, Any]]] = {"dict": dict, "odict": OrderedDict, "counter": Counter}
+
+MOST_ROWS_OF_NOTHING = 1 << 31
+"""The most that the sides of an array without numbers, other than those of 0, may multiply to."""
 
 _MACHINE_LEARNING = ("bfloat", "float", "int", "uint")
 """How the names of `ml_dtypes` begin."""
@@ -60,8 +63,31 @@ def array_bytes(array: NDArray[Any]) -> memoryview:
 
 def array_from_bytes(data: Any, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
     """Return an array over bytes, sharing their memory."""
-    flat = np.frombuffer(data, np.uint8)
-    return flat.view(dtype_of(dtype)).reshape(shape)
+    return shaped(np.frombuffer(data, np.uint8).view(dtype_of(dtype)), shape)
+
+
+def shaped(flat: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
+    """Return the values of a file in the shape that it tells.
+
+    Raises:
+        ValueError: if these values do not have that shape, or there are none and it has more rows than make sense.
+    """
+    check_shape(shape)
+    return flat.reshape(shape)
+
+
+def check_shape(shape: Sequence[int]) -> None:
+    """Check that nobody who goes through the rows of an array of such a shape goes on forever.
+
+    As many numbers as there are in a file are in its bytes; but of rows of nothing, it can tell as many as it likes.
+
+    Raises:
+        ValueError: if it has a side below 0, or no numbers and more rows than make sense.
+    """
+    if min(shape, default=0) < 0:
+        raise ValueError(f"the shape {tuple(shape)} has a side below 0")
+    if 0 in shape and math.prod(side for side in shape if side) > MOST_ROWS_OF_NOTHING:
+        raise ValueError(f"the shape {tuple(shape)} has more rows of nothing than make sense")
 
 
 def native(array: NDArray[Any], path: str) -> NDArray[Any]:

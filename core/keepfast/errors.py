@@ -7,7 +7,40 @@ Each error is a `KeepfastError` and also the built-in that its caller would expe
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_UNSEEN = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff"
+"""Characters that command a terminal, turn the direction of what follows, or stand for no character at all."""
+
+_IN_A_NAME, _IN_A_MESSAGE = re.compile(f"[\t\n{_UNSEEN}]"), re.compile(f"[{_UNSEEN}]")
+_LONGEST_NAME, _LONGEST_LINE = 200, 2000
+
+
+def shown(text: object, most: int = _LONGEST_NAME) -> str:
+    """Return text of a file as it may be shown to people: short, on one line, and nothing in it commands a terminal.
+
+    Args:
+        text: the text; of another object, what `str` makes of it.
+        most: how many characters of it are shown.
+    """
+    return _IN_A_NAME.sub(_spelled_out, _shortened(str(text), most))
+
+
+def printable(message: str) -> str:
+    """Return a message that may hold text of a file as it may be shown to people, on as many lines as it has."""
+    lines = [_shortened(line, _LONGEST_LINE) for line in message.split("\n")]
+    return _IN_A_MESSAGE.sub(_spelled_out, "\n".join(lines))
+
+
+def _shortened(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    return f"{text[: most - most // 3]} ... ({len(text):,} characters) ... {text[-(most // 3) :]}"
+
+
+def _spelled_out(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
 
 
 class KeepfastError(Exception):
@@ -15,7 +48,7 @@ class KeepfastError(Exception):
 
     def __str__(self) -> str:
         # KeyError would print the repr of its argument, and OSError a tuple.
-        return str(self.args[0]) if self.args else ""
+        return printable(str(self.args[0])) if self.args else ""
 
 
 class KeepfastWarning(UserWarning):
@@ -96,6 +129,10 @@ class CorruptCheckpoint(CorruptFile):
 
 class CorruptMemory(CorruptFile):
     """A memory file is damaged, or holds what a memory file must not hold."""
+
+
+class NewerFormat(KeepfastError, OSError, ValueError):
+    """A file is of a later format than this version of Keepfast knows; a later Keepfast reads it."""
 
 
 class UsageError(KeepfastError, RuntimeError):

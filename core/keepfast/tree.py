@@ -52,6 +52,55 @@ def leaves(tree: Tree, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from leaves(child, f"{path}.{key}" if path else str(key))
 
 
+def values(tree: Tree) -> Iterator[Any]:
+    """Yield every leaf, in order, for whoever does not ask where it is."""
+    pending = [iter((tree,))]
+    while pending:
+        for node in pending[-1]:
+            children = items(node)
+            if children is not None:
+                pending.append(child for _, child in children)
+                break
+            yield node
+        else:
+            pending.pop()
+
+
+def require_short_paths(tree: Tree, most: int) -> None:
+    """Check that the paths of all containers and leaves, written out, are not longer than that together.
+
+    Raises:
+        ValueError: if they are: a key of a million characters, and a thousand dicts in each other below it, say.
+    """
+    pending = [(0, items(tree) or iter(()))]
+    while pending:
+        length, children = pending[-1]
+        for key, child in children:
+            inner = length + 1 + _length(key, most)
+            most -= inner
+            if most < 0:
+                raise ValueError("the paths of its entries are longer than a file of this size may make them")
+            if (below := items(child)) is not None:
+                pending.append((inner, below))
+                break
+        else:
+            pending.pop()
+
+
+def _length(key: Any, most: int) -> int:
+    """Return about how long a key is as text, without making that of it; a little more than `most` for a longer one."""
+    if isinstance(key, str | bytes):
+        return len(key)
+    if not isinstance(key, tuple | set | frozenset):
+        return 8
+    length = 0
+    for part in key:
+        length += 2 + _length(part, most - length)
+        if length > most:
+            break
+    return length
+
+
 def nodes_of(tree: Tree, path: str = "") -> Iterator[tuple[str, Tree]]:
     """Yield (path, node) for every container and every leaf, the root first."""
     yield path, tree
@@ -106,7 +155,7 @@ def dtype_name(leaf: Any) -> str:
 
 def nbytes(tree: Tree) -> int:
     """Return how many bytes the arrays of a tree hold."""
-    return sum(int(leaf.nbytes) for _, leaf in leaves(tree) if is_array(leaf))
+    return sum(int(leaf.nbytes) for leaf in values(tree) if is_array(leaf))
 
 
 def describe(leaf: Any) -> str:

@@ -46,3 +46,24 @@ def test_a_warning_points_at_the_users_line() -> None:
     with pytest.warns(KeepfastWarning, match="look here") as warned:
         warn("look here")
     assert warned[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    "text", ["\x1b]0;title\x07", "\x1b[2J", "\x9b2J", "a\nb\tc\rd", "\u202eevil", "\udcff", "\x00"]
+)
+def test_text_of_a_file_commands_no_terminal(text: str) -> None:
+    """It is spelled out, on one line; in a message that has lines of its own, these stay."""
+    found = errors.shown(text)
+    assert found.isprintable()
+    assert found.isascii()
+    assert str(errors.InvalidValue(f"one\n  {errors.shown(text)}")) == f"one\n  {found}"
+    assert all(line.isprintable() or "\t" in line for line in str(errors.InvalidValue(text)).split("\n"))
+
+
+def test_long_text_of_a_file_is_shortened() -> None:
+    """Beginning and end are shown, and how much there is; what is short and can be shown is as it was."""
+    found = errors.shown("a" * 5_000_000 + "z")
+    assert (len(found) < 250, found[:3], found[-1], "(5,000,001 characters)" in found) == (True, "aaa", "z", True)
+    assert len(str(errors.CorruptFile(f"`x` is damaged: {'b' * 5_000_000}"))) < 2100
+    assert errors.shown("Größe / 報酬 🎯 (mean)") == "Größe / 報酬 🎯 (mean)"
+    assert errors.shown(7) == "7"

@@ -21,26 +21,36 @@ Layout = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
 """The shape and the dtype of arrays, by name."""
 
 
-def spacious_tensors(layout: Layout, large: int = _LARGE) -> dict[str, NDArray[Any]]:
+def spacious_tensors(layout: Layout, rows: int | None = None, large: int = _LARGE) -> dict[str, NDArray[Any]]:
     """Return arrays of zeros; if they are large together, each is backed by an unnamed file that vanishes with it.
+
+    Args:
+        layout: what they are.
+        rows: how many of their rows, from the first on, will be written; no room is taken for the others.
+        large: from how many bytes on they are large.
 
     Raises:
         WriteFailed: if there is no room for such a file among the temporary ones.
     """
     nbytes = sum(math.prod(shape) * dtype.itemsize for shape, dtype in layout.values())
     return {
-        name: spacious_zeros(shape, dtype, large if nbytes < large else 1) for name, (shape, dtype) in layout.items()
+        name: spacious_zeros(shape, dtype, rows, large if nbytes < large else 1)
+        for name, (shape, dtype) in layout.items()
     }
 
 
-def spacious_zeros(shape: tuple[int, ...], dtype: np.dtype[Any], large: int = _LARGE) -> NDArray[Any]:
+def spacious_zeros(
+    shape: tuple[int, ...], dtype: np.dtype[Any], rows: int | None = None, large: int = _LARGE
+) -> NDArray[Any]:
     """Return an array of zeros; a large one is backed by a file, as `spacious_tensors` does."""
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes < large:
         return np.zeros(shape, dtype)
+    taken = nbytes if rows is None else min(nbytes, rows * math.prod(shape[1:]) * dtype.itemsize)
     try:
         with tempfile.TemporaryFile(prefix="keepfast-") as file:
-            attempt("reserved space", lambda: _reserve(file.fileno(), nbytes), lambda: _lengthen(file.fileno(), nbytes))
+            _lengthen(file.fileno(), nbytes)
+            attempt("reserved space", lambda: _reserve(file.fileno(), taken), lambda: None)
             return attempt(
                 "memory maps",
                 lambda: np.memmap(file, dtype, "r+", shape=shape),
@@ -54,10 +64,8 @@ def spacious_zeros(shape: tuple[int, ...], dtype: np.dtype[Any], large: int = _L
 
 
 def _reserve(descriptor: int, nbytes: int) -> None:
-    if hasattr(os, "posix_fallocate"):  # a sparse file would end the process where the disk is full
+    if hasattr(os, "posix_fallocate") and nbytes:  # a sparse file would end the process where the disk is full
         os.posix_fallocate(descriptor, 0, nbytes)
-    else:
-        _lengthen(descriptor, nbytes)
 
 
 def _lengthen(descriptor: int, nbytes: int) -> None:

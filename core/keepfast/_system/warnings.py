@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self, final
 
 from keepfast._system.finishing import finish
-from keepfast.errors import KeepfastWarning
+from keepfast.errors import KeepfastWarning, printable
 
 _OWN = ("keepfast", "keepfast_torch", "keepfast_jax", "keepfast_writers")
 
@@ -80,4 +80,4 @@ def _tell(message: str) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OWN:
         frame = frame.f_back
         level += 1
-    warnings.warn(message, KeepfastWarning, stacklevel=level)
+    warnings.warn(printable(message), KeepfastWarning, stacklevel=level)

@@ -10,7 +10,8 @@ from typing import final
 from keepfast._system.commit import size_of
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata
 from keepfast.plugins.formats import read_checkpoint
-from keepfast.tree import Tree, describe, flatten, is_array, nbytes
+from keepfast.tree import Tree, flatten, is_array, nbytes
+from keepfast.tree import describe as describe_leaf
 
 
 @final
@@ -61,7 +62,11 @@ def inspect(path: str | Path) -> Inspection:
         CorruptCheckpoint: if it is damaged.
     """
     path = Path(path)
-    checkpoint = read_checkpoint(path)
+    return describe(path, read_checkpoint(path))
+
+
+def describe(path: Path, checkpoint: Checkpoint) -> Inspection:
+    """Say what a checkpoint holds that was read from a file."""
     about = checkpoint.about
     modules = {name: _entries(tree) for name, tree in _modules(checkpoint, path).items()}
     return Inspection(path, size_of(path), replace(about, resume=None), about.resume is not None, modules)
@@ -78,6 +83,6 @@ def _modules(checkpoint: Checkpoint, path: Path) -> dict[str, Tree]:
 
 def _entries(tree: Tree) -> list[InspectedEntry]:
     return [
-        InspectedEntry(name, describe(leaf), nbytes(leaf) if is_array(leaf) else 0)
+        InspectedEntry(name, describe_leaf(leaf), nbytes(leaf) if is_array(leaf) else 0)
         for name, leaf in flatten(tree).items()
     ]

@@ -15,14 +15,17 @@ import typer
 
 from keepfast._version import __version__
 from keepfast.cli import checkpoints, console, demo, memory, plugins, runs
+from keepfast.cli.inspection.doctor import doctor
+from keepfast.cli.inspection.inspect import inspect
 from keepfast.errors import ConfigError, InvalidValue, KeepfastError, KeepfastWarning, UnknownPlugin
 
 __all__ = ["app", "main"]
 
 COMMANDS = (
     demo.demo,
+    doctor,
     checkpoints.index,
-    checkpoints.inspect,
+    inspect,
     runs.plot,
     plugins.plugins,
     runs.runs,
@@ -33,11 +36,12 @@ COMMANDS = (
 _USAGE_ERRORS = (ConfigError, InvalidValue, UnknownPlugin)
 """What says that the command was typed wrong: exit code 2. Any other error exits with 1, Ctrl-C with 130."""
 
+TRACEBACK = "--traceback"
+
 app = typer.Typer(
     name="keepfast",
     help="Keeps what a training run produces: metrics, checkpoints and memories.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,  # plain messages, which stay whole in a log
     pretty_exceptions_enable=False,  # `main` answers errors
 )
@@ -57,6 +61,9 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    traceback: Annotated[
+        bool, typer.Option(TRACEBACK, help="Show where in the code an unforeseen error arose; may stand anywhere.")
+    ] = False,
 ) -> None:
     """Keep what a training run produces: metrics, checkpoints and memories."""
 
@@ -65,6 +72,8 @@ def main() -> None:
     """Run the command line, and end the process with its exit code."""
     warnings.showwarning = _show_warning
     console.take_every_character()
+    traced = TRACEBACK in sys.argv[1:]
+    sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != TRACEBACK]
     try:
         app()
     except KeepfastError as error:
@@ -76,6 +85,11 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         console.fail(console.cause_of(error))
+        sys.exit(1)
+    except Exception as error:
+        if traced:
+            raise
+        console.fail(f"{type(error).__name__}: {error}; this was not foreseen, {TRACEBACK} shows where it arose")
         sys.exit(1)
 
 

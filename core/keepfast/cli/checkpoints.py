@@ -1,10 +1,9 @@
-"""``keepfast index``, ``inspect`` and ``verify``: the checkpoints of a run, and what each holds."""
+"""``keepfast index`` and ``verify``: the checkpoints of a run."""
 
 from __future__ import annotations
 
-import datetime as dt
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -12,17 +11,16 @@ from rich.text import Text
 
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
-from keepfast.checkpoints.inspection import Inspection
-from keepfast.checkpoints.inspection import inspect as inspect_file
 from keepfast.checkpoints.scan import rebuild
 from keepfast.checkpoints.verification import verify as verify_files
 from keepfast.cli import console
-from keepfast.errors import NotFound
+from keepfast.errors import NotFound, shown
 
 
 def index(
     path: Annotated[Path, typer.Argument(help="A run's directory, or its checkpoints.", show_default=False)],
     remake: Annotated[bool, typer.Option("--rebuild", help="Make index.json again from the files.")] = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """List a run's checkpoints; with --rebuild, make the index again from the files themselves."""
     directory = CheckpointDirectory(path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path)
@@ -33,15 +31,37 @@ def index(
     checkpoints = directory.checkpoints()
     if not checkpoints:
         raise NotFound(f"there are no checkpoints at `{path}`")
-    console.output().print(table(checkpoints))
+    show_table(checkpoints, as_json=as_json)
+
+
+def show_table(checkpoints: list[IndexedCheckpoint], *, as_json: bool) -> None:
+    """Print what there is to tell of checkpoints."""
+    if as_json:
+        console.print_json({"kind": "checkpoints", "checkpoints": [document_of(each) for each in checkpoints]})
+    else:
+        console.output().print(table(checkpoints))
+
+
+def document_of(checkpoint: IndexedCheckpoint) -> dict[str, Any]:
+    """Return what there is to tell of a checkpoint, as a document."""
+    return {
+        "timestep": checkpoint.timestep,
+        "best": checkpoint.best,
+        "modules": list(checkpoint.modules),
+        "metric": checkpoint.metric,
+        "time": checkpoint.time or None,
+        "superseded": checkpoint.superseded,
+        "files": {
+            key: {"name": file.name, "size": file.size, "digest": file.digest} for key, file in checkpoint.files.items()
+        },
+    }
 
 
 def table(checkpoints: list[IndexedCheckpoint]) -> Table:
     """Return a table with a row for each checkpoint."""
-    made = Table("timestep", "files", "modules", "metric", "bytes", box=None, header_style="bold", pad_edge=False)
-    made.columns[4].justify = "right"
+    made = console.table("timestep", "files", "modules", "metric", "bytes", right=("bytes",))
     for checkpoint in checkpoints:
-        made.add_row(*map(Text, _row(checkpoint)))
+        made.add_row(*map(console.cell, _row(checkpoint)))
     return made
 
 
@@ -56,46 +76,23 @@ def _row(checkpoint: IndexedCheckpoint) -> tuple[str, str, str, str, str]:
     )
 
 
-def inspect(path: Annotated[Path, typer.Argument(help="A checkpoint file of any format.", show_default=False)]) -> None:
-    """Show what a checkpoint holds: modules, entries, shapes, dtypes, bytes, timestep, metric, versions."""
-    found = inspect_file(path)
-    out = console.output()
-    for label, value in _facts(found):
-        out.print(Text.assemble((f"{label}: ", "bold"), value))
-    table = Table("module", "entry", "what", "bytes", box=None, header_style="bold", pad_edge=False)
-    table.columns[3].justify = "right"
-    for module, entries in found.modules.items():
-        for entry in entries:
-            table.add_row(Text(module), Text(entry.path), Text(entry.what), f"{entry.bytes:,}" if entry.bytes else "")
-    out.print(table)
-
-
-def _facts(found: Inspection) -> list[tuple[str, str]]:
-    metadata = found.metadata
-    facts = [("file", f"{found.path} ({found.size:,} bytes, {found.total:,} of them in arrays), undamaged")]
-    if not metadata.written_by_keepfast:
-        return [*facts, ("written by", "another tool")]
-    time = dt.datetime.fromtimestamp(metadata.time or 0.0, dt.UTC).astimezone()
-    facts += [
-        ("written by", f"keepfast {metadata.keepfast}, backend {metadata.backend}, {time:%Y-%m-%d %H:%M:%S %z}"),
-        ("timestep", "not known" if metadata.timestep is None else str(metadata.timestep)),
-    ]
-    if metadata.metric is not None:
-        facts.append(("metric", f"{metadata.metric['tag']} = {metadata.metric['value']:g}"))
-    return [*facts, ("exact resume", "yes" if found.resumable else "modules only")]
-
-
 def verify(
     path: Annotated[Path, typer.Argument(help="A checkpoint file, or a run's directory.", show_default=False)],
+    as_json: console.AsJson = False,
 ) -> None:
     """Verify every byte of a checkpoint, or of all checkpoints of a run; exit with 1 where there is damage."""
-    out = console.output()
-    damaged = total = 0
+    verdicts = []
     for verdict in verify_files(path):
-        total += 1
-        damaged += verdict.problem is not None
-        mark = ("damaged ", "bold red") if verdict.problem else ("good ", "green")
-        out.print(Text.assemble(mark, str(verdict.path), f": {verdict.problem}" if verdict.problem else ""))
-    out.print(Text(f"{total - damaged} of {total} files are good"))
+        verdicts.append(verdict)
+        if not as_json:
+            mark = ("damaged ", "bold red") if verdict.problem else ("good ", "green")
+            problem = f": {verdict.problem}" if verdict.problem else ""
+            console.output().print(Text.assemble(mark, shown(verdict.path, console.LONGEST), problem))
+    damaged = sum(verdict.problem is not None for verdict in verdicts)
+    if as_json:
+        files = [{"path": str(verdict.path), "problem": verdict.problem} for verdict in verdicts]
+        console.print_json({"kind": "verification", "good": len(files) - damaged, "damaged": damaged, "files": files})
+    else:
+        console.output().print(Text(f"{len(verdicts) - damaged} of {len(verdicts)} files are good"))
     if damaged:
         raise typer.Exit(1)

@@ -3,22 +3,64 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
-from keepfast.errors import KeepfastError
+from keepfast.codec import plain
+from keepfast.errors import KeepfastError, printable, shown
 
 _WIDE = 500
 """Columns where stdout is no terminal: whoever reads a file or a pipe wants whole lines."""
+
+LONGEST = 1000
+"""How many characters of a text are shown."""
 
 
 def output() -> Console:
     """Return a console on stdout, as wide as the terminal, or so wide that nothing is wrapped where there is none."""
     return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False)
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON document in the place of a table.")]
+"""The option of every command that lists or shows something."""
+
+
+def table(*columns: str, right: Collection[str] = ()) -> Table:
+    """Return a table whose cells are folded, never cut, where the terminal is narrow.
+
+    Args:
+        columns: the headers.
+        right: those of them whose cells are numbers.
+    """
+    made = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    for name, column in zip(columns, made.columns, strict=True):
+        column.overflow = "fold"
+        column.justify = "right" if name in right else "left"
+    return made
+
+
+def print_json(document: Any) -> None:
+    """Print a document as strict JSON: what is not finite is the text "NaN", "Infinity" or "-Infinity"."""
+    typer.echo(json.dumps(plain(document), indent=2, allow_nan=False))
+
+
+def cell(text: object) -> Text:
+    """Return text that a file may have told, as it is shown to people."""
+    return Text(shown(text, LONGEST))
+
+
+def fact(label: str, text: object) -> Text:
+    """Return something that is known, behind its label."""
+    return Text.assemble((f"{shown(label)}: ", "bold"), cell(text))
 
 
 def take_every_character() -> None:
@@ -52,4 +94,4 @@ def warn_unreadable(run: Path, error: OSError) -> None:
 
 def _tell(label: str, style: str, message: str) -> None:
     console = Console(stderr=True, highlight=False, markup=False)
-    console.print(Text.assemble((f"{label}: ", style), message), soft_wrap=True)
+    console.print(Text.assemble((f"{label}: ", style), printable(message)), soft_wrap=True)

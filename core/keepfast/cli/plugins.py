@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from rich.table import Table
 from rich.text import Text
 
 from keepfast.cli import console
@@ -14,10 +13,15 @@ from keepfast.plugins.discovery import PluginRegistry, Provided, registry
 _COLUMNS = ("name", "kind", "distribution", "version", "status")
 
 
-def plugins() -> None:
+def plugins(as_json: console.AsJson = False) -> None:
     """List backends, writers and formats, with what each needs."""
-    table = Table(*_COLUMNS, box=None, header_style="bold", pad_edge=False)
-    for row in rows(registry()):
+    found = rows(registry())
+    if as_json:
+        listed = [dict(zip(_COLUMNS, row, strict=True)) for row in found]
+        console.print_json({"kind": "plugins", "plugins": listed})
+        return
+    table = console.table(*_COLUMNS)
+    for row in found:
         table.add_row(*(Text(cell) for cell in row))
     console.output().print(table)
 

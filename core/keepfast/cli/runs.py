@@ -6,22 +6,22 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.filesize import decimal
 from rich.table import Table
-from rich.text import Text
 
 from keepfast.cli import console
+from keepfast.cli.checkpoints import document_of as checkpoint_document
 from keepfast.cli.checkpoints import table as checkpoint_table
-from keepfast.errors import InvalidValue, NotFound, did_you_mean
+from keepfast.errors import InvalidValue, NotFound, did_you_mean, shown
 from keepfast.metrics.reading import Series, has_metrics, read_metrics
 from keepfast.metrics.spread import Curve, curve_of, spread_of
 from keepfast.pictures.figure import check_output, write_figure
 from keepfast.pictures.picture import Picture, drawn, legend
 from keepfast.runs.directory import DEFAULT_DIRECTORY
-from keepfast.runs.reading import Run, find_runs, read_run
+from keepfast.runs.reading import Run, find_runs, is_run, read_run
 
 _COLUMNS = ("run", "agent", "steps", "best score", "age", "size")
 
@@ -30,21 +30,44 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 def runs(
     directory: Annotated[Path, typer.Argument(help="The directory that the runs lie in.")] = Path(DEFAULT_DIRECTORY),
+    as_json: console.AsJson = False,
 ) -> None:
     """List the runs of a directory: agent, steps, best score, size, and for how long nothing was written.
 
     A run that cannot be read is passed over with a warning.
     """
-    table = Table(*_COLUMNS, box=None, header_style="bold", pad_edge=False)
-    for column in table.columns[2:]:
-        column.justify = "right"
+    found = _read(find_runs(directory))
+    if as_json:
+        console.print_json({"kind": "runs", "runs": [_document_of(run) for run in found]})
+        return
+    table = console.table(*_COLUMNS, right=_COLUMNS[2:])
     now = time.time()
-    for path in find_runs(directory):
+    for run in found:
+        table.add_row(*map(console.cell, _row(run, directory, now)))
+    console.output().print(table)
+
+
+def _read(paths: Iterable[Path]) -> Iterator[Run]:
+    """Yield what runs hold; one that cannot be read is passed over with a warning."""
+    for path in paths:
         try:
-            table.add_row(*map(Text, _row(read_run(path), directory, now)))
+            yield read_run(path)
         except OSError as error:
             console.warn_unreadable(path, error)
-    console.output().print(table)
+
+
+def _document_of(run: Run) -> dict[str, Any]:
+    return {
+        "path": str(run.path),
+        "name": run.path.name,
+        "agent": run.agent,
+        "steps": run.steps,
+        "timesteps": run.timesteps,
+        "best_metric": run.best_metric,
+        "best_score": run.best_score,
+        "changed": run.changed,
+        "size": run.size,
+    }
 
 
 def _row(run: Run, directory: Path, now: float) -> tuple[str, str, str, str, str, str]:
@@ -72,16 +95,37 @@ def ago(seconds: float) -> str:
     return "0 s"
 
 
-def show(run: Annotated[Path, typer.Argument(help="A run's directory.", show_default=False)]) -> None:
-    """Show the latest value of each tag of a run, and its checkpoints."""
+def show(
+    run: Annotated[Path, typer.Argument(help="A run's directory, or one of runs.", show_default=False)],
+    as_json: console.AsJson = False,
+) -> None:
+    """Show the latest value of each tag of a run, and its checkpoints; of a directory of runs, list them."""
+    if _holds_runs(run):
+        runs(run, as_json)
+        return
     found = read_run(run)
+    if as_json:
+        latest = {tag: {"step": each.step, "value": each.value} for tag, each in found.latest.items()}
+        checkpoints = [checkpoint_document(each) for each in found.checkpoints]
+        console.print_json({"kind": "run", **_document_of(found), "latest": latest, "checkpoints": checkpoints})
+        return
     out = console.output()
     for label, value in _facts(found, time.time()):
-        out.print(Text.assemble((f"{label}: ", "bold"), value))
+        out.print(console.fact(label, value))
     if found.latest:
         out.print("", _latest_table(found), sep="\n")
     if found.checkpoints:
         out.print("", checkpoint_table(found.checkpoints), sep="\n")
+
+
+def _holds_runs(path: Path) -> bool:
+    """Say whether a directory is none of a run's and holds some."""
+    if not path.is_dir() or is_run(path):
+        return False
+    try:
+        return bool(find_runs(path))
+    except NotFound:
+        return False
 
 
 def _facts(run: Run, now: float) -> Iterator[tuple[str, str]]:
@@ -98,11 +142,9 @@ def _facts(run: Run, now: float) -> Iterator[tuple[str, str]]:
 
 def _latest_table(run: Run) -> Table:
     """Return a table of the latest value of each tag, and the timestep it is of."""
-    table = Table("tag", "latest value", "timestep", box=None, header_style="bold", pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = console.table("tag", "latest value", "timestep", right=("latest value", "timestep"))
     for tag, latest in run.latest.items():
-        table.add_row(Text(tag), Text(_number(latest.value)), Text(str(latest.step)))
+        table.add_row(console.cell(tag), console.cell(_number(latest.value)), console.cell(str(latest.step)))
     return table
 
 
@@ -122,7 +164,7 @@ def plot(
     out = console.output()
     if output is not None:
         write_figure(picture, output)
-        out.print(Text(str(output)))
+        out.print(console.cell(str(output)))
     else:
         for line in drawn(picture, min(out.width, _MAX_WIDTH), ascii_only=out.options.ascii_only):
             out.print(line)
@@ -154,7 +196,7 @@ def _picture_of(runs: list[Path], tag: str) -> Picture:
     if absent := [str(path) for path in found if path not in curves]:
         console.warn(f"no value of `{tag}` in {', '.join(absent)}")
     spread = spread_of(list(curves.values()))
-    return Picture(_spelled_out(tag), _labelled(curves), spread if len(spread.steps) else None)
+    return Picture(shown(tag), _labelled(curves), spread if len(spread.steps) else None)
 
 
 def _metrics_of(runs: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Series]]]:
@@ -183,11 +225,5 @@ def _labelled(curves: dict[Path, Curve]) -> dict[str, Curve]:
     """Return the curves by the name of the run, or by its path where two runs have one name."""
     counts = Counter(path.name for path in curves)
     return {
-        _spelled_out(path.name if path.name and counts[path.name] == 1 else str(path)): curve
-        for path, curve in curves.items()
+        shown(path.name if path.name and counts[path.name] == 1 else str(path)): curve for path, curve in curves.items()
     }
-
-
-def _spelled_out(name: str) -> str:
-    """Return a name whose bytes are no UTF-8 in characters that can be drawn."""
-    return name.encode("utf-8", "backslashreplace").decode()

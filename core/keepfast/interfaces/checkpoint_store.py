@@ -15,7 +15,7 @@ import numpy as np
 from keepfast.codec import native
 from keepfast.errors import CorruptCheckpoint, CorruptFile, InvalidValue
 from keepfast.interfaces.format import Format
-from keepfast.tree import Tree, leaves, map_leaves
+from keepfast.tree import Tree, map_leaves, require_short_paths, values
 
 SINGLE = "module"
 """What a module is called that is saved by itself and has no name."""
@@ -176,6 +176,10 @@ class Checkpoint:
         return {name: self.state} if name is not None else dict(self.state)
 
 
+_PATHS, _PATHS_IN_A_BYTE = 1 << 26, 4
+"""How many characters the paths of a file's entries may have together, at the least and by its size."""
+
+
 class CheckpointStore(Format[Checkpoint]):
     """Writes and reads checkpoint files of one format.
 
@@ -229,8 +233,16 @@ class CheckpointStore(Format[Checkpoint]):
     def load(self, path: Path) -> Checkpoint:
         """Read a file as `Format.load` does; arrays are in the machine's byte order, which frameworks need."""
         checkpoint = super().load(path)
-        foreign = any(isinstance(leaf, np.ndarray) and not leaf.dtype.isnative for _, leaf in leaves(checkpoint.state))
+        try:
+            require_short_paths(checkpoint.state, _PATHS + _PATHS_IN_A_BYTE * _size(path))
+        except ValueError as error:
+            raise self.corrupt(f"`{path}` is refused: {error}") from error
+        foreign = any(isinstance(leaf, np.ndarray) and not leaf.dtype.isnative for leaf in values(checkpoint.state))
         return replace(checkpoint, state=map_leaves(_in_machines_order, checkpoint.state)) if foreign else checkpoint
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
 
 
 def _in_machines_order(path: str, leaf: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import BinaryIO, ClassVar, Generic, TypeVar
 
 from keepfast._system.commit import Content, Filling, commit_together, remove_directory
 from keepfast._system.disk.optional import tell_lacking
-from keepfast.errors import CorruptFile, KeepfastError, UsageError
+from keepfast.errors import CorruptFile, KeepfastError, UsageError, shown
 
 T = TypeVar("T")
 
@@ -80,7 +80,7 @@ class Format(abc.ABC, Generic[T]):
         except (KeepfastError, OSError, MemoryError):
             raise
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = shown(f"{type(error).__name__}: {error}", 500)
             raise self.corrupt(f"`{path}` is damaged: its content cannot be read ({reason})") from error
 
     def remove(self, path: Path) -> None:

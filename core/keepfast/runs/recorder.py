@@ -287,3 +287,14 @@ def _checked(name: str, options: Mapping[str, Any], factory: Callable[..., Write
         allowed = ", ".join(list(signature.parameters)[1:]) or "none"
         raise ConfigError(f"the writer `{name}` does not take {dict(options)}: {error}; options: {allowed}") from None
     return factory
+
+
+def check_tracked(state: Mapping[str, Any]) -> None:
+    """Check what `Recorder.state_dict` returned, by having a tracker of its own take it.
+
+    Raises:
+        Exception: whatever that raises at it.
+    """
+    Tracker().load_state_dict(state["tracker"])
+    if not isinstance(state.get("writers", {}), Mapping):
+        raise InvalidValue(f"`recorder.writers` is {state['writers']!r:.60}; allowed: a mapping")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import warnings
@@ -123,16 +124,29 @@ def test_an_error_of_the_operating_system_is_one_line_too(
     assert call() == (1, "", f"error: {text}\n")
 
 
-def test_an_error_that_is_not_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):
-    """A bug is not dressed up as a message."""
+def test_an_error_that_nobody_foresaw_is_one_line_too(monkeypatch: pytest.MonkeyPatch, call: Callable[..., Called]):
+    """It says how to see more: `--traceback`, wherever it stands, shows where a bug arose."""
 
     def raise_it() -> None:
-        raise ZeroDivisionError
+        assert "--traceback" not in sys.argv
+        raise ZeroDivisionError("division by zero")
 
     monkeypatch.setattr(cli, "app", raise_it)
+    told = "error: ZeroDivisionError: division by zero; this was not foreseen, --traceback shows where it arose\n"
+    assert call() == (1, "", told)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    with pytest.raises(ZeroDivisionError):
-        cli.main()
+    for arguments in (["--traceback", "runs"], ["runs", "--traceback"]):
+        monkeypatch.setattr(sys, "argv", ["keepfast", *arguments])
+        with pytest.raises(ZeroDivisionError):
+            cli.main()
+
+
+def test_the_shell_completes_commands():
+    """As Typer's own scripts ask for it."""
+    asked = {"_KEEPFAST_COMPLETE": "complete_bash", "COMP_WORDS": "keepfast in", "COMP_CWORD": "1"}
+    code = "import sys; sys.argv = ['keepfast']; from keepfast.cli import main; main()"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **asked})
+    assert finished.stdout.split() == ["index", "inspect"], finished.stderr
 
 
 def test_a_warning_of_ours_is_one_line_on_stderr():

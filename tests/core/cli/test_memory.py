@@ -76,6 +76,29 @@ def test_convert_writes_the_format_of_the_targets_name(call: Callable[..., Calle
     assert_same(keepfast.read_memory(target), memory(1))
 
 
+def test_what_is_there_is_not_replaced_without_force(call: Callable[..., Called], stored: Path) -> None:
+    """Neither by a conversion nor by a merge; with --force it is."""
+    source, target = stored / "run_memory_1.npz", stored.parent / "there.npz"
+    target.write_bytes(b"mine")
+    for arguments in (["convert", source, target], ["merge", str(stored / "*.npz"), target]):
+        code, out, err = call(*arguments)
+        assert (code, out) == (2, "")
+        assert "is there already; --force replaces it" in err
+        assert target.read_bytes() == b"mine"
+    for arguments in (["convert", source, target], ["merge", str(stored / "*.npz"), target]):
+        assert call(*arguments, "--force")[0] == 0
+        assert len(keepfast.read_memory(target)) > 0
+
+
+def test_thousands_of_seams_are_summed_up(call: Callable[..., Called], stored: Path) -> None:
+    """A merged memory's list of them would fill the terminal."""
+    assert call("merge", str(stored / "*.npz"), stored.parent / "all.npz")[0] == 0
+    code, out, _ = call("inspect", stored.parent / "all.npz")
+    assert code == 0
+    assert "where no sequence goes from a sample to the next" in out
+    assert max(map(len, out.splitlines())) < 200
+
+
 def test_convert_to_an_unknown_format_lists_those_there_are(call: Callable[..., Called], stored: Path) -> None:
     """It was typed wrong: exit code 2, and no file is made."""
     code, out, err = call("convert", stored / "run_memory_1.npz", stored / "a.nzp")
@@ -116,7 +139,7 @@ def test_a_pattern_that_the_shell_spread_is_told_to_be_quoted(call: Callable[...
 def test_a_merge_does_not_take_its_own_result_for_a_source(call: Callable[..., Called], stored: Path) -> None:
     """A second merge into a file that the pattern matches would hold every sample twice; it is refused."""
     assert call("merge", stored, stored / "all.npz")[0] == 0
-    code, _, err = call("merge", stored, stored / "all.npz")
+    code, _, err = call("merge", stored, stored / "all.npz", "--force")
     assert code == 2
     assert "is itself one of the files that match" in err
     assert len(keepfast.read_memory(stored / "all.npz")) == 18

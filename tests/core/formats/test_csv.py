@@ -96,7 +96,8 @@ def test_rows_that_do_not_fit_the_header_are_refused_with_a_fitting_digest(path)
         (b"0.1,-2.5,true,3\n", b"", "2 lines, where 3 belong"),
         (b"0.1,", b"1_0,", "line 3 has, as `states.0`, b'1_0' is no float32"),
         (b"0.1,", b"nan:7fc000017fc00002,", "line 3 has, as `states.0`"),
-        (b'"memory_size":3', b'"memory_size":2305843009213693952', "more than its"),
+        (b'"memory_size":3', b'"memory_size":2305843009213693952', "which it is too small for"),
+        (b'"memory_size":3', b'"memory_size":400000', "more than its"),
         (b'"dtype":"float32"', b'"dtype":"U8"', "line 1 gives `states` the dtype"),
     ],
 )

@@ -111,6 +111,15 @@ def test_a_memory_of_several_groups_of_rows_comes_back(tmp_path):
     assert_same(ParquetExporter().load(tmp_path / "memory.parquet"), snapshot)
 
 
+def test_each_group_of_rows_goes_behind_the_one_before(tmp_path, monkeypatch):
+    """However many there are, and though the last is shorter."""
+    monkeypatch.setattr(parquet, "_GROUP", 64)
+    snapshot = MemorySnapshot({"x": np.arange(70, dtype=np.float32).reshape(35, 2, 1)}, 0, 0, filled=True)
+    ParquetExporter().save(snapshot, tmp_path / "memory.parquet")
+    assert pyarrow.parquet.ParquetFile(tmp_path / "memory.parquet").num_row_groups == 5
+    assert_same(ParquetExporter().load(tmp_path / "memory.parquet"), snapshot)
+
+
 def test_dtypes_that_arrow_lacks_come_back(tmp_path):
     """bfloat16 and float8 come back bit for bit."""
     bits = np.arange(1 << 8, dtype=np.uint8).reshape(64, 2, 2)

@@ -103,6 +103,15 @@ def test_arrays_over_the_same_memory_are_stored_once(path: Path) -> None:
     assert np.shares_memory(ours["encoder"], ours["head"])
 
 
+def test_two_dtypes_at_one_address_are_two_arrays(path: Path) -> None:
+    """PyTorch gives a storage the dtype it was first named with, so that each dtype has a storage of its own."""
+    integers = np.arange(5, dtype=np.int32)
+    save({"integers": integers, "floats": integers.view(np.float32)}, path)
+    loaded = torch.load(path, weights_only=True)
+    assert (loaded["integers"].dtype, loaded["floats"].dtype) == (torch.int32, torch.float32)
+    assert bits(loaded["floats"]) == integers.tobytes()
+
+
 def test_a_view_does_not_bring_its_whole_buffer(path: Path) -> None:
     """A small view of a large array is stored with its own bytes only."""
     large = random_array(np.dtype(np.float32), (1024, 1024))
@@ -146,6 +155,7 @@ def test_archives_beyond_four_gigabytes_are_written_as_miniz_does(path: Path, mo
     monkeypatch.undo()
     with zipfile.ZipFile(path) as archive:
         assert archive.read("archive/data/0") == arrays["large"].tobytes()
+        assert archive.read("archive/data/1") == arrays["small"].tobytes()
 
 
 @pytest.mark.slow
@@ -240,20 +250,15 @@ def test_what_is_no_tensor_is_read_as_plain_data(path: Path) -> None:
     assert read_archive(path)[0] == {**expected, "counter": Counter("aab")}
 
 
-def test_compressed_archives_are_read(path: Path, tmp_path: Path) -> None:
-    """An archive that a zip tool has packed again, compressed, is read, and its damage noticed."""
+def test_compressed_archives_are_refused(path: Path, tmp_path: Path) -> None:
+    """An archive that a zip tool has packed again, compressed, is none of PyTorch's: it could be a thousand times
+    larger in memory."""
     source = tmp_path / "source.pt"
     torch.save({"x": torch.arange(1000)}, source)
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
         for record in old.namelist():
             new.writestr(record, old.read(record))
-    assert read_archive(path)[0]["x"].tolist() == list(range(1000))
-    with zipfile.ZipFile(path) as archive:
-        place = archive.getinfo("source/data/0").header_offset + 100
-    content = bytearray(path.read_bytes())
-    content[place] ^= 0xFF
-    path.write_bytes(content)
-    with pytest.raises(CorruptCheckpoint, match="entry `x` cannot be read"):
+    with pytest.raises(CorruptCheckpoint, match="is compressed, which records of such files never are"):
         read_archive(path)
 
 
@@ -270,7 +275,6 @@ class Malice:
         (Malice(), "builtins.exec"),
         (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
         (Path("x"), "pathlib"),
-        (np.float32(1), "numpy"),
         (torch.ones(2).to_sparse(), "torch._utils._rebuild_sparse_tensor"),
         (print, "builtins.print"),
         (pickle.loads, "pickle.loads"),
@@ -283,6 +287,13 @@ def test_files_that_carry_code_are_refused(path: Path, value: Any, name: str) ->
     with pytest.raises(CorruptCheckpoint, match=rf"carries code, `{name}") as caught:
         PtStore().load(path)
     assert str(path) in str(caught.value)
+
+
+def test_numbers_of_numpy_are_read(path: Path) -> None:
+    """Beside tensors, as those are that libraries keep of rewards: an array without dimensions each."""
+    torch.save({"x": np.float32(1.5), "y": np.arange(3)}, path)
+    found = PtStore().load(path).state
+    assert (found["x"].dtype, float(found["x"]), found["y"].tolist()) == (np.float32, 1.5, [0, 1, 2])
 
 
 CALLABLE = {
@@ -299,6 +310,13 @@ CALLABLE = {
     "builtins.complex",
     "builtins.bytearray",
     "_codecs.encode",
+    "builtins.bytes",
+    "numpy.dtype",
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "jax._src.array._reconstruct_array",
 }
 """All that a file may have called; what stands in for each is tested above and below."""
 
@@ -362,6 +380,7 @@ def test_pickles_made_to_hurt_are_refused(path: Path, attack: str) -> None:
         "(1, (2,), (1,))",
         "(0, (2,), (1000,))",
         "(0, (-2,), (1,))",
+        "(1, (2,), (-1,))",
         "(0, (2, 2), (1,))",
         "('a', (2,), (1,))",
         "(0, (2**70,), (1,))",

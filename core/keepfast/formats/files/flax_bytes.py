@@ -16,7 +16,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.codec import dtype_of, native
+from keepfast.codec import dtype_of, native, shaped
 from keepfast.tree import Tree, items
 
 _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3
@@ -105,7 +105,7 @@ def _extension(code: int, data: bytes) -> Any:
     if code not in (_ARRAY, _SCALAR):
         raise ValueError(f"has an extension of the unknown kind {code}")
     shape, name, content = msgpack.unpackb(data, raw=True)
-    return np.frombuffer(bytearray(content), dtype_of(name.decode())).reshape(shape)
+    return shaped(np.frombuffer(bytearray(content), dtype_of(name.decode())), shape)
 
 
 def _unchunk(node: Tree) -> Tree:
@@ -113,5 +113,6 @@ def _unchunk(node: Tree) -> Tree:
         return node
     if _CHUNKED in node:
         shape = [node["shape"][str(axis)] for axis in range(len(node["shape"]))]
-        return np.concatenate([node["chunks"][str(index)] for index in range(len(node["chunks"]))]).reshape(shape)
+        chunks = [node["chunks"][str(index)] for index in range(len(node["chunks"]))]
+        return shaped(np.concatenate(chunks), shape)
     return {key: _unchunk(child) for key, child in node.items()}

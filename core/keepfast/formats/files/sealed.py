@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._system.disk.mapping import mapped_array
-from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError
+from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError, shown
 from keepfast.formats.files.safe_pickle import CodeRefused
 
 SEAL_DIGITS = 8
@@ -30,6 +30,9 @@ _CHUNK = 1 << 20
 
 _WORTH_MAPPING = 1 << 26
 """From how many bytes on a payload of a mapped file is not read: it may be larger than the memory there is."""
+
+_LONGEST = 500
+"""How many characters are shown of the name of a part, and of what is wrong with it."""
 
 _WORTH_A_THREAD = 1 << 21
 """From how many bytes on a thread saves more time than it costs."""
@@ -45,8 +48,8 @@ class Damage(Exception):
     """
 
     def __init__(self, part: str, reason: str) -> None:
-        super().__init__(f"{part} {reason}")
-        self.part, self.reason = part, reason
+        self.part, self.reason = shown(part, _LONGEST), shown(reason, _LONGEST)
+        super().__init__(f"{self.part} {self.reason}")
 
 
 def wrong_digest(part: str, found: int, written: int) -> Damage:
@@ -68,13 +71,13 @@ def verified(path: Path, error: type[CorruptFile] = CorruptCheckpoint, *, mapped
             raise error(f"`{path}` is damaged: the {damage}") from damage
         except CodeRefused as refused:
             raise error(
-                f"`{path}` is refused: it carries code, `{refused.name}`, and loading runs no code; a file holds "
-                "arrays, numbers, strings and plain containers (save a state dict, not the object itself)"
+                f"`{path}` is refused: it carries code, `{shown(refused.name)}`, and loading runs no code; a file "
+                "holds arrays, numbers, strings and plain containers (save a state dict, not the object itself)"
             ) from refused
         except (KeepfastError, OSError, MemoryError):
             raise
         except Exception as problem:
-            reason = f"{type(problem).__name__}: {problem}"
+            reason = shown(f"{type(problem).__name__}: {problem}", _LONGEST)
             raise error(f"`{path}` is damaged: its content cannot be read ({reason})") from problem
 
 

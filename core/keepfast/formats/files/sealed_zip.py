@@ -5,6 +5,8 @@ Records are stored uncompressed, padded so that their bytes begin at multiples o
 ``caffe2/serialize/inline_container.cc``, and ``torch.serialization._load``). The zip format protects a record's bytes
 with a CRC-32 but nothing protects headers, padding and the directory. So the archive's comment, which zip readers
 skip, holds the seal: a CRC-32 over everything that is not a record's bytes.
+
+Records of others may be compressed where a format says so, and then inflate to so much and no more; no byte is in two.
 """
 
 from __future__ import annotations
@@ -39,6 +41,11 @@ _END64_LOCATOR = struct.Struct("<4sIQI")
 _END = struct.Struct("<4s4H2IH")
 _UTF8, _DESCRIPTOR = 0x0800, 0x0008
 _SEAL = b"keepfast seal 1: "
+
+_INFLATED, _TIMES = 1 << 26, 4
+"""How many bytes compressed records may have together: so many, and so many times what the file has."""
+
+_CHUNK = 1 << 20
 
 
 @final
@@ -140,12 +147,14 @@ class SealedZipReader:
 
     Args:
         file: an archive, open for reading.
+        compressed: whether records may be compressed, as those of ``numpy.savez_compressed`` are.
 
     Raises:
-        Damage: if the directory cannot be read, or anything outside the records differs from what was sealed.
+        Damage: if the directory cannot be read, anything outside the records differs from what was sealed, or the
+            records would take more memory than a file of this size may ask for.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, *, compressed: bool = False) -> None:
         self._file = file
         try:
             self._zip = zipfile.ZipFile(file)
@@ -159,6 +168,25 @@ class SealedZipReader:
         if min((info.header_offset for info in self._zip.infolist()), default=1) != 0:
             # An archive that is the tail of another file, as when a file that holds one is truncated right behind it.
             raise Damage("zip directory", "does not describe this file")
+        self._check_sizes(compressed)
+
+    def _check_sizes(self, compressed: bool) -> None:
+        """Check, before anything is read, that no record takes more memory than it has bytes in the file."""
+        end, inflated = 0, 0
+        for info in sorted(self._zip.infolist(), key=lambda info: self._starts[info.filename]):
+            if (start := self._starts[info.filename]) < end:
+                raise Damage(info.filename, "shares its bytes with another record")
+            end = start + info.compress_size
+            if info.compress_type == zipfile.ZIP_STORED:
+                if info.file_size != info.compress_size:
+                    raise Damage(info.filename, f"has {info.compress_size} bytes where {info.file_size} are told")
+            elif not compressed or info.compress_type != zipfile.ZIP_DEFLATED:
+                raise Damage(info.filename, "is compressed, which records of such files never are")
+            else:
+                inflated += info.file_size
+        if inflated > _INFLATED + _TIMES * self._size:
+            reason = f"would take {inflated:,} bytes of memory, which a file of {self._size:,} may not"
+            raise Damage("compressed records", f"{reason}; save them with `numpy.savez`")
 
     @property
     def names(self) -> list[str]:
@@ -185,11 +213,21 @@ class SealedZipReader:
         info = self._zip.getinfo(name)
         try:
             if info.compress_type != zipfile.ZIP_STORED:
-                inflated: NDArray[np.uint8] = np.frombuffer(bytearray(self._zip.read(info)), np.uint8)
-                return inflated
+                return self._inflated(info)
             data, digest = read_digested(self._file, self._starts[name], info.file_size)
         except Exception as error:  # a damaged compressed record raises nearly anything
             raise Damage(name, f"cannot be read ({error})") from error
         if digest != info.CRC:
             raise wrong_digest(name, digest, info.CRC)
+        return data
+
+    def _inflated(self, info: zipfile.ZipInfo) -> NDArray[np.uint8]:
+        """Return the bytes of a compressed record; zipfile compares their CRC-32 at the end."""
+        data, done = np.empty(info.file_size, np.uint8), 0
+        with self._zip.open(info) as record:
+            while chunk := record.read(_CHUNK):
+                data[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
+                done += len(chunk)
+        if done != len(data):
+            raise EOFError(f"has {done} bytes where {len(data)} are told")
         return data

@@ -99,12 +99,13 @@ class _Reader:
         self._prefix = self._zip.names[0].partition("/")[0] + "/"
         self._unread = set(self._zip.names)
         self._storages: dict[str, NDArray[np.uint8]] = {}
+        self._resolved: dict[tuple[str, str, bool, bool], NDArray[np.uint8]] = {}
 
     def read(self) -> tuple[Tree, dict[str, Any]]:
         if self._text("byteorder", sys.byteorder) != sys.byteorder:
             raise Damage("byteorder", f"is not this machine's ({sys.byteorder}); such files are not read")
         metadata = self._metadata()
-        tree = self._fill(self._unpickle(), "")
+        tree = self._fill(self._unpickle(), ())
         for name in sorted(self._unread):
             self._zip.read(name)
         return tree, metadata
@@ -139,43 +140,59 @@ class _Reader:
         except Damage as damage:
             raise Damage(part, damage.reason) from damage
 
-    def _fill(self, node: Any, path: str) -> Tree:
+    def _fill(self, node: Any, trail: _Trail) -> Tree:
         """Return clean containers with arrays in them for those that the pickle described."""
         if isinstance(node, StoredTensor):
-            return self._tensor(node, path)
+            return self._tensor(node, trail)
         if isinstance(node, PickledArray):
-            return _array(node, path)
+            return _array(node, trail)
         if _is_plain(node):
             return node
         if isinstance(node, dict) and all(map(_is_plain, node)):
             kind = next((kind for kind in (OrderedDict, Counter) if isinstance(node, kind)), dict)
-            return kind({key: self._fill(child, _join(path, key)) for key, child in node.items()})
+            return kind({key: self._fill(child, (trail, key)) for key, child in node.items()})
         if isinstance(node, list | tuple):
-            return type(node)(self._fill(child, _join(path, key)) for key, child in enumerate(node))
-        raise Damage(f"entry `{path}`", f"is a {type(node).__name__} of what is no tensor, number or text")
+            return type(node)(self._fill(child, (trail, key)) for key, child in enumerate(node))
+        raise Damage(_entry(trail), f"is a {type(node).__name__} of what is no tensor, number or text")
 
-    def _tensor(self, tensor: StoredTensor, path: str) -> NDArray[Any]:
-        part = f"entry `{path}`"
+    def _tensor(self, tensor: StoredTensor, trail: _Trail) -> NDArray[Any]:
+        try:
+            return tensor.over(self._storage(tensor))
+        except Damage as damage:
+            raise Damage(_entry(trail), damage.reason) from damage
+        except (ValueError, TypeError) as error:
+            raise Damage(_entry(trail), f"does not lie within its storage ({error})") from error
+
+    def _storage(self, tensor: StoredTensor) -> NDArray[np.uint8]:
+        """Return a tensor's storage, which those over the same one share, and is read once."""
         if tensor.key not in self._storages:
-            self._storages[tensor.key] = self._record(f"data/{tensor.key}", part)
+            self._storages[tensor.key] = self._record(f"data/{tensor.key}", "storage")
         storage = self._storages[tensor.key]
         if storage.nbytes != tensor.nbytes:
-            raise Damage(part, f"has {storage.nbytes} bytes where {tensor.nbytes} belong")
-        try:
-            return tensor.over(storage)
-        except (ValueError, TypeError) as error:
-            raise Damage(part, f"does not lie within its storage ({error})") from error
+            raise Damage("storage", f"has {storage.nbytes} bytes where {tensor.nbytes} belong")
+        numbers = tensor.key, tensor.dtype, tensor.conjugate, tensor.negative
+        if numbers not in self._resolved:
+            self._resolved[numbers] = tensor.resolved(storage)
+        return self._resolved[numbers]
 
 
-def _array(pickled: PickledArray, path: str) -> NDArray[Any]:
+_Trail = tuple[()] | tuple[Any, Any]
+"""Where an entry is: the trail of what it is in, and its key there. A path is made of it for whoever asks."""
+
+
+def _entry(trail: _Trail) -> str:
+    keys: list[str] = []
+    while trail:
+        trail, key = trail
+        keys.append(str(key))
+    return f"entry `{'.'.join(reversed(keys))}`"
+
+
+def _array(pickled: PickledArray, trail: _Trail) -> NDArray[Any]:
     try:
         return pickled.array
     except ValueError as error:
-        raise Damage(f"entry `{path}`", f"cannot be read ({error})") from error
-
-
-def _join(path: str, key: Any) -> str:
-    return f"{path}.{key}" if path else str(key)
+        raise Damage(_entry(trail), f"cannot be read ({error})") from error
 
 
 def _is_plain(value: Any) -> bool:

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, final
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.codec import dtype_of
+from keepfast.codec import check_shape, dtype_of
 from keepfast.errors import InvalidValue
 from keepfast.formats.files.numpy_pickle import NUMPY_AND_JAX
 from keepfast.formats.files.safe_pickle import safe_load
@@ -244,8 +244,20 @@ class StoredTensor:
     conjugate: bool = False
     negative: bool = False
 
+    def resolved(self, storage: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return a storage with the tensor's own numbers: itself, unless it holds their conjugates or negatives.
+
+        It is the storage that is changed, not the tensor, whose strides can make any number of elements of one.
+        """
+        if not self.conjugate and not self.negative:
+            return storage
+        dtype = dtype_of(self.dtype)
+        numbers = storage[: storage.nbytes // dtype.itemsize * dtype.itemsize].view(dtype)
+        numbers = numbers.conj() if self.conjugate else numbers
+        return (-numbers if self.negative else numbers).view(np.uint8)
+
     def over(self, storage: NDArray[np.uint8]) -> NDArray[Any]:
-        """Return the tensor over its storage, sharing the memory.
+        """Return the tensor over its storage, which is `resolved`, sharing the memory.
 
         Raises:
             ValueError: if it does not lie within the storage.
@@ -253,12 +265,11 @@ class StoredTensor:
         dtype = dtype_of(self.dtype)
         if min((self.offset, *self.shape, *self.strides), default=0) < 0 or len(self.shape) != len(self.strides):
             raise ValueError(f"a tensor has the shape {self.shape} and the strides {self.strides}")
+        check_shape(self.shape)
         if 0 in self.shape:
             return np.empty(self.shape, dtype)
         strides = tuple(stride * dtype.itemsize for stride in self.strides)
-        array: NDArray[Any] = np.ndarray(self.shape, dtype, storage.data, self.offset * dtype.itemsize, strides)
-        array = array.conj() if self.conjugate else array
-        return -array if self.negative else array
+        return np.ndarray(self.shape, dtype, storage.data, self.offset * dtype.itemsize, strides)
 
 
 _DTYPE_OF_CLASS = {f"torch.{storage}": dtype for dtype, storage in _TYPED.items()}

@@ -115,7 +115,7 @@ class _Arrays:
         while sum(chunk.nbytes for chunk in chunks) < math.prod(shape) * dtype.itemsize:
             chunks.append(self._next())
         data = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
-        return data.view(dtype).reshape(shape)
+        return codec.shaped(data.view(dtype), shape)
 
     def _next(self) -> NDArray[np.uint8]:
         path, start, size, written = next(self._payloads)

@@ -143,22 +143,27 @@ def _header(line: bytes, path: Path) -> tuple[dict[str, Any], list[Column]]:
 
 def _tensors(data: mmap.mmap, start: int, header: Mapping[str, Any], columns: list[Column]) -> dict[str, NDArray[Any]]:
     ring = ring_of(header)
-    absent = ring.capacity - len(ring)
+    absent, width = ring.capacity - len(ring), sum(column.width for column in columns)
     filled = [column for column in columns if column.width]
-    if filled and ring.capacity > len(data):
-        raise BadText(f"{ring.capacity} lines belong there, more than its {len(data)} bytes can be")
-    stop = len(data) - _TRAILER_SIZE - absent * sum(column.width for column in columns)  # of commas and a line feed
-    flat = spacious_tensors({column.name: ((ring.capacity, column.width), column.dtype) for column in columns})
+    if filled and ring.capacity * width > len(data):  # a cell is a byte at least, the comma or line feed behind it
+        raise BadText(f"{ring.capacity} lines of {width} cells belong there, more than its {len(data)} bytes can be")
+    stop = len(data) - _TRAILER_SIZE - absent * width  # of commas and a line feed
+    if filled and (found := _lines(data, start, stop)) != len(ring):
+        raise BadText(f"{found} lines, where {len(ring)} belong")
+    layout = {column.name: ((ring.capacity, column.width), column.dtype) for column in columns}
+    flat = spacious_tensors(layout, len(ring))
     row = 0
     parts = _parts(data, start, stop) if filled else ()
     for values in side_by_side(lambda part: _tables(data[part], filled), parts):
         for column, table in zip(filled, values, strict=True):
             flat[column.name][row : row + len(table)] = table
         row += len(table)
-    if filled and row != len(ring):
-        raise BadText(f"{row} lines, where {len(ring)} belong")
     sizes = ring.memory_size, ring.num_envs
     return {name: flat[name].reshape(*sizes, *described["size"]) for name, described in header["tensors"].items()}
+
+
+def _lines(data: mmap.mmap, start: int, stop: int) -> int:
+    return sum(data[place : min(place + _PART, stop)].count(b"\n") for place in range(start, stop, _PART))
 
 
 def _tables(text: bytes, columns: list[Column]) -> list[NDArray[Any]]:

@@ -22,6 +22,10 @@ FORMAT_VERSION = 1
 """The version of the document; raised when a reader of today could misread it."""
 
 
+_SAMPLES, _SAMPLES_IN_A_BYTE = 1 << 20, 1100
+"""How many samples a file may tell of, at the least and by its size: deflate makes 1032 zeros a byte."""
+
+
 def header_of(snapshot: MemorySnapshot) -> dict[str, Any]:
     """Return the document of a snapshot, for `keepfast.codec`."""
     return {
@@ -84,8 +88,15 @@ def check_header(header: Mapping[str, Any], path: Path) -> None:
         value = header.get(name)
         if type(value) is not int or not lowest <= value < limit:
             raise CorruptMemory(f"`{path}` is damaged: its `{name}` is {value!r}")
+    _check_rows(header["memory_size"] * header["num_envs"], path)
     if type(header.get("filled")) is not bool or not all(map(_describes, header["tensors"].values())):
         raise CorruptMemory(f"`{path}` is damaged: its header does not describe a memory")
+
+
+def _check_rows(samples: int, path: Path) -> None:
+    """Check that a file is large enough for so many samples: a memory has a few numbers for each, as a rule."""
+    if samples > _SAMPLES + path.stat().st_size * _SAMPLES_IN_A_BYTE:
+        raise CorruptMemory(f"`{path}` is damaged: it tells of {samples:,} samples, which it is too small for")
 
 
 def _limits(header: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
@@ -127,6 +138,7 @@ def snapshot_from(tensors: Mapping[str, NDArray[Any]], header: Mapping[str, Any]
             f"`{path}` holds no memory: its tensors do not share the shape (memory_size, num_envs, ...): {shapes}"
         )
     if not header:
+        _check_rows(math.prod(next(iter(shapes.values()), (0, 0))[:2]), path)
         return MemorySnapshot({name: _native(name, tensor, path) for name, tensor in tensors.items()}, 0, 0, True)
     check_header(header, path)
     ring = ring_of(header)

@@ -37,7 +37,7 @@ class NpzExporter(MemoryExporter):
 
     def read(self, path: Path) -> MemorySnapshot:  # noqa: D102  (the interface's)
         with verified(path, CorruptMemory, mapped=True) as file:
-            return _read(SealedZipReader(file), path)
+            return _read(SealedZipReader(file, compressed=True), path)
 
 
 def _npy(tensor: NDArray[Any]) -> tuple[memoryview, memoryview]:
@@ -70,6 +70,6 @@ def _array(data: NDArray[np.uint8], dtype: str | None, record: str) -> NDArray[A
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, descr = read_header(beginning)
         array = data[beginning.tell() :].view(descr if dtype is None else codec.dtype_of(dtype))
-        return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+        return codec.shaped(array, shape[::-1]).T if fortran else codec.shaped(array, shape)
     except ValueError as error:
         raise Damage(record, f"is no array: {error}") from error

@@ -44,6 +44,9 @@ _NO_DIGEST = b"0" * 8
 _GROUP = 1 << 24
 """How many bytes of tensors a row group holds, about: what is in memory at a time."""
 
+_COMPRESSION = 1 << 15
+"""How many times smaller than its values a column can be: zstd makes four bytes of a block of 2**17 zeros."""
+
 _CHUNK = 1 << 20
 
 
@@ -167,9 +170,9 @@ def _column(values: NDArray[Any], kind: Any) -> Any:
 def _tensors(table: Any, header: dict[str, Any]) -> dict[str, NDArray[Any]]:
     ring = ring_of(header)
     described = {name: (dtype_of(found["dtype"]), tuple(found["size"])) for name, found in header["tensors"].items()}
-    flat = spacious_tensors(
-        {name: ((ring.capacity, math.prod(size)), dtype) for name, (dtype, size) in described.items()}
-    )
+    _check_rows(table.metadata, len(ring), sum(math.prod(size) * dtype.itemsize for dtype, size in described.values()))
+    layout = {name: ((ring.capacity, math.prod(size)), dtype) for name, (dtype, size) in described.items()}
+    flat = spacious_tensors(layout, len(ring))
     start = 0
     for group in range(table.num_row_groups):
         rows = table.read_row_group(group)
@@ -180,9 +183,23 @@ def _tensors(table: Any, header: dict[str, Any]) -> dict[str, NDArray[Any]]:
             values = items.to_numpy(zero_copy_only=False).view(tensor.dtype)
             tensor[start : start + rows.num_rows] = values.reshape(rows.num_rows, tensor.shape[1])
         start += rows.num_rows
-    if start != len(ring):
-        raise Damage("table", f"has {start} rows where {len(ring)} belong")
     return {name: flat[name].reshape(ring.memory_size, ring.num_envs, *size) for name, (_, size) in described.items()}
+
+
+def _check_rows(told: Any, samples: int, nbytes: int) -> None:
+    """Check, before there is room made for them, that a table has so many rows of so many bytes.
+
+    Raises:
+        Damage: if it has not, or such rows cannot be in a file of its size.
+    """
+    groups = [told.row_group(number) for number in range(told.num_row_groups)]
+    if (rows := sum(group.num_rows for group in groups)) != samples:
+        raise Damage("table", f"has {rows} rows where {samples} belong")
+    stored = sum(group.column(each).total_compressed_size for group in groups for each in range(told.num_columns))
+    if samples * nbytes > _COMPRESSION * stored:
+        raise Damage("table", f"has {stored} bytes, which hold no {samples} rows of {nbytes}")
+    if any(group.total_byte_size > 16 * _GROUP and group.num_rows > 1 for group in groups):
+        raise Damage("table", f"has groups of rows that are larger than the {_GROUP} bytes they are written in")
 
 
 def _place_of_digest(file: BinaryIO) -> int:

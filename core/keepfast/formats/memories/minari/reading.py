@@ -49,7 +49,8 @@ def own_tensors(data: Any, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]
     ring = ring_of(header)
     described = {name: (tuple(found["size"]), dtype_of(found["dtype"])) for name, found in header["tensors"].items()}
     sizes = ring.memory_size, ring.num_envs
-    tensors = spacious_tensors({name: ((*sizes, *size), dtype) for name, (size, dtype) in described.items()})
+    rows = ring.complete_rows + bool(ring.env_index and not ring.filled)
+    tensors = spacious_tensors({name: ((*sizes, *size), dtype) for name, (size, dtype) in described.items()}, rows)
     read = [np.zeros(ring.count(environment), bool) for environment in range(ring.num_envs)]
     done: dict[int, int] = {}  # for files from before episodes told where they start
     for name in sorted(data, key=lambda name: (len(name), name)):

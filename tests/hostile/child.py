@@ -1,0 +1,86 @@
+"""Reads the files that its input names, one a line, under limits; its output tells what became of each.
+
+Usage: ``python -m tests.hostile.child MEMORY SECONDS``.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keepfast
+from keepfast.plugins import registry
+from keepfast.plugins.formats import read_checkpoint
+from keepfast.runs.reading import find_runs, read_run
+from tests.hostile import TIMES
+
+
+def _checkpoint(path: Path) -> Any:
+    return read_checkpoint(path)
+
+
+def _memory(path: Path) -> Any:
+    snapshot = keepfast.read_memory(path)
+    return [snapshot.chronological(), snapshot.histories(), snapshot.seams, snapshot.metadata]
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "checkpoint": _checkpoint,
+    "memory": _memory,
+    "metrics": keepfast.read_metrics,
+    "run": read_run,
+    "runs": lambda path: [found.directory for found in find_runs(path)],
+}
+"""How files are read, by name: as users do."""
+
+
+def main() -> None:
+    """Read what standard input names."""
+    memory, seconds = map(int, sys.argv[1:])
+    warnings.simplefilter("ignore")
+    registry()
+    signal.signal(signal.SIGXCPU, _stop)
+    for line in sys.stdin:
+        kind, path = json.loads(line)
+        print(json.dumps(_became(READERS[kind], Path(path), memory, seconds)), flush=True)
+
+
+def _stop(_number: int, _frame: Any) -> None:
+    raise TimeoutError("it takes too long")
+
+
+def _became(read: Callable[[Path], Any], path: Path, memory: int, seconds: int) -> str:
+    size = sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
+    _limit(resource.RLIMIT_AS, _address_space() + memory + TIMES * size)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + seconds)
+    try:
+        read(path)
+    except keepfast.KeepfastError as error:
+        return f"{type(error).__name__}: {error}"[:2000]
+    except BaseException as error:  # noqa: BLE001  (whatever it is, it is told)
+        return f"raised {type(error).__name__}: {error}"[:2000]
+    finally:
+        _limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)
+    return "value"
+
+
+def _limit(which: int, most: int) -> None:
+    resource.setrlimit(which, (most, resource.getrlimit(which)[1]))
+
+
+def _address_space() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmSize:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("the system does not tell how much memory the process has")
+
+
+if __name__ == "__main__":
+    main()
