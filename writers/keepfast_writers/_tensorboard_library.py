@@ -83,7 +83,7 @@ def _tensorboardx() -> EventLibrary:
 
 def _tensorboard() -> EventLibrary:
     protocol = "tensorboard.compat.proto"
-    summaries = importlib.import_module("keepfast_writers._tensorboard_summaries")
+    summaries = importlib.import_module("keepfast_writers._tensorboard_package")
     return EventLibrary(
         "tensorboard",
         importlib.import_module(f"{protocol}.event_pb2").Event,

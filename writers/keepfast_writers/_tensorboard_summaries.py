@@ -1,178 +1,191 @@
-"""Summaries and event files made with the protocol buffers of the tensorboard package alone.
-
-The functions are called, and what they return is named, as in ``torch.utils.tensorboard.summary``. The layouts are
-TensorBoard's: ``summary.proto``, and the plugins ``text`` and ``hparams``.
-"""
+"""What TensorBoard has pages of its own for, as summaries; the layouts are those of its plugins."""
 
 from __future__ import annotations
 
 import importlib
 import io
-import os
-import socket
-import time
-from collections.abc import Mapping, Sequence
+import math
+import warnings
+import wave
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast import InvalidValue
-from keepfast.metrics.tfrecord import frame
+from keepfast import MissingDependency, NotFound, commit
+from keepfast._system.disk.directories import make_directory
 from keepfast_writers._gif import pillow
+from keepfast_writers._tensorboard_library import EventLibrary
 
-_COLUMNS = 8
-"""How many images of a batch stand beside one another."""
-
-
-def _proto(name: str) -> Any:
-    return importlib.import_module(f"tensorboard.compat.proto.{name}")
+_TENSOR_DTYPES = {"float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int64": 9, "bool": 10}
+"""TensorFlow's numbers of dtypes (``types.proto``)."""
 
 
-def _edges() -> NDArray[np.float64]:
-    """Return the edges of TensorFlow's own histograms: each is a tenth larger than the one before."""
-    positive, edge = [], 1e-12
-    while edge < 1e20:
-        positive.append(edge)
-        edge *= 1.1  # as it is done there, to the last bit
-    return np.array([*(-each for each in reversed(positive)), 0.0, *positive])
+def summary_of(library: EventLibrary, kind: str, tag: str, content: Mapping[str, Any]) -> Any:
+    """Return the summary of one of `keepfast.interfaces.summary.calls.KINDS`, but for graphs and embeddings."""
+    return _MAKERS[kind](library, tag, content)
 
 
-@final
-class SummaryWriter:
-    """Begins an event file, as the SummaryWriter of a library does.
+def _audio(library: EventLibrary, tag: str, content: Mapping[str, Any]) -> Any:
+    samples = (content["samples"].clip(-1, 1) * (2**15 - 1)).astype("<i2")
+    sound = io.BytesIO()
+    with wave.open(sound, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(content["sample_rate"])
+        file.writeframes(samples.tobytes())
+    audio = library.summary.Audio(
+        sample_rate=content["sample_rate"],
+        num_channels=1,
+        length_frames=len(samples),
+        encoded_audio_string=sound.getvalue(),
+        content_type="audio/wav",
+    )
+    return library.summary(value=[library.summary.Value(tag=tag, audio=audio)])
 
-    Args:
-        log_dir: the directory.
-        purge_step: TensorBoard hides what other files of the directory hold of this step and later ones.
-        filename_suffix: the end of the file's name.
+
+def _pr_curve(library: EventLibrary, tag: str, content: Mapping[str, Any]) -> Any:
+    given = content["labels"], content["predictions"], content["num_thresholds"], content["weights"]
+    return library.summaries.pr_curve(tag, *given)
+
+
+def _pr_curve_raw(library: EventLibrary, tag: str, content: Mapping[str, Any]) -> Any:
+    counts = (content[name] for name in ("tp", "fp", "tn", "fn", "precision", "recall"))
+    return library.summaries.pr_curve_raw(tag, *counts, content["num_thresholds"], content["weights"])
+
+
+def _histogram_raw(library: EventLibrary, tag: str, content: Mapping[str, Any]) -> Any:
+    numbers = (content[name] for name in ("min", "max", "num", "sum", "sum_squares"))
+    return library.summaries.histogram_raw(
+        tag, *numbers, content["bucket_limits"].tolist(), content["bucket_counts"].tolist()
+    )
+
+
+def _mesh(library: EventLibrary, tag: str, content: Mapping[str, Any]) -> Any:
+    parts = (content[name] for name in ("vertices", "colors", "faces"))
+    return library.summaries.mesh(tag, *parts, content["config_dict"])
+
+
+def _boxes(library: EventLibrary, tag: str, content: Mapping[str, Any]) -> Any:
+    pillow()
+    image, boxes, labels = content["image"], content["boxes"], content["labels"]
+    form = content["dataformats"]
+    return library.summaries.image_boxes(tag, image, boxes, content["rescale"], form, labels)
+
+
+def _layout(library: EventLibrary, _: str, content: Mapping[str, Any]) -> Any:
+    return library.summaries.custom_scalars(content["layout"])
+
+
+def _tensor(library: EventLibrary, tag: str, content: Mapping[str, Any]) -> Any:
+    array: NDArray[Any] = content["array"]
+    dtype = array.dtype.name if array.dtype.name in _TENSOR_DTYPES else "float64"
+    made = library.summary(value=[library.summary.Value(tag=tag)])
+    value = made.value[0]
+    value.tensor.dtype = _TENSOR_DTYPES[dtype]
+    for size in array.shape:
+        value.tensor.tensor_shape.dim.add(size=size)
+    value.tensor.tensor_content = array.astype(dtype).tobytes()
+    value.metadata.plugin_data.plugin_name = "tensor"
+    return made
+
+
+_MAKERS: Mapping[str, Callable[[EventLibrary, str, Mapping[str, Any]], Any]] = {
+    "audio": _audio,
+    "pr_curve": _pr_curve,
+    "pr_curve_raw": _pr_curve_raw,
+    "histogram_raw": _histogram_raw,
+    "mesh": _mesh,
+    "boxes": _boxes,
+    "layout": _layout,
+    "tensor": _tensor,
+}
+
+
+def graph_events(library: EventLibrary, kind: str, content: Mapping[str, Any]) -> list[Any]:
+    """Return the events of a graph: of a torch module, or of an ONNX file."""
+    if kind == "onnx_graph":
+        package = "torch.utils.tensorboard._" if library.name == "torch" else "tensorboardX."
+        graph = _onnx_graph(f"{package}onnx_graph", content["path"])
+        return [library.event(graph_def=graph.SerializeToString())]
+    try:
+        make = importlib.import_module("torch.utils.tensorboard._pytorch_graph").graph  # tensorboardX has no other
+    except ImportError as error:
+        raise MissingDependency(f"a graph needs torch and tensorboard ({error}); run: {_INSTALL}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's, of the tracing that this is
+        graph, statistics = make(content["model"], content["input"], content["verbose"], content["strict"])
+    about = library.event()
+    about.tagged_run_metadata.tag = "step1"
+    about.tagged_run_metadata.run_metadata = statistics.SerializeToString()
+    return [library.event(graph_def=graph.SerializeToString()), about]
+
+
+def _onnx_graph(module: str, path: str) -> Any:
+    if not Path(path).is_file():
+        raise NotFound(f"there is no ONNX file `{path}`")
+    try:
+        return importlib.import_module(module).load_onnx_graph(path)
+    except ImportError as error:
+        raise MissingDependency(f"a graph of ONNX needs that package ({error}); run: pip install onnx") from error
+
+
+_INSTALL = 'pip install "keepfast[torch]"'
+
+_PROJECTOR = "projector_config.pbtxt"
+
+
+def write_embedding(directory: Path, tag: str, content: Mapping[str, Any], step: int) -> None:
+    """Write the files that TensorBoard's projector reads, and name them in its list.
+
+    ``projector_config.pbtxt`` names ``STEP/TAG/tensors.tsv``, and where they are given ``metadata.tsv`` and
+    ``sprite.png``.
     """
-
-    def __init__(self, log_dir: str, purge_step: int | None = None, filename_suffix: str = "") -> None:
-        self.default_bins = _edges()
-        event = _proto("event_pb2")
-        now = time.time()
-        name = f"events.out.tfevents.{int(now):010d}.{socket.gethostname()}.{os.getpid()}.0{filename_suffix}"
-        events = [event.Event(wall_time=now, file_version="brain.Event:2")]
-        if purge_step is not None:
-            start = event.SessionLog(status=event.SessionLog.START)
-            events.append(event.Event(wall_time=now, step=purge_step, session_log=start))
-        Path(log_dir).mkdir(parents=True, exist_ok=True)
-        (Path(log_dir) / name).write_bytes(b"".join(frame(each.SerializeToString()) for each in events))
-
-    def close(self) -> None:
-        """Do nothing: the file is complete."""
-
-
-def histogram(tag: str, values: NDArray[Any], bins: Any) -> Any:
-    """Return the distribution of an array."""
-    flat = np.asarray(values, np.float64).reshape(-1)
-    if not flat.size:
-        raise InvalidValue(f"the values of `{tag}` are none; a histogram needs at least one")
-    counts, edges = np.histogram(flat, bins=bins)
-    used = np.flatnonzero(counts)
-    first, last = (used[0], used[-1]) if len(used) else (0, len(counts) - 1)
-    summary = _proto("summary_pb2")
-    made = summary.HistogramProto(
-        min=flat.min(),
-        max=flat.max(),
-        num=len(flat),
-        sum=flat.sum(),
-        sum_squares=flat.dot(flat),
-        bucket_limit=[edges[first], *edges[first + 1 : last + 2]],
-        bucket=[0.0, *counts[first : last + 1]],
-    )
-    return summary.Summary(value=[summary.Summary.Value(tag=tag, histo=made)])
+    below = f"{step:05d}/{tag.strip('/').replace('..', '_') or 'default'}"
+    folder = directory / below
+    make_directory(folder)
+    points = "".join("\t".join(map(str, point)) + "\n" for point in content["points"].tolist())
+    commit(folder / "tensors.tsv", lambda file: file.write(points.encode()))
+    lines = [f'tensor_name: "{_quoted(f"{tag}:{step:05d}")}"', f'tensor_path: "{_quoted(below)}/tensors.tsv"']
+    if content["metadata"] is not None:
+        text = _metadata(content["metadata"], content["header"])
+        commit(folder / "metadata.tsv", lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+        lines.append(f'metadata_path: "{_quoted(below)}/metadata.tsv"')
+    if content["images"] is not None:
+        sprite = _sprite(content["images"])
+        commit(folder / "sprite.png", lambda file: file.write(sprite))
+        height, width = content["images"].shape[2:]
+        lines.append(
+            f'sprite {{\n  image_path: "{_quoted(below)}/sprite.png"\n'
+            f"  single_image_dim: {width}\n  single_image_dim: {height}\n}}"
+        )
+    entry = "embeddings {\n" + "\n".join(lines) + "\n}\n"
+    path = directory / _PROJECTOR
+    before = path.read_bytes() if path.exists() else b""
+    commit(path, lambda file: file.write(before + entry.encode()))
 
 
-def image(tag: str, tensor: NDArray[Any], dataformats: str = "CHW") -> Any:
-    """Return an image, or a batch of images as a grid."""
-    pixels = _grid(_channels_last(np.asarray(tensor), dataformats))
-    if pixels.dtype != np.uint8:
-        pixels = (pixels * 255).clip(0, 255).astype(np.uint8)
-    height, width, channels = pixels.shape
-    file = io.BytesIO()
-    pillow().fromarray(pixels[:, :, 0] if channels == 1 else pixels).save(file, format="PNG")
-    kind = _proto("summary_pb2").Summary
-    made = kind.Image(height=height, width=width, colorspace=channels, encoded_image_string=file.getvalue())
-    return kind(value=[kind.Value(tag=tag, image=made)])
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
 
 
-def _channels_last(pixels: NDArray[Any], dataformats: str) -> NDArray[Any]:
-    """Return images of shape (N, H, W, C)."""
-    if len(dataformats) != pixels.ndim or not set(dataformats.upper()) <= set("NHWC"):
-        raise InvalidValue(f"`dataformats` is {dataformats!r} for an image of {pixels.ndim} dimensions")
-    missing = [axis for axis in "NHWC" if axis not in dataformats.upper()]
-    expanded = pixels.reshape(*pixels.shape, *(1 for _ in missing))
-    axes = dataformats.upper() + "".join(missing)
-    return expanded.transpose([axes.index(axis) for axis in "NHWC"])
+def _metadata(rows: list[Any], header: list[str] | None) -> str:
+    cells = [row if isinstance(row, list | tuple) else [row] for row in rows]
+    table = [*([header] if header else []), *cells]
+    return "".join("\t".join(str(cell).replace("\t", " ").replace("\n", " ") for cell in row) + "\n" for row in table)
 
 
-def _grid(images: NDArray[Any]) -> NDArray[Any]:
-    count, height, width, channels = images.shape
-    columns = min(count, _COLUMNS)
-    rows = -(-count // columns)
-    grid = np.zeros((rows * height, columns * width, channels), images.dtype)
-    for number, each in enumerate(images):
-        row, column = divmod(number, columns)
-        grid[row * height : (row + 1) * height, column * width : (column + 1) * width] = each
-    return grid
-
-
-def text(tag: str, content: str) -> Any:
-    """Return a text."""
-    plugin = importlib.import_module("tensorboard.plugins.text.plugin_data_pb2").TextPluginData(version=0)
-    kind, tensor = _proto("summary_pb2"), _proto("tensor_pb2").TensorProto
-    shape = _proto("tensor_shape_pb2").TensorShapeProto
-    made = tensor(dtype="DT_STRING", string_val=[content.encode()], tensor_shape=shape(dim=[shape.Dim(size=1)]))
-    data = kind.SummaryMetadata.PluginData(plugin_name="text", content=plugin.SerializeToString())
-    metadata = kind.SummaryMetadata(plugin_data=data)
-    return kind.Summary(value=[kind.Summary.Value(tag=f"{tag}/text_summary", metadata=metadata, tensor=made)])
-
-
-def hparams(settings: Mapping[str, Any], metrics: Mapping[str, float]) -> tuple[Any, Any, Any]:
-    """Return hyperparameters and the names of their metrics: the experiment, its start and its end."""
-    plugin = importlib.import_module("tensorboard.plugins.hparams.plugin_data_pb2")
-    api = importlib.import_module("tensorboard.plugins.hparams.api_pb2")
-    start = plugin.SessionStartInfo()
-    infos = []
-    for name, value in settings.items():
-        kind, field = _kind_of(value)
-        setattr(start.hparams[name], field, value)
-        infos.append(api.HParamInfo(name=name, type=api.DataType.Value(kind)))
-    told = [api.MetricInfo(name=api.MetricName(tag=tag)) for tag in metrics]
-    experiment = plugin.HParamsPluginData(experiment=api.Experiment(hparam_infos=infos, metric_infos=told))
-    end = plugin.SessionEndInfo(status=api.Status.Value("STATUS_SUCCESS"))
-    return (
-        _of_hparams("_hparams_/experiment", experiment),
-        _of_hparams("_hparams_/session_start_info", plugin.HParamsPluginData(session_start_info=start)),
-        _of_hparams("_hparams_/session_end_info", plugin.HParamsPluginData(session_end_info=end)),
-    )
-
-
-def _kind_of(value: Any) -> tuple[str, str]:
-    if isinstance(value, bool):
-        return "DATA_TYPE_BOOL", "bool_value"
-    if isinstance(value, int | float):
-        return "DATA_TYPE_FLOAT64", "number_value"
-    return "DATA_TYPE_STRING", "string_value"
-
-
-def _of_hparams(tag: str, data: Any) -> Any:
-    kind = _proto("summary_pb2")
-    content = kind.SummaryMetadata.PluginData(plugin_name="hparams", content=data.SerializeToString())
-    return kind.Summary(value=[kind.Summary.Value(tag=tag, metadata=kind.SummaryMetadata(plugin_data=content))])
-
-
-def figure_to_image(figures: Any, close: bool = True) -> NDArray[Any]:
-    """Return the pixels of a figure of matplotlib, as (C, H, W), or of a list of them, as (N, C, H, W)."""
-    if isinstance(figures, Sequence):
-        return np.stack([figure_to_image(each, close) for each in figures])
-    agg = importlib.import_module("matplotlib.backends.backend_agg")
-    canvas = agg.FigureCanvasAgg(figures)
-    canvas.draw()
-    pixels = np.asarray(canvas.buffer_rgba())[..., :3].transpose(2, 0, 1)
-    if close:
-        importlib.import_module("matplotlib.pyplot").close(figures)
-    return pixels
+def _sprite(images: NDArray[Any]) -> bytes:
+    """Return all images in a square of them, as a PNG."""
+    count, _, height, width = images.shape
+    side = math.ceil(math.sqrt(count))
+    scaled = images if images.dtype == np.uint8 else (images * 255).clip(0, 255).astype(np.uint8)
+    sheet = np.zeros((side * height, side * width, images.shape[1]), np.uint8)
+    for place, image in enumerate(scaled):
+        top, left = place // side * height, place % side * width
+        sheet[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    made = io.BytesIO()
+    pillow().fromarray(sheet if sheet.shape[2] > 1 else sheet[:, :, 0]).save(made, "PNG")
+    return made.getvalue()
