@@ -18,12 +18,24 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast import InvalidValue
+from keepfast import InvalidValue, MissingDependency
 from keepfast.metrics.tfrecord import frame
 from keepfast_writers._gif import pillow
 
 _COLUMNS = 8
 """How many images of a batch stand beside one another."""
+
+
+_BEYOND = ("pr_curve", "pr_curve_raw", "histogram_raw", "mesh", "image_boxes", "custom_scalars")
+"""Summaries that only the larger libraries make."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _BEYOND:
+        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
+    raise MissingDependency(
+        f"the tensorboard package alone makes no `{name}`; run: pip install torch, or pip install tensorboardX"
+    )
 
 
 def _proto(name: str) -> Any:
@@ -138,6 +150,8 @@ def hparams(settings: Mapping[str, Any], metrics: Mapping[str, float]) -> tuple[
     start = plugin.SessionStartInfo()
     infos = []
     for name, value in settings.items():
+        if value is None:  # there is no kind for it
+            continue
         kind, field = _kind_of(value)
         setattr(start.hparams[name], field, value)
         infos.append(api.HParamInfo(name=name, type=api.DataType.Value(kind)))
