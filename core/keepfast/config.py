@@ -239,6 +239,30 @@ def _is_secret(key: object, value: object) -> bool:
     return named is not None and not (value is None or isinstance(value, bool) or value == "")
 
 
+@final
+class Settings(dict[str, Any]):
+    """An agent's settings by key, and by attribute as the object has them that they were given as.
+
+    Args:
+        settings: the settings.
+        source: what they were given as.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], source: Any = None) -> None:
+        super().__init__(settings)
+        self._source = None if isinstance(source, dict) else source
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if hasattr(self._source, name):
+            return getattr(self._source, name)
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"the agent's configuration has no setting `{name}`") from None
+
+
 def agent_settings(cfg: Source) -> tuple[ExperimentConfig, dict[str, Any]]:
     """Return the experiment's settings and the agent's whole configuration.
 
