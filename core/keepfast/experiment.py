@@ -253,6 +253,7 @@ class Experiment:
             UnsupportedModule: if no backend can capture one of them.
         """
         self._modules.add(modules)
+        self._checkpointer.note_registered()
         self._modules.set_autoreset(self._autoreset)
 
     def record_transition(self, rewards: Any, terminated: Any, truncated: Any, valid: Any = None) -> None:

@@ -23,6 +23,9 @@ MEANT_TO_BE_SUBCLASSED = {
 """Concrete classes that are neither abstract nor final, each with the reason."""
 
 MODULE_LINES, FUNCTION_LINES = 500, 40
+LIBRARIES = {"stable_baselines3"}
+"""What other libraries are called, which a file about one is called too."""
+
 UNTELLING = re.compile(r"(^|_)(utils?|helpers?|managers?|common|misc)(_|$)|\d$")
 
 
@@ -91,7 +94,7 @@ def test_modules_and_classes_are_named_by_their_role(sources: Sequence[Source]) 
     """No utils, helpers, managers, and nothing with a number for a name."""
     names = [(str(source.path), source.path.stem) for source in sources]
     names += [(where, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", node.name).lower()) for where, node in classes(sources)]
-    assert [where for where, name in names if UNTELLING.search(name)] == []
+    assert [where for where, name in names if UNTELLING.search(name) and name not in LIBRARIES] == []
 
 
 def tracked(project: Path) -> list[Path]:

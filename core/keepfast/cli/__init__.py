@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from keepfast._version import __version__
-from keepfast.cli import checkpoints, console, demo, memory, plugins, runs
+from keepfast.cli import checkpoints, console, demo, memory, migrating, plugins, runs
 from keepfast.cli.inspection.doctor import doctor
 from keepfast.cli.inspection.inspect import inspect
 from keepfast.cli.inspection.metrics import metrics
@@ -23,11 +23,13 @@ from keepfast.errors import ConfigError, InvalidValue, KeepfastError, KeepfastWa
 __all__ = ["app", "main"]
 
 COMMANDS = (
+    migrating.convert,
     demo.demo,
     doctor,
     checkpoints.index,
     inspect,
     metrics,
+    migrating.migrate,
     runs.plot,
     plugins.plugins,
     runs.runs,

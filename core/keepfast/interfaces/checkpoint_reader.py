@@ -26,6 +26,7 @@ class ForeignCheckpoint:
         optimizers: the states of its optimizers, by name.
         logarithms: the full paths of lone parameters that are logarithms, though their names do not say so.
         notes: what a user should know of it that no array tells: that actions are squashed, for example.
+        shared: how the paths of layers begin that serve policy and critic alike, though their names say one of them.
     """
 
     modules: Mapping[str, Tree]
@@ -34,6 +35,7 @@ class ForeignCheckpoint:
     optimizers: Mapping[str, Tree] = field(default_factory=dict)
     logarithms: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
 
 
 class CheckpointReader(abc.ABC):

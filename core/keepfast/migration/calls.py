@@ -67,7 +67,15 @@ def migrate(
         NotFound: if there is no such file.
     """
     options = MigrationOptions(
-        name_map or {}, auto_mapping, verbose, dry_run, strict, check, layers or {}, flatten, device
+        name_map=name_map or {},
+        auto_mapping=auto_mapping,
+        verbose=verbose,
+        dry_run=dry_run,
+        strict=strict,
+        check=check,
+        layers=layers or {},
+        flatten=flatten,
+        device=device,
     )
     modules = registered(_named(module), configured("auto"))
     return migrate_modules(modules, path, state_dict, reader, options)

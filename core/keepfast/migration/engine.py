@@ -40,6 +40,7 @@ class MigrationOptions:
         auto_mapping: whether what is not named is looked for.
         verbose: whether the entries of both sides are printed, and what goes where.
         dry_run: whether nothing is loaded.
+        quiet: whether what is wrong is left to the report.
         strict: whether anything missing is an error; else what is there is loaded. What is ambiguous always is one.
         check: what proves that outputs agree.
         layers: by the name of a layer, what kind it is, where shapes and names do not tell.
@@ -52,6 +53,7 @@ class MigrationOptions:
     verbose: bool = False
     dry_run: bool = False
     strict: bool = True
+    quiet: bool = False
     check: Check = None
     layers: Mapping[str, str] = field(default_factory=dict)
     flatten: bool = True
@@ -85,18 +87,15 @@ def migrate_all(modules: Sequence[RegisteredModule], source: Source, options: Mi
     parts = [leaf for module in modules for leaf in module.leaves() if _takes(leaf)]
     if not parts:
         raise InvalidValue("there is no module to migrate into: register networks first, in `checkpoint_modules`")
-    plan = _Plan.of(parts, source, options)
-    report = plan.report(dry_run=options.dry_run)
-    if options.verbose:
-        print(listing(plan.current(), plan.listed_source(), report))  # noqa: T201  (what `verbose` asks for)
-    _tell(report, options)
+    plan = Plan.of([_place(part) for part in parts], source, options)
+    report = plan.settled(options)
     if options.dry_run:
         return report
     with contextlib.ExitStack() as undo:
         for part in parts:
             undo.callback(part.restore, part.copy(), None)
         for part in parts:
-            part.restore(plan.state(part), options.device)
+            part.restore(plan.tree(part.name), options.device)
         report = replace(report, difference=_checked(parts, options.check))
         undo.pop_all()
     return report
@@ -112,6 +111,8 @@ def _tell(report: MigrationReport, options: MigrationOptions) -> None:
     Raises:
         LoadMismatch: if something is, and it is to be loaded.
     """
+    if options.quiet:
+        return
     wrong = problems(report)
     fatal = bool(report.ambiguous or report.refused or not report.migrated or (options.strict and report.missing))
     if wrong and fatal and not options.dry_run:
@@ -128,7 +129,36 @@ def _tell(report: MigrationReport, options: MigrationOptions) -> None:
 
 @final
 @dataclass(frozen=True)
-class _Plan:
+class Place:
+    """A tree that values go into.
+
+    Attributes:
+        name: the name of its module.
+        tree: its arrays, as NumPy arrays.
+        side: how they are laid out; None leaves that to their names.
+        settings: what is known of its layers.
+        owner: the name of its class.
+    """
+
+    name: str
+    tree: Tree
+    side: Side | None = None
+    settings: Settings = field(default_factory=dict)
+    owner: str = ""
+
+
+def _place(part: RegisteredModule) -> Place:
+    tree, value = part.copy(), part.value
+    side: Side | None = "torch" if part.backend.name == "torch" else None
+    if part.backend.name == "jax":
+        side = side_of(tree, "flax")
+    # A holder of linen's module and variables is called as that module is.
+    return Place(part.name, tree, side, part.backend.settings(value), type(getattr(value, "module", value)).__name__)
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
     """What a migration would do."""
 
     source: Source
@@ -140,32 +170,31 @@ class _Plan:
     settings: Mapping[str, Settings]
 
     @classmethod
-    def of(cls, parts: Sequence[RegisteredModule], source: Source, options: MigrationOptions) -> _Plan:
+    def of(cls, places: Sequence[Place], source: Source, options: MigrationOptions) -> Plan:
+        """Return the plan for places.
+
+        Raises:
+            LoadMismatch: if `name_map` names what is not there.
+        """
         sources = _source_layers(source.found)
-        trees = {part.name: part.copy() for part in parts}
         usual = sources[0].side if sources else "torch"
         targets = [
             layer
-            for part in parts
-            for layer in layers_of(part.name, trees[part.name], _side(part, trees[part.name], usual))
+            for place in places
+            for layer in layers_of(place.name, place.tree, place.side or side_of(place.tree, usual), place.owner)
         ]
-        settings = {part.name: part.backend.settings(part.value) for part in parts}
+        settings = {place.name: place.settings for place in places}
         targets, sources, given = named_pairs(targets, sources, options.name_map)
-        assignment = assigned(targets, sources, given, auto=options.auto_mapping)
+        assignment = assigned(targets, sources, given, auto=options.auto_mapping, shared=source.found.shared)
         made = _converted(assignment.pairs, settings, options, source.found.logarithms)
-        return cls(source, targets, sources, assignment, made, trees, settings)
+        return cls(source, targets, sources, assignment, made, {each.name: each.tree for each in places}, settings)
 
-    def state(self, part: RegisteredModule) -> Tree:
-        """Return the tree to restore into a part: its own, with the file's values in their places."""
+    def tree(self, name: str) -> Tree:
+        """Return the tree of a place, with the file's values in it."""
         values = {
-            path: array
-            for each in self.made
-            if each.pair.target.module == part.name
-            for path, array in each.values.items()
+            path: array for each in self.made if each.pair.target.module == name for path, array in each.values.items()
         }
-        return map_leaves(
-            lambda path, leaf: _like(leaf, values[path]) if path in values else leaf, self.trees[part.name]
-        )
+        return map_leaves(lambda path, leaf: _like(leaf, values[path]) if path in values else leaf, self.trees[name])
 
     def report(self, *, dry_run: bool) -> MigrationReport:
         """Return what would become of every entry."""
@@ -193,6 +222,18 @@ class _Plan:
             duplicated=_duplicated([each.pair for each in self.made]),
             _hints=tuple(hints),
         )
+
+    def settled(self, options: MigrationOptions) -> MigrationReport:
+        """Return the report, once what `verbose` asks for is printed and what is wrong is told.
+
+        Raises:
+            LoadMismatch: if anything is ambiguous, has no place or (when strict) is missing, and it is no dry run.
+        """
+        report = self.report(dry_run=options.dry_run)
+        if options.verbose:
+            print(listing(self.current(), self.listed_source(), report))  # noqa: T201  (what `verbose` asks for)
+        _tell(report, options)
+        return report
 
     def current(self) -> list[tuple[str, Any]]:
         """Return the entries of the modules, each with its shape."""
@@ -223,12 +264,6 @@ def _source_layers(found: ForeignCheckpoint) -> list[Layer]:
     return [
         layer for name, tree in found.modules.items() for layer in layers_of(name, tree, found.side or side_of(tree))
     ]
-
-
-def _side(part: RegisteredModule, tree: Tree, usual: Side) -> Side:
-    """Return how a module's arrays are laid out; names tell it where a tree is of no framework that has a layout."""
-    usual = {"torch": "torch", "jax": "flax"}.get(part.backend.name, usual)  # type: ignore[assignment]
-    return "torch" if part.backend.name == "torch" else side_of(tree, usual)
 
 
 def _converted(

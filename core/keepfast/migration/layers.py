@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
@@ -39,6 +39,7 @@ class Layer:
         paths: the whole path within the module of each of them.
         rules: the kinds of layer that it can be.
         order: its place among the layers of its module.
+        owner: the name of that module's class, which may tell what it is for.
     """
 
     module: str
@@ -48,6 +49,7 @@ class Layer:
     paths: Mapping[str, str] = field(repr=False)
     rules: tuple[Rule, ...] = field(repr=False)
     order: int = 0
+    owner: str = ""
 
     @property
     def name(self) -> str:
@@ -79,13 +81,14 @@ def side_of(tree: Tree, default: Side = "torch") -> Side:
     return "torch" if "weight" in leaves else default
 
 
-def layers_of(module: str, tree: Tree, side: Side) -> list[Layer]:
+def layers_of(module: str, tree: Tree, side: Side, owner: str = "") -> list[Layer]:
     """Return the layers of a module's tree, in the order in which it has them.
 
     Args:
         module: the module's name.
         tree: its tree, the arrays NumPy arrays; what is neither array nor number is passed over.
         side: how it is laid out.
+        owner: the name of the module's class.
     """
     groups: dict[str, dict[str, str]] = {}
     arrays = {path: _array(leaf) for path, leaf in flatten(tree).items() if _is_value(leaf) and _is_told(path)}
@@ -94,7 +97,7 @@ def layers_of(module: str, tree: Tree, side: Side) -> list[Layer]:
         groups.setdefault(parent, {}).setdefault(name, path)
     _join(groups, arrays, side)
     made = [each for parent, names in groups.items() for each in _layers(module, parent, names, arrays, side)]
-    return [_numbered(layer, number) for number, layer in enumerate(_in_order(made, side))]
+    return [replace(layer, order=number, owner=owner) for number, layer in enumerate(_in_order(made, side))]
 
 
 def _is_value(leaf: Any) -> bool:
@@ -190,7 +193,3 @@ def _in_order(layers: list[Layer], side: Side) -> list[Layer]:
     if side == "flax" and paths == sorted(paths):
         return sorted(layers, key=lambda layer: natural(layer.path))
     return layers
-
-
-def _numbered(layer: Layer, number: int) -> Layer:
-    return Layer(layer.module, layer.path, layer.side, layer.entries, layer.paths, layer.rules, number)

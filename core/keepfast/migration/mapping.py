@@ -50,7 +50,14 @@ class Assignment:
     unused: list[Layer] = field(default_factory=list)
 
 
-def assigned(targets: Sequence[Layer], sources: Sequence[Layer], given: Sequence[Pair], *, auto: bool) -> Assignment:
+def assigned(
+    targets: Sequence[Layer],
+    sources: Sequence[Layer],
+    given: Sequence[Pair],
+    *,
+    auto: bool,
+    shared: tuple[str, ...] = (),
+) -> Assignment:
     """Find for each layer of a module the layer of a file.
 
     Args:
@@ -58,13 +65,14 @@ def assigned(targets: Sequence[Layer], sources: Sequence[Layer], given: Sequence
         sources: the file's layers.
         given: the pairs that the caller named.
         auto: whether to look for more.
+        shared: how the names of the file's layers begin that serve policy and critic alike, whatever they say.
     """
     made = Assignment(pairs=list(given))
     taken = {id(pair.target) for pair in given}
     free = [target for target in targets if id(target) not in taken]
     used = {id(pair.source) for pair in given}
     if auto:
-        _Search([source for source in sources if id(source) not in used], made).run(free)
+        _Search([source for source in sources if id(source) not in used], made, shared).run(free)
     else:
         made.missing += free
     used = {id(pair.source) for pair in made.pairs}
@@ -79,25 +87,29 @@ _Class = tuple[list[Layer], list[Layer]]
 
 @final
 class _Search:
-    def __init__(self, sources: Sequence[Layer], made: Assignment) -> None:
+    def __init__(self, sources: Sequence[Layer], made: Assignment, shared: tuple[str, ...]) -> None:
         self._sources = list(sources)
         self._made = made
-        known = {id(source): role_of(source) for source in sources}
+        known = {
+            id(source): Role() if shared and source.name.startswith(shared) else role_of(source) for source in sources
+        }
         ranks = ranked(known.values())
         self._roles = {key: ranks[role] for key, role in known.items()}
-        self._used: set[int] = set()
+        self._used: set[tuple[int, Role | None]] = set()
+        self._targets: dict[int, Role] = {}
 
     def run(self, targets: Sequence[Layer]) -> None:
         roles = [role_of(target) for target in targets]
         ranks = ranked(roles)
-        left = [*self._named_alike(targets, dict(zip(map(id, targets), map(ranks.get, roles), strict=True)))]
+        self._targets = {id(target): ranks[role] for target, role in zip(targets, roles, strict=True)}
+        left = [*self._named_alike(targets, self._targets)]
         groups: dict[Role, list[Layer]] = {}
         for target in left:
             groups.setdefault(ranks[role_of(target)], []).append(target)
         for role in sorted(groups, key=lambda role: role.base is None):  # what says least comes last
             self._match(groups[role], self._view(role, groups[role]))
 
-    def _named_alike(self, targets: Sequence[Layer], roles: Mapping[int, Role | None]) -> Iterator[Layer]:
+    def _named_alike(self, targets: Sequence[Layer], roles: Mapping[int, Role]) -> Iterator[Layer]:
         """Pair the modules of which the file has every layer by its own path, and yield the layers of all others."""
         modules: dict[str, list[Layer]] = {}
         for target in targets:
@@ -113,7 +125,7 @@ class _Search:
 
     def _below_one(self, layers: Sequence[Layer]) -> Iterator[list[Layer]]:
         """Yield the layers of the file that have the paths of these, below one part of it."""
-        by_name = {source.name: source for source in self._sources if id(source) not in self._used}
+        by_name = {source.name: source for source in self._sources if self._is_free(source, layers[0])}
         first = layers[0].path
         for name in by_name:
             if name == first or name.endswith(f".{first}") or not first:
@@ -122,9 +134,9 @@ class _Search:
                 if all(found):
                     yield [source for source in found if source is not None]
 
-    def _suits(self, layers: Sequence[Layer], found: Sequence[Layer], roles: Mapping[int, Role | None]) -> bool:
+    def _suits(self, layers: Sequence[Layer], found: Sequence[Layer], roles: Mapping[int, Role]) -> bool:
         fits = all(target.shared(source) for target, source in zip(layers, found, strict=True))
-        ours = {role for layer in layers if (role := roles[id(layer)]) is not None and role.base is not None}
+        ours = {role for layer in layers if (role := roles[id(layer)]).base is not None}
         theirs = {role for source in found if (role := self._role(source)).base is not None}
         return fits and (not ours or not theirs or ours == theirs)
 
@@ -172,7 +184,14 @@ class _Search:
         return self._roles[id(source)]
 
     def _candidates(self, target: Layer, view: Sequence[Layer]) -> list[Layer]:
-        return [source for source in view if id(source) not in self._used and target.shared(source)]
+        return [source for source in view if self._is_free(source, target) and target.shared(source)]
+
+    def _is_free(self, source: Layer, target: Layer) -> bool:
+        """Say whether a layer of the file may still go there; one that is of no role goes once into each."""
+        return self._use(source, target) not in self._used and (id(source), None) not in self._used
+
+    def _use(self, source: Layer, target: Layer) -> tuple[int, Role | None]:
+        return id(source), (self._targets[id(target)] if self._role(source).base is None else None)
 
     def _classes(self, group: Sequence[Layer], view: Sequence[Layer]) -> list[_Class]:
         found: dict[tuple[int, ...], _Class] = {}
@@ -186,7 +205,7 @@ class _Search:
 
     def _match(self, group: Sequence[Layer], view: Sequence[Layer]) -> None:
         for targets, sources in self._classes(group, view):
-            left = [source for source in sources if id(source) not in self._used]
+            left = [source for source in sources if self._is_free(source, targets[0])]
             self._resolve(targets, left)
 
     def _resolve(self, targets: list[Layer], sources: list[Layer]) -> None:
@@ -227,7 +246,7 @@ class _Search:
         )
 
     def _pair(self, target: Layer, source: Layer, why: str) -> None:
-        self._used.add(id(source))
+        self._used.add(self._use(source, target))
         self._made.pairs.append(Pair(target, source, tuple(target.shared(source)), why))
 
 
@@ -255,6 +274,8 @@ def _in_order(targets: Sequence[Layer], sources: Sequence[Layer]) -> bool:
     """Say whether the order of layers tells which is which."""
     if len(targets) == 1:
         return True
+    if any(rule.kind == "Normaliser" for rule in targets[0].rules):
+        return False
     telling = {MEANS, DEVIATION}
     if any(telling & each for each in _told(targets)) != any(telling & each for each in _told(sources)):
         return False  # names say on one side which is the mean; on the other side nothing does

@@ -9,7 +9,7 @@ from typing import Literal, final
 
 from keepfast.migration.layers import Layer
 
-Base = Literal["policy", "critic", "observations", "values"]
+Base = Literal["policy", "critic", "observations", "values", "privileged observations"]
 
 _POLICY = frozenset({"policy", "actor", "pi", "action", "actions", "mu"})
 _CRITIC = frozenset(
@@ -20,6 +20,7 @@ _STATISTICS = re.compile(
 )
 _RETURNS = re.compile(r"(^|[._])(ret|return|returns|value|values|reward|rewards|critic)([._]|$)", re.IGNORECASE)
 _OBSERVED = frozenset({"obs", "state", "observation", "observations", "states"})
+_PRIVILEGED = frozenset({"critic", "privileged"})
 _TARGET = frozenset({"target", "targ", "old", "ema", "lagged", "targets"})
 _SAME = {
     **dict.fromkeys(("mu", "mean", "loc", "action_mean"), "mean"),
@@ -68,7 +69,7 @@ class Role:
     """What a layer is for.
 
     Attributes:
-        base: of the policy or of a critic, or the statistics of observations or of values; None where nothing tells.
+        base: of the policy or of a critic, or statistics of observations or of values; None where nothing tells.
         target: whether it is of a network that follows another.
         number: which of several critics, counted from 0; None where there is one.
     """
@@ -93,12 +94,13 @@ def role_of(layer: Layer) -> Role:
     if any(rule.kind == "Normaliser" for rule in layer.rules) or _STATISTICS.search(layer.name):
         told = set(words(layer.name))
         returns = bool(_RETURNS.search(layer.name)) and _OBSERVED.isdisjoint(told)
-        return Role("values" if returns else "observations")
+        privileged = not _PRIVILEGED.isdisjoint(told)
+        return Role("values" if returns else "privileged observations" if privileged else "observations")
     target = not _TARGET.isdisjoint(words(layer.name))
     for part in reversed(layer.path.split(".")):
         if (base := _base(part)) is not None:
             return Role(base, target, _number(layer, part) if base == "critic" else None)
-    base = _base(layer.module)
+    base = _base(layer.module) or _base(layer.owner)
     return Role(base, target, _number(layer, layer.module) if base == "critic" else None)
 
 
@@ -138,7 +140,7 @@ def _alike(one: Role, other: Role) -> bool:
 
 def meanings(layer: Layer) -> set[str]:
     """Return what the words on a layer's path mean, without those that tell nothing."""
-    found = {_SAME.get(word, word) for word in words(layer.path or layer.module) if not word.isdecimal()}
+    found = {_SAME.get(word, word) for word in words(layer.name) if not word.isdecimal()}
     alone = any(rule.kind == "Parameter" for rule in layer.rules)
     return (found - _GENERAL) | ({f"={layer.path.rpartition('.')[2]}"} if alone else set())
 

@@ -44,6 +44,13 @@ def keepfast_memory_formats() -> Mapping[str, Callable[[], Any]]:
 def keepfast_migrations() -> Mapping[str, Callable[[], Any]]:
     """List the built-in readers of checkpoints, those of other libraries and our own."""
     return {
+        "brax": lazy("keepfast.migration.readers.brax:BraxReader"),
         "keepfast": lazy("keepfast.migration.readers.own:KeepfastReader"),
         "plain": lazy("keepfast.migration.readers.own:PlainReader"),
+        "rl_games": lazy("keepfast.migration.readers.rl_games:RlGamesReader"),
+        "rsl_rl": lazy("keepfast.migration.readers.rsl_rl:RslRlReader"),
+        "skrl": lazy("keepfast.migration.readers.skrl:SkrlReader"),
+        "stable_baselines3": lazy("keepfast.migration.readers.stable_baselines3:StableBaselines3Reader"),
+        "tianshou": lazy("keepfast.migration.readers.tianshou:TianshouReader"),
+        "torchrl": lazy("keepfast.migration.readers.torchrl:TorchRlReader"),
     }

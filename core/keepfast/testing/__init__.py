@@ -9,6 +9,7 @@ import pytest
 
 if TYPE_CHECKING:
     from keepfast.testing.backend import BackendContract, BackendSubject
+    from keepfast.testing.checkpoint_reader import CheckpointReaderContract
     from keepfast.testing.checkpoint_store import CheckpointStoreContract
     from keepfast.testing.kept import KeptContract
     from keepfast.testing.memory.buffer import MemoryBufferContract
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BackendContract": "backend",
     "BackendSubject": "backend",
+    "CheckpointReaderContract": "checkpoint_reader",
     "CheckpointStoreContract": "checkpoint_store",
     "KeptContract": "kept",
     "MemoryBufferContract": "memory.buffer",
@@ -41,6 +43,7 @@ pytest.register_assert_rewrite(*(f"keepfast.testing.{home}" for home in _HOMES.v
 __all__ = [
     "BackendContract",
     "BackendSubject",
+    "CheckpointReaderContract",
     "CheckpointStoreContract",
     "KeptContract",
     "MemoryBufferContract",

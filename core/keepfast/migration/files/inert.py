@@ -15,6 +15,7 @@ from keepfast.errors import CorruptCheckpoint
 
 _RECONSTRUCT = "_reconstruct"
 _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
+_DEEPEST, _MOST = 100, 1_000_000
 _LETTERS = frozenset("?bBhHiIlLqQefdg") | {f"{kind}{size}" for kind in "iufb" for size in (1, 2, 4, 8)}
 
 
@@ -50,6 +51,14 @@ class _Inert(abc.ABC):
 
 
 @final
+class _Stored:
+    """The state of an array of NumPy that stands within another object."""
+
+    def __init__(self, attributes: Any) -> None:
+        self.attributes = attributes
+
+
+@final
 class _Loader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         return type("Inert", (_Inert,), {"path": f"{module}.{name}"})
@@ -77,6 +86,41 @@ def attributes_of(data: bytes, origin: str) -> tuple[str, Mapping[str, Any]]:
     return type(made).path, attributes(made)
 
 
+def tree_of(data: bytes, origin: str) -> Any:
+    """Return what a pickle holds as containers and arrays; an object is a dict of its attributes.
+
+    Args:
+        data: the pickle.
+        origin: where it stands, for errors.
+
+    Raises:
+        CorruptCheckpoint: if it is damaged, or refers to itself.
+    """
+    try:
+        return _plain(_Loader(io.BytesIO(data)).load(), 0, [len(data) + _MOST])
+    except CorruptCheckpoint:
+        raise
+    except Exception as error:  # as above
+        raise CorruptCheckpoint(f"{origin} is damaged ({type(error).__name__}: {error})") from error
+
+
+def _plain(value: Any, depth: int, left: list[int]) -> Any:
+    left[0] -= 1
+    if depth > _DEEPEST or left[0] < 0:
+        raise CorruptCheckpoint("the pickle repeats its parts without end")
+    if isinstance(value, dict):
+        return {str(key): _plain(each, depth + 1, left) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each, depth + 1, left) for each in value]
+    if not isinstance(value, _Inert):
+        return value
+    if (found := array(value)) is not None:
+        return found
+    if value.path.endswith("FrozenDict") and value.arguments:
+        return _plain(value.arguments[0], depth + 1, left)
+    return {name: _plain(each, depth + 1, left) for name, each in attributes(value).items()}
+
+
 def attributes(value: Any) -> Mapping[str, Any]:
     """Return the attributes of an object that was pickled, or nothing for anything else."""
     found = getattr(value, "attributes", None) if isinstance(value, _Inert) else None
@@ -90,7 +134,9 @@ def array(value: Any) -> NDArray[Any] | None:
     if not isinstance(value, _Inert):
         return None
     module, _, name = value.path.rpartition(".")
-    if module not in _ARRAYS:
+    if value.path == "jax._src.array._reconstruct_array":
+        value, name = _Stored(value.arguments[2]), _RECONSTRUCT
+    elif module not in _ARRAYS:
         return None
     try:
         return _array(name, value)

@@ -35,9 +35,10 @@ class Statistics(Rule):
     def canonical(self, side: Side, entries: Arrays) -> dict[str, Array]:
         """Return mean and variance without axes of one, and the count where there is one."""
         told = {_MEANING[name]: np.squeeze(array) for name, array in entries.items()}
-        if "var" not in told:
-            summed = "summed_variance" in told and "count" in told and told["count"]
-            told["var"] = told["summed_variance"] / told["count"] if summed else np.square(told["std"])
+        if "var" not in told and "std" in told:
+            told["var"] = np.square(told["std"])  # what observations are divided by, before anything else
+        elif "var" not in told:
+            told["var"] = told["summed_variance"] / np.maximum(told.get("count", 1), 1)
         return {name: told[name] for name in ("mean", "var", "count") if name in told}
 
     def entries(self, side: Side, canonical: Arrays, own: Arrays) -> tuple[dict[str, Array], list[str]]:
