@@ -340,7 +340,7 @@ WRONG = [
     ("distributed", {"rank": 2}, '"auto", False, or {"rank": r, "world_size": n} with 0 <= r < n'),
     ("autoreset", "NextStep", '"auto" or "next_step" or "same_step" or "disabled"'),
     ("running_episodes", "drop", '"restart" or "continue"'),
-    ("checkpoint_seconds", 0, "a number above 0"),
+    ("checkpoint_seconds", 0, "a number above 0, or None"),
     ("system_metrics", "yes", "True or False"),
 ]
 """Of each setting: its key, a value that it cannot have, and what the error says is allowed."""
