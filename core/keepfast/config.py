@@ -132,6 +132,9 @@ class ExperimentConfig(BaseModel):
     )
     async_checkpoints: bool = Field(True, description="write checkpoints behind training")
     on_writer_error: Literal["warn", "raise"] = Field("warn", description="what a failing writer does to the run")
+    system_metrics: bool = Field(
+        False, description="track what the process takes of CPU, memory and GPU, as `Resource / ...`, at each write"
+    )
     distributed: Annotated[bool | Literal["auto"] | dict[str, int], BeforeValidator(_checked_place)] = Field(
         "auto",
         description="whether this process is one of a distributed run, of which rank 0 writes; auto: as its process "

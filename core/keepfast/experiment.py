@@ -128,6 +128,11 @@ class Experiment:
         prepare()
         self._home.open()
 
+    def __repr__(self) -> str:
+        of = "" if self.timesteps is None else f" of {self.timesteps}"
+        best = "" if self.best_score is None else f", best {self.best_score:.6g}"
+        return f"Experiment({self.name!r} in {str(self.directory)!r}: {self.completed}{of} timesteps{best})"
+
     @property
     def directory(self) -> Path:
         """Return the run's directory."""

@@ -32,9 +32,9 @@ _IDLE: tuple[tuple[tuple[str, ...], Callable[[ExperimentConfig], bool], str], ..
     ),
     (("best_min_episodes",), lambda c: c.keep_best == 0, "`keep_best` is 0"),
     (
-        ("best_min_episodes", "best_metric", "best_mode"),
+        ("best_min_episodes", "best_metric", "best_mode", "system_metrics"),
         lambda c: _is_off(c.write_interval),
-        "`write_interval` allows no write to be judged",
+        "`write_interval` allows no write",
     ),
     (("keep_every",), lambda c: c.keep_last is None, "`keep_last` is None, which keeps all checkpoints"),
     (
