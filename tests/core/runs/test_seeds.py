@@ -76,6 +76,8 @@ def test_an_interrupted_interval_of_seeds_goes_on(tmp_path: Path, seeds: str) ->
         experiment.step(step)
     experiment.wait()
     experiment._bar("killed")
+    experiment._recorder.close()
+    experiment._checkpointer.close()
     experiment._home.release()
     experiment, _ = start()
     for step in range(experiment.resume(), 8):
