@@ -1,9 +1,8 @@
 """A machine for pickles that runs nothing: the names a pickle may use are a table, and all else is refused.
 
-It is not Python's unpickler, which does what a pickle says until memory or the stack of C ends. It knows the
-instructions for plain data (`pickletools` tells what each does), no others; what they ask for is charged to a budget
-that derives from the size of the pickle; nothing that a pickle made is called, changed or hashed unless it is known to
-be harmless; and no recursion of its own depends on the pickle.
+It is not Python's unpickler, which does what a pickle says until memory or the stack of C ends. It knows no instruction
+but those for plain data (`pickletools` tells what each does), charges what they ask for to a budget by the size of the
+pickle, calls, changes and hashes only what it knows to be harmless, and has no recursion that depends on the pickle.
 """
 
 from __future__ import annotations
@@ -29,23 +28,19 @@ _DEEPEST = 10_000
 _DEEPEST_KEY = 500
 """How many tuples may be in each other in a key, whose hash is taken by a recursion in C."""
 
-_WIDEST_KEY = 1 << 64
-"""The integers below are keys; of those above, any number have one hash."""
+_WIDE = 1 << 64
+"""Of the integers above, any number have one hash."""
 
 Admitted = Mapping[str, Any]
 """What a pickle may name, as ``module.name``, and the plain data or the function of ours that stands in for it."""
 
-_PLAIN_KEYS = (str, bytes, bool, type(None), float, complex)
+_PLAIN_KEYS = (str, bytes, bool, int, type(None), float, complex)
 _SIZED = (str, bytes, bytearray, tuple, list, dict, set, frozenset)
 
 
 @final
 class CodeRefused(Exception):
-    """A pickle names something that is not in the table.
-
-    Args:
-        name: what it names, ``module.name``.
-    """
+    """A pickle names something, as ``module.name``, that is not in the table."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -56,18 +51,24 @@ class CodeRefused(Exception):
 class _Budget:
     """What is left of the work that a pickle of its size may ask for."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("_alike", "_left")
 
     def __init__(self, size: int) -> None:
         self._left = _WORK + _WORK_IN_A_BYTE * size
+        self._alike = Counter[int]()
 
     def spend(self, amount: int) -> None:
         self._left -= amount
         if self._left < 0:
             raise pickle.UnpicklingError("the pickle asks for more than one of its size may")
 
+    def spend_on_wide(self, key: int) -> None:
+        """Charge a key for those before it with which it may be compared."""
+        self._alike[hash(key)] += 1
+        self.spend(self._alike[hash(key)])
+
     def spend_on(self, arguments: tuple[Any, ...]) -> None:
-        """Charge what a function is given: the lengths of its arguments, and of what is in those that are tuples."""
+        """Charge the lengths of what a function is given, and of what is in it where that is a tuple."""
         amount = 1 + len(arguments)
         for argument in arguments:
             if isinstance(argument, _SIZED):
@@ -90,7 +91,9 @@ def checked_key(key: Any, budget: _Budget) -> Any:
             if isinstance(part, tuple | frozenset):
                 pending.append(iter(part))
                 break
-            if not (type(part) in _PLAIN_KEYS or (type(part) is int and -_WIDEST_KEY < part < _WIDEST_KEY)):
+            if type(part) is int and not -_WIDE < part < _WIDE:
+                budget.spend_on_wide(part)
+            elif type(part) not in _PLAIN_KEYS:
                 raise pickle.UnpicklingError(f"a {type(part).__name__} is no key")
         else:
             pending.pop()
@@ -234,7 +237,7 @@ class _Machine:
 
     def set_item(self, at: int) -> int:
         value, key = self.stack.pop(), self.stack.pop()
-        self._top(dict)[self._key(key)] = value
+        self._top(dict)[checked_key(key, self._budget)] = value
         return at
 
     def set_items(self, at: int) -> int:
@@ -244,11 +247,11 @@ class _Machine:
 
     def _put(self, into: dict[Any, Any], pairs: list[Any]) -> None:
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            into[key if type(key) is str else self._key(key)] = value
+            into[key if type(key) is str else checked_key(key, self._budget)] = value
 
     def add_all(self, at: int) -> int:
         members = self._since_mark()
-        self._top(set).update(map(self._key, members))
+        self._top(set).update(checked_key(each, self._budget) for each in members)
         return at
 
     def _top(self, kind: type[Any]) -> Any:
@@ -256,9 +259,6 @@ class _Machine:
         if not isinstance(found, kind):
             raise pickle.UnpicklingError(f"a {type(found).__name__} stands where a {kind.__name__} belongs")
         return found
-
-    def _key(self, key: Any) -> Any:
-        return checked_key(key, self._budget)
 
     def make_list(self, at: int) -> int:
         found = self._since_mark()
@@ -278,7 +278,7 @@ class _Machine:
 
     def make_frozenset(self, at: int) -> int:
         found = self._since_mark()
-        self.stack.append(frozenset(map(self._key, found)))
+        self.stack.append(frozenset(checked_key(each, self._budget) for each in found))
         return at
 
     def memoize(self, at: int) -> int:
@@ -337,7 +337,7 @@ class _Machine:
 
     def persist_line(self, at: int) -> int:
         line, at = self.line(at)
-        self.stack.append(self._outside(line.decode("ascii")))
+        self.stack.append(self._outside(_ASCII(line)))
         return at
 
     def _outside(self, what: Any) -> Any:
