@@ -6,6 +6,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keepfast._system.disk.directories import path_of
 from keepfast.config import LEVEL, Settings, Source, agent_settings, mapping_of
 from keepfast.errors import InvalidValue
 from keepfast.experiment import Experiment
@@ -352,7 +353,7 @@ class Agent:
             MissingDependency: if its format needs a package that is not installed; says what to run.
             WriteFailed: if the operating system refused; what was there before is untouched.
         """
-        path = Path(path)
+        path = path_of(path)
         store = format_of("checkpoint format", path)
         modules = self._table.look_up()
         completed = 0 if self._experiment is None else self._experiment.completed
@@ -397,7 +398,7 @@ class Agent:
         checkpoint = read_checkpoint(path)
         options = LoadOptions.of(modules, strict, cast, rename, self.device, fit).of_file(checkpoint.about.module)
         modules_of_now = self._table.look_up()
-        report = restore_all(modules_of_now, checkpoint, Path(path), options)
+        report = restore_all(modules_of_now, checkpoint, path_of(path), options)
         for module in modules_of_now:
             evaluate = getattr(module.value, "eval", None)
             if callable(evaluate) and any(entry.startswith(f"{module.name}.") for entry in report.loaded):

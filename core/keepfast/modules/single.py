@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from keepfast._system.disk.directories import path_of
 from keepfast.errors import LoadMismatch
 from keepfast.interfaces.checkpoint_store import SINGLE, Checkpoint
 from keepfast.interfaces.loading.report import LoadReport
@@ -36,7 +37,7 @@ def save(module: Module, path: str | Path) -> Path:
         MissingDependency: if its format needs a package that is not installed; says what to run.
         WriteFailed: if the operating system refused; what was there before is untouched.
     """
-    path = Path(path)
+    path = path_of(path)
     store = format_of("checkpoint format", path)
     modules = registered({SINGLE: module}, configured("auto"))
     state = modules[0].copy()
@@ -89,13 +90,13 @@ def read_single(path: str | Path, modules: Sequence[str] | None = None) -> Check
         CorruptCheckpoint: if the file is damaged.
         NotFound: if there is no such file.
     """
-    path = Path(path)
+    path = path_of(path)
     return _single(read_checkpoint(path), path, modules)
 
 
 def load_with(module: Module, path: str | Path, options: LoadOptions) -> LoadReport:
     """Load one module from a file, as `load` does."""
-    path = Path(path)
+    path = path_of(path)
     single = read_single(path, options.modules)
     modules = registered({single.about.module or SINGLE: module}, configured("auto"))
     return restore_all(modules, single, path, replace(options, modules=None))
