@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast import InvalidValue, MissingDependency
+from keepfast._system.disk.directories import make_directory
 from keepfast.metrics.tfrecord import frame
 from keepfast_writers._gif import pillow
 
@@ -70,7 +71,7 @@ class SummaryWriter:
         if purge_step is not None:
             start = event.SessionLog(status=event.SessionLog.START)
             events.append(event.Event(wall_time=now, step=purge_step, session_log=start))
-        Path(log_dir).mkdir(parents=True, exist_ok=True)
+        make_directory(Path(log_dir))
         (Path(log_dir) / name).write_bytes(b"".join(frame(each.SerializeToString()) for each in events))
 
     def close(self) -> None:
