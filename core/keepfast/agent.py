@@ -6,6 +6,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keepfast._system.disk.directories import path_of
 from keepfast.config import LEVEL, Settings, Source, agent_settings, mapping_of
 from keepfast.errors import InvalidValue
 from keepfast.experiment import Experiment
@@ -358,7 +359,7 @@ class Agent:
             MissingDependency: if its format needs a package that is not installed; says what to run.
             WriteFailed: if the operating system refused; what was there before is untouched.
         """
-        path = Path(path)
+        path = path_of(path)
         store = format_of("checkpoint format", path)
         modules = self._table.look_up()
         completed = 0 if self._experiment is None else self._experiment.completed
@@ -401,7 +402,7 @@ class Agent:
         """
         if self._experiment is not None:
             self._experiment.wait()
-        checkpoint, file = checkpoint_at(Path(path))
+        checkpoint, file = checkpoint_at(path_of(path))
         options = LoadOptions.of(modules, strict, cast, rename, self.device, fit).of_file(checkpoint.about.module)
         modules_of_now = self._table.look_up()
         report = restore_all(modules_of_now, checkpoint, file, options)

@@ -159,7 +159,10 @@ class ExperimentConfig(BaseModel):
     )
 
     def __init__(self, source: Source = None, /, **settings: Any) -> None:
-        given = _plain(_without_nothing({**_experiment_level(_read(source)), **settings}))
+        try:
+            given = _plain(_without_nothing({**_experiment_level(_read(source)), **settings}))
+        except RecursionError:
+            raise ConfigError("a setting contains itself, or is nested deeper than can be followed") from None
         if odd := [key for key in given if not isinstance(key, str)]:
             raise ConfigError("\n".join(_explain_key(key, given[key]) for key in odd))
         if missing := [path for path, value in leaves(given) if isinstance(value, str) and value == MISSING]:

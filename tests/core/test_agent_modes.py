@@ -56,7 +56,9 @@ def test_models_follow_the_mode(setter: bool) -> None:
 
 def test_a_load_leaves_networks_to_be_evaluated(tmp_path: Path) -> None:
     """Those that were loaded; a resume leaves each in its mode."""
-    agent = keepfast.Agent({"policy": Mode(False), "value": Mode(False)}, cfg={"directory": str(tmp_path)})
+    agent = keepfast.Agent(
+        {"policy": Mode(False), "value": Mode(False)}, cfg={"directory": str(tmp_path), "writers": ["jsonl"]}
+    )
     path = agent.save(tmp_path / "agent.pt")
     agent.load(path, modules=["policy"])
     assert [agent.models[role].mode for role in ("policy", "value")] == ["eval", ""]

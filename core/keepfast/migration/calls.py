@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keepfast._system.disk.directories import path_of
 from keepfast.errors import CorruptCheckpoint, InvalidValue, NotFound
 from keepfast.interfaces.checkpoint_reader import CheckpointReader, ForeignCheckpoint
 from keepfast.migration.engine import MigrationOptions, Source, migrate_all
@@ -130,7 +131,7 @@ def read_foreign(path: str | Path, reader: str | None = None) -> Source:
         UnknownPlugin: if there is no reader of that name.
         InvalidValue: if several know it.
     """
-    path = Path(path)
+    path = path_of(path)
     if not path.is_file():
         raise NotFound(f"cannot migrate `{path}`: there is no such file")
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, overload
 
 from keepfast._system.background import wait_for_writing
+from keepfast._system.disk.directories import path_of
 from keepfast._version import __version__
 from keepfast.errors import (
     ConfigError,
@@ -115,7 +116,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         CorruptCheckpoint: if it is damaged, or its metadata is not what Keepfast writes.
         NewerFormat: if a later version of Keepfast wrote it in a later format.
     """
-    path = Path(path)
+    path = path_of(path)
     wait_for_writing(path)
     if not path.exists():
         raise NotFound(f"cannot load `{path}`: it is not there{_beside(path)}")

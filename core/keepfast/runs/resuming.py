@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.background import wait_for_writing
+from keepfast._system.disk.directories import path_of
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.best import check_best
 from keepfast.checkpoints.directory import CheckpointDirectory
@@ -287,10 +288,10 @@ def find(which: str | Path, own: CheckpointDirectory, check: Check = _pass) -> F
         NotFound: if the given path does not exist, or what is there cannot be loaded; lists what is damaged.
         CorruptCheckpoint: if the one given file is damaged.
     """
-    if which in ("latest", "best"):
+    if isinstance(which, str) and which in ("latest", "best"):
         candidates = list(own.newest_first(best=which == "best"))
         return _first_good(candidates, own, own, check) if candidates else None
-    return find_at(Path(which), own, check)
+    return find_at(path_of(which), own, check)
 
 
 def find_at(path: Path, own: CheckpointDirectory, check: Check = _pass) -> Found:
