@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from keepfast._version import __version__
 
 if TYPE_CHECKING:
-    from keepfast import codec, metrics, plugins, testing, tree
+    from keepfast import codec, hub, metrics, plugins, testing, tree
     from keepfast._system.commit import commit
     from keepfast.agent import Agent
     from keepfast.config import ExperimentConfig
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         CorruptFile,
         CorruptMemory,
         DirectoryError,
+        HubError,
         InvalidValue,
         KeepfastError,
         KeepfastWarning,
@@ -83,6 +84,7 @@ _HOMES = {
         "CorruptFile",
         "CorruptMemory",
         "DirectoryError",
+        "HubError",
         "InvalidValue",
         "KeepfastError",
         "KeepfastWarning",
@@ -137,7 +139,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _ENTRIES = frozenset({"convert_memory", "iter_memories", "load", "merge_memories", "migrate", "read_memory", "save"})
 """The functions that need no object of ours made before; the frameworks in use are told of them at once."""
 
-_SUBMODULES = ("codec", "metrics", "plugins", "testing", "tree")
+_SUBMODULES = ("codec", "hub", "metrics", "plugins", "testing", "tree")
 
 __all__ = [
     "Agent",
@@ -159,6 +161,7 @@ __all__ = [
     "ExperimentConfig",
     "ForeignCheckpoint",
     "HostSteps",
+    "HubError",
     "InvalidValue",
     "KeepfastError",
     "KeepfastWarning",
@@ -201,6 +204,7 @@ __all__ = [
     "convert_memory",
     "device_capacity",
     "hookimpl",
+    "hub",
     "iter_memories",
     "iter_metrics",
     "joined_steps",

@@ -21,6 +21,7 @@ from keepfast.modules.parts import Module
 from keepfast.modules.registered import ModuleTable, copy_all, metadata
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.formats import format_of, read_checkpoint
+from keepfast.plugins.locations import located
 from keepfast.runs.directory import run_directory
 from keepfast.tracking.multi_writer import MultiWriter
 
@@ -321,6 +322,7 @@ class Agent:
         """
         if self._experiment is not None:
             self._experiment.wait()
+        path = located(path)
         checkpoint = read_checkpoint(path)
         options = LoadOptions.of(modules, strict, cast, rename, self.device, fit).of_file(checkpoint.about.module)
         return restore_all(self._table.look_up(), checkpoint, Path(path), options)

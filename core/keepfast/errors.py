@@ -131,6 +131,10 @@ class CorruptMemory(CorruptFile):
     """A memory file is damaged, or holds what a memory file must not hold."""
 
 
+class HubError(KeepfastError, OSError):
+    """A hub of models refused, could not be reached, or sent something damaged."""
+
+
 class UsageError(KeepfastError, RuntimeError):
     """A call was made at a moment, or on an object, where it makes no sense."""
 

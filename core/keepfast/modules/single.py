@@ -17,6 +17,7 @@ from keepfast.modules.registered import metadata, registered
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.backends import configured
 from keepfast.plugins.formats import format_of, read_checkpoint
+from keepfast.plugins.locations import located
 from keepfast.tree import flatten
 
 
@@ -95,7 +96,7 @@ def read_single(path: str | Path, modules: Sequence[str] | None = None) -> Check
 
 def load_with(module: Module, path: str | Path, options: LoadOptions) -> LoadReport:
     """Load one module from a file, as `load` does."""
-    path = Path(path)
+    path = located(path)
     single = read_single(path, options.modules)
     modules = registered({single.about.module or SINGLE: module}, configured("auto"))
     return restore_all(modules, single, path, replace(options, modules=None))

@@ -22,6 +22,7 @@ from keepfast.modules.registered import ModuleTable, RegisteredModule
 from keepfast.modules.restoring import restored
 from keepfast.modules.undoing import Undo, naming
 from keepfast.plugins.formats import is_checkpoint, read_checkpoint
+from keepfast.plugins.locations import located
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import EarlierRun
 from keepfast.runs.random_state import capture_random_state, restore_random_state
@@ -207,7 +208,7 @@ def find(which: str | Path, own: CheckpointDirectory) -> Found | None:
     if which in ("latest", "best"):
         candidates = list(own.newest_first(best=which == "best"))
         return _first_good(candidates, own, own) if candidates else None
-    return find_at(Path(which), own)
+    return find_at(located(which), own)
 
 
 def find_at(path: Path, own: CheckpointDirectory) -> Found:
