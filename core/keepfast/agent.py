@@ -182,6 +182,10 @@ class Agent:
         """
         self.experiment.track_data(tag, value)
 
+    def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
+        """Write a dict of values at once, past all intervals; see `Experiment.log`."""
+        self.experiment.log(values, step)
+
     def record_transition(
         self,
         states: Any,

@@ -135,6 +135,10 @@ class HubError(KeepfastError, OSError):
     """A hub of models refused, could not be reached, or sent something damaged."""
 
 
+class NewerFormat(KeepfastError, OSError, ValueError):
+    """A file is of a later format than this version of Keepfast knows; a later Keepfast reads it."""
+
+
 class UsageError(KeepfastError, RuntimeError):
     """A call was made at a moment, or on an object, where it makes no sense."""
 

@@ -242,6 +242,7 @@ class Experiment:
             UnsupportedModule: if no backend can capture one of them.
         """
         self._modules.add(modules)
+        self._checkpointer.note_registered()
         self._modules.set_autoreset(self._autoreset)
 
     def record_transition(self, rewards: Any, terminated: Any, truncated: Any, valid: Any = None) -> None:
@@ -285,6 +286,27 @@ class Experiment:
             UsageError: if the experiment was closed.
         """
         self._track(tag, value)
+
+    def log(self, values: Mapping[str, Any], step: int | None = None) -> None:
+        """Write a dict of values at once, past all intervals, an evaluation's for example.
+
+        Args:
+            values: numbers by tag. Of a dict within, tags are joined: ``{"eval": {"return": 1.0}}`` is "eval/return".
+            step: the completed timesteps; by default those of the last step. The best is judged by `best_metric` if it
+                is among the values.
+
+        Raises:
+            InvalidValue: if a value is no single number, the step no whole one, or something is no mapping.
+            UsageError: if the experiment was closed.
+        """
+        self._check_open()
+        self._standing.look_again()
+        at = self.completed if step is None else whole_timestep(step)
+        with Afterwards():
+            written = self._recorder.log(values, at)
+            self._standing.certain |= bool(written)
+            if self._checkpointer.best.metric in written:
+                self._checkpointer.judge(written, self._recorder.episodes, at)
 
     def step(self, timestep: int) -> None:
         """Complete a timestep, and write and checkpoint if that is due.

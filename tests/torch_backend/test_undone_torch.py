@@ -16,6 +16,7 @@ import torch
 
 import keepfast
 import keepfast_torch
+from keepfast.plugins.formats import format_of, read_checkpoint
 from keepfast.testing.kept import RunningMeanStd
 from tests.both_backends.undone import UndoneSuite, bits
 from tests.torch_backend.framework import Torch
@@ -176,3 +177,25 @@ def test_tensors_that_share_a_number_are_loaded(overlapping: Any, extension: str
     different = torch.arange(float(other.numel())).reshape(other.shape).to(other.dtype)
     assert keepfast.load(net(other), keepfast.save(net(different), tmp_path / f"n{extension}"))
     assert torch.equal(other, different)
+
+
+@pytest.mark.parametrize("state", ["x", {}, {"cpu": np.zeros(3, np.uint8)}, {"cpu": np.zeros(5056, np.float32)}])
+def test_a_random_state_of_another_version_is_passed_over(state: Any, tmp_path: Path) -> None:
+    """A checkpoint with one that PyTorch cannot take is none to resume from, and changes nothing."""
+    cfg = {"directory": str(tmp_path), "experiment_name": "run", "writers": []}
+    with keepfast.Experiment(cfg, modules={"policy": Net(1)}) as experiment:
+        experiment.write_checkpoint(5)
+        experiment.write_checkpoint(10)
+    path = tmp_path / "run" / "checkpoints" / "agent_10.pt"
+    checkpoint = read_checkpoint(path)
+    checkpoint.metadata["resume"]["random"]["backends"]["torch"] = state
+    format_of("checkpoint format", path).save(checkpoint, path)
+    other = {"policy": Net(2)}
+    before, drawn = bits(other), torch.get_rng_state()
+    with keepfast.Experiment(cfg, modules=other) as experiment:
+        with pytest.raises(keepfast.CorruptCheckpoint, match="of another version of a library"):
+            experiment.resume(path)
+        assert bits(other) == before
+        assert torch.equal(torch.get_rng_state(), drawn)
+        with pytest.warns(keepfast.KeepfastWarning, match="skipped"):
+            assert experiment.resume() == 5

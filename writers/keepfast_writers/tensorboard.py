@@ -15,6 +15,7 @@ from keepfast.metrics.tfrecord import frame
 from keepfast_writers._append_file import AppendFile
 from keepfast_writers._gif import encode_gif, pillow
 from keepfast_writers._tensorboard_library import EventLibrary, event_library
+from keepfast_writers._tensorboard_summaries import graph_events, summary_of, write_embedding
 
 
 @final
@@ -36,6 +37,7 @@ class TensorBoardWriter(keepfast.Writer):
 
     def __init__(self, context: keepfast.WriterContext, library: str = "auto") -> None:
         self._directory = context.directory
+        self.log_dir = str(context.directory)
         self._library = event_library(library)
         # Step k is written once k timesteps are complete: a run that goes on from k keeps it.
         purge_step = None if context.resume_step is None else context.resume_step + 1
@@ -120,6 +122,17 @@ class TensorBoardWriter(keepfast.Writer):
             file.append(_record(self._library, summary, step, wall_time))
         values = [value(tag=tag, simple_value=scalar) for tag, scalar in metrics.items()]
         file.append(_record(self._library, self._library.summary(value=values), step, wall_time))
+
+    def write_summary(self, kind: str, tag: str, content: Mapping[str, Any], step: int, wall_time: float) -> None:
+        """Write what TensorBoard has a page of its own for; see `keepfast.interfaces.summary.calls.KINDS`."""
+        if kind in ("graph", "onnx_graph"):
+            for event in graph_events(self._library, kind, content):
+                event.step, event.wall_time = step, wall_time
+                self._file.append(frame(event.SerializeToString()))
+        elif kind == "embedding":
+            write_embedding(self._directory, tag, content, step)
+        else:
+            self._append(summary_of(self._library, kind, tag, content), step, wall_time)
 
     def flush(self) -> None:
         """Return when all events are on disk."""

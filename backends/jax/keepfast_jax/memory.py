@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 
 import keepfast
 from keepfast_jax.device import parse_device
-from keepfast_jax.modes import eagerly, outside_of_modes
+from keepfast_jax.modes import eagerly, is_mode_on, outside, outside_of_modes
+
+_NOTHING = contextlib.nullcontext()
 
 
 @final
@@ -104,6 +107,9 @@ class JaxStorage(keepfast.Storage):
         if not (jnp.issubdtype(found, jnp.number) or found == jnp.bool):
             raise keepfast.InvalidValue(f"JAX has no dtype {found}")
         return str(jax.dtypes.canonicalize_dtype(found))
+
+    def plainly(self) -> contextlib.AbstractContextManager[Any]:  # noqa: D102  (the interface's)
+        return outside() if is_mode_on() else _NOTHING
 
     @outside_of_modes
     def allocate(self, shape: tuple[int, ...], dtype: Any) -> jax.Array:  # noqa: D102  (the interface's)

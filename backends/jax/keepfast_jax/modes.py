@@ -54,6 +54,11 @@ def _harmful() -> list[str]:
     return found
 
 
+def is_mode_on() -> bool:
+    """Say whether there is a mode to leave at all."""
+    return not _is_at_top() or bool(_harmful())
+
+
 @contextlib.contextmanager
 def outside() -> Iterator[None]:
     """Do what is in the block at once, with arrays that have values, whatever mode the caller is in."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
+from keepfast.errors import InvalidValue
 from keepfast.tree import Tree
 
 
@@ -117,3 +118,17 @@ class BestJudge:
             self._scores, self.candidate = scores, candidate
 
         return back
+
+
+def check_best(state: Mapping[str, Any]) -> None:
+    """Check what `BestJudge.state` returned.
+
+    Raises:
+        InvalidValue: if it is no such thing; names the key.
+    """
+    for key in ("metric", "mode"):
+        if not isinstance(state.get(key), str):
+            raise InvalidValue(f"`best.{key}` is {state.get(key)!r:.60}; allowed: a text")
+    score = state.get("score")
+    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+        raise InvalidValue(f"`best.score` is {score!r:.60}; allowed: a number, or None")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import abc
-import operator
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +11,12 @@ from typing import Any, Self, final
 
 from numpy.typing import NDArray
 
-from keepfast._arrays import host_array, scalar
+from keepfast._arrays import scalar
 from keepfast._system.finishing import finish
 from keepfast._system.warnings import warn
-from keepfast.errors import InvalidValue
+from keepfast.errors import InvalidValue, did_you_mean
+from keepfast.interfaces.summary.calls import KINDS, SummaryCalls
+from keepfast.interfaces.summary.checks import bins_of, image, mapping, numbers, step_of, string, time_of
 
 
 @final
@@ -40,7 +40,7 @@ class WriterContext:
     resume_state: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Writer(abc.ABC):
+class Writer(SummaryCalls):
     """Writes scalars, and whatever else it can, to one place.
 
     The smallest complete writer::
@@ -102,6 +102,18 @@ class Writer(abc.ABC):
         """Write hyperparameters and the metrics they led to."""
         self._not_kept("hyperparameters")
 
+    def write_summary(self, kind: str, tag: str, content: Mapping[str, Any], step: int, wall_time: float) -> None:
+        """Write what TensorBoard has a page of its own for.
+
+        Args:
+            kind: one of `keepfast.interfaces.summary.calls.KINDS`, each with an ``add_`` method of that name.
+            tag: what it is.
+            content: what that method was given, by name, checked, arrays on the host.
+            step: the step.
+            wall_time: the time.
+        """
+        self._not_kept(KINDS[kind])
+
     def write_artifact(self, path: Path, step: int, wall_time: float, *, name: str, kind: str) -> None:
         """Write a reference to, or a copy of, a file that the run produced; `kind` is checkpoint, memory or another.
 
@@ -137,14 +149,24 @@ class Writer(abc.ABC):
 
     @final
     def add_scalar(
-        self, tag: str, scalar_value: Any, global_step: int | None = None, walltime: float | None = None
+        self,
+        tag: str,
+        scalar_value: Any,
+        global_step: int | None = None,
+        walltime: float | None = None,
+        new_style: bool = False,
+        double_precision: bool = False,
+        display_name: str = "",
+        summary_description: str = "",
     ) -> None:
         """Write one value at once, as torch's SummaryWriter does: a number, or a tensor or array holding one.
+
+        The last four arguments, which the libraries of TensorBoard have, make no difference.
 
         Raises:
             InvalidValue: if it is no single number, or the tag no string, as in every call that follows.
         """
-        self.write_scalars({_string(tag, "tag"): scalar(scalar_value, tag)}, _step(global_step), _time(walltime))
+        self.write_scalars({string(tag, "tag"): scalar(scalar_value, tag)}, step_of(global_step), time_of(walltime))
 
     @final
     def add_histogram(
@@ -154,9 +176,12 @@ class Writer(abc.ABC):
         global_step: int | None = None,
         bins: str | Sequence[float] = "tensorflow",
         walltime: float | None = None,
+        max_bins: int | None = None,
     ) -> None:
-        """Write the distribution of an array or tensor of any shape."""
-        self.write_histogram(_string(tag, "tag"), host_array(values), _step(global_step), _time(walltime), bins=bins)
+        """Write the distribution of an array or tensor of any shape; `max_bins` are so many bins of equal width."""
+        array = numbers(values, "values")
+        edges = bins_of(bins, max_bins, array)
+        self.write_histogram(string(tag, "tag"), array, step_of(global_step), time_of(walltime), bins=edges)
 
     @final
     def add_image(
@@ -168,8 +193,9 @@ class Writer(abc.ABC):
         dataformats: str = "CHW",
     ) -> None:
         """Write an image; by default its shape is (channels, height, width)."""
-        image = host_array(img_tensor)
-        self.write_image(_string(tag, "tag"), image, _step(global_step), _time(walltime), dataformats=dataformats)
+        given = image(img_tensor, "img_tensor", dataformats)
+        step = step_of(global_step)
+        self.write_image(string(tag, "tag"), given, step, time_of(walltime), dataformats=dataformats.upper())
 
     @final
     def add_text(
@@ -180,7 +206,7 @@ class Writer(abc.ABC):
         Raises:
             InvalidValue: if it is no string.
         """
-        self.write_text(_string(tag, "tag"), _string(text_string, "text_string"), _step(global_step), _time(walltime))
+        self.write_text(string(tag, "tag"), string(text_string, "text_string"), step_of(global_step), time_of(walltime))
 
     @final
     def add_figure(
@@ -196,7 +222,7 @@ class Writer(abc.ABC):
         Raises:
             InvalidValue: if it is anything else.
         """
-        self.write_figure(_string(tag, "tag"), _figures(figure), _step(global_step), _time(walltime), close=close)
+        self.write_figure(string(tag, "tag"), _figures(figure), step_of(global_step), time_of(walltime), close=close)
 
     @final
     def add_video(
@@ -207,8 +233,15 @@ class Writer(abc.ABC):
         fps: float = 4,
         walltime: float | None = None,
     ) -> None:
-        """Write videos of shape (N, T, C, H, W)."""
-        self.write_video(_string(tag, "tag"), host_array(vid_tensor), _step(global_step), _time(walltime), fps=fps)
+        """Write videos of shape (N, T, C, H, W).
+
+        Raises:
+            InvalidValue: if they have another, or `fps` is no positive number.
+        """
+        video = numbers(vid_tensor, "vid_tensor", dimensions=(5,))
+        if not scalar(fps, "fps") > 0:
+            raise InvalidValue(f"`fps` is {fps!r:.80}; allowed: a number above 0")
+        self.write_video(string(tag, "tag"), video, step_of(global_step), time_of(walltime), fps=fps)
 
     @final
     def add_hparams(
@@ -219,9 +252,20 @@ class Writer(abc.ABC):
         run_name: str | None = None,
         global_step: int | None = None,
     ) -> None:
-        """Write hyperparameters and the metrics they led to; the discrete domains are not kept."""
-        metrics = {_string(tag, "tag"): scalar(value, tag) for tag, value in metric_dict.items()}
-        self.write_hparams(hparam_dict, metrics, _step(global_step), _time(None), run_name=run_name)
+        """Write hyperparameters and the metrics they led to; the discrete domains are not kept.
+
+        Raises:
+            InvalidValue: if these are no mappings, or both empty, or a domain is of no hyperparameter.
+        """
+        hparams = {string(name, "hparam_dict"): value for name, value in mapping(hparam_dict, "hparam_dict").items()}
+        given = mapping(metric_dict, "metric_dict").items()
+        metrics = {string(tag, "tag"): scalar(value, tag) for tag, value in given}
+        if not hparams and not metrics:
+            raise InvalidValue("`hparam_dict` and `metric_dict` are both empty; allowed: at least one with a value")
+        for name in mapping(hparam_domain_discrete or {}, "hparam_domain_discrete"):
+            if name not in hparams:
+                raise InvalidValue(f"`hparam_domain_discrete` names `{name}`{did_you_mean(name, hparams)}")
+        self.write_hparams(hparams, metrics, step_of(global_step), time_of(None), run_name=run_name)
 
     def __enter__(self) -> Self:
         return self
@@ -239,17 +283,6 @@ class Writer(abc.ABC):
             warn(f"{type(self).__name__} does not keep {what}; they are dropped (this is told once)")
 
 
-def writable(text: str) -> str:
-    """Return a text with what no encoding can hold, a lone surrogate, spelled out, so that no writer fails for it."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
-
-
-def _string(value: Any, name: str) -> str:
-    if isinstance(value, str):
-        return writable(value)
-    raise InvalidValue(f"`{name}` is {value!r:.80} ({type(value).__name__}); allowed: a string")
-
-
 def _figures(given: Any) -> Any:
     figures = given if isinstance(given, list) else [given]
     if figures and all(hasattr(figure, "canvas") for figure in figures):
@@ -257,25 +290,3 @@ def _figures(given: Any) -> Any:
     raise InvalidValue(
         f"`figure` is {given!r:.80} ({type(given).__name__}); allowed: a matplotlib figure, or a list of them"
     )
-
-
-def whole(step: Any, name: str = "step") -> int:
-    """Return a step as Python's own int.
-
-    Raises:
-        InvalidValue: if it is no whole number, NumPy's among them; True is none.
-    """
-    try:
-        if isinstance(step, bool):
-            raise TypeError
-        return operator.index(step)
-    except TypeError:
-        raise InvalidValue(f"`{name}` is {step!r:.80} ({type(step).__name__}); allowed: a whole number") from None
-
-
-def _step(global_step: int | None) -> int:
-    return 0 if global_step is None else whole(global_step, "global_step")
-
-
-def _time(walltime: float | None) -> float:
-    return time.time() if walltime is None else float(walltime)

@@ -197,7 +197,7 @@ def parts_of(module: Module) -> tuple[Callable[[list[Any]], Any], dict[str | int
     chosen = value if isinstance(value, Attributes) else known_attributes(value)
     if chosen is not None:
         return _dict_of(chosen.names), {name: Attribute(chosen.owner, name) for name in chosen.names}
-    if type(value) not in _CONTAINERS or not any(map(_is_apart, _within(value))):
+    if type(value) not in CONTAINERS or not any(map(_is_apart, _within(value))):
         return None
     if isinstance(value, dict):
         keys = _checked_keys(value)
@@ -217,7 +217,9 @@ def _dict_of(keys: Any) -> Callable[[list[Any]], dict[Any, Any]]:
     return lambda trees: dict(zip(keys, trees, strict=True))
 
 
-_CONTAINERS = (dict, OrderedDict, defaultdict, Counter, list, tuple)
+CONTAINERS = (dict, OrderedDict, defaultdict, Counter, list, tuple)
+"""The containers that are Python's own."""
+
 _APART = (
     *(Attribute, Attributes, Memory, deque, set, frozenset),
     *(np.random.Generator, np.random.BitGenerator, random.Random),
@@ -227,7 +229,7 @@ _APART = (
 def _within(node: Any) -> Iterator[Any]:
     """Yield what is in nested containers of Python."""
     for child in node.values() if isinstance(node, dict) else node:
-        if type(child) in _CONTAINERS:
+        if type(child) in CONTAINERS:
             yield from _within(child)
         else:
             yield child
@@ -235,7 +237,7 @@ def _within(node: Any) -> Iterator[Any]:
 
 def is_variable(value: object) -> bool:
     """Say whether a value is a number of Python or a container of such, whose type nobody but itself has fixed."""
-    return type(value) in (int, float, complex, *_CONTAINERS)
+    return type(value) in (int, float, complex, *CONTAINERS)
 
 
 _never_apart: set[type] = {bool, int, float, complex, str, bytes, type(None), np.ndarray}

@@ -18,11 +18,12 @@ from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, CheckpointMetad
 from keepfast.interfaces.loading.report import Entry
 from keepfast.memories.fitting import fitted_state
 from keepfast.memories.memory import Memory
+from keepfast.modules.comparing.adopting import adopted, are_alike, rebuilt
 from keepfast.modules.comparing.matching import Match, match, match_open, missing_module, reject
 from keepfast.modules.options import FileModule, LoadOptions
-from keepfast.modules.parts import Module, Place, advice, is_variable, keeps_itself, parts_of
+from keepfast.modules.parts import CONTAINERS, Module, Place, advice, is_variable, keeps_itself, parts_of
 from keepfast.plugins.backends import PLAIN, backend_named, backend_of, check_device, configured, in_use, recognize
-from keepfast.tree import Tree, describe, grown, leaves, nodes_of
+from keepfast.tree import Tree, describe, grown, is_array, leaves, nodes_of
 
 ENVIRONMENTS = frozenset({"env", "envs", "environment", "environments", "env_state", "env_states", "envs_state"})
 """What environments, or states of them, are registered as."""
@@ -39,6 +40,7 @@ class RegisteredModule:
         backend: what can handle it; of a module made of parts, that of the first part of a framework.
         parts: what it is made of, by key; nothing for a module by itself.
         assemble: makes a tree of the trees of its parts.
+        maker: what makes arrays of a file where the module has none that tell of which framework they are to be.
         beside: all modules by themselves that are registered with it, and it.
     """
 
@@ -47,6 +49,7 @@ class RegisteredModule:
     backend: Backend
     parts: Mapping[str | int, RegisteredModule] = field(default_factory=dict)
     assemble: Callable[[list[Tree]], Tree] | None = None
+    maker: Backend | None = None
     beside: list[RegisteredModule] = field(default_factory=list, compare=False, repr=False)
 
     @property
@@ -69,6 +72,21 @@ class RegisteredModule:
     def is_open(self) -> bool:
         """Say whether it decides by itself what it takes from a file; one that is made of parts leaves it to them."""
         return self.assemble is None and self.backend.is_open(self.value)
+
+    @property
+    def is_varying(self) -> bool:
+        """Say whether it may hold nothing at one time and arrays of a framework at another."""
+        is_replaced = isinstance(self.module, Place) and self.backend.name != PLAIN
+        is_state = type(self.value) in CONTAINERS or is_array(self.value)
+        return isinstance(self.value, deque) or (is_replaced and is_state)
+
+    @property
+    def tells_nothing(self) -> bool:
+        """Say whether no array in it tells of which framework it is to be."""
+        if isinstance(self.value, deque):
+            return not self.value
+        is_place = self.assemble is None and isinstance(self.module, Place) and self.backend.name == PLAIN
+        return is_place and not any(is_array(leaf) for _, leaf in leaves(self.value))
 
     def leaves(self) -> Iterator[RegisteredModule]:
         """Yield the modules that it is made of, down to those that are one by themselves."""
@@ -120,17 +138,25 @@ class RegisteredModule:
             state, unlike = self.backend.aligned(value, found.state, self.names(), found.names.get(self.name))
             mismatches = [*unlike, *self.backend.mismatches(value, state)]
             return match_open(self.name, own, state, mismatches, cast=options.cast)
-        own = grown(own, found.state)
+        is_same = are_alike(own, adopted(value, own, found.state)) if isinstance(self.module, Place) else True
+        own = self.fitted(own, found.state)
         matched = match(self.name, own, found, options, free=isinstance(self.module, Place) and is_variable(value))
-        return reject(matched, own, self.backend.mismatches(value, matched.state))
+        return reject(matched, own, self.backend.mismatches(value, matched.state) if is_same else ())
 
     def names(self) -> Tree:
         """Return what the modules beside an open module call that which it calls by number; see `Backend.names`."""
         return self.backend.names(self.value, {other.name: other.value for other in self.beside})
 
+    def fitted(self, own: Tree, found: Tree) -> Tree:
+        """Return the module's own tree with the structure of a file's, wherever the file decides it."""
+        return grown(adopted(self.value, own, found) if isinstance(self.module, Place) else own, found)
+
     def restore(self, state: Tree, device: Any) -> None:
         """Put a tree into the module, or a new module into its place."""
-        restored = self.backend.restore(self.value, state, device)
+        if isinstance(self.module, Place) and not self.is_open and not are_alike(self.capture(), state):
+            restored = rebuilt(self.value, state, self.maker or self.backend, device)
+        else:
+            restored = self.backend.restore(self.value, state, device)
         if isinstance(self.module, Place):
             self.module.put(restored)
 
@@ -329,11 +355,12 @@ def check_places(modules: Sequence[RegisteredModule]) -> None:
 
 
 def as_stored(module: RegisteredModule, backends: Mapping[str, str]) -> RegisteredModule:
-    """Return a module with the backend that a file names for each deque that is empty, and so tells nothing itself."""
+    """Return a module with the backend that a file names for it, where nothing in it tells whose it is."""
     parts = {key: as_stored(part, backends) for key, part in module.parts.items()}
     name = backends.get(module.name, PLAIN)
-    if isinstance(module.value, deque) and not module.value and name != PLAIN:
-        return replace(module, backend=in_use(name) or module.backend)
+    if name != PLAIN and module.tells_nothing:
+        backend = in_use(name) or module.backend
+        return replace(module, backend=backend if isinstance(module.value, deque) else module.backend, maker=backend)
     return replace(module, parts=parts)
 
 
@@ -373,7 +400,7 @@ def metadata(modules: Sequence[RegisteredModule], **more: Any) -> CheckpointMeta
         format_version=FORMAT_VERSION,
         keepfast=__version__,
         backend=main_backend(modules).name if modules else None,
-        backends={leaf.name: leaf.backend.name for leaf in alone if isinstance(leaf.value, deque)} or None,
+        backends={leaf.name: leaf.backend.name for leaf in alone if leaf.is_varying} or None,
         modules=tuple(module.name for module in modules),
         names={leaf.name: names for leaf in alone if leaf.is_open and (names := leaf.names()) is not None} or None,
         time=time.time(),

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import glob
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, overload
 
 from keepfast._system.background import wait_for_writing
+from keepfast._version import __version__
 from keepfast.errors import (
     ConfigError,
     CorruptCheckpoint,
     InvalidValue,
     KeepfastError,
     MissingDependency,
+    NewerFormat,
     NotFound,
     did_you_mean,
 )
-from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, Checkpoint, CheckpointStore
 from keepfast.interfaces.memory_exporter import MemoryExporter
 from keepfast.plugins.discovery import registry
 from keepfast.plugins.locations import located
@@ -111,17 +114,30 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         ConfigError: if its extension is of no known format.
         MissingDependency: if its format needs a package that is not installed; says what to run.
         CorruptCheckpoint: if it is damaged, or its metadata is not what Keepfast writes.
+        NewerFormat: if a later version of Keepfast wrote it in a later format.
     """
     path = located(path)
     wait_for_writing(path)
     if not path.exists():
         raise NotFound(f"cannot load `{path}`: it is not there{_beside(path)}")
     checkpoint = format_of("checkpoint format", path).load(path)
+    _check_version(checkpoint, path)
     try:
         _ = checkpoint.about
     except InvalidValue as error:
         raise CorruptCheckpoint(f"`{path}` is damaged: its metadata makes no sense: {error}") from error
     return checkpoint
+
+
+def _check_version(checkpoint: Checkpoint, path: Path) -> None:
+    told = checkpoint.metadata if isinstance(checkpoint.metadata, Mapping) else {}
+    version = told.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise NewerFormat(
+            f"`{path}` has the `format_version` {version}, and this Keepfast, {__version__}, reads up to "
+            f"{FORMAT_VERSION}; Keepfast {told.get('keepfast')!s:.40} wrote it and reads it, as later ones do: "
+            "`pip install -U keepfast`"
+        )
 
 
 def _beside(path: Path) -> str:

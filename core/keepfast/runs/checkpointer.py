@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,8 +19,9 @@ from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import INDEX
 from keepfast.checkpoints.retention import Retention
 from keepfast.config import ExperimentConfig
-from keepfast.errors import WaitedInVain
+from keepfast.errors import KeepfastError, WaitedInVain
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata, CheckpointStore
+from keepfast.modules.comparing.growth import Growth
 from keepfast.modules.registered import ModuleTable, RegisteredModule, copy_all, main_backend, metadata
 from keepfast.plugins.discovery import registry
 from keepfast.runs.in_vain import UntrackedMetric
@@ -91,6 +93,7 @@ class Checkpointer:
         self.move(directory)
         self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes, max(config.keep_best, 1))
         self._untracked = UntrackedMetric(config.best_metric)
+        self._growth = Growth()
         self._unregistered = config.checkpoint_interval != "auto"
         self._no_memory = config.memory_checkpoint_interval != "auto"
         self.latest: int | None = None
@@ -101,6 +104,13 @@ class Checkpointer:
         """Set the interval, given the length of the training or None, and how much of it is complete already."""
         self.schedule = Schedule.of(self._config.checkpoint_interval, timesteps, _SAMPLES, _FALLBACK_INTERVAL)
         self._start_turns(completed)
+        self.note_registered()
+
+    def note_registered(self) -> None:
+        """Take note of the modules that are new, so that what they grow by is told at the first checkpoint."""
+        if self.enabled and self._modules:
+            with contextlib.suppress(KeepfastError):  # told where it is registered, or stored
+                self._growth.note(self._modules.look_up())
 
     def _start_turns(self, completed: int) -> None:
         interval = self._config.memory_checkpoint_interval
@@ -151,6 +161,7 @@ class Checkpointer:
         if not self._has_room():
             return
         known = self._modules.look_up()
+        self._growth.tell(known)
         in_turn = self._take_turn(timestep)
         modules = known if with_memories or in_turn else _without_memories(known)
         # The best first: once the periodic one is durable, so is the best that its resume state speaks of.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,3 +27,16 @@ def restore_random_state(state: Mapping[str, Any], backends: Iterable[Backend]) 
     for backend in backends:
         if backend.name in state["backends"]:
             backend.set_random_state(state["backends"][backend.name])
+
+
+def check_random_state(state: Mapping[str, Any], backends: Sequence[Backend]) -> None:
+    """Check that generators can go on from what `capture_random_state` returned; none of them is changed.
+
+    Raises:
+        Exception: whatever they raise at it.
+    """
+    before = capture_random_state(backends)
+    try:
+        restore_random_state(state, backends)
+    finally:
+        restore_random_state(before, backends)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._arrays import scalar
 from keepfast._system.finishing import finish
 from keepfast._system.warnings import Afterwards, warn
 from keepfast.config import ExperimentConfig
 from keepfast.errors import ConfigError, InvalidValue, MissingDependency, WriterFailed
+from keepfast.interfaces.summary.checks import mapping, string
 from keepfast.interfaces.writer import Writer, WriterContext
 from keepfast.plugins.discovery import registry
 from keepfast.plugins.lazy import lazy
@@ -81,6 +83,7 @@ class Recorder:
             for name, options in config.writer_table()
         ]
         self.writer = MultiWriter.opened_by(self._make_writers, config.on_writer_error)
+        self.writer.log_dir = str(directory)
         self._writer_state: Mapping[str, Any] = {}
         self._resume_step: int | None = None
         self._opened: set[Path] = set()
@@ -97,6 +100,7 @@ class Recorder:
             vain: whether nothing was written in this one, so that they take back that they began.
         """
         self._directory = directory
+        self.writer.log_dir = str(directory)
         self.writer.reopen(self.writer.state_dict(), vain=vain)
 
     def set_length(self, timesteps: int | None) -> None:
@@ -189,6 +193,18 @@ class Recorder:
                 self.writer.write_scalars(statistics, step, time.time())
         return statistics
 
+    def log(self, values: Mapping[str, Any], step: int) -> dict[str, float]:
+        """Write values at once, and return them by tag.
+
+        Args:
+            values: numbers by tag, or mappings of such.
+            step: the completed timesteps.
+        """
+        written = {tag: scalar(value, tag) for tag, value in _flat(mapping(values, "values"))}
+        if self._first and written:
+            self.writer.write_scalars(written, step, time.time())
+        return written
+
     @property
     def pending(self) -> bool:
         """Say whether anything was tracked since the last write."""
@@ -244,6 +260,16 @@ class Recorder:
         self.writer.close()
 
 
+def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield values by tag, those of mappings within by tags that are joined."""
+    for key, value in values.items():
+        tag = f"{above}{string(key, 'tag')}"
+        if isinstance(value, Mapping):
+            yield from _flat(mapping(value, tag), f"{tag}/")
+        else:
+            yield tag, value
+
+
 def _ignore(*_given: Any) -> None:
     """Take what is not written: on another rank than the first, and where the write interval is 0."""
 
@@ -287,3 +313,14 @@ def _checked(name: str, options: Mapping[str, Any], factory: Callable[..., Write
         allowed = ", ".join(list(signature.parameters)[1:]) or "none"
         raise ConfigError(f"the writer `{name}` does not take {dict(options)}: {error}; options: {allowed}") from None
     return factory
+
+
+def check_tracked(state: Mapping[str, Any]) -> None:
+    """Check what `Recorder.state_dict` returned, by having a tracker of its own take it.
+
+    Raises:
+        Exception: whatever that raises at it.
+    """
+    Tracker().load_state_dict(state["tracker"])
+    if not isinstance(state.get("writers", {}), Mapping):
+        raise InvalidValue(f"`recorder.writers` is {state['writers']!r:.60}; allowed: a mapping")

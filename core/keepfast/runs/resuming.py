@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, final
 
 from keepfast._system.background import wait_for_writing
 from keepfast._system.warnings import warn
+from keepfast.checkpoints.best import check_best
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
-from keepfast.errors import NotFound
+from keepfast.errors import CorruptCheckpoint, InvalidValue, KeepfastError, NotFound
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.modules.options import LoadOptions
@@ -25,9 +25,9 @@ from keepfast.plugins.formats import is_checkpoint, read_checkpoint
 from keepfast.plugins.locations import located
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import EarlierRun
-from keepfast.runs.random_state import capture_random_state, restore_random_state
+from keepfast.runs.random_state import capture_random_state, check_random_state, restore_random_state
 from keepfast.runs.reading import Progress
-from keepfast.runs.recorder import Recorder
+from keepfast.runs.recorder import Recorder, check_tracked
 
 
 @final
@@ -66,12 +66,42 @@ class Resuming:
             LoadMismatch: if the checkpoint does not fit; nothing was changed then.
             CorruptCheckpoint: if the one given file is damaged.
         """
-        found = find(which, self._checkpointer.directory)
+        found = find(which, self._checkpointer.directory, self._check)
         if found is None:
             self._start_anew()
             return None
         with self.restored(found, options) as report:
             return self.go_on(found, report)
+
+    def find_at(self, path: Path, own: CheckpointDirectory) -> Found:
+        """Return the checkpoint of a path, read and checked; see `find`."""
+        return find_at(path, own, self._check)
+
+    def _check(self, found: Found) -> None:
+        """Check that all that a checkpoint holds beside the modules can be restored; nothing is changed.
+
+        Raises:
+            CorruptCheckpoint: if it is not as `state` returns it, or of another version of a library.
+        """
+        state = found.checkpoint.about.resume
+        if state is None:
+            return
+        backends = {module.backend.name: module.backend for module in self._modules.look_up()}
+        try:
+            for part in ("random", "recorder", "best"):
+                if not isinstance(state.get(part), Mapping):
+                    raise InvalidValue(f"`{part}` is {state.get(part)!r:.60}; allowed: a mapping")
+            if not isinstance(state["random"].get("backends"), Mapping):
+                raise InvalidValue("`random.backends` is no mapping")
+            check_tracked(state["recorder"])
+            check_best(state["best"])
+            check_random_state(state["random"], list(backends.values()))
+        except Exception as error:
+            told = str(error) if isinstance(error, KeepfastError) else f"{type(error).__name__}: {error}"
+            raise CorruptCheckpoint(
+                f"`{found.path}` is damaged, or of another version of a library: what a resume needs cannot be "
+                f"restored: {told}"
+            ) from error
 
     def restored(self, found: Found, options: LoadOptions) -> AbstractContextManager[LoadReport]:
         """Restore the modules from a checkpoint that was found, and put them back where the block raises.
@@ -176,7 +206,7 @@ class Found:
     checkpoint: Checkpoint
     timestep: int
     own: bool
-    skipped: Mapping[Path, str]
+    skipped: Mapping[Path, str] = field(default_factory=dict)
 
     @property
     def state(self) -> Mapping[str, Any]:
@@ -191,12 +221,21 @@ class Found:
         return {"random": state["random"], "recorder": recorder}
 
 
-def find(which: str | Path, own: CheckpointDirectory) -> Found | None:
+Check = Callable[[Found], None]
+"""Raises CorruptCheckpoint for what cannot be resumed from."""
+
+
+def _pass(_found: Found) -> None:
+    """Take a checkpoint as it is."""
+
+
+def find(which: str | Path, own: CheckpointDirectory, check: Check = _pass) -> Found | None:
     """Return the checkpoint that `Experiment.resume` is asked for, read and verified.
 
     Args:
         which: ``"latest"``, ``"best"``, or a path.
         own: the run's own directory of checkpoints.
+        check: says of one that was read whether it can be resumed from.
 
     Returns:
         None where the own directory has none such.
@@ -207,38 +246,44 @@ def find(which: str | Path, own: CheckpointDirectory) -> Found | None:
     """
     if which in ("latest", "best"):
         candidates = list(own.newest_first(best=which == "best"))
-        return _first_good(candidates, own, own) if candidates else None
-    return find_at(located(which), own)
+        return _first_good(candidates, own, own, check) if candidates else None
+    return find_at(located(which), own, check)
 
 
-def find_at(path: Path, own: CheckpointDirectory) -> Found:
+def find_at(path: Path, own: CheckpointDirectory, check: Check = _pass) -> Found:
     """Return the checkpoint of a path: the file's, or the newest good one of a directory; see `find`."""
     wait_for_writing(path / CHECKPOINTS)
     wait_for_writing(path)
     if path.is_dir() and not is_checkpoint(path):
         inner = path / CHECKPOINTS
         directory = CheckpointDirectory(inner if inner.is_dir() else path)
-        return _first_good(directory.newest_first(best=False), directory, own)
+        return _first_good(directory.newest_first(best=False), directory, own, check)
     if not path.exists():
         raise NotFound(f'there is nothing to resume from at `{path}`; allowed: "latest", "best", or an existing path')
-    return _whole_of(path, own)
+    found = _whole_of(path, own)
+    check(found)
+    return found
 
 
 def _first_good(
-    candidates: Iterable[IndexedCheckpoint], directory: CheckpointDirectory, own: CheckpointDirectory
+    candidates: Iterable[IndexedCheckpoint],
+    directory: CheckpointDirectory,
+    own: CheckpointDirectory,
+    check: Check,
 ) -> Found:
     """Return the first of a directory's checkpoints that can be loaded, and warn of those passed over."""
     skipped: dict[Path, str] = {}
     for indexed in candidates:
         path = directory.path / min(indexed.names)
         try:
-            checkpoint = directory.read(indexed)
-        except OSError as error:  # damaged, vanished, or not to be read
+            found = _found(path, directory.read(indexed), indexed.timestep, own)
+            check(found)
+        except OSError as error:  # damaged, vanished, not to be read, or of a later format
             skipped[path] = str(error)
             continue
         if skipped:
             warn("skipped " + "; ".join(skipped.values()) + f"; going on with {', '.join(sorted(indexed.names))}")
-        return _found(path, checkpoint, indexed.timestep, own, skipped)
+        return replace(found, skipped=skipped)
     damage = "".join(f"\n  {reason}" for reason in skipped.values())
     raise NotFound(f"there is no checkpoint to resume from in `{directory.path}`{damage}")
 
@@ -252,13 +297,7 @@ def _whole_of(path: Path, own: CheckpointDirectory) -> Found:
     return _found(path, directory.read(indexed), indexed.timestep, own)
 
 
-def _found(
-    path: Path,
-    checkpoint: Checkpoint,
-    named: int | None,
-    own: CheckpointDirectory,
-    skipped: Mapping[Path, str] = MappingProxyType({}),
-) -> Found:
+def _found(path: Path, checkpoint: Checkpoint, named: int | None, own: CheckpointDirectory) -> Found:
     """Return what was found, its timestep as the file tells it, or else its name."""
     timestep = checkpoint.about.timestep or named or 0
-    return Found(path, checkpoint, timestep, path.parent.resolve() == own.path.resolve(), skipped)
+    return Found(path, checkpoint, timestep, path.parent.resolve() == own.path.resolve())

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, final
 
+import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._system.disk.optional import tell_lacking
@@ -18,7 +19,8 @@ from keepfast._system.lifetimes import in_child
 from keepfast._system.tally import Count, Tally
 from keepfast._system.warnings import Afterwards, warn
 from keepfast.errors import InvalidValue, UsageError, WriterFailed
-from keepfast.interfaces.writer import Writer, whole
+from keepfast.interfaces.summary.checks import whole
+from keepfast.interfaces.writer import Writer
 from keepfast.plugins.backends import prepare
 from keepfast.tracking.unstarted import Unstarted
 from keepfast.tracking.writer_call import Call, WriterHealth, describe, frozen, numbers, own, storable
@@ -32,6 +34,9 @@ OVERDUE_SECONDS = 1.0
 
 FIGURE_SECONDS = 5.0
 """How long training waits until a writer has drawn a figure, which may change afterwards."""
+
+GRAPH_SECONDS = 60.0
+"""How long training waits until a writer has traced a module."""
 
 STATE_SECONDS = 1.0
 """How long a checkpoint waits for a writer's state; beyond that the one before is taken."""
@@ -198,6 +203,12 @@ class MultiWriter(Writer):
     ) -> None:
         """Hand hyperparameters and metrics to every writer."""
         self._write("write_hparams", dict(hparams), numbers(metrics), step=step, wall_time=wall_time, run_name=run_name)
+
+    def write_summary(self, kind: str, tag: str, content: Mapping[str, Any], step: int, wall_time: float) -> None:
+        """Hand what few writers keep to every writer, as it is now; a graph is waited for, since its module changes."""
+        own = {name: frozen(part) if isinstance(part, np.ndarray) else part for name, part in content.items()}
+        timeout = GRAPH_SECONDS if kind == "graph" else None
+        self._write("write_summary", kind, tag, own, step=step, wall_time=wall_time, timeout=timeout)
 
     def write_artifact(self, path: Path, step: int, wall_time: float, *, name: str, kind: str) -> None:
         """Tell every writer of a file."""

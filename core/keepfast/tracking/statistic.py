@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import final
 
 _ASKED = re.compile(r"\(\s*(max|min)(?:imum)?\.?\s*\)\s*$", re.IGNORECASE)
@@ -39,6 +40,13 @@ class Statistic:
     ) -> None:
         self.count, self.total, self.maximum, self.minimum = count, total, maximum, minimum
         self.nonfinite, self.scale = nonfinite, scale
+
+    @classmethod
+    def of(cls, state: Sequence[float]) -> Statistic:
+        """Return the statistic that `state` is of."""
+        whole = [*state, *(0.0, 1.0)[len(state) - 4 :]]
+        count, total, maximum, minimum, nonfinite, scale = map(float, whole)
+        return cls(int(count), total, maximum, minimum, int(nonfinite), scale)
 
     def add(self, value: float) -> None:
         """Add one number; infinities and NaNs are counted but kept out."""

@@ -159,8 +159,8 @@ class Tracker:
         """
         with self._lock:
             self._waiting.clear()
-            self._statistics = {tag: Statistic(*values) for tag, values in state["statistics"].items()}
-        self._nonfinite.resume(state["nonfinite"])
+            self._statistics = {tag: Statistic.of(values) for tag, values in state["statistics"].items()}
+        self._nonfinite.resume({str(tag): int(count) for tag, count in state["nonfinite"].items()})
         self.episodes.load_state_dict(state["episodes"], running=running_episodes)
 
 

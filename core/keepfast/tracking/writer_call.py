@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from keepfast import codec
 from keepfast._arrays import scalar
 from keepfast.errors import InvalidValue
-from keepfast.interfaces.writer import Writer, writable
+from keepfast.interfaces.summary.checks import writable
+from keepfast.interfaces.writer import Writer
 
 CALL_BYTES = 512
 """What a call takes apart from what follows."""
@@ -117,7 +118,7 @@ def _bytes_of(arg: Any) -> int:
     if isinstance(arg, str):
         return len(arg)
     if isinstance(arg, dict):
-        return ITEM_BYTES * len(arg)
+        return ITEM_BYTES * len(arg) + sum(part.nbytes for part in arg.values() if isinstance(part, np.ndarray))
     if isinstance(arg, np.ndarray):
         return arg.nbytes
     return OBJECT_BYTES * (len(arg) if isinstance(arg, list | tuple) else 1)

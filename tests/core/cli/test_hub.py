@@ -28,3 +28,13 @@ def test_the_command_line_pushes_and_pulls(call: Callable[..., Called], hub: Hub
     code, _, err = call("hub", "pull", "org/missing", tmp_path / "there")
     assert code == 1
     assert "check the name" in err
+
+
+def test_commands_take_addresses(call: Callable[..., Called], hub: Hub, run: Path) -> None:
+    """`inspect` and `verify` read a checkpoint on the Hub as they do one on this machine."""
+    assert call("hub", "push", run, "org/cli")[0] == 0
+    name = next(name for name in hub.files["org/cli"] if name.startswith("agent."))
+    code, out, _ = call("inspect", f"hf://org/cli/{name}")
+    assert code == 0
+    assert "policy" in out
+    assert call("verify", f"hf://org/cli/{name}")[0] == 0

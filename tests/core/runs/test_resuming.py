@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
+import random
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 
 import keepfast
+from keepfast.plugins.formats import format_of, read_checkpoint
 from keepfast.tree import flatten
 
 Net = Any
@@ -447,3 +451,88 @@ def test_a_resume_that_fails_beside_the_modules_leaves_all_as_it_was(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nothing was ever due, and the writer lost what it was given
         experiment.close()
+
+
+def _put(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    """Return what puts a value into the metadata of a checkpoint; a function makes it of what is there."""
+
+    def put(metadata: dict[str, Any]) -> None:
+        node = metadata
+        for key in path[:-1]:
+            node = node[key]
+        node[path[-1]] = value(node[path[-1]]) if callable(value) else value
+
+    return put
+
+
+ODD = {
+    "resume is empty": _put("resume", value={}),
+    "resume is a list": _put("resume", value=[1]),
+    "resume has one part": _put("resume", value=lambda resume: {"random": resume["random"]}),
+    "timestep is text": _put("timestep", value="abc"),
+    "timestep is negative": _put("timestep", value=-5),
+    "timestep is a fraction": _put("timestep", value=2.5),
+    "time is text": _put("time", value="noon"),
+    "modules are a text": _put("modules", value="policy"),
+    "names are a list": _put("names", value=[1]),
+    "backends are numbers": _put("backends", value={"policy": 1}),
+    "metric is a number": _put("metric", value=3),
+    "no random state": _put("resume", "random", value=None),
+    "no state of Python": _put("resume", "random", value=lambda random: {**random, "python": None}),
+    "Python's is too short": _put("resume", "random", "python", value=lambda state: (3, state[1][:9], None)),
+    "Python's is of another version": _put("resume", "random", "python", value=lambda state: (9, *state[1:])),
+    "NumPy's is of another generator": _put("resume", "random", "numpy", value={"bit_generator": "PCG64", "state": {}}),
+    "NumPy's is text": _put("resume", "random", "numpy", value="MT19937"),
+    "backends' are none": _put("resume", "random", "backends", value=[]),
+    "no tracker": _put("resume", "recorder", value={}),
+    "tracker is text": _put("resume", "recorder", "tracker", value="abc"),
+    "a statistic is text": _put("resume", "recorder", "tracker", "statistics", value={"x": ["a", "b", "c", "d"]}),
+    "a statistic is short": _put("resume", "recorder", "tracker", "statistics", value={"x": [1]}),
+    "not finite are text": _put("resume", "recorder", "tracker", "nonfinite", value={"x": "many"}),
+    "no episodes": _put("resume", "recorder", "tracker", "episodes", value={}),
+    "returns are text": _put("resume", "recorder", "tracker", "episodes", "returns", value="abc"),
+    "other environments": _put("resume", "recorder", "tracker", "episodes", "num_envs", value=7),
+    "team is text": _put("resume", "recorder", "tracker", "episodes", "team", value="abc"),
+    "writers are text": _put("resume", "recorder", "writers", value="abc"),
+    "best is a number": _put("resume", "best", value=1),
+    "best has no metric": _put("resume", "best", value={}),
+    "the best score is text": _put("resume", "best", "score", value="abc"),
+    "a later format": _put("format_version", value=99),
+    "a later format of other keys": lambda metadata: metadata.update(format_version=2, timestep="ten", resume="later"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_metadata_that_is_not_as_expected_changes_nothing(
+    odd: str, writer: type[CountingWriter], net: Callable[..., Net], tmp_path: Path
+) -> None:
+    """A sealed file of such is passed over for an earlier one, and by its own path an error, before all is touched."""
+    with start(net(1), tmp_path) as experiment:
+        train(experiment, 0, 20, score=3.0)
+    path = tmp_path / "run" / "checkpoints" / "agent_20.safetensors"
+    checkpoint = read_checkpoint(path)
+    metadata = copy.deepcopy(dict(checkpoint.metadata))
+    ODD[odd](metadata)
+    format_of("checkpoint format", path).save(keepfast.Checkpoint(checkpoint.state, metadata), path)
+
+    experiment = start(other := net(2), tmp_path)
+    before = repr(flatten(other.arrays)), repr(random.getstate()), repr(np.random.get_state(legacy=False))  # noqa: NPY002
+    with pytest.raises(keepfast.KeepfastError, match=re.escape(str(path))) as raised:
+        experiment.resume(path)
+    assert isinstance(raised.value, keepfast.CorruptCheckpoint | keepfast.NewerFormat)
+    assert isinstance(raised.value, keepfast.NewerFormat) is ("later format" in odd)
+    now = repr(flatten(other.arrays)), repr(random.getstate()), repr(np.random.get_state(legacy=False))  # noqa: NPY002
+    assert now == before
+    with pytest.warns(keepfast.KeepfastWarning, match=r"skipped .*agent_20.*going on with agent_10"):
+        assert experiment.resume() == 10
+    experiment.close()
+
+
+def test_a_later_format_is_refused_by_its_version_everywhere(net: Callable[..., Net], tmp_path: Path) -> None:
+    """The error names the version, the one that is known, and what wrote the file."""
+    path = keepfast.save(net(1), tmp_path / "net.safetensors")
+    checkpoint = read_checkpoint(path)
+    metadata = {**checkpoint.metadata, "format_version": 99, "keepfast": "9.1"}
+    format_of("checkpoint format", path).save(keepfast.Checkpoint(checkpoint.state, metadata), path)
+    with pytest.raises(keepfast.NewerFormat, match=r"`format_version` 99, .* reads up to 1; Keepfast 9\.1 wrote"):
+        keepfast.load(net(2), path)

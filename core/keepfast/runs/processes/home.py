@@ -26,7 +26,7 @@ from keepfast.runs.processes.ownership import Ownership
 from keepfast.runs.processes.place import Standing
 from keepfast.runs.reading import Progress, latest_complete, latest_unfinished
 from keepfast.runs.recorder import Recorder
-from keepfast.runs.resuming import Resuming, find_at, warn_of_complete, warn_of_unfinished, warn_where_complete
+from keepfast.runs.resuming import Resuming, warn_of_complete, warn_of_unfinished, warn_where_complete
 
 
 @final
@@ -149,7 +149,7 @@ class Home:
         other = Ownership(run.path)
         self._take(other)
         with other.unless_it_fails():
-            found = find_at(run.path, CheckpointDirectory(run.path / CHECKPOINTS))
+            found = self.resuming.find_at(run.path, CheckpointDirectory(run.path / CHECKPOINTS))
             with self.resuming.restored(found, options) as report:  # before anything is touched there
                 try:
                     self._move(other)

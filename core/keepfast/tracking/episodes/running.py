@@ -55,6 +55,11 @@ class RunningEpisodes:
         self._count = 0
         self._maximum, self._minimum = -np.inf, np.inf
 
+    @property
+    def num_envs(self) -> int:
+        """Return how many environments there are."""
+        return len(self._returns)
+
     def start(self, num_envs: int) -> None:
         """Begin a first episode in each of so many environments, and forget those that were running."""
         self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs, np.int64)
@@ -211,12 +216,12 @@ class RunningEpisodes:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned, in the place of whatever was added."""
-        self._returns, self._lengths = np.array(state["returns"]), np.array(state["lengths"])
+        self._returns, self._lengths = np.array(state["returns"], float), np.array(state["lengths"], np.int64)
         self._finished = deque(((float(total), int(length)) for total, length in state["finished"]), _LAST_EPISODES)
-        self.ended, self._count = state["ended"], state["count"]
-        self._sum, self._scale = float(state["sum"]), state.get("scale", 1.0)
-        self._maximum, self._minimum = state["maximum"], state["minimum"]
-        self._nonfinite = dict(state["nonfinite"])
+        self.ended, self._count = int(state["ended"]), int(state["count"])
+        self._sum, self._scale = float(state["sum"]), float(state.get("scale", 1.0))
+        self._maximum, self._minimum = float(state["maximum"]), float(state["minimum"])
+        self._nonfinite = {str(tag): int(count) for tag, count in state["nonfinite"].items()}
 
 
 def _counted(shape: tuple[int, ...], left_out: Places, steps: Places, envs: Places) -> tuple[Places, Places]:

@@ -350,6 +350,8 @@ class EpisodeTracker:
         self._layout, self._buffer, self._buffered, self._masks = None, HeldSteps(self._holder), 0, {}
         self._set_num_envs(state["num_envs"])
         self._total.load_state_dict(state)
+        if self._num_envs is not None and self._total.num_envs != self._num_envs:
+            raise InvalidValue(f"episodes of {self._total.num_envs} environments are told of {self._num_envs}")
         self._ended = np.array(state.get("after_end", np.zeros(self._num_envs or 0)), bool)
         self._team = None
         if (team := state.get("team")) is not None:

@@ -1,0 +1,1 @@
+"""What torch's SummaryWriter can be asked, checked where it is called."""

@@ -1,0 +1,167 @@
+"""State that grows: what is replaced comes back as large as it was, and what could not is told at once."""
+
+from __future__ import annotations
+
+import abc
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import keepfast
+
+
+class Fresh:
+    """State as it is at the start of a training.
+
+    Args:
+        array: makes an array of the framework.
+    """
+
+    def __init__(self, array: Any) -> None:
+        self.hidden = None
+        self.pool = [{"w": array([1.0, 2.0])}]
+        self.empty: list[Any] = []
+        self.table = {"s0": array([0.0, 0.0])}
+        self.scores = {"s0": 0.5}
+        self.counts: defaultdict[Any, float] = defaultdict(float)
+        self.seen = {"s0": np.zeros(2)}
+        self.recurrent = {"h": None, "steps": 0}
+        self.path: tuple[int, ...] = (1,)
+        self.names = ["x"]
+        self.last = array([1.0])
+
+
+class GrowingSuite(abc.ABC):
+    """What a file makes of plain containers that are replaced, and what is told of others."""
+
+    @abc.abstractmethod
+    def array(self, values: Any) -> Any:
+        """Return an array of floats of the framework."""
+
+    def grown(self) -> Fresh:
+        """Return the state after some training."""
+        state, array = Fresh(self.array), self.array
+        state.hidden = (array([1.0, 2.0]), array([3.0]))  # type: ignore[assignment]
+        state.pool.append({"w": array([5.0, 6.0])})
+        state.empty.append({"w": array([7.0])})
+        state.table["s1"] = array([1.0, 1.0])
+        state.scores["s1"] = 2
+        state.counts[1, 2] += 3
+        state.seen["s1"] = np.ones(2)
+        state.recurrent = {"h": array([4.0]), "steps": 9}
+        state.path, state.names, state.last = (1, 2, 3), [], None
+        return state
+
+    def modules(self, state: Fresh) -> dict[str, Any]:
+        return {name: keepfast.attribute(state, name) for name in vars(state)}
+
+    def check_same(self, found: Fresh, expected: Fresh) -> None:
+        """Every value is there, of the same types."""
+        for name, value in vars(expected).items():
+            self._check(getattr(found, name), value, name)
+        found.counts["another"] += 1  # what makes entries is still there
+
+    def _check(self, found: Any, expected: Any, path: str) -> None:
+        assert type(found) is type(expected), path
+        if isinstance(expected, dict):
+            assert found.keys() == expected.keys(), path
+            for key, value in expected.items():
+                self._check(found[key], value, f"{path}.{key}")
+        elif isinstance(expected, list | tuple):
+            assert len(found) == len(expected), path
+            for number, pair in enumerate(zip(found, expected, strict=True)):
+                self._check(*pair, f"{path}.{number}")
+        elif hasattr(expected, "shape"):
+            np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+        else:
+            assert found == expected, path
+
+    def experiment(self, directory: Path, **modules: Any) -> keepfast.Experiment:
+        config = {"directory": str(directory), "experiment_name": "run", "writers": [], "checkpoint_interval": 1}
+        experiment = keepfast.Experiment(config, timesteps=9)
+        experiment.register(**modules)
+        return experiment
+
+    @pytest.mark.parametrize("extension", [".safetensors", ".pt"])
+    def test_what_is_replaced_comes_back_as_it_was(self, tmp_path: Path, extension: str) -> None:
+        """What was None, a longer pool, a table with a new key, a shorter list: the file decides, either way round."""
+        for source, target in ((self.grown(), Fresh(self.array)), (Fresh(self.array), self.grown())):
+            target.recurrent = Fresh(self.array).recurrent
+            for name, module in self.modules(source).items():
+                path = keepfast.save(module, (tmp_path / name).with_suffix(extension))
+                assert keepfast.load(keepfast.attribute(target, name), path)
+            self.check_same(target, source)
+
+    def test_a_run_that_grew_is_resumed(self, tmp_path: Path) -> None:
+        """A fresh process takes up what grew, and nothing is told of it while it is stored."""
+        state = Fresh(self.array)
+        experiment = self.experiment(tmp_path, **self.modules(state))
+        experiment.step(0)
+        vars(state).update(vars(self.grown()))
+        experiment.step(1)
+        experiment.close()
+        other = Fresh(self.array)
+        experiment = self.experiment(tmp_path, **self.modules(other))
+        assert experiment.resume() == 2
+        experiment.close()
+        self.check_same(other, self.grown())
+
+    def test_containers_stay_the_objects_that_they_are(self, tmp_path: Path) -> None:
+        """Whoever else holds a pool or a table has the restored one too."""
+        source, target = self.grown(), Fresh(self.array)
+        held = {name: getattr(target, name) for name in ("pool", "empty", "table", "scores", "counts", "seen", "names")}
+        for name in held:
+            keepfast.load(
+                keepfast.attribute(target, name), keepfast.save(self.modules(source)[name], tmp_path / "a.pt")
+            )
+            assert getattr(target, name) is held[name]
+
+    def test_a_load_that_fails_leaves_all_as_it_was(self, tmp_path: Path) -> None:
+        """Also what had grown already before another module refused."""
+        source, target = self.grown(), Fresh(self.array)
+        path = keepfast.save({**self.modules(source), "net": {"w": self.array([1.0])}}, tmp_path / "a.pt")
+        with pytest.raises(keepfast.LoadMismatch, match=r"net\.w: shape"):
+            keepfast.load({**self.modules(target), "net": {"w": self.array([1.0, 2.0])}}, path)
+        self.check_same(target, Fresh(self.array))
+
+    @pytest.mark.parametrize("layers", [1, 3])
+    def test_another_network_is_noticed_all_the_same(self, tmp_path: Path, layers: int) -> None:
+        """Parameters in a plain dict that is replaced are no table: a layer too few or too many is a difference."""
+
+        state = Fresh(self.array)
+        state.last = {f"layer{each}": {"w": self.array([1.0] * (each + 1))} for each in range(2)}
+        path = keepfast.save(keepfast.attribute(state, "last"), tmp_path / "a.pt")
+        state.last = {f"layer{each}": {"w": self.array([1.0] * (each + 1))} for each in range(layers)}
+        with pytest.raises(keepfast.LoadMismatch, match=r"layer\d\.w: (extra|missing)"):
+            keepfast.load(keepfast.attribute(state, "last"), path)
+
+    def test_what_could_not_be_taken_back_is_told_at_the_first_checkpoint(self, tmp_path: Path) -> None:
+        """A dict with a new key, and an array that grew: once, by name, with what differs and what to do."""
+
+        state, table = Fresh(self.array), {"a": self.array([0.0])}
+        state.last = np.zeros(3)
+        experiment = self.experiment(tmp_path, table=table, seen=keepfast.attribute(state, "last"))
+        table["b"], state.last = self.array([1.0, 2.0]), np.zeros(5)
+        with pytest.warns(keepfast.KeepfastWarning, match="another structure than when it was registered") as told:
+            experiment.step(0)
+        messages = [str(each.message) for each in told]
+        assert len(messages) == 2
+        assert re.search(r"`table` .*table\.b: extra.*keepfast\.attribute\(owner, \"table\"\)", messages[0])
+        assert re.search(r"`seen` .*shape.*\(5,\).*in one or in a deque", messages[1])
+        table["c"] = self.array([1.0])
+        experiment.step(1)
+        experiment.close()
+
+    def test_what_is_loaded_later_or_replaced_is_not_told_of(self, tmp_path: Path) -> None:
+        """Another object under the name is another structure by right, and so is what is of the same one."""
+        state = Fresh(self.array)
+        experiment = self.experiment(
+            tmp_path, fixed={"a": self.array([0.0])}, scores=keepfast.attribute(state, "scores")
+        )
+        experiment.register(fixed={"a": self.array([0.0]), "b": self.array([1.0, 2.0])})
+        experiment.step(0)
+        experiment.close()
