@@ -22,6 +22,9 @@ TEST_TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "pyyaml"
 FURTHER_TOOLS = ("matplotlib", "minari", "moviepy", "omegaconf", "pip", "hatchling", "editables", "pandas", "duckdb")
 """What some tests need beside the extra `all`: peers that read our files, and what builds a plugin."""
 
+PEERS = ("stable-baselines3", "skrl", "rsl-rl-lib", "rl-games", "tianshou", "torchrl", "brax")
+"""Libraries whose checkpoints are migrated."""
+
 TYPE_TOOLS = ("mypy", "types-PyYAML")
 ENVIRONMENTS = ("core", "torch", "jax", "all")
 """Each test runs in the smallest of these that has what it needs; `tests/conftest.py` tells which that is."""
@@ -166,6 +169,13 @@ def mutants(session: nox.Session) -> None:
     """Put small faults in, one at a time, and fail where the tests let one live; numbers or files choose some."""
     install(session, project("all"), *TEST_TOOLS, *FURTHER_TOOLS)
     session.run("python", "-m", "mutants", *session.posargs, env={"WANDB_MODE": "offline"})
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Run what needs the libraries whose checkpoints are read; they are large, so it is not among the default ones."""
+    install(session, project("all"), *TEST_TOOLS, *PEERS)
+    pytest(session, "tests/peers", *session.posargs)
 
 
 @nox.session
