@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from keepfast._version import __version__
 
 if TYPE_CHECKING:
-    from keepfast import codec, metrics, plugins, testing, tree
+    from keepfast import codec, hub, metrics, plugins, testing, tree
     from keepfast._system.commit import commit
     from keepfast.agent import Agent
     from keepfast.config import ExperimentConfig
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         CorruptFile,
         CorruptMemory,
         DirectoryError,
+        HubError,
         InvalidValue,
         KeepfastError,
         KeepfastWarning,
@@ -86,6 +87,7 @@ _HOMES = {
         "CorruptFile",
         "CorruptMemory",
         "DirectoryError",
+        "HubError",
         "InvalidValue",
         "KeepfastError",
         "KeepfastWarning",
@@ -110,6 +112,7 @@ _HOMES = {
     "interfaces.checkpoint_store": ["Checkpoint", "CheckpointMetadata", "CheckpointStore"],
     "interfaces.demo": ["DemoResult", "DemoSettings"],
     "interfaces.format": ["DirectoryFormat"],
+    "interfaces.loading.report": ["LoadReport"],
     "interfaces.memory_exporter": ["MemoryExporter", "MemorySnapshot"],
     "interfaces.ring": ["Ring"],
     "interfaces.step_buffer": [
@@ -121,7 +124,6 @@ _HOMES = {
         "device_capacity",
         "joined_steps",
     ],
-    "interfaces.loading.report": ["LoadReport"],
     "interfaces.writer": ["Writer", "WriterContext"],
     "memories.conversion": ["convert_memory", "merge_memories"],
     "memories.files": ["iter_memories", "read_memory"],
@@ -145,7 +147,7 @@ _ENTRIES = frozenset(
 )
 """The functions that need no object of ours made before; the frameworks in use are told of them at once."""
 
-_SUBMODULES = ("codec", "metrics", "plugins", "testing", "tree")
+_SUBMODULES = ("codec", "hub", "metrics", "plugins", "testing", "tree")
 
 __all__ = [
     "Agent",
@@ -170,6 +172,7 @@ __all__ = [
     "ExperimentConfig",
     "ForeignCheckpoint",
     "HostSteps",
+    "HubError",
     "Interval",
     "InvalidValue",
     "KeepfastError",
@@ -214,6 +217,7 @@ __all__ = [
     "convert_memory",
     "device_capacity",
     "hookimpl",
+    "hub",
     "iter_memories",
     "iter_metrics",
     "joined_steps",

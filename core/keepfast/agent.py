@@ -23,6 +23,7 @@ from keepfast.modules.reading import checkpoint_at
 from keepfast.modules.registered import ModuleTable, copy_all, metadata
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.formats import format_of
+from keepfast.plugins.locations import located
 from keepfast.runs.directory import run_directory
 from keepfast.tracking.multi_writer import MultiWriter
 
@@ -402,7 +403,7 @@ class Agent:
         """
         if self._experiment is not None:
             self._experiment.wait()
-        checkpoint, file = checkpoint_at(path_of(path))
+        checkpoint, file = checkpoint_at(located(path))
         options = LoadOptions.of(modules, strict, cast, rename, self.device, fit).of_file(checkpoint.about.module)
         modules_of_now = self._table.look_up()
         report = restore_all(modules_of_now, checkpoint, file, options)

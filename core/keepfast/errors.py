@@ -132,6 +132,10 @@ class CorruptMemory(CorruptFile):
     """A memory file is damaged, or holds what a memory file must not hold."""
 
 
+class HubError(KeepfastError, OSError):
+    """A hub of models refused, could not be reached, or sent something damaged."""
+
+
 class NewerFormat(KeepfastError, OSError, ValueError):
     """A file is of a later format than this version of Keepfast knows; a later Keepfast reads it."""
 

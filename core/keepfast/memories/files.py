@@ -20,6 +20,7 @@ from keepfast._system.warnings import warn
 from keepfast.errors import InvalidValue, KeepfastError, MissingDependency, NotFound, as_given
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.plugins.formats import format_of, numeric_order
+from keepfast.plugins.locations import located
 
 _EXPORTED = re.compile(r"\d\d(-\d\d){2}_\d\d(-\d\d){2}-\d{6}_memory_(?P<token>[0-9a-f]+)-(?P<cycle>\d{1,18})\.")
 """The names of exported memories; see `MemoryExport`."""
@@ -41,7 +42,7 @@ def read_memory(path: str | os.PathLike[str]) -> MemorySnapshot:
         MissingDependency: if the format needs a package that is not installed.
         CorruptMemory: if it is damaged; names the file and the part.
     """
-    file = path_of(path)
+    file = located(path)
     wait_for_writing(file)
     if not file.exists():
         raise NotFound(f"there is no memory file `{file}`")

@@ -19,6 +19,7 @@ from keepfast.modules.registered import metadata, registered
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.backends import configured
 from keepfast.plugins.formats import format_of
+from keepfast.plugins.locations import located
 from keepfast.tree import Tree, flatten
 
 
@@ -97,7 +98,7 @@ def read_single(path: str | Path, modules: Sequence[str] | None = None) -> Check
 
 
 def _read_single(path: str | Path, modules: Sequence[str] | None) -> tuple[Checkpoint, Path]:
-    checkpoint, file = checkpoint_at(path_of(path))
+    checkpoint, file = checkpoint_at(located(path))
     return _single(checkpoint, file, modules), file
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.background import wait_for_writing
-from keepfast._system.disk.directories import path_of
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.best import check_best
 from keepfast.checkpoints.directory import CheckpointDirectory
@@ -23,6 +22,7 @@ from keepfast.modules.registered import ModuleTable, RegisteredModule
 from keepfast.modules.restoring import restore_all, restored
 from keepfast.modules.undoing import Undo, naming
 from keepfast.plugins.formats import is_checkpoint, read_checkpoint
+from keepfast.plugins.locations import located
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import EarlierRun
 from keepfast.runs.random_state import capture_random_state, check_random_state, restore_random_state
@@ -291,7 +291,7 @@ def find(which: str | Path, own: CheckpointDirectory, check: Check = _pass) -> F
     if isinstance(which, str) and which in ("latest", "best"):
         candidates = list(own.newest_first(best=which == "best"))
         return _first_good(candidates, own, own, check) if candidates else None
-    return find_at(path_of(which), own, check)
+    return find_at(located(which), own, check)
 
 
 def find_at(path: Path, own: CheckpointDirectory, check: Check = _pass) -> Found:
