@@ -18,7 +18,7 @@ from keepfast.migration.calls import migrate_modules
 from keepfast.migration.engine import MigrationOptions
 from keepfast.migration.report import MigrationReport
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.parts import Module
+from keepfast.modules.parts import Module, description
 from keepfast.modules.reading import checkpoint_at
 from keepfast.modules.registered import ModuleTable, copy_all, metadata
 from keepfast.modules.restoring import restore_all
@@ -180,7 +180,7 @@ class Agent:
 
     def _described(self, trainer_cfg: Mapping[str, Any]) -> dict[str, Any]:
         """Return the whole configuration: the agent's, its models' and the trainer's."""
-        models = {role: _description(model) for role, model in self.models.items() if model is not None}
+        models = {role: description(model) for role, model in self.models.items() if model is not None}
         return {**self.cfg, "models": models, "trainer": dict(trainer_cfg)}
 
     def _running(self, timesteps: int | None) -> Experiment:
@@ -489,16 +489,3 @@ def _is_training(mode: str) -> bool:
     if mode not in ("train", "eval"):
         raise InvalidValue(f'`mode` is {mode!r:.60}; allowed: "train" or "eval"')
     return mode == "train"
-
-
-_DESCRIPTION_LENGTH = 4000
-"""Characters of a model's own description that are kept: structures, not numbers."""
-
-
-def _description(model: Any) -> Any:
-    """Return what a model says of itself: its configuration, or the structure it prints."""
-    configuration = getattr(model, "cfg", None)
-    if isinstance(configuration, Mapping):
-        return dict(configuration)
-    structure = getattr(model, "module", model)  # what a holder of module and variables holds
-    return repr(structure)[:_DESCRIPTION_LENGTH]
