@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+from keepfast._system.disk.directories import make_directory
 from keepfast.errors import HubError, InvalidValue
 from keepfast.hub.failures import endpoint, told
 
@@ -110,7 +111,7 @@ def pull(repo_id: str, directory: str | Path, revision: str | None = None) -> li
     if not any(name.endswith(_CHECKPOINTS) for name in wanted):
         raise InvalidValue(f"`{repo_id}` holds no checkpoint; it has: {', '.join(names) or '(no files)'}")
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     return [
         Path(shutil.copyfile(download_model_from_huggingface(repo_id, name, revision), directory / name))
         for name in wanted

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from keepfast._system.disk.directories import make_directory
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.errors import InvalidValue, NotFound
 from keepfast.hub.card import Facts, card, curve, evaluation
@@ -168,5 +169,5 @@ def _write(folder: Path, facts: Facts, metrics: Mapping[str, Series], document: 
     if _REWARD in metrics:
         texts["curve.svg"] = curve(metrics[_REWARD], _REWARD)
     for name, text in texts.items():
-        (folder / name).parent.mkdir(exist_ok=True)
+        make_directory((folder / name).parent)
         (folder / name).write_text(text, encoding="utf-8")
