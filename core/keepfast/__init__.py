@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from keepfast._version import __version__
 
 if TYPE_CHECKING:
-    from keepfast import codec, metrics, plugins, testing, tree
+    from keepfast import codec, hub, metrics, plugins, testing, tree
     from keepfast._system.commit import commit
     from keepfast.agent import Agent
     from keepfast.config import ExperimentConfig
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         CorruptFile,
         CorruptMemory,
         DirectoryError,
+        HubError,
         InvalidValue,
         KeepfastError,
         KeepfastWarning,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from keepfast.modules.single import load, save
     from keepfast.plugins.hookspecs import hookimpl
     from keepfast.plugins.lazy import lazy
+    from keepfast.tracking.interval import Aggregate, EpisodeAggregate, Interval
     from keepfast.tracking.multi_writer import MultiWriter
 
 _HOMES = {
@@ -85,6 +87,7 @@ _HOMES = {
         "CorruptFile",
         "CorruptMemory",
         "DirectoryError",
+        "HubError",
         "InvalidValue",
         "KeepfastError",
         "KeepfastWarning",
@@ -109,6 +112,7 @@ _HOMES = {
     "interfaces.checkpoint_store": ["Checkpoint", "CheckpointMetadata", "CheckpointStore"],
     "interfaces.demo": ["DemoResult", "DemoSettings"],
     "interfaces.format": ["DirectoryFormat"],
+    "interfaces.loading.report": ["LoadReport"],
     "interfaces.memory_exporter": ["MemoryExporter", "MemorySnapshot"],
     "interfaces.ring": ["Ring"],
     "interfaces.step_buffer": [
@@ -120,7 +124,6 @@ _HOMES = {
         "device_capacity",
         "joined_steps",
     ],
-    "interfaces.loading.report": ["LoadReport"],
     "interfaces.writer": ["Writer", "WriterContext"],
     "memories.conversion": ["convert_memory", "merge_memories"],
     "memories.files": ["iter_memories", "read_memory"],
@@ -135,6 +138,7 @@ _HOMES = {
     "modules.single": ["load", "save"],
     "plugins.hookspecs": ["hookimpl"],
     "plugins.lazy": ["lazy"],
+    "tracking.interval": ["Aggregate", "EpisodeAggregate", "Interval"],
     "tracking.multi_writer": ["MultiWriter"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -143,10 +147,11 @@ _ENTRIES = frozenset(
 )
 """The functions that need no object of ours made before; the frameworks in use are told of them at once."""
 
-_SUBMODULES = ("codec", "metrics", "plugins", "testing", "tree")
+_SUBMODULES = ("codec", "hub", "metrics", "plugins", "testing", "tree")
 
 __all__ = [
     "Agent",
+    "Aggregate",
     "Backend",
     "BrokenPlugin",
     "Checkpoint",
@@ -162,10 +167,13 @@ __all__ = [
     "DemoSettings",
     "DirectoryError",
     "DirectoryFormat",
+    "EpisodeAggregate",
     "Experiment",
     "ExperimentConfig",
     "ForeignCheckpoint",
     "HostSteps",
+    "HubError",
+    "Interval",
     "InvalidValue",
     "KeepfastError",
     "KeepfastWarning",
@@ -209,6 +217,7 @@ __all__ = [
     "convert_memory",
     "device_capacity",
     "hookimpl",
+    "hub",
     "iter_memories",
     "iter_metrics",
     "joined_steps",

@@ -23,6 +23,7 @@ from keepfast.errors import (
 from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, Checkpoint, CheckpointStore
 from keepfast.interfaces.memory_exporter import MemoryExporter
 from keepfast.plugins.discovery import registry
+from keepfast.plugins.locations import located
 
 Kind = Literal["checkpoint format", "memory format"]
 """The kinds of formats, as plugins provide them; see `HOOKS`."""
@@ -115,7 +116,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         CorruptCheckpoint: if it is damaged, or its metadata is not what Keepfast writes.
         NewerFormat: if a later version of Keepfast wrote it in a later format.
     """
-    path = Path(path)
+    path = located(path)
     wait_for_writing(path)
     if not path.exists():
         raise NotFound(f"cannot load `{path}`: it is not there{_beside(path)}")
