@@ -12,11 +12,11 @@ import pytest
 import keepfast
 
 UNKNOWN: list[tuple[Any, str]] = [
-    (object(), r"the module `x`: .*builtins\.object"),
+    (object(), r"(?s)the module `x`: .*builtins\.object"),
     ({"deep": [np.zeros(1), object()]}, r"the module `x`: `deep\.1` is a builtins\.object"),
     (SimpleNamespace(mean=1.0, call=len), r'(?s)the module `x`: .*register keepfast\.attributes\(it, "mean"'),
-    (np.array([object()]), "the module `x`: .*NumPy array of Python objects"),
-    ({"rng": np.random.default_rng(0), "bad": object()}, r"the module `x\.bad`: .*builtins\.object"),
+    (np.array([object()]), "(?s)the module `x`: .*NumPy array of Python objects"),
+    ({"rng": np.random.default_rng(0), "bad": object()}, r"(?s)the module `x\.bad`: .*builtins\.object"),
     (1.5, r"`x` is a float, which is replaced, not changed"),
 ]
 
