@@ -14,9 +14,10 @@ from typing import Annotated, Any
 import typer
 
 from keepfast._version import __version__
-from keepfast.cli import checkpoints, console, demo, memory, metrics, migrating, plugins, runs
+from keepfast.cli import checkpoints, console, demo, memory, migrating, plugins, runs
 from keepfast.cli.inspection.doctor import doctor
 from keepfast.cli.inspection.inspect import inspect
+from keepfast.cli.inspection.metrics import metrics
 from keepfast.errors import ConfigError, InvalidValue, KeepfastError, KeepfastWarning, UnknownPlugin
 
 __all__ = ["app", "main"]
@@ -27,7 +28,7 @@ COMMANDS = (
     doctor,
     checkpoints.index,
     inspect,
-    metrics.metrics,
+    metrics,
     migrating.migrate,
     runs.plot,
     plugins.plugins,
