@@ -132,18 +132,18 @@ def _start(time: str, document: Mapping[str, Any], before: Mapping[str, Any]) ->
     start = {"time": time, "timesteps": document["timesteps"], "versions": document["versions"]}
     if not before:
         return {**start, "config": document["config"]}
-    then, now = dict(_leaves(before)), dict(_leaves(document["config"]))
+    then, now = dict(leaves(before)), dict(leaves(document["config"]))
     changed = {path: [then.get(path), now.get(path)] for path in {**then, **now} if then.get(path) != now.get(path)}
     return {**start, "config": document["config"], "changed": changed} if changed else start
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the path and the value of all that is no mapping."""
     if not isinstance(value, Mapping):
         yield path, value
         return
     for key, child in value.items():
-        yield from _leaves(child, f"{path}.{key}" if path else str(key))
+        yield from leaves(child, f"{path}.{key}" if path else str(key))
 
 
 def _starts(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
