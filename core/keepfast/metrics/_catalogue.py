@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import functools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, final
 
-from keepfast.errors import InvalidValue, as_given, did_you_mean
+from keepfast.errors import InvalidValue, as_given, did_you_mean, nearest
 from keepfast.metrics.reading import read_metrics
 
 _STATISTICS = ("max", "min", "mean")
@@ -66,6 +67,7 @@ class MetricsReport:
         disabled: the tags that it tracks only when enabled and that are not there.
         present: the tags of the table that are there.
         further: the tags that are there and not in the table.
+        respelled: of the tags that are not there, those that are under another name: that of the run, the nearest.
     """
 
     agent: str
@@ -73,6 +75,7 @@ class MetricsReport:
     disabled: tuple[str, ...]
     present: tuple[str, ...]
     further: tuple[str, ...]
+    respelled: Mapping[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         """Say whether nothing is missing."""
@@ -81,7 +84,8 @@ class MetricsReport:
     def __str__(self) -> str:
         if self:
             return f"{self.agent}: all {len(self.present)} expected tags are there"
-        return f"{self.agent}: missing {', '.join(self.missing)}"
+        told = (f"{tag} (there is `{self.respelled[tag]}`)" if tag in self.respelled else tag for tag in self.missing)
+        return f"{self.agent}: missing {', '.join(told)}"
 
 
 def tags(agent: str, *, enabled: bool = True) -> tuple[str, ...]:
@@ -120,10 +124,28 @@ def check(run_or_tags: str | Path | Iterable[str] | Mapping[str, Any], agent: st
     expected, always = tags(agent), tags(agent, enabled=False)
     found = set(read_metrics(run_or_tags) if isinstance(run_or_tags, str | Path) else run_or_tags)
     absent = [tag for tag in expected if tag not in found]
+    further = tuple(sorted(found.difference(expected)))
     return MetricsReport(
         agent,
         missing=tuple(tag for tag in absent if tag in always),
         disabled=tuple(tag for tag in absent if tag not in always),
         present=tuple(tag for tag in expected if tag in found),
-        further=tuple(sorted(found.difference(expected))),
+        further=further,
+        respelled={tag: near for tag in absent if (near := _respelled(tag, further)) is not None},
     )
+
+
+_SAME = 0.8
+"""How much two spellings of one metric have in common at least."""
+
+_STATISTIC = re.compile(r"\s*\((?:max|min|mean)\)\s*$", re.IGNORECASE)
+
+
+def _respelled(tag: str, further: Sequence[str]) -> str | None:
+    """Return the tag that a run has in the place of one of the table: with a statistic at its end, or nearly it."""
+    plain = _STATISTIC.sub("", tag).casefold()
+    same = [each for each in further if _STATISTIC.sub("", each).casefold() == plain]
+    if same:
+        return next((each for each in same if each.casefold().endswith("(mean)")), same[0])
+    group = tag.partition(" / ")[0]
+    return nearest(tag, [each for each in further if each.partition(" / ")[0] == group], cutoff=_SAME)

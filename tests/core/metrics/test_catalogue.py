@@ -63,3 +63,16 @@ def test_check_reads_a_run(tmp_path: Path) -> None:
     line = {"step": 1, "wall_time": 1.0, "scalars": dict.fromkeys(PPO_ALWAYS, 1.0)}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     assert metrics.check(tmp_path, "PPO").missing == ()
+
+
+def test_a_metric_under_another_name_is_told() -> None:
+    """With a statistic at its end, in another case, or nearly the same within its group."""
+    always = set(metrics.tags("DDPG", enabled=False))
+    noise = "Exploration / Exploration noise"
+    found = always - {noise, "Loss / Critic loss", "Loss / Policy loss"}
+    report = metrics.check([*found, f"{noise} (max)", f"{noise} (mean)", "loss / critic loss", "Loss / Other"], "DDPG")
+    assert set(report.missing) == {noise, "Loss / Critic loss", "Loss / Policy loss"}
+    assert report.respelled == {noise: f"{noise} (mean)", "Loss / Critic loss": "loss / critic loss"}
+    assert f"{noise} (there is `{noise} (mean)`)" in str(report)
+    cem = metrics.check(["Coefficient / Mean discounted returns"], "CEM")
+    assert cem.respelled == {"Coefficient / Mean disc. returns": "Coefficient / Mean discounted returns"}
