@@ -25,6 +25,9 @@ FURTHER_TOOLS = ("matplotlib", "minari", "moviepy", "omegaconf", "pip", "hatchli
 PEERS = ("stable-baselines3", "skrl", "rsl-rl-lib", "rl-games", "tianshou", "torchrl", "brax")
 """Libraries whose checkpoints are migrated."""
 
+SKRL = ("1.4.3", "2.1.0")
+"""The versions of skrl that agents are tried with, the last of each line."""
+
 TYPE_TOOLS = ("mypy", "types-PyYAML")
 ENVIRONMENTS = ("core", "torch", "jax", "all")
 """Each test runs in the smallest of these that has what it needs; `tests/conftest.py` tells which that is."""
@@ -173,9 +176,13 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """Run what needs the libraries whose checkpoints are read; they are large, so it is not among the default ones."""
+    """Run what Keepfast promises beside other libraries, with these installed: skrl of both its lines, then all."""
+    install(session, project("torch,demo"), *TEST_TOOLS)
+    for version in SKRL:
+        install(session, f"skrl=={version}")
+        session.run("pytest", "-p", "no:cacheprovider", "tests/peers", *session.posargs)
     install(session, project("all"), *TEST_TOOLS, *PEERS)
-    pytest(session, "tests/peers", *session.posargs)
+    pytest(session, "tests/peers/test_libraries.py", *session.posargs)
 
 
 @nox.session

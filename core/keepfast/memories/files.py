@@ -15,8 +15,9 @@ from typing import Any, final
 
 from keepfast._system.background import wait_for_writing
 from keepfast._system.commit import size_of
+from keepfast._system.disk.directories import path_of
 from keepfast._system.warnings import warn
-from keepfast.errors import InvalidValue, KeepfastError, MissingDependency, NotFound
+from keepfast.errors import InvalidValue, KeepfastError, MissingDependency, NotFound, as_given
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.plugins.formats import format_of, numeric_order
 from keepfast.plugins.locations import located
@@ -52,6 +53,19 @@ Patterns = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 """A pattern as `glob.glob` takes it, a path, or several of them."""
 
 
+def several(pattern: Patterns) -> list[str | os.PathLike[str]]:
+    """Return the patterns that are given, of which there may be one by itself.
+
+    Raises:
+        InvalidValue: if it is neither one nor a list of them.
+    """
+    if isinstance(pattern, str | bytes | os.PathLike):
+        return [pattern]
+    if not isinstance(pattern, Iterable):
+        raise InvalidValue(f"a pattern is {as_given(pattern)}; allowed: text, a path, or a list of these")
+    return list(pattern)
+
+
 def iter_memories(pattern: Patterns) -> Iterator[tuple[Path, MemorySnapshot]]:
     """Yield the path and content of each memory file that matches a pattern, one at a time, in the order of time.
 
@@ -68,7 +82,7 @@ def iter_memories(pattern: Patterns) -> Iterator[tuple[Path, MemorySnapshot]]:
         >>> for path, memory in keepfast.iter_memories("memory/*.pt"):  # doctest: +SKIP
         ...     states = memory["states"]
     """
-    patterns = [pattern] if isinstance(pattern, str | os.PathLike) else list(pattern)
+    patterns = several(pattern)
     for path in dict.fromkeys(chain.from_iterable(map(memory_paths, patterns))):
         try:
             snapshot = read_memory(path)
@@ -122,7 +136,7 @@ def matches(pattern: str | os.PathLike[str]) -> tuple[list[Path], dict[Path, Inv
     Raises:
         NotFound: if nothing matches.
     """
-    found = sorted(map(Path, _expanded(os.fspath(pattern))), key=numeric_order)
+    found = sorted(map(Path, _expanded(str(path_of(pattern)))), key=numeric_order)
     paths: list[Path] = []
     strangers: dict[Path, InvalidValue | MissingDependency] = {}
     directories: dict[Path, InvalidValue | MissingDependency] = {}

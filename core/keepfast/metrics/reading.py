@@ -15,8 +15,9 @@ from typing import NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast._system.disk.directories import path_of
 from keepfast._system.warnings import warn
-from keepfast.errors import NotFound
+from keepfast.errors import InvalidValue, NotFound, as_given
 from keepfast.metrics.events import has_summaries, read_events
 from keepfast.metrics.wanted import Wanted, WantedTags
 
@@ -64,7 +65,7 @@ def read_metrics(run: str | Path) -> dict[str, Series]:
     Example:
         >>> steps, values, wall_times = keepfast.read_metrics("runs/my_run")["Loss / Policy loss"]  # doctest: +SKIP
     """
-    path = Path(run)
+    path = path_of(run)
     if not path.exists():
         raise NotFound(f"there is no run at `{path}`")
     kinds = _sources(path)
@@ -103,7 +104,9 @@ def iter_metrics(
         NotFound: if the pattern matches no run with metrics.
         OSError: if a file of a run cannot be read.
     """
-    patterns = [pattern] if isinstance(pattern, str | os.PathLike) else list(pattern)
+    if not isinstance(pattern, str | os.PathLike | Iterable):
+        raise InvalidValue(f"a pattern is {as_given(pattern)}; allowed: text, a path, or a list of these")
+    patterns = [pattern] if isinstance(pattern, str | bytes | os.PathLike) else list(pattern)
     wanted = None if tags is None else WantedTags([tags] if isinstance(tags, str | re.Pattern) else list(tags))
     for path in dict.fromkeys(chain.from_iterable(map(_runs, patterns))):
         found = read_metrics(path)
@@ -116,7 +119,7 @@ def iter_metrics(
 
 def _runs(pattern: str | os.PathLike[str]) -> list[Path]:
     """Return the runs that a pattern matches, and the files of metrics that it matches by themselves."""
-    text = os.fspath(pattern)
+    text = str(path_of(pattern))
     found = [text] if Path(text).exists() else glob.glob(text, recursive=True)  # noqa: PTH207  (absolute ones)
     matches = [path for path in sorted(map(Path, found)) if _sources(path)]
     if not matches:

@@ -176,6 +176,15 @@ def registered(modules: Mapping[Any, Module], named: Backend | None) -> list[Reg
     Raises:
         UnsupportedModule: if no backend knows a module, or a name is none.
     """
+    try:
+        return _registered(modules, named)
+    except RecursionError:
+        raise UnsupportedModule(
+            f"one of {', '.join(map(str, modules))} contains itself, or is nested deeper than can be followed"
+        ) from None
+
+
+def _registered(modules: Mapping[Any, Module], named: Backend | None) -> list[RegisteredModule]:
     unfolded = [_Unfolded.of(name, module, named) for name, module in _with_names(modules).items()]
     known = [backend for each in unfolded for backend in each.backends()]
     companions = [backend for backend in known if backend.name != PLAIN]
@@ -271,6 +280,10 @@ def _told(ask: Callable[[Any], _Answer], value: Any) -> _Answer:
     """
     try:
         return ask(value)
+    except RecursionError:
+        raise UnsupportedModule(
+            f"a {type(value).__qualname__} contains itself, or is nested deeper than can be followed"
+        ) from None
     except UnsupportedModule as error:
         raise UnsupportedModule(f"{error}{_advice(value)}") from None
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from keepfast._system.disk.directories import path_of
 from keepfast.errors import LoadMismatch
 from keepfast.interfaces.checkpoint_store import SINGLE, Checkpoint
 from keepfast.interfaces.loading.report import LoadReport
@@ -37,7 +38,7 @@ def save(module: Module, path: str | Path) -> Path:
         MissingDependency: if its format needs a package that is not installed; says what to run.
         WriteFailed: if the operating system refused; what was there before is untouched.
     """
-    path = Path(path)
+    path = path_of(path)
     store = format_of("checkpoint format", path)
     modules = registered({SINGLE: module}, configured("auto"))
     state = modules[0].copy()
@@ -90,7 +91,7 @@ def read_single(path: str | Path, modules: Sequence[str] | None = None) -> Check
         CorruptCheckpoint: if the file is damaged.
         NotFound: if there is no such file.
     """
-    path = Path(path)
+    path = path_of(path)
     return _single(read_checkpoint(path), path, modules)
 
 

@@ -17,7 +17,7 @@ from typing import Any, final
 
 import pluggy
 
-from keepfast.errors import BrokenPlugin, PluginConflict, UnknownPlugin, did_you_mean
+from keepfast.errors import BrokenPlugin, PluginConflict, UnknownPlugin, as_given, did_you_mean
 from keepfast.plugins import hookspecs
 from keepfast.plugins.lazy import install_hint, lazy
 
@@ -202,6 +202,8 @@ class PluginRegistry:
             PluginConflict: if two plugins do; names both.
             BrokenPlugin: if the plugin of that name failed to load; carries the cause.
         """
+        if not isinstance(name, str):
+            raise UnknownPlugin(f"a {kind} is asked for as {as_given(name)}; allowed: its name as text")
         provided = self.provided(kind)
         claims = [candidate for candidate in provided if candidate.name == name]
         if len(claims) > 1:

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from keepfast._system.disk.directories import path_of
 from keepfast.plugins.discovery import registry
 
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(?!/)(.*)", re.DOTALL)
@@ -16,12 +17,13 @@ def located(path: str | os.PathLike[str]) -> Path:
     """Return a path as it is, or, for an address of a scheme that a plugin knows, the file that it was fetched to.
 
     Raises:
+        InvalidValue: if it is no path.
         MissingDependency: if the scheme needs a package that is not installed; says what to run.
         KeepfastError: if it cannot be fetched; says why and what to do.
     """
-    text = os.fspath(path)
-    found = _ADDRESS.fullmatch(text)
-    if found is None or Path(text).exists() or found[1] not in registry().names("location"):
-        return Path(path)
+    own = path_of(path)
+    found = _ADDRESS.fullmatch(os.fspath(path)) if isinstance(path, str | os.PathLike) else None
+    if found is None or own.exists() or found[1] not in registry().names("location"):
+        return own
     fetched: Path = registry().get("location", found[1])(found[2])
     return fetched

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.commit import commit
-from keepfast._system.disk.directories import make_directory, taken
+from keepfast._system.disk.directories import make_directory, path_of, taken
 from keepfast._system.warnings import warn
 from keepfast._version import __version__
 from keepfast.codec import plain
 from keepfast.config import ExperimentConfig, masked
-from keepfast.errors import DirectoryError, InvalidValue, WriteFailed
+from keepfast.errors import DirectoryError, InvalidValue, WriteFailed, as_given
 from keepfast.runs.processes.ownership import Ownership
 
 CONFIG = "config.json"
@@ -36,6 +36,8 @@ def run_directory(config: ExperimentConfig, agent: str) -> Path:
     Raises:
         InvalidValue: if there can be no directory of that name; says why.
     """
+    if not isinstance(agent, str):
+        raise InvalidValue(f"`name` is {as_given(agent)} ({type(agent).__qualname__}); allowed: text")
     name = config.experiment_name or f"{dt.datetime.now().astimezone():{_TIME_FORMAT}}_{agent}"
     if reason := _unfit(name):
         setting = "experiment_name" if config.experiment_name else "name"
@@ -45,7 +47,7 @@ def run_directory(config: ExperimentConfig, agent: str) -> Path:
         )
     if "\0" in config.directory:
         raise InvalidValue(f"`directory` is {config.directory!r:.100}, which names no directory: it holds NUL")
-    return taken(config.directory or DEFAULT_DIRECTORY) / name
+    return taken(path_of(config.directory or DEFAULT_DIRECTORY)) / name
 
 
 def _unfit(name: str) -> str:
@@ -53,6 +55,8 @@ def _unfit(name: str) -> str:
     parts = name.split("/")
     if "\0" in name:
         return "it holds NUL"
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        return "it holds half of a character, which no file system can name"
     if odd := next((part for part in parts if part in ("", ".", "..")), None):
         return f'a part of it is "{odd}"'
     if "" in parts:

@@ -244,7 +244,7 @@ def find(which: str | Path, own: CheckpointDirectory, check: Check = _pass) -> F
         NotFound: if the given path does not exist, or what is there cannot be loaded; lists what is damaged.
         CorruptCheckpoint: if the one given file is damaged.
     """
-    if which in ("latest", "best"):
+    if isinstance(which, str) and which in ("latest", "best"):
         candidates = list(own.newest_first(best=which == "best"))
         return _first_good(candidates, own, own, check) if candidates else None
     return find_at(located(which), own, check)
