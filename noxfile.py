@@ -22,12 +22,6 @@ TEST_TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "pyyaml"
 FURTHER_TOOLS = ("matplotlib", "minari", "moviepy", "omegaconf", "pip", "hatchling", "editables", "pandas", "duckdb")
 """What some tests need beside the extra `all`: peers that read our files, and what builds a plugin."""
 
-PEERS = ("stable-baselines3", "skrl", "rsl-rl-lib", "rl-games", "tianshou", "torchrl", "brax")
-"""Libraries whose checkpoints are migrated."""
-
-SKRL = ("1.4.3", "2.1.0")
-"""The versions of skrl that agents are tried with, the last of each line."""
-
 TYPE_TOOLS = ("mypy", "types-PyYAML")
 ENVIRONMENTS = ("core", "torch", "jax", "all")
 """Each test runs in the smallest of these that has what it needs; `tests/conftest.py` tells which that is."""
@@ -176,13 +170,9 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """Run what Keepfast promises beside other libraries, with these installed: skrl of both its lines, then all."""
-    install(session, project("torch,demo"), *TEST_TOOLS)
-    for version in SKRL:
-        install(session, f"skrl=={version}")
-        session.run("pytest", "-p", "no:cacheprovider", "tests/peers", *session.posargs)
-    install(session, project("all"), *TEST_TOOLS, *PEERS)
-    pytest(session, "tests/peers/test_libraries.py", *session.posargs)
+    """Run what needs objects of Gymnasium, stable-baselines3 and skrl themselves; arguments go to pytest."""
+    install(session, project("torch,demo"), *TEST_TOOLS, "-r", "tests/peers/requirements.txt")
+    pytest(session, "tests/peers", *session.posargs)
 
 
 @nox.session

@@ -47,6 +47,8 @@ SETTINGS = {
     "distributed": {"rank": 0, "world_size": 2},
     "autoreset": "same_step",
     "running_episodes": "continue",
+    "checkpoint_seconds": 60.0,
+    "system_metrics": True,
 }
 
 
@@ -75,6 +77,8 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "distributed": "auto",
         "autoreset": "auto",
         "running_episodes": "restart",
+        "checkpoint_seconds": None,
+        "system_metrics": False,
     }
 
 
@@ -336,6 +340,8 @@ WRONG = [
     ("distributed", {"rank": 2}, '"auto", False, or {"rank": r, "world_size": n} with 0 <= r < n'),
     ("autoreset", "NextStep", '"auto" or "next_step" or "same_step" or "disabled"'),
     ("running_episodes", "drop", '"restart" or "continue"'),
+    ("checkpoint_seconds", 0, "a number above 0, or None"),
+    ("system_metrics", "yes", "True or False"),
 ]
 """Of each setting: its key, a value that it cannot have, and what the error says is allowed."""
 

@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from keepfast._version import __version__
-from keepfast.metrics.reading import Series
+from keepfast.metrics.frames import Series
 
 _WIDTH, _HEIGHT, _EDGE = 640, 320, 48
 

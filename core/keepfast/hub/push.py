@@ -15,7 +15,8 @@ from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.errors import InvalidValue, NotFound
 from keepfast.hub.card import Facts, card, curve, evaluation
 from keepfast.hub.failures import endpoint, told
-from keepfast.metrics.reading import Series, has_metrics, read_metrics
+from keepfast.metrics.frames import Series
+from keepfast.metrics.reading import has_metrics, read_metrics
 from keepfast.plugins.formats import is_checkpoint, read_checkpoint
 from keepfast.runs.reading import is_run, read_run
 

@@ -22,6 +22,7 @@ from keepfast.plugins.lazy import lazy
 from keepfast.runs.schedule import Schedule
 from keepfast.tracking.episodes.autoreset import Mode, chosen
 from keepfast.tracking.multi_writer import MultiWriter
+from keepfast.tracking.resources import Resources
 from keepfast.tracking.tracker import Tracker
 from keepfast.tracking.unstarted import Unstarted
 
@@ -90,6 +91,7 @@ class Recorder:
         self._tracker = tracker = Tracker()
         self.record: Callable[[Any, Any, Any, Any], None] = tracker.episodes.record if self.enabled else _ignore
         self.track: Callable[[str, Any], None] = tracker.track if self.enabled else _ignore
+        self._resources = Resources() if config.system_metrics and self.enabled else None
         self.schedule = Schedule(0)
 
     def move(self, directory: Path, *, vain: bool) -> None:
@@ -189,6 +191,8 @@ class Recorder:
         """
         with Afterwards():
             statistics = self._tracker.statistics()
+            if statistics and self._resources is not None:
+                statistics |= self._resources.measure()
             if statistics:
                 self.writer.write_scalars(statistics, step, time.time())
         return statistics
