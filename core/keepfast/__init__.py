@@ -69,9 +69,11 @@ if TYPE_CHECKING:
     from keepfast.migration.report import MigratedEntry, MigrationReport
     from keepfast.migration.saving import Saving
     from keepfast.modules.parts import attribute, attributes
+    from keepfast.modules.reading import CheckpointContent, read_checkpoint
     from keepfast.modules.single import load, save
     from keepfast.plugins.hookspecs import hookimpl
     from keepfast.plugins.lazy import lazy
+    from keepfast.tracking.interval import Aggregate, EpisodeAggregate, Interval
     from keepfast.tracking.multi_writer import MultiWriter
 
 _HOMES = {
@@ -110,6 +112,7 @@ _HOMES = {
     "interfaces.checkpoint_store": ["Checkpoint", "CheckpointMetadata", "CheckpointStore"],
     "interfaces.demo": ["DemoResult", "DemoSettings"],
     "interfaces.format": ["DirectoryFormat"],
+    "interfaces.loading.report": ["LoadReport"],
     "interfaces.memory_exporter": ["MemoryExporter", "MemorySnapshot"],
     "interfaces.ring": ["Ring"],
     "interfaces.step_buffer": [
@@ -121,7 +124,6 @@ _HOMES = {
         "device_capacity",
         "joined_steps",
     ],
-    "interfaces.loading.report": ["LoadReport"],
     "interfaces.writer": ["Writer", "WriterContext"],
     "memories.conversion": ["convert_memory", "merge_memories"],
     "memories.files": ["iter_memories", "read_memory"],
@@ -132,22 +134,28 @@ _HOMES = {
     "migration.report": ["MigratedEntry", "MigrationReport"],
     "migration.saving": ["Saving"],
     "modules.parts": ["attribute", "attributes"],
+    "modules.reading": ["CheckpointContent", "read_checkpoint"],
     "modules.single": ["load", "save"],
     "plugins.hookspecs": ["hookimpl"],
     "plugins.lazy": ["lazy"],
+    "tracking.interval": ["Aggregate", "EpisodeAggregate", "Interval"],
     "tracking.multi_writer": ["MultiWriter"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_ENTRIES = frozenset({"convert_memory", "iter_memories", "load", "merge_memories", "migrate", "read_memory", "save"})
+_ENTRIES = frozenset(
+    {"convert_memory", "iter_memories", "load", "merge_memories", "migrate", "read_checkpoint", "read_memory", "save"}
+)
 """The functions that need no object of ours made before; the frameworks in use are told of them at once."""
 
 _SUBMODULES = ("codec", "hub", "metrics", "plugins", "testing", "tree")
 
 __all__ = [
     "Agent",
+    "Aggregate",
     "Backend",
     "BrokenPlugin",
     "Checkpoint",
+    "CheckpointContent",
     "CheckpointMetadata",
     "CheckpointReader",
     "CheckpointStore",
@@ -159,11 +167,13 @@ __all__ = [
     "DemoSettings",
     "DirectoryError",
     "DirectoryFormat",
+    "EpisodeAggregate",
     "Experiment",
     "ExperimentConfig",
     "ForeignCheckpoint",
     "HostSteps",
     "HubError",
+    "Interval",
     "InvalidValue",
     "KeepfastError",
     "KeepfastWarning",
@@ -217,6 +227,7 @@ __all__ = [
     "metrics",
     "migrate",
     "plugins",
+    "read_checkpoint",
     "read_memory",
     "read_metrics",
     "save",

@@ -18,10 +18,11 @@ from keepfast.migration.calls import migrate_modules
 from keepfast.migration.engine import MigrationOptions
 from keepfast.migration.report import MigrationReport
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.parts import Module
+from keepfast.modules.parts import Module, description
+from keepfast.modules.reading import checkpoint_at
 from keepfast.modules.registered import ModuleTable, copy_all, metadata
 from keepfast.modules.restoring import restore_all
-from keepfast.plugins.formats import format_of, read_checkpoint
+from keepfast.plugins.formats import format_of
 from keepfast.plugins.locations import located
 from keepfast.runs.directory import run_directory
 from keepfast.tracking.multi_writer import MultiWriter
@@ -155,6 +156,7 @@ class Agent:
             self._experiment.describe(self._described(given))
 
     def _start(self, trainer_cfg: Mapping[str, Any], env: object) -> Experiment:
+        self._table.check()
         self._experiment = Experiment(
             {**self._described(trainer_cfg), LEVEL: self._experiment_config},  # which knows what was set
             name=type(self).__name__,
@@ -178,7 +180,7 @@ class Agent:
 
     def _described(self, trainer_cfg: Mapping[str, Any]) -> dict[str, Any]:
         """Return the whole configuration: the agent's, its models' and the trainer's."""
-        models = {role: _description(model) for role, model in self.models.items() if model is not None}
+        models = {role: description(model) for role, model in self.models.items() if model is not None}
         return {**self.cfg, "models": models, "trainer": dict(trainer_cfg)}
 
     def _running(self, timesteps: int | None) -> Experiment:
@@ -383,7 +385,8 @@ class Agent:
         Modules of the file that the agent lacks are warned of and passed over.
 
         Args:
-            path: a checkpoint of this or another agent, on this or another device.
+            path: a checkpoint of this or another agent, on this or another device; or a run's directory, of which it is
+                the best, or else the latest.
             modules: the names of the modules to load; all of the agent's if None, or the one that the file holds.
             strict: whether any difference is an error; else what fits is loaded.
             cast: whether another dtype is converted.
@@ -400,11 +403,10 @@ class Agent:
         """
         if self._experiment is not None:
             self._experiment.wait()
-        path = located(path)
-        checkpoint = read_checkpoint(path)
+        checkpoint, file = checkpoint_at(located(path))
         options = LoadOptions.of(modules, strict, cast, rename, self.device, fit).of_file(checkpoint.about.module)
         modules_of_now = self._table.look_up()
-        report = restore_all(modules_of_now, checkpoint, path_of(path), options)
+        report = restore_all(modules_of_now, checkpoint, file, options)
         for module in modules_of_now:
             evaluate = getattr(module.value, "eval", None)
             if callable(evaluate) and any(entry.startswith(f"{module.name}.") for entry in report.loaded):
@@ -487,16 +489,3 @@ def _is_training(mode: str) -> bool:
     if mode not in ("train", "eval"):
         raise InvalidValue(f'`mode` is {mode!r:.60}; allowed: "train" or "eval"')
     return mode == "train"
-
-
-_DESCRIPTION_LENGTH = 4000
-"""Characters of a model's own description that are kept: structures, not numbers."""
-
-
-def _description(model: Any) -> Any:
-    """Return what a model says of itself: its configuration, or the structure it prints."""
-    configuration = getattr(model, "cfg", None)
-    if isinstance(configuration, Mapping):
-        return dict(configuration)
-    structure = getattr(model, "module", model)  # what a holder of module and variables holds
-    return repr(structure)[:_DESCRIPTION_LENGTH]

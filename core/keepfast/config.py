@@ -152,6 +152,12 @@ class ExperimentConfig(BaseModel):
         "state comes back; with an environment among the restored modules, continue is the default",
     )
 
+    seeds: Literal["mean", "each", "both"] = Field(
+        "mean",
+        description="what is written where several seeds are trained side by side in one compiled loop: their mean, "
+        "standard error, minimum and maximum; each as a run of its own, in `seeds`; or both",
+    )
+
     def __init__(self, source: Source = None, /, **settings: Any) -> None:
         try:
             given = _plain(_without_nothing({**_experiment_level(_read(source)), **settings}))

@@ -26,6 +26,7 @@ from keepfast.plugins.backends import prepare
 from keepfast.runs.checkpointer import Checkpointer, Durable
 from keepfast.runs.directory import run_directory
 from keepfast.runs.in_vain import warn_of_idle_settings
+from keepfast.runs.loops.compiled import CompiledLoop
 from keepfast.runs.processes.home import Home
 from keepfast.runs.processes.ownership import in_forked_child
 from keepfast.runs.processes.place import Standing
@@ -114,6 +115,7 @@ class Experiment:
             leave=partial(self._close, interrupted=True),
         )
         self._refusal = ""
+        self._loop = CompiledLoop(self._recorder, lambda: self._home.resuming, self._steps, self._checkpointer)
         self._process = os.getpid()
         in_child(self._part_from_parent)
         self.resumed: LoadReport | None = None
@@ -189,6 +191,12 @@ class Experiment:
         self._autoreset = self._recorder.set_environment(env)
         self._modules.set_autoreset(self._autoreset)
 
+    @property
+    def loop(self) -> CompiledLoop:
+        """Return the experiment as a loop sees it that a backend compiles; others need it not."""
+        self._check_open()
+        return self._loop
+
     def describe(self, config: Mapping[str, Any]) -> None:
         """Store another configuration in ``config.json``, and tell it to writers that are yet to be made."""
         self._recorder.agent_config = masked(config)
@@ -260,6 +268,7 @@ class Experiment:
         self._modules.add(modules)
         self._checkpointer.note_registered()
         self._modules.set_autoreset(self._autoreset)
+        self._home.resuming.restore_late(modules)
 
     def record_transition(self, rewards: Any, terminated: Any, truncated: Any, valid: Any = None) -> None:
         """Track the rewards of one step of every environment, and the episodes that ended with it.
@@ -440,6 +449,7 @@ class Experiment:
         Raises:
             Exception: what went wrong with a checkpoint, other than being refused by the operating system.
         """
+        self._loop.wait()
         with Afterwards():
             self._mend()
             self._checkpointer.wait()
@@ -454,7 +464,8 @@ class Experiment:
         Closing twice is fine. In a ``with`` statement this is called at its end, also after an error. In a forked child
         it does nothing: what there is to write is its parent's.
         """
-        self._close(interrupted=sys.exc_info()[0] is not None)  # on the way out of `with`, `finally` or `except`
+        interrupted = sys.exc_info()[0] is not None  # on the way out of `with`, `finally` or `except`
+        finish(*[self._loop.wait] * (os.getpid() == self._process), partial(self._close, interrupted=interrupted))
 
     def _close(self, *, interrupted: bool) -> None:
         if self._refusal or os.getpid() != self._process:

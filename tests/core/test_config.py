@@ -47,6 +47,7 @@ SETTINGS = {
     "distributed": {"rank": 0, "world_size": 2},
     "autoreset": "same_step",
     "running_episodes": "continue",
+    "seeds": "both",
     "checkpoint_seconds": 60.0,
     "system_metrics": True,
 }
@@ -77,6 +78,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "distributed": "auto",
         "autoreset": "auto",
         "running_episodes": "restart",
+        "seeds": "mean",
         "checkpoint_seconds": None,
         "system_metrics": False,
     }
@@ -340,6 +342,7 @@ WRONG = [
     ("distributed", {"rank": 2}, '"auto", False, or {"rank": r, "world_size": n} with 0 <= r < n'),
     ("autoreset", "NextStep", '"auto" or "next_step" or "same_step" or "disabled"'),
     ("running_episodes", "drop", '"restart" or "continue"'),
+    ("seeds", "all", '"mean" or "each" or "both"'),
     ("checkpoint_seconds", 0, "a number above 0, or None"),
     ("system_metrics", "yes", "True or False"),
 ]

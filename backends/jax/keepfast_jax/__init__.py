@@ -1,4 +1,4 @@
-"""Keepfast on JAX: the backend, a holder for flax.linen models, and memories."""
+"""Keepfast on JAX: the backend, a holder for flax.linen models, memories, and loops that live under jit."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ if TYPE_CHECKING:
     from keepfast_jax.backend import JaxBackend
     from keepfast_jax.memory import RandomMemory
     from keepfast_jax.model import Model
+    from keepfast_jax.scanning.scan import scan
+    from keepfast_jax.scanning.tracked import Transitions
 
-_HOMES = {"JaxBackend": "backend", "Model": "model", "RandomMemory": "memory"}
+_HOMES = {
+    "JaxBackend": "backend",
+    "Model": "model",
+    "RandomMemory": "memory",
+    "Transitions": "scanning.tracked",
+    "scan": "scanning.scan",
+}
 
-__all__ = ["JaxBackend", "Model", "RandomMemory", "__version__"]
+__all__ = ["JaxBackend", "Model", "RandomMemory", "Transitions", "__version__", "scan"]
 
 
 def __getattr__(name: str) -> Any:

@@ -93,8 +93,9 @@ def tracked(array: jax.Array) -> jax.Array:
     """
     if isinstance(array, jax.core.Tracer):
         raise InvalidValue(
-            "it is being traced (by jax.jit, grad, vmap or scan) and has no value; return it from the traced function "
-            "and track what comes out, or track it in a function given to jax.debug.callback"
+            "it is being traced (by jax.jit, grad, vmap or scan) and has no value; for a loop under jit use "
+            "keepfast_jax.scan, whose function returns what is tracked; elsewhere return it from the traced function, "
+            "and track what comes out"
         )
     return array
 

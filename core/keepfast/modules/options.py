@@ -128,8 +128,9 @@ class FileModule:
 
     def renamed(self, path: str) -> str:
         """Return the own path that a path of the file stands for."""
-        fitting = [old for old in self.rename if path == old or path.startswith(f"{old}.")]
+        fitting = [old for old in self.rename if old in ("", path) or path.startswith(f"{old}.")]
         if not fitting:
             return path
         old = max(fitting, key=len)
-        return self.rename[old] + path[len(old) :]
+        rest = path[len(old) :].removeprefix(".")
+        return ".".join(part for part in (self.rename[old], rest) if part)

@@ -17,13 +17,13 @@ def located(path: str | os.PathLike[str]) -> Path:
     """Return a path as it is, or, for an address of a scheme that a plugin knows, the file that it was fetched to.
 
     Raises:
-        InvalidValue: if it is no path.
+        InvalidValue: if it is no path, or one that no file can have.
         MissingDependency: if the scheme needs a package that is not installed; says what to run.
         KeepfastError: if it cannot be fetched; says why and what to do.
     """
-    own = path_of(path)
-    found = _ADDRESS.fullmatch(os.fspath(path)) if isinstance(path, str | os.PathLike) else None
-    if found is None or own.exists() or found[1] not in registry().names("location"):
-        return own
+    file = path_of(path)
+    found = _ADDRESS.fullmatch(os.fspath(path))
+    if found is None or file.exists() or found[1] not in registry().names("location"):
+        return file
     fetched: Path = registry().get("location", found[1])(found[2])
     return fetched

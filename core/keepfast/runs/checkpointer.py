@@ -152,6 +152,11 @@ class Checkpointer:
             self._store = store
         return self._store
 
+    @property
+    def judged_metric(self) -> str | None:
+        """Return the tag that the best is judged by, or None where no best is kept."""
+        return self.best.metric if self.enabled and self.schedule.enabled and self._config.keep_best else None
+
     def judge(self, statistics: Mapping[str, float], episodes: int, timestep: int) -> None:
         """Judge an interval, and keep a copy of the modules where it was the best so far."""
         if self.enabled:

@@ -234,6 +234,8 @@ def _beside(path: Path) -> list[str]:
 def _document(path: Path) -> dict[str, Any]:
     """Return what ``config.json`` says, nothing where there is none or it is not ours."""
     try:
+        if not (path / CONFIG).is_file():  # a pipe would be waited for
+            return {}
         document = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
@@ -242,9 +244,13 @@ def _document(path: Path) -> dict[str, Any]:
 
 def _settings(document: Mapping[str, Any]) -> ExperimentConfig:
     """Return a run's settings; the defaults where they are not known, or those of another version."""
+    config = document.get("config")
+    told = config.get(LEVEL) if isinstance(config, Mapping) else None
+    if not isinstance(told, Mapping):  # a text would be the path of another file
+        return ExperimentConfig()
     try:
-        return ExperimentConfig(document.get("config", {}).get(LEVEL, {}))
-    except (ConfigError, AttributeError):
+        return ExperimentConfig(told)
+    except (ConfigError, AttributeError, TypeError, ValueError, OverflowError, RecursionError):
         return ExperimentConfig()
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, final
 
 from keepfast._arrays import scalar
+from keepfast._system.disk.directories import make_directory
 from keepfast._system.finishing import finish
+from keepfast._system.tally import Tally
 from keepfast._system.warnings import Afterwards, warn
 from keepfast.config import ExperimentConfig
 from keepfast.errors import ConfigError, InvalidValue, MissingDependency, WriterFailed
@@ -19,8 +21,10 @@ from keepfast.interfaces.summary.checks import mapping, string
 from keepfast.interfaces.writer import Writer, WriterContext
 from keepfast.plugins.discovery import registry
 from keepfast.plugins.lazy import lazy
+from keepfast.runs.loops.seeds import SEEDS, Seeds
 from keepfast.runs.schedule import Schedule
 from keepfast.tracking.episodes.autoreset import Mode, chosen
+from keepfast.tracking.interval import Interval
 from keepfast.tracking.multi_writer import MultiWriter
 from keepfast.tracking.resources import Resources
 from keepfast.tracking.tracker import Tracker
@@ -61,6 +65,7 @@ class Recorder:
             written to.
         record: takes a step of every environment; see `EpisodeTracker.record`.
         track: takes a value; see `Tracker.track`.
+        was_reset: whether environments were reset in mid-run since a compiled loop last asked.
 
     Raises:
         UnknownPlugin: if the configuration names a writer that nobody provides.
@@ -83,12 +88,15 @@ class Recorder:
             (name, options, _checked(name, options, registry().get("writer", name)))
             for name, options in config.writer_table()
         ]
-        self.writer = MultiWriter.opened_by(self._make_writers, config.on_writer_error)
+        self.writer = self._writers_in(lambda: self._directory, lambda: self._writer_state)
         self.writer.log_dir = str(directory)
         self._writer_state: Mapping[str, Any] = {}
         self._resume_step: int | None = None
         self._opened: set[Path] = set()
-        self._tracker = tracker = Tracker()
+        self._nonfinite = Tally()
+        self._tracker = tracker = Tracker(self._nonfinite)
+        self._seeds: Seeds | None = None
+        self.was_reset = False
         self.record: Callable[[Any, Any, Any, Any], None] = tracker.episodes.record if self.enabled else _ignore
         self.track: Callable[[str, Any], None] = tracker.track if self.enabled else _ignore
         self._resources = Resources() if config.system_metrics and self.enabled else None
@@ -119,6 +127,7 @@ class Recorder:
     def reset_episodes(self, envs: Any) -> int | None:
         """Forget the running episodes of environments that were reset; return how many environments there are."""
         self._tracker.episodes.reset(envs)
+        self.was_reset = True
         return self._tracker.episodes.num_envs
 
     def continues(self, environment: bool) -> bool:
@@ -143,19 +152,23 @@ class Recorder:
         for path in self._opened:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
-    def _make_writers(self) -> dict[str, Writer | Unstarted]:
+    def _writers_in(self, directory: Callable[[], Path], states: Callable[[], Mapping[str, Any]]) -> MultiWriter:
+        """Return the writers behind one, who are to write in a directory and have states, as they are then."""
+        return MultiWriter.opened_by(lambda: self._make_writers(directory(), states()), self._config.on_writer_error)
+
+    def _make_writers(self, directory: Path, states: Mapping[str, Any]) -> dict[str, Writer | Unstarted]:
         if not self._first:
             return {}
-        before = set(self._directory.iterdir()) if self._directory.exists() else set()
-        made = self._make_each()
-        self._opened |= (set(self._directory.iterdir()) if self._directory.exists() else set()) - before
+        before = set(directory.iterdir()) if directory.exists() else set()
+        made = self._make_each(directory, states)
+        self._opened |= (set(directory.iterdir()) if directory.exists() else set()) - before
         return made
 
-    def _make_each(self) -> dict[str, Writer | Unstarted]:
+    def _make_each(self, directory: Path, states: Mapping[str, Any]) -> dict[str, Writer | Unstarted]:
         made: dict[str, Writer | Unstarted] = {}
         try:
             for name, options, factory in self._factories:
-                made.update(self._make_writer(name, options, factory))
+                made.update(self._make_writer(name, options, factory, directory, states.get(name)))
         except BaseException as error:
             writers = [writer for writer in made.values() if isinstance(writer, Writer)]
             finish(*(writer.close for writer in reversed(writers)), after=error)
@@ -163,11 +176,15 @@ class Recorder:
         return made
 
     def _make_writer(
-        self, name: str, options: Mapping[str, Any], factory: Callable[..., Writer]
+        self,
+        name: str,
+        options: Mapping[str, Any],
+        factory: Callable[..., Writer],
+        directory: Path,
+        state: Mapping[str, Any] | None,
     ) -> dict[str, Writer | Unstarted]:
-        state = self._writer_state.get(name)
         context = WriterContext(
-            self._directory, self._directory.name, self.agent_config, self._resume_step, {} if state is None else state
+            directory, directory.name, self.agent_config, self._resume_step, {} if state is None else state
         )
         try:
             return {name: _writer_of(factory(context, **options))}
@@ -177,11 +194,38 @@ class Recorder:
             warn(f"{error}; until then the run is kept by the `{_FALLBACK_WRITER}` writer")
             if any(other == _FALLBACK_WRITER for other, _, _ in self._factories):
                 return {}
-            return self._make_writer(_FALLBACK_WRITER, {}, registry().get("writer", _FALLBACK_WRITER))
+            return self._make_writer(_FALLBACK_WRITER, {}, registry().get("writer", _FALLBACK_WRITER), directory, state)
         except (Exception, SystemExit) as error:
             if self._config.on_writer_error == "raise":
                 raise WriterFailed(f"writer `{name}` cannot start: {error}") from error
             return {name: Unstarted(partial(_started_late, factory, context, options, state), error)}
+
+    def track_interval(self, *seeds: Interval) -> None:
+        """Track what was added up elsewhere: one interval, or one for each of several seeds.
+
+        Raises:
+            UsageError: if there are not as many seeds as before.
+        """
+        if not self.enabled:
+            return
+        if len(seeds) == 1 and self._seeds is None:
+            self._tracker.merge(seeds[0])
+        else:
+            self._seeds = self._seeds or self._make_seeds(len(seeds))
+            self._seeds.track(seeds)
+
+    def _make_seeds(self, count: int, states: Sequence[Mapping[str, Any]] = ()) -> Seeds:
+        """Return the trackers of so many seeds, with writers where each is a run of its own."""
+
+        def writer(number: int) -> MultiWriter:
+            directory = self._directory / SEEDS / str(number)
+            make_directory(directory)
+            made = self._writers_in(lambda: directory, lambda: states[number] if states else {})
+            made.open()
+            return made
+
+        own = [writer(number) for number in range(count)] if self._config.seeds != "mean" else []
+        return Seeds([Tracker(self._nonfinite) for _ in range(count)], own)
 
     def write(self, step: int) -> dict[str, float]:
         """Write the statistics of the interval that ends here, and return them.
@@ -190,12 +234,14 @@ class Recorder:
             step: the completed timesteps.
         """
         with Afterwards():
-            statistics = self._tracker.statistics()
+            statistics, now = self._tracker.statistics(), time.time()
             if statistics and self._resources is not None:
                 statistics |= self._resources.measure()
-            if statistics:
-                self.writer.write_scalars(statistics, step, time.time())
-        return statistics
+            over_seeds = {} if self._seeds is None else self._seeds.write(step, now)
+            written = statistics if self._config.seeds == "each" else {**statistics, **over_seeds}
+            if written:
+                self.writer.write_scalars(written, step, now)
+        return {**statistics, **over_seeds}
 
     def log(self, values: Mapping[str, Any], step: int) -> dict[str, float]:
         """Write values at once, and return them by tag.
@@ -212,16 +258,18 @@ class Recorder:
     @property
     def pending(self) -> bool:
         """Say whether anything was tracked since the last write."""
-        return self.enabled and self._tracker.pending
+        return self.enabled and (self._tracker.pending or (self._seeds is not None and self._seeds.pending))
 
     @property
     def episodes(self) -> int:
         """Return how many episodes ended in the interval written last."""
-        return self._tracker.episodes.ended_in_last_interval
+        ended = self._tracker.episodes.ended_in_last_interval
+        return ended if self._seeds is None else ended + self._seeds.episodes
 
     def state_dict(self) -> dict[str, Any]:
         """Return the interval so far and what each writer needs, as a tree."""
-        return {"tracker": self._tracker.state_dict(), "writers": self.writer.state_dict()}
+        seeds = {} if self._seeds is None else {"seeds": self._seeds.state_dict()}
+        return {"tracker": self._tracker.state_dict(), "writers": self.writer.state_dict(), **seeds}
 
     def resume(self, state: Mapping[str, Any] | None, step: int, *, running_episodes: bool = False) -> None:
         """Go on from a timestep: what was written beyond it is void.
@@ -238,7 +286,16 @@ class Recorder:
         stored = (state or {}).get("writers")
         self._writer_state = self.writer.state_dict() if stored is None else stored
         self.writer.reopen(self._writer_state)
+        self._resume_seeds((state or {}).get("seeds"), own=stored is not None)
         self.open()
+
+    def _resume_seeds(self, state: Mapping[str, Any] | None, *, own: bool) -> None:
+        if self._seeds is not None:
+            finish(*(writer.close for writer in self._seeds.writers))
+        self._seeds = None
+        if state is not None:
+            self._seeds = self._make_seeds(len(state["trackers"]), state["writers"] if own else ())
+            self._seeds.load_state_dict(state)
 
     def remember(self) -> Callable[[], None]:
         """Return what undoes a `resume`, as far as that is in the hands of no writer."""
@@ -252,16 +309,20 @@ class Recorder:
 
     def settle(self, patience: float) -> None:
         """Return when every healthy writer keeps what was written; see `MultiWriter.settle`."""
-        self.writer.settle(patience)
+        for writer in self._all_writers():
+            writer.settle(patience)
 
     def flush(self) -> None:
         """Return when what was written is where the writers keep it."""
-        self.writer.flush()
+        finish(*(writer.flush for writer in self._all_writers()))
 
     def close(self) -> None:
         """Close the writers, and tell how many values were not finite."""
         self._tracker.tell_tally()
-        self.writer.close()
+        finish(*(writer.close for writer in self._all_writers()))
+
+    def _all_writers(self) -> list[MultiWriter]:
+        return [self.writer, *(() if self._seeds is None else self._seeds.writers)]
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -325,6 +386,7 @@ def check_tracked(state: Mapping[str, Any]) -> None:
     Raises:
         Exception: whatever that raises at it.
     """
-    Tracker().load_state_dict(state["tracker"])
+    for tracked in (state["tracker"], *state.get("seeds", {"trackers": ()})["trackers"]):
+        Tracker().load_state_dict(tracked)
     if not isinstance(state.get("writers", {}), Mapping):
         raise InvalidValue(f"`recorder.writers` is {state['writers']!r:.60}; allowed: a mapping")

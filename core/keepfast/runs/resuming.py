@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.registered import ModuleTable, RegisteredModule
-from keepfast.modules.restoring import restored
+from keepfast.modules.restoring import restore_all, restored
 from keepfast.modules.undoing import Undo, naming
 from keepfast.plugins.formats import is_checkpoint, read_checkpoint
 from keepfast.plugins.locations import located
@@ -28,6 +28,7 @@ from keepfast.runs.directory import EarlierRun
 from keepfast.runs.random_state import capture_random_state, check_random_state, restore_random_state
 from keepfast.runs.reading import Progress
 from keepfast.runs.recorder import Recorder, check_tracked
+from keepfast.tree import Tree
 
 
 @final
@@ -45,11 +46,15 @@ class Resuming:
         self, modules: ModuleTable, recorder: Recorder, checkpointer: Checkpointer, earlier: EarlierRun
     ) -> None:
         self._modules, self._recorder, self._checkpointer, self._earlier = modules, recorder, checkpointer, earlier
+        self._late: tuple[Checkpoint, Path] | None = None
+        self.late_names: set[str] = set()
 
     def state(self, modules: Sequence[RegisteredModule]) -> dict[str, Any]:
         """Return what a checkpoint holds beside the modules, so that the run can go on exactly."""
         backends = {module.backend.name: module.backend for module in modules}
+        late = {"late": sorted(self.late_names)} if self.late_names else {}
         return {
+            **late,
             "random": capture_random_state(backends.values()),
             "recorder": self._recorder.state_dict(),
             "best": self._checkpointer.best.state(),
@@ -94,6 +99,8 @@ class Resuming:
                     raise InvalidValue(f"`{part}` is {state.get(part)!r:.60}; allowed: a mapping")
             if not isinstance(state["random"].get("backends"), Mapping):
                 raise InvalidValue("`random.backends` is no mapping")
+            if not isinstance(state.get("late", ()), list | tuple):
+                raise InvalidValue(f"`late` is {state['late']!r:.60}; allowed: a list of names")
             check_tracked(state["recorder"])
             check_best(state["best"])
             check_random_state(state["random"], list(backends.values()))
@@ -110,7 +117,11 @@ class Resuming:
         Raises:
             LoadMismatch: if the checkpoint does not fit; nothing was changed then.
         """
-        return restored(self._modules.look_up(), found.checkpoint, found.path, options)
+        modules = self._modules.look_up()
+        now, later = _parted(found.checkpoint, {module.name for module in modules})
+        if later.modules and not now.modules and not modules:
+            return nullcontext(LoadReport(found.path, timestep=found.timestep))
+        return restored(modules, now, found.path, options)
 
     def go_on(self, found: Found, report: LoadReport) -> LoadReport:
         """Restore all that a checkpoint holds beside the modules, which were restored from it.
@@ -121,8 +132,29 @@ class Resuming:
         modules = self._modules.look_up()
         with Undo() as undo, naming("what a resume needs", found.path):
             self._restore_rest(found, modules, report, undo)
+        later = _parted(found.checkpoint, {module.name for module in modules})[1]
+        self._late = (later, found.path) if later.modules else None
         _warn_of_memories(modules, report, found.timestep)
         return LoadReport(found.path, report.entries, found.timestep, report.absent_modules, found.skipped)
+
+    @property
+    def late(self) -> Mapping[str, Tree]:
+        """Return the modules of the checkpoint that are to be registered yet, by name."""
+        return {} if self._late is None else self._late[0].modules
+
+    def restore_late(self, names: Iterable[str]) -> None:
+        """Restore modules that were registered only after a resume, where its checkpoint has them for that.
+
+        Raises:
+            LoadMismatch: if one of them does not fit; lists every difference, and nothing was changed.
+        """
+        wanted = set(names) & self.late.keys()
+        if not wanted or self._late is None:
+            return
+        checkpoint, path = self._late
+        now, later = _parted(checkpoint, wanted)
+        restore_all([module for module in self._modules.look_up() if module.name in wanted], now, path, LoadOptions())
+        self._late = (later, path) if later.modules else None
 
     def _start_anew(self) -> None:
         """Have the writers void what a run left that was killed before its first checkpoint."""
@@ -149,6 +181,16 @@ class Resuming:
         if found.own:
             self._checkpointer.branch(found.timestep)
             self._earlier.taken_over()
+
+
+def _parted(checkpoint: Checkpoint, now: Container[str]) -> tuple[Checkpoint, Checkpoint]:
+    """Return a checkpoint of what is restored at once, and one of what is registered by the loop itself, later."""
+    late = set((checkpoint.about.resume or {}).get("late", ()))
+    named = checkpoint.modules
+    later = {name: state for name, state in named.items() if name in late and name not in now}
+    rest = {name: state for name, state in named.items() if name not in later}
+    about = {key: told for key, told in checkpoint.metadata.items() if key != "module"}  # each has its name here
+    return Checkpoint(rest, about), Checkpoint(later, about)
 
 
 def _warn_of_memories(modules: Sequence[RegisteredModule], report: LoadReport, timestep: int) -> None:

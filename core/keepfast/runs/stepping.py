@@ -34,6 +34,7 @@ class Steps:
         under_way: whether there was a step.
         passes: which training, or evaluation, of the run it is.
         length: the length of the training, or None where it is not known.
+        preemption: what notices that the process is told to end.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Steps:
     ) -> None:
         self._standing, self._recorder, self._checkpointer = standing, recorder, checkpointer
         self._begin, self._calls, self._leave = begin, (write, checkpoint), leave
-        self._preemption = Preemption()
+        self.preemption = Preemption()
         self._clock = Clock(checkpointer.seconds, self._be_asked)
         self._failures = checkpointer.failures
         self._went_back = False
@@ -94,14 +95,14 @@ class Steps:
 
     def release_signals(self) -> None:
         """Let signals have their way again."""
-        self._preemption.release()
+        self.preemption.release()
 
     def step(self, timestep: int) -> None:
         """Complete a timestep; see `Experiment.step`."""
         if type(timestep) is not int:
             timestep = whole_timestep(timestep)
         completed = timestep + self.passes.after
-        if self.completed <= completed < self._busy_at and not self._failures and self._preemption.received is None:
+        if self.completed <= completed < self._busy_at and not self._failures and self.preemption.received is None:
             self.completed = completed
         else:
             with Afterwards():
@@ -114,7 +115,7 @@ class Steps:
         self.completed = completed
         if not self.under_way:
             self._begin()
-            self._preemption.watch()
+            self.preemption.watch()
             self.passes.start(completed)
             self.under_way = True
             self._clock.set()
@@ -124,8 +125,8 @@ class Steps:
             self._take_turns(completed)
         if self._clock.due:
             self._call(self._calls[1], completed)
-        if self._preemption.received is not None:
-            self._end_process(self._preemption.received)
+        if self.preemption.received is not None:
+            self._end_process(self.preemption.received)
         if completed == self.passes.end:
             self._complete()
         self._look_ahead()
@@ -134,7 +135,7 @@ class Steps:
         """Return what is complete with a step that goes back, which may begin another pass."""
         on = self.passes.begin(completed, self.completed)
         if on:
-            self._preemption.watch()
+            self.preemption.watch()
         elif not self._went_back:
             self._went_back = warn_of_counting_again(self.completed, completed)
         return completed + on
@@ -157,7 +158,7 @@ class Steps:
 
     def _complete(self) -> None:
         """Save the state at the end, which need not be at an interval's, and let signals have their way again."""
-        self._preemption.release()
+        self.preemption.release()
         self.write_rest(interrupted=False)
         self.save_end()
 

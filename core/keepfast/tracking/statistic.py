@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import final
 
+from keepfast.tracking.interval import Aggregate
+
 _ASKED = re.compile(r"\(\s*(max|min)(?:imum)?\.?\s*\)\s*$", re.IGNORECASE)
 """How tags say which statistic is meant, however they write it."""
 
@@ -63,6 +65,19 @@ class Statistic:
             self.maximum = value
         if value < self.minimum:
             self.minimum = value
+
+    def merge(self, numbers: Aggregate) -> None:
+        """Add numbers that were added up elsewhere."""
+        self.nonfinite += numbers.nonfinite
+        if not numbers.count:
+            return
+        total = self.total + numbers.total * self.scale
+        if not math.isfinite(total):
+            self.total, self.scale = self.total * SMALL, SMALL
+            total = self.total + numbers.total * SMALL
+        self.total = total
+        self.count += numbers.count
+        self.maximum, self.minimum = max(self.maximum, numbers.maximum), min(self.minimum, numbers.minimum)
 
     def result(self, tag: str) -> float:
         """Return what the tag asks for at its end, in brackets: the maximum, the minimum, else the mean."""

@@ -19,6 +19,7 @@ from keepfast._system.tally import Count, Tally
 from keepfast.errors import InvalidValue, UsageError
 from keepfast.tracking.episodes.tracker import EpisodeTracker
 from keepfast.tracking.held import Holder
+from keepfast.tracking.interval import Interval
 from keepfast.tracking.statistic import Statistic
 from keepfast.tree import is_array
 
@@ -34,14 +35,14 @@ class Tracker:
     kept out, counted, and reported once per tag.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, nonfinite: Tally | None = None) -> None:
         self._holder = Holder()
         self._statistics: dict[str, Statistic] = {}
         # To append to a deque takes no lock. It stays the same one, so that no value of another thread ends up in one
         # that was worked off already.
         self._waiting: deque[tuple[str, Any]] = deque()
         self._lock = threading.Lock()
-        self._nonfinite = Tally()
+        self._nonfinite = Tally() if nonfinite is None else nonfinite
         self.episodes = EpisodeTracker(self._holder)
 
     def track(self, tag: str, value: Any) -> None:
@@ -107,6 +108,15 @@ class Tracker:
                 found.append(None)
                 gone = gone or UsageError(f"`{tag}`: {error}")
         return found, gone
+
+    def merge(self, interval: Interval) -> None:
+        """Add what was added up elsewhere, as if each of its numbers had been tracked here."""
+        with self._lock:
+            self._fold()
+            for tag, numbers in interval.values.items():
+                self._statistics.setdefault(_plain(tag), Statistic()).merge(numbers)
+        if interval.episodes is not None:
+            self.episodes.merge(interval.episodes)
 
     def statistics(self) -> dict[str, float]:
         """Return the statistic of every tag that has data, episodes included, and start the next interval."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
 import threading
+import time
 import weakref
 from types import FrameType
 from typing import Any, final
@@ -26,7 +28,12 @@ ahead of it, and Ctrl-C."""
 
 _INTERRUPTED = b"Ctrl-C: this timestep is completed and the run saved first; press it again to end at once\n"
 
+_LEAVING_SECONDS = 0.05
+"""How long after a call from compiled code the main thread is left alone, so that it is back there."""
+
 _WATCHING: weakref.WeakSet[Preemption] = weakref.WeakSet()
+_honoured: set[int] = set()
+_afar: tuple[int, int] | None = None
 
 
 @final
@@ -37,13 +44,20 @@ class Preemption:
     effect, and so has the first where whoever watched is gone, or in a forked child.
 
     Attributes:
-        received: the signal's number, or None.
+        asked: the signal's number, or None.
+        is_held: whether nothing can be done about it now, so that `received` does not tell of it.
         process: the process that watches; its forked children do not.
     """
 
     def __init__(self) -> None:
-        self.received: int | None = None
+        self.asked: int | None = None
+        self.is_held = False
         self.process = os.getpid()
+
+    @property
+    def received(self) -> int | None:
+        """Return the signal's number, or None, also while it is held."""
+        return None if self.is_held else self.asked
 
     def watch(self) -> None:
         """Start to watch; watching already, change nothing."""
@@ -54,23 +68,83 @@ class Preemption:
                 signal.signal(number, _remember)
         _WATCHING.add(self)
 
+    def watch_from_afar(self) -> None:
+        """Have signals noticed that come while the main thread is inside compiled code, where no handler runs."""
+        global _afar
+        if threading.current_thread() is not threading.main_thread() or self not in _WATCHING:
+            return
+        if _afar is not None:
+            _arrived()  # what came before is old news
+            return
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        os.set_blocking(writing, False)
+        earlier = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        if earlier == -1:
+            _afar = reading, writing
+        else:  # somebody else's, an event loop's perhaps
+            signal.set_wakeup_fd(earlier)
+            os.close(reading)
+            os.close(writing)
+
+    def look_from_afar(self) -> None:
+        """Take note of a signal that came while the main thread was inside compiled code; from any thread."""
+        for number in _arrived():
+            if self.asked is None and self in _WATCHING and signal.getsignal(number) is _remember:
+                self.asked = number
+
     def release(self) -> None:
         """Stop to watch; the last one gives the signals back."""
         _WATCHING.discard(self)
-        if not _WATCHING:
-            _give_back()
+        _release_signals()
 
 
 def _remember(number: int, _frame: FrameType | None) -> None:
-    unaware = [one for one in _WATCHING if one.received is None and one.process == os.getpid()]
+    if number in _honoured:
+        _honoured.discard(number)
+        _release_signals()
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+    unaware = [one for one in _WATCHING if one.asked is None and one.process == os.getpid()]
     for preemption in unaware:
-        preemption.received = number
+        preemption.asked = number
     if unaware and number == signal.SIGINT:
         with contextlib.suppress(OSError):
             os.write(2, _INTERRUPTED)  # a handler may come in the midst of a print, which cannot be entered twice
     if not unaware:
         _give_back()
         os.kill(os.getpid(), number)
+
+
+def end_main_thread(error: BaseException) -> None:
+    """Raise in the main thread, once it is out of compiled code, what a signal asks for that was honoured within.
+
+    Args:
+        error: what `Experiment.step` raised at the signal.
+    """
+    number = error.code - 128 if isinstance(error, SystemExit) and isinstance(error.code, int) else signal.SIGINT
+    _honoured.add(number)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(number, _remember)
+
+    def interrupt() -> None:
+        time.sleep(_LEAVING_SECONDS)
+        if number in _honoured:
+            _thread.interrupt_main(signal.Signals(number))
+
+    threading.Thread(target=interrupt, daemon=True, name="keepfast-interrupt").start()
+
+
+def _arrived() -> bytes:
+    """Return the numbers of the signals that arrived since this was last asked, whoever handles them."""
+    with contextlib.suppress(BlockingIOError):
+        return bytes(number for number in os.read(_afar[0], 4096) if number in SIGNALS) if _afar is not None else b""
+    return b""
+
+
+def _release_signals() -> None:
+    """Give the signals back where nobody watches any more."""
+    if not _WATCHING:
+        _give_back()
 
 
 def _give_back() -> None:

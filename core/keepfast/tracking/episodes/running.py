@@ -14,7 +14,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.tracking.statistic import SMALL, mean
+from keepfast.tracking.interval import EpisodeAggregate
+from keepfast.tracking.statistic import SMALL, Statistic, mean
 
 _LAST_EPISODES = 100
 """How many of an interval's episodes, the latest, enter its statistics."""
@@ -168,6 +169,16 @@ class RunningEpisodes:
         self.ended += returns.size
         last = slice(-_LAST_EPISODES, None)
         self._finished.extend(zip(returns[last].tolist(), lengths[last].tolist(), strict=True))
+
+    def merge(self, episodes: EpisodeAggregate) -> None:
+        """Add the steps of environments, and the episodes that ended with them, that were added up elsewhere."""
+        rewards = Statistic(self._count, self._sum, float(self._maximum), float(self._minimum), scale=self._scale)
+        rewards.merge(episodes.rewards)
+        self._count, self._sum, self._scale = rewards.count, rewards.total, rewards.scale
+        self._maximum, self._minimum = rewards.maximum, rewards.minimum
+        self._count_nonfinite(self._instantaneous, rewards.nonfinite)
+        self.ended += episodes.ended
+        self._finished.extend(zip(map(float, episodes.returns), map(int, episodes.lengths), strict=True))
 
     def _count_nonfinite(self, tag: str, count: int) -> None:
         if count:

@@ -22,6 +22,7 @@ from keepfast.tracking.episodes.autoreset import Mode, Resemblance
 from keepfast.tracking.episodes.running import Flags, RunningEpisodes
 from keepfast.tracking.episodes.team import Team, by_agent, truth
 from keepfast.tracking.held import HeldSteps, Holder
+from keepfast.tracking.interval import EpisodeAggregate
 from keepfast.tree import dtype_name, is_array
 
 CHUNK_STEPS = 256
@@ -311,6 +312,11 @@ class EpisodeTracker:
             self._ended[places] = False
             if self._team is not None:
                 self._team.drop(places)
+
+    def merge(self, episodes: EpisodeAggregate) -> None:
+        """Add the steps of environments that were added up elsewhere, together with their running episodes."""
+        self._fold()
+        self._total.merge(episodes)
 
     def statistics(self) -> dict[str, float]:
         """Return the interval's statistics, nothing for what has no data, and start the next interval."""

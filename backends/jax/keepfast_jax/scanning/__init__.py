@@ -1,0 +1,1 @@
+"""Loops that live wholly under jit."""

@@ -1,0 +1,1 @@
+"""Loops that run compiled, and what an experiment does for them."""
