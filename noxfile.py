@@ -169,6 +169,13 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session
+def peers(session: nox.Session) -> None:
+    """Run what needs objects of Gymnasium, stable-baselines3 and skrl themselves; arguments go to pytest."""
+    install(session, project("torch,demo"), *TEST_TOOLS, "-r", "tests/peers/requirements.txt")
+    pytest(session, "tests/peers", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; every warning is an error."""
     install(session, project("torch,jax,demo"), "mkdocs-material", "mkdocstrings[python]")

@@ -75,6 +75,10 @@ class Agent:
         self._directory = run_directory(self._experiment_config, type(self).__name__)
         self._experiment: Experiment | None = None
 
+    def __repr__(self) -> str:
+        of = str(self._experiment or f"not started, {str(self._directory)!r}")
+        return f"{type(self).__name__}({', '.join(self._checkpoint_modules) or 'no modules'}; {of})"
+
     @property
     def checkpoint_modules(self) -> dict[str, Module]:
         """Return what checkpoints hold, by name; agents add their optimizers, schedulers and preprocessors."""

@@ -96,6 +96,11 @@ class ExperimentConfig(BaseModel):
     checkpoint_interval: _Whole | Literal["auto"] = Field(
         "auto", description="timesteps between checkpoints; 0 or less disables"
     )
+    checkpoint_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None,
+        description="seconds after which a checkpoint is due too, counted from the one before; never if None",
+        json_schema_extra={"allowed": "a number above 0, or None"},
+    )
     store_separately: bool = Field(False, description="store each module in a file of its own")
     wandb: bool = Field(False, description="also track with Weights & Biases")
     wandb_kwargs: dict[str, Any] = Field(default_factory=dict, description="arguments of wandb.init")
@@ -127,6 +132,9 @@ class ExperimentConfig(BaseModel):
     )
     async_checkpoints: bool = Field(True, description="write checkpoints behind training")
     on_writer_error: Literal["warn", "raise"] = Field("warn", description="what a failing writer does to the run")
+    system_metrics: bool = Field(
+        False, description="track what the process takes of CPU, memory and GPU, as `Resource / ...`, at each write"
+    )
     distributed: Annotated[bool | Literal["auto"] | dict[str, int], BeforeValidator(_checked_place)] = Field(
         "auto",
         description="whether this process is one of a distributed run, of which rank 0 writes; auto: as its process "

@@ -23,7 +23,7 @@ from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
 from keepfast.modules.registered import ModuleTable
 from keepfast.plugins.backends import prepare
-from keepfast.runs.checkpointer import Checkpointer
+from keepfast.runs.checkpointer import Checkpointer, Durable
 from keepfast.runs.directory import run_directory
 from keepfast.runs.in_vain import warn_of_idle_settings
 from keepfast.runs.loops.compiled import CompiledLoop
@@ -127,6 +127,11 @@ class Experiment:
             warn_of_idle_settings(config)
         prepare()
         self._home.open()
+
+    def __repr__(self) -> str:
+        of = "" if self.timesteps is None else f" of {self.timesteps}"
+        best = "" if self.best_score is None else f", best {self.best_score:.6g}"
+        return f"Experiment({self.name!r} in {str(self.directory)!r}: {self.completed}{of} timesteps{best})"
 
     @property
     def directory(self) -> Path:
@@ -238,6 +243,17 @@ class Experiment:
         if not self._refusal:
             self._standing.look_again()
         return self._recorder.writer
+
+    def improved_within(self, timesteps: int) -> bool:
+        """Say whether `best_metric` improved in the last timesteps, or the run is not that long: to stop early by."""
+        return self._checkpointer.improvement.within(whole_timestep(timesteps), self.completed)
+
+    def when_durable(self, callback: Callable[[Durable], object]) -> None:
+        """Have a function called with each checkpoint (`timestep`, `paths`, `is_best`) once it is on disk.
+
+        It is called behind training; what it raises is raised at the next call here.
+        """
+        self._checkpointer.when_durable(callback)
 
     def register(self, **modules: Module) -> None:
         """Register what checkpoints hold: networks, optimizers, schedulers, preprocessors, states, memories.

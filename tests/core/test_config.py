@@ -48,6 +48,8 @@ SETTINGS = {
     "autoreset": "same_step",
     "running_episodes": "continue",
     "seeds": "both",
+    "checkpoint_seconds": 60.0,
+    "system_metrics": True,
 }
 
 
@@ -77,6 +79,8 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "autoreset": "auto",
         "running_episodes": "restart",
         "seeds": "mean",
+        "checkpoint_seconds": None,
+        "system_metrics": False,
     }
 
 
@@ -339,6 +343,8 @@ WRONG = [
     ("autoreset", "NextStep", '"auto" or "next_step" or "same_step" or "disabled"'),
     ("running_episodes", "drop", '"restart" or "continue"'),
     ("seeds", "all", '"mean" or "each" or "both"'),
+    ("checkpoint_seconds", 0, "a number above 0, or None"),
+    ("system_metrics", "yes", "True or False"),
 ]
 """Of each setting: its key, a value that it cannot have, and what the error says is allowed."""
 

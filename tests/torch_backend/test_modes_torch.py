@@ -200,12 +200,15 @@ WITHOUT_VALUES = {
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Return what comes of every call without any mode."""
-    return {
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Return what comes of every call without any mode; one thread is enough for networks as small as these."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield {
         call: outcome(TorchWorld(1, tmp_path_factory.mktemp("plain")), lambda made: made(torch.ones(())), call)
         for call in CALLS
     }
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled", "ignore::torch.jit.TracerWarning")

@@ -356,3 +356,32 @@ def test_a_file_that_holds_nothing_is_removed(make: Make) -> None:
         writer.close()
         writer.close()
     assert [writer.path.exists() for writer in (unused, voiding, used)] == [False, True, True]
+
+
+@needs_tensorboard
+def test_hyperparameters_are_on_their_page_by_default(tmp_path: Path) -> None:
+    """Those of the agent and the trainer, with what is tracked as their metrics; where nothing is, there are none."""
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    cfg = {"experiment": {"directory": tmp_path, "experiment_name": "run", "write_interval": 5}, "lr": 0.5}
+    agent = keepfast.Agent(cfg={**cfg, "nested": {"sizes": [1, 2], "api_key": "secret"}})
+    agent.init({"timesteps": 10})
+    for timestep in range(10):
+        agent.track_data("Loss / Loss", 1.0)
+        agent.post_interaction(timestep, 10)
+    agent.close()
+    found = accumulator(tmp_path / "run")
+    content = {
+        name: HParamsPluginData.FromString(data) for name, data in found._plugin_to_tag_to_content["hparams"].items()
+    }
+    started = content["_hparams_/session_start_info"].session_start_info.hparams
+    assert started["lr"].number_value == 0.5
+    assert started["trainer.timesteps"].number_value == 10
+    assert started["nested.sizes"].string_value == "[1, 2]"
+    assert started["nested.api_key"].string_value == "***"
+    assert not any(name.startswith("experiment") for name in started)
+    infos = content["_hparams_/experiment"].experiment.metric_infos
+    assert [info.name.tag for info in infos] == ["Loss / Loss"]
+    assert "_hparams_/session_end_info" in content
+    keepfast.Experiment({**cfg["experiment"], "experiment_name": "empty"}).close()
+    assert not list((tmp_path / "empty").glob("*tfevents*"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
@@ -47,6 +49,8 @@ class TensorBoardWriter(keepfast.Writer):
         except OSError:
             path.unlink(missing_ok=True)  # whoever tries again makes another
             raise
+        self._hparams = dict(_hyperparameters(context.config)) if purge_step is None else {}
+        self._session: Any = None
         self._vain_size = path.stat().st_size if purge_step is None else None
 
     @property
@@ -56,9 +60,20 @@ class TensorBoardWriter(keepfast.Writer):
 
     def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
         """Write all values of one step as one event."""
+        self._begin_session(scalars, wall_time)
         value = self._library.summary.Value
         values = [value(tag=tag, simple_value=scalar) for tag, scalar in scalars.items()]
         self._append(self._library.summary(value=values), step, wall_time)
+
+    def _begin_session(self, scalars: Mapping[str, float], wall_time: float) -> None:
+        """Tell TensorBoard's HPARAMS page, once something is tracked, with what the run was started."""
+        if not self._hparams:
+            return
+        hparams, self._hparams = self._hparams, {}
+        summaries = self._library.summaries.hparams(hparams, dict.fromkeys(scalars, 0.0))
+        for summary in summaries[:2]:  # the experiment and the session's start
+            self._append(summary, 0, wall_time)
+        self._session = summaries[2]
 
     def write_histogram(
         self, tag: str, values: NDArray[Any], step: int, wall_time: float, *, bins: str | Sequence[float] = "tensorflow"
@@ -140,12 +155,33 @@ class TensorBoardWriter(keepfast.Writer):
 
     def close(self) -> None:
         """Flush and close the event file; one that holds nothing, and voids nothing, is removed."""
+        if self._session is not None:
+            session, self._session = self._session, None
+            self._append(session, 0, time.time())
         self._file.close()
         if self._vain_size is not None:
             self._file.remove_if_grown_no_further_than(self._vain_size)
 
     def _append(self, summary: Any, step: int, wall_time: float) -> None:
         self._file.append(_record(self._library, summary, step, wall_time))
+
+
+_MOST_HPARAMS = 500
+"""How many hyperparameters of a configuration TensorBoard is told of."""
+
+
+def _hyperparameters(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the settings of an agent, those within others by names that are joined; not those of the experiment."""
+    own = {key: value for key, value in config.items() if above or key not in ("experiment", "models")}
+    yield from islice(_leaves(own, above), _MOST_HPARAMS)
+
+
+def _leaves(config: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", _flat(value)
 
 
 def _record(library: EventLibrary, summary: Any, step: int, wall_time: float) -> bytes:

@@ -132,3 +132,46 @@ def check_best(state: Mapping[str, Any]) -> None:
     score = state.get("score")
     if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
         raise InvalidValue(f"`best.score` is {score!r:.60}; allowed: a number, or None")
+
+
+@final
+class Improvement:
+    """Remembers when a metric was last better than ever before, whatever is stored of it.
+
+    Args:
+        metric: the tag.
+        mode: whether more or less of it is better.
+        min_episodes: how many episodes must have ended in the interval for it to count.
+    """
+
+    def __init__(self, metric: str, mode: Literal["max", "min"], min_episodes: int) -> None:
+        self._metric, self._mode, self._min_episodes = metric, mode, min_episodes
+        self._score: float | None = None
+        self._at = 0
+
+    def judge(self, statistics: Mapping[str, float], episodes: int, timestep: int) -> None:
+        """Judge one interval; a NaN or an infinity never counts."""
+        score = statistics.get(self._metric)
+        if score is None or episodes < self._min_episodes or not math.isfinite(score):
+            return
+        better = self._score is None or (score > self._score if self._mode == "max" else score < self._score)
+        if better:
+            self._score, self._at = score, timestep
+
+    def within(self, timesteps: int, completed: int) -> bool:
+        """Say whether that was in the last timesteps, or the run is not that long yet."""
+        return completed - self._at < timesteps
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resume needs, as a tree."""
+        return {"metric": self._metric, "mode": self._mode, "score": self._score, "at": self._at}
+
+    def resume(self, state: Mapping[str, Any] | None, timestep: int) -> None:
+        """Go on from another time; where nothing is known of the metric, as if it had improved then."""
+        told = state or {}
+        score, at = told.get("score"), told.get("at")
+        known = (told.get("metric"), told.get("mode")) == (self._metric, self._mode)
+        if known and isinstance(score, float | None) and type(at) is int and at <= timestep:
+            self._score, self._at = score, at
+        else:
+            self._score, self._at = None, timestep

@@ -17,6 +17,7 @@ from keepfast._version import __version__
 from keepfast.cli import checkpoints, console, demo, memory, migrating, plugins, runs
 from keepfast.cli.inspection.doctor import doctor
 from keepfast.cli.inspection.inspect import inspect
+from keepfast.cli.inspection.metrics import metrics
 from keepfast.errors import ConfigError, InvalidValue, KeepfastError, KeepfastWarning, UnknownPlugin
 
 __all__ = ["app", "main"]
@@ -27,6 +28,7 @@ COMMANDS = (
     doctor,
     checkpoints.index,
     inspect,
+    metrics,
     migrating.migrate,
     runs.plot,
     plugins.plugins,

@@ -16,7 +16,8 @@ from keepfast.cli import console
 from keepfast.cli.checkpoints import document_of as checkpoint_document
 from keepfast.cli.checkpoints import table as checkpoint_table
 from keepfast.errors import InvalidValue, NotFound, did_you_mean, shown
-from keepfast.metrics.reading import Series, has_metrics, read_metrics
+from keepfast.metrics.frames import Series
+from keepfast.metrics.reading import has_metrics, read_metrics
 from keepfast.metrics.spread import Curve, curve_of, spread_of
 from keepfast.pictures.figure import check_output, write_figure
 from keepfast.pictures.picture import Picture, drawn, legend

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import html
 from collections.abc import Iterator, KeysView, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from keepfast.interfaces.ring import VALID, Ring
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MemorySnapshot:
     """A memory (rollout or replay buffer) at one moment.
 
@@ -34,6 +35,18 @@ class MemorySnapshot:
     env_index: int
     filled: bool
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        tensors = ", ".join(f"{name}: {tensor.dtype}{tensor.shape}" for name, tensor in self.tensors.items())
+        return f"MemorySnapshot({len(self)} samples of {self.memory_size} x {self.num_envs}: {tensors})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{tensor.dtype}</td><td>{tensor.shape}</td></tr>"
+            for name, tensor in self.tensors.items()
+        )
+        head = f"{len(self)} samples of {self.memory_size} rows and {self.num_envs} environments"
+        return f"<p>{head}</p><table><tr><th>tensor</th><th>dtype</th><th>shape</th></tr>{rows}</table>"
 
     @property
     def memory_size(self) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from keepfast._arrays import scalar
 from keepfast._system.finishing import finish
 from keepfast._system.warnings import warn
-from keepfast.errors import InvalidValue, did_you_mean
+from keepfast.errors import InvalidValue, ShapeMismatch, did_you_mean
 from keepfast.interfaces.summary.calls import KINDS, SummaryCalls
 from keepfast.interfaces.summary.checks import bins_of, image, mapping, numbers, step_of, string, time_of
 
@@ -236,9 +236,12 @@ class Writer(SummaryCalls):
         """Write videos of shape (N, T, C, H, W).
 
         Raises:
-            InvalidValue: if they have another, or `fps` is no positive number.
+            ShapeMismatch: if they have another.
+            InvalidValue: if they are no numbers, or `fps` is no positive one.
         """
-        video = numbers(vid_tensor, "vid_tensor", dimensions=(5,))
+        video = numbers(vid_tensor, "vid_tensor")
+        if video.ndim != 5:
+            raise ShapeMismatch(f"a video has the shape {video.shape}; allowed: (N, T, C, H, W)")
         if not scalar(fps, "fps") > 0:
             raise InvalidValue(f"`fps` is {fps!r:.80}; allowed: a number above 0")
         self.write_video(string(tag, "tag"), video, step_of(global_step), time_of(walltime), fps=fps)

@@ -9,13 +9,15 @@ Example:
 from __future__ import annotations
 
 from keepfast.metrics._catalogue import CataloguedMetric, MetricsReport, check, load_catalogue, tags
-from keepfast.metrics.reading import Series, iter_metrics, read_metrics
+from keepfast.metrics.frames import Metrics, Series
+from keepfast.metrics.reading import iter_metrics, read_metrics
 
 catalogue = load_catalogue()
 """The whole table, one `CataloguedMetric` for each agent and metric."""
 
 __all__ = [
     "CataloguedMetric",
+    "Metrics",
     "MetricsReport",
     "Series",
     "catalogue",

@@ -10,31 +10,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from keepfast._system.warnings import warn
 from keepfast.errors import NotFound
 from keepfast.metrics.events import has_summaries, read_events
+from keepfast.metrics.frames import Metrics, Series
 from keepfast.metrics.wanted import Wanted, WantedTags
-
-
-@final
-class Series(NamedTuple):
-    """The values of one tag, by step.
-
-    Attributes:
-        steps: int64, of shape (n,).
-        values: float64, of shape (n,).
-        wall_times: float64 seconds since the epoch, of shape (n,).
-    """
-
-    steps: NDArray[np.int64]
-    values: NDArray[np.float64]
-    wall_times: NDArray[np.float64]
-
 
 _Point = tuple[int, float, float]
 _Points = dict[str, list[_Point]]
@@ -43,7 +26,7 @@ _NO_METRICS = (ValueError, TypeError, KeyError, AttributeError, OverflowError, R
 """What parsing a line raises that is torn, or none of ours."""
 
 
-def read_metrics(run: str | Path) -> dict[str, Series]:
+def read_metrics(run: str | Path) -> Metrics:
     """Return the scalars of a run.
 
     Where several writers kept the run, in turn or side by side, what they have of a tag is put together by step. A step
@@ -75,16 +58,14 @@ def read_metrics(run: str | Path) -> dict[str, Series]:
         for tag, points in read(files).items():
             if points:
                 found.setdefault(tag, []).append(points)
-    return {tag: _series(_merged(sources)) for tag, sources in sorted(found.items())}
+    return Metrics({tag: _series(_merged(sources)) for tag, sources in sorted(found.items())})
 
 
 Patterns = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 """A pattern as `glob.glob` takes it, a path, or several of them."""
 
 
-def iter_metrics(
-    pattern: Patterns, tags: Wanted | Iterable[Wanted] | None = None
-) -> Iterator[tuple[Path, dict[str, Series]]]:
+def iter_metrics(pattern: Patterns, tags: Wanted | Iterable[Wanted] | None = None) -> Iterator[tuple[Path, Metrics]]:
     """Yield the scalars of every run that a pattern matches, one run at a time.
 
     A tag that no run has is told, in a warning, once all were gone through.
@@ -107,7 +88,7 @@ def iter_metrics(
     wanted = None if tags is None else WantedTags([tags] if isinstance(tags, str | re.Pattern) else list(tags))
     for path in dict.fromkeys(chain.from_iterable(map(_runs, patterns))):
         found = read_metrics(path)
-        chosen = found if wanted is None else {tag: found[tag] for tag in wanted.among(found)}
+        chosen = found if wanted is None else Metrics({tag: found[tag] for tag in wanted.among(found)})
         if chosen:
             yield path, chosen
     if wanted is not None:

@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.metrics.reading import Series
+from keepfast.metrics.frames import Series
 
 
 @final

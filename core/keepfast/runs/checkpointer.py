@@ -14,7 +14,7 @@ from keepfast._system.disk.optional import tell_lacking
 from keepfast._system.finishing import finish
 from keepfast._system.tally import Count, Tally
 from keepfast._system.warnings import warn
-from keepfast.checkpoints.best import BestJudge, Candidate
+from keepfast.checkpoints.best import BestJudge, Candidate, Improvement
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import INDEX
 from keepfast.checkpoints.retention import Retention
@@ -43,6 +43,22 @@ class _Promised:
     state: Mapping[str, Tree]
     metadata: CheckpointMetadata
     candidate: Candidate | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Durable:
+    """A checkpoint that is on disk.
+
+    Attributes:
+        timestep: the completed timesteps it was taken at.
+        paths: its files; one, unless modules are stored separately.
+        is_best: whether it is one of the best rather than a periodic one.
+    """
+
+    timestep: int
+    paths: tuple[Path, ...]
+    is_best: bool
 
 
 @final
@@ -92,6 +108,9 @@ class Checkpointer:
         self._stored = 0
         self.move(directory)
         self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes, max(config.keep_best, 1))
+        self.improvement = Improvement(config.best_metric, config.best_mode, config.best_min_episodes)
+        self.seconds = config.checkpoint_seconds
+        self._callbacks: list[Callable[[Durable], object]] = []
         self._untracked = UntrackedMetric(config.best_metric)
         self._growth = Growth()
         self._unregistered = config.checkpoint_interval != "auto"
@@ -117,6 +136,15 @@ class Checkpointer:
         memories = self.schedule if interval == "auto" else Schedule(max(interval, 0))
         self._turns = Turns([self.schedule, memories], completed)
 
+    @property
+    def is_on(self) -> bool:
+        """Say whether there are checkpoints at all, by the timesteps or by the clock."""
+        return self.schedule.enabled or self.seconds is not None
+
+    def when_durable(self, callback: Callable[[Durable], object]) -> None:
+        """Have a function called with each checkpoint that is on disk, behind training."""
+        self._callbacks.append(callback)
+
     def _format_for(self, modules: Sequence[RegisteredModule]) -> CheckpointStore:
         """Return the format that checkpoints are written in: as configured, or that of the first module's backend."""
         if self._store is None:
@@ -131,7 +159,9 @@ class Checkpointer:
 
     def judge(self, statistics: Mapping[str, float], episodes: int, timestep: int) -> None:
         """Judge an interval, and keep a copy of the modules where it was the best so far."""
-        if self.enabled and self.schedule.enabled and self._config.keep_best and self._modules:
+        if self.enabled:
+            self.improvement.judge(statistics, episodes, timestep)
+        if self.enabled and self.is_on and self._config.keep_best and self._modules:
             self._untracked.written(statistics)
             self.best.judge(statistics, episodes, timestep, self._capture_for_best)
 
@@ -189,7 +219,7 @@ class Checkpointer:
 
     def _tell_unregistered(self) -> None:
         """Tell, once and where checkpoints were asked for, that there is nothing to store in them."""
-        if self._unregistered and self.enabled and self.schedule.enabled:
+        if self._unregistered and self.enabled and self.is_on:
             self._unregistered = False
             warn(
                 "a checkpoint is due and no module is registered, so nothing is stored; register what is to be kept, "
@@ -242,10 +272,10 @@ class Checkpointer:
             self._settle()  # what a resume takes for written must not be lost to the kill that makes it needed
             if superseded is not None:
                 self._try(lambda: self.directory.supersede(superseded))
-            while promised:
-                self._write(
-                    promised.pop(0), store, retention
-                )  # popped, so that its memory is free before the next is written
+            durable: list[Durable] = []
+            while promised:  # popped, so that its memory is free before the next is written
+                durable += self._write(promised.pop(0), store, retention)
+            finish(*(partial(callback, each) for each in durable for callback in self._callbacks))
 
         if self._config.async_checkpoints:
             self._background.submit(job)
@@ -253,23 +283,29 @@ class Checkpointer:
             job()
         self.tell()
 
-    def _write(self, promised: _Promised, store: CheckpointStore, retention: Retention) -> None:
-        written = False
-        try:
-            written = self._try(
-                lambda: self.directory.write(
-                    promised.state,
-                    promised.metadata,
-                    store,
-                    separately=self._config.store_separately,
-                    best=promised.candidate is not None,
-                    retention=retention,
-                )
+    def _write(self, promised: _Promised, store: CheckpointStore, retention: Retention) -> list[Durable]:
+        """Write a checkpoint; return it, or nothing where that was refused."""
+        written: list[Durable] = []
+
+        def write() -> None:
+            indexed = self.directory.write(
+                promised.state,
+                promised.metadata,
+                store,
+                separately=self._config.store_separately,
+                best=promised.candidate is not None,
+                retention=retention,
             )
-            self._stored += written
+            paths = tuple(self.directory.path / name for name in sorted(indexed.names))
+            written.append(Durable(indexed.timestep or 0, paths, indexed.best))
+
+        try:
+            self._try(write)
+            self._stored += len(written)
         finally:
             if not written and promised.candidate is not None:
                 self.best.put_back(promised.candidate)
+        return written
 
     def _try(self, write: Callable[[], object]) -> bool:
         """Do what the operating system may refuse, which is counted and told; say whether it did not."""

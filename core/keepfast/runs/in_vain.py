@@ -25,12 +25,16 @@ def _is_off(interval: int | str) -> bool:
 
 
 _IDLE: tuple[tuple[tuple[str, ...], Callable[[ExperimentConfig], bool], str], ...] = (
-    (_OF_CHECKPOINTS, lambda c: _is_off(c.checkpoint_interval), "`checkpoint_interval` allows no checkpoint"),
+    (
+        _OF_CHECKPOINTS,
+        lambda c: _is_off(c.checkpoint_interval) and c.checkpoint_seconds is None,
+        "`checkpoint_interval` allows no checkpoint",
+    ),
     (("best_min_episodes",), lambda c: c.keep_best == 0, "`keep_best` is 0"),
     (
-        ("best_min_episodes", "best_metric", "best_mode"),
+        ("best_min_episodes", "best_metric", "best_mode", "system_metrics"),
         lambda c: _is_off(c.write_interval),
-        "`write_interval` allows no write to be judged",
+        "`write_interval` allows no write",
     ),
     (("keep_every",), lambda c: c.keep_last is None, "`keep_last` is None, which keeps all checkpoints"),
     (

@@ -18,7 +18,8 @@ from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
 from keepfast.config import LEVEL, ExperimentConfig
 from keepfast.errors import ConfigError, NotFound, did_you_mean
-from keepfast.metrics.reading import Series, has_metrics, read_metrics
+from keepfast.metrics.frames import Series
+from keepfast.metrics.reading import has_metrics, read_metrics
 from keepfast.plugins.formats import numeric_order
 from keepfast.runs.directory import CONFIG
 from keepfast.runs.processes.ownership import is_owned

@@ -26,6 +26,7 @@ from keepfast.runs.schedule import Schedule
 from keepfast.tracking.episodes.autoreset import Mode, chosen
 from keepfast.tracking.interval import Interval
 from keepfast.tracking.multi_writer import MultiWriter
+from keepfast.tracking.resources import Resources
 from keepfast.tracking.tracker import Tracker
 from keepfast.tracking.unstarted import Unstarted
 
@@ -98,6 +99,7 @@ class Recorder:
         self.was_reset = False
         self.record: Callable[[Any, Any, Any, Any], None] = tracker.episodes.record if self.enabled else _ignore
         self.track: Callable[[str, Any], None] = tracker.track if self.enabled else _ignore
+        self._resources = Resources() if config.system_metrics and self.enabled else None
         self.schedule = Schedule(0)
 
     def move(self, directory: Path, *, vain: bool) -> None:
@@ -234,6 +236,8 @@ class Recorder:
         with Afterwards():
             statistics, now = self._tracker.statistics(), time.time()
             over_seeds = {} if self._seeds is None else self._seeds.write(step, now)
+            if (statistics or over_seeds) and self._resources is not None:
+                statistics |= self._resources.measure()
             written = statistics if self._config.seeds == "each" else {**statistics, **over_seeds}
             if written:
                 self.writer.write_scalars(written, step, now)

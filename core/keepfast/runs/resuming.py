@@ -57,6 +57,7 @@ class Resuming:
             "random": capture_random_state(backends.values()),
             "recorder": self._recorder.state_dict(),
             "best": self._checkpointer.best.state(),
+            "improvement": self._checkpointer.improvement.state(),
         }
 
     def resume(self, which: str | Path, options: LoadOptions) -> LoadReport | None:
@@ -164,6 +165,7 @@ class Resuming:
         state, backends = found.state, {module.backend.name: module.backend for module in modules}.values()
         undo.add("the best score", self._checkpointer.remember())
         self._checkpointer.resume(state.get("best"), found.timestep)
+        self._checkpointer.improvement.resume(state.get("improvement"), found.timestep)
         loaded = {entry.module for entry in report.entries if entry.status == "loaded"}
         environment = any(module.is_environment and module.name in loaded for module in modules)
         running = self._recorder.continues(environment)

@@ -9,6 +9,7 @@ from typing import final
 from keepfast._system.warnings import Afterwards, warn
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.in_vain import warn_of_counting_again
+from keepfast.runs.processes.clock import Clock
 from keepfast.runs.processes.place import Standing
 from keepfast.runs.processes.preemption import Preemption
 from keepfast.runs.recorder import Recorder
@@ -50,6 +51,7 @@ class Steps:
         self._standing, self._recorder, self._checkpointer = standing, recorder, checkpointer
         self._begin, self._calls, self._leave = begin, (write, checkpoint), leave
         self.preemption = Preemption()
+        self._clock = Clock(checkpointer.seconds, self._be_asked)
         self._failures = checkpointer.failures
         self._went_back = False
         self.passes = Passes()
@@ -78,10 +80,17 @@ class Steps:
         """Find up to which timestep there is nothing to do but to count, so that each asks for one number alone."""
         end = self._turns.end if self.passes.end is None else min(self._turns.end, self.passes.end)
         self._busy_at = end if self.under_way else 0
+        if self._clock.due:
+            self._be_asked()
+
+    def _be_asked(self) -> None:
+        """Have the next step look at all there may be to do; any thread may call it."""
+        self._busy_at = 0
 
     def stop(self) -> None:
         """Ask again, before another step, whether there may be one."""
         self.under_way = False
+        self._clock.stop()
         self._look_ahead()
 
     def release_signals(self) -> None:
@@ -109,10 +118,13 @@ class Steps:
             self.preemption.watch()
             self.passes.start(completed)
             self.under_way = True
+            self._clock.set()
         if self._failures:
             self._checkpointer.wait()
         if not self._turns.start <= completed < self._turns.end:
             self._take_turns(completed)
+        if self._clock.due:
+            self._call(self._calls[1], completed)
         if self.preemption.received is not None:
             self._end_process(self.preemption.received)
         if completed == self.passes.end:
@@ -131,7 +143,12 @@ class Steps:
     def _take_turns(self, completed: int) -> None:
         for is_due, call in zip(self._turns.take(completed), self._calls, strict=True):
             if is_due:
-                call(completed)
+                self._call(call, completed)
+
+    def _call(self, call: Callable[[int], None], completed: int) -> None:
+        if call is self._calls[1]:
+            self._clock.set()
+        call(completed)
 
     def _end_process(self, signal_number: int) -> None:
         self._standing.look_again()
@@ -147,7 +164,7 @@ class Steps:
 
     def save_end(self) -> None:
         """Checkpoint the last state, where no checkpoint holds it and there are to be any."""
-        if self.under_way and self._checkpointer.latest != self.completed and self._checkpointer.schedule.enabled:
+        if self.under_way and self._checkpointer.latest != self.completed and self._checkpointer.is_on:
             self._calls[1](self.completed)
 
     def write_rest(self, *, interrupted: bool) -> None:

@@ -21,7 +21,7 @@ import pytest
 
 import keepfast
 from keepfast.cli.runs import ago
-from keepfast.metrics.reading import Series
+from keepfast.metrics import Series
 from keepfast.metrics.spread import Curve, curve_of, spread_of
 from keepfast.pictures.braille import Canvas
 

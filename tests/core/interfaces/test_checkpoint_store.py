@@ -57,7 +57,7 @@ def test_what_a_file_tells_is_read_as_it_was_written(net: Callable[..., Net], tm
     assert (told.modules, told.module, told.timestep) == (("policy", "value"), "value", 10)
     assert told.metric == {"tag": "a", "value": 9.0}
     assert told.resume is not None
-    assert set(told.resume) == {"random", "recorder", "best"}
+    assert set(told.resume) == {"random", "recorder", "best", "improvement"}
     assert told.written_by_keepfast
 
 

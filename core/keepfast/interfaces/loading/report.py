@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,7 +51,7 @@ class Entry:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LoadReport:
     """What a load found and did. True when everything fitted.
 
@@ -108,6 +109,15 @@ class LoadReport:
 
     def __bool__(self) -> bool:
         return not self.differences
+
+    def __repr__(self) -> str:
+        at = "" if self.timestep is None else f", timestep {self.timestep}"
+        counted = f"{len(self.loaded)} entries loaded, {len(self.differences)} not"
+        return f"LoadReport({str(self.path)!r}{at}: {counted})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><td>{html.escape(str(entry))}</td></tr>" for entry in self.differences)
+        return f"<p>{html.escape(repr(self))}</p><table>{rows}</table>"
 
     def __str__(self) -> str:
         head = f"{self.path}: {len(self.loaded)} entries loaded, {len(self.differences)} not"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._arrays import host_array, is_real
-from keepfast.errors import InvalidValue
+from keepfast.errors import InvalidValue, ShapeMismatch
 
 _AXES = frozenset("NCHWT")
 _CHANNELS = (1, 3, 4)
@@ -91,6 +91,7 @@ def numbers(value: Any, name: str, *, dimensions: Sequence[int] = ()) -> NDArray
 
     Raises:
         InvalidValue: if it is anything else, or empty.
+        ShapeMismatch: if it has another number of dimensions.
     """
     try:
         array = host_array(value)
@@ -103,7 +104,7 @@ def numbers(value: Any, name: str, *, dimensions: Sequence[int] = ()) -> NDArray
         raise InvalidValue(f"`{name}` {told} ({value!r:.80}); allowed: real numbers")
     if dimensions and array.ndim not in dimensions:
         allowed = " or ".join(map(str, dimensions))
-        raise InvalidValue(f"`{name}` has the shape {array.shape}; allowed: {allowed} dimensions")
+        raise ShapeMismatch(f"`{name}` has the shape {array.shape}; allowed: {allowed} dimensions")
     return array
 
 
