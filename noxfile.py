@@ -22,6 +22,9 @@ TEST_TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "pyyaml"
 FURTHER_TOOLS = ("matplotlib", "minari", "moviepy", "omegaconf", "pip", "hatchling", "editables", "pandas", "duckdb")
 """What some tests need beside the extra `all`: peers that read our files, and what builds a plugin."""
 
+OLDER_SKRL = "skrl==1.4.3"
+"""The other line of skrl, whose agents are called otherwise."""
+
 TYPE_TOOLS = ("mypy", "types-PyYAML")
 ENVIRONMENTS = ("core", "torch", "jax", "all")
 """Each test runs in the smallest of these that has what it needs; `tests/conftest.py` tells which that is."""
@@ -170,9 +173,11 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """Run what needs objects of Gymnasium, stable-baselines3 and skrl themselves; arguments go to pytest."""
-    install(session, project("torch,demo"), *TEST_TOOLS, "-r", "tests/peers/requirements.txt")
+    """Run what needs objects of other libraries themselves; arguments go to pytest."""
+    install(session, project("all"), *TEST_TOOLS, "-r", "tests/peers/requirements.txt")
     pytest(session, "tests/peers", *session.posargs)
+    install(session, OLDER_SKRL)
+    pytest(session, "tests/peers/test_skrl_agents.py")
 
 
 @nox.session

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from keepfast._version import __version__
 
 if TYPE_CHECKING:
-    from keepfast import codec, metrics, plugins, testing, tree
+    from keepfast import codec, hub, metrics, plugins, testing, tree
     from keepfast._system.commit import commit
     from keepfast.agent import Agent
     from keepfast.config import ExperimentConfig
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         CorruptFile,
         CorruptMemory,
         DirectoryError,
+        HubError,
         InvalidValue,
         KeepfastError,
         KeepfastWarning,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from keepfast.migration.report import MigratedEntry, MigrationReport
     from keepfast.migration.saving import Saving
     from keepfast.modules.parts import attribute, attributes
+    from keepfast.modules.reading import CheckpointContent, read_checkpoint
     from keepfast.modules.single import load, save
     from keepfast.plugins.hookspecs import hookimpl
     from keepfast.plugins.lazy import lazy
@@ -85,6 +87,7 @@ _HOMES = {
         "CorruptFile",
         "CorruptMemory",
         "DirectoryError",
+        "HubError",
         "InvalidValue",
         "KeepfastError",
         "KeepfastWarning",
@@ -109,6 +112,7 @@ _HOMES = {
     "interfaces.checkpoint_store": ["Checkpoint", "CheckpointMetadata", "CheckpointStore"],
     "interfaces.demo": ["DemoResult", "DemoSettings"],
     "interfaces.format": ["DirectoryFormat"],
+    "interfaces.loading.report": ["LoadReport"],
     "interfaces.memory_exporter": ["MemoryExporter", "MemorySnapshot"],
     "interfaces.ring": ["Ring"],
     "interfaces.step_buffer": [
@@ -120,7 +124,6 @@ _HOMES = {
         "device_capacity",
         "joined_steps",
     ],
-    "interfaces.loading.report": ["LoadReport"],
     "interfaces.writer": ["Writer", "WriterContext"],
     "memories.conversion": ["convert_memory", "merge_memories"],
     "memories.files": ["iter_memories", "read_memory"],
@@ -131,6 +134,7 @@ _HOMES = {
     "migration.report": ["MigratedEntry", "MigrationReport"],
     "migration.saving": ["Saving"],
     "modules.parts": ["attribute", "attributes"],
+    "modules.reading": ["CheckpointContent", "read_checkpoint"],
     "modules.single": ["load", "save"],
     "plugins.hookspecs": ["hookimpl"],
     "plugins.lazy": ["lazy"],
@@ -138,10 +142,12 @@ _HOMES = {
     "tracking.multi_writer": ["MultiWriter"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_ENTRIES = frozenset({"convert_memory", "iter_memories", "load", "merge_memories", "migrate", "read_memory", "save"})
+_ENTRIES = frozenset(
+    {"convert_memory", "iter_memories", "load", "merge_memories", "migrate", "read_checkpoint", "read_memory", "save"}
+)
 """The functions that need no object of ours made before; the frameworks in use are told of them at once."""
 
-_SUBMODULES = ("codec", "metrics", "plugins", "testing", "tree")
+_SUBMODULES = ("codec", "hub", "metrics", "plugins", "testing", "tree")
 
 __all__ = [
     "Agent",
@@ -149,6 +155,7 @@ __all__ = [
     "Backend",
     "BrokenPlugin",
     "Checkpoint",
+    "CheckpointContent",
     "CheckpointMetadata",
     "CheckpointReader",
     "CheckpointStore",
@@ -165,6 +172,7 @@ __all__ = [
     "ExperimentConfig",
     "ForeignCheckpoint",
     "HostSteps",
+    "HubError",
     "Interval",
     "InvalidValue",
     "KeepfastError",
@@ -209,6 +217,7 @@ __all__ = [
     "convert_memory",
     "device_capacity",
     "hookimpl",
+    "hub",
     "iter_memories",
     "iter_metrics",
     "joined_steps",
@@ -218,6 +227,7 @@ __all__ = [
     "metrics",
     "migrate",
     "plugins",
+    "read_checkpoint",
     "read_memory",
     "read_metrics",
     "save",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.errors import InvalidValue
+from keepfast.errors import InvalidValue, as_given
 from keepfast.tree import dtype_name, is_array
 
 Converter = Callable[[Any], NDArray[Any] | None]
@@ -39,7 +39,10 @@ def host_array(value: Any) -> NDArray[Any]:
         if dtype_name(value) in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
             value = value.float()  # NumPy has no such dtype of its own
         return np.asarray(value.numpy())
-    return np.asarray(value)
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise InvalidValue(f"no array can be made of {as_given(value)}: {error}") from error
 
 
 def is_real(array: Any) -> bool:

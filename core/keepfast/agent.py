@@ -6,7 +6,8 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keepfast.config import LEVEL, Source, agent_settings, mapping_of
+from keepfast._system.disk.directories import path_of
+from keepfast.config import LEVEL, Settings, Source, agent_settings, mapping_of
 from keepfast.errors import InvalidValue
 from keepfast.experiment import Experiment
 from keepfast.interfaces.checkpoint_store import Checkpoint
@@ -17,10 +18,12 @@ from keepfast.migration.calls import migrate_modules
 from keepfast.migration.engine import MigrationOptions
 from keepfast.migration.report import MigrationReport
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.parts import Module
+from keepfast.modules.parts import Module, description
+from keepfast.modules.reading import checkpoint_at
 from keepfast.modules.registered import ModuleTable, copy_all, metadata
 from keepfast.modules.restoring import restore_all
-from keepfast.plugins.formats import format_of, read_checkpoint
+from keepfast.plugins.formats import format_of
+from keepfast.plugins.locations import located
 from keepfast.runs.directory import run_directory
 from keepfast.tracking.multi_writer import MultiWriter
 
@@ -30,13 +33,19 @@ class Agent:
 
     Args:
         models: the agent's models by role; each is registered in `checkpoint_modules` under its role.
-        memory: the agent's memory; its files tell the agent's class, unless its metadata names an agent already.
+        memory: the agent's memory; its files tell the agent's class, unless its metadata names an agent already. Of a
+            list, the others are `secondary_memories`.
         observation_space: the environment's observation space.
         action_space: the environment's action space.
         device: where the agent computes, and where a load puts what it restores; whatever its framework takes for a
             device. None leaves each module where it is.
         cfg: the agent's configuration, with the experiment's settings under ``"experiment"``; in any form
             that `ExperimentConfig` takes.
+        state_space: the space of the environment's states, where agents tell them from observations.
+
+    Attributes:
+        cfg: the agent's own settings and the experiment's, by key and by attribute.
+        training: whether the agent trains or is evaluated; see `set_running_mode`.
 
     Raises:
         ConfigError: if a setting is wrong.
@@ -59,15 +68,23 @@ class Agent:
         action_space: Any = None,
         device: Any = None,
         cfg: Source = None,
+        state_space: Any = None,
     ) -> None:
-        self._experiment_config, self.cfg = agent_settings(cfg)
+        if callable(expand := getattr(cfg, "expand", None)):
+            expand()  # settings that stand for several become so many, as agents of skrl 2 expect
+        self._experiment_config, settings = agent_settings(cfg)
+        self.cfg = Settings(settings, cfg)
         if models is not None and not isinstance(models, Mapping):
             raise InvalidValue(f"`models` is a {type(models).__qualname__}; allowed: a mapping from role to model")
         self.models = dict(models or {})
-        self.memory = memory
+        several = list(memory) if isinstance(memory, list | tuple) else [memory]
+        self.memory, self.secondary_memories = (several or [None])[0], several[1:]
+        memory = self.memory
+        self.training = True
         if isinstance(told := getattr(memory, "metadata", None), MutableMapping):
             told.setdefault("agent", type(self).__name__)  # the memory's files then tell whose it is
         self.observation_space = observation_space
+        self.state_space = state_space
         self.action_space = action_space
         self.device = device
         self._checkpoint_modules: dict[str, Module] = dict(self.models)
@@ -139,6 +156,7 @@ class Agent:
             self._experiment.describe(self._described(given))
 
     def _start(self, trainer_cfg: Mapping[str, Any], env: object) -> Experiment:
+        self._table.check()
         self._experiment = Experiment(
             {**self._described(trainer_cfg), LEVEL: self._experiment_config},  # which knows what was set
             name=type(self).__name__,
@@ -162,7 +180,7 @@ class Agent:
 
     def _described(self, trainer_cfg: Mapping[str, Any]) -> dict[str, Any]:
         """Return the whole configuration: the agent's, its models' and the trainer's."""
-        models = {role: _description(model) for role, model in self.models.items() if model is not None}
+        models = {role: description(model) for role, model in self.models.items() if model is not None}
         return {**self.cfg, "models": models, "trainer": dict(trainer_cfg)}
 
     def _running(self, timesteps: int | None) -> Experiment:
@@ -170,6 +188,53 @@ class Agent:
         if timesteps is not None and experiment.timesteps is None:
             experiment.set_timesteps(timesteps)
         return experiment
+
+    @property
+    def write_interval(self) -> int | str:
+        """Return the timesteps between writes, 0 where disabled; before `init`, what the configuration says."""
+        return self._experiment_config.write_interval if self._experiment is None else self._experiment.write_interval
+
+    @property
+    def checkpoint_interval(self) -> int | str:
+        """Return the timesteps between checkpoints, as `write_interval`."""
+        if self._experiment is None:
+            return self._experiment_config.checkpoint_interval
+        return self._experiment.checkpoint_interval
+
+    def set_running_mode(self, mode: str) -> None:
+        """Set whether the agent trains (``"train"``) or is evaluated (``"eval"``), as trainers tell it.
+
+        Raises:
+            InvalidValue: if the mode is neither.
+        """
+        self.training = _is_training(mode)
+
+    def set_mode(self, mode: str) -> None:
+        """Set the mode of the models that have one: ``"train"`` or ``"eval"``.
+
+        Raises:
+            InvalidValue: if the mode is neither.
+        """
+        self.enable_models_training_mode(_is_training(mode))
+
+    def enable_training_mode(self, enabled: bool = True, *, apply_to_models: bool = False) -> None:
+        """Set whether the agent trains, and on request the mode of its models."""
+        self.training = enabled
+        if apply_to_models:
+            self.enable_models_training_mode(enabled)
+
+    def enable_models_training_mode(self, enabled: bool = True) -> None:
+        """Set the mode of the models that have one."""
+        for model in self.models.values():
+            change = getattr(model, "train", None) if enabled else getattr(model, "eval", None)
+            if callable(tell := getattr(model, "set_mode", None)):
+                tell("train" if enabled else "eval")
+            elif callable(change):
+                change()
+
+    def _empty_preprocessor(self, _input: Any, *_args: Any, **_kwargs: Any) -> Any:
+        """Return what it is given; what agents of skrl have in the place of a preprocessor that is switched off."""
+        return _input
 
     def track_data(self, tag: str, value: Any) -> None:
         """Track a number until the next write.
@@ -201,6 +266,9 @@ class Agent:
         timestep: int,
         timesteps: int | None,
         valid: Any = None,
+        *,
+        observations: Any = None,
+        next_observations: Any = None,
     ) -> None:
         """Record one step of every environment: its rewards, and the episodes that ended with it.
 
@@ -217,6 +285,8 @@ class Agent:
             timesteps: the length of the training.
             valid: of as many elements as `rewards`; whether the row is a transition; all are if None. See
                 `Experiment.record_transition`, which takes dicts by agent too.
+            observations: as `states`, for agents that tell them from states.
+            next_observations: as `next_states`.
 
         Raises:
             ShapeMismatch: if the numbers of elements differ.
@@ -290,7 +360,7 @@ class Agent:
             MissingDependency: if its format needs a package that is not installed; says what to run.
             WriteFailed: if the operating system refused; what was there before is untouched.
         """
-        path = Path(path)
+        path = path_of(path)
         store = format_of("checkpoint format", path)
         modules = self._table.look_up()
         completed = 0 if self._experiment is None else self._experiment.completed
@@ -309,10 +379,14 @@ class Agent:
     ) -> LoadReport:
         """Load modules from a checkpoint, onto the agent's device; without one each stays on the device it is on.
 
+        Networks that have a mode are in that of evaluation then, as where agents are loaded to act; `resume` goes on in
+        the mode that they are in.
+
         Modules of the file that the agent lacks are warned of and passed over.
 
         Args:
-            path: a checkpoint of this or another agent, on this or another device.
+            path: a checkpoint of this or another agent, on this or another device; or a run's directory, of which it is
+                the best, or else the latest.
             modules: the names of the modules to load; all of the agent's if None, or the one that the file holds.
             strict: whether any difference is an error; else what fits is loaded.
             cast: whether another dtype is converted.
@@ -329,9 +403,15 @@ class Agent:
         """
         if self._experiment is not None:
             self._experiment.wait()
-        checkpoint = read_checkpoint(path)
+        checkpoint, file = checkpoint_at(located(path))
         options = LoadOptions.of(modules, strict, cast, rename, self.device, fit).of_file(checkpoint.about.module)
-        return restore_all(self._table.look_up(), checkpoint, Path(path), options)
+        modules_of_now = self._table.look_up()
+        report = restore_all(modules_of_now, checkpoint, file, options)
+        for module in modules_of_now:
+            evaluate = getattr(module.value, "eval", None)
+            if callable(evaluate) and any(entry.startswith(f"{module.name}.") for entry in report.loaded):
+                evaluate()
+        return report
 
     def migrate(
         self,
@@ -405,14 +485,7 @@ class Agent:
                 self.memory.close()
 
 
-_DESCRIPTION_LENGTH = 4000
-"""Characters of a model's own description that are kept: structures, not numbers."""
-
-
-def _description(model: Any) -> Any:
-    """Return what a model says of itself: its configuration, or the structure it prints."""
-    configuration = getattr(model, "cfg", None)
-    if isinstance(configuration, Mapping):
-        return dict(configuration)
-    structure = getattr(model, "module", model)  # what a holder of module and variables holds
-    return repr(structure)[:_DESCRIPTION_LENGTH]
+def _is_training(mode: str) -> bool:
+    if mode not in ("train", "eval"):
+        raise InvalidValue(f'`mode` is {mode!r:.60}; allowed: "train" or "eval"')
+    return mode == "train"

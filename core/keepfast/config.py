@@ -159,7 +159,10 @@ class ExperimentConfig(BaseModel):
     )
 
     def __init__(self, source: Source = None, /, **settings: Any) -> None:
-        given = _plain(_without_nothing({**_experiment_level(_read(source)), **settings}))
+        try:
+            given = _plain(_without_nothing({**_experiment_level(_read(source)), **settings}))
+        except RecursionError:
+            raise ConfigError("a setting contains itself, or is nested deeper than can be followed") from None
         if odd := [key for key in given if not isinstance(key, str)]:
             raise ConfigError("\n".join(_explain_key(key, given[key]) for key in odd))
         if missing := [path for path, value in leaves(given) if isinstance(value, str) and value == MISSING]:
@@ -240,6 +243,30 @@ def _is_secret(key: object, value: object) -> bool:
     words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", str(key)).lower()
     named = _SECRET.search(re.sub(r"[^a-z0-9]+", "_", words).strip("_"))
     return named is not None and not (value is None or isinstance(value, bool) or value == "")
+
+
+@final
+class Settings(dict[str, Any]):
+    """An agent's settings by key, and by attribute as the object has them that they were given as.
+
+    Args:
+        settings: the settings.
+        source: what they were given as.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], source: Any = None) -> None:
+        super().__init__(settings)
+        self._source = None if isinstance(source, dict) else source
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if hasattr(self._source, name):
+            return getattr(self._source, name)
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"the agent's configuration has no setting `{name}`") from None
 
 
 def agent_settings(cfg: Source) -> tuple[ExperimentConfig, dict[str, Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Iterable
 
 _UNSEEN = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff"
@@ -131,12 +132,25 @@ class CorruptMemory(CorruptFile):
     """A memory file is damaged, or holds what a memory file must not hold."""
 
 
+class HubError(KeepfastError, OSError):
+    """A hub of models refused, could not be reached, or sent something damaged."""
+
+
 class NewerFormat(KeepfastError, OSError, ValueError):
     """A file is of a later format than this version of Keepfast knows; a later Keepfast reads it."""
 
 
 class UsageError(KeepfastError, RuntimeError):
     """A call was made at a moment, or on an object, where it makes no sense."""
+
+
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel, _SHOWN.maxother, _SHOWN.maxstring, _SHOWN.maxlong = 3, 60, 60, 40
+
+
+def as_given(value: object) -> str:
+    """Return a value that was given as errors show it: short, however deep it is, and whatever its `repr` raises."""
+    return _SHOWN.repr(value)[:100]
 
 
 def nearest(given: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

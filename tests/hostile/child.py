@@ -35,7 +35,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "memory": _memory,
     "metrics": keepfast.read_metrics,
     "run": read_run,
-    "runs": lambda path: [found.directory for found in find_runs(path)],
+    "runs": lambda path: [read_run(found) for found in find_runs(path)],
 }
 """How files are read, by name: as users do."""
 

@@ -126,3 +126,14 @@ def test_settings_of_live_layers_are_compared(tmp_path: Path) -> None:
         for target in (model, norm):
             warnings = keepfast.migrate(target, tmp_path / "n.pt").warnings
             assert any("`eps` is 1e-06 in the module" in each for each in warnings) is warned
+
+
+def test_the_state_of_an_optimizer_stays_behind(torch_file: tuple[Path, dict[str, Any]]) -> None:
+    """An agent whose optimizer is a state of optax migrates its network alone."""
+    optax = pytest.importorskip("optax")
+    path, state = torch_file
+    agent = keepfast.Agent({"policy": keepfast_jax.Model(Net(), Net().init(jax.random.key(0), INPUTS))})
+    agent.opt_state = optax.adam(1e-3).init(agent.models["policy"].variables)
+    agent.checkpoint_modules["optimizer"] = keepfast.attribute(agent, "opt_state")
+    assert agent.migrate(path, check={"policy": (INPUTS, expected(state, INPUTS))})
+    assert int(agent.opt_state[0].count) == 0

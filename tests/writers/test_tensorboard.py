@@ -18,7 +18,7 @@ from keepfast.metrics.tfrecord import crc32c, frame, read_records
 from keepfast_writers import _tensorboard_library
 from keepfast_writers.tensorboard import TensorBoardWriter
 
-PACKAGES = {"torch": ("torch", "tensorboard"), "tensorboardX": ("tensorboardX",)}
+PACKAGES = {"torch": ("torch", "tensorboard"), "tensorboardX": ("tensorboardX",), "tensorboard": ("tensorboard",)}
 LIBRARIES = [pytest.param(name, marks=pytest.mark.needs(*packages)) for name, packages in PACKAGES.items()]
 needs_tensorboard = pytest.mark.needs("tensorboard")
 needs_pillow = pytest.mark.needs("PIL")
@@ -75,7 +75,7 @@ def test_tensorboard_shows_tags_as_typed(make: Make) -> None:
 
 @pytest.mark.needs("torch", "tensorboard", "tensorboardX", "PIL")
 def test_both_libraries_leave_the_same_events(tmp_path: Path) -> None:
-    """Through PyTorch and through tensorboardX, every event but the file's first records is the same, byte for byte."""
+    """Through any of them, every event but the file's first records is the same, byte for byte."""
     left = []
     for library in PACKAGES:
         directory = tmp_path / library
@@ -89,7 +89,36 @@ def test_both_libraries_leave_the_same_events(tmp_path: Path) -> None:
         writer.write_video("Video / one", np.zeros((1, 2, 3, 4, 4), np.uint8), 11, START)
         writer.close()
         left.append(records_of(writer)[begun:])
-    assert left[0] == left[1]
+    assert left[0] == left[1] == left[2]
+
+
+@pytest.mark.needs("tensorboard", "PIL")
+def test_the_tensorboard_package_is_enough(tmp_path: Path) -> None:
+    """With neither PyTorch nor tensorboardX nor TensorFlow, a run writes all it has, and TensorBoard reads it."""
+    program = f"""
+        import sys
+        for name in ("torch", "tensorboardX", "tensorflow"):
+            sys.modules[name] = None
+        import importlib.util
+        find = importlib.util.find_spec
+        gone = ("torch", "tensorboardX", "tensorflow")
+        importlib.util.find_spec = lambda name, *more: None if name in gone else find(name, *more)
+        import numpy as np, keepfast
+        cfg = {{"directory": {str(tmp_path)!r}, "experiment_name": "run", "write_interval": 1}}
+        with keepfast.Experiment(cfg) as run:
+            run.track_data("Loss / Loss", 0.5)
+            run.step(0)
+            run.writer.add_image("Image / grid", np.zeros((9, 3, 4, 4), np.float32), 1, dataformats="NCHW")
+            run.writer.add_hparams({{"lr": 1e-3, "name": "PPO", "big": True}}, {{"score": 1.0}})
+            run.writer.add_text("Notes", "text", 1)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    read = accumulator(tmp_path / "run")
+    assert [event.value for event in read.Scalars("Loss / Loss")] == [0.5]
+    assert [(image.width, image.height) for image in read.Images("Image / grid")] == [(32, 8)]
+    assert "Notes/text_summary" in read.Tags()["tensors"]
+    assert "_hparams_/session_start_info" in read.summary_metadata
 
 
 @needs_tensorboard
@@ -302,7 +331,7 @@ def test_without_a_library_the_error_says_what_to_install(
 
 def test_an_unknown_library_is_refused(context: keepfast.WriterContext) -> None:
     """The error about an unknown library lists the known ones."""
-    with pytest.raises(keepfast.InvalidValue, match="`library` is 'tensorbord'; allowed: auto, torch, tensorboardX"):
+    with pytest.raises(keepfast.InvalidValue, match=r"allowed: auto, torch, tensorboardX, tensorboard$"):
         TensorBoardWriter(context, library="tensorbord")
 
 

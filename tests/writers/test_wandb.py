@@ -450,25 +450,25 @@ def test_without_the_tensorboard_package_it_is_asked_for(
     with pytest.raises(keepfast.MissingDependency, match="pip install tensorboard"):
         module.WandbWriter(context, sync_tensorboard=True)
     with pytest.warns(keepfast.KeepfastWarning, match="pip install tensorboard.*logged one by one"):
-        assert not module._follows_event_files(context, {})
+        assert module._follows_event_files(context, {}) == (False, False)
 
 
 @pytest.mark.needs("tensorboard")
 @pytest.mark.parametrize(
-    ("writers", "given", "follows"),
+    ("writers", "given", "told", "follows"),
     [
-        (["tensorboard"], {}, True),
-        ([{"name": "tensorboard"}, "jsonl"], {}, True),
-        (["jsonl"], {}, False),
-        (["jsonl"], {"sync_tensorboard": True}, True),
-        (["tensorboard"], {"sync_tensorboard": False}, False),
+        (["tensorboard"], {}, True, True),
+        ([{"name": "tensorboard"}, "jsonl"], {}, True, True),
+        (["jsonl"], {}, True, False),
+        (["jsonl"], {"sync_tensorboard": True}, True, True),
+        (["tensorboard"], {"sync_tensorboard": False}, False, False),
     ],
 )
 def test_event_files_are_followed_where_there_are_some(
-    context: keepfast.WriterContext, writers: list[Any], given: dict[str, bool], follows: bool
+    context: keepfast.WriterContext, writers: list[Any], given: dict[str, bool], told: bool, follows: bool
 ) -> None:
-    """By default wandb follows event files if the run writes some, and else the values are logged one by one."""
+    """By default wandb is told to follow event files, and values are logged one by one where the run writes none."""
     from keepfast_writers.wandb import _follows_event_files
 
     own = keepfast.WriterContext(context.directory, "run", {"experiment": {"writers": writers}})
-    assert _follows_event_files(own, given) is follows
+    assert _follows_event_files(own, given) == (told, follows)

@@ -1,4 +1,4 @@
-"""The library that makes TensorBoard's events: PyTorch's, or tensorboardX."""
+"""The library that makes TensorBoard's events: PyTorch's, tensorboardX, or the tensorboard package alone."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from keepfast import InvalidValue, MissingDependency
 @final
 @dataclass(frozen=True)
 class EventLibrary:
-    """What we take of a library; both have it under the same names.
+    """What we take of a library; all have it under the same names.
 
     Attributes:
-        name: ``"torch"`` or ``"tensorboardX"``.
+        name: ``"torch"``, ``"tensorboardX"`` or ``"tensorboard"``.
         event: the class of events, a protocol buffer.
         summary: the class of summaries, a protocol buffer.
         summaries: the module whose functions make summaries of histograms, images, texts and hyperparameters.
@@ -81,13 +81,29 @@ def _tensorboardx() -> EventLibrary:
     )
 
 
+def _tensorboard() -> EventLibrary:
+    protocol = "tensorboard.compat.proto"
+    summaries = importlib.import_module("keepfast_writers._tensorboard_package")
+    return EventLibrary(
+        "tensorboard",
+        importlib.import_module(f"{protocol}.event_pb2").Event,
+        importlib.import_module(f"{protocol}.summary_pb2").Summary,
+        summaries,
+        summaries.SummaryWriter,
+        summaries.figure_to_image,
+    )
+
+
 # Each library with the packages that must be there, in the order of preference.
 _LIBRARIES: dict[str, tuple[tuple[str, ...], Callable[[], EventLibrary]]] = {
     "torch": (("torch", "tensorboard"), _torch),
     "tensorboardX": (("tensorboardX",), _tensorboardx),
+    "tensorboard": (("tensorboard",), _tensorboard),
 }
 
-_INSTALL = 'pip install "keepfast[torch]", pip install "keepfast[jax]", or pip install tensorboardX'
+_INSTALL = (
+    'pip install "keepfast[torch]", pip install "keepfast[jax]", pip install tensorboardX, or pip install tensorboard'
+)
 
 
 def event_library(name: str = "auto") -> EventLibrary:

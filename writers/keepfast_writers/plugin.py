@@ -22,6 +22,5 @@ def keepfast_writers() -> Mapping[str, Callable[..., Any]]:
 
 
 def _event_library() -> tuple[str, ...]:
-    """Return what the tensorboard writer lacks: PyTorch's library will do, and tensorboardX is the smaller one."""
-    has_torch = all(importlib.util.find_spec(package) is not None for package in ("torch", "tensorboard"))
-    return () if has_torch else ("tensorboardX",)
+    """Return what the tensorboard writer lacks: the tensorboard package will do, and tensorboardX is smaller."""
+    return () if importlib.util.find_spec("tensorboard") is not None else ("tensorboardX",)

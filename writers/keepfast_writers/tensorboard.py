@@ -22,15 +22,16 @@ from keepfast_writers._tensorboard_summaries import graph_events, summary_of, wr
 
 @final
 class TensorBoardWriter(keepfast.Writer):
-    """Writes TensorBoard's event files, with PyTorch's SummaryWriter or, where there is none, with tensorboardX.
+    """Writes TensorBoard's event files, with PyTorch's SummaryWriter, tensorboardX, or the tensorboard package alone.
 
     All values of one step make one event. The library begins the file and forms the events; we append them ourselves,
     because the libraries' own queues lose events to a kill even after a flush, and their checksums take ten times as
-    long. Both libraries leave the same tags, steps and values, tags exactly as the user typed them.
+    long. All libraries leave the same tags, steps and values, tags exactly as the user typed them.
 
     Args:
         context: the experiment.
-        library: ``"torch"``, ``"tensorboardX"``, or ``"auto"`` for the first of them that is installed.
+        library: ``"torch"``, ``"tensorboardX"``, ``"tensorboard"``, or ``"auto"`` for the first of them that is
+            installed.
 
     Raises:
         MissingDependency: if no library is installed; names what to install.

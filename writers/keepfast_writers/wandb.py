@@ -31,8 +31,9 @@ STEP = "timestep"
 class WandbWriter(keepfast.Writer):
     """Tracks a run with Weights & Biases, online or offline.
 
-    With ``sync_tensorboard``, the default, wandb follows the event files that the tensorboard writer makes, and this
-    writer starts and ends the run. Without, this writer logs every value itself. A run that goes on from a checkpoint
+    With ``sync_tensorboard``, the default where the tensorboard package is installed, wandb follows the event files
+    that the tensorboard writer makes, and this writer starts and ends the run. Without, or where that writer is not
+    among the run's, this writer logs every value itself. A run that goes on from a checkpoint
     goes on under the same id.
 
     Args:
@@ -49,7 +50,7 @@ class WandbWriter(keepfast.Writer):
 
     def __init__(self, context: keepfast.WriterContext, **wandb_kwargs: Any) -> None:
         arguments = {"name": context.experiment_name, **wandb_kwargs, **_continued(context)}
-        arguments["sync_tensorboard"] = self._synced = _follows_event_files(context, wandb_kwargs)
+        arguments["sync_tensorboard"], self._synced = _follows_event_files(context, wandb_kwargs)
         self._directory = context.directory
         self._begun = "resume" not in arguments
         self._run: Any = None
@@ -197,20 +198,20 @@ class WandbWriter(keepfast.Writer):
         return dict(self._state)
 
 
-def _follows_event_files(context: keepfast.WriterContext, given: Mapping[str, Any]) -> bool:
-    """Say whether wandb is to follow event files: as told, or where there will be some that it can read."""
+def _follows_event_files(context: keepfast.WriterContext, given: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Say whether wandb is to follow event files, as told or where it can, and whether there will be some of ours."""
     asked = given.get("sync_tensorboard")
     if asked is not None and not asked:
-        return False
+        return False, False
     if importlib.util.find_spec("tensorboard") is None:
         message = "wandb needs the tensorboard package to follow event files; run: pip install tensorboard"
         if asked:
             raise keepfast.MissingDependency(message)
         warn(f"{message}; until then the values are logged one by one")
-        return False
+        return False, False
     writers = context.config.get("experiment", {}).get("writers", ["tensorboard"])
     names = {entry if isinstance(entry, str) else entry.get("name") for entry in writers}
-    return bool(asked) or "tensorboard" in names
+    return True, bool(asked) or "tensorboard" in names
 
 
 def _tensorboard_hooks() -> Any:

@@ -187,6 +187,7 @@ class PPO(keepfast.Agent):
         timestep: int,
         timesteps: int | None,
         valid: Any = None,
+        **_more: Any,
     ) -> None:
         """Track rewards and episodes, and remember the transition."""
         super().record_transition(

@@ -82,6 +82,11 @@ def _check(tensor: torch.Tensor, path: str) -> None:
     """Check that a tensor has values, and such as a file can hold."""
     if torch.nn.parameter.is_lazy(tensor):
         raise UsageError(f"`{path}` is not initialized yet; run the module once before it is saved or loaded")
+    if tensor.is_nested:
+        raise UnsupportedModule(
+            f"`{path}` is a nested tensor, which cannot be stored; allowed: tensors of one shape. Store its parts, "
+            "`tensor.unbind()`, as a list"
+        )
     if tensor.is_meta:
         raise UsageError(f"`{path}` is on the device `meta`, so it has no values; `Module.to_empty` gives it some")
     if type(tensor) not in _OWN_MEMORY and hasattr(tensor, "__tensor_flatten__"):

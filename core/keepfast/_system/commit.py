@@ -383,11 +383,15 @@ def sweep(directory: Path) -> list[Path]:
     removed = []
     replaced = sorted(directory.glob(f".*{_OLD_SUFFIX}"), reverse=True)  # of several, the newest is put back
     for litter in [*replaced, *sorted(directory.glob(f".*{_SUFFIX}"))]:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError, IndexError, StopIteration):  # a name that is none of ours
+            if not _is_plain(litter):
+                continue
             if _is_wrapper(litter) and not any(litter.iterdir()):
                 litter.rmdir()
                 continue
             content = next(litter.iterdir()) if _is_wrapper(litter) else litter
+            if not _is_plain(content):
+                continue
             with _locked_litter(content) as locked:
                 if locked and not (litter in replaced and _renamed(content, _named(content))):
                     shutil.rmtree(content) if content.is_dir() else content.unlink()
@@ -395,6 +399,12 @@ def sweep(directory: Path) -> list[Path]:
             if content != litter:
                 litter.rmdir()
     return removed
+
+
+def _is_plain(litter: Path) -> bool:
+    """Say whether it is a file or a directory, rather than a pipe, which would be waited for, or a link."""
+    mode = litter.lstat().st_mode
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def _is_wrapper(litter: Path) -> bool:

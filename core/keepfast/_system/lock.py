@@ -129,6 +129,8 @@ def holding_file(path: Path) -> Iterator[None]:
 
 
 def _opened(path: Path) -> BinaryIO | None:
+    if path.exists() and not path.is_file():
+        return None  # a pipe would be waited for
     try:
         return path.open("ab")
     except FileNotFoundError:

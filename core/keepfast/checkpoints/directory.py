@@ -99,11 +99,11 @@ class CheckpointDirectory:
         return [IndexedFile.of(self.path / name) for name in documents]
 
     def _remove(self, names: Iterable[str]) -> None:
-        """Remove files; a directory only if a format knows it for one of its own."""
+        """Remove files and directories of which a format knows that Keepfast wrote them, whatever the index says."""
         for path in (self.path / name for name in names):
-            if path.is_symlink() or not path.is_dir():
+            if path.is_symlink():
                 path.unlink(missing_ok=True)
-            elif (owner := owner_of(path)) is not None:
+            elif (owner := owner_of(path)) is not None and owner.wrote(path):
                 owner.remove(path)
 
     def _is_first(self, metadata: CheckpointMetadata, retention: Retention) -> bool:

@@ -187,6 +187,8 @@ def index_problem(directory: Path) -> str | None:
 def _read(directory: Path) -> tuple[list[IndexedCheckpoint], str | None]:
     path, found = directory / INDEX, []
     problem = None
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        return [], f"`{path}` is no file; remove it, and `keepfast index --rebuild` makes one"
     try:
         rows = _checked(json.loads(path.read_text(encoding="utf-8"))["checkpoints"], list)
     except FileNotFoundError:

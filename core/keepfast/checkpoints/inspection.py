@@ -10,6 +10,7 @@ from typing import final
 from keepfast._system.commit import size_of
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata
 from keepfast.plugins.formats import read_checkpoint
+from keepfast.plugins.locations import located
 from keepfast.tree import Tree, flatten, is_array, nbytes
 from keepfast.tree import describe as describe_leaf
 
@@ -61,7 +62,7 @@ def inspect(path: str | Path) -> Inspection:
         MissingDependency: if its format needs a package that is not installed; says what to run.
         CorruptCheckpoint: if it is damaged.
     """
-    path = Path(path)
+    path = located(path)
     return describe(path, read_checkpoint(path))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 from keepfast.checkpoints.index import (
     BEST,
@@ -19,19 +21,44 @@ from keepfast.tree import Tree, flatten
 _LONGEST = 200
 """The bytes of a module's name in a file's, which the timestep, what it is, and the extension follow."""
 
+_DIGEST = 16
+"""How many digits tell apart the names that are too long."""
+
+
+def key_of(module: str) -> str:
+    """Return what stands for a module in the names of its files: its name, with what no name of a file has escaped.
+
+    A name that reads like one of ours, ``agent`` or ``best_x``, is escaped too, and one that is too long is cut, with a
+    digest in the place of the rest. What the module is called stands in the file itself.
+
+    Raises:
+        InvalidValue: if it has no name.
+    """
+    if not module:
+        raise InvalidValue("a module has no name, so that it can have no file of its own; register it under one")
+    key = quote(module, safe=_SAFE) if any(sign in module for sign in _UNSAFE) or not module.isprintable() else module
+    if key == GROUPED or key.startswith((BEST, ".")):
+        key = f"%{ord(key[0]):02X}{key[1:]}"
+    if len(os.fsencode(key)) > _LONGEST:
+        digest = hashlib.sha256(module.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
+        key = os.fsencode(key)[: _LONGEST - _DIGEST - 1].decode("utf-8", "ignore") + f"~{digest}"
+    return key
+
+
+_UNSAFE = '/\\:*?"<>|%'
+_SAFE = " !#$&'()+,;=@[]^`{}~"
+
 
 def file_name(key: str, timestep: int, extension: str, *, best: bool, first: bool) -> str:
     """Return the name of a file of a checkpoint; the first of the best has no timestep in its own.
 
-    Raises:
-        InvalidValue: if the module's name cannot be part of a file's.
+    Args:
+        key: what `key_of` returned, or that of the file of all modules.
+        timestep: the completed timesteps.
+        extension: the format's.
+        best: whether it is one of the best.
+        first: whether it is the very best.
     """
-    if not key or Path(key).name != key or key.startswith("."):
-        raise InvalidValue(f"the module name `{key}` cannot be part of a file's name; register it without separators")
-    if len(os.fsencode(key)) > _LONGEST:
-        raise InvalidValue(
-            f"the module name `{key}` has {len(os.fsencode(key))} bytes; allowed in the name of a file: {_LONGEST}"
-        )
     prefix = BEST if best else ""
     return f"{prefix}{key}{extension}" if first else f"{prefix}{key}_{timestep}{extension}"
 
@@ -47,7 +74,7 @@ def documents_of(state: Mapping[str, Tree], metadata: CheckpointMetadata, *, sep
     if not separately:
         return {GROUPED: Checkpoint(state, metadata.as_mapping())}
     shared = replace(metadata, set=secrets.token_hex(8))
-    return {key: Checkpoint(tree, replace(shared, module=key).as_mapping()) for key, tree in state.items()}
+    return {key_of(name): Checkpoint(tree, replace(shared, module=name).as_mapping()) for name, tree in state.items()}
 
 
 def whole(documents: Mapping[Path, Checkpoint]) -> Checkpoint:

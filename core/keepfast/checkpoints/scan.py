@@ -28,6 +28,7 @@ from keepfast.checkpoints.index import (
     read_index,
     write_index,
 )
+from keepfast.checkpoints.placing import key_of
 from keepfast.errors import InvalidValue, KeepfastError
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata
 from keepfast.plugins.formats import read_checkpoint, stores
@@ -139,16 +140,20 @@ def _candidates(directory: Path, known: set[str], *, thorough: bool) -> Iterable
     named = {path: said for path, said in parsed.items() if said[0] or said[2] is not None}
     formats = stores() if named else {}  # asking each format takes longer than finding nothing new
     for path, (best, key, timestep) in named.items():
-        if path.suffix in formats and formats[path.suffix].owns(path):
+        if path.suffix in formats and (path.is_file() or path.is_dir()) and formats[path.suffix].owns(path):
             by_name_alone = key == GROUPED and not best and not thorough
             yield _candidate(path, best, key, timestep, _UNREAD if by_name_alone else _content(path))
 
 
 def _candidate(path: Path, best: bool, key: str, timestep: int | None, content: _Content) -> _Candidate:
-    """Return a file with what its name says of it, and, for one of our own best, with what it says itself."""
-    told, module = content.metadata.timestep, content.metadata.module or GROUPED
-    if best and content.own and told is not None and path.stem in (f"{BEST}{module}", f"{BEST}{module}_{told}"):
-        key, timestep = module, told
+    """Return a file with what its name says of it, and, for one of our own, with what it says itself."""
+    told, module = content.metadata.timestep, content.metadata.module
+    own = GROUPED if module is None else key_of(module)
+    if content.own and told is not None:
+        if path.stem in (f"{BEST}{own}", f"{BEST}{own}_{told}"):
+            best, key, timestep = True, own, told
+        elif path.stem == f"{own}_{told}":
+            best, key, timestep = False, own, told
     return _Candidate(path, best, key, timestep, content)
 
 
@@ -170,7 +175,7 @@ def _parsed(stem: str, keys: set[str]) -> tuple[bool, str, int | None]:
 def _checkpoint(group: list[_Candidate]) -> tuple[IndexedCheckpoint, bool]:
     """Return the checkpoint of some files, and whether it is certainly one."""
     own = [candidate for candidate in group if candidate.content.own]
-    names = {name for candidate in own for name in candidate.content.metadata.modules or ()}
+    names = {key_of(name) for candidate in own for name in candidate.content.metadata.modules or ()}
     lost = [candidate for candidate in group if candidate.content.problem and candidate.key in names]
     files = {
         candidate.key: IndexedFile(candidate.path.name, size_of(candidate.path))

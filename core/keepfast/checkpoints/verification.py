@@ -23,6 +23,7 @@ from keepfast.checkpoints.scan import merged
 from keepfast.errors import CorruptCheckpoint, KeepfastError, NotFound
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.plugins.formats import is_checkpoint, read_checkpoint
+from keepfast.plugins.locations import located
 
 
 @final
@@ -52,7 +53,7 @@ def verify(path: str | Path) -> Iterator[Verdict]:
     Raises:
         NotFound: if there is nothing to verify.
     """
-    path = Path(path)
+    path = located(path)
     if is_checkpoint(path):
         yield _verify_file(path, _indexed(path), {})
         return

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from keepfast._version import __version__
-from keepfast.cli import checkpoints, console, demo, memory, migrating, plugins, runs
+from keepfast.cli import checkpoints, console, demo, hub, memory, migrating, plugins, runs
 from keepfast.cli.inspection.doctor import doctor
 from keepfast.cli.inspection.inspect import inspect
 from keepfast.cli.inspection.metrics import metrics
@@ -51,6 +51,7 @@ app = typer.Typer(
 )
 for _command in COMMANDS:
     app.command()(_command)
+app.add_typer(hub.app, name="hub")
 app.add_typer(memory.app, name="memory")
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from keepfast.cli import console
 from keepfast.cli.checkpoints import document_of as checkpoint_document
 from keepfast.cli.checkpoints import table as checkpoint_table
+from keepfast.cli.inspection.choosing import chosen
 from keepfast.errors import InvalidValue, NotFound, did_you_mean, shown
 from keepfast.metrics.frames import Series
 from keepfast.metrics.reading import has_metrics, read_metrics
@@ -32,12 +33,17 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 def runs(
     directory: Annotated[Path, typer.Argument(help="The directory that the runs lie in.")] = Path(DEFAULT_DIRECTORY),
     as_json: console.AsJson = False,
+    where: Annotated[
+        list[str] | None, typer.Option(help='Only runs that meet this: "lr=3e-4", "best>100"; may be given again.')
+    ] = None,
+    sort: Annotated[str | None, typer.Option(help="Sort by this: best, steps, a setting or a tag.")] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Sort the other way round.")] = False,
 ) -> None:
     """List the runs of a directory: agent, steps, best score, size, and for how long nothing was written.
 
     A run that cannot be read is passed over with a warning.
     """
-    found = _read(find_runs(directory))
+    found = chosen(_read(find_runs(directory)), where or [], sort, reverse=reverse)
     if as_json:
         console.print_json({"kind": "runs", "runs": [_document_of(run) for run in found]})
         return
@@ -68,6 +74,7 @@ def _document_of(run: Run) -> dict[str, Any]:
         "best_score": run.best_score,
         "changed": run.changed,
         "size": run.size,
+        "settings": dict(run.settings),
     }
 
 

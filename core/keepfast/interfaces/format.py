@@ -50,6 +50,13 @@ class Format(abc.ABC, Generic[T]):
         """Say whether a file is of this format, or is to be; by its name, unless a format knows better."""
         return path.name.endswith(self.extension) and not path.is_dir()
 
+    def wrote(self, path: Path) -> bool:
+        """Say whether Keepfast wrote a file, without reading all of it; what it did not write it never removes.
+
+        By its name, unless a format knows better.
+        """
+        return self.owns(path)
+
     def writing(self, content: T) -> Content:
         """Return what writes a file, for whoever commits several together."""
         return partial(self.write, content)

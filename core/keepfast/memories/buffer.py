@@ -107,7 +107,7 @@ class SampleBuffer:
     def create(self, name: str, size: Any, dtype: Any, *, keep_dimensions: bool) -> bool:
         """Create a tensor, or one for each leaf of a space, and return whether any was not there before."""
         wanted = None if dtype is None else self.storage.dtype_name(dtype)
-        if name == VALID and size is not None:
+        if isinstance(name, str) and name == VALID and size is not None:
             return self._create_validity(sample_size(size, keep_dimensions=keep_dimensions), wanted)
         return self.tensors.create(name, size, wanted, keep_dimensions=keep_dimensions)
 
@@ -132,6 +132,7 @@ class SampleBuffer:
 
     def tensor(self, name: str, *, keepdim: bool) -> Any:
         """Return a tensor, of shape (memory_size, num_envs, *size) or (memory_size * num_envs, *size)."""
+        self.tensors.check_name(name)
         if name in self.tensors.composites:
             leaves = [self.tensor(leaf, keepdim=keepdim) for leaf in self.tensors.composites.tensors_of([name])]
             return self.tensors.composites.together([name], leaves)[0]

@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from keepfast._system.disk.directories import path_of
 from keepfast._system.spacious import spacious_tensors
 from keepfast.errors import InvalidValue, LoadMismatch
 from keepfast.interfaces.memory_exporter import MemorySnapshot
@@ -36,11 +37,12 @@ def convert_memory(
         CorruptMemory: if the source is damaged.
         WriteFailed: if the operating system refused; what was at the target before is untouched.
     """
-    writer = format_of("memory format", Path(target))
+    target = path_of(target)
+    writer = format_of("memory format", target)
     progress(0, 2)
     snapshot = read_memory(source)
     progress(1, 2)
-    writer.save(snapshot, Path(target))
+    writer.save(snapshot, target)
     progress(2, 2)
     return snapshot
 
@@ -68,9 +70,10 @@ def merge_memories(
         CorruptMemory: if a file is damaged.
         WriteFailed: if the operating system refused; what was at the target before is untouched.
     """
-    writer = format_of("memory format", Path(target))
+    target = path_of(target)
+    writer = format_of("memory format", target)
     paths = memory_paths(pattern)
-    if Path(target).resolve() in (path.resolve() for path in paths):
+    if target.resolve() in (path.resolve() for path in paths):
         raise InvalidValue(f"`{target}` is itself one of the files that match `{pattern}`; write to another place")
     rows, layout, metadata = _merged_layout(paths)
     tensors = spacious_tensors({name: ((rows, *shape), dtype) for name, (shape, dtype) in layout.items()})
@@ -81,7 +84,7 @@ def merge_memories(
         row = _copied(snapshot, tensors, first)
         seams += _seams(snapshot, first, row)
     merged = MemorySnapshot(tensors, 0, 0, filled=True, metadata={**metadata, "seams": seams[: -snapshot.num_envs]})
-    writer.save(merged, Path(target))
+    writer.save(merged, target)
     progress(len(paths), len(paths))
     return merged
 

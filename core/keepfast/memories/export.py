@@ -13,7 +13,7 @@ from typing import Any, final
 
 from keepfast._system.background import Background
 from keepfast._system.commit import sweep
-from keepfast._system.disk.directories import make_directory, taken
+from keepfast._system.disk.directories import make_directory, path_of, taken
 from keepfast._system.disk.optional import tell_lacking
 from keepfast._system.finishing import finish
 from keepfast._system.lifetimes import at_exit, in_child
@@ -71,8 +71,8 @@ class MemoryExport:
     ) -> None:
         self.format = DEFAULT_FORMAT if format is None else format
         self._exporter = exporter_named(self.format)
-        self._is_of_run = directory is not None and os.fspath(directory) == ""
-        self.directory = taken(directory or DEFAULT_DIRECTORY)
+        self._is_of_run = isinstance(directory, str) and directory == ""
+        self.directory = taken(DEFAULT_DIRECTORY if directory is None or self._is_of_run else path_of(directory))
         self.keep = None if keep is None else positive("export_keep", keep)
         self.active = active
         self.cycles = 0
@@ -143,8 +143,8 @@ class MemoryExport:
         format: str | None = None,  # noqa: A002  (the design's name)
     ) -> Path:
         """Write a new file at once, and return its path; see `Memory.save`."""
-        chosen = exporter_named(format or self.format)
-        path = self._unused_path(taken(directory) if directory else self.directory, chosen)
+        chosen = exporter_named(self.format if format is None else format)
+        path = self._unused_path(self.directory if _is_none(directory) else taken(path_of(directory)), chosen)
         chosen.save(snapshot(), path)
         return path
 
@@ -210,6 +210,10 @@ class MemoryExport:
             if not path.exists():
                 return path
             moment += timedelta(microseconds=1)
+
+
+def _is_none(directory: Any) -> bool:
+    return directory is None or (isinstance(directory, str) and directory == "")
 
 
 _EXPORT = "export"

@@ -15,10 +15,12 @@ from typing import Any, final
 
 from keepfast._system.background import wait_for_writing
 from keepfast._system.commit import size_of
+from keepfast._system.disk.directories import path_of
 from keepfast._system.warnings import warn
-from keepfast.errors import InvalidValue, KeepfastError, MissingDependency, NotFound
+from keepfast.errors import InvalidValue, KeepfastError, MissingDependency, NotFound, as_given
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.plugins.formats import format_of, numeric_order
+from keepfast.plugins.locations import located
 
 _EXPORTED = re.compile(r"\d\d(-\d\d){2}_\d\d(-\d\d){2}-\d{6}_memory_(?P<token>[0-9a-f]+)-(?P<cycle>\d{1,18})\.")
 """The names of exported memories; see `MemoryExport`."""
@@ -40,7 +42,7 @@ def read_memory(path: str | os.PathLike[str]) -> MemorySnapshot:
         MissingDependency: if the format needs a package that is not installed.
         CorruptMemory: if it is damaged; names the file and the part.
     """
-    file = Path(path)
+    file = located(path)
     wait_for_writing(file)
     if not file.exists():
         raise NotFound(f"there is no memory file `{file}`")
@@ -49,6 +51,19 @@ def read_memory(path: str | os.PathLike[str]) -> MemorySnapshot:
 
 Patterns = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 """A pattern as `glob.glob` takes it, a path, or several of them."""
+
+
+def several(pattern: Patterns) -> list[str | os.PathLike[str]]:
+    """Return the patterns that are given, of which there may be one by itself.
+
+    Raises:
+        InvalidValue: if it is neither one nor a list of them.
+    """
+    if isinstance(pattern, str | bytes | os.PathLike):
+        return [pattern]
+    if not isinstance(pattern, Iterable):
+        raise InvalidValue(f"a pattern is {as_given(pattern)}; allowed: text, a path, or a list of these")
+    return list(pattern)
 
 
 def iter_memories(pattern: Patterns) -> Iterator[tuple[Path, MemorySnapshot]]:
@@ -67,7 +82,7 @@ def iter_memories(pattern: Patterns) -> Iterator[tuple[Path, MemorySnapshot]]:
         >>> for path, memory in keepfast.iter_memories("memory/*.pt"):  # doctest: +SKIP
         ...     states = memory["states"]
     """
-    patterns = [pattern] if isinstance(pattern, str | os.PathLike) else list(pattern)
+    patterns = several(pattern)
     for path in dict.fromkeys(chain.from_iterable(map(memory_paths, patterns))):
         try:
             snapshot = read_memory(path)
@@ -121,7 +136,7 @@ def matches(pattern: str | os.PathLike[str]) -> tuple[list[Path], dict[Path, Inv
     Raises:
         NotFound: if nothing matches.
     """
-    found = sorted(map(Path, _expanded(os.fspath(pattern))), key=numeric_order)
+    found = sorted(map(Path, _expanded(str(path_of(pattern)))), key=numeric_order)
     paths: list[Path] = []
     strangers: dict[Path, InvalidValue | MissingDependency] = {}
     directories: dict[Path, InvalidValue | MissingDependency] = {}

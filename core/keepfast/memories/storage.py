@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.errors import InvalidValue
+from keepfast.errors import InvalidValue, as_given
 from keepfast.memories.tensors.specs import positive
 
 
@@ -29,7 +29,7 @@ class Storage(abc.ABC):
             def dtype_name(self, dtype):
                 try:
                     found = np.dtype(dtype)
-                except TypeError as error:
+                except (TypeError, ValueError) as error:
                     raise keepfast.InvalidValue(f"NumPy has no dtype {dtype!r}") from error
                 if found.kind not in "biuf":
                     raise keepfast.InvalidValue(f"{found} is no dtype of real numbers")
@@ -210,7 +210,10 @@ def checked_places(indexes: Any, capacity: int) -> NDArray[np.intp]:
     Raises:
         InvalidValue: if they are no whole numbers, or not below the number of places.
     """
-    places = np.asarray(indexes)
+    try:
+        places = np.asarray(indexes)
+    except ValueError as error:
+        raise InvalidValue(f"indexes are {as_given(indexes)}; allowed: whole numbers in one dimension") from error
     if places.size == 0:
         places = places.astype(np.intp)  # an empty list makes an array of floats
     if places.dtype.kind not in "iu" or places.ndim != 1:

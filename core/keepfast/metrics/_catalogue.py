@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, final
 
-from keepfast.errors import InvalidValue, did_you_mean
+from keepfast.errors import InvalidValue, as_given, did_you_mean
 from keepfast.metrics.reading import read_metrics
 
 _STATISTICS = ("max", "min", "mean")
@@ -98,6 +98,8 @@ def tags(agent: str, *, enabled: bool = True) -> tuple[str, ...]:
         >>> tags("Q-learning")[0]
         'Episode / Total timesteps (max)'
     """
+    if not isinstance(agent, str):
+        raise InvalidValue(f"an agent is {as_given(agent)} ({type(agent).__qualname__}); allowed: its name as text")
     rows = [row for row in load_catalogue() if row.agent.lower() == agent.lower()]
     if not rows:
         raise InvalidValue(f"unknown agent `{agent}`{did_you_mean(agent, {row.agent for row in load_catalogue()})}")

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from keepfast._system.disk.directories import path_of
 from keepfast._system.warnings import warn
-from keepfast.errors import NotFound
+from keepfast.errors import InvalidValue, NotFound, as_given
 from keepfast.metrics.events import has_summaries, read_events
 from keepfast.metrics.frames import Metrics, Series
 from keepfast.metrics.wanted import Wanted, WantedTags
@@ -47,7 +48,7 @@ def read_metrics(run: str | Path) -> Metrics:
     Example:
         >>> steps, values, wall_times = keepfast.read_metrics("runs/my_run")["Loss / Policy loss"]  # doctest: +SKIP
     """
-    path = Path(run)
+    path = path_of(run)
     if not path.exists():
         raise NotFound(f"there is no run at `{path}`")
     kinds = _sources(path)
@@ -84,7 +85,9 @@ def iter_metrics(pattern: Patterns, tags: Wanted | Iterable[Wanted] | None = Non
         NotFound: if the pattern matches no run with metrics.
         OSError: if a file of a run cannot be read.
     """
-    patterns = [pattern] if isinstance(pattern, str | os.PathLike) else list(pattern)
+    if not isinstance(pattern, str | os.PathLike | Iterable):
+        raise InvalidValue(f"a pattern is {as_given(pattern)}; allowed: text, a path, or a list of these")
+    patterns = [pattern] if isinstance(pattern, str | bytes | os.PathLike) else list(pattern)
     wanted = None if tags is None else WantedTags([tags] if isinstance(tags, str | re.Pattern) else list(tags))
     for path in dict.fromkeys(chain.from_iterable(map(_runs, patterns))):
         found = read_metrics(path)
@@ -97,7 +100,7 @@ def iter_metrics(pattern: Patterns, tags: Wanted | Iterable[Wanted] | None = Non
 
 def _runs(pattern: str | os.PathLike[str]) -> list[Path]:
     """Return the runs that a pattern matches, and the files of metrics that it matches by themselves."""
-    text = os.fspath(pattern)
+    text = str(path_of(pattern))
     found = [text] if Path(text).exists() else glob.glob(text, recursive=True)  # noqa: PTH207  (absolute ones)
     matches = [path for path in sorted(map(Path, found)) if _sources(path)]
     if not matches:

@@ -17,6 +17,7 @@ from keepfast.modules.parts import Module
 from keepfast.modules.registered import RegisteredModule, registered
 from keepfast.plugins.backends import configured, recognize
 from keepfast.plugins.discovery import Provided, registry
+from keepfast.plugins.locations import located
 from keepfast.tree import is_array, map_leaves
 
 
@@ -130,7 +131,7 @@ def read_foreign(path: str | Path, reader: str | None = None) -> Source:
         UnknownPlugin: if there is no reader of that name.
         InvalidValue: if several know it.
     """
-    path = Path(path)
+    path = located(path)
     if not path.is_file():
         raise NotFound(f"cannot migrate `{path}`: there is no such file")
     try:

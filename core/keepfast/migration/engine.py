@@ -14,7 +14,7 @@ from keepfast._system.warnings import warn
 from keepfast.errors import InvalidValue, LoadMismatch
 from keepfast.interfaces.checkpoint_reader import ForeignCheckpoint, Side
 from keepfast.migration.conversion import Converted, converted, flattened, settled
-from keepfast.migration.layers import Layer, layers_of, side_of
+from keepfast.migration.layers import Layer, is_optimizer, layers_of, side_of
 from keepfast.migration.layouts import Rule
 from keepfast.migration.mapping import Assignment, Pair, assigned
 from keepfast.migration.report import MigratedEntry, MigrationReport, listing, problems
@@ -84,7 +84,7 @@ def migrate_all(modules: Sequence[RegisteredModule], source: Source, options: Mi
     Raises:
         LoadMismatch: if anything is ambiguous, has no place or (when strict) is missing, or the check fails.
     """
-    parts = [leaf for module in modules for leaf in module.leaves() if _takes(leaf)]
+    parts = [leaf for module in modules if _takes(module) for leaf in module.leaves() if _takes(leaf)]
     if not parts:
         raise InvalidValue("there is no module to migrate into: register networks first, in `checkpoint_modules`")
     plan = Plan.of([_place(part) for part in parts], source, options)
@@ -102,7 +102,10 @@ def migrate_all(modules: Sequence[RegisteredModule], source: Source, options: Mi
 
 
 def _takes(module: RegisteredModule) -> bool:
-    return not (module.is_open or module.is_memory or module.is_environment)
+    """Say whether a module is a network or the like; what an optimizer keeps belongs to other values of it."""
+    if any(leaf.is_open or leaf.is_memory for leaf in module.leaves()) or module.is_environment:
+        return module.assemble is not None and not module.is_environment
+    return not is_optimizer(module.capture())
 
 
 def _tell(report: MigrationReport, options: MigrationOptions) -> None:

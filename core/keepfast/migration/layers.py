@@ -182,6 +182,18 @@ def _inner(entries: Mapping[str, Array], side: Side) -> tuple[str, ...]:
     return ()
 
 
+def is_optimizer(tree: Any) -> bool:
+    """Say whether a tree is the state of an optimizer of PyTorch or optax."""
+    if not isinstance(tree, dict | list | tuple):
+        return False
+    if isinstance(tree, dict) and {"state", "param_groups"} <= set(tree):
+        return True
+    paths = [path.split(".") for path in flatten(tree)]
+    words = {word for path in paths for word in path}
+    counted = any(path[-1] == "count" for path in paths)
+    return ({"mu", "nu"} <= words and counted) or bool({"trace", "sum_of_squares"} & words)
+
+
 def natural(text: str) -> list[tuple[int, int, str]]:
     """Return a key that sorts numbers in text as numbers."""
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", text)]

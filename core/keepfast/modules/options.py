@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
-from keepfast.errors import LoadMismatch
+from keepfast.errors import InvalidValue, LoadMismatch, as_given
 from keepfast.memories.fitting import Fit, checked_fit
 from keepfast.tree import Tree, map_leaves
 
@@ -49,7 +49,11 @@ class LoadOptions:
         Raises:
             InvalidValue: if one of them means nothing.
         """
-        chosen = None if modules is None else tuple(modules)
+        if isinstance(modules, str) or not (modules is None or isinstance(modules, Iterable)):
+            raise InvalidValue(f"`modules` is {as_given(modules)}; allowed: a list of names, or None")
+        if rename is not None and not isinstance(rename, Mapping):
+            raise InvalidValue(f"`rename` is {as_given(rename)}; allowed: a mapping from file to own path, or None")
+        chosen = None if modules is None else tuple(map(str, modules))
         return cls(chosen, strict, cast, rename or {}, device, checked_fit(fit))
 
     def of_file(self, single: str | None) -> LoadOptions:
@@ -124,8 +128,9 @@ class FileModule:
 
     def renamed(self, path: str) -> str:
         """Return the own path that a path of the file stands for."""
-        fitting = [old for old in self.rename if path == old or path.startswith(f"{old}.")]
+        fitting = [old for old in self.rename if old in ("", path) or path.startswith(f"{old}.")]
         if not fitting:
             return path
         old = max(fitting, key=len)
-        return self.rename[old] + path[len(old) :]
+        rest = path[len(old) :].removeprefix(".")
+        return ".".join(part for part in (self.rename[old], rest) if part)

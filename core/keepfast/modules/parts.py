@@ -272,3 +272,16 @@ def _checked_keys(module: Mapping[Any, Any]) -> list[str | int]:
     if len({str(key) for key in keys}) != len(keys):
         raise UnsupportedModule(f"two keys of a dict of modules read the same: {', '.join(map(repr, keys))}")
     return keys
+
+
+_DESCRIPTION_LENGTH = 4000
+"""Characters of a model's own description that are kept: structures, not numbers."""
+
+
+def description(model: Any) -> Any:
+    """Return what a model says of itself: its configuration, or the structure it prints."""
+    configuration = getattr(model, "cfg", None)
+    if isinstance(configuration, Mapping):
+        return dict(configuration)
+    structure = getattr(model, "module", model)  # what a holder of module and variables holds
+    return repr(structure)[:_DESCRIPTION_LENGTH]

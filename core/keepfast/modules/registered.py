@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any, TypeVar, final
 import numpy as np
 
 from keepfast._version import __version__
-from keepfast.errors import LoadMismatch, UnsupportedModule
+from keepfast.errors import LoadMismatch, UnsupportedModule, UsageError
 from keepfast.interfaces.backend import Backend
 from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, CheckpointMetadata
 from keepfast.interfaces.loading.report import Entry
@@ -103,7 +104,7 @@ class RegisteredModule:
                 goes.
         """
         for leaf in self.leaves():
-            if not isinstance(leaf.module, Place) and _told(leaf.backend.replaces, value := leaf.value):
+            if not isinstance(leaf.module, Place) and _told(leaf.name, leaf.backend.replaces, value := leaf.value):
                 raise UnsupportedModule(
                     f"`{leaf.name}` is a {type(value).__qualname__}, which is replaced, not changed; register it as "
                     f'keepfast.attribute(owner, "{leaf.name}"), so that its owner gets the restored one'
@@ -113,7 +114,7 @@ class RegisteredModule:
         """Return the module's present tree, its arrays still shared with it."""
         if self.assemble is not None:
             return self.assemble([part.capture() for part in self.parts.values()])
-        return _told(self.backend.capture, self.value)
+        return _told(self.name, self.backend.capture, self.value)
 
     def copy(self) -> Tree:
         """Return an independent copy of the module's present tree on the host."""
@@ -176,6 +177,15 @@ def registered(modules: Mapping[Any, Module], named: Backend | None) -> list[Reg
     Raises:
         UnsupportedModule: if no backend knows a module, or a name is none.
     """
+    try:
+        return _registered(modules, named)
+    except RecursionError:
+        raise UnsupportedModule(
+            f"one of {', '.join(map(str, modules))} contains itself, or is nested deeper than can be followed"
+        ) from None
+
+
+def _registered(modules: Mapping[Any, Module], named: Backend | None) -> list[RegisteredModule]:
     unfolded = [_Unfolded.of(name, module, named) for name, module in _with_names(modules).items()]
     known = [backend for each in unfolded for backend in each.backends()]
     companions = [backend for backend in known if backend.name != PLAIN]
@@ -229,7 +239,7 @@ class _Unfolded:
     def registered(self, named: Backend | None, companions: Sequence[Backend]) -> RegisteredModule:
         """Return it with a backend also where only those beside it tell."""
         if self.assemble is None:
-            backend = self.backend or _fallback(_value(self.module), named, companions)
+            backend = self.backend or _fallback(self.name, _value(self.module), named, companions)
             return RegisteredModule(self.name, self.module, backend)
         parts = {key: part.registered(named, companions) for key, part in self.parts.items()}
         return RegisteredModule(self.name, self.module, main_backend(parts.values()), parts, self.assemble)
@@ -249,7 +259,7 @@ def _own_backend(value: Any, named: Backend | None) -> Backend | None:
     return named or recognize(value)
 
 
-def _fallback(value: Any, named: Backend | None, companions: Sequence[Backend]) -> Backend:
+def _fallback(name: str, value: Any, named: Backend | None, companions: Sequence[Backend]) -> Backend:
     """Return the backend for a module that nobody knows: that of those beside it, or else the plain one.
 
     Raises:
@@ -257,22 +267,31 @@ def _fallback(value: Any, named: Backend | None, companions: Sequence[Backend]) 
     """
     if not companions and keeps_itself(type(value)):
         return backend_named(PLAIN)
-    return _told(partial(backend_of, named=named, others=companions), value)
+    try:
+        return backend_of(value, named=named, others=companions)
+    except UnsupportedModule:
+        if type(value) in CONTAINERS:  # the part of it that nobody knows tells more
+            _told(name, backend_named(PLAIN).capture, value)
+        return _told(name, partial(backend_of, named=named, others=companions), value)
 
 
 _Answer = TypeVar("_Answer")
 
 
-def _told(ask: Callable[[Any], _Answer], value: Any) -> _Answer:
-    """Return the answer to a question about a module; where it is that nobody can capture it, add what to do.
+def _told(name: str, ask: Callable[[Any], _Answer], value: Any) -> _Answer:
+    """Return the answer to a question about a module; where it is that nobody can capture it, name it, and what to do.
 
     Raises:
         UnsupportedModule: if that is the answer.
     """
     try:
         return ask(value)
+    except RecursionError:
+        raise UnsupportedModule(
+            f"a {type(value).__qualname__} contains itself, or is nested deeper than can be followed"
+        ) from None
     except UnsupportedModule as error:
-        raise UnsupportedModule(f"{error}{_advice(value)}") from None
+        raise UnsupportedModule(f"the module `{name}`: {error}{_advice(value)}") from None
 
 
 def _advice(value: Any) -> str:
@@ -316,6 +335,19 @@ class ModuleTable:
             UnsupportedModule: if no backend can capture one of them.
         """
         return registered(instances(self._modules), self._named)
+
+    def check(self) -> None:
+        """Check that every module of now can be kept, and put back; one that has no values yet may get them.
+
+        Raises:
+            UnsupportedModule: if no backend can capture one of them, or a part of it, or it is replaced as training
+                goes on and was not given as an attribute; names it.
+        """
+        known = self.look_up()
+        check_places(known)
+        for module in known:
+            with contextlib.suppress(UsageError):
+                module.capture()
 
     def memories(self) -> list[Memory]:
         """Return the memories of now."""

@@ -7,17 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from keepfast._system.disk.directories import path_of
 from keepfast.errors import LoadMismatch
 from keepfast.interfaces.checkpoint_store import SINGLE, Checkpoint
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.memories.fitting import Fit
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
+from keepfast.modules.reading import checkpoint_at, part_of
 from keepfast.modules.registered import metadata, registered
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.backends import configured
-from keepfast.plugins.formats import format_of, read_checkpoint
-from keepfast.tree import flatten
+from keepfast.plugins.formats import format_of
+from keepfast.plugins.locations import located
+from keepfast.tree import Tree, flatten
 
 
 def save(module: Module, path: str | Path) -> Path:
@@ -36,7 +39,7 @@ def save(module: Module, path: str | Path) -> Path:
         MissingDependency: if its format needs a package that is not installed; says what to run.
         WriteFailed: if the operating system refused; what was there before is untouched.
     """
-    path = Path(path)
+    path = path_of(path)
     store = format_of("checkpoint format", path)
     modules = registered({SINGLE: module}, configured("auto"))
     state = modules[0].copy()
@@ -60,13 +63,15 @@ def load(
 
     Args:
         module: what to load into; changed in place, or, for a `keepfast.attribute`, replaced at its owner.
-        path: a file that `save` wrote, one of an experiment's own with ``store_separately``, or one that another tool
-            wrote in the same format.
+        path: a file that `save` wrote, one of an experiment's own, or one that another tool wrote in the same format;
+            or a run's directory, of which it is the best checkpoint, or else the latest.
         device: where restored arrays are placed; None keeps each where the module has it.
-        modules: the name of the module to take out of a file that holds several, in a list.
+        modules: the name of the module to take out of a file that holds several, in a list, or the path of a part of
+            one: ``["agent.actor"]``.
         strict: whether any difference is an error; else what fits is loaded.
         cast: whether another dtype is converted.
-        rename: file path -> own path; a path also stands for all below it.
+        rename: file path -> own path; a path also stands for all below it. ``{"agent.actor": ""}`` loads that part of
+            the file and nothing else, ``{"": "net"}`` the file into what is below ``net``.
         fit: what to do with a memory of another size or number of environments: ``"error"``; keep the ``"newest"``
             samples that fit, or the ``"oldest"``.
 
@@ -89,27 +94,55 @@ def read_single(path: str | Path, modules: Sequence[str] | None = None) -> Check
         CorruptCheckpoint: if the file is damaged.
         NotFound: if there is no such file.
     """
-    path = Path(path)
-    return _single(read_checkpoint(path), path, modules)
+    return _read_single(path, modules)[0]
+
+
+def _read_single(path: str | Path, modules: Sequence[str] | None) -> tuple[Checkpoint, Path]:
+    checkpoint, file = checkpoint_at(located(path))
+    return _single(checkpoint, file, modules), file
 
 
 def load_with(module: Module, path: str | Path, options: LoadOptions) -> LoadReport:
     """Load one module from a file, as `load` does."""
-    path = Path(path)
-    single = read_single(path, options.modules)
+    options = _with_part(options)
+    single, file = _read_single(path, options.modules)
     modules = registered({single.about.module or SINGLE: module}, configured("auto"))
-    return restore_all(modules, single, path, replace(options, modules=None))
+    return restore_all(modules, single, file, replace(options, modules=None))
 
 
-def _single(checkpoint: Checkpoint, path: Path, modules: Sequence[str] | None) -> Checkpoint:
-    """Return a checkpoint of one module: the file's only one, or the one that was asked for."""
+def _with_part(options: LoadOptions) -> LoadOptions:
+    """Return options in which a part that is renamed to the module itself is the one that is asked for."""
+    parts = [old for old, new in options.rename.items() if new == "" and old != ""]
+    if options.modules is not None or not parts:
+        return options
+    rename = {old: new for old, new in options.rename.items() if old not in parts}
+    return replace(options, modules=tuple(parts), rename=rename)
+
+
+def _single(checkpoint: Checkpoint, path: Path, asked: Sequence[str] | None) -> Checkpoint:
+    """Return a checkpoint of one module: the file's only one, or the one, or the part of one, that was asked for."""
     about = checkpoint.about
-    if about.module is not None or (about.modules is None and modules is None):
+    alone = about.module is not None or about.modules is None
+    if alone and (asked is None or tuple(asked) == (about.module,)):
         return Checkpoint(checkpoint.state, replace(about, module=about.module or SINGLE).as_mapping())
-    known = list(checkpoint.modules)
-    if modules is None or len(modules) != 1 or modules[0] not in known:
-        raise LoadMismatch(
-            f"`{path}` holds the modules {', '.join(known)}; say which one to load, "
-            f'`modules=["{known[0] if known else "policy"}"]` for example, or load it through the agent'
-        )
-    return Checkpoint(checkpoint.state[modules[0]], replace(about, module=modules[0]).as_mapping())
+    if asked is not None and len(asked) == 1:
+        state = _part(checkpoint, asked[0], alone=alone)
+        if state is not None:
+            return Checkpoint(state, replace(about, module=asked[0]).as_mapping())
+    known = list(checkpoint.modules) if isinstance(checkpoint.state, Mapping) else []
+    raise LoadMismatch(
+        f"`{path}` holds the modules {', '.join(known) or '(none)'}"
+        + (f", and nothing at {', '.join(asked)}" if asked else "")
+        + f'; say which one to load, or which part of one, `modules=["{known[0] if known else "policy"}"]` for '
+        "example, or load it through the agent"
+    )
+
+
+def _part(checkpoint: Checkpoint, path: str, *, alone: bool) -> Tree | None:
+    """Return what a file has at a path, which begins with the name of a module, or is within the file's only one."""
+    name = checkpoint.about.module
+    if alone:
+        inner = path.removeprefix(f"{name}.") if name is not None else path
+        found = part_of(checkpoint.state, inner)
+        return found if found is not None else part_of(checkpoint.state, path)
+    return part_of(checkpoint.modules, path)

@@ -54,3 +54,9 @@ def keepfast_migrations() -> Mapping[str, Callable[[], Any]]:
         "tianshou": lazy("keepfast.migration.readers.tianshou:TianshouReader"),
         "torchrl": lazy("keepfast.migration.readers.torchrl:TorchRlReader"),
     }
+
+
+@hookimpl
+def keepfast_locations() -> Mapping[str, Callable[[str], Any]]:
+    """List the places that addresses name: the Hugging Face Hub."""
+    return {"hf": lazy("keepfast.hub.download:fetch", requires=("huggingface_hub",), extra="hub")}

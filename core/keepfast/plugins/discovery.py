@@ -17,7 +17,7 @@ from typing import Any, final
 
 import pluggy
 
-from keepfast.errors import BrokenPlugin, PluginConflict, UnknownPlugin, did_you_mean
+from keepfast.errors import BrokenPlugin, PluginConflict, UnknownPlugin, as_given, did_you_mean
 from keepfast.plugins import hookspecs
 from keepfast.plugins.lazy import install_hint, lazy
 
@@ -35,6 +35,7 @@ HOOKS = {
     "checkpoint format": "keepfast_checkpoint_formats",
     "memory format": "keepfast_memory_formats",
     "checkpoint reader": "keepfast_migrations",
+    "location": "keepfast_locations",
 }
 """The kinds of things plugins provide, each with the hook that lists it. A new kind is a row here."""
 
@@ -201,6 +202,8 @@ class PluginRegistry:
             PluginConflict: if two plugins do; names both.
             BrokenPlugin: if the plugin of that name failed to load; carries the cause.
         """
+        if not isinstance(name, str):
+            raise UnknownPlugin(f"a {kind} is asked for as {as_given(name)}; allowed: its name as text")
         provided = self.provided(kind)
         claims = [candidate for candidate in provided if candidate.name == name]
         if len(claims) > 1:

@@ -23,6 +23,7 @@ from keepfast.errors import (
 from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, Checkpoint, CheckpointStore
 from keepfast.interfaces.memory_exporter import MemoryExporter
 from keepfast.plugins.discovery import registry
+from keepfast.plugins.locations import located
 
 Kind = Literal["checkpoint format", "memory format"]
 """The kinds of formats, as plugins provide them; see `HOOKS`."""
@@ -110,22 +111,58 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises:
         NotFound: if there is no such file.
-        ConfigError: if its extension is of no known format.
+        ConfigError: if neither its content nor its extension is of a known format.
         MissingDependency: if its format needs a package that is not installed; says what to run.
         CorruptCheckpoint: if it is damaged, or its metadata is not what Keepfast writes.
         NewerFormat: if a later version of Keepfast wrote it in a later format.
     """
-    path = Path(path)
+    path = located(path)
     wait_for_writing(path)
     if not path.exists():
         raise NotFound(f"cannot load `{path}`: it is not there{_beside(path)}")
-    checkpoint = format_of("checkpoint format", path).load(path)
+    checkpoint = _format_to_read(path).load(path)
     _check_version(checkpoint, path)
     try:
         _ = checkpoint.about
     except InvalidValue as error:
         raise CorruptCheckpoint(f"`{path}` is damaged: its metadata makes no sense: {error}") from error
     return checkpoint
+
+
+_BUILTIN = {".pt", ".safetensors", ".msgpack", ".pickle"}
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+"""How files of PyTorch before 1.6 begin."""
+
+
+def _format_to_read(path: Path) -> CheckpointStore:
+    """Return the format of a file that is there: that of its content, where its name is of no other's format.
+
+    Raises:
+        ConfigError: if neither tells.
+        MissingDependency: if it needs a package that is not installed.
+    """
+    kind = _kind_of(path) if path.is_file() and (path.suffix in _BUILTIN or owner_of(path) is None) else None
+    if kind is None or f".{kind}" == path.suffix:
+        return format_of("checkpoint format", path)
+    made: CheckpointStore = registry().get("checkpoint format", kind)()
+    return made
+
+
+def _kind_of(path: Path) -> str | None:
+    """Return the name of the built-in format of a file's content, as its first bytes tell; None where they do not."""
+    try:
+        with path.open("rb") as file:
+            first = file.read(16)
+            size = file.seek(0, 2)
+    except OSError:
+        return None
+    if first[:4] == b"PK\x03\x04" or first[: len(_LEGACY)] == _LEGACY:
+        return "pt"
+    if first[:1] == b"\x80" and first[1:2] in (b"\2", b"\3", b"\4", b"\5"):
+        return "pickle"
+    if first[8:9] == b"{" and int.from_bytes(first[:8], "little") < size:
+        return "safetensors"
+    return "msgpack" if first[:1] in (b"\xde", b"\xdf") or (first and 0x81 <= first[0] <= 0x8F) else None
 
 
 def _check_version(checkpoint: Checkpoint, path: Path) -> None:

@@ -6,6 +6,7 @@ Returning factories keeps listing cheap: nothing is imported or made before a ru
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -50,4 +51,10 @@ def keepfast_memory_formats() -> Mapping[str, Callable[[], MemoryExporter]]:
 @_hookspec
 def keepfast_migrations() -> Mapping[str, Callable[[], CheckpointReader]]:
     """Return the readers of other libraries' checkpoints, each name with a factory of its `CheckpointReader`."""
+    raise NotImplementedError
+
+
+@_hookspec
+def keepfast_locations() -> Mapping[str, Callable[[str], Path]]:
+    """Return what fetches files from elsewhere: by the scheme of an address, what makes a local path of the rest."""
     raise NotImplementedError

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.commit import commit
-from keepfast._system.disk.directories import make_directory, taken
+from keepfast._system.disk.directories import make_directory, path_of, taken
 from keepfast._system.warnings import warn
 from keepfast._version import __version__
 from keepfast.codec import plain
 from keepfast.config import ExperimentConfig, masked
-from keepfast.errors import DirectoryError, InvalidValue, WriteFailed
+from keepfast.errors import DirectoryError, InvalidValue, WriteFailed, as_given
 from keepfast.runs.processes.ownership import Ownership
 
 CONFIG = "config.json"
@@ -36,6 +36,8 @@ def run_directory(config: ExperimentConfig, agent: str) -> Path:
     Raises:
         InvalidValue: if there can be no directory of that name; says why.
     """
+    if not isinstance(agent, str):
+        raise InvalidValue(f"`name` is {as_given(agent)} ({type(agent).__qualname__}); allowed: text")
     name = config.experiment_name or f"{dt.datetime.now().astimezone():{_TIME_FORMAT}}_{agent}"
     if reason := _unfit(name):
         setting = "experiment_name" if config.experiment_name else "name"
@@ -45,7 +47,7 @@ def run_directory(config: ExperimentConfig, agent: str) -> Path:
         )
     if "\0" in config.directory:
         raise InvalidValue(f"`directory` is {config.directory!r:.100}, which names no directory: it holds NUL")
-    return taken(config.directory or DEFAULT_DIRECTORY) / name
+    return taken(path_of(config.directory or DEFAULT_DIRECTORY)) / name
 
 
 def _unfit(name: str) -> str:
@@ -53,6 +55,8 @@ def _unfit(name: str) -> str:
     parts = name.split("/")
     if "\0" in name:
         return "it holds NUL"
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        return "it holds half of a character, which no file system can name"
     if odd := next((part for part in parts if part in ("", ".", "..")), None):
         return f'a part of it is "{odd}"'
     if "" in parts:
@@ -128,18 +132,18 @@ def _start(time: str, document: Mapping[str, Any], before: Mapping[str, Any]) ->
     start = {"time": time, "timesteps": document["timesteps"], "versions": document["versions"]}
     if not before:
         return {**start, "config": document["config"]}
-    then, now = dict(_leaves(before)), dict(_leaves(document["config"]))
+    then, now = dict(leaves(before)), dict(leaves(document["config"]))
     changed = {path: [then.get(path), now.get(path)] for path in {**then, **now} if then.get(path) != now.get(path)}
     return {**start, "config": document["config"], "changed": changed} if changed else start
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the path and the value of all that is no mapping."""
     if not isinstance(value, Mapping):
         yield path, value
         return
     for key, child in value.items():
-        yield from _leaves(child, f"{path}.{key}" if path else str(key))
+        yield from leaves(child, f"{path}.{key}" if path else str(key))
 
 
 def _starts(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:

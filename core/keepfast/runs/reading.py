@@ -9,7 +9,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -21,7 +21,7 @@ from keepfast.errors import ConfigError, NotFound, did_you_mean
 from keepfast.metrics.frames import Series
 from keepfast.metrics.reading import has_metrics, read_metrics
 from keepfast.plugins.formats import numeric_order
-from keepfast.runs.directory import CONFIG
+from keepfast.runs.directory import CONFIG, leaves
 from keepfast.runs.processes.ownership import is_owned
 
 _OF_A_CONFIG = {"agent", "timesteps", "config"}
@@ -62,6 +62,8 @@ class Run:
         checkpoints: the checkpoints by timestep, the best last.
         changed: when a file was last written, in seconds since the epoch.
         size: the bytes of all files.
+        best_mode: whether more ("max") or less of the best metric is better.
+        settings: the configuration, each setting by its dotted path.
     """
 
     path: Path
@@ -74,6 +76,8 @@ class Run:
     checkpoints: list[IndexedCheckpoint]
     changed: float
     size: int
+    best_mode: str = "max"
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_runs(directory: str | Path) -> list[Path]:
@@ -149,6 +153,8 @@ def read_run(path: str | Path) -> Run:
         checkpoints=checkpoints,
         changed=changed,
         size=size,
+        best_mode=config.best_mode,
+        settings=dict(leaves(document.get("config", {}))),
     )
 
 
@@ -234,6 +240,8 @@ def _beside(path: Path) -> list[str]:
 def _document(path: Path) -> dict[str, Any]:
     """Return what ``config.json`` says, nothing where there is none or it is not ours."""
     try:
+        if not (path / CONFIG).is_file():  # a pipe would be waited for
+            return {}
         document = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
@@ -242,9 +250,13 @@ def _document(path: Path) -> dict[str, Any]:
 
 def _settings(document: Mapping[str, Any]) -> ExperimentConfig:
     """Return a run's settings; the defaults where they are not known, or those of another version."""
+    config = document.get("config")
+    told = config.get(LEVEL) if isinstance(config, Mapping) else None
+    if not isinstance(told, Mapping):  # a text would be the path of another file
+        return ExperimentConfig()
     try:
-        return ExperimentConfig(document.get("config", {}).get(LEVEL, {}))
-    except (ConfigError, AttributeError):
+        return ExperimentConfig(told)
+    except (ConfigError, AttributeError, TypeError, ValueError, OverflowError, RecursionError):
         return ExperimentConfig()
 
 

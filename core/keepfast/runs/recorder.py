@@ -235,6 +235,8 @@ class Recorder:
         """
         with Afterwards():
             statistics, now = self._tracker.statistics(), time.time()
+            if statistics and self._resources is not None:
+                statistics |= self._resources.measure()
             over_seeds = {} if self._seeds is None else self._seeds.write(step, now)
             if (statistics or over_seeds) and self._resources is not None:
                 statistics |= self._resources.measure()

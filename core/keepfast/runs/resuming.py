@@ -22,6 +22,7 @@ from keepfast.modules.registered import ModuleTable, RegisteredModule
 from keepfast.modules.restoring import restore_all, restored
 from keepfast.modules.undoing import Undo, naming
 from keepfast.plugins.formats import is_checkpoint, read_checkpoint
+from keepfast.plugins.locations import located
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import EarlierRun
 from keepfast.runs.random_state import capture_random_state, check_random_state, restore_random_state
@@ -287,10 +288,10 @@ def find(which: str | Path, own: CheckpointDirectory, check: Check = _pass) -> F
         NotFound: if the given path does not exist, or what is there cannot be loaded; lists what is damaged.
         CorruptCheckpoint: if the one given file is damaged.
     """
-    if which in ("latest", "best"):
+    if isinstance(which, str) and which in ("latest", "best"):
         candidates = list(own.newest_first(best=which == "best"))
         return _first_good(candidates, own, own, check) if candidates else None
-    return find_at(Path(which), own, check)
+    return find_at(located(which), own, check)
 
 
 def find_at(path: Path, own: CheckpointDirectory, check: Check = _pass) -> Found:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import keepfast
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import IndexedCheckpoint, IndexedFile, read_index, write_index
-from keepfast.checkpoints.placing import file_name
+from keepfast.checkpoints.placing import file_name, key_of
 from keepfast.checkpoints.retention import Retention
 from keepfast.checkpoints.scan import rebuild
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
@@ -502,25 +502,63 @@ def test_a_file_of_a_format_that_is_not_installed_is_told(directory: CheckpointD
         directory.read(next(iter(directory.newest_first(best=False))))
 
 
-def test_a_module_name_too_long_for_a_file_is_refused(directory: CheckpointDirectory) -> None:
-    """With separate files there must be room for the timestep, what it is, and the extension."""
-    with pytest.raises(keepfast.InvalidValue, match="has 201 bytes; allowed in the name of a file: 200"):
-        file_name("m" * 201, 100, ".pt", best=False, first=False)
-    assert len(file_name("m" * 200, 10**18, ".safetensors", best=True, first=False)) < 240
+def test_a_module_name_too_long_for_a_file_is_cut() -> None:
+    """There is room for the timestep, what it is, and the extension, and names that begin alike stay apart."""
+    key = key_of("m" * 201)
+    assert len(file_name(key, 10**18, ".safetensors", best=True, first=False)) < 240
+    assert key_of("m" * 200) == "m" * 200
+    assert len({key_of("m" * 300), key_of("m" * 301), key}) == 3
+    assert len(os.fsencode(key_of("é" * 150))) <= 200
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", ""])
-def test_a_module_name_that_is_no_file_name_is_refused(directory: CheckpointDirectory, name: str) -> None:
-    """With separate files a module's name is part of a path; it must not lead elsewhere."""
-    with pytest.raises(keepfast.InvalidValue, match="cannot be part of a file's name"):
+def test_a_module_without_a_name_is_refused(directory: CheckpointDirectory) -> None:
+    """It would have no file of its own."""
+    with pytest.raises(keepfast.InvalidValue, match="a module has no name"):
         directory.write(
-            {name: {}},
+            {"": {}},
             CheckpointMetadata(timestep=1),
             stores()[".pt"],
             separately=True,
             best=False,
             retention=retention(),
         )
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["listed", "the index lost"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["policy/actor", "policy", "value"],
+        ["..", ".hidden", "a/b", "a\\b", "C:", "what?", "a%2Fb", "a/../../b"],
+        ["m" * 250, "m" * 249 + "n", "é" * 200],
+        ["agent", "best_x", "x", "best_agent", "best_", "agent_5"],
+        ["a b", "é", "x_5", "line\nbreak", "nul\0"],
+    ],
+)
+def test_a_module_of_any_name_has_a_file_of_its_own(names: list[str], lost: bool, tmp_path: Path) -> None:
+    """In that directory and nowhere else; what the module is called stands in the file, and needs no index."""
+    directory = CheckpointDirectory(tmp_path / "run" / "checkpoints")
+    for timestep, metric in ((5, None), (5, {"tag": "a", "value": 1.0}), (10, None)):
+        state = {name: {"w": np.array([float(timestep), number])} for number, name in enumerate(names)}
+        told = CheckpointMetadata(
+            format_version=1, timestep=timestep, modules=tuple(names), metric=metric, resume={}, time=float(timestep)
+        )
+        best = metric is not None
+        directory.write(state, told, stores()[".pt"], separately=True, best=best, retention=retention())
+    files = {path.name for path in directory.path.iterdir()}
+    assert len(files) == 3 * len(names) + 1
+    assert {path.name for path in tmp_path.iterdir()} | {path.name for path in (tmp_path / "run").iterdir()} <= {
+        "run",
+        "checkpoints",
+        ".checkpoints.lock",
+    }
+    if lost:
+        (directory.path / "index.json").unlink()
+    for best, timestep in ((False, 10.0), (True, 5.0)):
+        found = directory.read(next(iter(directory.newest_first(best=best))))
+        assert {name: tree["w"].tolist() for name, tree in found.modules.items()} == {
+            name: [timestep, number] for number, name in enumerate(names)
+        }
 
 
 def test_an_empty_directory_has_no_checkpoints(directory: CheckpointDirectory) -> None:

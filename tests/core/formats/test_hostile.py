@@ -164,3 +164,28 @@ def test_a_table_has_the_rows_that_its_header_tells(tmp_path: Path, monkeypatch:
         parquet.ParquetExporter().save(snapshot, path := tmp_path / f"{name}.parquet")
         files.append(("memory", path))
     assert refused(read_all(files, memory=1 << 27)) == {}
+
+
+@pytest.mark.needs("polars")
+@pytest.mark.parametrize("cell", ["1e99999999999999999999999999", "0e99999999999999999999999999", "1e-1" + "0" * 30])
+def test_an_exponent_of_any_length_is_a_number_or_none(cell: str, tmp_path: Path) -> None:
+    """Far beyond what decimals can hold, it rounds to nothing or to infinity, however the text is read."""
+    from keepfast.formats.memories import csv_cells
+
+    column = csv_cells.Column("x", np.dtype(np.float32), 1)
+    (found,) = csv_cells.tables(cell.encode() + b"\n", [column])
+    assert float(found[0, 0]) == (np.inf if cell.startswith("1e9") else 0.0)
+
+
+def test_an_entry_has_one_name(tmp_path: Path) -> None:
+    """Of two of one name in a header each reader would take the one it likes, as others refuse it."""
+    entry = '"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+    header = f"{{{entry},{entry}}}".encode()
+    deeper = b'{"x":{"dtype":"F32","dtype":"I32","shape":[1],"data_offsets":[0,4]}}'
+    files = [
+        ("checkpoint", safetensors(tmp_path / f"{name}.safetensors", told, bytes(4)))
+        for name, told in (("twice", header), ("deeper", deeper))
+    ]
+    found = read_all(files)
+    assert refused(found) == {}
+    assert all("has a key twice" in what for what in found.values())

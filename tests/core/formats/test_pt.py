@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import keepfast
 from keepfast.errors import CorruptCheckpoint, CorruptMemory, InvalidValue
 from keepfast.formats.checkpoints.pt import PtStore
 from keepfast.formats.files import sealed_zip
@@ -248,6 +249,36 @@ def test_what_is_no_tensor_is_read_as_plain_data(path: Path) -> None:
     )
     expected = {"size": (1, 2), "dtype": "torch.float32", "device": "cuda:1", "bytes": b"ab", "set": {1}}
     assert read_archive(path)[0] == {**expected, "counter": Counter("aab")}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_program_of_torchscript_is_refused_as_one(path: Path) -> None:
+    """The error says what to save in its place."""
+    torch.jit.script(torch.nn.Linear(1, 1)).save(str(path))
+    with pytest.raises(CorruptCheckpoint, match="is a TorchScript module, a program"):
+        PtStore().load(path)
+
+
+@pytest.mark.parametrize("name", ["net.pth", "net.ckpt", "net.bin", "net", "net.tar", "net.safetensors"])
+def test_a_file_is_read_by_its_content(name: str, tmp_path: Path) -> None:
+    """Whatever it is called: what PyTorch wrote, and what Keepfast wrote in another format."""
+    saved, other = {"w": torch.ones(2)}, {"w": torch.zeros(2)}
+    torch.save(saved, tmp_path / name)
+    assert keepfast.load(other, tmp_path / name)
+    assert other["w"].tolist() == [1, 1]
+    content = keepfast.save({"w": torch.full((2,), 3.0)}, tmp_path / "x.safetensors").read_bytes()
+    (tmp_path / name).write_bytes(content)
+    assert keepfast.load(other, tmp_path / name)
+    assert other["w"].tolist() == [3, 3]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_a_nested_tensor_is_refused_by_its_path(layout: Any, tmp_path: Path) -> None:
+    """It has no one shape, and a file cannot hold it."""
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=layout)
+    with pytest.raises(keepfast.UnsupportedModule, match="`w` is a "):
+        keepfast.save({"w": nested}, tmp_path / "x.pt")
 
 
 def test_compressed_archives_are_refused(path: Path, tmp_path: Path) -> None:

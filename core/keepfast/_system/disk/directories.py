@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from keepfast._system.disk.optional import attempt
+from keepfast.errors import InvalidValue, as_given
 
 
 def taken(path: str | os.PathLike[str]) -> Path:
@@ -112,3 +113,37 @@ def _copy(file: Path, other: Path) -> None:
             other.unlink(missing_ok=True)
             raise
     shutil.copystat(file, other)
+
+
+_LONGEST_NAME = 255
+"""How many bytes the name of a file or directory may have."""
+
+
+def path_of(given: str | os.PathLike[str]) -> Path:
+    """Return the path that users give.
+
+    Raises:
+        InvalidValue: if it is none, or one that no file can have; says why.
+    """
+    try:
+        text = os.fspath(given)
+    except TypeError:
+        text = None
+    if not isinstance(text, str):
+        raise InvalidValue(
+            f"a path is {as_given(given)} ({type(given).__qualname__}); allowed: text, or a path of pathlib"
+        )
+    if reason := _no_path(text):
+        raise InvalidValue(f"`{text!r:.100}` is no path: {reason}")
+    return Path(text)
+
+
+def _no_path(text: str) -> str:
+    """Return why there can be no file at a path, "" where there can."""
+    if "\0" in text:
+        return "it holds NUL"
+    try:
+        longest = max((len(os.fsencode(part)) for part in text.split("/")), default=0)
+    except UnicodeEncodeError:
+        return "it holds half of a character, which no file system can name"
+    return f"a part of it has {longest} bytes, and {_LONGEST_NAME} are allowed" if longest > _LONGEST_NAME else ""

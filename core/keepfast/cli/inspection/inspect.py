@@ -17,6 +17,7 @@ from keepfast.cli import checkpoints, console, memory, runs
 from keepfast.cli.inspection.kinds import Kind, kind_of, read_any_checkpoint
 from keepfast.codec import plain
 from keepfast.metrics.reading import read_metrics
+from keepfast.plugins.locations import located
 
 
 def inspect(
@@ -26,6 +27,7 @@ def inspect(
     as_json: console.AsJson = False,
 ) -> None:
     """Show what a file holds, a checkpoint or memory of any format above all: entries, shapes, dtypes, bytes."""
+    path = located(path)
     _SHOW[kind_of(path)](path, as_json)
 
 

@@ -13,7 +13,7 @@ from typing import BinaryIO, final
 
 from keepfast.formats.files.flax_bytes import Piece, pack, pack_map_header, pieces, restore
 from keepfast.formats.files.sealed import Damage, verified
-from keepfast.formats.files.trailer import read_with_trailer, write_with_trailer
+from keepfast.formats.files.trailer import has_trailer, read_with_trailer, write_with_trailer
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 from keepfast.tree import Tree, items
 
@@ -34,6 +34,10 @@ class MsgpackStore(CheckpointStore):
     def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
         """Write a checkpoint as one map of Flax's, the trailer its last value."""
         write_flax(checkpoint, file)
+
+    def wrote(self, path: Path) -> bool:
+        """Say whether a file has our trailer."""
+        return has_trailer(path)
 
     def read(self, path: Path) -> Checkpoint:
         """Read and verify a file of this format; one of Flax's gives maps with string keys, nothing to verify them."""

@@ -19,7 +19,7 @@ from keepfast.formats.checkpoints.msgpack import is_flax, read_flax, write_flax
 from keepfast.formats.files.flax_bytes import Piece, pieces, restore
 from keepfast.formats.files.safe_pickle import safe_load
 from keepfast.formats.files.sealed import Damage, verified
-from keepfast.formats.files.trailer import read_with_trailer, write_with_trailer
+from keepfast.formats.files.trailer import has_trailer, read_with_trailer, write_with_trailer
 from keepfast.interfaces.checkpoint_store import SINGLE, Checkpoint, CheckpointStore
 from keepfast.tree import Tree
 
@@ -41,6 +41,10 @@ class PickleStore(CheckpointStore):
         one_module = checkpoint.about.module is not None or not isinstance(checkpoint.state, Mapping)
         value = _bytes(checkpoint.state, "") if one_module else _dict_of_bytes(checkpoint.state)
         write_with_trailer(file, checkpoint, chain([_MARKER], value, [pickle.STOP]), lambda _length: b"")
+
+    def wrote(self, path: Path) -> bool:
+        """Say whether a file has our trailer."""
+        return has_trailer(path)
 
     def read(self, path: Path) -> Checkpoint:
         """Read and verify a file of this format; one of another tool gives maps, nothing to verify them."""

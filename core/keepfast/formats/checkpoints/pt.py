@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO, final
 
+from keepfast.formats.files.sealed import ends_with_seal
+from keepfast.formats.files.sealed_zip import SEAL
 from keepfast.formats.files.torch_archive import read_archive, write_archive
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 
@@ -18,6 +20,10 @@ class PtStore(CheckpointStore):
     def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
         """Write a checkpoint; arrays that share memory are stored once and share it again when PyTorch loads them."""
         write_archive(file, checkpoint.state, checkpoint.metadata)
+
+    def wrote(self, path: Path) -> bool:
+        """Say whether a file has our seal at its end."""
+        return ends_with_seal(path, SEAL)
 
     def read(self, path: Path) -> Checkpoint:
         """Read and verify a file of this format or of ``torch.save``, which may hold state dicts but no code."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO, final
 
-from keepfast.formats.files.safetensors import read_safetensors, write_safetensors
+from keepfast.formats.files.safetensors import is_ours, read_safetensors, write_safetensors
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 
 
@@ -18,6 +18,10 @@ class SafetensorsStore(CheckpointStore):
     def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
         """Write a checkpoint; every array is there under its path, also where two share memory."""
         write_safetensors(file, checkpoint.state, checkpoint.metadata)
+
+    def wrote(self, path: Path) -> bool:
+        """Say whether a file has our header."""
+        return is_ours(path)
 
     def read(self, path: Path) -> Checkpoint:
         """Read and verify a file of this format; one of another tool gives a flat dict, its offsets verified."""

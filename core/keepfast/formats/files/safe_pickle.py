@@ -1,26 +1,46 @@
-"""An unpickler that runs nothing: the names a pickle may use are a table, and all else is refused."""
+"""A machine for pickles that runs nothing: the names a pickle may use are a table, and all else is refused.
+
+It is not Python's unpickler, which does what a pickle says until memory or the stack of C ends. It knows no instruction
+but those for plain data (`pickletools` tells what each does), charges what they ask for to a budget by the size of the
+pickle, calls, changes and hashes only what it knows to be harmless, and has no recursion that depends on the pickle.
+"""
 
 from __future__ import annotations
 
+import codecs
 import pickle
+import struct
+from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import chain
 from typing import Any, BinaryIO, final
 
 _SHARED = 1_000_000
 """How many more entries than bytes a pickle may have: an object that stands in several places is stored once."""
 
+_WORK, _WORK_IN_A_BYTE = 1 << 22, 4
+"""How many bytes and entries the functions of the table may be given, at the least and by the size of the pickle."""
+
+_DEEPEST = 10_000
+"""How many containers may be in each other; whoever goes through them by recursion ends long before."""
+
+_DEEPEST_KEY = 500
+"""How many tuples may be in each other in a key, whose hash is taken by a recursion in C."""
+
+_WIDE = 1 << 64
+"""Of the integers above, any number have one hash."""
+
 Admitted = Mapping[str, Any]
 """What a pickle may name, as ``module.name``, and the plain data or the function of ours that stands in for it."""
+
+_PLAIN_KEYS = (str, bytes, bool, int, type(None), float, complex)
+_SIZED = (str, bytes, bytearray, tuple, list, dict, set, frozenset)
 
 
 @final
 class CodeRefused(Exception):
-    """A pickle names something that is not in the table.
-
-    Args:
-        name: what it names, ``module.name``.
-    """
+    """A pickle names something, as ``module.name``, that is not in the table."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -28,19 +48,80 @@ class CodeRefused(Exception):
 
 
 @final
+class _Budget:
+    """What is left of the work that a pickle of its size may ask for."""
+
+    __slots__ = ("_alike", "_left")
+
+    def __init__(self, size: int) -> None:
+        self._left = _WORK + _WORK_IN_A_BYTE * size
+        self._alike = Counter[int]()
+
+    def spend(self, amount: int) -> None:
+        self._left -= amount
+        if self._left < 0:
+            raise pickle.UnpicklingError("the pickle asks for more than one of its size may")
+
+    def spend_on_wide(self, key: int) -> None:
+        """Charge a key for those before it with which it may be compared."""
+        self._alike[hash(key)] += 1
+        self.spend(self._alike[hash(key)])
+
+    def spend_on(self, arguments: tuple[Any, ...]) -> None:
+        """Charge the lengths of what a function is given, and of what is in it where that is a tuple."""
+        amount = 1 + len(arguments)
+        for argument in arguments:
+            if isinstance(argument, _SIZED):
+                amount += len(argument)
+                if type(argument) is tuple and len(argument) < 16:
+                    amount += sum(len(part) for part in argument if isinstance(part, _SIZED))
+        self.spend(amount)
+
+
+def checked_key(key: Any, budget: _Budget) -> Any:
+    """Return a key or a member of a set, whose hash takes no longer than the budget has.
+
+    Raises:
+        UnpicklingError: if it is none: not plain, or tuples in each other without end.
+    """
+    pending = [iter((key,))]
+    while pending:
+        for part in pending[-1]:
+            budget.spend(1)
+            if isinstance(part, tuple | frozenset):
+                pending.append(iter(part))
+                break
+            if type(part) is int and not -_WIDE < part < _WIDE:
+                budget.spend_on_wide(part)
+            elif type(part) not in _PLAIN_KEYS:
+                raise pickle.UnpicklingError(f"a {type(part).__name__} is no key")
+        else:
+            pending.pop()
+        if len(pending) > _DEEPEST_KEY:
+            raise pickle.UnpicklingError("a key is of tuples in each other without end")
+    return key
+
+
+_HASHING: tuple[Any, ...] = (set, frozenset, Counter)
+"""Functions that take the hashes of what is in their argument."""
+
+
+@final
 class StandIn:
-    """A function that a pickle may call but not change: the BUILD instruction sets attributes of what it is given."""
+    """A function that a pickle may call but not change, for as much as its budget has."""
 
-    __slots__ = ("_function",)
+    __slots__ = ("_budget", "_function")
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[..., Any], budget: _Budget) -> None:
+        self._function, self._budget = function, budget
 
     def __call__(self, *args: Any) -> Any:  # noqa: D102  (the function's)
+        self._budget.spend_on(args)
+        if self._function in _HASHING:
+            for argument in args:
+                for member in argument:
+                    checked_key(member, self._budget)
         return self._function(*args)
-
-    def __setstate__(self, state: object) -> None:
-        raise pickle.UnpicklingError("the pickle tries to change a function")
 
 
 def safe_load(file: BinaryIO, admitted: Admitted, persistent: Callable[[Any], Any] | None = None) -> Any:
@@ -48,19 +129,22 @@ def safe_load(file: BinaryIO, admitted: Admitted, persistent: Callable[[Any], An
 
     Args:
         file: the pickle.
-        admitted: the table; its functions are called with whatever arguments the pickle has for them.
+        admitted: the table; its functions are called with whatever arguments the pickle has for them. What they make is
+            changed by the pickle only where it has a `__setstate__`.
         persistent: turns what the pickle says of data kept outside it into that data.
 
     Raises:
         CodeRefused: if the pickle names anything else; nothing of it has run.
         Exception: nearly any, if it is damaged.
     """
-    start = file.tell()
+    content = file.read()
     try:
-        value = _Unpickler(file, admitted, persistent).load()
-    except MemoryError as error:  # a damaged length asks for more than there is
+        value = _Machine(content, admitted, persistent).run()
+    except (IndexError, struct.error) as error:
+        raise pickle.UnpicklingError(f"the pickle is cut, or asks for what is not there ({error})") from error
+    except MemoryError as error:
         raise pickle.UnpicklingError("the pickle asks for more memory than there is") from error
-    _require_at_most(file.seek(0, 2) - start + _SHARED, value)
+    _require_at_most(len(content) + _SHARED, value)
     return value
 
 
@@ -78,25 +162,339 @@ def _require_at_most(limit: int, value: Any) -> None:
                 break
         else:
             pending.pop()
-        if limit < 0:
+        if limit < 0 or len(pending) > _DEEPEST:
             raise pickle.UnpicklingError("the pickle repeats its parts without end")
 
 
 @final
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: BinaryIO, admitted: Admitted, persistent: Callable[[Any], Any] | None) -> None:
-        super().__init__(file)
-        self._admitted = admitted
-        self._persistent = persistent
+class _Machine:
+    """Runs one pickle; each instruction is given where its argument begins, and returns where that ends."""
 
-    def find_class(self, module: str, name: str) -> Any:
+    def __init__(self, content: bytes, admitted: Admitted, persistent: Callable[[Any], Any] | None) -> None:
+        self.content, self._admitted, self._persistent = content, admitted, persistent
+        self.stack: list[Any] = []
+        self._marked: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+        self._budget = _Budget(len(content))
+
+    def run(self) -> Any:
+        """Return what the pickle leaves on the stack."""
+        content, at, stop = self.content, 0, pickle.STOP[0]
+        while (code := content[at]) != stop:
+            at = _INSTRUCTIONS[code](self, at + 1)
+        return self.stack.pop()
+
+    def line(self, at: int) -> tuple[bytes, int]:
+        end = self.content.index(b"\n", at)
+        return self.content[at:end], end + 1
+
+    def prefixed(self, at: int, prefix: struct.Struct) -> tuple[bytes, int]:
+        (length,) = prefix.unpack_from(self.content, at)
+        at += prefix.size
+        found = self.content[at : at + length]
+        if len(found) != length:
+            raise pickle.UnpicklingError("the pickle is cut")
+        return found, at + length
+
+    def refuse(self, at: int) -> int:
+        raise pickle.UnpicklingError(f"the pickle has the instruction {self.content[at - 1 : at]!r}, which is not run")
+
+    def _since_mark(self) -> list[Any]:
+        if not self._marked:
+            raise pickle.UnpicklingError("the pickle asks for what is not there")
+        found, self.stack = self.stack, self._marked.pop()
+        return found
+
+    def mark(self, at: int) -> int:
+        self._marked.append(self.stack)
+        self.stack = []
+        return at
+
+    def pop_mark(self, at: int) -> int:
+        self._since_mark()
+        return at
+
+    def pop(self, at: int) -> int:
+        if self.stack:
+            self.stack.pop()
+        else:
+            self._since_mark()
+        return at
+
+    def duplicate(self, at: int) -> int:
+        self.stack.append(self.stack[-1])
+        return at
+
+    def append(self, at: int) -> int:
+        value = self.stack.pop()
+        self._top(list).append(value)
+        return at
+
+    def append_all(self, at: int) -> int:
+        values = self._since_mark()
+        self._top(list).extend(values)
+        return at
+
+    def set_item(self, at: int) -> int:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._top(dict)[checked_key(key, self._budget)] = value
+        return at
+
+    def set_items(self, at: int) -> int:
+        pairs = self._since_mark()
+        self._put(self._top(dict), pairs)
+        return at
+
+    def _put(self, into: dict[Any, Any], pairs: list[Any]) -> None:
+        for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+            into[key if type(key) is str else checked_key(key, self._budget)] = value
+
+    def add_all(self, at: int) -> int:
+        members = self._since_mark()
+        self._top(set).update(checked_key(each, self._budget) for each in members)
+        return at
+
+    def _top(self, kind: type[Any]) -> Any:
+        found = self.stack[-1]
+        if not isinstance(found, kind):
+            raise pickle.UnpicklingError(f"a {type(found).__name__} stands where a {kind.__name__} belongs")
+        return found
+
+    def make_list(self, at: int) -> int:
+        found = self._since_mark()
+        self.stack.append(found)
+        return at
+
+    def make_tuple(self, at: int) -> int:
+        found = self._since_mark()
+        self.stack.append(tuple(found))
+        return at
+
+    def make_dict(self, at: int) -> int:
+        made: dict[Any, Any] = {}
+        self._put(made, self._since_mark())
+        self.stack.append(made)
+        return at
+
+    def make_frozenset(self, at: int) -> int:
+        found = self._since_mark()
+        self.stack.append(frozenset(checked_key(each, self._budget) for each in found))
+        return at
+
+    def memoize(self, at: int) -> int:
+        self.memo[len(self.memo)] = self.stack[-1]
+        return at
+
+    def put_line(self, at: int) -> int:
+        line, at = self.line(at)
+        self.memo[int(line)] = self.stack[-1]
+        return at
+
+    def remembered(self, index: int) -> Any:
+        if index not in self.memo:
+            raise pickle.UnpicklingError(f"the pickle refers to its part {index}, which it has not")
+        return self.memo[index]
+
+    def name(self, at: int) -> int:
+        module, at = self.line(at)
+        name, at = self.line(at)
+        self.stack.append(self._admit(module.decode(), name.decode()))
+        return at
+
+    def stack_name(self, at: int) -> int:
+        name, module = self.stack.pop(), self.stack.pop()
+        if type(name) is not str or type(module) is not str:
+            raise pickle.UnpicklingError("a name is no text")
+        self.stack.append(self._admit(module, name))
+        return at
+
+    def _admit(self, module: str, name: str) -> Any:
         full = f"{module.replace('__builtin__', 'builtins')}.{name}"
         if full not in self._admitted:
             raise CodeRefused(full)
         found = self._admitted[full]
-        return StandIn(found) if callable(found) else found
+        return StandIn(found, self._budget) if callable(found) else found
 
-    def persistent_load(self, pid: Any) -> Any:
+    def call(self, at: int) -> int:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        if type(function) is not StandIn or type(arguments) is not tuple:
+            raise pickle.UnpicklingError("the pickle calls what is no function")
+        self.stack.append(function(*arguments))
+        return at
+
+    def build(self, at: int) -> int:
+        state, made = self.stack.pop(), self.stack[-1]
+        change = getattr(type(made), "__setstate__", None)
+        if change is None:
+            raise pickle.UnpicklingError(f"the pickle tries to change a {type(made).__name__}")
+        self._budget.spend_on(state if type(state) is tuple else (state,))
+        change(made, state)
+        return at
+
+    def persist(self, at: int) -> int:
+        self.stack[-1] = self._outside(self.stack[-1])
+        return at
+
+    def persist_line(self, at: int) -> int:
+        line, at = self.line(at)
+        self.stack.append(self._outside(_ASCII(line)))
+        return at
+
+    def _outside(self, what: Any) -> Any:
         if self._persistent is None:
             raise pickle.UnpicklingError("the pickle refers to data outside it")
-        return self._persistent(pid)
+        self._budget.spend_on((what,))
+        return self._persistent(what)
+
+
+_Instruction = Callable[[_Machine, int], int]
+
+
+def _fresh(kind: Callable[[], Any]) -> _Instruction:
+    def push(machine: _Machine, at: int) -> int:
+        machine.stack.append(kind())
+        return at
+
+    return push
+
+
+def _number(layout: str) -> _Instruction:
+    unpack, size = struct.Struct(layout).unpack_from, struct.calcsize(layout)
+
+    def push(machine: _Machine, at: int) -> int:
+        machine.stack.append(unpack(machine.content, at)[0])
+        return at + size
+
+    return push
+
+
+def _prefixed(layout: str, made: Callable[[bytes], Any]) -> _Instruction:
+    """Return the instruction for what has its length before it."""
+    prefix = struct.Struct(layout)
+
+    def push(machine: _Machine, at: int) -> int:
+        found, at = machine.prefixed(at, prefix)
+        machine.stack.append(made(found))
+        return at
+
+    return push
+
+
+def _line(made: Callable[[bytes], Any]) -> _Instruction:
+    """Return the instruction for what is written out, up to the end of a line."""
+
+    def push(machine: _Machine, at: int) -> int:
+        found, at = machine.line(at)
+        machine.stack.append(made(found))
+        return at
+
+    return push
+
+
+def _tuple_of(count: int) -> _Instruction:
+    def push(machine: _Machine, at: int) -> int:
+        if len(machine.stack) < count:
+            raise IndexError(f"a tuple of {count}")
+        machine.stack[-count:] = [tuple(machine.stack[-count:])]
+        return at
+
+    return push
+
+
+def _get(layout: str) -> _Instruction:
+    unpack, size = struct.Struct(layout).unpack_from, struct.calcsize(layout)
+
+    def push(machine: _Machine, at: int) -> int:
+        machine.stack.append(machine.remembered(unpack(machine.content, at)[0]))
+        return at + size
+
+    return push
+
+
+def _put(layout: str) -> _Instruction:
+    unpack, size = struct.Struct(layout).unpack_from, struct.calcsize(layout)
+
+    def put(machine: _Machine, at: int) -> int:
+        machine.memo[unpack(machine.content, at)[0]] = machine.stack[-1]
+        return at + size
+
+    return put
+
+
+_TEXT: Callable[[bytes], Any] = partial(str, encoding="utf-8", errors="surrogatepass")
+_ASCII: Callable[[bytes], Any] = partial(str, encoding="ascii")
+
+
+def _quoted(line: bytes) -> str:
+    if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
+        raise pickle.UnpicklingError("a text is not in quotes")
+    return codecs.escape_decode(line[1:-1])[0].decode("ascii")
+
+
+def _whole(line: bytes) -> int:
+    return {b"00": False, b"01": True}[line] if line in (b"00", b"01") else int(line)
+
+
+_KNOWN: dict[bytes, _Instruction] = {
+    pickle.PROTO: lambda _machine, at: at + 1,
+    pickle.FRAME: lambda _machine, at: at + 8,
+    pickle.NONE: _fresh(lambda: None),
+    pickle.NEWTRUE: _fresh(lambda: True),
+    pickle.NEWFALSE: _fresh(lambda: False),
+    pickle.EMPTY_TUPLE: _fresh(tuple),
+    pickle.EMPTY_LIST: _fresh(list),
+    pickle.EMPTY_DICT: _fresh(dict),
+    pickle.EMPTY_SET: _fresh(set),
+    pickle.BININT: _number("<i"),
+    pickle.BININT1: _number("<B"),
+    pickle.BININT2: _number("<H"),
+    pickle.BINFLOAT: _number(">d"),
+    pickle.LONG1: _prefixed("<B", pickle.decode_long),
+    pickle.LONG4: _prefixed("<I", pickle.decode_long),
+    pickle.BINUNICODE: _prefixed("<I", _TEXT),
+    pickle.SHORT_BINUNICODE: _prefixed("<B", _TEXT),
+    pickle.BINUNICODE8: _prefixed("<Q", _TEXT),
+    pickle.BINBYTES: _prefixed("<I", bytes),
+    pickle.SHORT_BINBYTES: _prefixed("<B", bytes),
+    pickle.BINBYTES8: _prefixed("<Q", bytes),
+    pickle.BYTEARRAY8: _prefixed("<Q", bytearray),
+    pickle.BINSTRING: _prefixed("<I", _ASCII),
+    pickle.SHORT_BINSTRING: _prefixed("<B", _ASCII),
+    pickle.INT: _line(_whole),
+    pickle.LONG: _line(lambda line: int(line.removesuffix(b"L"))),
+    pickle.FLOAT: _line(float),
+    pickle.STRING: _line(_quoted),
+    pickle.UNICODE: _line(lambda line: line.decode("raw-unicode-escape")),
+    pickle.TUPLE1: _tuple_of(1),
+    pickle.TUPLE2: _tuple_of(2),
+    pickle.TUPLE3: _tuple_of(3),
+    pickle.BINGET: _get("<B"),
+    pickle.LONG_BINGET: _get("<I"),
+    pickle.BINPUT: _put("<B"),
+    pickle.LONG_BINPUT: _put("<I"),
+    pickle.GET: lambda machine, at: _line(lambda line: machine.remembered(int(line)))(machine, at),
+    pickle.PUT: _Machine.put_line,
+    pickle.MEMOIZE: _Machine.memoize,
+    pickle.MARK: _Machine.mark,
+    pickle.POP_MARK: _Machine.pop_mark,
+    pickle.POP: _Machine.pop,
+    pickle.DUP: _Machine.duplicate,
+    pickle.APPEND: _Machine.append,
+    pickle.APPENDS: _Machine.append_all,
+    pickle.SETITEM: _Machine.set_item,
+    pickle.SETITEMS: _Machine.set_items,
+    pickle.ADDITEMS: _Machine.add_all,
+    pickle.LIST: _Machine.make_list,
+    pickle.TUPLE: _Machine.make_tuple,
+    pickle.DICT: _Machine.make_dict,
+    pickle.FROZENSET: _Machine.make_frozenset,
+    pickle.GLOBAL: _Machine.name,
+    pickle.STACK_GLOBAL: _Machine.stack_name,
+    pickle.REDUCE: _Machine.call,
+    pickle.BUILD: _Machine.build,
+    pickle.BINPERSID: _Machine.persist,
+    pickle.PERSID: _Machine.persist_line,
+}
+"""The instructions that are run; those that make instances, or take them from a registry, are not among them."""
+
+_INSTRUCTIONS = [_KNOWN.get(bytes([code]), _Machine.refuse) for code in range(256)]

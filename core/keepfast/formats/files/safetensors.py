@@ -119,6 +119,14 @@ def read_safetensors(
         return _read(file)
 
 
+def is_ours(path: Path) -> bool:
+    """Say whether a file begins as those of `write_safetensors` do."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(_SEAL.start)[_LENGTH.size :] == _BEGINNING
+
+
 def _free_name(path: str, taken: Container[str]) -> str:
     """Return a name for the array at a path: the path, unless it is another's (``{"a.b": x, "a": {"b": y}}``)."""
     name, count = path or "value", 1
@@ -206,7 +214,7 @@ def _read_header(file: BinaryIO, size: int) -> tuple[bytes, dict[str, Any]]:
         raise Damage("header", "ends after the file")
     header = file.read(length)
     try:
-        document = json.loads(header)
+        document = json.loads(header, object_pairs_hook=_without_repetition)
     except ValueError as error:
         raise Damage("header", f"is no JSON ({error})") from error
     if not isinstance(document, dict):
@@ -214,6 +222,14 @@ def _read_header(file: BinaryIO, size: int) -> tuple[bytes, dict[str, Any]]:
     if not isinstance(document.setdefault("__metadata__", {}), dict):
         raise Damage("header", "has metadata that is no JSON object")
     return beginning + header, document
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of the header; of two entries of one name, each reader would take the one it likes."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has a key twice")
+    return found
 
 
 def _digests(header: bytes, own: dict[str, str], count: int) -> list[int] | None:

@@ -115,6 +115,16 @@ class SealedWriter:
         self._file.write(f"{self._seal:08x}".encode())
 
 
+def ends_with_seal(path: Path, mark: bytes, between: int = 0) -> bool:
+    """Say whether a file ends as ours do: with a mark, so many bytes, and the digits of the seal."""
+    if not path.is_file():
+        return False
+    length = len(mark) + between + SEAL_DIGITS
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - length))
+        return file.read(len(mark)) == mark
+
+
 def check_seal(file: BinaryIO, payloads: Iterable[tuple[int, int]]) -> None:
     """Check everything in a file but its payloads.
 

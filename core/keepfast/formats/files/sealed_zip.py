@@ -40,7 +40,7 @@ _END64 = struct.Struct("<4sQ2H2I4Q")
 _END64_LOCATOR = struct.Struct("<4sIQI")
 _END = struct.Struct("<4s4H2IH")
 _UTF8, _DESCRIPTOR = 0x0800, 0x0008
-_SEAL = b"keepfast seal 1: "
+SEAL = b"keepfast seal 1: "
 
 _INFLATED, _TIMES = 1 << 26, 4
 """How many bytes compressed records may have together: so many, and so many times what the file has."""
@@ -137,8 +137,8 @@ def _end_records(start: int, size: int, count: int) -> bytes:
     wide = _END64.pack(b"PK\6\6", _END64.size - 12, 0x031E, 45, 0, 0, count, count, size, start)
     locator = _END64_LOCATOR.pack(b"PK\6\7", 0, start + size, 1)
     few = min(count, 0xFFFF)
-    end = _END.pack(b"PK\5\6", 0, 0, few, few, _narrow(size), _narrow(start), len(_SEAL) + SEAL_DIGITS)
-    return wide + locator + end + _SEAL
+    end = _END.pack(b"PK\5\6", 0, 0, few, few, _narrow(size), _narrow(start), len(SEAL) + SEAL_DIGITS)
+    return wide + locator + end + SEAL
 
 
 @final
@@ -162,7 +162,7 @@ class SealedZipReader:
             self._starts = {info.filename: self._data_offset(info) for info in self._zip.infolist()}
         except Exception as error:  # zipfile raises nearly anything for bytes that are no archive
             raise Damage("zip directory", f"cannot be read ({error})") from error
-        self.sealed = self._zip.comment.startswith(_SEAL)
+        self.sealed = self._zip.comment.startswith(SEAL)
         if self.sealed:
             check_seal(file, [(self._starts[info.filename], info.compress_size) for info in self._zip.infolist()])
         if min((info.header_offset for info in self._zip.infolist()), default=1) != 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import sys
+import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,9 @@ _METADATA = "keepfast.json"
 _FORMAT_VERSION = b"1"
 _VERSION = b"3\n"
 _LEGACY_BEGINNING = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+_OF_SCRIPTS = ("constants.pkl", "code/__torch__.py")
+"""Records that only files of ``torch.jit.save`` have, which are programs."""
+
 _LEAVES = (type(None), bool, int, float, complex, str, bytes)
 
 
@@ -89,7 +93,23 @@ def read_archive(
                 f"`{path}` is in the layout of PyTorch before 1.6, which is not read here; convert it once: "
                 f"torch.save(torch.load(path, weights_only=True), path)"
             )
-        return _Reader(file).read()
+        try:
+            return _Reader(file).read()
+        except (Damage, CodeRefused):
+            if _is_script(path):
+                raise error(
+                    f"`{path}` is a TorchScript module, a program of `torch.jit.save`, and loading runs no code; save "
+                    "its `state_dict()` with `torch.save`"
+                ) from None
+            raise
+
+
+def _is_script(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.partition("/")[2] in _OF_SCRIPTS for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
 
 
 @final

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, final
 
 import numpy as np
@@ -28,6 +29,7 @@ from keepfast.formats.files.sealed import (
     SealedWriter,
     check_seal,
     digests_ahead,
+    ends_with_seal,
     read_digested,
     wrong_digest,
 )
@@ -75,6 +77,11 @@ def _described(checkpoint: Checkpoint) -> dict[str, Any]:
         return [str(array.dtype), list(array.shape)]
 
     return {"tree": codec.encode(checkpoint.state, put), "metadata": codec.encode(dict(checkpoint.metadata))}
+
+
+def has_trailer(path: Path) -> bool:
+    """Say whether a file ends as those of `write_with_trailer` do."""
+    return ends_with_seal(path, _BEGINNING, _OFFSET_DIGITS + 1)
 
 
 def read_with_trailer(file: BinaryIO) -> Checkpoint | None:

@@ -138,14 +138,14 @@ def parse_cells(cells: Sequence[bytes], dtype: np.dtype[Any]) -> NDArray[Any]:
     if is_float(dtype) and not any(b"_" in cell for cell in cells):
         try:
             return _rounded_once(np.array([float(cell or b"0") for cell in cells]), cells, dtype)
-        except ValueError:
+        except (ValueError, ArithmeticError):
             pass  # a NaN with a payload, or what is no number: one by one, then
     values = np.zeros(len(cells), dtype)
     for index, cell in enumerate(cells):
         if cell:
             try:
                 values[index] = _value(cell, dtype)
-            except (ValueError, OverflowError, KeyError) as error:
+            except (ValueError, ArithmeticError, KeyError) as error:
                 raise BadCell(index, cell, dtype) from error
     return values
 
@@ -172,7 +172,7 @@ def _rounded_once(numbers: NDArray[np.float64], cells: Sequence[bytes], dtype: n
     if dtype.itemsize < numbers.itemsize:
         for index in np.flatnonzero(numbers.view(np.uint64) & _BELOW_THE_MIDDLE == 0).tolist():
             number, cell = numbers[index], cells[index]
-            if cell and np.isfinite(number):
+            if cell and number and np.isfinite(number):  # 0 is in the middle of nothing
                 side = Decimal(cell.decode()).compare(Decimal(number.item()))
                 numbers[index] = np.nextafter(number, math.copysign(math.inf, side)) if side else number
     with np.errstate(over="ignore"):  # what is too large is infinite, in polars too

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, final
 
-from keepfast.errors import InvalidValue, ShapeMismatch
+from keepfast.errors import InvalidValue, ShapeMismatch, as_given
 from keepfast.interfaces.ring import VALID
 from keepfast.memories.tensors.spaces import is_composite, is_space, sample_limits, sample_shape
 
@@ -82,9 +83,12 @@ def positive(name: str, value: Any) -> int:
     Raises:
         InvalidValue: if it is none; tells its name.
     """
-    number = operator.index(value) if hasattr(value, "__index__") else 0
-    if number < 1:
-        raise InvalidValue(f"`{name}` is {value!r}; allowed: a whole number of at least 1")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if not 1 <= number <= sys.maxsize or isinstance(value, bool):
+        raise InvalidValue(f"`{name}` is {as_given(value)}; allowed: a whole number of at least 1")
     return number
 
 

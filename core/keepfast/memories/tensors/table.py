@@ -8,7 +8,7 @@ from typing import Any, final
 
 import numpy as np
 
-from keepfast.errors import InvalidValue, ShapeMismatch, UnknownTensor, did_you_mean, nearest
+from keepfast.errors import InvalidValue, ShapeMismatch, UnknownTensor, as_given, did_you_mean, nearest
 from keepfast.memories.storage import Storage
 from keepfast.memories.tensors.composites import Composites
 from keepfast.memories.tensors.holding import dtype_name, holds, holds_range, holds_values, whole_numbers
@@ -70,12 +70,22 @@ class TensorTable:
         """Return the shape of a tensor by places, given that of a sample."""
         return (self.storage.memory_size * self.storage.num_envs, *size)
 
+    def check_name(self, name: object) -> None:
+        """Check that a tensor is asked for by a name.
+
+        Raises:
+            UnknownTensor: if it is none.
+        """
+        if not isinstance(name, str):
+            raise UnknownTensor(f"a tensor is asked for as {as_given(name)}; allowed: the name of one")
+
     def spec(self, name: str) -> TensorSpec:
         """Return what a tensor is.
 
         Raises:
             UnknownTensor: if there is none of that name.
         """
+        self.check_name(name)
         try:
             return self.specs[name]
         except KeyError:
@@ -90,8 +100,13 @@ class TensorTable:
         """
         return self._known(names, self.spec)
 
-    def _known(self, names: Iterable[str], refuse: Callable[[str], object]) -> list[str]:
+    def _known(self, names: Any, refuse: Callable[[str], object]) -> list[str]:
+        if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+            raise UnknownTensor(f"tensors are asked for as {as_given(names)}; allowed: a list of their names")
         names = list(names)
+        for name in names:
+            if not isinstance(name, str):
+                refuse(name)
         known = [name for name in names if name in self.specs or name in self.composites]
         for name in names if len(known) < len(names) else ():
             if name not in known and name not in self.absent and (not known or self._is_mistyped(name)):
@@ -119,6 +134,7 @@ class TensorTable:
 
         With a dtype all values of a space go into one tensor. A size of None makes none.
         """
+        tensor_name(name)
         if size is None:
             self.absent.add(tensor_name(name))
             return False

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 from keepfast.interfaces.checkpoint_reader import CheckpointReader, ForeignCheckpoint
 from keepfast.migration.files.opening import opened, state_of
-from keepfast.tree import Tree, flatten, is_array, leaves
+from keepfast.migration.layers import is_optimizer
+from keepfast.tree import Tree, is_array, leaves
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "agent", "policy_state_dict", "network", "module")
 """Under what name programs put the network into a checkpoint that also holds other things."""
@@ -69,18 +70,6 @@ def separated(modules: dict[str, Tree]) -> tuple[dict[str, Tree], dict[str, Tree
     """Return the networks and the optimizers apart."""
     optimizers = {name: tree for name, tree in modules.items() if is_optimizer(tree)}
     return {name: tree for name, tree in modules.items() if name not in optimizers}, optimizers
-
-
-def is_optimizer(tree: Any) -> bool:
-    """Say whether a tree is the state of an optimizer of PyTorch or optax."""
-    if not isinstance(tree, dict | list | tuple):
-        return False
-    if isinstance(tree, dict) and {"state", "param_groups"} <= set(tree):
-        return True
-    paths = [path.split(".") for path in flatten(tree)]
-    words = {word for path in paths for word in path}
-    counted = any(path[-1] == "count" for path in paths)
-    return ({"mu", "nu"} <= words and counted) or bool({"trace", "sum_of_squares"} & words)
 
 
 def _has_arrays(tree: Tree) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._system.disk.directories import path_of
 from keepfast._system.finishing import finish
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS
@@ -122,6 +123,7 @@ class Home:
 
     def resume(self, which: str | Path, options: LoadOptions) -> LoadReport | None:
         """Have the run go on; see `Experiment.resume`. None where there is nothing to go on from."""
+        which = which if isinstance(which, str) else path_of(which)
         report = self._resume_last(options) if which == "last" else self.resuming.resume(which, options)
         if report is None:
             self._recorder.open()

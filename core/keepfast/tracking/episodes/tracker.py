@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from keepfast._arrays import environments, is_real
 from keepfast._system.warnings import Afterwards, warn
-from keepfast.errors import InvalidValue, ShapeMismatch, UsageError
+from keepfast.errors import InvalidValue, ShapeMismatch, UsageError, as_given
 from keepfast.interfaces.ring import reset_rows
 from keepfast.interfaces.step_buffer import HostSteps, SingleSteps, Step, StepBuffer
 from keepfast.plugins.backends import recognize
@@ -380,7 +380,12 @@ def _layout(rewards: Any, terminated: Any, truncated: Any) -> tuple[Any, ...]:
 
 def _as_array(part: Any) -> Any:
     """Return an array, or a number that stands for one of a single environment, as it is, and a list as an array."""
-    return part if is_array(part) or isinstance(part, bool | int | float) else np.asarray(part)
+    if is_array(part) or isinstance(part, bool | int | float):
+        return part
+    try:
+        return np.asarray(part)
+    except ValueError as error:
+        raise InvalidValue(f"no array can be made of {as_given(part)}: {error}") from error
 
 
 def _size(part: Any) -> int:

@@ -1,0 +1,192 @@
+"""The machine for pickles gives what Python's unpickler gives; what one asks for is bounded by its size."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import random
+import struct
+import sys
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keepfast.formats.files.safe_pickle import CodeRefused, safe_load
+from tests.hostile import read_all, refused
+from tests.hostile.making import archive, number, numbers, tensor, text
+
+PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
+MIB = 1 << 20
+
+
+def tree(chosen: random.Random, depth: int = 4) -> Any:
+    """Return a value of containers and leaves, none of them an array."""
+    leaves = [
+        lambda: chosen.choice([None, True, False, 0, 255, 256, 65_536, -1, 2**31, -(2**63), 2**90, -(2**200)]),
+        lambda: chosen.choice([0.0, -0.0, 1.5, float("inf"), 1e-300]),
+        lambda: chosen.choice(["", "a", "Größe 🎯", "x" * 300, 'quote " and \\ and \n']),
+        lambda: complex(chosen.random(), -1),
+    ]
+    containers = [
+        lambda: [tree(chosen, depth - 1) for _ in range(chosen.randrange(4))],
+        lambda: tuple(tree(chosen, depth - 1) for _ in range(chosen.randrange(5))),
+        lambda: {chosen.choice(["a", "b", 1, 2.5, (1, ("x", 2)), None]): tree(chosen, depth - 1) for _ in range(3)},
+        lambda: OrderedDict((f"k{index}", tree(chosen, depth - 1)) for index in range(chosen.randrange(3))),
+        lambda: {chosen.choice(["a", 1, 2.5, (1, "x"), True]) for _ in range(3)},
+        lambda: [(shared := [tree(chosen, depth - 1)]), shared, (shared, shared)],
+    ]
+    made: Any = chosen.choice(leaves if depth == 0 else [*leaves, *containers])()
+    return made
+
+
+def spelled(value: Any) -> str:
+    """Return a value's text, types and order included, but for the members of a set, which have none."""
+    if isinstance(value, set):
+        return f"set {sorted(map(repr, value))}"
+    if isinstance(value, dict):
+        return f"{type(value)} {[(spelled(key), spelled(child)) for key, child in value.items()]}"
+    if isinstance(value, list | tuple):
+        return f"{type(value)} {[spelled(child) for child in value]}"
+    return repr(value)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_it_gives_what_pythons_unpickler_gives(protocol: int) -> None:
+    """In every protocol, for containers and leaves of every kind, what is shared is shared again."""
+    admitted = {"builtins.set": set, "builtins.complex": complex, "collections.OrderedDict": OrderedDict}
+    for seed in range(200):
+        value = [tree(random.Random(seed))]
+        found = safe_load(io.BytesIO(pickle.dumps(value, protocol)), admitted)
+        assert (found, spelled(found)) == (value, spelled(value)), seed
+    shared = [1]
+    found = safe_load(io.BytesIO(pickle.dumps([shared, shared], protocol)), {})
+    assert found[0] is found[1]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS[3:])
+def test_bytes_are_read(protocol: int) -> None:
+    """Short and long ones, and those that can be changed."""
+    value = [b"", b"a", b"b" * 300, bytes(range(256)) * 300]
+    assert safe_load(io.BytesIO(pickle.dumps(value, protocol)), {}) == value
+    assert safe_load(io.BytesIO(pickle.dumps(bytearray(b"abc"), 5)), {}) == b"abc"
+
+
+def test_no_cut_and_no_changed_byte_does_more_than_fail() -> None:
+    """Whatever the instructions, the answer is a value or an error of unpickling."""
+    value = {"a": [1, 2.5, (None, "x", True)], "b": {"c": b"bytes" * 20}, 3: {1, 2}}
+    content = pickle.dumps(value, 4)
+    chosen = random.Random(7)
+    for _ in range(4000):
+        changed = bytearray(content[: chosen.randrange(1, len(content) + 1)])
+        for _ in range(chosen.randrange(4)):
+            changed[chosen.randrange(len(changed))] = chosen.randrange(256)
+        try:
+            safe_load(io.BytesIO(changed), {})
+        except (pickle.UnpicklingError, CodeRefused, ValueError, OverflowError, TypeError):
+            continue
+
+
+@pytest.mark.parametrize(
+    "instruction", ["OBJ", "INST", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"]
+)
+def test_instances_and_registries_have_no_instruction(instruction: str) -> None:
+    """What makes an instance of a class, or takes something from elsewhere, is not run."""
+    content = b"\x80\x02)" + getattr(pickle, instruction) + b"a\nb\n."
+    with pytest.raises(pickle.UnpicklingError, match="which is not run"):
+        safe_load(io.BytesIO(content), {"a.b": dict})
+
+
+def test_a_name_is_the_whole_of_it() -> None:
+    """One that begins as a name of the table is another."""
+    with pytest.raises(CodeRefused, match=r"torch\.Sizeless"):
+        safe_load(io.BytesIO(b"ctorch\nSizeless\n."), {"torch.Size": tuple})
+
+
+def test_parts_that_stand_in_several_places_are_counted() -> None:
+    """Each time they stand there, as whoever goes through them sees them: four million here, of forty bytes."""
+    with pytest.raises(pickle.UnpicklingError, match="repeats its parts without end"):
+        safe_load(io.BytesIO(b"K\1" + b"2\x86" * 21 + b"."), {})
+
+
+def test_a_hundred_thousand_entries_take_no_time() -> None:
+    """A second on a machine that has nothing else to do; ten here."""
+    value = {f"layer.{index}.weight": index / 7 for index in range(100_000)}
+    content, began = pickle.dumps(value, 2), time.process_time()
+    assert len(safe_load(io.BytesIO(content), {})) == 100_000
+    assert time.process_time() - began < 10
+
+
+def memo(index: int) -> bytes:
+    return pickle.LONG_BINPUT + struct.pack("<I", index)
+
+
+def call(name: str, *arguments: bytes) -> bytes:
+    module, _, function = name.rpartition(".")
+    return b"c" + module.encode() + b"\n" + function.encode() + b"\n(" + b"".join(arguments) + b"tR"
+
+
+DEEP = b")" + b"\x85" * 300_000  # tuples in each other
+DOUBLED = b"K\1" + b"2\x86" * 60  # a tuple of 2**60 parts, by DUP and TUPLE2
+LONG_TEXT = text("x" * MIB) + b"q\0"
+COLLIDING = b"".join(number(index * (2**61 - 1)) + b"N" for index in range(60_000))
+ARRAY = b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\n)C\1btR"
+DTYPE = call("numpy.dtype", text("f4"), b"\x89", b"\x88")
+
+ATTACKS = {
+    "deep key": b"}" + DEEP + b"Ns.",
+    "deep keys": b"}(" + DEEP + b"Nu.",
+    "deep dict": b"(" + DEEP + b"Nd.",
+    "deep member": b"\x8f(" + DEEP + b"\x90.",
+    "deep frozen": b"(" + DEEP + b"\x91.",
+    "deep set": call("builtins.set", b"(" + DEEP + b"l") + b".",
+    "deep counter": call("collections.Counter", b"(" + DEEP + b"l") + b".",
+    "doubled key": b"}" + DOUBLED + b"Ns.",
+    "doubled set": call("builtins.set", b"(" + DOUBLED + b"l") + b".",
+    "same long key": b"(" + b"(" + b"K\1" * 100_000 + b"tq\0" + b"".join(b"}h\0Ns" for _ in range(100_000)) + b"l.",
+    "colliding keys": b"}(" + COLLIDING + b"u.",
+    "encoded often": LONG_TEXT + b"0(" + call("_codecs.encode", b"h\0", text("latin1")) * 4000 + b"l.",
+    "counted often": LONG_TEXT + b"0(" + call("collections.Counter", b"h\0") * 4000 + b"l.",
+    "counter changed": call("collections.Counter", b"}") + b"}" + text("values") + b"K\1sb.",
+    "size often": b"(" + b"(" + b"K\1" * 100_000 + b"tq\0" + call("torch.Size", b"h\0") * 2000 + b"l.",
+    "array often": b"(" + b"C" + b"\4" + bytes(4) + b"0B" + struct.pack("<I", MIB) + bytes(MIB) + b"q\0"
+    + (ARRAY + b"(K\1" + numbers(MIB // 4) + DTYPE + b"\x89h\0tb") * 4000 + b"l.",
+    "tensor changed": tensor((1,), (1,)) + b"}" + text("nbytes") + number(1 << 60) + b"sb.",
+    "doubled value": DOUBLED + b".",
+    "deep value": DEEP + b".",
+    "deep lists": b"]" * 100_000 + b"a" * 99_999 + b".",
+    "marks": b"(" * 100_000 + b".",
+    "no end": b"(" * 1000,
+    "length": b"\x8e" + b"\xff" * 8 + b".",
+    "integer": b"\x8b" + struct.pack("<i", -5) + b".",
+}  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
+def test_pickles_made_to_hurt_are_refused_within_their_limits(tmp_path: Path) -> None:
+    """No stack ends, no memory fills and no time passes, whatever of the machine a pickle misuses."""
+    files = [
+        ("checkpoint", archive(tmp_path / f"{name.replace(' ', '_')}.pt", b"\x80\x02" + attack))
+        for name, attack in ATTACKS.items()
+    ]
+    assert refused(read_all(files)) == {}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
+def test_a_number_in_the_memo_is_a_name_alone(tmp_path: Path) -> None:
+    """However large it is, it takes the room of one."""
+    path = archive(tmp_path / "x.pt", b"\x80\x02K\7" + memo(2**32 - 1) + b"0j" + b"\xff" * 4 + b".")
+    assert read_all([("checkpoint", path)]) == {path: "value"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
+@pytest.mark.needs("msgpack")
+def test_the_older_layout_is_read_by_the_same_machine(tmp_path: Path) -> None:
+    """Where no name at all is admitted."""
+    names = ("deep key", "deep member", "doubled key", "colliding keys", "doubled value", "length")
+    for name in names:
+        (tmp_path / f"{name}.pickle").write_bytes(b"\x80\x04" + ATTACKS[name])
+    found = read_all([("checkpoint", tmp_path / f"{name}.pickle") for name in names])
+    assert refused(found) == {}
