@@ -238,6 +238,8 @@ class Recorder:
             if statistics and self._resources is not None:
                 statistics |= self._resources.measure()
             over_seeds = {} if self._seeds is None else self._seeds.write(step, now)
+            if (statistics or over_seeds) and self._resources is not None:
+                statistics |= self._resources.measure()
             written = statistics if self._config.seeds == "each" else {**statistics, **over_seeds}
             if written:
                 self.writer.write_scalars(written, step, now)

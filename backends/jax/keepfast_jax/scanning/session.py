@@ -145,6 +145,7 @@ class Session:
             or _due(completed, experiment.checkpoint_interval)
             or (judged and _due(completed, experiment.write_interval))
             or self.loop.is_ending
+            or self.loop.stores_by_clock
         )
 
     def running(self, axes: tuple[int, ...], shape: Shape) -> list[np.ndarray[Any, Any]]:

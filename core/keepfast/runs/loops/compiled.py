@@ -72,6 +72,11 @@ class CompiledLoop:
         return self._checkpointer.latest
 
     @property
+    def stores_by_clock(self) -> bool:
+        """Say whether any step may be the one that is stored, because checkpoints go by the clock too."""
+        return self._checkpointer.seconds is not None
+
+    @property
     def is_ending(self) -> bool:
         """Say whether the run is to end at the next step, and be saved."""
         return self._preemption.asked is not None
