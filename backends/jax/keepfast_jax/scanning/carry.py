@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import SimpleNamespace
 from typing import Any, final
 
 import jax
@@ -54,20 +55,33 @@ class Kept:
     """
 
     def __init__(self) -> None:
-        self.carry: Any = None
-        self.scan: dict[str, Any] = {}
-        self._registered = False
+        self._held = SimpleNamespace(carry=None, scan={})
+        self._registered: tuple[int, int, list[Any]] | None = None
 
     def put(self, experiment: Experiment, state: State, position: Position) -> None:
         """Have the experiment's checkpoints hold a state from now on, its keys as data (see `data_of`)."""
-        self.carry = state.carry
         rest = {"running": state.running, "ys": state.ys}
         numbers = asdict(position)
-        self.scan = {**numbers, **{name: part for name, part in rest.items() if part is not None}}
-        if not self._registered:
+        rows = [np.shape(y) for y in jax.tree.leaves(state.ys)]
+        loop, is_new = (position.number, position.length, rows), False
+        if loop != self._registered:  # of another loop the structure may be another one
+            self._held, self._registered, is_new = SimpleNamespace(), loop, True
+        self._held.carry = state.carry
+        self._held.scan = {**numbers, **{name: part for name, part in rest.items() if part is not None}}
+        if is_new:
             experiment.loop.store_late(CARRY, SCAN)
-            experiment.register(**{name: keepfast.attribute(self, name) for name in (CARRY, SCAN)})
-            self._registered = True
+            experiment.register(**{name: keepfast.attribute(self._held, name) for name in (CARRY, SCAN)})
+
+    @property
+    def carry(self) -> Any:
+        """Return the user's carry."""
+        return self._held.carry
+
+    @property
+    def scan(self) -> dict[str, Any]:
+        """Return where the loop stands."""
+        scan: dict[str, Any] = self._held.scan
+        return scan
 
     @property
     def position(self) -> Position | None:
