@@ -91,7 +91,7 @@ def run_tests(session: nox.Session, environment: str) -> None:
     if session.posargs:
         pytest(session, "-m", environment, *session.posargs, success_codes=[0, NONE_CHOSEN])
         return
-    recording = ("-p", "tests.suite.record", "--record")
+    recording = ("--ignore=tests/peers", "-p", "tests.suite.record", "--record")
     parallel = (f"--numprocesses={WORKERS}", "--dist=loadgroup")
     pytest(session, "-m", f"{environment} and not timing", *parallel, *recording, f"{records()}/{environment}.json")
     if environment == "core":

@@ -408,7 +408,7 @@ class Agent:
         modules_of_now = self._table.look_up()
         report = restore_all(modules_of_now, checkpoint, file, options)
         for module in modules_of_now:
-            evaluate = getattr(module.value, "eval", None)
+            evaluate = getattr(module.value, "eval", None) if getattr(module.value, "training", False) else None
             if callable(evaluate) and any(entry.startswith(f"{module.name}.") for entry in report.loaded):
                 evaluate()
         return report

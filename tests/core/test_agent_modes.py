@@ -17,7 +17,7 @@ class Mode:
     """A model that has a mode, by either of the ways that libraries have."""
 
     def __init__(self, setter: bool) -> None:
-        self.mode = ""
+        self.mode, self.training = "", True
         if setter:
             self.set_mode = lambda mode: setattr(self, "mode", mode)
 

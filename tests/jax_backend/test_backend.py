@@ -256,7 +256,7 @@ def test_nothing_of_torch_or_tensorboard_is_imported() -> None:
 def test_the_package_lists_its_names_without_loading_jax() -> None:
     """Whoever only looks does not wait for a framework."""
     assert run("import sys, keepfast_jax; print(dir(keepfast_jax), 'jax' in sys.modules)") == (
-        "['JaxBackend', 'Model', 'RandomMemory', '__version__'] False"
+        "['JaxBackend', 'Model', 'RandomMemory', 'Transitions', '__version__', 'scan'] False"
     )
     with pytest.raises(ImportError, match="nothing"):
         exec("from keepfast_jax import nothing")

@@ -149,19 +149,21 @@ def _format_to_read(path: Path) -> CheckpointStore:
 
 
 def _kind_of(path: Path) -> str | None:
-    """Return the name of the built-in format of a file's content, as its first bytes tell; None where they do not."""
     try:
         with path.open("rb") as file:
-            first = file.read(16)
-            size = file.seek(0, 2)
+            return format_of_content(file.read(16))
     except OSError:
         return None
+
+
+def format_of_content(first: bytes) -> str | None:
+    """Return the name of the built-in checkpoint format that a file's first 16 bytes tell, or None."""
+    if first[4:9] == b"\0\0\0\0{":  # behind the length of a header; in no pickle or map stand such bytes there
+        return "safetensors"
     if first[:4] == b"PK\x03\x04" or first[: len(_LEGACY)] == _LEGACY:
         return "pt"
     if first[:1] == b"\x80" and first[1:2] in (b"\2", b"\3", b"\4", b"\5"):
         return "pickle"
-    if first[8:9] == b"{" and int.from_bytes(first[:8], "little") < size:
-        return "safetensors"
     return "msgpack" if first[:1] in (b"\xde", b"\xdf") or (first and 0x81 <= first[0] <= 0x8F) else None
 
 

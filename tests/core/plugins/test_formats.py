@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 import keepfast
 from keepfast.plugins import lazy, registry
 from keepfast.plugins.builtin import keepfast_checkpoint_formats, keepfast_memory_formats
-from keepfast.plugins.formats import Kind, format_of, numeric_order, read_checkpoint
+from keepfast.plugins.formats import Kind, format_of, format_of_content, numeric_order, read_checkpoint
 
 ROWS: list[tuple[Kind, str, lazy]] = [
     *(("checkpoint format", name, row) for name, row in keepfast_checkpoint_formats().items()),
@@ -190,3 +191,19 @@ def test_numbers_in_names_sort_as_numbers() -> None:
         "m_9_b.pt",
         "m_10_a.pt",
     ]
+
+
+def test_a_header_of_any_length_is_no_pickle(tmp_path: Path) -> None:
+    """Some lengths of a safetensors header begin as pickles and maps of msgpack do."""
+    for length in (*range(64, 320), *range(0x0280, 0x0580, 0x100), 0x0480):
+        header = b'{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'.ljust(length)
+        path = tmp_path / f"{length}.safetensors"
+        path.write_bytes(length.to_bytes(8, "little") + header + b"\7")
+        assert read_checkpoint(path).state["w"].tolist() == [7]
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_is_told_by_its_content(protocol: int) -> None:
+    """Whatever it holds; its first bytes are no length of a header."""
+    for value in ({}, {"{": 1}, {"a": b"{" * 300}, [{"{{{{{{{{": None}], b"\0" * 100):
+        assert format_of_content(pickle.dumps(value, protocol)[:16]) == "pickle"

@@ -14,7 +14,7 @@ from keepfast.errors import CorruptFile, InvalidValue, KeepfastError, MissingDep
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.metrics.reading import has_metrics
 from keepfast.plugins.discovery import registry
-from keepfast.plugins.formats import format_of, is_checkpoint, read_checkpoint
+from keepfast.plugins.formats import format_of, format_of_content, is_checkpoint, read_checkpoint
 from keepfast.runs.reading import find_runs, is_run
 
 Kind = Literal["run", "runs", "checkpoints", "checkpoint", "memory", "metrics", "document"]
@@ -166,9 +166,8 @@ def _format_by_content(path: Path) -> str | None:
     if head.startswith(b"PK") and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             return "pt" if any(name.endswith("data.pkl") for name in archive.namelist()) else None
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
-        return "safetensors"
-    return "pickle" if head.startswith(b"\x80") else None
+    told = format_of_content(head)
+    return told if told in ("safetensors", "pickle") else None
 
 
 def _head(path: Path) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import struct
 import tempfile
 import zipfile
 import zlib
@@ -13,14 +12,19 @@ from typing import Literal
 from keepfast.errors import CorruptCheckpoint, KeepfastError
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 from keepfast.plugins.discovery import registry
+from keepfast.plugins.formats import format_of_content
 
 Kind = Literal["torch", "zip", "safetensors", "msgpack", "pickle", "other"]
 
-_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
-_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
-_MAPS = (b"\xde", b"\xdf", *(bytes([code]) for code in range(0x80, 0x90)))
+_ZIP = b"PK\x03\x04"
 _DAMAGES = (zipfile.BadZipFile, EOFError, KeyError, NotImplementedError, RuntimeError, ValueError, zlib.error)
-_FORMATS = {"torch": "pt", "safetensors": "safetensors", "msgpack": "msgpack", "pickle": "pickle"}
+_KINDS: dict[str | None, Kind] = {
+    "pt": "torch",
+    "safetensors": "safetensors",
+    "msgpack": "msgpack",
+    "pickle": "pickle",
+}
+_FORMATS = {kind: name for name, kind in _KINDS.items() if name is not None}
 
 
 def kind_of(path: Path) -> Kind:
@@ -29,13 +33,7 @@ def kind_of(path: Path) -> Kind:
         beginning = file.read(16)
     if beginning[:4] == _ZIP:
         return "torch" if any(name.endswith("data.pkl") for name in members(path)) else "zip"
-    if beginning[: len(_LEGACY)] == _LEGACY:
-        return "torch"
-    if beginning[:1] == _PICKLE and beginning[1:2] in (b"\2", b"\3", b"\4", b"\5"):
-        return "pickle"
-    if len(beginning) > 8 and beginning[8:9] == b"{" and struct.unpack("<Q", beginning[:8])[0] < path.stat().st_size:
-        return "safetensors"
-    return "msgpack" if beginning[:1] in _MAPS else "other"
+    return _KINDS.get(format_of_content(beginning), "other")
 
 
 def members(path: Path) -> list[str]:
