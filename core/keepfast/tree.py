@@ -9,12 +9,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, final
 
-from keepfast.errors import InvalidValue
+from keepfast.errors import InvalidValue, shown
 
 Tree = Any
 """A nested container, or a leaf. Python's type system cannot say it more narrowly and stay of use."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A leaf that stands for what another tool's file has there, and nobody can read without running its code.
+
+    Attributes:
+        name: what the file says that it is: ``argparse.Namespace``.
+    """
+
+    name: str
+
+    def __repr__(self) -> str:
+        return f"Unread `{shown(self.name)}`"
 
 
 @final
@@ -162,4 +178,6 @@ def describe(leaf: Any) -> str:
     """Return what a leaf is, in a few words: dtype and shape of an array, type and value of anything else."""
     if is_array(leaf):
         return f"{dtype_name(leaf)} {tuple(leaf.shape)}"
+    if isinstance(leaf, Unread):
+        return repr(leaf)
     return f"{type(leaf).__name__} {leaf!r:.40}"

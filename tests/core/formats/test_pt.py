@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import pickle
+import pydoc
+import re
 import subprocess
 import sys
 import zipfile
-from collections import Counter, OrderedDict
+from argparse import Namespace
+from collections import Counter, OrderedDict, deque
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import keepfast
+from keepfast.checkpoints.inspection import inspect
 from keepfast.errors import CorruptCheckpoint, CorruptMemory, InvalidValue
 from keepfast.formats.checkpoints.pt import PtStore
 from keepfast.formats.files import sealed_zip
@@ -21,6 +27,8 @@ from keepfast.formats.files.safe_pickle import safe_load
 from keepfast.formats.files.torch_archive import read_archive
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.testing.checkpoint_store import random_array
+from keepfast.tree import Unread
+from tests.hostile.making import archive, tensor
 
 torch = pytest.importorskip("torch")
 ml_dtypes = pytest.importorskip("ml_dtypes")
@@ -235,20 +243,124 @@ def test_tensors_of_every_make_are_read(path: Path, name: str, protocol: int) ->
 
 
 def test_what_is_no_tensor_is_read_as_plain_data(path: Path) -> None:
-    """Sizes, dtypes, devices and other harmless values of PyTorch become tuples and strings."""
+    """Sizes become tuples; dtypes, devices and storages, which nothing plain stands for, are told as unread."""
     torch.save(
         {
             "size": torch.Size([1, 2]),
             "dtype": torch.float32,
             "device": torch.device("cuda:1"),
+            "storage": torch.ones(3).untyped_storage(),
+            "of numpy": np.dtype("f4"),
+            "class": torch.Tensor,
             "bytes": bytearray(b"ab"),
             "set": {1},
             "counter": Counter("aab"),
         },
         path,
     )
-    expected = {"size": (1, 2), "dtype": "torch.float32", "device": "cuda:1", "bytes": b"ab", "set": {1}}
-    assert read_archive(path)[0] == {**expected, "counter": Counter("aab")}
+    expected = {"size": (1, 2), "bytes": b"ab", "set": {1}, "counter": Counter("aab")}
+    unread = {
+        "dtype": "torch.float32",
+        "device": "torch.device",
+        "storage": "torch.storage.UntypedStorage",
+        "of numpy": "numpy.dtype",
+        "class": "torch.Tensor",
+    }
+    assert read_archive(path)[0] == {**expected, **{key: Unread(name) for key, name in unread.items()}}
+
+
+class OfSomebody:
+    """An object that other tools leave beside weights."""
+
+    def __init__(self) -> None:
+        self.rate = 0.1
+
+
+class ListOfSomebody(list[Any]):
+    """A list with a class of its own."""
+
+
+class DictOfSomebody(dict[Any, Any]):
+    """A dict with a class of its own."""
+
+
+NEIGHBOURS: dict[str, Any] = {
+    "argparse.Namespace": lambda: Namespace(lr=0.1),
+    "types.SimpleNamespace": lambda: SimpleNamespace(lr=0.1),
+    f"{__name__}.OfSomebody": OfSomebody,
+    f"{__name__}.ListOfSomebody": lambda: ListOfSomebody([torch.ones(1), 2]),
+    f"{__name__}.DictOfSomebody": lambda: DictOfSomebody(a=torch.ones(1), b=2),
+    "torch.optim.adam.Adam": lambda: torch.optim.Adam,
+    "collections.deque": lambda: deque([1, 2]),
+    "datetime.timedelta": lambda: timedelta(1),
+    "pathlib": lambda: Path("x"),
+    "numpy.ndarray of U4": lambda: np.array(["text"]),
+    "numpy.ndarray of O8": lambda: np.array([None, {}], object),
+    "numpy.ndarray of M8": lambda: np.zeros(2, "M8[s]"),
+    "numpy.random": lambda: np.random.default_rng(0),
+    "torch._utils._rebuild_sparse_tensor": lambda: torch.eye(2).to_sparse(),
+    "torch._utils._rebuild_qtensor": lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+    "torch.nn.modules.linear.Linear": lambda: torch.nn.Linear(1, 1),
+    "torch.device": lambda: torch.device("cpu"),
+    "torch.bfloat16": lambda: torch.bfloat16,
+    "torch.storage.UntypedStorage": lambda: torch.ones(3).untyped_storage(),
+    "dict by torch.device": lambda: {torch.device("cpu"): 1},
+}
+"""What stands beside weights, by how the name begins that it is told by."""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize("name", NEIGHBOURS)
+def test_what_stands_beside_weights_is_left_unread(
+    name: str, protocol: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is neither imported nor called; the weights are read, and who asks for it is told what it is."""
+    content = {"model": {"w": torch.ones(2)}, "other": [NEIGHBOURS[name](), 7], "epoch": 3}
+    torch.save(content, path, pickle_protocol=protocol)
+    for kind in (OfSomebody, ListOfSomebody, DictOfSomebody):
+        monkeypatch.delattr(sys.modules[__name__], kind.__name__)
+    found = keepfast.read_checkpoint(path)["module"]
+    assert (found["model"]["w"].tolist(), found["epoch"], found["other"][1]) == ([1.0, 1.0], 3, 7)
+    unread = found["other"][0]
+    assert isinstance(unread, Unread)
+    # NumPy pickles text as bytes of a buffer in protocol 5, by a function without a stand-in
+    assert unread.name.startswith("numpy" if protocol == 5 and name.startswith("numpy.ndarray") else name)
+    other = {"w": torch.zeros(2)}
+    assert keepfast.load(other, path, modules=["model"])
+    assert other["w"].tolist() == [1, 1]
+    with pytest.raises(keepfast.LoadMismatch, match=f"Unread `{re.escape(unread.name)}`"):
+        keepfast.load(other, path, modules=["other"])
+    entries = inspect(path).modules[path.stem]
+    assert f"Unread `{unread.name}`" in [entry.what for entry in entries]
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "builtins.exec",
+        "builtins.eval",
+        "os.system",
+        "subprocess.Popen",
+        "builtins.getattr",
+        "pickle.loads",
+        "shutil.rmtree",
+    ],
+)
+def test_code_beside_weights_is_refused(name: str, protocol: int, path: Path) -> None:
+    """What Python's own library could run is not taken for harmless, under the names of Python 2 neither."""
+    torch.save({"model": torch.ones(2), "x": pydoc.locate(name)}, path, pickle_protocol=protocol)
+    with pytest.raises(CorruptCheckpoint, match="carries code"):
+        PtStore().load(path)
+
+
+@pytest.mark.parametrize("named", ["posix\nsystem", "nt\nsystem", "commands\ngetoutput", "torch\nos.system"])
+def test_code_is_known_by_any_of_its_names(named: str, path: Path) -> None:
+    """Those of other systems, and those by which another library has it."""
+    archive(path, b"(" + tensor((1,), (1,)) + b"c" + named.encode() + b"\nt.")
+    with pytest.raises(CorruptCheckpoint, match="carries code"):
+        PtStore().load(path)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

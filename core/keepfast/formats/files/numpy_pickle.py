@@ -15,23 +15,30 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-_NUMBERS = "biufc"
-"""The kinds of dtypes that are numbers; the memory of others may be anything."""
+from keepfast.tree import Unread
+
+_LETTERS = tuple("biufc")
+"""How the names of dtypes begin that are numbers; the memory of others may be anything."""
 
 
 @final
 class PickledArray:
     """An array that a pickle describes, in two steps."""
 
-    __slots__ = ("_array",)
+    __slots__ = ("_array", "unread")
 
     def __init__(self) -> None:
         self._array: NDArray[Any] | None = None
+        self.unread: Unread | None = None
+        """What stands for it where it is of something else than numbers."""
 
     def __setstate__(self, state: Any) -> None:
         _version, shape, dtype, in_fortran_order, content = state
         dimensions = tuple(map(operator.index, shape))
         kind = _dtype_of(dtype)
+        if isinstance(kind, Unread):
+            self.unread = Unread(f"numpy.ndarray of {kind.name}")
+            return
         if not isinstance(content, bytes) or min(dimensions, default=0) < 0:
             raise pickle.UnpicklingError("an array is made of something else than bytes")
         if math.prod(dimensions) * kind.itemsize != len(content):
@@ -52,24 +59,30 @@ class PickledArray:
 
 
 @final
-class _PickledDtype:
-    """A dtype of numbers that a pickle describes, in two steps."""
+class PickledDtype:
+    """A dtype that a pickle describes, in two steps; of one that is of no numbers, its name."""
 
     __slots__ = ("dtype",)
 
     def __init__(self, name: Any, *_how: Any) -> None:
-        self.dtype = np.dtype(name) if isinstance(name, str) and name[1:].isdigit() else None
-        if self.dtype is None or self.dtype.kind not in _NUMBERS:
-            raise pickle.UnpicklingError(f"an array is of {name!r:.40}, which are no numbers")
+        if not isinstance(name, str | Unread):
+            raise pickle.UnpicklingError("a dtype has no name")
+        self.dtype: np.dtype[Any] | Unread = name if isinstance(name, Unread) else Unread(name)
+        if isinstance(name, str) and name[:1] in _LETTERS and name[1:].isdigit():
+            self.dtype = np.dtype(name)
 
     def __setstate__(self, state: Any) -> None:
-        if self.dtype is None or state[1] not in ("<", ">", "|", "="):
+        if isinstance(self.dtype, Unread):
+            return
+        if state[1] not in ("<", ">", "|", "="):
             raise pickle.UnpicklingError("a dtype has no byte order")
         self.dtype = self.dtype.newbyteorder(state[1])
 
 
-def _dtype_of(dtype: Any) -> np.dtype[Any]:
-    if not isinstance(dtype, _PickledDtype) or dtype.dtype is None:
+def _dtype_of(dtype: Any) -> np.dtype[Any] | Unread:
+    if isinstance(dtype, Unread):
+        return dtype
+    if not isinstance(dtype, PickledDtype):
         raise pickle.UnpicklingError("an array has no dtype")
     return dtype.dtype
 
@@ -97,7 +110,7 @@ def _no_bytes() -> bytes:
 NUMPY_AND_JAX: dict[str, Any] = {
     "builtins.bytes": _no_bytes,  # of an array without elements
     "numpy.ndarray": "numpy.ndarray",
-    "numpy.dtype": _PickledDtype,
+    "numpy.dtype": PickledDtype,
     **{f"numpy.{core}.multiarray._reconstruct": _reconstruct for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")},
     "jax._src.array._reconstruct_array": _of_jax,

@@ -16,6 +16,8 @@ from functools import partial
 from itertools import chain
 from typing import Any, BinaryIO, final
 
+from keepfast.tree import Unread
+
 _SHARED = 1_000_000
 """How many more entries than bytes a pickle may have: an object that stands in several places is stored once."""
 
@@ -32,9 +34,13 @@ _WIDE = 1 << 64
 """Of the integers above, any number have one hash."""
 
 Admitted = Mapping[str, Any]
-"""What a pickle may name, as ``module.name``, and the plain data or the function of ours that stands in for it."""
+"""What a pickle may name, as ``module.name``, and the function of ours that stands in for it, or itself."""
 
-_PLAIN_KEYS = (str, bytes, bool, int, type(None), float, complex)
+Persistent = Callable[[Any], Any] | None
+MayBeUnread = Callable[[str, str], bool] | None
+"""Says of a module and a name that are not in the table whether what is made of them can be left unread."""
+
+_PLAIN_KEYS = (str, bytes, bool, int, type(None), float, complex, Unread)
 _SIZED = (str, bytes, bytearray, tuple, list, dict, set, frozenset)
 
 
@@ -124,7 +130,9 @@ class StandIn:
         return self._function(*args)
 
 
-def safe_load(file: BinaryIO, admitted: Admitted, persistent: Callable[[Any], Any] | None = None) -> Any:
+def safe_load(
+    file: BinaryIO, admitted: Admitted, persistent: Persistent = None, may_be_unread: MayBeUnread = None
+) -> Any:
     """Return what a pickle of containers, numbers, strings and bytes, and of what a table admits beside them, holds.
 
     Args:
@@ -132,6 +140,8 @@ def safe_load(file: BinaryIO, admitted: Admitted, persistent: Callable[[Any], An
         admitted: the table; its functions are called with whatever arguments the pickle has for them. What they make is
             changed by the pickle only where it has a `__setstate__`.
         persistent: turns what the pickle says of data kept outside it into that data.
+        may_be_unread: says which other names are harmless as long as nobody imports them. They, and whatever the pickle
+            makes of them, are `keepfast.tree.Unread`, and so are names of the table without a function.
 
     Raises:
         CodeRefused: if the pickle names anything else; nothing of it has run.
@@ -139,7 +149,7 @@ def safe_load(file: BinaryIO, admitted: Admitted, persistent: Callable[[Any], An
     """
     content = file.read()
     try:
-        value = _Machine(content, admitted, persistent).run()
+        value = _Machine(content, admitted, persistent, may_be_unread).run()
     except (IndexError, struct.error) as error:
         raise pickle.UnpicklingError(f"the pickle is cut, or asks for what is not there ({error})") from error
     except MemoryError as error:
@@ -170,8 +180,9 @@ def _require_at_most(limit: int, value: Any) -> None:
 class _Machine:
     """Runs one pickle; each instruction is given where its argument begins, and returns where that ends."""
 
-    def __init__(self, content: bytes, admitted: Admitted, persistent: Callable[[Any], Any] | None) -> None:
-        self.content, self._admitted, self._persistent = content, admitted, persistent
+    def __init__(self, content: bytes, admitted: Admitted, persistent: Persistent, may_be_unread: MayBeUnread) -> None:
+        self.content, self._admitted = content, admitted
+        self._persistent, self._may_be_unread = persistent, may_be_unread
         self.stack: list[Any] = []
         self._marked: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
@@ -256,39 +267,32 @@ class _Machine:
 
     def _top(self, kind: type[Any]) -> Any:
         found = self.stack[-1]
+        if type(found) is Unread:
+            return kind()  # which is let go, with all that is put into it
         if not isinstance(found, kind):
             raise pickle.UnpicklingError(f"a {type(found).__name__} stands where a {kind.__name__} belongs")
         return found
 
-    def make_list(self, at: int) -> int:
+    def make(self, kind: Callable[[list[Any]], Any], at: int) -> int:
         found = self._since_mark()
-        self.stack.append(found)
+        self.stack.append(kind(found))
         return at
 
-    def make_tuple(self, at: int) -> int:
-        found = self._since_mark()
-        self.stack.append(tuple(found))
-        return at
-
-    def make_dict(self, at: int) -> int:
+    def dict_of(self, pairs: list[Any]) -> dict[Any, Any]:
         made: dict[Any, Any] = {}
-        self._put(made, self._since_mark())
-        self.stack.append(made)
-        return at
+        self._put(made, pairs)
+        return made
 
-    def make_frozenset(self, at: int) -> int:
-        found = self._since_mark()
-        self.stack.append(frozenset(checked_key(each, self._budget) for each in found))
-        return at
+    def frozenset_of(self, members: list[Any]) -> frozenset[Any]:
+        return frozenset(checked_key(each, self._budget) for each in members)
 
     def memoize(self, at: int) -> int:
         self.memo[len(self.memo)] = self.stack[-1]
         return at
 
-    def put_line(self, at: int) -> int:
-        line, at = self.line(at)
-        self.memo[int(line)] = self.stack[-1]
-        return at
+    def kept(self, index: int) -> Any:
+        self.memo[index] = found = self.stack.pop()
+        return found
 
     def remembered(self, index: int) -> Any:
         if index not in self.memo:
@@ -310,19 +314,30 @@ class _Machine:
 
     def _admit(self, module: str, name: str) -> Any:
         full = f"{module.replace('__builtin__', 'builtins')}.{name}"
-        if full not in self._admitted:
+        if full not in self._admitted and not (self._may_be_unread and self._may_be_unread(module, name)):
             raise CodeRefused(full)
-        found = self._admitted[full]
-        return StandIn(found, self._budget) if callable(found) else found
+        found = self._admitted.get(full)
+        return StandIn(found, self._budget) if callable(found) else Unread(full)
 
     def call(self, at: int) -> int:
+        if type(self.stack[-2]) is Unread:
+            return self.leave(at, 2)
         arguments, function = self.stack.pop(), self.stack.pop()
         if type(function) is not StandIn or type(arguments) is not tuple:
             raise pickle.UnpicklingError("the pickle calls what is no function")
         self.stack.append(function(*arguments))
         return at
 
+    def leave(self, at: int, parts: int) -> int:
+        """Put what cannot be read in the place of it and of what it would be made from."""
+        if len(self.stack) < parts or type(self.stack[-parts]) is not Unread:
+            return self.refuse(at)
+        self.stack[1 - parts :] = []
+        return at
+
     def build(self, at: int) -> int:
+        if type(self.stack[-2]) is Unread:
+            return self.leave(at, 2)
         state, made = self.stack.pop(), self.stack[-1]
         change = getattr(type(made), "__setstate__", None)
         if change is None:
@@ -358,11 +373,11 @@ def _fresh(kind: Callable[[], Any]) -> _Instruction:
     return push
 
 
-def _number(layout: str) -> _Instruction:
+def _number(layout: str, made: Callable[[_Machine, Any], Any] = lambda _machine, number: number) -> _Instruction:
     unpack, size = struct.Struct(layout).unpack_from, struct.calcsize(layout)
 
     def push(machine: _Machine, at: int) -> int:
-        machine.stack.append(unpack(machine.content, at)[0])
+        machine.stack.append(made(machine, unpack(machine.content, at)[0]))
         return at + size
 
     return push
@@ -399,26 +414,6 @@ def _tuple_of(count: int) -> _Instruction:
         return at
 
     return push
-
-
-def _get(layout: str) -> _Instruction:
-    unpack, size = struct.Struct(layout).unpack_from, struct.calcsize(layout)
-
-    def push(machine: _Machine, at: int) -> int:
-        machine.stack.append(machine.remembered(unpack(machine.content, at)[0]))
-        return at + size
-
-    return push
-
-
-def _put(layout: str) -> _Instruction:
-    unpack, size = struct.Struct(layout).unpack_from, struct.calcsize(layout)
-
-    def put(machine: _Machine, at: int) -> int:
-        machine.memo[unpack(machine.content, at)[0]] = machine.stack[-1]
-        return at + size
-
-    return put
 
 
 _TEXT: Callable[[bytes], Any] = partial(str, encoding="utf-8", errors="surrogatepass")
@@ -468,12 +463,12 @@ _KNOWN: dict[bytes, _Instruction] = {
     pickle.TUPLE1: _tuple_of(1),
     pickle.TUPLE2: _tuple_of(2),
     pickle.TUPLE3: _tuple_of(3),
-    pickle.BINGET: _get("<B"),
-    pickle.LONG_BINGET: _get("<I"),
-    pickle.BINPUT: _put("<B"),
-    pickle.LONG_BINPUT: _put("<I"),
+    pickle.BINGET: _number("<B", _Machine.remembered),
+    pickle.LONG_BINGET: _number("<I", _Machine.remembered),
+    pickle.BINPUT: _number("<B", _Machine.kept),
+    pickle.LONG_BINPUT: _number("<I", _Machine.kept),
     pickle.GET: lambda machine, at: _line(lambda line: machine.remembered(int(line)))(machine, at),
-    pickle.PUT: _Machine.put_line,
+    pickle.PUT: lambda machine, at: _line(lambda line: machine.kept(int(line)))(machine, at),
     pickle.MEMOIZE: _Machine.memoize,
     pickle.MARK: _Machine.mark,
     pickle.POP_MARK: _Machine.pop_mark,
@@ -484,17 +479,19 @@ _KNOWN: dict[bytes, _Instruction] = {
     pickle.SETITEM: _Machine.set_item,
     pickle.SETITEMS: _Machine.set_items,
     pickle.ADDITEMS: _Machine.add_all,
-    pickle.LIST: _Machine.make_list,
-    pickle.TUPLE: _Machine.make_tuple,
-    pickle.DICT: _Machine.make_dict,
-    pickle.FROZENSET: _Machine.make_frozenset,
+    pickle.LIST: lambda machine, at: machine.make(list, at),
+    pickle.TUPLE: lambda machine, at: machine.make(tuple, at),
+    pickle.DICT: lambda machine, at: machine.make(machine.dict_of, at),
+    pickle.FROZENSET: lambda machine, at: machine.make(machine.frozenset_of, at),
     pickle.GLOBAL: _Machine.name,
     pickle.STACK_GLOBAL: _Machine.stack_name,
     pickle.REDUCE: _Machine.call,
     pickle.BUILD: _Machine.build,
+    pickle.NEWOBJ: lambda machine, at: machine.leave(at, 2),
+    pickle.NEWOBJ_EX: lambda machine, at: machine.leave(at, 3),
     pickle.BINPERSID: _Machine.persist,
     pickle.PERSID: _Machine.persist_line,
 }
-"""The instructions that are run; those that make instances, or take them from a registry, are not among them."""
+"""The instructions that are run. Instances are made of nothing, but left unread; none is taken from a registry."""
 
 _INSTRUCTIONS = [_KNOWN.get(bytes([code]), _Machine.refuse) for code in range(256)]

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from keepfast import codec
 from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError
-from keepfast.formats.files.numpy_pickle import PickledArray
+from keepfast.formats.files.numpy_pickle import PickledArray, PickledDtype
 from keepfast.formats.files.safe_pickle import CodeRefused
 from keepfast.formats.files.sealed import Damage, verified
 from keepfast.formats.files.sealed_zip import ALIGNMENT, SealedZipReader, SealedZipWriter
-from keepfast.formats.files.torch_pickle import StoredTensor, TreePickler, load_tree
-from keepfast.tree import Tree
+from keepfast.formats.files.torch_pickle import StorageReference, StoredTensor, TreePickler, is_foreign, load_tree
+from keepfast.tree import Tree, Unread, values
 
 _METADATA = "keepfast.json"
 _FORMAT_VERSION = b"1"
@@ -118,6 +118,7 @@ class _Reader:
         self._zip = SealedZipReader(file)
         self._prefix = self._zip.names[0].partition("/")[0] + "/"
         self._unread = set(self._zip.names)
+        self._foreign: list[Unread] = []
         self._storages: dict[str, NDArray[np.uint8]] = {}
         self._resolved: dict[tuple[str, str, bool, bool], NDArray[np.uint8]] = {}
 
@@ -126,6 +127,8 @@ class _Reader:
             raise Damage("byteorder", f"is not this machine's ({sys.byteorder}); such files are not read")
         metadata = self._metadata()
         tree = self._fill(self._unpickle(), ())
+        if self._foreign and not any(isinstance(leaf, np.ndarray) for leaf in values(tree)):
+            raise CodeRefused(self._foreign[0].name)
         for name in sorted(self._unread):
             self._zip.read(name)
         return tree, metadata
@@ -164,11 +167,16 @@ class _Reader:
         """Return clean containers with arrays in them for those that the pickle described."""
         if isinstance(node, StoredTensor):
             return self._tensor(node, trail)
+        if (unread := _unread(node)) is not None:
+            self._foreign += [unread] if is_foreign(unread) else []
+            return unread
         if isinstance(node, PickledArray):
             return _array(node, trail)
         if _is_plain(node):
             return node
-        if isinstance(node, dict) and all(map(_is_plain, node)):
+        if isinstance(node, bytearray):
+            return bytes(node)
+        if isinstance(node, dict):
             kind = next((kind for kind in (OrderedDict, Counter) if isinstance(node, kind)), dict)
             return kind({key: self._fill(child, (trail, key)) for key, child in node.items()})
         if isinstance(node, list | tuple):
@@ -213,6 +221,24 @@ def _array(pickled: PickledArray, trail: _Trail) -> NDArray[Any]:
         return pickled.array
     except ValueError as error:
         raise Damage(_entry(trail), f"cannot be read ({error})") from error
+
+
+def _unread(node: Any) -> Unread | None:
+    """Return what stands for what cannot be read, alone or as a key; None for all else."""
+    if isinstance(node, Unread):
+        return node
+    if isinstance(node, PickledArray):
+        return node.unread
+    if isinstance(node, PickledDtype):
+        return Unread("numpy.dtype")
+    if isinstance(node, StorageReference):
+        return Unread("torch.storage.UntypedStorage")
+    if isinstance(node, frozenset):
+        return Unread("builtins.frozenset")
+    if isinstance(node, dict | set) and not _is_plain(tuple(node)):
+        named = next((key.name for key in node if isinstance(key, Unread)), "what is no plain data")
+        return Unread(f"{type(node).__name__} by {named}")
+    return None
 
 
 def _is_plain(value: Any) -> bool:

@@ -12,10 +12,12 @@ import functools
 import operator
 import pickle
 import struct
+import sys
+from _compat_pickle import IMPORT_MAPPING
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, final
+from typing import Any, BinaryIO, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,7 @@ from keepfast.codec import check_shape, dtype_of
 from keepfast.errors import InvalidValue
 from keepfast.formats.files.numpy_pickle import NUMPY_AND_JAX
 from keepfast.formats.files.safe_pickle import safe_load
-from keepfast.tree import Tree
+from keepfast.tree import Tree, Unread
 
 _TYPED = {
     "float64": "DoubleStorage",
@@ -276,20 +278,37 @@ _DTYPE_OF_CLASS = {f"torch.{storage}": dtype for dtype, storage in _TYPED.items(
 _UNTYPED_CLASSES = ("torch.storage.UntypedStorage", "torch.UntypedStorage")
 
 
-def _stored(reference: Any) -> tuple[str, int, str]:
-    """Return the key, size in bytes and dtype that a persistent reference describes."""
+@final
+class StorageReference(NamedTuple):
+    """What a persistent reference describes.
+
+    Attributes:
+        key: the storage's key.
+        nbytes: its size.
+        dtype: the dtype of its class, or the class where NumPy has no such dtype.
+    """
+
+    key: str
+    nbytes: int
+    dtype: str
+
+
+def _stored(reference: Any) -> StorageReference:
+    """Return what a persistent reference describes."""
     kind, storage_class, key, _location, numel = reference
-    if kind != "storage" or not all(map(isinstance, (storage_class, key, numel), (str, str, int))):
+    if kind != "storage" or not all(map(isinstance, (storage_class, key, numel), (Unread, str, int))):
         raise pickle.UnpicklingError("a persistent reference is not to a storage")
-    if storage_class in _UNTYPED_CLASSES:
-        return key, numel, "uint8"
-    dtype = _DTYPE_OF_CLASS[storage_class]
-    return key, numel * dtype_of(dtype).itemsize, dtype
+    if storage_class.name in _UNTYPED_CLASSES:
+        return StorageReference(key, numel, "uint8")
+    dtype = _DTYPE_OF_CLASS.get(storage_class.name)
+    if dtype is None:
+        return StorageReference(key, numel, storage_class.name)
+    return StorageReference(key, numel * dtype_of(dtype).itemsize, dtype)
 
 
-def _rebuild(storage: Any, offset: int, size: Any, stride: Any, dtype: str | None, bits: Any) -> StoredTensor:
+def _rebuild(storage: Any, offset: int, size: Any, stride: Any, dtype: Unread | None, bits: Any) -> StoredTensor:
     key, nbytes, own = storage
-    name = (dtype or own).removeprefix("torch.")
+    name = (dtype.name if dtype else own).removeprefix("torch.")
     if name not in _TYPED and name not in _UNTYPED:
         raise pickle.UnpicklingError(f"a tensor has the dtype {name}, which cannot be read without PyTorch")
     bits = bits or {}
@@ -336,10 +355,15 @@ def _bytes(content: Any = b"", *encoding: Any) -> bytes:
     return content if isinstance(content, bytes) and not encoding else _encode(content, *encoding)
 
 
-def _device(*parts: Any) -> str:
+def _device(*parts: Any) -> Unread:
     if not all(isinstance(part, str | int) for part in parts):
         raise pickle.UnpicklingError("a device is neither a name nor a number")
-    return ":".join(map(str, parts))
+    return Unread("torch.device")
+
+
+def _of_type(function: Any, kind: Any, arguments: Any, _state: Any) -> Any:
+    """Return a tensor of another class as the tensor it is, where that can be read."""
+    return kind if isinstance(function, Unread) else function(*arguments)
 
 
 _ADMITTED: dict[str, Any] = {
@@ -348,7 +372,7 @@ _ADMITTED: dict[str, Any] = {
     "torch._utils._rebuild_tensor_v3": _rebuild_v3,
     "torch._utils._rebuild_parameter": lambda data, *_rest: data,
     "torch._utils._rebuild_parameter_with_state": lambda data, *_rest: data,
-    "torch._tensor._rebuild_from_type_v2": lambda function, _type, arguments, _state: function(*arguments),
+    "torch._tensor._rebuild_from_type_v2": _of_type,
     "torch.Size": tuple,
     "torch.device": _device,
     "torch.Tensor": "torch.Tensor",
@@ -364,11 +388,54 @@ _ADMITTED: dict[str, Any] = {
 }
 
 
+_HARMLESS = frozenset(
+    {
+        *("argparse.Namespace", "types.SimpleNamespace", "random.Random", "uuid.UUID", "UserDict.UserDict"),
+        *("decimal.Decimal", "fractions.Fraction", "zoneinfo.ZoneInfo._unpickle", "__builtin__.xrange"),
+        *(f"collections.{name}" for name in ("deque", "defaultdict", "ChainMap", "UserDict", "UserList")),
+        *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
+        *(
+            f"{module}.{flavour}{system}Path"
+            for module in ("pathlib", "pathlib._local")
+            for flavour in ("", "Pure")
+            for system in ("", "Posix", "Windows")
+        ),
+        *(
+            f"{module}.{name}"
+            for module in ("builtins", "__builtin__")
+            for name in ("slice", "range", "object", "frozenset", "list", "tuple", "dict", "int", "long", "float")
+        ),
+        *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("str", "unicode", "bool")),
+    }
+)
+"""What a file may name of Python's own library beside its weights; all else of it is taken for code."""
+
+_PYTHONS_OWN = sys.stdlib_module_names | {name.partition(".")[0] for name in IMPORT_MAPPING} | {"popen2", "imp"}
+"""Python's own library, also by the names that it had in Python 2, which older protocols write."""
+
+
+def _is_harmless(module: str, name: str) -> bool:
+    """Say whether what a pickle names, which is never imported, can be left unread beside what can be read.
+
+    A module of another library has those of Python's own that it imports among its names: ``os.system`` of ``torch``.
+    """
+    if f"{module}.{name}" in _HARMLESS:
+        return True
+    return _PYTHONS_OWN.isdisjoint((module.partition(".")[0], *name.split(".")[:-1]))
+
+
+def is_foreign(unread: Unread) -> bool:
+    """Say whether what is left unread is neither PyTorch's nor NumPy's own plain data, as a dtype is."""
+    return unread.name.partition(" ")[0] not in _ADMITTED
+
+
 def load_tree(file: BinaryIO) -> Tree:
     """Return the tree of a pickle, a `StoredTensor` in the place of each tensor. Runs nothing that the pickle names.
 
+    What it names beside tensors and plain containers is `keepfast.tree.Unread`.
+
     Raises:
-        keepfast.formats.files.safe_pickle.CodeRefused: if it names anything but tensors and plain containers.
+        keepfast.formats.files.safe_pickle.CodeRefused: if it names what Python's own library may run.
         Exception: nearly any, if it is damaged.
     """
-    return safe_load(file, _ADMITTED, _stored)
+    return safe_load(file, _ADMITTED, _stored, _is_harmless)
