@@ -6,6 +6,9 @@ Records are stored uncompressed, padded so that their bytes begin at multiples o
 with a CRC-32 but nothing protects headers, padding and the directory. So the archive's comment, which zip readers
 skip, holds the seal: a CRC-32 over everything that is not a record's bytes.
 
+A document about the records may lie between the last of them and the directory, where zip readers do not look: it is in
+no list of names, and under the seal.
+
 Records of others may be compressed where a format says so, and then inflate to so much and no more; no byte is in two.
 """
 
@@ -39,6 +42,10 @@ _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END64 = struct.Struct("<4sQ2H2I4Q")
 _END64_LOCATOR = struct.Struct("<4sIQI")
 _END = struct.Struct("<4s4H2IH")
+_DOCUMENT = struct.Struct("<Q16s")
+_DOCUMENT_MARK = b"keepfast doc 1\n\0"
+"""Behind a document, with its length before it."""
+
 _UTF8, _DESCRIPTOR = 0x0800, 0x0008
 SEAL = b"keepfast seal 1: "
 
@@ -96,8 +103,10 @@ class SealedZipWriter:
                 self._out.structure(_data_descriptor(entry))
                 self._entries.append(entry)
 
-    def finish(self) -> None:
-        """Write the directory and the seal."""
+    def finish(self, document: bytes = b"") -> None:
+        """Write the directory and the seal, and before them a document, if there is one."""
+        if document:
+            self._out.structure(document + _DOCUMENT.pack(len(document), _DOCUMENT_MARK))
         start = self._out.position
         for entry in self._entries:
             self._out.structure(_central_header(entry))
@@ -165,7 +174,7 @@ class SealedZipReader:
         self.sealed = self._zip.comment.startswith(SEAL)
         if self.sealed:
             check_seal(file, [(self._starts[info.filename], info.compress_size) for info in self._zip.infolist()])
-        if min((info.header_offset for info in self._zip.infolist()), default=1) != 0:
+        if min((info.header_offset for info in self._zip.infolist()), default=not self.sealed) != 0:
             # An archive that is the tail of another file, as when a file that holds one is truncated right behind it.
             raise Damage("zip directory", "does not describe this file")
         self._check_sizes(compressed)
@@ -192,6 +201,23 @@ class SealedZipReader:
     def names(self) -> list[str]:
         """Return the names of the records, in order."""
         return self._zip.namelist()
+
+    def document(self) -> bytes | None:
+        """Return what `SealedZipWriter.finish` was given; None where there is none, as in archives of others.
+
+        Raises:
+            Damage: if there is one that no seal protects.
+        """
+        place = self._zip.start_dir - _DOCUMENT.size
+        self._file.seek(max(place, 0))
+        found = self._file.read(_DOCUMENT.size)
+        length, mark = _DOCUMENT.unpack(found) if place >= 0 else (0, b"")
+        if mark != _DOCUMENT_MARK:
+            return None
+        if not self.sealed or length > place:
+            raise Damage("seal", "is not what was written")
+        self._file.seek(place - length)
+        return self._file.read(length)
 
     def _data_offset(self, info: zipfile.ZipInfo) -> int:
         self._file.seek(info.header_offset)

@@ -17,13 +17,12 @@ from keepfast.formats.files.sealed_zip import SealedZipReader, SealedZipWriter
 from keepfast.formats.memories.header import header_from, header_text, plain_dtype, snapshot_from
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
 
-_HEADER = "keepfast.json"
-
 
 @final
 class NpzExporter(MemoryExporter):
-    """Writes an uncompressed ``.npz``: name -> array of (memory_size, num_envs, *size), and ``keepfast.json``.
+    """Writes an uncompressed ``.npz``: name -> array of (memory_size, num_envs, *size), and no other name.
 
+    What else is known lies where only Keepfast looks, under the archive's seal; see `SealedZipWriter.finish`.
     NumPy's format has no name for bfloat16 and float8, so `numpy.load` shows those as integers of the same bits.
     """
 
@@ -31,9 +30,8 @@ class NpzExporter(MemoryExporter):
 
     def write(self, snapshot: MemorySnapshot, file: BinaryIO) -> None:  # noqa: D102  (the interface's)
         writer = SealedZipWriter(file)
-        header = header_text(snapshot)
-        writer.write([(_HEADER, header), *((f"{name}.npy", _npy(tensor)) for name, tensor in snapshot.tensors.items())])
-        writer.finish()
+        writer.write((f"{name}.npy", _npy(tensor)) for name, tensor in snapshot.tensors.items())
+        writer.finish(header_text(snapshot))
 
     def read(self, path: Path) -> MemorySnapshot:  # noqa: D102  (the interface's)
         with verified(path, CorruptMemory, mapped=True) as file:
@@ -49,17 +47,13 @@ def _npy(tensor: NDArray[Any]) -> tuple[memoryview, memoryview]:
 
 
 def _read(archive: SealedZipReader, path: Path) -> MemorySnapshot:
-    header: dict[str, Any] = {}
-    if _HEADER in archive.names:
-        header = header_from(archive.read(_HEADER).tobytes())
-        if not archive.sealed:
-            raise Damage("seal", "is not what was written")
+    document = archive.document()
+    header = {} if document is None else header_from(document)
     dtypes = {name: described["dtype"] for name, described in header.get("tensors", {}).items()}
     tensors = {}
     for record in archive.names:
         name = record.removesuffix(".npy")
-        if record != _HEADER:
-            tensors[name] = _array(archive.read(record), dtypes.get(name), record)
+        tensors[name] = _array(archive.read(record), dtypes.get(name), record)
     return snapshot_from(tensors, header, path)
 
 
