@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -198,9 +199,10 @@ def test_sweeping_removes_the_litter_of_the_dead_and_nothing_else(tmp_path: Path
     assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 
-def test_sweeping_leaves_what_is_being_written(tmp_path: Path) -> None:
-    """A sweep in the middle of a commit, as another process starting beside it makes one, changes nothing."""
+def test_sweeping_leaves_what_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep in the middle of a commit, as another process starting beside it makes one, neither waits nor changes."""
     path = tmp_path / "file"
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("the sweep waits for the commit"))
 
     def write(file: BinaryIO) -> None:
         file.write(NEW)

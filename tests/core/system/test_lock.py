@@ -238,6 +238,24 @@ def test_where_no_lock_can_be_made_the_work_is_done_without(tmp_path: Path) -> N
         pass
 
 
+def test_a_directory_that_cannot_be_written_in_is_read_without_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the file that stands for a lock is not there and cannot be made, nothing is locked."""
+    path, real = tmp_path / ".lock", Path.open
+
+    def refuse(self: Path, mode: str = "r", *more: Any, **named: Any) -> IO[Any]:
+        if self == path and mode == "ab":
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+        return real(self, mode, *more, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", refuse)
+        with holding_file(path):
+            (tmp_path / "done").touch()
+    assert [each.name for each in tmp_path.iterdir()] == ["done"]
+
+
 def test_a_lock_of_another_user_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who may only read the file that stands for a lock waits for it nevertheless."""
     path, real = tmp_path / ".lock", Path.open
