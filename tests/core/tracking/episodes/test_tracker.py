@@ -210,6 +210,17 @@ def test_an_episode_is_counted_once_even_if_terminated_and_truncated() -> None:
     assert tracker.episodes.ended_in_last_interval == 1
 
 
+def test_episodes_that_end_together_are_all_begun_anew() -> None:
+    """What follows the end of an episode is another one's, in each of the environments where one ended."""
+    tracker = Tracker()
+    for ended in ([True, False, True], [True, True, True]):
+        record(tracker, ([1.0, 10.0, 100.0], ended, [False] * 3))
+    found = tracker.statistics()
+    assert found["Reward / Total reward (max)"] == 100.0
+    assert found["Reward / Total reward (min)"] == 1.0
+    assert found["Reward / Total reward (mean)"] == (1.0 + 100.0 + 1.0 + 20.0 + 100.0) / 5
+
+
 def test_an_episode_belongs_to_the_interval_it_ended_in() -> None:
     """An episode that crosses a border is absent from the first interval and whole in the second."""
     tracker = Tracker()
@@ -260,6 +271,17 @@ def test_a_checkpoint_keeps_the_running_episodes_as_they_were() -> None:
         tracker.state_dict()
     tracker.episodes.reset()
     assert codec.dumps(state) == taken
+
+
+def test_a_checkpoint_keeps_the_running_episodes_of_environments_that_are_reset() -> None:
+    """A reset right after it was taken, with no step in between, changes nothing of it."""
+    tracker = Tracker()
+    tracker.episodes.record([1.0, 2.0], [False, False], [False, False])
+    state = tracker.state_dict()
+    taken = codec.dumps(state)
+    tracker.episodes.reset([0])
+    assert codec.dumps(state) == taken
+    assert codec.dumps(tracker.state_dict()) != taken
 
 
 def test_steps_that_wait_are_pending() -> None:
