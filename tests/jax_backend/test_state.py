@@ -502,9 +502,18 @@ def test_capturing_while_tracing_is_refused() -> None:
         jax.jit(lambda w: backend.capture({"w": w})["w"])(jnp.ones(2))
 
 
+def ones_that_jax_takes_over(count: int) -> Any:
+    """Return an array that begins where those of JAX do, at a multiple of 64 bytes."""
+    room = np.zeros(4 * count + 64, np.uint8)
+    begin = -room.ctypes.data % 64
+    made = room[begin : begin + 4 * count].view(np.float32)
+    made[:] = 1
+    return made
+
+
 def test_restored_arrays_keep_nothing_of_the_saved_ones() -> None:
     """JAX on the CPU would take over a NumPy array's memory; what is loaded is a copy."""
-    saved = {"a": np.ones(1 << 16, np.float32), "b": np.ones(1 << 16, np.float32)}
+    saved = {key: ones_that_jax_takes_over(1 << 16) for key in ("a", "b")}
     committed = jax.device_put(jnp.zeros(1 << 16), jax.devices()[0])
     restored = backend.restore({"a": jnp.zeros(1 << 16), "b": committed}, saved)
     jax.block_until_ready(restored)

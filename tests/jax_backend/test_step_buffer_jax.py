@@ -15,15 +15,15 @@ from keepfast_jax.step_buffer import GROUP, ArraySteps, step_buffer  # noqa: E40
 
 @pytest.mark.parametrize("count", [1, GROUP - 1, GROUP, 2 * GROUP + 3])
 def test_all_steps_come_back_in_order(count: int) -> None:
-    """Whether they fill a group that is joined on the device or not."""
+    """Whether they fill a group that is joined on the device or not; episodes end where either says so."""
     rewards = jax.numpy.arange(count * 2, dtype="float32").reshape(count, 2, 1)
-    ended = jax.numpy.arange(count * 2).reshape(count, 2, 1) % 3 == 0
+    ended, cut = (jax.numpy.arange(count * 2).reshape(count, 2, 1) % number == 0 for number in (3, 5))
     buffer = ArraySteps()
     for step in range(count):
-        buffer.add(rewards[step], ended[step], jax.numpy.zeros((2, 1), bool))
+        buffer.add(rewards[step], ended[step], cut[step])
     kept, done = buffer.take()
     np.testing.assert_array_equal(kept, np.asarray(rewards).reshape(count, 2))
-    np.testing.assert_array_equal(done, np.asarray(ended).reshape(count, 2))
+    np.testing.assert_array_equal(done, np.asarray(ended | cut).reshape(count, 2))
 
 
 @pytest.mark.parametrize("count", [3, GROUP])

@@ -131,6 +131,14 @@ def test_dtypes_that_numpy_lacks_are_held_and_fetched(dtype: Any) -> None:
     assert [array.astype(float).tolist() for array in fetched] == [[1.5, -2.0], [3.0, 4.0], 1.5, [1.5, -2.0]]
 
 
+def test_fetched_arrays_begin_where_their_items_may() -> None:
+    """However odd the number of bytes that others of the same transfer have."""
+    tensors = [torch.ones(3).to(torch.float8_e5m2), torch.ones(1, dtype=torch.bfloat16), torch.ones(2) * 1j]
+    fetched = backend.fetch([backend.hold(tensor) for tensor in tensors])
+    assert [array.flags.aligned for array in fetched] == [True] * 3
+    assert [array.astype(complex).tolist() for array in fetched] == [[1.0] * 3, [1.0], [1j] * 2]
+
+
 def test_the_random_state_of_the_cpu_is_an_array() -> None:
     """The state is made of NumPy arrays, does not move on with the generator, and leaves absent devices alone."""
     torch.manual_seed(3)

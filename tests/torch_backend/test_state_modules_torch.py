@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict, defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ import keepfast  # noqa: E402
 from keepfast.testing.checkpoint_store import assert_same  # noqa: E402
 from keepfast_torch import TorchBackend  # noqa: E402
 from keepfast_torch.arrays import DTYPES  # noqa: E402
+from keepfast_torch.containers import like  # noqa: E402
 
 nn = torch.nn
 backend = TorchBackend()
@@ -147,6 +148,34 @@ def test_tensors_that_only_overlap_are_copied_apart() -> None:
     for name, tensor in (views | signs).items():
         copied = host({**views, **signs})[name]
         assert np.array_equal(copied, np.array(tensor.tolist()).reshape(tensor.shape)), name
+    square = torch.arange(4.0).view(2, 2)
+    assert host({"square": square, "turned": square.t()})["turned"].tolist() == [[0, 2], [1, 3]]
+
+
+@final
+class Versioned(torch.nn.Linear):
+    """Notes which version of itself it is given the state of, as modules do that read their older states."""
+
+    _version = 7
+    seen: Any = None
+
+    def _load_from_state_dict(self, state: Any, prefix: str, metadata: Any, *rest: Any) -> None:
+        self.seen = metadata.get("version")
+        super()._load_from_state_dict(state, prefix, metadata, *rest)
+
+
+def test_the_parts_of_a_module_are_told_their_versions(tmp_path: Path) -> None:
+    """A file has none, so that they are those of the module that takes the state."""
+    net, other = (torch.nn.Sequential(Versioned(2, 2)) for _ in range(2))
+    keepfast.load(other, keepfast.save(net, tmp_path / "net.pt"))
+    assert other[0].seen == 7
+
+
+def test_a_tensor_goes_where_the_one_in_its_place_is() -> None:
+    """A device without values stands for any other here; where there is nothing, it stays on the CPU."""
+    own = {"there": torch.empty(2, device="meta"), "here": torch.empty(2)}
+    made = like(own, {"there": np.ones(2), "here": np.ones(2), "new": np.ones(2)})
+    assert {key: tensor.device.type for key, tensor in made.items()} == {"there": "meta", "here": "cpu", "new": "cpu"}
 
 
 @pytest.mark.parametrize("name", sorted(str(dtype) for dtype in DTYPES))

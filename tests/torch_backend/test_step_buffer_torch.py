@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from typing import Any
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -25,17 +29,60 @@ def test_tensors_are_kept_as_they_are(dtype: torch.dtype) -> None:
     assert ended.tolist() == [[False, True, False], [False] * 3]
 
 
-def test_rewards_that_require_gradients_leave_no_graph() -> None:
+def test_steps_that_were_taken_are_gone_and_episodes_end_either_way() -> None:
+    """What comes behind them begins anew; one that is truncated has ended as one that is terminated."""
+    rewards, done = torch.ones(2, 1), torch.tensor([[False], [True]])
+    buffer = step_buffer((rewards, done, done), 2)
+    assert isinstance(buffer, TensorSteps)
+    for terminated, truncated in ((done, ~done), (done & ~done, ~done), (done, done & ~done)):
+        buffer.add(rewards, terminated, truncated)
+        kept, ended = buffer.take()
+        assert kept.tolist() == [[1.0, 1.0]]
+        assert ended.tolist() == [(terminated | truncated).flatten().tolist()]
+
+
+@pytest.mark.parametrize("inference", [True, False])
+def test_rewards_that_require_gradients_leave_no_graph(inference: bool) -> None:
     """A policy's output as reward is kept by value, also when the buffer was made in inference mode."""
     tracker = Tracker()
     never = torch.zeros(2, dtype=torch.bool)
-    with torch.inference_mode():
+    with torch.inference_mode(inference):
         tracker.episodes.record(torch.ones(2), never, never)
     rewards = torch.ones(2, requires_grad=True) * 2
     tracker.episodes.record(rewards, never, never)
     tracker.episodes.record(rewards, ~never, never)
     assert tracker.statistics()["Reward / Total reward (mean)"] == 5.0
     rewards.sum().backward()
+
+
+class Held:
+    """Stands for the activations that a graph holds."""
+
+
+class Doubled(torch.autograd.Function):
+    """A step of a policy whose graph holds something."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Any, held: Any) -> Any:
+        ctx.held = held
+        return value * 2
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return gradients[0] * 2, None
+
+
+def test_what_a_rewards_graph_holds_is_let_go() -> None:
+    """Also while its value waits in the buffer, so that a policy's activations are not kept for a whole interval."""
+    held, never = Held(), torch.zeros(2, dtype=torch.bool)
+    kept = weakref.ref(held)
+    buffer = step_buffer((torch.ones(2), never, never), 2)
+    assert isinstance(buffer, TensorSteps)
+    buffer.add(Doubled.apply(torch.ones(2, requires_grad=True), held), never, never)
+    del held
+    gc.collect()
+    assert kept() is None
+    assert buffer.take()[0].tolist() == [[2.0, 2.0]]
 
 
 def test_one_environment_on_the_host_is_kept_as_numbers() -> None:

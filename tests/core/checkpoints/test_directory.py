@@ -282,6 +282,16 @@ def test_the_very_best_is_tried_first_whatever_came_after_it(directory: Checkpoi
     assert latest(directory, best=True) == [10, 30, 20]
 
 
+def test_one_that_is_as_good_as_the_very_best_does_not_take_its_name(
+    directory: CheckpointDirectory, separately: bool
+) -> None:
+    """Of two equal scores the earlier is the very best, and the later comes behind."""
+    for timestep, score in ((10, 9.0), (20, 9.0)):
+        write(directory, timestep, separately=separately, score=score, keep=retention(keep_best=3))
+    assert names(directory) == sorted(name for t in ("", 20) for name in files(t, separately=separately, best=True))
+    assert latest(directory, best=True) == [10, 20]
+
+
 def test_of_two_formats_of_one_timestep_the_one_written_last_is_the_latest(directory: CheckpointDirectory) -> None:
     """Whichever way round: a run that was resumed in another format goes on from what it wrote itself."""
     for first, second in ((".pt", ".safetensors"), (".safetensors", ".pt")):

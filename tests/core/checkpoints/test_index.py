@@ -59,6 +59,7 @@ LIES: list[dict[str, Any]] = [
     {"files": []},
     {"files": {"agent": "agent_100.pt"}},
     {"files": {"policy": FILE}},
+    {"files": {"agent": {**FILE, "name": "agent.pt"}}},
     {"files": {"agent": {**FILE, "size": -1}}},
     {"files": {"agent": {**FILE, "size": "1"}}},
     {"files": {"agent": {**FILE, "digest": None}}},

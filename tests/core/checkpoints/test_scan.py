@@ -189,6 +189,14 @@ def test_files_of_single_modules_are_checkpoints_where_nothing_else_is(directory
     assert latest(directory) == [50]
 
 
+def test_the_best_of_a_module_whose_name_ends_in_a_number_is_one_of_no_timestep(directory: CheckpointDirectory) -> None:
+    """`best_critic_1` belongs to `best_policy` where there is a module `critic_1`, whoever wrote the files."""
+    for name in ("policy_100.pt", "critic_1_100.pt", "best_policy.pt", "best_critic_1.pt"):
+        foreign(directory, name)
+    (best,) = directory.newest_first(best=True)
+    assert (best.timestep, best.names) == (None, {"best_policy.pt", "best_critic_1.pt"})
+
+
 def test_a_renamed_checkpoint_is_loaded_but_not_ours_to_remove(directory: CheckpointDirectory) -> None:
     """Whoever gives it another number keeps it for a reason."""
     write(directory, 100)

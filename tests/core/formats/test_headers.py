@@ -32,6 +32,16 @@ def test_a_later_version_is_told(exporter: MemoryExporter, tmp_path: Path, monke
         exporter.load(path)
 
 
+@each_exporter
+@pytest.mark.parametrize(("row", "env"), [(3, 0), (-1, 0), (0, 2), (0, -1)])
+def test_a_position_that_no_row_has_is_refused(exporter: MemoryExporter, row: int, env: int, tmp_path: Path) -> None:
+    """The next sample would go where there is no room for it, and the oldest be taken from there."""
+    path = tmp_path / f"x{exporter.extension}"
+    exporter.save(MemorySnapshot({"x": VALUES}, row, env, True), path)
+    with pytest.raises(CorruptMemory, match=rf"damaged: its `(memory|env)_index` is {row or env}$"):
+        exporter.load(path)
+
+
 def test_tensors_have_the_shapes_that_the_document_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes that differ are refused also where both have as many rows and environments."""
     described = header.header_text(MemorySnapshot({"x": VALUES[:, :, :1]}, 0, 0, True))

@@ -140,6 +140,7 @@ def test_large_arrays_are_chunked_as_flax_does(
     monkeypatch.setattr(flax_bytes, "LARGEST_CHUNK", 64)
     state = {"before": np.ones(3), "large": {"x": random_array(np.dtype(np.float32), (size, 1))}, "after": np.ones(1)}
     MsgpackStore().save(Checkpoint(state), msgpack_path)
+    assert msgpack_path.read_bytes().count(b"__msgpack_chunked_array__") == (size * 4 > 64)
     restored = flax.msgpack_restore(msgpack_path.read_bytes())
     assert_same({name: restored[name] for name in state}, state)
     assert_same(MsgpackStore().load(msgpack_path).state, state)
@@ -153,6 +154,15 @@ def test_chunked_arrays_of_flax_are_read(flax: Any, msgpack_path: Path, monkeypa
     state = {"x": random_array(np.dtype(np.float32), (10, 10))}
     msgpack_path.write_bytes(flax.to_bytes(state))
     assert_same(MsgpackStore().load(msgpack_path).state, state)
+
+
+def test_chunks_are_put_together_by_their_numbers(flax: Any, msgpack_path: Path) -> None:
+    """In whichever order a file has them: a map has none."""
+    values = random_array(np.dtype(np.float32), (12,))
+    chunks = {str(number): values[number : number + 1] for number in (3, 10, 0, 11, 5, 2, 1, 4, 9, 6, 7, 8)}
+    chunked = {"__msgpack_chunked_array__": True, "shape": {"1": 4, "0": 3}, "chunks": chunks}
+    msgpack_path.write_bytes(flax.msgpack_serialize({"x": chunked}))
+    assert_same(MsgpackStore().load(msgpack_path).state, {"x": values.reshape(3, 4)})
 
 
 class Malice:

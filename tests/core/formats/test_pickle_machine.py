@@ -111,6 +111,30 @@ def test_parts_that_stand_in_several_places_are_counted() -> None:
         safe_load(io.BytesIO(b"K\1" + b"2\x86" * 21 + b"."), {})
 
 
+def test_parts_of_a_key_are_counted_as_those_of_a_value() -> None:
+    """Each time they stand there, though a dictionary's keys are none of its values."""
+    with pytest.raises(pickle.UnpicklingError, match="repeats its parts without end"):
+        safe_load(io.BytesIO(b"}K\1" + b"2\x86" * 20 + b"Ns."), {})
+
+
+REPEATED = b"K\1" + b"2\x86" * 22  # a tuple of eight million parts, in fifty bytes
+"""More than may be hashed, and few enough for a machine that hashed them all the same to come to an end."""
+
+WORK = {
+    "the hash of a key": b"}" + REPEATED + b"Ns.",
+    "the hash of a member": b"cbuiltins\nset\n((" + REPEATED + b"ltR.",
+    "a long argument, often": text("x" * (1 << 16)) + b"q\0(" + b"ccollections\nOrderedDict\n(h\0tR" * 100 + b"l.",
+}
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_what_a_pickle_asks_for_is_charged_before_it_is_done(work: str) -> None:
+    """By the size of what is hashed or given to a function, each time that it is."""
+    admitted = {"builtins.set": set, "collections.OrderedDict": len}
+    with pytest.raises(pickle.UnpicklingError, match="asks for more than one of its size may"):
+        safe_load(io.BytesIO(WORK[work]), admitted)
+
+
 @pytest.mark.timing
 def test_a_hundred_thousand_entries_take_no_time() -> None:
     """At most ten seconds of a processor; a quiet machine needs about one."""

@@ -121,6 +121,25 @@ def test_two_dtypes_at_one_address_are_two_arrays(path: Path) -> None:
     assert bits(loaded["floats"]) == integers.tobytes()
 
 
+def test_arrays_of_two_lengths_at_one_address_are_two(path: Path) -> None:
+    """The shorter does not lend the longer its few bytes, whichever comes first."""
+    whole = np.arange(5, dtype=np.int32)
+    save({"begin": whole[:2], "whole": whole, "end": whole[:3]}, path)
+    loaded = torch.load(path, weights_only=True)
+    assert {name: tensor.tolist() for name, tensor in loaded.items()} == {
+        "begin": [0, 1], "whole": [0, 1, 2, 3, 4], "end": [0, 1, 2]
+    }  # fmt: skip
+
+
+def test_tensors_of_two_dtypes_over_one_storage_share_it(path: Path) -> None:
+    """PyTorch stores the bytes of dtypes without a class of their own once, and here they are in memory once, too."""
+    numbers = torch.tensor([1, 2, 3, 4], dtype=torch.uint16)
+    torch.save({"narrow": numbers, "wide": numbers.view(torch.uint32)}, path)
+    found = read_archive(path)[0]
+    assert (found["narrow"].tolist(), found["wide"].tolist()) == ([1, 2, 3, 4], [1 + (2 << 16), 3 + (4 << 16)])
+    assert np.shares_memory(found["narrow"], found["wide"])
+
+
 def test_a_view_does_not_bring_its_whole_buffer(path: Path) -> None:
     """A small view of a large array is stored with its own bytes only."""
     large = random_array(np.dtype(np.float32), (1024, 1024))
@@ -552,6 +571,31 @@ def test_an_archive_inside_a_tensor_is_not_taken_for_the_file(path: Path) -> Non
     outer = path.read_bytes()
     path.write_bytes(outer[: outer.index(inner) + len(inner)])
     with pytest.raises(CorruptCheckpoint, match="damaged"):
+        PtStore().load(path)
+
+
+def test_an_archive_of_torch_inside_a_tensor_is_not_taken_for_the_file(path: Path) -> None:
+    """Nor where PyTorch wrote both, without a seal: readers of zips allow anything before an archive."""
+    torch.save({"inner": torch.arange(3)}, path)
+    inner = path.read_bytes()
+    torch.save({"outer": torch.frombuffer(bytearray(inner), dtype=torch.uint8)}, path)
+    outer = path.read_bytes()
+    path.write_bytes(outer[: outer.index(inner) + len(inner)])
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+    with pytest.raises(CorruptCheckpoint, match="does not describe this file"):
+        PtStore().load(path)
+
+
+@pytest.mark.parametrize("size", [8, 24])
+def test_a_storage_of_another_size_than_its_reference_tells_is_refused(path: Path, size: int) -> None:
+    """A longer one too, though the tensor lies within it: who wrote either did not write the other."""
+    save({"x": np.arange(2.0)}, path)
+    records = {name: content for name, (_, content) in _records(path).items() if not name.endswith("keepfast.json")}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (records | {"archive/data/0": bytes(size)}).items():
+            archive.writestr(name, content)
+    with pytest.raises(CorruptCheckpoint, match=f"has {size} bytes where 16 belong"):
         PtStore().load(path)
 
 

@@ -97,6 +97,15 @@ def test_arrays_begin_where_their_items_do(path: Path) -> None:
     assert [header[name]["data_offsets"][0] % size for name, size in (("a", 1), ("b", 8), ("c", 2))] == [0, 0, 0]
 
 
+@pytest.mark.parametrize("length", range(1, 9))
+def test_the_header_ends_where_an_array_may_begin(path: Path, length: int) -> None:
+    """At a multiple of eight bytes, however long the names in it are."""
+    save({"x" * length: np.ones(2)}, path)
+    content = path.read_bytes()
+    assert struct.unpack_from("<Q", content)[0] % 8 == 0
+    assert content.index(np.ones(2).tobytes()) % 8 == 0
+
+
 def test_entries_with_one_path_are_both_kept(path: Path) -> None:
     """Two entries whose paths are the same text, or a name that safetensors reserves, each get a name."""
     save({"a.b": np.ones(1), "a": {"b": np.zeros(2)}, "__metadata__": np.ones(3)}, path)
@@ -160,6 +169,15 @@ def test_headers_that_do_not_fit_the_file_are_refused(path: Path, wrong: str) ->
     header = json.dumps(WRONG[wrong]).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(range(1, 9)))
     with pytest.raises(CorruptCheckpoint, match=path.name):
+        SafetensorsStore().load(path)
+
+
+@pytest.mark.parametrize("shape", [(-1, -2), (3,), (-2,), (2, 2)], ids=str)
+def test_a_shape_that_does_not_fit_is_told_with_its_entry(path: Path, shape: tuple[int, ...]) -> None:
+    """Two sides below 0 have a product that fits, and are none all the same."""
+    header = json.dumps(entry(shape=shape)).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
+    with pytest.raises(CorruptCheckpoint, match="entry `x` has another size than its shape tells"):
         SafetensorsStore().load(path)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from keepfast.errors import CorruptMemory
 from keepfast.formats.files import sealed
-from keepfast.formats.files.sealed import Damage, check_seal, digests_ahead, verified
+from keepfast.formats.files.sealed import Damage, check_seal, digests_ahead, read_digested, verified
 from keepfast.formats.memories.npz import NpzExporter
 from keepfast.formats.memories.pt import PtExporter
 from keepfast.formats.memories.safetensors import SafetensorsExporter
@@ -32,6 +32,14 @@ def test_payloads_that_overlap_are_refused() -> None:
         with pytest.raises(Damage, match="overlap or lie outside the file"):
             check_seal(file, spans)
     check_seal(io.BytesIO(content + seal(b"01")), [(2, 6), (8, 2)])
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_told() -> None:
+    """What is not there is not taken for what lay in memory before, also where another tool left no digest of it."""
+    with pytest.raises(EOFError, match="ends after the file"):
+        read_digested(io.BytesIO(b"12345"), 2, 4)
+    data, digest = read_digested(io.BytesIO(b"12345"), 2, 3)
+    assert (data.tobytes(), digest) == (b"345", zlib.crc32(b"345"))
 
 
 def test_no_digest_is_made_after_an_error() -> None:

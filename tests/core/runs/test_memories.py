@@ -127,3 +127,20 @@ def test_a_signal_has_all_of_it_stored(net: Callable[..., Net], memory: Any, tmp
     with pytest.raises(SystemExit):
         train(experiment, kept, range(12, 30))
     assert holding(tmp_path) == {10: False, 13: True}
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs SIGUSR1")
+def test_a_signal_has_all_of_it_stored_where_a_checkpoint_is_due(
+    net: Callable[..., Net], memory: Any, tmp_path: Path
+) -> None:
+    """The memories too, though an earlier checkpoint could not be: there was nothing to store in it yet."""
+    cfg = {"directory": str(tmp_path), "experiment_name": "run", "writers": [], "checkpoint_interval": 10}
+    experiment = keepfast.Experiment({**cfg, "memory_checkpoint_interval": 30}, timesteps=1000)
+    with pytest.warns(keepfast.KeepfastWarning, match="no module is registered"):
+        for timestep in range(12):
+            experiment.step(timestep)
+    experiment.register(policy=net(), memory=memory())
+    os.kill(os.getpid(), signal.SIGUSR1)
+    with pytest.raises(SystemExit):
+        experiment.step(12)
+    assert holding(tmp_path) == {13: True}

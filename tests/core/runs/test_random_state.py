@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,16 @@ def test_restored_generators_draw_the_same_numbers(numpy_backend: Any) -> None:
     draw()
     restore_random_state(codec.loads(stored), [numpy_backend])
     assert draw() == expected
+
+
+def test_the_generator_of_a_framework_is_restored() -> None:
+    """By the name of its backend, through which alone it is known."""
+    generator = random.Random(3)
+    backend: Any = SimpleNamespace(name="other", random_state=generator.getstate, set_random_state=generator.setstate)
+    stored = codec.dumps(capture_random_state([backend]))
+    expected = generator.random()
+    restore_random_state(codec.loads(stored), [backend])
+    assert generator.random() == expected
 
 
 def test_a_framework_without_stored_state_is_left_alone(numpy_backend: Any) -> None:

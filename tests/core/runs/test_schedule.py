@@ -83,4 +83,6 @@ def test_a_loop_that_starts_over_is_due_again() -> None:
 
 def test_a_count_that_wavers_is_not_due_over_and_over() -> None:
     """Steps of several actors come out of order around a multiple, which is due once."""
-    assert taken([Schedule(10)], [8, 12, 9, 13, 10, 9, 14, 19, 20, 18, 21]) == [[12, 20]]
+    steps = [8, 12, 9, 13, 10, 9, 14, 19, 20, 18, 21]
+    assert taken([Schedule(10)], steps) == [[12, 20]]
+    assert taken([Schedule(10), Schedule(1)], steps)[0] == [12, 20]  # also where another has all steps looked at

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import keepfast
+from keepfast._system.background import wait_for_writing
 from keepfast.formats.checkpoints.safetensors import SafetensorsStore
 from keepfast.formats.memories.npz import NpzExporter
 
@@ -38,6 +39,21 @@ class Slow:
             return load()
         finally:
             timer.join()
+
+
+def test_what_went_wrong_behind_training_is_raised_at_the_next_step(net: Callable[..., Net], tmp_path: Path) -> None:
+    """Not at the next checkpoint only, which may be hours away, nor at the end."""
+    cfg = {"directory": str(tmp_path), "experiment_name": "run", "writers": [], "checkpoint_interval": 10}
+    with keepfast.Experiment(cfg, timesteps=1000) as experiment:
+        odd = net(odd=threading.Lock())
+        experiment.register(policy=odd)
+        for timestep in range(10):
+            experiment.step(timestep)
+        wait_for_writing(experiment.directory / "checkpoints")
+        with pytest.raises(TypeError, match="odd"):
+            experiment.step(10)
+        del odd.arrays["odd"]
+        experiment.step(11)
 
 
 @pytest.mark.parametrize("way", ["load", "agent", "resume", "run"])

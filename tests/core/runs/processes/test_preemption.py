@@ -92,6 +92,17 @@ if how == "forked":
     ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     preemption.release()
     sys.exit(0 if ended == -signal.SIGTERM else 1)
+if how == "trained":
+    child = os.fork()
+    if child == 0:
+        own = Preemption()
+        own.watch()
+        own.release()
+        signal.raise_signal(signal.SIGTERM)
+        os._exit(3)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    preemption.release()
+    sys.exit(0 if ended == -signal.SIGTERM else 1)
 if how == "forgotten":
     del preemption
 else:
@@ -101,7 +112,10 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize(("how", "code"), [("forked", 0), ("forgotten", -signal.SIGTERM), ("second", -signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [("forked", 0), ("trained", 0), ("forgotten", -signal.SIGTERM), ("second", -signal.SIGTERM)],
+)
 def test_a_signal_ends_what_does_not_train(how: str, code: int) -> None:
-    """A forked child, a process whose experiment is gone, and one that is told twice end by the signal."""
+    """A forked child, though it trained, a process whose experiment is gone, and one told twice end by the signal."""
     assert subprocess.run([sys.executable, "-c", ENDING, how], timeout=30, check=False).returncode == code
