@@ -239,6 +239,28 @@ def test_a_value_larger_than_the_queue_is_taken(monkeypatch: pytest.MonkeyPatch)
     assert kept == [80_000] * 3
 
 
+def test_a_slow_writer_has_its_whole_queue_again_once_it_is_worked_off(
+    clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then nothing waits, so that a value is taken whatever its size and whatever was written before."""
+    monkeypatch.setattr(writer_lane, "QUEUE_BYTES", SCALAR_BYTES)
+
+    class Slow(ListWriter):
+        def write_scalars(self, *_: Any, **__: Any) -> None:
+            clock.now += 0.5
+
+        def write_histogram(self, *_: Any, **__: Any) -> None:
+            clock.now += 0.5
+
+    with keepfast.MultiWriter({"slow": Slow()}) as writer:
+        for step in range(3):
+            writer.write_scalars({"a": 1.0}, step, 1.0)
+            writer.flush()
+            writer.add_histogram("h", np.zeros(10_000), step)
+            writer.flush()
+        assert writer.health["slow"].dropped == 0
+
+
 def test_what_was_written_is_held_by_nobody() -> None:
     """An image's megabytes are free again once it is written, not only when the next call comes."""
     seen: list[weakref.ref[Any]] = []

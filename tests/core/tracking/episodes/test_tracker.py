@@ -478,6 +478,32 @@ def test_resets_are_left_out_across_chunks(num_envs: int) -> None:
     assert tracker.episodes.ended_in_last_interval == CHUNK_STEPS * num_envs
 
 
+def test_a_reset_is_left_out_of_the_next_interval_too() -> None:
+    """The row behind the end of an episode only resets, also where the interval ended with the episode."""
+    tracker = Tracker()
+    tracker.episodes.set_autoreset("next_step")
+    tracker.episodes.record([2.0], [True], [False])
+    assert tracker.statistics()["Episode / Total timesteps (mean)"] == 1.0
+    tracker.episodes.record([0.0], [False], [False])
+    tracker.episodes.record([2.0], [True], [False])
+    statistics = tracker.statistics()
+    assert statistics["Episode / Total timesteps (mean)"] == 1.0
+    assert statistics["Reward / Instantaneous reward (min)"] == 2.0
+
+
+def test_a_reset_is_left_out_of_a_resumed_run_too() -> None:
+    """The row behind the end of an episode only resets, also where a checkpoint was taken in between."""
+    tracker, resumed = Tracker(), Tracker()
+    for each in (tracker, resumed):
+        each.episodes.set_autoreset("next_step")
+    tracker.episodes.record([2.0], [True], [False])
+    tracker.statistics()
+    resumed.load_state_dict(tracker.state_dict())
+    resumed.episodes.record([0.0], [False], [False])
+    resumed.episodes.record([2.0], [True], [False])
+    assert resumed.statistics()["Episode / Total timesteps (mean)"] == 1.0
+
+
 def test_an_end_among_resets_ends_nothing() -> None:
     """An environment that is done at its reset too has its next episode right behind it."""
     tracker = Tracker()
