@@ -139,6 +139,22 @@ def test_an_empty_file_of_the_library_is_read(path: Path) -> None:
     assert SafetensorsStore().load(path).state == {}
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        *({word: "of somebody else"} for word in ("keepfast", "digests", "tree", "metadata")),
+        {"tree": "oak", "metadata": "none"},
+        {"keepfast": "", "format": "pt"},
+    ],
+    ids=lambda metadata: "+".join(metadata),
+)
+def test_a_word_of_ours_is_not_our_seal(path: Path, metadata: dict[str, str]) -> None:
+    """A file of another tool whose metadata have a key that ours have too is read as that tool's."""
+    safetensors.numpy.save_file({"a": np.arange(3.0)}, path, metadata=metadata)
+    loaded = SafetensorsStore().load(path)
+    assert (loaded.metadata, loaded.state["a"].tolist()) == ({}, [0.0, 1.0, 2.0])
+
+
 def entry(dtype: str = "F32", shape: Any = (2,), offsets: Any = (0, 8)) -> dict[str, Any]:
     return {"x": {"dtype": dtype, "shape": shape, "data_offsets": offsets}}
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import struct
 import zlib
 from collections.abc import Container, Mapping, Sequence
@@ -69,6 +70,14 @@ _BETWEEN = b'","digests":"'
 
 
 _NO_DIGEST = "0" * SEAL_DIGITS
+
+
+_MARK = re.compile(rf"\d+ [0-9a-f]{{{SEAL_DIGITS}}}")
+"""The value of ``keepfast``: a version and a digest."""
+
+
+_ENOUGH_OF_OURS = 3
+"""How many of our four keys tell our metadata: damage at one place leaves as many, and nobody else has them."""
 
 
 _SEAL = slice(_LENGTH.size + len(_BEGINNING), _LENGTH.size + len(_BEGINNING) + SEAL_DIGITS)
@@ -234,13 +243,19 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _digests(header: bytes, own: dict[str, str], count: int) -> list[int] | None:
     """Check the header and return each array's digest; None for a file of another tool."""
-    if not {"keepfast", "digests", "tree", "metadata"} & set(own):
+    if not _has_our_mark(own):
         return None
     digest = zlib.crc32(header[: _SEAL.start] + _NO_DIGEST.encode() + header[_SEAL.stop :])
     if header[_LENGTH.size : _SEAL.start] != _BEGINNING or header[_SEAL] != f"{digest:08x}".encode():
         raise Damage("header", "differs from what was written")
     text = own["digests"]
     return [int(text[8 * index : 8 * index + 8], 16) for index in range(count)]
+
+
+def _has_our_mark(own: dict[str, str]) -> bool:
+    """Say whether metadata are ours, also where one part of them is damaged; one word of ours is anybody's."""
+    marked = _MARK.fullmatch(str(own.get("keepfast"))) is not None
+    return marked or len({"keepfast", "digests", "tree", "metadata"} & set(own)) >= _ENOUGH_OF_OURS
 
 
 def _entries(document: dict[str, Any], size: int) -> list[_Entry]:
