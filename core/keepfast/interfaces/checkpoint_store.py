@@ -171,9 +171,12 @@ class Checkpoint:
 
     @property
     def modules(self) -> dict[str, Tree]:
-        """Return the state of each module by name, whichever layout the file has."""
+        """Return the state of each module by name, whichever layout the file has; none where it is no dict of names."""
         name = self.about.module
-        return {name: self.state} if name is not None else dict(self.state)
+        if name is not None:
+            return {name: self.state}
+        entries = self.state.items() if isinstance(self.state, Mapping) else ()
+        return {key: tree for key, tree in entries if isinstance(key, str)}
 
 
 _PATHS, _PATHS_IN_A_BYTE = 1 << 26, 4

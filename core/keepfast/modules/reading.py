@@ -79,7 +79,7 @@ def checkpoint_at(path: Path) -> tuple[Checkpoint, Path]:
     skipped: list[str] = []
     for indexed in (*directory.newest_first(best=True), *directory.newest_first(best=False)):
         try:
-            checkpoint = directory.read(indexed)
+            checkpoint = _with_modules(directory.read(indexed), directory.path / min(indexed.names))
         except OSError as error:  # damaged, vanished, not to be read, or of a later format
             skipped.append(str(error))
             continue
@@ -88,6 +88,12 @@ def checkpoint_at(path: Path) -> tuple[Checkpoint, Path]:
         return checkpoint, directory.path / min(indexed.names)
     damage = "".join(f"\n  {reason}" for reason in skipped)
     raise NotFound(f"there is no checkpoint to load in `{directory.path}`{damage}")
+
+
+def _with_modules(checkpoint: Checkpoint, path: Path) -> Checkpoint:
+    if not checkpoint.modules and not checkpoint.about.written_by_keepfast:
+        raise NotFound(f"`{path}` is no checkpoint: no module is in it. Its own path reads what it holds")
+    return checkpoint
 
 
 def modules_of(checkpoint: Checkpoint) -> dict[str, Tree]:

@@ -23,6 +23,7 @@ from keepfast.modules.comparing.adopting import adopted, are_alike, rebuilt
 from keepfast.modules.comparing.matching import Match, match, match_open, missing_module, reject
 from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.modules.parts import CONTAINERS, Module, Place, advice, is_variable, keeps_itself, parts_of
+from keepfast.plain.state import find_kind
 from keepfast.plugins.backends import PLAIN, backend_named, backend_of, check_device, configured, in_use, recognize
 from keepfast.tree import Tree, describe, grown, is_array, leaves, nodes_of
 
@@ -270,8 +271,10 @@ def _fallback(name: str, value: Any, named: Backend | None, companions: Sequence
     try:
         return backend_of(value, named=named, others=companions)
     except UnsupportedModule:
-        if type(value) in CONTAINERS:  # the part of it that nobody knows tells more
-            _told(name, backend_named(PLAIN).capture, value)
+        plain = backend_named(PLAIN)
+        if find_kind(value) is not None:
+            _told(name, plain.capture, value)  # the part of it that nobody knows tells more
+            return plain
         return _told(name, partial(backend_of, named=named, others=companions), value)
 
 

@@ -129,7 +129,7 @@ def _single(checkpoint: Checkpoint, path: Path, asked: Sequence[str] | None) -> 
         state = _part(checkpoint, asked[0], alone=alone)
         if state is not None:
             return Checkpoint(state, replace(about, module=asked[0]).as_mapping())
-    known = list(checkpoint.modules) if isinstance(checkpoint.state, Mapping) else []
+    known = list(checkpoint.modules)
     raise LoadMismatch(
         f"`{path}` holds the modules {', '.join(known) or '(none)'}"
         + (f", and nothing at {', '.join(asked)}" if asked else "")

@@ -211,13 +211,13 @@ class _ContainerKind(Kind):
         return type(node) in CONTAINERS and all(recognizes(child) for _, child in items(node) or ())
 
     def replaces(self, node: Any) -> bool:
-        return isinstance(node, tuple)
+        return isinstance(node, tuple) and any(kind_of(child).replaces(child) for child in node)
 
     def capture(self, node: Any, path: str) -> Tree:
         if isinstance(node, MutableMapping):
             plain = next((kind for kind in (Counter, OrderedDict) if isinstance(node, kind)), dict)
             _check_keys(node, path)
-            return plain(zip(node, _captured(node.items(), path), strict=True))
+            return plain(dict(zip(node, _captured(node.items(), path), strict=True)))
         if fields := getattr(node, "_fields", None):
             return dict(zip(fields, _captured(zip(fields, node, strict=True), path), strict=True))
         children = _captured(enumerate(node), path)

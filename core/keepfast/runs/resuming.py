@@ -290,7 +290,11 @@ def find(which: str | Path, own: CheckpointDirectory, check: Check = _pass) -> F
     """
     if isinstance(which, str) and which in ("latest", "best"):
         candidates = list(own.newest_first(best=which == "best"))
-        return _first_good(candidates, own, own, check) if candidates else None
+        try:
+            return _first_good(candidates, own, own, check) if candidates else None
+        except _NoModules as nothing:
+            warn(f"{nothing}; starting anew")
+            return None
     return find_at(located(which), own, check)
 
 
@@ -317,19 +321,46 @@ def _first_good(
 ) -> Found:
     """Return the first of a directory's checkpoints that can be loaded, and warn of those passed over."""
     skipped: dict[Path, str] = {}
+    is_damaged = False
     for indexed in candidates:
         path = directory.path / min(indexed.names)
         try:
             found = _found(path, directory.read(indexed), indexed.timestep, own)
+            _require_modules(found)
             check(found)
-        except OSError as error:  # damaged, vanished, not to be read, or of a later format
+        except OSError as error:  # damaged, vanished, not to be read, of a later format, or no checkpoint
+            is_damaged |= not isinstance(error, _NoModules)
             skipped[path] = str(error)
             continue
         if skipped:
             warn("skipped " + "; ".join(skipped.values()) + f"; going on with {', '.join(sorted(indexed.names))}")
         return replace(found, skipped=skipped)
     damage = "".join(f"\n  {reason}" for reason in skipped.values())
-    raise NotFound(f"there is no checkpoint to resume from in `{directory.path}`{damage}")
+    kind = NotFound if is_damaged or not skipped else _NoModules
+    raise kind(f"there is no checkpoint to resume from in `{directory.path}`{damage}")
+
+
+@final
+class _NoModules(NotFound):
+    """Another tool's file has the name of a checkpoint, and holds no modules."""
+
+
+def _require_modules(found: Found) -> None:
+    """Check that a file of another tool has the states of modules in it.
+
+    Raises:
+        _NoModules: if it has none: it is a list, an array, a number, or a dict of these.
+    """
+    states = found.checkpoint.modules.values()
+    if not found.checkpoint.about.written_by_keepfast and not any(map(_is_state, states)):
+        raise _NoModules(
+            f"`{found.path}` is no checkpoint: no module's state is in it. `keepfast.read_checkpoint` gives what it "
+            "holds"
+        )
+
+
+def _is_state(tree: Tree) -> bool:
+    return isinstance(tree, Mapping) and any(isinstance(key, str) for key in tree)
 
 
 def _whole_of(path: Path, own: CheckpointDirectory) -> Found:
