@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -53,10 +54,12 @@ class Worker:
 
         def meddle(child: int) -> None:
             deadline = time.monotonic() + 100
-            while self.checkpoints(name) <= before and time.monotonic() < deadline:
-                time.sleep(0.01)
-            time.sleep(delay)
-            os.kill(child, number)
+            with contextlib.suppress(ProcessLookupError):  # it was at its end before
+                while self.checkpoints(name) <= before and time.monotonic() < deadline:
+                    os.kill(child, 0)
+                    time.sleep(0.01)
+                time.sleep(delay)
+                os.kill(child, number)
 
         return meddle
 

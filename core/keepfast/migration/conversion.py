@@ -198,7 +198,8 @@ def _in_logarithms(pair: Pair, values: dict[str, Array], logarithms: frozenset[s
 def _cast(array: Array, own: Array, notes: list[str]) -> Array:
     if array.dtype == own.dtype:
         return array
-    made = array.astype(own.dtype)
+    with np.errstate(all="ignore"):  # what overflows is found by comparing
+        made = array.astype(own.dtype)
     if own.dtype.kind in "iub" and np.any(made != array):
         raise NoPlaceError(f"the module has {own.dtype} there, which cannot hold what the file has")
     if array.dtype.itemsize > own.dtype.itemsize and own.dtype.kind == "f":

@@ -95,7 +95,8 @@ def _in_dtype(found: NDArray[Any], dtype: np.dtype[Any], kind: str) -> NDArray[A
 
 def _large_in_dtype(found: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any] | None:
     try:
-        made = found.astype(np.float64).astype(dtype)
+        with np.errstate(all="ignore"):
+            made = found.astype(np.float64).astype(dtype)
     except OverflowError:
         return None
     return made if np.all(np.isfinite(made)) and np.all(_equal(made, found)) else None

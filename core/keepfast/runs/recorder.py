@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -92,6 +93,7 @@ class Recorder:
         self.writer.log_dir = str(directory)
         self._writer_state: Mapping[str, Any] = {}
         self._resume_step: int | None = None
+        self._resumed: bytes | None = None
         self._opened: set[Path] = set()
         self._nonfinite = Tally()
         self._tracker = tracker = Tracker(self._nonfinite)
@@ -263,6 +265,15 @@ class Recorder:
         return self.enabled and (self._tracker.pending or (self._seeds is not None and self._seeds.pending))
 
     @property
+    def is_as_resumed(self) -> bool:
+        """Say whether the interval is the one that a resume found, to which nothing was added."""
+        return self._resumed is not None and self._resumed == self._interval()
+
+    def _interval(self) -> bytes:
+        seeds = [] if self._seeds is None else self._seeds.state_dict()["trackers"]
+        return pickle.dumps([self._tracker.state_dict(), seeds])
+
+    @property
     def episodes(self) -> int:
         """Return how many episodes ended in the interval written last."""
         ended = self._tracker.episodes.ended_in_last_interval
@@ -289,6 +300,7 @@ class Recorder:
         self._writer_state = self.writer.state_dict() if stored is None else stored
         self.writer.reopen(self._writer_state)
         self._resume_seeds((state or {}).get("seeds"), own=stored is not None)
+        self._resumed = self._interval()
         self.open()
 
     def _resume_seeds(self, state: Mapping[str, Any] | None, *, own: bool) -> None:
@@ -302,9 +314,10 @@ class Recorder:
     def remember(self) -> Callable[[], None]:
         """Return what undoes a `resume`, as far as that is in the hands of no writer."""
         step, states, tracked = self._resume_step, self._writer_state, self._tracker.state_dict()
+        resumed = self._resumed
 
         def back() -> None:
-            self._resume_step, self._writer_state = step, states
+            self._resume_step, self._writer_state, self._resumed = step, states, resumed
             self._tracker.load_state_dict(tracked)
 
         return back

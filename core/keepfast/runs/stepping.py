@@ -121,10 +121,7 @@ class Steps:
             self._clock.set()
         if self._failures:
             self._checkpointer.wait()
-        if not self._turns.start <= completed < self._turns.end:
-            self._take_turns(completed)
-        if self._clock.due:
-            self._call(self._calls[1], completed)
+        self._take_turns(completed)
         if self.preemption.received is not None:
             self._end_process(self.preemption.received)
         if completed == self.passes.end:
@@ -141,14 +138,20 @@ class Steps:
         return completed + on
 
     def _take_turns(self, completed: int) -> None:
-        for is_due, call in zip(self._turns.take(completed), self._calls, strict=True):
-            if is_due:
-                self._call(call, completed)
-
-    def _call(self, call: Callable[[int], None], completed: int) -> None:
-        if call is self._calls[1]:
+        """Write and checkpoint where that is due; a complete run has nothing left to write at its last checkpoint."""
+        write, checkpoint = self._calls
+        write_is_due, checkpoint_is_due = self._due(completed)
+        if write_is_due:
+            write(completed)
+        if completed == self.passes.end:
+            self.write_rest(interrupted=False)
+        if checkpoint_is_due or self._clock.due:
             self._clock.set()
-        call(completed)
+            checkpoint(completed)
+
+    def _due(self, completed: int) -> list[bool]:
+        is_quiet = self._turns.start <= completed < self._turns.end
+        return [False, False] if is_quiet else self._turns.take(completed)
 
     def _end_process(self, signal_number: int) -> None:
         self._standing.look_again()
@@ -159,7 +162,6 @@ class Steps:
     def _complete(self) -> None:
         """Save the state at the end, which need not be at an interval's, and let signals have their way again."""
         self.preemption.release()
-        self.write_rest(interrupted=False)
         self.save_end()
 
     def save_end(self) -> None:
@@ -171,11 +173,12 @@ class Steps:
         """Write what was tracked since the last write, unless the run broke off where a checkpoint holds it.
 
         A resume then completes that interval, as if nothing had happened. A run that was closed in order is over, as
-        far as anybody can tell, and keeps no value to itself.
+        far as anybody can tell, and keeps no value to itself, but for what it took from a checkpoint and left as it is.
         """
         self._standing.look_again()
         resumable = self._checkpointer.latest == self.completed and self.completed != self.passes.end
-        if self._recorder.pending and not (interrupted and resumable):
+        untouched = not self.under_way and self._recorder.is_as_resumed
+        if self._recorder.pending and not (interrupted and resumable) and not untouched:
             self._recorder.write(self.completed)  # not judged: it is no whole interval
             if not (self.under_way or self.completed or interrupted):
                 warn("`step` was never called, so what was tracked is written at timestep 0, and nothing was ever due")

@@ -49,6 +49,8 @@ def place(dtype: str) -> Any:
         ("float32", math.nan, None),
         ("float32", 1j, "kind"),
         ("float16", 70000, "value"),
+        ("float16", -(2**63) - 1, "value"),
+        ("float32", 2**200, "value"),
         ("float64", 2**100, None),
         ("float64", 2**100 + 1, "value"),
         ("float64", 2**2000, "value"),

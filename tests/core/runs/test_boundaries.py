@@ -154,6 +154,31 @@ def test_an_interval_that_an_error_cut_at_a_checkpoint_is_left_to_a_resume(
     assert (series.steps.tolist(), series.values.tolist()) == ([15, 30], [7.0, 22.0])
 
 
+@pytest.mark.parametrize("length", [30, None], ids=["complete", "of no known length"])
+@pytest.mark.parametrize("intervals", [(8, 10), (10, 10), (7, 4), (8, 30)], ids=str)
+@pytest.mark.filterwarnings("ignore:.*is complete:keepfast.KeepfastWarning")
+def test_a_run_started_again_without_another_step_writes_nothing_again(
+    net: Callable[..., Net], tmp_path: Path, length: int | None, intervals: tuple[int, int]
+) -> None:
+    """However often: each timestep has one value of a tag, and what is tracked behind the end stands beside them."""
+    cfg = cfg_in(tmp_path, write_interval=intervals[0], checkpoint_interval=intervals[1])
+
+    def start() -> keepfast.Experiment:
+        return keepfast.Experiment(cfg, timesteps=length, modules={"policy": net(0)})
+
+    with start() as run:
+        train(run, range(30))
+    for _ in range(3):
+        with start() as run:
+            assert run.resume() == 30
+    written = keepfast.read_metrics(run.directory)["a"]
+    assert written.steps.tolist() == sorted({*range(intervals[0], 31, intervals[0]), 30})
+    with start() as run:
+        run.resume()
+        run.track_data("Evaluation / return", 5.0)
+    assert keepfast.read_metrics(run.directory)["Evaluation / return"].values.tolist() == [5.0]
+
+
 def test_a_closed_experiment_takes_nothing(net: Callable[..., Net], tmp_path: Path) -> None:
     """What would be lost after close is an error, and nothing is written any more."""
     experiment = finished_run(net(), tmp_path)

@@ -235,17 +235,12 @@ def test_a_checkpoint_that_hangs_costs_itself_and_those_due_meanwhile(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Training waits for it once, is told so, and goes on; what was due is counted, and what comes after is stored."""
-    monkeypatch.setattr("keepfast._system.background._TELL_SECONDS", 0.05)
-    monkeypatch.setattr("keepfast._system.background._GIVE_UP_SECONDS", 0.2)
-    answers, original = threading.Event(), os.fsync
-
-    def hang(descriptor: int) -> None:
-        answers.wait(60)
-        original(descriptor)
-
+    answers = threading.Event()
     checkpointer = make()
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", hang)
+        patched.setattr("keepfast._system.background._TELL_SECONDS", 0.05)
+        patched.setattr("keepfast._system.background._GIVE_UP_SECONDS", 0.2)
+        patched.setattr(os, "fsync", lambda _descriptor: answers.wait(60))
         checkpointer.checkpoint(10)
         with pytest.warns(keepfast.KeepfastWarning) as told:
             checkpointer.checkpoint(20)
