@@ -179,6 +179,25 @@ def test_a_run_started_again_without_another_step_writes_nothing_again(
     assert keepfast.read_metrics(run.directory)["Evaluation / return"].values.tolist() == [5.0]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="ends a forked child without a word")
+@pytest.mark.filterwarnings("ignore:.*is complete:keepfast.KeepfastWarning")
+def test_a_complete_run_that_was_killed_before_its_close_has_its_last_row(
+    net: Callable[..., Net], tmp_path: Path
+) -> None:
+    """Its last checkpoint is on disk no earlier than what was tracked until then."""
+    cfg = cfg_in(tmp_path, write_interval=8, checkpoint_interval=10)
+    child = os.fork()
+    if child == 0:
+        experiment = keepfast.Experiment(cfg, timesteps=30, modules={"policy": net(0)})
+        train(experiment, range(30))
+        experiment.wait()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    with keepfast.Experiment(cfg, timesteps=30, modules={"policy": net(0)}) as experiment:
+        assert experiment.resume() == 30
+    assert list(rows(tmp_path)) == [8, 16, 24, 30]
+
+
 def test_a_closed_experiment_takes_nothing(net: Callable[..., Net], tmp_path: Path) -> None:
     """What would be lost after close is an error, and nothing is written any more."""
     experiment = finished_run(net(), tmp_path)
