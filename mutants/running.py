@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import compileall
 import contextlib
-import importlib.util
 import os
 import shutil
 import signal
@@ -26,10 +25,14 @@ SECONDS = 180.0
 """How long the tests of one fault may take; beyond that they hang, which nobody overlooks."""
 
 PYTEST = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=short")
-_REPEATABLE = ("--hypothesis-seed=0",) if importlib.util.find_spec("hypothesis") else ()
+_EXAMPLES = ("-p", "mutants.examples", "--hypothesis-seed=0", "--hypothesis-profile=mutants")
+"""The same examples for every fault, and the first that fails is enough."""
 
 FAILED = 1
 """How pytest ends where a test failed. Any other end but success says that the tests could not be run."""
+
+_NOT_COLLECTED = "ERROR collecting"
+"""What pytest says where a file of tests cannot even be imported, and ends as if a test had failed."""
 
 Outcome = Literal["killed", "hung", "survived", "broken"]
 
@@ -88,13 +91,15 @@ class Workshop:
             TableError: if the fault does not fit the file.
         """
         with self._copy_with(mutant) as copy:
-            ended, output = self._run(copy, mutant.tests)
+            ended, output = self._run(copy, mutant.tests, self._seconds)
         outcomes: dict[int | None, Outcome] = {None: "hung", 0: "survived", FAILED: "killed"}
+        if _NOT_COLLECTED in output:
+            return Verdict(mutant, "broken", output)
         return Verdict(mutant, outcomes.get(ended, "broken"), output)
 
     def failing(self, tests: Sequence[str]) -> str:
         """Run tests without any fault; return what pytest said where they do not all pass, else nothing."""
-        ended, output = self._run(self._sound, tests)
+        ended, output = self._run(self._sound, tests, self._seconds * len(tests))  # what each fault has, for all
         return "" if ended == 0 else output or "they take too long"
 
     @contextlib.contextmanager
@@ -109,11 +114,11 @@ class Workshop:
             path.write_text(changed, encoding="utf-8")
             yield copy
 
-    def _run(self, copy: Path, tests: Sequence[str]) -> tuple[int | None, str]:
+    def _run(self, copy: Path, tests: Sequence[str], seconds: float) -> tuple[int | None, str]:
         """Return how pytest ended, None where it did not in time, and what it said."""
         with tempfile.TemporaryDirectory(dir=self._directory) as scratch:
             process = subprocess.Popen(
-                [*PYTEST, *_REPEATABLE, f"--basetemp={scratch}/tests", *tests],
+                [*PYTEST, *_EXAMPLES, f"--basetemp={scratch}/tests", *tests],
                 cwd=self._project,
                 env={**os.environ, **self._environment(copy, Path(scratch))},
                 stdout=subprocess.PIPE,
@@ -122,14 +127,14 @@ class Workshop:
                 start_new_session=True,
             )
             try:
-                output, _ = process.communicate(timeout=self._seconds)
+                output, _ = process.communicate(timeout=seconds)
             except subprocess.TimeoutExpired:
                 _end(process)
                 return None, ""
             return process.returncode, output
 
     def _environment(self, copy: Path, scratch: Path) -> dict[str, str]:
-        folders = [str(copy / folder) for folder in self._packages]
+        folders = [*(str(copy / folder) for folder in self._packages), str(Path(__file__).parent.parent)]
         return {
             "PYTHONPATH": os.pathsep.join([*folders, *filter(None, [os.environ.get("PYTHONPATH")])]),
             "PYTHONDONTWRITEBYTECODE": "1",

@@ -112,6 +112,7 @@ def workshop(small: Path, tmp_path_factory: pytest.TempPathFactory, seconds: flo
         (fault("a < b", "test_small.py::test_nothing"), "survived"),
         (fault("a < b", "test_small.py::test_skipped"), "survived"),
         (fault("a < b", "test_small.py::test_of_yesterday"), "broken"),
+        (fault("1 / 0", old=CODE), "broken"),
         (fault("while True: pass", old="return a if a > b else b"), "hung"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.new,
@@ -120,7 +121,7 @@ def test_a_fault_is_killed_by_a_test_that_fails(
     small: Path, tmp_path_factory: pytest.TempPathFactory, mutant: Mutant, outcome: str
 ) -> None:
     """A fault that all named tests pass with survives; one that they hang with is told as such, and tests that are
-    not there kill nothing."""
+    not there, or cannot be imported, kill nothing."""
     bench = workshop(small, tmp_path_factory, 2.0 if outcome == "hung" else 60.0)
     verdict = bench.try_out(mutant)
     assert (verdict.outcome, verdict.noticed) == (outcome, outcome in ("killed", "hung"))

@@ -436,6 +436,24 @@ def test_rows_that_are_no_transitions_are_in_no_statistic(drawn: Any, form: str,
         assert tracker.statistics() == pytest.approx(reference.statistics(), rel=1e-12, abs=1e-9)
 
 
+@pytest.mark.parametrize("extreme", [300.0, -300.0, math.inf, math.nan], ids=str)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_the_reward_of_a_row_that_is_no_transition_is_no_extreme(extreme: float, place: int) -> None:
+    """Wherever it stands, and where it is not finite nobody is told of it."""
+    tracker, rewards = Tracker(), np.array([1.0, 2.0, 3.0])
+    rewards[place] = extreme
+    for _ in range(3):
+        tracker.episodes.record(rewards, np.zeros(3, bool), np.zeros(3, bool), np.arange(3) != place)
+    others = np.delete(rewards, place)
+    statistics, tag = tracker.statistics(), "Reward / Instantaneous reward"
+    assert [statistics[f"{tag} ({which})"] for which in ("max", "min", "mean")] == [
+        others.max(),
+        others.min(),
+        others.mean(),
+    ]
+    assert tracker.nonfinite == {}
+
+
 @given(drawn=masked(), cut=st.integers(0, 80), mode=st.sampled_from(["next_step", None]))
 @pytest.mark.filterwarnings("ignore::keepfast.KeepfastWarning")
 def test_a_resume_among_rows_that_are_no_transitions_gives_the_same_bits(drawn: Any, cut: int, mode: Any) -> None:
@@ -556,6 +574,20 @@ def test_environments_that_were_reset_begin_anew(envs: Any) -> None:
     statistics = tracker.statistics()
     assert (statistics["Episode / Total timesteps (min)"], statistics["Episode / Total timesteps (max)"]) == (1.0, 5.0)
     assert statistics["Episode / Total timesteps (mean)"] == pytest.approx(7 / 3)
+    assert (statistics["Reward / Total reward (min)"], statistics["Reward / Total reward (max)"]) == (1.0, 5.0)
+
+
+@pytest.mark.parametrize(("running_episodes", "length"), [(True, 5.0), (False, 1.0)])
+def test_a_resume_goes_on_with_running_episodes_or_begins_them_anew(running_episodes: bool, length: float) -> None:
+    """Where environments are reset before it, no episode has steps of both sides."""
+    saved, resumed, never = Tracker(), Tracker(), np.zeros(2, bool)
+    for _ in range(4):
+        saved.episodes.record(np.ones(2), never, never)
+    resumed.load_state_dict(saved.state_dict(), running_episodes=running_episodes)
+    resumed.episodes.record(np.ones(2), ~never, never)
+    statistics = resumed.statistics()
+    assert statistics["Episode / Total timesteps (max)"] == length
+    assert statistics["Reward / Total reward (max)"] == length
 
 
 def test_a_reset_by_hand_takes_no_step() -> None:
