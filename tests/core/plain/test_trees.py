@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter, OrderedDict, UserDict, defaultdict
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ import pytest
 
 import keepfast
 
-_MSGPACK = pytest.mark.skipif(importlib.util.find_spec("msgpack") is None, reason="needs msgpack")
+_MSGPACK = pytest.mark.needs("msgpack")
 FORMATS = ["safetensors", "pt", pytest.param("msgpack", marks=_MSGPACK), pytest.param("pickle", marks=_MSGPACK)]
 
 
