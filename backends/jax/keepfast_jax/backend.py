@@ -43,8 +43,12 @@ class JaxBackend(Backend):
     checkpoint_format: ClassVar[str] = "safetensors"
 
     def recognizes(self, module: object) -> bool:
-        """Say whether anything in a module is of JAX or NumPy, and nothing of PyTorch."""
-        return set(_signs(module)) == {True}
+        """Say whether anything in a module is of JAX or NumPy, and nothing of PyTorch.
+
+        What is of NumPy alone, and changed in its place where no framework is, is not JAX's to replace.
+        """
+        signs = set(_signs(module))
+        return "torch" not in signs and ("jax" in signs or ("numpy" in signs and not self.replaces(module)))
 
     @outside_of_modes
     def capture(self, module: Any) -> Tree:
@@ -173,15 +177,21 @@ def _host(tree: Tree) -> Tree:
     return host_leaf(tree) if children is None else rebuild(tree, [_host(child) for _, child in children])
 
 
-def _signs(node: Any) -> Iterator[bool]:
-    """Yield True for every part of a module that tells of JAX, False for every part that tells of PyTorch."""
+def _sign(node: Any) -> str:
     packages = {base.__module__.partition(".")[0] for base in type(node).__mro__}
+    if "torch" in packages:
+        return "torch"
+    if not _PACKAGES.isdisjoint(packages):
+        return "jax"
+    return "numpy" if isinstance(node, np.ndarray | np.generic) else ""
+
+
+def _signs(node: Any) -> Iterator[str]:
+    """Yield, for every part of a module that tells whose it is: ``jax``, ``numpy`` or ``torch``."""
     if isinstance(node, type):  # its metaclass may be one of Flax
         return
-    if "torch" in packages:
-        yield False
-    elif not _PACKAGES.isdisjoint(packages) or isinstance(node, np.ndarray | np.generic):
-        yield True
+    if own := _sign(node):
+        yield own
     elif isinstance(node, deque):
         for child in node:
             yield from _signs(child)
@@ -189,6 +199,6 @@ def _signs(node: Any) -> Iterator[bool]:
         yield from _signs(node.state_dict())
     elif kind is not None and (container := open_container(node)) is not None:
         if container.registered:
-            yield True
+            yield "jax"
         for child in container.children.values():
             yield from _signs(child)

@@ -20,9 +20,9 @@ from keepfast import InvalidValue
 
 _internals: Any = torch._C
 _functorch: Any = _internals._functorch
-_dispatch_modes: Callable[[], int] = _internals._len_torch_dispatch_stack
+dispatch_modes: Callable[[], int] = _internals._len_torch_dispatch_stack
 _pre_dispatch_modes: Callable[[], int] = torch._ops._len_torch_dispatch_stack_pre_dispatch
-_transforms: Callable[[], object] = _functorch.peek_interpreter_stack
+transforms: Callable[[], object] = _functorch.peek_interpreter_stack
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -33,15 +33,15 @@ _TRACED = frozenset({"FakeTensor", "FunctionalTensor"})
 
 def are_transformed() -> bool:
     """Say whether what is done with tensors now may be done with others in their place."""
-    return _transforms() is not None or _dispatch_modes() > 0
+    return transforms() is not None or dispatch_modes() > 0
 
 
 def is_mode_on() -> bool:
     """Say whether there is a mode to leave at all."""
     return (
         torch.is_inference_mode_enabled()
-        or _transforms() is not None
-        or _dispatch_modes() > 0
+        or transforms() is not None
+        or dispatch_modes() > 0
         or _internals._len_torch_function_stack() > 0
         or _internals._get_tracing_state() is not None
     )
@@ -76,9 +76,9 @@ def real_value(tensor: torch.Tensor) -> torch.Tensor:
 def outside() -> Iterator[None]:
     """Do what is in the block with the tensors themselves, whatever mode the caller is in, and keep no gradients."""
     with contextlib.ExitStack() as modes:
-        if _transforms() is not None:
+        if transforms() is not None:
             modes.enter_context(_internals._DisableFuncTorch())
-        if _dispatch_modes() or _pre_dispatch_modes():
+        if dispatch_modes() or _pre_dispatch_modes():
             from torch.utils._python_dispatch import _disable_current_modes
 
             modes.enter_context(_disable_current_modes())

@@ -8,7 +8,7 @@ import torch
 
 from keepfast import InvalidValue, SingleSteps, Step, StepBuffer, Steps, device_capacity
 from keepfast_torch.arrays import NATIVE, fetch
-from keepfast_torch.modes import are_transformed, outside_of_modes
+from keepfast_torch.modes import dispatch_modes, outside_of_modes, transforms
 
 
 def step_buffer(step: Step, capacity: int) -> StepBuffer | None:
@@ -33,7 +33,7 @@ class TensorSteps(StepBuffer):
         self._count = 0
 
     def add(self, rewards: Any, terminated: Any, truncated: Any) -> None:  # noqa: D102  (the interface's)
-        if are_transformed():
+        if transforms() is not None or dispatch_modes() > 0:  # `are_transformed`, without the price of its call
             raise InvalidValue("the steps are not to be copied by a transform; they are held one by one")
         if rewards.requires_grad:
             rewards = rewards.detach()
