@@ -6,7 +6,6 @@ import json
 import pickle
 import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -71,8 +70,11 @@ def safetensors(path: Path, header: Mapping[str, object] | bytes, content: bytes
 
 
 def csv_with(path: Path, old: bytes, new: bytes) -> Path:
-    """Change a csv of ours, and make its digest fit."""
-    changed = path.read_bytes().replace(old, new, 1)
-    body = changed[: changed.rindex(b"# crc32")]
-    path.write_bytes(body + b"# crc32: %08x\n" % zlib.crc32(body))
+    """Change a csv of ours or what lies beside it, and make the sums fit."""
+    from keepfast.formats.memories.csv.beside import Said, Sums, companion_of, said_in, written
+
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+    said = (said_in(companion_of(path)) or [])[0]
+    memory = json.loads(json.dumps(said.memory, separators=(",", ":")).replace(old.decode(), new.decode(), 1))
+    companion_of(path).write_bytes(written(Said(Sums.of(path.read_bytes()), memory, said.nans), None))
     return path

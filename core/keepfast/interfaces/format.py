@@ -67,10 +67,14 @@ class Format(abc.ABC, Generic[T]):
         Raises:
             WriteFailed: if the operating system refused; what was at `path` before is untouched.
         """
-        size = commit_together({path: self.writing(content)})[path]
+        size = self._commit(content, path)
         if threading.current_thread() is threading.main_thread():  # behind training nobody hears it
             tell_lacking()
         return size
+
+    def _commit(self, content: T, path: Path) -> int:
+        """Write a file, and what belongs beside it, so that under its name it is complete; returns its size."""
+        return commit_together({path: self.writing(content)})[path]
 
     def load(self, path: Path) -> T:
         """Read a file; the counterpart of `save`.

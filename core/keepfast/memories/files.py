@@ -141,6 +141,8 @@ def matches(pattern: str | os.PathLike[str]) -> tuple[list[Path], dict[Path, Inv
     strangers: dict[Path, InvalidValue | MissingDependency] = {}
     directories: dict[Path, InvalidValue | MissingDependency] = {}
     for path in found:
+        if _is_beside(path):
+            continue
         try:
             format_of("memory format", path)
             paths.append(path)
@@ -154,6 +156,18 @@ def matches(pattern: str | os.PathLike[str]) -> tuple[list[Path], dict[Path, Inv
     if not paths and not strangers:
         raise NotFound(f"no memory file matches `{pattern}`")
     return paths, strangers
+
+
+def _is_beside(path: Path) -> bool:
+    """Say whether a file lies beside a memory, whose name it has with ``.json`` behind: it is part of that one."""
+    if path.suffix != ".json" or not Path(path.stem).suffix or path.is_dir():
+        return False
+    try:
+        return bool(format_of("memory format", path.with_suffix("")))
+    except MissingDependency:
+        return True
+    except KeepfastError:
+        return False
 
 
 def _expanded(pattern: str) -> list[str]:

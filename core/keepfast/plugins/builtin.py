@@ -33,7 +33,7 @@ def keepfast_memory_formats() -> Mapping[str, Callable[[], Any]]:
         "pt": lazy("keepfast.formats.memories.pt:PtExporter"),
         "np": lazy("keepfast.formats.memories.npz:NpzExporter"),
         "npz": lazy("keepfast.formats.memories.npz:NpzExporter"),
-        "csv": lazy("keepfast.formats.memories.csv:CsvExporter", requires=("polars",), extra="data"),
+        "csv": lazy("keepfast.formats.memories.csv.exporter:CsvExporter", requires=("polars",), extra="data"),
         "safetensors": lazy("keepfast.formats.memories.safetensors:SafetensorsExporter"),
         "parquet": lazy("keepfast.formats.memories.parquet:ParquetExporter", requires=("pyarrow",), extra="data"),
         "minari": lazy("keepfast.formats.memories.minari.exporter:MinariExporter", requires=("h5py",), extra="data"),

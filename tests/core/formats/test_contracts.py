@@ -96,7 +96,7 @@ class TestCsvMemories(testing.MemoryExporterContract):
 
     @pytest.fixture
     def exporter(self) -> MemoryExporter:
-        from keepfast.formats.memories.csv import CsvExporter
+        from keepfast.formats.memories.csv.exporter import CsvExporter
 
         return CsvExporter()
 

@@ -123,7 +123,7 @@ def test_paths_are_made_when_they_are_asked_for(tmp_path: Path) -> None:
 @pytest.mark.needs("polars")
 def test_no_disk_is_taken_for_rows_that_are_not_there(tmp_path: Path) -> None:
     """The sizes that a header tells are compared with the lines of a csv, and with the rows of a table."""
-    from keepfast.formats.memories.csv import CsvExporter
+    from keepfast.formats.memories.csv.exporter import CsvExporter
     from keepfast.interfaces.memory_exporter import MemorySnapshot
     from tests.hostile.making import csv_with
 
@@ -170,10 +170,10 @@ def test_a_table_has_the_rows_that_its_header_tells(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("cell", ["1e99999999999999999999999999", "0e99999999999999999999999999", "1e-1" + "0" * 30])
 def test_an_exponent_of_any_length_is_a_number_or_none(cell: str, tmp_path: Path) -> None:
     """Far beyond what decimals can hold, it rounds to nothing or to infinity, however the text is read."""
-    from keepfast.formats.memories import csv_cells
+    from keepfast.formats.memories.csv import cells
 
-    column = csv_cells.Column("x", np.dtype(np.float32), 1)
-    (found,) = csv_cells.tables(cell.encode() + b"\n", [column])
+    column = cells.Column("x", np.dtype(np.float32), 1)
+    (found,) = cells.tables(cell.encode() + b"\n", [column])
     assert float(found[0, 0]) == (np.inf if cell.startswith("1e9") else 0.0)
 
 

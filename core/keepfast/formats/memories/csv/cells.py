@@ -1,12 +1,13 @@
 """Values as the cells of comma-separated text, and back: every dtype exactly, floats in their shortest form.
 
 What polars has no exact text for is written, and what it cannot tell the value of is read, cell by cell; and so is
-everything in a forked child, where polars cannot be used.
+everything in a forked child, where polars cannot be used. Nothing is written that other tools take for a word.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -105,7 +106,7 @@ def cell_texts(values: NDArray[Any]) -> list[str]:
 
 
 def float_text(value: Any) -> str:
-    """Return the shortest text that is read back as just this floating-point scalar."""
+    """Return the shortest text that is read back as just this floating-point scalar; NaNs keep their sign alone."""
     number = float(value)
     if number != number or number in (np.inf, -np.inf):
         return _special_text(value)
@@ -119,34 +120,44 @@ def float_text(value: Any) -> str:
 
 
 def _special_text(value: Any) -> str:
+    """Return the text that other tools know too: polars takes `NaN` for a number, and `nan` for a word."""
     number = float(value)
     if number == number:
         return "inf" if number > 0 else "-inf"
-    plain = np.array([np.nan, -np.nan]).astype(value.dtype)
-    for text, nan in (("nan", plain[0]), ("-nan", plain[1])):
-        if value.tobytes() == nan.tobytes():
-            return text
-    return f"nan:{value.tobytes()[::-1].hex()}"  # a NaN with a payload, which no other notation keeps
+    return "-NaN" if np.array(value).reshape(1).view(np.uint8)[-1 if sys.byteorder == "little" else 0] >> 7 else "NaN"
+
+
+def own_bits(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]] | None:
+    """Return the NaNs that carry bits of their own, which no text keeps: their places and these bits."""
+    if not is_float(values.dtype) or values.dtype.itemsize > 8:
+        return None
+    with np.errstate(invalid="ignore"):  # bfloat16 complains of NaNs that signal
+        places = np.flatnonzero(np.isnan(values))
+    if not places.size:
+        return None
+    unsigned = np.dtype(f"u{values.dtype.itemsize}")
+    bits = np.ascontiguousarray(values[places]).view(unsigned)
+    own = ~np.isin(bits, np.array([np.nan, -np.nan]).astype(values.dtype).view(unsigned))
+    return (places[own], bits[own]) if own.any() else None
 
 
 def parse_cells(cells: Sequence[bytes], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return the values of cells; an empty one is zero.
+    """Return the values of cells.
 
     Raises:
         BadCell: if one holds no value of the dtype.
     """
     if is_float(dtype) and not any(b"_" in cell for cell in cells):
         try:
-            return _rounded_once(np.array([float(cell or b"0") for cell in cells]), cells, dtype)
+            return _rounded_once(np.array([float(cell) for cell in cells]), cells, dtype)
         except (ValueError, ArithmeticError):
-            pass  # a NaN with a payload, or what is no number: one by one, then
+            pass  # one by one, then, to tell which is no number
     values = np.zeros(len(cells), dtype)
     for index, cell in enumerate(cells):
-        if cell:
-            try:
-                values[index] = _value(cell, dtype)
-            except (ValueError, ArithmeticError, KeyError) as error:
-                raise BadCell(index, cell, dtype) from error
+        try:
+            values[index] = _value(cell, dtype)
+        except (ValueError, ArithmeticError, KeyError) as error:
+            raise BadCell(index, cell, dtype) from error
     return values
 
 
@@ -157,9 +168,6 @@ def _value(cell: bytes, dtype: np.dtype[Any]) -> Any:
         return _BOOLS[cell]
     if not is_float(dtype):
         return int(cell)
-    if cell.startswith(b"nan:"):
-        (value,) = np.frombuffer(bytes.fromhex(cell[4:].decode())[::-1], dtype)
-        return value
     return _rounded_once(np.array([float(cell)]), [cell], dtype)[0]
 
 
@@ -172,7 +180,7 @@ def _rounded_once(numbers: NDArray[np.float64], cells: Sequence[bytes], dtype: n
     if dtype.itemsize < numbers.itemsize:
         for index in np.flatnonzero(numbers.view(np.uint64) & _BELOW_THE_MIDDLE == 0).tolist():
             number, cell = numbers[index], cells[index]
-            if cell and number and np.isfinite(number):  # 0 is in the middle of nothing
+            if number and np.isfinite(number):  # 0 is in the middle of nothing
                 side = Decimal(cell.decode()).compare(Decimal(number.item()))
                 numbers[index] = np.nextafter(number, math.copysign(math.inf, side)) if side else number
     with np.errstate(over="ignore"):  # what is too large is infinite, in polars too

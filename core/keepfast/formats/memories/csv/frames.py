@@ -1,7 +1,8 @@
 """Lines of comma-separated text through polars, many at a time.
 
 polars writes floats in their shortest exact form and reads them exactly, those of single precision without a detour
-through double precision. What it would not give back bit by bit, NaNs and floats of 16 bits, it is given as text.
+through double precision. What it would not give back bit by bit, negative NaNs and floats of 16 bits, it is
+given as text.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from keepfast import codec
-from keepfast.formats.memories.csv_cells import BadText, Column, cell_texts, is_float
+from keepfast.formats.memories.csv.cells import BadText, Column, cell_texts, is_float
 
 
 def lines(tensors: Sequence[NDArray[Any]]) -> memoryview:
@@ -67,7 +68,8 @@ def _cells(values: NDArray[Any]) -> pl.Series:
         return pl.Series(values)
     if values.dtype in (np.float32, np.float64):
         cells, nans = pl.Series(values), np.flatnonzero(np.isnan(values))
-        return cells.cast(pl.String).scatter(nans, cell_texts(values[nans])) if nans.size else cells
+        negative = nans[np.signbit(values[nans])]  # whose sign polars does not write
+        return cells.cast(pl.String).scatter(negative, ["-NaN"] * negative.size) if negative.size else cells
     if is_float(values.dtype) and values.dtype.itemsize <= 2:
         bits = values.view(f"u{values.dtype.itemsize}")
         return _texts_of_all(str(values.dtype)).gather(bits.astype(np.uint32))
