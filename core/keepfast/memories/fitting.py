@@ -210,7 +210,8 @@ def _described(name: str, tensor: NDArray[Any], metadata: Mapping[str, Any]) -> 
     shape, limits = (_numbers(_table(metadata, key).get(name)) for key in ("shapes", "limits"))
     shape = shape if shape is not None and math.prod(shape) == math.prod(size) else None
     limits = limits if limits is not None and len(limits) == 2 else None
-    return TensorSpec(tensor_name(name), size, str(tensor.dtype), bool(keep), str(space), shape, limits)
+    bounds = _table(_table(metadata, "bounds"), name) or None
+    return TensorSpec(tensor_name(name), size, str(tensor.dtype), bool(keep), str(space), shape, limits, bounds)
 
 
 def _numbers(found: Any) -> tuple[int, ...] | None:
@@ -247,7 +248,10 @@ def _own(given: TensorSpec, specs: Mapping[str, TensorSpec]) -> TensorSpec:
     own = specs[given.name]
     if given.size != own.size:
         raise InvalidValue(f"`{own.name}` has the size {given.size} in the file and {own.size} in the memory")
-    return own if own.space else replace(own, space=given.space, shape=own.shape or given.shape, limits=given.limits)
+    if own.space:
+        return own
+    known: dict[str, Any] = {"space": given.space, "limits": given.limits, "bounds": given.bounds}
+    return replace(own, shape=own.shape or given.shape, **known)
 
 
 def _converted(tensor: NDArray[Any], spec: TensorSpec, kept_as: str, keeps_wide: str) -> NDArray[Any]:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tracemalloc
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -596,3 +597,29 @@ def test_episodes_that_overlap_are_damage(tmp_path):
         _forge(path, change)
         with pytest.raises(CorruptMemory, match="episode 1"):
             read_memory(path)
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        5,
+        {"actions": 5},
+        {"actions": {"type": "Discrete"}},
+        {"actions": {"type": "Discrete", "n": "many", "start": 0}},
+        {"actions": {"type": "Discrete", "n": 10**30, "start": 0}},
+        {"actions": {"type": [], "dtype": "float32"}},
+        {"actions": {"type": "Box", "dtype": "none", "shape": [1], "low": 0, "high": 1}},
+        {"actions": {"type": "Box", "dtype": "int64", "shape": [7], "low": 0, "high": 1}},
+        {"actions": {"type": "Box", "dtype": "int64", "shape": 1, "low": 0, "high": 1}},
+        {"actions": {"type": "Box", "dtype": "int64", "shape": [1], "low": "a", "high": {}}},
+        {"actions": {"type": "Box", "dtype": "int64", "shape": [-1, -1], "low": 0, "high": 1}},
+        {"actions": {"type": "MultiDiscrete", "nvec": [[2], [3]], "start": [1, 2, 3]}},
+    ],
+)
+def test_words_about_spaces_that_make_no_sense_are_passed_over(tmp_path, bounds):
+    """A file may tell anything of its spaces: then the values tell."""
+    plain = _memory()
+    MinariExporter().save(replace(plain, metadata={"bounds": bounds}), tmp_path / "memory.minari")
+    dataset = minari.MinariDataset(tmp_path / "memory.minari")
+    assert type(dataset.action_space).__name__ == "Discrete"
+    assert dataset.action_space.n == 4

@@ -11,6 +11,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keepfast.errors import InvalidValue, ShapeMismatch
 from keepfast.memories.tensors.holding import dtype_name
@@ -62,6 +63,31 @@ def sample_limits(space: Any) -> tuple[int, int] | None:
         return math.floor(low), math.ceil(high)
     except (AttributeError, TypeError, ValueError, OverflowError):  # another space, or without limits
         return None
+
+
+def space_bounds(space: Any) -> dict[str, Any] | None:
+    """Return which samples a space has, in the words of Gymnasium; None for one that is none of its plain spaces.
+
+    Limits that are the same for each number of a sample are one number.
+    """
+    try:
+        if type(space).__name__ == "Discrete":
+            return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+        if type(space).__name__ == "MultiBinary":
+            return {"type": "MultiBinary", "shape": [int(length) for length in space.shape]}
+        dtype = np.dtype(space.dtype)
+        if type(space).__name__ == "MultiDiscrete":
+            rows = {"nvec": np.asarray(space.nvec).tolist(), "start": np.asarray(getattr(space, "start", 0)).tolist()}
+            return {"type": "MultiDiscrete", "dtype": str(dtype), **rows}
+        low, high = (_at_once(np.asarray(limit)) for limit in (space.low, space.high))
+    except (AttributeError, TypeError, ValueError):  # another space
+        return None
+    return {"type": "Box", "dtype": str(dtype), "shape": list(np.shape(space.low)), "low": low, "high": high}
+
+
+def _at_once(limits: NDArray[Any]) -> Any:
+    """Return limits as numbers in lists, or as one number where they are all the same."""
+    return limits.flat[0].item() if limits.size and (limits == limits.flat[0]).all() else limits.tolist()
 
 
 def _parts(space: Any) -> list[tuple[Any, Any]]:

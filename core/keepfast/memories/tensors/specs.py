@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import operator
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, final
 
 from keepfast.errors import InvalidValue, ShapeMismatch, as_given
 from keepfast.interfaces.ring import VALID
-from keepfast.memories.tensors.spaces import is_composite, is_space, sample_limits, sample_shape
+from keepfast.memories.tensors.spaces import is_composite, is_space, sample_limits, sample_shape, space_bounds
 
 
 @final
@@ -27,6 +27,7 @@ class TensorSpec:
         space: the space that the size was taken from, as text, or "".
         shape: the shape of one sample as it is given, where it is stored with its dimensions flattened to one.
         limits: whole numbers that no sample is below or above, where the space tells.
+        bounds: which samples the space has; see `space_bounds`.
     """
 
     name: str
@@ -36,6 +37,7 @@ class TensorSpec:
     space: str = ""
     shape: tuple[int, ...] | None = None
     limits: tuple[int, int] | None = None
+    bounds: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, name: str, size: Any, dtype: str, *, keep_dimensions: bool = False) -> TensorSpec:
@@ -45,8 +47,8 @@ class TensorSpec:
             shape = None if _is_count(size) else tuple(int(length) for length in size)
             return cls(name, stored, dtype, keep_dimensions, "", None if shape == stored else shape)
         shape = None if is_composite(size) else sample_shape(size)
-        limits = sample_limits(size)
-        return cls(name, stored, dtype, keep_dimensions, repr(size), None if shape == stored else shape, limits)
+        known = sample_limits(size), None if shape is None else space_bounds(size)
+        return cls(name, stored, dtype, keep_dimensions, repr(size), None if shape == stored else shape, *known)
 
     def samples_in(self, shape: tuple[int, ...], num_envs: int) -> int:
         """Return how many samples an array of a shape holds.

@@ -208,6 +208,7 @@ class TensorTable:
             "spaces": {name: spec.space for name, spec in specs.items() if spec.space},
             "shapes": {name: list(spec.shape) for name, spec in specs.items() if spec.shape is not None},
             "limits": {name: list(spec.limits) for name, spec in specs.items() if spec.limits is not None},
+            "bounds": {name: dict(spec.bounds) for name, spec in specs.items() if spec.bounds is not None},
             "structures": dict(self.composites.structures),
         }
 

@@ -21,9 +21,10 @@ from keepfast._system.commit import commit_directory
 from keepfast.errors import CorruptMemory, NotFound
 from keepfast.formats.files.sealed import Damage, verified
 from keepfast.formats.memories.header import check_header, header_from, header_text, snapshot_from
+from keepfast.formats.memories.minari.metadata import metadata_of
 from keepfast.formats.memories.minari.reading import damage_of_hdf5, foreign_tensors, own_tensors
-from keepfast.formats.memories.minari.spaces import metadata_of
-from keepfast.formats.memories.minari.writing import observations_of, write_episodes
+from keepfast.formats.memories.minari.spaces import observations_of
+from keepfast.formats.memories.minari.writing import write_episodes
 from keepfast.interfaces.format import DirectoryFormat
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
 

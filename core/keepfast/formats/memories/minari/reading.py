@@ -17,8 +17,8 @@ from keepfast.errors import KeepfastError
 from keepfast.formats.files.sealed import Damage
 from keepfast.formats.memories.header import ring_of
 from keepfast.formats.memories.minari.episodes import pieces
+from keepfast.formats.memories.minari.spaces import OBSERVATIONS, dtype_of_space
 from keepfast.formats.memories.minari.values import member_name, restored, stored_dtype
-from keepfast.formats.memories.minari.writing import OBSERVATIONS
 
 _COMPRESSION = 1100
 """How many times smaller than its values a dataset can be stored; deflate, the best at zeros, reaches 1032."""
@@ -51,6 +51,7 @@ def own_tensors(data: Any, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]
     sizes = ring.memory_size, ring.num_envs
     rows = ring.complete_rows + bool(ring.env_index and not ring.filled)
     tensors = spacious_tensors({name: ((*sizes, *size), dtype) for name, (size, dtype) in described.items()}, rows)
+    spaces = {name: dtype_of_space(header["metadata"], name) for name in tensors}
     read = [np.zeros(ring.count(environment), bool) for environment in range(ring.num_envs)]
     done: dict[int, int] = {}  # for files from before episodes told where they start
     for name in sorted(data, key=lambda name: (len(name), name)):
@@ -61,7 +62,7 @@ def own_tensors(data: Any, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]
         start = int(group.attrs.get("keepfast_start", done.get(environment, 0)))
         if not 0 <= start < start + steps <= len(read[environment]) or read[environment][start : start + steps].any():
             raise Damage(name.replace("_", " "), f"has {steps} steps of environment {environment}, which are too many")
-        _read_episode(group, tensors, steps, environment, ring.rows(environment, start, start + steps))
+        _read_episode(group, tensors, steps, environment, ring.rows(environment, start, start + steps), spaces)
         read[environment][start : start + steps] = True
         done[environment] = start + steps
     if (steps := sum(int(np.count_nonzero(each)) for each in read)) != len(ring):
@@ -70,18 +71,25 @@ def own_tensors(data: Any, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]
 
 
 def _read_episode(
-    group: Any, tensors: Mapping[str, NDArray[Any]], steps: int, environment: int, rows: tuple[slice, ...]
+    group: Any,
+    tensors: Mapping[str, NDArray[Any]],
+    steps: int,
+    environment: int,
+    rows: tuple[slice, ...],
+    spaces: Mapping[str, np.dtype[Any] | None],
 ) -> None:
     """Read one episode into the places of tensors where it belongs."""
     infos = _child(group, "infos", h5py.Group) if "infos" in group else {}
     further = set(infos)
     for name, tensor in tensors.items():
+        place = ""
         if member_name(name) in further:
             dataset = _dataset(infos, member_name(name), steps + 1)
         else:
             place = _PLACES.get(name, name)
             dataset = _dataset(group, place, steps + (place == "observations"))
-        if (dataset.dtype, math.prod(dataset.shape[1:])) != (stored_dtype(tensor.dtype), math.prod(tensor.shape[2:])):
+        dtypes = {stored_dtype(tensor.dtype), spaces[name] if place in {"observations", "actions"} else None}
+        if dataset.dtype not in dtypes - {None} or math.prod(dataset.shape[1:]) != math.prod(tensor.shape[2:]):
             raise Damage(f"dataset `{dataset.name}`", f"of {dataset.dtype} has not the values of `{name}`")
         _read(dataset, 0, pieces(tensor, environment, rows), exact=True)
     if "truncated" in tensors.keys() - further and group.attrs["keepfast_open"]:
@@ -93,7 +101,10 @@ def _read(dataset: Any, start: int, targets: Iterator[NDArray[Any]], *, exact: b
     for target in targets:
         if target.size:
             values = dataset[start : start + len(target)]
-            target[...] = (restored(values, target.dtype) if exact else values).reshape(target.shape)
+            if exact:
+                with np.errstate(invalid="ignore"):
+                    values = restored(values.astype(stored_dtype(target.dtype), copy=False), target.dtype)
+            target[...] = values.reshape(target.shape)
         start += len(target)
 
 

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from keepfast.formats.memories.header import plain_dtype
 
+_PIECE = 1 << 24
+"""How many bytes are compared at once."""
+
 _NAN = np.uint32(0x7FC00000)
 """The bits of a float32 that is no number; its lower ones are free."""
 
@@ -16,6 +19,18 @@ _NAN = np.uint32(0x7FC00000)
 def stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype that values are stored as: float32 for the small floats of `ml_dtypes`, which HDF5 lacks."""
     return np.dtype(np.float32) if _is_small_float(dtype) else plain_dtype(dtype)
+
+
+def exactly(values: NDArray[Any], dtype: np.dtype[Any]) -> bool:
+    """Say whether values can be stored as another dtype and come back bit for bit."""
+    rows = max(1, _PIECE * len(values) // max(1, values.nbytes))
+    for start in range(0, len(values), rows):
+        part = stored(values[start : start + rows])
+        with np.errstate(all="ignore"):  # what overflows is found by comparing
+            back = part.astype(dtype).astype(part.dtype)
+        if back.tobytes() != part.tobytes():
+            return False
+    return True
 
 
 def stored(values: NDArray[Any]) -> NDArray[Any]:

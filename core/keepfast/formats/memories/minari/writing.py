@@ -4,67 +4,46 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.errors import InvalidValue
 from keepfast.formats.memories.minari.episodes import Episode, episodes, pieces, truth
+from keepfast.formats.memories.minari.spaces import (
+    Place,
+    Tensors,
+    following_of,
+    observations_of,
+    place_of_actions,
+    place_of_observations,
+)
 from keepfast.formats.memories.minari.values import member_name, stored, stored_dtype
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 
-OBSERVATIONS = ("states", "observations")
-"""What a tensor of observations may be called; the first that is there is Minari's."""
-
 _SMALL = 1 << 20
-
-Tensors = Mapping[str, NDArray[Any]]
-
-
-def observations_of(tensors: Tensors) -> str:
-    """Return the name of the tensor of observations.
-
-    Raises:
-        InvalidValue: if a tensor that every Minari dataset has is missing.
-    """
-    found = next((name for name in OBSERVATIONS if name in tensors), None)
-    if found is None or not {"actions", "rewards"} <= tensors.keys():
-        raise InvalidValue(
-            "a Minari dataset needs the tensors `states` (or `observations`), `actions` and `rewards`; the memory has "
-            f"{', '.join(f'`{name}`' for name in tensors) or 'none'}"
-        )
-    return found
-
-
-def is_discrete(tensor: NDArray[Any]) -> bool:
-    """Say whether actions number the elements of a set: one whole number from 0 on for each sample."""
-    kind, size = stored_dtype(tensor.dtype).kind, tensor.shape[2:]
-    if kind not in "iu" or size != (1,):
-        return False
-    return not tensor.size or bool(tensor.min() >= 0 and tensor.max() < np.iinfo(np.int64).max)
 
 
 def write_episodes(data: Any, snapshot: MemorySnapshot) -> None:
     """Write a group for each episode into an open HDF5 file; Minari sees those that are called as it calls them."""
     numbers = {True: itertools.count(), False: itertools.count()}
-    scalars = {"rewards"} | ({"actions"} if is_discrete(snapshot.tensors["actions"]) else set())
+    places = place_of_observations(snapshot), place_of_actions(snapshot)
     for episode in episodes(snapshot):
         number = next(numbers[episode.is_valid])
         group = data.create_group(f"{'episode' if episode.is_valid else 'keepfast_invalid'}_{number}")
-        _write_values(group, snapshot.tensors, episode, scalars)
+        _write_values(group, snapshot.tensors, episode, *places)
         marks = {"keepfast_open": episode.is_open, "keepfast_fragment": episode.is_fragment}
         place = {"keepfast_environment": episode.environment, "keepfast_start": episode.start}
         group.attrs.update({"id": number, "total_steps": episode.steps, **place, **marks})
 
 
-def _write_values(group: Any, tensors: Tensors, episode: Episode, scalars: set[str]) -> None:
+def _write_values(group: Any, tensors: Tensors, episode: Episode, observed: Place, acted: Place) -> None:
     """Write each tensor to Minari's place for it, or else to the infos; those have a value more than steps."""
     observations = observations_of(tensors)
-    _write(group, "observations", tensors[observations], episode, last=_following(tensors, observations, episode))
-    for name in ("actions", "rewards"):
-        _write(group, name, tensors[name], episode, scalar=name in scalars)
+    last = _following(tensors, episode)
+    _write(group, "observations", tensors[observations], episode, last=last, place=observed)
+    _write(group, "actions", tensors["actions"], episode, place=acted)
+    _write(group, "rewards", tensors["rewards"], episode)
     flags = _flags(tensors, episode)
     group["terminations"], group["truncations"] = flags
     own = {
@@ -77,7 +56,7 @@ def _write_values(group: Any, tensors: Tensors, episode: Episode, scalars: set[s
     for name in tensors:
         if name not in own:
             blank = np.zeros((1, *tensors[name].shape[2:]), tensors[name].dtype)
-            _write(infos, member_name(name), tensors[name], episode, last=blank, scalar=True)
+            _write(infos, member_name(name), tensors[name], episode, last=blank)
 
 
 def _write(
@@ -87,28 +66,26 @@ def _write(
     episode: Episode,
     *,
     last: NDArray[Any] | None = None,
-    scalar: bool = False,
+    place: Place | None = None,
 ) -> None:
-    """Write a tensor's values in pieces, and one after the last; those of one element as a number where asked."""
-    size = () if scalar and tensor.shape[2:] == (1,) else tensor.shape[2:]
+    """Write a tensor's values in pieces, and one after the last; without a place, those of one element as a number."""
+    if place is None:
+        place = Place({}, stored_dtype(tensor.dtype), () if tensor.shape[2:] == (1,) else tensor.shape[2:])
     count = episode.steps + (last is not None)
     parts = itertools.chain(pieces(tensor, episode.environment, episode.rows), [] if last is None else [last])
-    values = (stored(part).reshape(len(part), *size) for part in parts)
-    if count * math.prod(size) * tensor.itemsize < _SMALL:  # as most are; in one go takes half the time
+    values = (stored(part).reshape(len(part), *place.size).astype(place.dtype, copy=False) for part in parts)
+    if count * math.prod(place.size) * place.dtype.itemsize < _SMALL:  # as most are; in one go takes half the time
         group.create_dataset(name, data=np.concatenate(list(values)))
         return
-    dataset, start = group.create_dataset(name, (count, *size), stored_dtype(tensor.dtype)), 0
+    dataset, start = group.create_dataset(name, (count, *place.size), place.dtype), 0
     for part in values:
         dataset[start : start + len(part)] = part
         start += len(part)
 
 
-def _following(tensors: Tensors, observations: str, episode: Episode) -> NDArray[Any]:
+def _following(tensors: Tensors, episode: Episode) -> NDArray[Any]:
     """Return the observation after the last step, of shape (1, *size); the one before it where that is unknown."""
-    given = tensors[observations]
-    following = tensors.get("next_states", given)
-    if (following.shape, following.dtype) != (given.shape, given.dtype):
-        following = given
+    following = following_of(tensors)
     last = episode.rows[-1].stop
     return following[last - 1 : last, episode.environment]
 
