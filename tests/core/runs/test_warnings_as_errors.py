@@ -214,7 +214,9 @@ def test_a_writer_that_cannot_start_is_told_before_anything_is_tracked(tmp_path:
     with pytest.raises(keepfast.KeepfastWarning, match="`unable` cannot start") as kept:
         keepfast.Experiment(cfg)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json"]
-    assert not [thread for thread in threading.enumerate() if thread.name == "writer jsonl"]
+    for thread in [each for each in threading.enumerate() if each.name == "writer jsonl"]:
+        thread.join(30)  # it was told to end, and may be about to
+        assert not thread.is_alive()
     with (
         pytest.warns(keepfast.KeepfastWarning, match="`unable` cannot start"),
         pytest.warns(keepfast.KeepfastWarning, match="not every writer kept everything"),
