@@ -414,3 +414,17 @@ def test_hyperparameters_are_on_their_page_by_default(tmp_path: Path) -> None:
     assert "_hparams_/session_end_info" in content
     keepfast.Experiment({**cfg["experiment"], "experiment_name": "empty"}).close()
     assert not list((tmp_path / "empty").glob("*tfevents*"))
+
+
+@needs_tensorboard
+@pytest.mark.parametrize("ahead", [0, 3600])
+def test_what_a_resumed_run_writes_is_read_last(make: Make, ahead: int) -> None:
+    """Twelve starts within a second, and one after a start whose clock was ahead, are read in their order."""
+    for start in range(12):
+        with make(resume_step=10 * start) as writer:
+            writer.write_scalars({"a": float(start)}, 10 * start + 10, START + start)
+        if start == 5:
+            second = writer.path.name.split(".")[3]
+            writer.path.rename(writer.path.with_name(writer.path.name.replace(second, str(int(second) + ahead), 1)))
+    read = accumulator(writer.path.parent)
+    assert [(event.step, event.value) for event in read.Scalars("a")] == [(10 * k + 10, float(k)) for k in range(12)]

@@ -39,8 +39,8 @@ class EventLibrary:
         """Have the library's SummaryWriter begin a new event file.
 
         The name, the first records and the note to whoever has hooked into the library (Weights & Biases) are the
-        library's. It names files after the second and, one of the two, the process: our suffix makes them unique,
-        and has those of one second sort by time, as TensorBoard reads them.
+        library's. It names files after the second and, one of the two, the process: our suffix makes them unique.
+        TensorBoard reads files in the order of their names, so the new name comes after those that are there.
 
         Args:
             directory: where to.
@@ -52,8 +52,24 @@ class EventLibrary:
         suffix = f".{time.time_ns()}.{secrets.token_hex(2)}"
         begun = self.writer(log_dir=str(directory), purge_step=purge_step, filename_suffix=suffix)
         begun.close()
-        (path,) = directory.glob(f"events.out.tfevents.*{suffix}")
-        return path, begun.default_bins
+        (path,) = directory.glob(f"{_PREFIX}*{suffix}")
+        return _named_last(path), begun.default_bins
+
+
+def _named_last(path: Path) -> Path:
+    """Give an event file a later second in its name where another one of its directory would be read after it.
+
+    That is so for the tenth file that one process makes in a second, and where another machine's clock is ahead.
+    """
+    last = max(other.name for other in path.parent.glob(f"{_PREFIX}*"))
+    second = last.removeprefix(_PREFIX).split(".")[0]
+    if last == path.name or not (second.isascii() and second.isdigit()):
+        return path
+    rest = path.name.removeprefix(_PREFIX).split(".", 1)[1]
+    return path.rename(path.with_name(f"{_PREFIX}{int(second) + 1:010d}.{rest}"))
+
+
+_PREFIX = "events.out.tfevents."
 
 
 def _torch() -> EventLibrary:
