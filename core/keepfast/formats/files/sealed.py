@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._system.disk.mapping import mapped_array
-from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError, shown
+from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError, Unreadable, shown
 from keepfast.formats.files.safe_pickle import CodeRefused
 
 SEAL_DIGITS = 8
@@ -62,7 +62,7 @@ def verified(path: Path, error: type[CorruptFile] = CorruptCheckpoint, *, mapped
     """Open a file to read; damage and code that are found in it become the error that names the file.
 
     Whatever else is raised at content that is not as it should be becomes that error too, with its cause. Large
-    payloads of a mapped file are memory-mapped instead of read.
+    payloads of a mapped file are memory-mapped instead of read. What Keepfast cannot read is told with the file's name.
     """
     with MappedFile(FileIO(path)) if mapped else path.open("rb") as file:
         try:
@@ -74,6 +74,8 @@ def verified(path: Path, error: type[CorruptFile] = CorruptCheckpoint, *, mapped
                 f"`{path}` is refused: it carries code, `{shown(refused.name)}`, and loading runs no code; a file "
                 "holds arrays, numbers, strings and plain containers (save a state dict, not the object itself)"
             ) from refused
+        except Unreadable as problem:
+            raise Unreadable(f"`{path}` cannot be read by Keepfast, whole as it may be: {problem}") from problem
         except (KeepfastError, OSError, MemoryError):
             raise
         except Exception as problem:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast import codec
-from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError
+from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError, Unreadable
 from keepfast.formats.files.numpy_pickle import PickledArray, PickledDtype
 from keepfast.formats.files.safe_pickle import CodeRefused
 from keepfast.formats.files.sealed import Damage, verified
@@ -188,6 +188,8 @@ class _Reader:
             return tensor.over(self._storage(tensor))
         except Damage as damage:
             raise Damage(_entry(trail), damage.reason) from damage
+        except Unreadable as error:
+            raise Unreadable(f"the {_entry(trail)} cannot be given: {error}") from error
         except (ValueError, TypeError) as error:
             raise Damage(_entry(trail), f"does not lie within its storage ({error})") from error
 

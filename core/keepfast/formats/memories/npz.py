@@ -11,7 +11,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from keepfast import codec
-from keepfast.errors import CorruptMemory
+from keepfast.errors import CorruptMemory, Unreadable
 from keepfast.formats.files.sealed import Damage, verified
 from keepfast.formats.files.sealed_zip import SealedZipReader, SealedZipWriter
 from keepfast.formats.memories.header import header_from, header_text, plain_dtype, snapshot_from
@@ -65,5 +65,7 @@ def _array(data: NDArray[np.uint8], dtype: str | None, record: str) -> NDArray[A
         shape, fortran, descr = read_header(beginning)
         array = data[beginning.tell() :].view(descr if dtype is None else codec.dtype_of(dtype))
         return codec.shaped(array, shape[::-1]).T if fortran else codec.shaped(array, shape)
+    except Unreadable:
+        raise
     except ValueError as error:
         raise Damage(record, f"is no array: {error}") from error
