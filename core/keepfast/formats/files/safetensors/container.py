@@ -28,7 +28,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast import codec
-from keepfast._system.warnings import warn
 from keepfast.errors import CorruptCheckpoint, CorruptFile, InvalidValue, NewerFormat, Unreadable, shown
 from keepfast.formats.files.safetensors.header import DTYPES, LENGTH, LONGEST, PACKED, Entry, Header, read_header
 from keepfast.formats.files.sealed import (
@@ -37,6 +36,7 @@ from keepfast.formats.files.sealed import (
     digests_ahead,
     read_digested,
     verified,
+    warn_of_anew,
     wrong_digest,
 )
 from keepfast.tree import Tree
@@ -235,10 +235,7 @@ def _written(header: Header, path: Path) -> _Written:
     if not _has_our_mark(own):
         return _Written.BY_OTHERS
     if _is_anew(header):
-        warn(
-            f"`{path}` was written anew by another tool since Keepfast wrote it, and is read as that tool's: our "
-            "checksums are not of these values, and of what we told beside them, only where they belong is used"
-        )
+        warn_of_anew(path, "of what we told beside them, only where they belong is used")
         return _Written.ANEW
     digest = zlib.crc32(content[: _SEAL.start] + _NO_DIGEST.encode() + content[_SEAL.stop :])
     beginning = content[LENGTH.size : LENGTH.size + len(_BEGINNING)]
