@@ -11,7 +11,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from keepfast import codec
-from keepfast.errors import CorruptMemory, Unreadable, shown
+from keepfast.errors import CorruptMemory, Unreadable
 from keepfast.formats.files.sealed import Damage, verified, warn_of_anew
 from keepfast.formats.files.sealed_zip import SealedZipReader, SealedZipWriter
 from keepfast.formats.memories.header import header_from, header_text, plain_dtype, snapshot_from
@@ -71,7 +71,7 @@ def _array(data: NDArray[np.uint8], dtype: str | None, record: str) -> NDArray[A
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, descr = read_header(beginning)
         if descr.hasobject:
-            raise Unreadable(f"the record `{shown(record)}` holds Python objects, which only running a pickle gives")
+            raise Damage(record, "is no array of numbers but a pickle of objects, and loading runs no code")
         array = data[beginning.tell() :].view(descr if dtype is None else codec.dtype_of(dtype))
         return codec.shaped(array, shape[::-1]).T if fortran else codec.shaped(array, shape)
     except Unreadable:
