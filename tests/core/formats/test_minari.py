@@ -111,19 +111,43 @@ def test_a_dataset_of_minari_becomes_a_memory(tmp_path):
 
 
 @pytest.mark.parametrize("alike", [True, False])
-def test_compressed_images_are_refused(tmp_path, alike):
-    """JPEG images are not taken for observations of bytes, whether their lengths are equal or not."""
+@pytest.mark.parametrize("size", [(32, 32, 3), (40, 33)])
+def test_compressed_images_are_those_that_minari_gives(tmp_path, alike, size):
+    """JPEG images are pixels, whether their lengths are equal or not, grey or in colour, in any place of a space."""
     import gymnasium
     from minari.data_collector import EpisodeBuffer
     from minari.dataset.minari_storage import MinariStorage
 
     (tmp_path / "made").mkdir()
-    space = gymnasium.spaces.Box(0, 255, (32, 32, 3), np.uint8)
+    image = gymnasium.spaces.Box(0, 255, size, np.uint8)
+    space = gymnasium.spaces.Dict({"camera": image, "speed": gymnasium.spaces.Discrete(9)})
     storage = MinariStorage.new(tmp_path / "made", space, gymnasium.spaces.Discrete(3), jpeg_encoding=True)
-    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8) * np.uint8(not alike)
-    flags = np.zeros(3, bool)
-    storage.update_episodes([EpisodeBuffer(0, None, None, images, np.arange(3), np.ones(3), flags, flags)])
-    with pytest.raises(Unreadable, match=r"JPEG images, which are not read; .*jpeg_encoding=False"):
+    images = np.random.default_rng(0).integers(0, 256, (4, *size), np.uint8) * np.uint8(not alike)
+    flags, observations = np.zeros(3, bool), {"camera": images, "speed": np.arange(4)}
+    storage.update_episodes([EpisodeBuffer(0, None, None, observations, np.arange(3), np.ones(3), flags, flags)])
+    (theirs,) = storage.get_episodes([0])
+    found = read_memory(tmp_path / "made")
+    np.testing.assert_array_equal(found["states.camera"][:, 0].reshape(3, *size), theirs["observations"]["camera"][:-1])
+    np.testing.assert_array_equal(
+        found["next_states.camera"][:, 0].reshape(3, *size), theirs["observations"]["camera"][1:]
+    )
+    assert found["states.speed"][:, 0, 0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["arrow", "parquet"])
+def test_a_dataset_that_minari_has_as_arrow_is_no_damage(tmp_path, kind):
+    """It is whole, and Keepfast that reads datasets as HDF5 alone."""
+    pytest.importorskip("pyarrow")
+    import gymnasium
+    from minari.data_collector import EpisodeBuffer
+    from minari.dataset.minari_storage import MinariStorage
+
+    (tmp_path / "made").mkdir()
+    space = gymnasium.spaces.Discrete(9)
+    storage = MinariStorage.new(tmp_path / "made", space, space, data_format=kind)
+    flags = np.zeros(2, bool)
+    storage.update_episodes([EpisodeBuffer(0, None, None, np.arange(3), np.arange(2), np.ones(2), flags, flags)])
+    with pytest.raises(Unreadable, match=f"Minari has it as {kind}; let it have the dataset as HDF5"):
         read_memory(tmp_path / "made")
 
 

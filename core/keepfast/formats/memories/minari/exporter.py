@@ -13,6 +13,7 @@ float8 are stored as equal ones of float32.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import zlib
@@ -22,7 +23,7 @@ from typing import Any, BinaryIO, ClassVar, final
 import h5py
 
 from keepfast._system.commit import commit_directory
-from keepfast.errors import CorruptMemory, NotFound
+from keepfast.errors import CorruptMemory, NotFound, Unreadable, shown
 from keepfast.formats.files.sealed import Damage, verified
 from keepfast.formats.memories.header import check_header, header_from, header_text, snapshot_from
 from keepfast.formats.memories.minari.metadata import is_changed_by_others, metadata_of
@@ -36,6 +37,7 @@ _DATA, _METADATA = "main_data.hdf5", "metadata.json"
 _TRAILER = struct.Struct("<16sQI")
 _MARK = b"keepfast memory\n"
 _METADATA_CRC, _EPISODES = "minari_metadata_crc32", "episodes"
+_LARGEST_METADATA = 1 << 24
 _SUPERBLOCK = 96
 _ENDS = {0: 40, 1: 44, 2: 28, 3: 28}
 """By the version of a superblock of HDF5: where it says where the file ends."""
@@ -55,7 +57,7 @@ class MinariExporter(DirectoryFormat[MemorySnapshot], MemoryExporter):
 
     def owns(self, path: Path) -> bool:
         """Say whether a path is such a directory, of this extension or made by Minari itself."""
-        return super().owns(path) or _data_file(path).is_file()
+        return super().owns(path) or _data_file(path).is_file() or _other_format(path) is not None
 
     def fill(self, snapshot: MemorySnapshot, directory: Path) -> None:
         """Write the two files of a dataset that is called as the directory is."""
@@ -73,6 +75,11 @@ class MinariExporter(DirectoryFormat[MemorySnapshot], MemoryExporter):
     def read(self, path: Path) -> MemorySnapshot:
         """Read a dataset, verified where Keepfast wrote it; the episodes of others follow one another."""
         source = _data_file(path)
+        if not source.is_file() and (other := _other_format(path)) is not None:
+            raise Unreadable(
+                f"`{path}` cannot be read by Keepfast, whole as it may be: Minari has it as {shown(other)}; let it "
+                "have the dataset as HDF5 (`data_format='hdf5'`)"
+            )
         if not source.is_file():
             raise NotFound(f"`{path}` is no Minari dataset: there is no `{_DATA}` in it")
         with verified(source, CorruptMemory) as file:
@@ -88,6 +95,17 @@ class MinariExporter(DirectoryFormat[MemorySnapshot], MemoryExporter):
 def _data_file(path: Path) -> Path:
     """Return the file with the episodes, in a directory or in the ``data`` directory below it."""
     return path / _DATA if (path / _DATA).exists() else path / "data" / _DATA
+
+
+def _other_format(path: Path) -> str | None:
+    """Return how a dataset of Minari that is not HDF5 has its data, or None for what is none."""
+    for metadata in (path / _METADATA, path / "data" / _METADATA):
+        if metadata.is_file() and metadata.stat().st_size <= _LARGEST_METADATA:
+            with contextlib.suppress(ValueError, RecursionError):
+                told = json.loads(metadata.read_bytes())
+                other = told.get("data_format") if isinstance(told, dict) and "observation_space" in told else None
+                return other if isinstance(other, str) and other != "hdf5" else None
+    return None
 
 
 def _fill(snapshot: MemorySnapshot, directory: Path, name: str) -> None:

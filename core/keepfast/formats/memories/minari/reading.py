@@ -20,6 +20,7 @@ from keepfast.errors import KeepfastError, Unreadable, shown
 from keepfast.formats.files.sealed import Damage
 from keepfast.formats.memories.header import ring_of
 from keepfast.formats.memories.minari.episodes import pieces
+from keepfast.formats.memories.minari.images import Images, are_compressed
 from keepfast.formats.memories.minari.spaces import OBSERVATIONS, dtype_of_space
 from keepfast.formats.memories.minari.values import member_name, restored, stored_dtype
 
@@ -224,26 +225,15 @@ def _leaves(parent: Any, name: str, count: int, seen: set[int], suffix: str = ""
         text = h5py.check_string_dtype(node.dtype)
         if text is not None and text.length is None:  # of any length, as Minari writes them
             raise Unreadable(f"the dataset `{shown(node.name)}` holds texts, which a memory has no tensors for")
-        if not _is_compressed(node):
-            return [(suffix, _dataset(parent, name, count))]
-        raise Unreadable(
-            f"the dataset `{shown(node.name)}` holds JPEG images, which are not read; let Minari write it with "
-            "`jpeg_encoding=False`"
-        )
+        if _is_elsewhere(node) or (h5py.check_vlen_dtype(node.dtype) is None and _flaw(node, None)):
+            return [(suffix, _dataset(parent, name, count))]  # which tells what is wrong
+        return [(suffix, Images(node, count) if are_compressed(node) else _dataset(parent, name, count))]
     address = h5py.h5o.get_info(node.id).addr
     if address in seen:
         raise Damage(f"group `{node.name}`", "is in several places at once")
     seen.add(address)
     inner = (_leaves(node, child, count, seen, f"{suffix}.{child}") for child in node)
     return [leaf for leaves in inner for leaf in leaves]
-
-
-def _is_compressed(dataset: Any) -> bool:
-    """Say whether a dataset holds images as Minari compresses them: of different lengths, or told by their ends."""
-    if dataset.dtype != np.uint8 or dataset.ndim != 2 or not dataset.size or _flaw(dataset, None):
-        return bool(h5py.check_vlen_dtype(dataset.dtype) == np.uint8)
-    ends = dataset[0, :3].tobytes() + dataset[0, -2:].tobytes()
-    return bool(ends == b"\xff\xd8\xff\xff\xd9")
 
 
 def _dataset(parent: Any, name: str, count: int | None = None) -> Any:
@@ -257,8 +247,8 @@ def _dataset(parent: Any, name: str, count: int | None = None) -> Any:
 
 def _flaw(dataset: Any, count: int | None) -> str:
     """Return what is wrong with a dataset, or nothing."""
-    shape, created = dataset.shape, dataset.id.get_create_plist()
-    if created.get_external_count() or created.get_layout() == h5py.h5d.VIRTUAL:
+    shape = dataset.shape
+    if _is_elsewhere(dataset):
         return "takes its values from other files"
     if not shape or dataset.dtype.kind not in "biufc":
         return "is no array of numbers"
@@ -267,6 +257,11 @@ def _flaw(dataset: Any, count: int | None) -> str:
     if math.prod(shape) * dataset.dtype.itemsize > _COMPRESSION * dataset.id.get_storage_size():
         return f"has the shape {shape} but hardly any values"
     return ""
+
+
+def _is_elsewhere(dataset: Any) -> bool:
+    created = dataset.id.get_create_plist()
+    return bool(created.get_external_count()) or created.get_layout() == h5py.h5d.VIRTUAL
 
 
 def _child(parent: Any, name: str, kind: Any) -> Any:
