@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.errors import InvalidValue, MissingDependency
+from keepfast.errors import InvalidValue, MissingDependency, Unreadable, shown
 from keepfast.tree import Tree
 
 PutArray = Callable[[str, NDArray[Any]], Any]
@@ -27,6 +27,9 @@ _MAPPINGS: dict[str, type[dict[Any, Any]]] = {"dict": dict, "odict": OrderedDict
 
 MOST_ROWS_OF_NOTHING = 1 << 31
 """The most that the sides of an array without numbers, other than those of 0, may multiply to."""
+
+MOST_DIMENSIONS = 64
+"""How many dimensions NumPy's arrays have at most."""
 
 _MACHINE_LEARNING = ("bfloat", "float", "int", "uint")
 """How the names of `ml_dtypes` begin."""
@@ -70,24 +73,31 @@ def shaped(flat: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
     """Return the values of a file in the shape that it tells.
 
     Raises:
-        ValueError: if these values do not have that shape, or there are none and it has more rows than make sense.
+        ValueError: if these values do not have that shape.
+        Unreadable: if it has more dimensions than NumPy's arrays, or there are no values and more rows than make sense.
     """
     check_shape(shape)
     return flat.reshape(shape)
 
 
 def check_shape(shape: Sequence[int]) -> None:
-    """Check that nobody who goes through the rows of an array of such a shape goes on forever.
+    """Check that there are arrays of such a shape, and nobody who goes through the rows of one goes on forever.
 
     As many numbers as there are in a file are in its bytes; but of rows of nothing, it can tell as many as it likes.
 
     Raises:
-        ValueError: if it has a side below 0, or no numbers and more rows than make sense.
+        ValueError: if it has a side below 0.
+        Unreadable: if it has more dimensions than NumPy's arrays, or no numbers and more rows than make sense.
     """
     if min(shape, default=0) < 0:
-        raise ValueError(f"the shape {tuple(shape)} has a side below 0")
+        raise ValueError(f"the shape {shown(tuple(shape))} has a side below 0")
+    if len(shape) > MOST_DIMENSIONS:
+        raise Unreadable(f"an array has {len(shape):,} dimensions, and those of NumPy at most {MOST_DIMENSIONS}")
     if 0 in shape and math.prod(side for side in shape if side) > MOST_ROWS_OF_NOTHING:
-        raise ValueError(f"the shape {tuple(shape)} has more rows of nothing than make sense")
+        raise Unreadable(
+            f"an array has the shape {shown(tuple(shape))}, and Keepfast reads no more rows of nothing than "
+            f"{MOST_ROWS_OF_NOTHING:,}"
+        )
 
 
 def native(array: NDArray[Any], path: str) -> NDArray[Any]:

@@ -140,6 +140,10 @@ class NewerFormat(KeepfastError, OSError, ValueError):
     """A file is of a later format than this version of Keepfast knows; a later Keepfast reads it."""
 
 
+class Unreadable(KeepfastError, OSError, ValueError):
+    """A file may be whole, and it is Keepfast that cannot read it; says what it holds, and what to do."""
+
+
 class UsageError(KeepfastError, RuntimeError):
     """A call was made at a moment, or on an object, where it makes no sense."""
 

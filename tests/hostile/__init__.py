@@ -49,5 +49,9 @@ def read_all(files: Iterable[tuple[str, Path]], memory: int = MEMORY, seconds: i
 
 
 def refused(found: Mapping[Path, str]) -> dict[str, str]:
-    """Return, by name, what became of files that were not refused as damaged."""
-    return {path.name: what for path, what in found.items() if not what.startswith(("Corrupt", "InvalidValue"))}
+    """Return, by name, what became of files that were not refused, as damaged or as nothing to read."""
+    return {
+        path.name: what
+        for path, what in found.items()
+        if not what.startswith(("Corrupt", "InvalidValue", "Unreadable"))
+    }

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keepfast.errors import CorruptMemory
-from keepfast.formats.files.safetensors import write_safetensors
+from keepfast.formats.files.safetensors.container import write_safetensors
 from keepfast.formats.files.torch_archive import write_archive
 from keepfast.formats.memories import header, npz
 from keepfast.formats.memories.npz import NpzExporter

@@ -15,7 +15,7 @@ minari = pytest.importorskip("minari")
 pytestmark = pytest.mark.needs("h5py", "minari", "ml_dtypes")
 
 from keepfast.codec import dtype_of  # noqa: E402
-from keepfast.errors import CorruptMemory, InvalidValue, WriteFailed  # noqa: E402
+from keepfast.errors import CorruptMemory, InvalidValue, Unreadable, WriteFailed  # noqa: E402
 from keepfast.formats.memories.minari.exporter import _TRAILER, MinariExporter  # noqa: E402
 from keepfast.interfaces.memory_exporter import MemorySnapshot  # noqa: E402
 from keepfast.memories.export import MemoryExport  # noqa: E402
@@ -70,8 +70,9 @@ def test_minari_loads_the_episodes(tmp_path):
         np.testing.assert_array_equal(episode.terminations, [step == 3 for step in steps])
         assert episode.truncations.tolist() == [*[False] * (len(steps) - 1), steps[-1] != 3]
         np.testing.assert_array_equal(episode.infos["log_prob"][:-1], -np.array(steps))
-    marks = [(m["keepfast_fragment"], m["keepfast_open"]) for m in dataset.storage.get_episode_metadata(range(4))]
-    assert marks == [(True, False), (False, True), (True, False), (False, True)]
+    sizes = [len(steps) for steps in expected]
+    told = [dict(attributes) for attributes in dataset.storage.get_episode_metadata(range(4))]
+    assert told == [{"id": number, "total_steps": size} for number, size in enumerate(sizes)]
 
 
 @pytest.mark.parametrize("filled", [True, False])
@@ -110,19 +111,43 @@ def test_a_dataset_of_minari_becomes_a_memory(tmp_path):
 
 
 @pytest.mark.parametrize("alike", [True, False])
-def test_compressed_images_are_refused(tmp_path, alike):
-    """JPEG images are not taken for observations of bytes, whether their lengths are equal or not."""
+@pytest.mark.parametrize("size", [(32, 32, 3), (40, 33)])
+def test_compressed_images_are_those_that_minari_gives(tmp_path, alike, size):
+    """JPEG images are pixels, whether their lengths are equal or not, grey or in colour, in any place of a space."""
     import gymnasium
     from minari.data_collector import EpisodeBuffer
     from minari.dataset.minari_storage import MinariStorage
 
     (tmp_path / "made").mkdir()
-    space = gymnasium.spaces.Box(0, 255, (32, 32, 3), np.uint8)
+    image = gymnasium.spaces.Box(0, 255, size, np.uint8)
+    space = gymnasium.spaces.Dict({"camera": image, "speed": gymnasium.spaces.Discrete(9)})
     storage = MinariStorage.new(tmp_path / "made", space, gymnasium.spaces.Discrete(3), jpeg_encoding=True)
-    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8) * np.uint8(not alike)
-    flags = np.zeros(3, bool)
-    storage.update_episodes([EpisodeBuffer(0, None, None, images, np.arange(3), np.ones(3), flags, flags)])
-    with pytest.raises(CorruptMemory, match=r"JPEG images, which are not read; .*jpeg_encoding=False"):
+    images = np.random.default_rng(0).integers(0, 256, (4, *size), np.uint8) * np.uint8(not alike)
+    flags, observations = np.zeros(3, bool), {"camera": images, "speed": np.arange(4)}
+    storage.update_episodes([EpisodeBuffer(0, None, None, observations, np.arange(3), np.ones(3), flags, flags)])
+    (theirs,) = storage.get_episodes([0])
+    found = read_memory(tmp_path / "made")
+    np.testing.assert_array_equal(found["states.camera"][:, 0].reshape(3, *size), theirs["observations"]["camera"][:-1])
+    np.testing.assert_array_equal(
+        found["next_states.camera"][:, 0].reshape(3, *size), theirs["observations"]["camera"][1:]
+    )
+    assert found["states.speed"][:, 0, 0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["arrow", "parquet"])
+def test_a_dataset_that_minari_has_as_arrow_is_no_damage(tmp_path, kind):
+    """It is whole, and Keepfast that reads datasets as HDF5 alone."""
+    pytest.importorskip("pyarrow")
+    import gymnasium
+    from minari.data_collector import EpisodeBuffer
+    from minari.dataset.minari_storage import MinariStorage
+
+    (tmp_path / "made").mkdir()
+    space = gymnasium.spaces.Discrete(9)
+    storage = MinariStorage.new(tmp_path / "made", space, space, data_format=kind)
+    flags = np.zeros(2, bool)
+    storage.update_episodes([EpisodeBuffer(0, None, None, np.arange(3), np.arange(2), np.ones(2), flags, flags)])
+    with pytest.raises(Unreadable, match=f"Minari has it as {kind}; let it have the dataset as HDF5"):
         read_memory(tmp_path / "made")
 
 
@@ -590,11 +615,7 @@ def test_episodes_that_overlap_are_damage(tmp_path):
     for start in (1, -1, 5):
         path = tmp_path / f"{start}.minari"
         MinariExporter().save(_memory(), path)
-
-        def change(data, start=start):
-            data["episode_1"].attrs["keepfast_start"] = start
-
-        _forge(path, change)
+        _forge(path, episodes=[[0, 0, 2, False, True, True], [0, start, 4, True, False, True]])
         with pytest.raises(CorruptMemory, match="episode 1"):
             read_memory(path)
 
@@ -623,3 +644,84 @@ def test_words_about_spaces_that_make_no_sense_are_passed_over(tmp_path, bounds)
     dataset = minari.MinariDataset(tmp_path / "memory.minari")
     assert type(dataset.action_space).__name__ == "Discrete"
     assert dataset.action_space.n == 4
+
+
+def test_nothing_of_ours_is_in_a_dataset(tmp_path):
+    """Neither h5py nor Minari meets a group, an attribute or a key that Minari would not have written."""
+    plain = _memory(index=0)
+    marks = np.ones((6, 2, 1), bool)
+    marks[[0, 4, 5], 0] = marks[2, 1] = False
+    snapshot = MemorySnapshot({**plain.tensors, "valid": marks}, 0, 0, True, plain.metadata)
+    path = tmp_path / "m.minari"
+    MinariExporter().save(snapshot, path)
+    with h5py.File(path / "main_data.hdf5") as data:
+        assert list(data) == [f"episode_{number}" for number in range(4)]
+        assert {name for group in data.values() for name in group.attrs} == {"id", "total_steps"}
+        assert not data.attrs.keys()
+    assert not any("keepfast" in key for key in json.loads((path / "metadata.json").read_bytes()))
+    assert_same(read_memory(path), snapshot)
+
+
+def _update_metadata(path):
+    minari.MinariDataset(path).storage.update_metadata({"description": "by others"})
+
+
+def _update_episode(path):
+    minari.MinariDataset(path).storage.update_episode_metadata([{"note": 1}], [0])
+
+
+def _add_episode(path):
+    from minari.data_collector import EpisodeBuffer
+
+    flags = np.zeros(2, bool)
+    observations = np.zeros((3, 3), np.float32)
+    added = EpisodeBuffer(None, None, None, observations, np.zeros(2, np.int64), np.ones(2), flags, flags)
+    minari.MinariDataset(path).storage.update_episodes([added])
+
+
+@pytest.mark.parametrize("change", [_update_metadata, _update_episode, _add_episode])
+def test_what_minari_changed_is_no_damage(tmp_path, change):
+    """A word of the metadata leaves the memory ours; a changed episode makes it Minari's, of one environment."""
+    path = tmp_path / "m.minari"
+    MinariExporter().save(_memory(), path)
+    change(path)
+    found = read_memory(path)
+    if change is _update_metadata:
+        assert_same(found, _memory())
+        return
+    episodes = list(minari.MinariDataset(path).iterate_episodes())
+    assert (found.num_envs, found.filled, found.metadata) == (1, True, {})
+    assert found["rewards"][:, 0, 0].tolist() == np.concatenate([each.rewards for each in episodes]).tolist()
+
+
+def test_a_dataset_without_its_end_is_told_from_a_changed_one(tmp_path):
+    """Where a byte of ours is left behind the end of HDF5, or one of HDF5's is missing, it is damage."""
+    path = tmp_path / "m.minari"
+    MinariExporter().save(_memory(), path)
+    content = (path / "main_data.hdf5").read_bytes()
+    end = int.from_bytes(content[40:48], "little")
+    for size in (end - 1, end + 1, end + 20, len(content) - 1):
+        (path / "main_data.hdf5").write_bytes(content[:size])
+        with pytest.raises(CorruptMemory):
+            read_memory(path)
+
+
+def test_texts_are_told_as_what_is_not_read(tmp_path):
+    """Observations or actions of Text are whole, and it is Keepfast that has no tensors for them."""
+    import gymnasium
+    from minari.data_collector import EpisodeBuffer
+    from minari.dataset.minari_storage import MinariStorage
+
+    text, number = gymnasium.spaces.Text(5), gymnasium.spaces.Discrete(3)
+    both = gymnasium.spaces.Dict({"x": text, "y": number})
+    for name, spaces, values in (
+        ("a", (text, number), (["a", "b", "c"], np.arange(2))),
+        ("b", (number, text), (np.arange(3), ["a", "b"])),
+        ("c", (both, number), ({"x": ["a"] * 3, "y": np.arange(3)}, np.arange(2))),
+    ):
+        (tmp_path / name).mkdir()
+        storage = MinariStorage.new(tmp_path / name, *spaces)
+        flags = np.zeros(2, bool)
+        storage.update_episodes([EpisodeBuffer(0, None, None, *values, np.ones(2), flags, flags)])
+        with pytest.raises(Unreadable, match="holds texts, which a memory has no tensors for"):
+            read_memory(tmp_path / name)

@@ -12,13 +12,15 @@ import pytest
 
 pytest.importorskip("msgpack")
 
-from keepfast.errors import CorruptCheckpoint
+from keepfast.errors import CorruptCheckpoint, NewerFormat, Unreadable
 from keepfast.formats.checkpoints.msgpack import MsgpackStore
 from keepfast.formats.checkpoints.pickle import PickleStore
 from keepfast.formats.files import flax_bytes
 from keepfast.formats.files.safe_pickle import safe_load
-from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.formats.files.trailer import write_with_trailer
+from keepfast.interfaces.checkpoint_store import SINGLE, Checkpoint
 from keepfast.testing.checkpoint_store import assert_same, random_array
+from keepfast.tree import Unread
 
 pytestmark = pytest.mark.needs("msgpack", "flax")
 
@@ -56,11 +58,11 @@ def pickle_path(tmp_path: Path) -> Path:
 
 
 def test_flax_restores_a_msgpack_checkpoint(flax: Any, msgpack_path: Path) -> None:
-    """`flax.serialization.msgpack_restore` gives the modules as Flax's state dicts, and one key of ours."""
+    """`flax.serialization.msgpack_restore` gives the modules as Flax's state dicts, and no other key."""
     MsgpackStore().save(Checkpoint(STATE, {"timestep": 3}), msgpack_path)
     restored = flax.msgpack_restore(msgpack_path.read_bytes())
-    assert list(restored) == ["policy", "optimizer", "__keepfast__"]
-    assert_same({name: restored[name] for name in STATE}, FLAX_STATE)
+    assert list(restored) == ["policy", "optimizer"]
+    assert_same(restored, FLAX_STATE)
 
 
 def test_flax_restores_every_dtype(flax: Any, msgpack_path: Path) -> None:
@@ -233,23 +235,198 @@ def test_a_pickle_that_repeats_its_parts_without_end_is_refused(pickle_path: Pat
 
 
 @pytest.mark.parametrize("digit", range(16))
-def test_a_trailer_that_begins_outside_the_file_is_damage(msgpack_path: Path, digit: int) -> None:
+def test_a_trailer_that_begins_outside_the_file_is_damage(pickle_path: Path, digit: int) -> None:
     """Whichever digit of its position is not as written, the error is that of a damaged file."""
-    MsgpackStore().save(Checkpoint(STATE), msgpack_path)
-    content = bytearray(msgpack_path.read_bytes())
+    PickleStore().save(Checkpoint(STATE), pickle_path)
+    content = bytearray(pickle_path.read_bytes())
     place = content.rindex(b"keepfast 1 ") + len("keepfast 1 ") + digit
     content[place] = ord("7") if content[place] != ord("7") else ord("6")
-    msgpack_path.write_bytes(content)
+    pickle_path.write_bytes(content)
     with pytest.raises(CorruptCheckpoint, match="damaged"):
-        MsgpackStore().load(msgpack_path)
+        PickleStore().load(pickle_path)
 
 
-@pytest.mark.parametrize("content", [b"\xc7\x01\x63\0", b"\xc7\x02\x01\x93\0", b"\x81\xa1a", b"\xc1"])
+@pytest.mark.parametrize("content", [b"\xc7\x02\x01\x93\0", b"\x81\xa1a", b"\xc1"])
 def test_messagepack_that_is_not_of_flax_is_refused(msgpack_path: Path, pickle_path: Path, content: bytes) -> None:
-    """Unknown extensions, malformed arrays and cut maps raise CorruptCheckpoint in both formats."""
+    """Malformed arrays and cut maps raise CorruptCheckpoint in both formats."""
     msgpack_path.write_bytes(content)
     with pytest.raises(CorruptCheckpoint, match="its content cannot be read"):
         MsgpackStore().load(msgpack_path)
     pickle_path.write_bytes(pickle.dumps({"policy": content}))
     with pytest.raises(CorruptCheckpoint, match="its content cannot be read"):
         PickleStore().load(pickle_path)
+
+
+def test_what_is_beside_the_state_is_invisible_to_flax(flax: Any, tmp_path: Path) -> None:
+    """A state of any kind is restored as it is, a TrainState from its own file too; without a state a key is there."""
+    states = [
+        {"a": 1},
+        {"b": {"c": np.ones(2)}, "a": "x"},
+        {"n" * 40_000: [], 3: 1.5},
+        {str(key): key for key in range(70_000)},
+    ]
+    for state in states:
+        for store, single in ((MsgpackStore(), {}), (PickleStore(), {"module": SINGLE})):
+            path = tmp_path / f"x{store.extension}"
+            store.save(Checkpoint(state, {"timestep": 3, **single}), path)
+            restored = flax.msgpack_restore(path.read_bytes())
+            assert list(restored) == list(map(str, state))
+            theirs = flax.msgpack_restore(flax.msgpack_serialize(flax.to_state_dict(state)))
+            assert_same(restored, {key: theirs[key] for key in restored})  # which sorts its keys
+            found = store.load(path)
+            assert (store.wrote(path), found.metadata["timestep"]) == (True, 3)
+            assert_same(found.state, state)
+    MsgpackStore().save(Checkpoint({}, {"timestep": 3}), path)
+    assert list(flax.msgpack_restore(path.read_bytes())) == ["__keepfast__"]
+    assert MsgpackStore().load(path).metadata == {"timestep": 3}
+
+
+def test_a_train_state_is_restored_from_a_file_of_ours(flax: Any, tmp_path: Path) -> None:
+    """Flax, which refuses a state with a field that it does not know, meets none."""
+    train_state, optax = pytest.importorskip("flax.training.train_state"), pytest.importorskip("optax")
+    params = {"kernel": np.ones((2, 3), np.float32)}
+    target = train_state.TrainState.create(apply_fn=lambda: None, params=params, tx=optax.adam(0.1))
+    state = pytest.importorskip("jax").device_get(flax.to_state_dict(target.replace(step=7)))
+    MsgpackStore().save(Checkpoint(state, {"timestep": 1}), tmp_path / "x.msgpack")
+    restored = flax.from_bytes(target, (tmp_path / "x.msgpack").read_bytes())
+    assert (restored.step, restored.params["kernel"].tolist()) == (7, params["kernel"].tolist())
+
+
+def test_a_file_of_the_layout_before_is_read(msgpack_path: Path) -> None:
+    """Whose outer map ends with a key of ours, and its damage is noticed, whichever of its marks it is."""
+    with msgpack_path.open("xb") as file:
+        children = [(str(key), child) for key, child in STATE.items()]
+        document: list[flax_bytes.Piece] = [flax_bytes.pack_map_header(len(children) + 1)]
+        for key, child in children:
+            document += [flax_bytes.pack(key), *flax_bytes.pieces(child, key)]
+        introduce = flax_bytes.pack("__keepfast__") + b"\xdb"
+        write_with_trailer(
+            file, Checkpoint(STATE, {"timestep": 3}), document, lambda length: introduce + length.to_bytes(4, "big")
+        )
+    found = MsgpackStore().load(msgpack_path)
+    assert (found.metadata, MsgpackStore().wrote(msgpack_path)) == ({"timestep": 3}, True)
+    assert_same(found.state, STATE)
+    content = msgpack_path.read_bytes()
+    places = [content.index(b"__keepfast__"), content.index(b'{"payloads"'), content.rindex(b"keepfast 1 ")]
+    for place in [at + offset for at in places for offset in range(12)] + list(range(len(content) - 40, len(content))):
+        msgpack_path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(CorruptCheckpoint):
+            MsgpackStore().load(msgpack_path)
+
+
+WORDS = [
+    {"__keepfast__": 1, "w": 2},
+    {"__keepfast__": "a text", "w": 2},
+    {"w": "keepfast 1 0123456789abcdef 01234567"},
+    {"w": "x", "keepfast": "keepfast 2 01234567 {} keepfast 2"},
+    {"keepfast": "keepfast 2 01234567", "w": '{"payloads":['},
+]
+
+
+@pytest.mark.parametrize("state", WORDS, ids=str)
+def test_a_word_of_ours_is_not_our_seal(flax: Any, tmp_path: Path, state: dict[str, Any]) -> None:
+    """A file of Flax's that has one of our words is Flax's."""
+    for store in (MsgpackStore(), PickleStore()):
+        path = tmp_path / f"x{store.extension}"
+        path.write_bytes(flax.to_bytes(state))
+        found = store.load(path)
+        assert (found.state, found.metadata, store.wrote(path)) == (state, {}, False)
+
+
+def test_what_flax_wrote_anew_is_flaxs(flax: Any, msgpack_path: Path) -> None:
+    """A file of ours that Flax has read, changed and written has nothing of ours left, and no damage."""
+    MsgpackStore().save(Checkpoint(STATE, {"timestep": 3}), msgpack_path)
+    restored = flax.msgpack_restore(msgpack_path.read_bytes())
+    restored["policy"]["params"]["Dense_0"]["bias"] = np.ones(4)
+    msgpack_path.write_bytes(flax.to_bytes(restored))
+    found = MsgpackStore().load(msgpack_path)
+    assert (found.metadata, MsgpackStore().wrote(msgpack_path)) == ({}, False)
+    assert_same(found.state, restored)
+
+
+def test_a_later_layout_is_told_as_one(msgpack_path: Path) -> None:
+    """What a later Keepfast writes in a later layout is no damage."""
+    MsgpackStore().save(Checkpoint(STATE, {"timestep": 3}), msgpack_path)
+    msgpack_path.write_bytes(msgpack_path.read_bytes().replace(b"keepfast 2", b"keepfast 3"))
+    with pytest.raises(NewerFormat, match="of a later Keepfast"):
+        MsgpackStore().load(msgpack_path)
+
+
+def array(
+    shape: bytes = b"\x91\x02", dtype: bytes = b"\xc4\x05uint8", content: bytes = b"\xc4\x02ab", more: bytes = b""
+) -> bytes:
+    inner = b"\x93" + shape + dtype + content + more
+    return b"\x81\xa1x\xc7" + bytes([len(inner), 1]) + inner
+
+
+DOCUMENTS = {
+    "an array": array(),
+    "an array of two dimensions": array(b"\x92\x01\x02"),
+    "an array of another dtype": array(b"\x91\x01", b"\xc4\x07float16"),
+    "an array without a dimension": array(b"\x90", content=b"\xc4\x01a"),
+    "a map by numbers": b"\x81\x01\x02",
+    "a number": b"\x07",
+    "a list": b"\x92\x01\x02",
+    "nothing": b"",
+    "a second document behind it": array() + b"\x80",
+    "a byte behind it": array() + b"\0",
+    "a byte behind an array": array(more=b"\0"),
+    "fewer bytes than its shape": array(b"\x91\x03"),
+    "more bytes than its shape": array(b"\x91\x01"),
+    "half a number": array(b"\x91\x01", b"\xc4\x07float16", b"\xc4\x01a"),
+    "a dtype that is none": array(dtype=b"\xc4\x05uint9"),
+    "objects": array(b"\x91\x01", b"\xc4\x01O", b"\xc4\x08aaaaaaaa"),
+    "a list as a key": b"\x81\x90\x01",
+    "text that is no UTF-8": b"\x81\xa1x\xa1\xff",
+    "a byte order mark before it": b"\xef\xbb\xbf" + array(),
+    "a code that is none": b"\xc1",
+    "a cut": array()[:-1],
+    "a chunk less": b"\x81\xa1x\x83\xb9__msgpack_chunked_array__\xc3\xa5shape\x81\xa10\x02\xa6chunks\x80",
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_document_is_judged_as_flax_judges_it(flax: Any, msgpack_path: Path, name: str) -> None:
+    """What Flax refuses is refused, and what it takes is the same here."""
+    msgpack_path.write_bytes(DOCUMENTS[name])
+    theirs = None
+    try:
+        theirs = flax.msgpack_restore(DOCUMENTS[name])
+    except Exception:  # noqa: BLE001  (nearly any)
+        with pytest.raises((CorruptCheckpoint, Unreadable)):
+            MsgpackStore().load(msgpack_path)
+    else:
+        assert_same(MsgpackStore().load(msgpack_path).state, theirs)
+    taken = name.startswith(("an array", "a map", "a number", "a list")) and name != "a list as a key"
+    assert (theirs is not None) is taken
+
+
+def test_what_flax_gives_and_keepfast_has_not_is_no_damage(flax: Any, msgpack_path: Path) -> None:
+    """What is no plain data is left unread and named; a key that is there twice is told as what we do not read."""
+    import msgpack
+
+    for leaf, says in (
+        (msgpack.ExtType(9, b"x"), "msgpack.ExtType 9"),
+        (msgpack.Timestamp(5, 5), "msgpack.Timestamp"),
+        (np.array(["a", "b"]), "numpy.ndarray of <U1"),
+        (np.array(5, "M8[s]"), "numpy.ndarray of datetime64[s]"),
+    ):
+        content = leaf if isinstance(leaf, np.ndarray) else None
+        if content is not None:
+            inner = msgpack.packb((content.shape, content.dtype.str, content.tobytes()))
+            leaf = msgpack.ExtType(1, inner)
+        msgpack_path.write_bytes(msgpack.packb({"x": leaf, "in": [leaf], "w": 1}))
+        flax.msgpack_restore(msgpack_path.read_bytes())
+        assert MsgpackStore().load(msgpack_path).state == {"x": Unread(says), "in": [Unread(says)], "w": 1}
+    msgpack_path.write_bytes(b"\x82\xa1x\x01\xa1x\x02")
+    with pytest.raises(Unreadable, match="has the key `x` twice"):
+        MsgpackStore().load(msgpack_path)
+
+
+@pytest.mark.parametrize("more", [b"\0", pickle.dumps({"a": b"x"}), b"cos\nsystem\n(S'true'\ntR."])
+def test_a_second_pickle_behind_the_first_is_refused(flax: Any, pickle_path: Path, more: bytes) -> None:
+    """Of a whole agent and of one module, by our own hand too: with its trailer cut off, it is not another tool's."""
+    for content in (pickle.dumps({"policy": flax.to_bytes({"w": 1})}), pickle.dumps(flax.to_bytes({"w": 1}))):
+        pickle_path.write_bytes(content + more)
+        with pytest.raises(CorruptCheckpoint, match="behind its end"):
+            PickleStore().load(pickle_path)

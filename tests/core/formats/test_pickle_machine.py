@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import io
 import pickle
 import random
@@ -215,3 +217,65 @@ def test_the_older_layout_is_read_by_the_same_machine(tmp_path: Path) -> None:
         (tmp_path / f"{name}.pickle").write_bytes(b"\x80\x04" + ATTACKS[name])
     found = read_all([("checkpoint", tmp_path / f"{name}.pickle") for name in names])
     assert refused(found) == {}
+
+
+@pytest.mark.parametrize("more", [b"\0", b".", pickle.dumps({"a": 1}), b"cos\nsystem\n(S'true'\ntR.", bytes(4096)])
+@pytest.mark.parametrize("protocol", range(6))
+def test_nothing_stands_behind_a_pickle(more: bytes, protocol: int) -> None:
+    """A second pickle behind the first, which Python's reader leaves for the next call, is refused and not run."""
+    first = pickle.dumps({"policy": [1, "two", None]}, protocol)
+    assert safe_load(io.BytesIO(first), {}) == {"policy": [1, "two", None]}
+    with pytest.raises(pickle.UnpicklingError, match="bytes behind its end"):
+        safe_load(io.BytesIO(first + more), {})
+
+
+WRONG_FOR_PYTHON = {
+    "a protocol of tomorrow": b"\x80\x06N.",
+    "a frame longer than the pickle": b"\x80\x04\x95" + struct.pack("<Q", 3) + b"N.",
+    "a frame that ends within a text": b"\x80\x04\x95" + struct.pack("<Q", 3) + b"\x8c\x08abcdefgh.",
+    "a frame in a frame": b"\x80\x04\x95" + struct.pack("<Q", 11) + b"\x95" + struct.pack("<Q", 1) + b"N.",
+    "a part below zero": b"K\1p-1\n.",
+    "a part that is asked for before it is there": b"g0\n.",
+    "an underscore in a number": b"F1_0.5\n.",
+    "a space before a number": b"F 1.5\n.",
+    "a length below zero": b"T\xff\xff\xff\xffabc.",
+    "no instruction": b"\xff.",
+    "an odd number of keys and values": b"}(K\1u.",
+    "a mark where a value belongs": b"](a.",
+    "no stop": b"K\1",
+    "nothing": b"",
+    "nothing to return": b".",
+    "text that is no UTF-8": b"\x8c\1\xff.",
+    "a text without its quotes": b"Sabc\n.",
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FOR_PYTHON)
+def test_what_pythons_unpickler_refuses_is_refused(name: str) -> None:
+    """Nothing is read that the reference does not read, also where it is only the way of writing that is wrong."""
+    with contextlib.suppress(*PYTHONS):
+        pickle.load(io.BytesIO(WRONG_FOR_PYTHON[name]))
+        assert name == "a frame in a frame"  # which only the reader in Python itself refuses
+    with pytest.raises((pickle.UnpicklingError, ValueError)):
+        safe_load(io.BytesIO(WRONG_FOR_PYTHON[name]), {})
+
+
+PYTHONS = (pickle.UnpicklingError, ValueError, EOFError, IndexError, KeyError)
+
+
+def test_no_changed_byte_is_read_that_pythons_unpickler_refuses() -> None:
+    """Of 6000 pickles with a changed byte or two, what is read here is what Python's unpickler reads."""
+    value = {"a": [1, 2.5, (None, "x", True), -5, 2**70, 70_000], "b": {"c": b"bytes" * 20}, "u": "Größe", 3: [[]]}
+    chosen, read = random.Random(3), 0
+    for _ in range(6000):
+        content = bytearray(pickle.dumps(value, chosen.randrange(6)))
+        for _ in range(chosen.randrange(1, 3)):
+            content[chosen.randrange(len(content))] = chosen.randrange(256)
+        try:
+            found = safe_load(io.BytesIO(content), {"_codecs.encode": codecs.encode})
+        except (pickle.UnpicklingError, CodeRefused, ValueError, OverflowError, TypeError, LookupError):
+            continue
+        with contextlib.suppress(MemoryError):  # which it has where a part has a large number
+            assert spelled(found) == spelled(pickle.load(io.BytesIO(content))), bytes(content)
+        read += 1
+    assert read > 1000

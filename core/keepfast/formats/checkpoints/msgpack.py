@@ -1,7 +1,9 @@
 """The `.msgpack` format: Flax's bytes. ``flax.serialization.msgpack_restore`` reads it, and it reads those of Flax.
 
-Beside the modules the outer map has the key ``__keepfast__`` with the trailer (see `keepfast.formats.files.trailer`) as
-text; whoever restores a module of Flax by hand takes that key out first.
+What is known beside the modules (see `keepfast.formats.files.trailer`) is a text under the first key of the outer map,
+and that key stands in it once more, with its own value, which is the one that readers of MessagePack give. So Flax
+restores the keys of the state and no other; only a state without any has the key ``__keepfast__``. In an older layout,
+the outer map ended with that key, and a trailer as its text.
 """
 
 from __future__ import annotations
@@ -9,11 +11,28 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, final
+from typing import Any, BinaryIO, final
 
-from keepfast.formats.files.flax_bytes import Piece, pack, pack_map_header, pieces, restore
+from keepfast.formats.files.flax_bytes import (
+    TEXT,
+    Piece,
+    RepeatedKey,
+    first_text,
+    pack,
+    pack_map_header,
+    pieces,
+    restore,
+)
 from keepfast.formats.files.sealed import Damage, verified
-from keepfast.formats.files.trailer import has_trailer, read_with_trailer, write_with_trailer
+from keepfast.formats.files.trailer import (
+    has_introduction,
+    has_trailer,
+    is_introduction,
+    is_trailer,
+    read_with_introduction,
+    read_with_trailer,
+    write_with_introduction,
+)
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 from keepfast.tree import Tree, items
 
@@ -32,35 +51,41 @@ class MsgpackStore(CheckpointStore):
     extension = ".msgpack"
 
     def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
-        """Write a checkpoint as one map of Flax's, the trailer its last value."""
+        """Write a checkpoint as one map of Flax's."""
         write_flax(checkpoint, file)
 
     def wrote(self, path: Path) -> bool:
-        """Say whether a file has our trailer."""
-        return has_trailer(path)
+        """Say whether a file has our introduction, or the trailer of the older layout."""
+        return is_ours(path)
 
     def read(self, path: Path) -> Checkpoint:
         """Read and verify a file of this format; one of Flax's gives maps with string keys, nothing to verify them."""
         with verified(path) as file:
-            return read_with_trailer(file) or read_flax(file)
+            return read_flax(file)
 
 
 def write_flax(checkpoint: Checkpoint, file: BinaryIO) -> None:
-    """Write a checkpoint as Flax's bytes, with the trailer in them."""
-    write_with_trailer(file, checkpoint, _document(checkpoint.state), _introduction)
+    """Write a checkpoint as Flax's bytes, with our introduction in them."""
+    children = items(checkpoint.state)
+    entries = [(_VALUE, checkpoint.state)] if children is None else list(children)
+    first = pack(str(entries[0][0])) if entries else pack(_KEY)
+    before = pack_map_header(len(entries) + 1) + first + TEXT
+    document = _document(entries, named=children is not None)
+    write_with_introduction(file, checkpoint, document, lambda length: before + struct.pack(">I", length))
 
 
-def _document(state: Tree) -> Iterator[Piece]:
-    children = items(state)
-    entries = [(_VALUE, state)] if children is None else list(children)
-    yield pack_map_header(len(entries) + 1)
+def _document(entries: list[tuple[Any, Tree]], *, named: bool) -> Iterator[Piece]:
     for key, child in entries:
         yield pack(str(key))
-        yield from pieces(child, "" if children is None else str(key))
+        yield from pieces(child, str(key) if named else "")
 
 
-def _introduction(length: int) -> bytes:
-    return pack(_KEY) + b"\xdb" + struct.pack(">I", length)
+def is_ours(path: Path) -> bool:
+    """Say whether a file is one of `write_flax`, of this layout or the older one."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return has_introduction(file, first_text(file)) or has_trailer(path)
 
 
 def is_flax(beginning: bytes) -> bool:
@@ -69,13 +94,21 @@ def is_flax(beginning: bytes) -> bool:
 
 
 def read_flax(file: BinaryIO) -> Checkpoint:
-    """Return what Flax's bytes hold; as maps with string keys.
+    """Return what Flax's bytes hold, verified where they are ours; those of others as maps with string keys.
 
     Raises:
         Exception: nearly any, if these are not such bytes.
     """
+    found = read_with_introduction(file, first_text(file)) or read_with_trailer(file)
+    if found is not None:
+        return found
     file.seek(0)
-    state = restore(file.read())
-    if isinstance(state, dict) and _KEY in state:
+    try:
+        state = restore(file.read())
+    except RepeatedKey as repeated:
+        if any(map(is_introduction, repeated.values)):
+            raise Damage("introduction", "is not what was written") from repeated
+        raise
+    if isinstance(state, dict) and (is_trailer(state.get(_KEY)) or is_introduction(state.get(_KEY))):
         raise Damage("ending", "is not what was written")
     return Checkpoint(state)

@@ -15,11 +15,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
-from keepfast.formats.checkpoints.msgpack import is_flax, read_flax, write_flax
+from keepfast.formats.checkpoints.msgpack import is_flax, is_ours, read_flax, write_flax
 from keepfast.formats.files.flax_bytes import Piece, pieces, restore
 from keepfast.formats.files.safe_pickle import safe_load
 from keepfast.formats.files.sealed import Damage, verified
-from keepfast.formats.files.trailer import has_trailer, read_with_trailer, write_with_trailer
+from keepfast.formats.files.trailer import read_with_trailer, write_with_trailer
 from keepfast.interfaces.checkpoint_store import SINGLE, Checkpoint, CheckpointStore
 from keepfast.tree import Tree
 
@@ -43,8 +43,8 @@ class PickleStore(CheckpointStore):
         write_with_trailer(file, checkpoint, chain([_MARKER], value, [pickle.STOP]), lambda _length: b"")
 
     def wrote(self, path: Path) -> bool:
-        """Say whether a file has our trailer."""
-        return has_trailer(path)
+        """Say whether a file has our trailer, or is Flax's bytes with our introduction."""
+        return is_ours(path)
 
     def read(self, path: Path) -> Checkpoint:
         """Read and verify a file of this format; one of another tool gives maps, nothing to verify them."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO, final
 
-from keepfast.formats.files.sealed import ends_with_seal
-from keepfast.formats.files.sealed_zip import SEAL
+from keepfast.formats.files.sealed_zip import is_sealed_zip
 from keepfast.formats.files.torch_archive import read_archive, write_archive
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 
@@ -23,7 +22,7 @@ class PtStore(CheckpointStore):
 
     def wrote(self, path: Path) -> bool:
         """Say whether a file has our seal at its end."""
-        return ends_with_seal(path, SEAL)
+        return is_sealed_zip(path)
 
     def read(self, path: Path) -> Checkpoint:
         """Read and verify a file of this format or of ``torch.save``, which may hold state dicts but no code."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO, final
 
-from keepfast.formats.files.safetensors import is_ours, read_safetensors, write_safetensors
+from keepfast.formats.files.safetensors.container import is_ours, read_safetensors, write_safetensors
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 
 

@@ -10,18 +10,26 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO, final
 
 import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
 from keepfast.codec import dtype_of, native, shaped
-from keepfast.tree import Tree, items
+from keepfast.errors import Unreadable, shown
+from keepfast.tree import Tree, Unread, items
 
 _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3
 _CHUNKED = "__msgpack_chunked_array__"
 LARGEST_CHUNK = 2**30
+TEXT = b"\xdb"
+"""How a text begins that has its length in four bytes."""
+
+_LENGTHS = {0xD9: 1, 0xDA: 2, 0xDB: 4}
+"""By how a text begins: in how many bytes its length is."""
+
+_NUMBERS = tuple("biufc")
 _U32 = struct.Struct(">I")
 
 Piece = bytes | tuple[str, NDArray[Any]]
@@ -90,25 +98,83 @@ def _array_header(array: NDArray[Any]) -> bytes:
     return b"\xc9" + _U32.pack(len(inner) + array.nbytes) + bytes([_ARRAY]) + inner
 
 
+@final
+class RepeatedKey(Unreadable):
+    """A map has a key twice, of which Flax takes the last.
+
+    Args:
+        key: the key.
+        values: what is told under it.
+    """
+
+    def __init__(self, key: Any, values: list[Any]) -> None:
+        super().__init__(
+            f"a map has the key `{shown(key)}` twice; each reader takes the one it likes, and Keepfast none"
+        )
+        self.values = values
+
+
+def first_text(file: BinaryIO) -> tuple[int, int] | None:
+    """Return where the text begins that is the first value of a map, and how long it is; None for anything else.
+
+    It is one with its length in four bytes, and its key is a text too.
+    """
+    file.seek(0)
+    code = _byte(file)
+    if not 0x81 <= code <= 0x8F and code not in (0xDE, 0xDF):
+        return None
+    file.seek({0xDE: 2, 0xDF: 4}.get(code, 0), 1)
+    code = _byte(file)
+    if not 0xA0 <= code <= 0xBF and code not in _LENGTHS:
+        return None
+    file.seek(code - 0xA0 if code not in _LENGTHS else int.from_bytes(file.read(_LENGTHS[code]), "big"), 1)
+    if file.read(1) != TEXT:
+        return None
+    length = int.from_bytes(file.read(_U32.size), "big")
+    return file.tell(), length
+
+
+def _byte(file: BinaryIO) -> int:
+    return int.from_bytes(file.read(1), "big")
+
+
 def restore(data: Any) -> Tree:
-    """Return the state dict of Flax's bytes; arrays own their memory.
+    """Return the state dict of Flax's bytes; arrays own their memory. What is no plain data is `keepfast.tree.Unread`.
 
     Raises:
+        RepeatedKey: if a map has a key twice.
         Exception: nearly any, if these are not such bytes.
     """
-    return _unchunk(msgpack.unpackb(data, ext_hook=_extension, raw=False, strict_map_key=False))
+    how = {"ext_hook": _extension, "object_pairs_hook": _map, "raw": False, "strict_map_key": False}
+    return _unchunk(msgpack.unpackb(data, **how))
+
+
+def _map(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise RepeatedKey(twice, [value for key, value in pairs if key == twice])
+    return found
 
 
 def _extension(code: int, data: bytes) -> Any:
     if code == _COMPLEX:
-        return complex(*msgpack.unpackb(data))
+        return complex(*msgpack.unpackb(data)[:2])
     if code not in (_ARRAY, _SCALAR):
-        raise ValueError(f"has an extension of the unknown kind {code}")
+        return Unread(f"msgpack.ExtType {code}")
     shape, name, content = msgpack.unpackb(data, raw=True)
-    return shaped(np.frombuffer(bytearray(content), dtype_of(name.decode())), shape)
+    dtype = dtype_of(name.decode())
+    if dtype.kind not in _NUMBERS and not dtype.hasobject and dtype.isbuiltin != 2:
+        return Unread(f"numpy.ndarray of {dtype}")
+    return shaped(np.frombuffer(bytearray(content), dtype), shape)
 
 
 def _unchunk(node: Tree) -> Tree:
+    if isinstance(node, msgpack.Timestamp):
+        return Unread("msgpack.Timestamp")
+    if isinstance(node, list):
+        return [_unchunk(child) for child in node]
     if not isinstance(node, Mapping):
         return node
     if _CHUNKED in node:

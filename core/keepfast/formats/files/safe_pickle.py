@@ -9,29 +9,25 @@ from __future__ import annotations
 
 import codecs
 import pickle
+import re
 import struct
-from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import chain
 from typing import Any, BinaryIO, final
 
+from keepfast.formats.files.pickle_budget import Budget, StandIn, checked_key
 from keepfast.tree import Unread
 
+_LENGTH = struct.Struct("<Q")
+"""What stands before a frame."""
+
+_WHOLE = re.compile(rb"[+-]?(0|[1-9][0-9]*)")
 _SHARED = 1_000_000
 """How many more entries than bytes a pickle may have: an object that stands in several places is stored once."""
 
-_WORK, _WORK_IN_A_BYTE = 1 << 22, 4
-"""How many bytes and entries the functions of the table may be given, at the least and by the size of the pickle."""
-
 _DEEPEST = 10_000
 """How many containers may be in each other; whoever goes through them by recursion ends long before."""
-
-_DEEPEST_KEY = 500
-"""How many tuples may be in each other in a key, whose hash is taken by a recursion in C."""
-
-_WIDE = 1 << 64
-"""Of the integers above, any number have one hash."""
 
 Admitted = Mapping[str, Any]
 """What a pickle may name, as ``module.name``, and the function of ours that stands in for it, or itself."""
@@ -39,9 +35,6 @@ Admitted = Mapping[str, Any]
 Persistent = Callable[[Any], Any] | None
 MayBeUnread = Callable[[str, str], bool] | None
 """Says of a module and a name that are not in the table whether what is made of them can be left unread."""
-
-_PLAIN_KEYS = (str, bytes, bool, int, type(None), float, complex, Unread)
-_SIZED = (str, bytes, bytearray, tuple, list, dict, set, frozenset)
 
 
 @final
@@ -53,87 +46,12 @@ class CodeRefused(Exception):
         self.name = name
 
 
-@final
-class _Budget:
-    """What is left of the work that a pickle of its size may ask for."""
-
-    __slots__ = ("_alike", "_left")
-
-    def __init__(self, size: int) -> None:
-        self._left = _WORK + _WORK_IN_A_BYTE * size
-        self._alike = Counter[int]()
-
-    def spend(self, amount: int) -> None:
-        self._left -= amount
-        if self._left < 0:
-            raise pickle.UnpicklingError("the pickle asks for more than one of its size may")
-
-    def spend_on_wide(self, key: int) -> None:
-        """Charge a key for those before it with which it may be compared."""
-        self._alike[hash(key)] += 1
-        self.spend(self._alike[hash(key)])
-
-    def spend_on(self, arguments: tuple[Any, ...]) -> None:
-        """Charge the lengths of what a function is given, and of what is in it where that is a tuple."""
-        amount = 1 + len(arguments)
-        for argument in arguments:
-            if isinstance(argument, _SIZED):
-                amount += len(argument)
-                if type(argument) is tuple and len(argument) < 16:
-                    amount += sum(len(part) for part in argument if isinstance(part, _SIZED))
-        self.spend(amount)
-
-
-def checked_key(key: Any, budget: _Budget) -> Any:
-    """Return a key or a member of a set, whose hash takes no longer than the budget has.
-
-    Raises:
-        UnpicklingError: if it is none: not plain, or tuples in each other without end.
-    """
-    pending = [iter((key,))]
-    while pending:
-        for part in pending[-1]:
-            budget.spend(1)
-            if isinstance(part, tuple | frozenset):
-                pending.append(iter(part))
-                break
-            if type(part) is int and not -_WIDE < part < _WIDE:
-                budget.spend_on_wide(part)
-            elif type(part) not in _PLAIN_KEYS:
-                raise pickle.UnpicklingError(f"a {type(part).__name__} is no key")
-        else:
-            pending.pop()
-        if len(pending) > _DEEPEST_KEY:
-            raise pickle.UnpicklingError("a key is of tuples in each other without end")
-    return key
-
-
-_HASHING: tuple[Any, ...] = (set, frozenset, Counter)
-"""Functions that take the hashes of what is in their argument."""
-
-
-@final
-class StandIn:
-    """A function that a pickle may call but not change, for as much as its budget has."""
-
-    __slots__ = ("_budget", "_function")
-
-    def __init__(self, function: Callable[..., Any], budget: _Budget) -> None:
-        self._function, self._budget = function, budget
-
-    def __call__(self, *args: Any) -> Any:  # noqa: D102  (the function's)
-        self._budget.spend_on(args)
-        if self._function in _HASHING:
-            for argument in args:
-                for member in argument:
-                    checked_key(member, self._budget)
-        return self._function(*args)
-
-
 def safe_load(
     file: BinaryIO, admitted: Admitted, persistent: Persistent = None, may_be_unread: MayBeUnread = None
 ) -> Any:
     """Return what a pickle of containers, numbers, strings and bytes, and of what a table admits beside them, holds.
+
+    The file holds this pickle and nothing else: what stands behind one is not looked at by its readers.
 
     Args:
         file: the pickle.
@@ -186,13 +104,18 @@ class _Machine:
         self.stack: list[Any] = []
         self._marked: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
-        self._budget = _Budget(len(content))
+        self._budget = Budget(len(content))
+        self._frame_end = self._no_frame = len(content) + 1
 
     def run(self) -> Any:
         """Return what the pickle leaves on the stack."""
         content, at, stop = self.content, 0, pickle.STOP[0]
         while (code := content[at]) != stop:
             at = _INSTRUCTIONS[code](self, at + 1)
+            if at >= self._frame_end:
+                self._end_frame(at)
+        if at + 1 != len(content):
+            raise pickle.UnpicklingError(f"has {len(content) - at - 1:,} bytes behind its end, as if it were two")
         return self.stack.pop()
 
     def line(self, at: int) -> tuple[bytes, int]:
@@ -206,6 +129,24 @@ class _Machine:
         if len(found) != length:
             raise pickle.UnpicklingError("the pickle is cut")
         return found, at + length
+
+    def protocol(self, at: int) -> int:
+        if self.content[at] > pickle.HIGHEST_PROTOCOL:
+            raise pickle.UnpicklingError(f"the pickle is of the protocol {self.content[at]}, which nobody knows")
+        return at + 1
+
+    def frame(self, at: int) -> int:
+        (length,) = _LENGTH.unpack_from(self.content, at)
+        at += _LENGTH.size
+        if self._frame_end != self._no_frame or length > len(self.content) - at:
+            raise pickle.UnpicklingError("the pickle has a frame that ends in another, or behind the pickle")
+        self._frame_end = at + length
+        return at
+
+    def _end_frame(self, at: int) -> None:
+        if at > self._frame_end:
+            raise pickle.UnpicklingError("the pickle has a frame that ends within an instruction")
+        self._frame_end = self._no_frame
 
     def refuse(self, at: int) -> int:
         raise pickle.UnpicklingError(f"the pickle has the instruction {self.content[at - 1 : at]!r}, which is not run")
@@ -427,12 +368,27 @@ def _quoted(line: bytes) -> str:
 
 
 def _whole(line: bytes) -> int:
-    return {b"00": False, b"01": True}[line] if line in (b"00", b"01") else int(line)
+    """Return a number that is written out; those that other readers take for octal ones are none."""
+    if _WHOLE.fullmatch(line) is None:
+        raise pickle.UnpicklingError("a number is not written as one")
+    return int(line)
+
+
+def _real(line: bytes) -> float:
+    if b"_" in line or line != line.strip():  # which Python's own `float` takes, and its unpickler does not
+        raise pickle.UnpicklingError("a number is not written as one")
+    return float(line)
+
+
+def _index(line: bytes) -> int:
+    if not line.isdigit():
+        raise pickle.UnpicklingError("a part has no number")
+    return int(line)
 
 
 _KNOWN: dict[bytes, _Instruction] = {
-    pickle.PROTO: lambda _machine, at: at + 1,
-    pickle.FRAME: lambda _machine, at: at + 8,
+    pickle.PROTO: _Machine.protocol,
+    pickle.FRAME: _Machine.frame,
     pickle.NONE: _fresh(lambda: None),
     pickle.NEWTRUE: _fresh(lambda: True),
     pickle.NEWFALSE: _fresh(lambda: False),
@@ -455,9 +411,9 @@ _KNOWN: dict[bytes, _Instruction] = {
     pickle.BYTEARRAY8: _prefixed("<Q", bytearray),
     pickle.BINSTRING: _prefixed("<I", _ASCII),
     pickle.SHORT_BINSTRING: _prefixed("<B", _ASCII),
-    pickle.INT: _line(_whole),
-    pickle.LONG: _line(lambda line: int(line.removesuffix(b"L"))),
-    pickle.FLOAT: _line(float),
+    pickle.INT: _line(lambda line: {b"00": False, b"01": True}[line] if line in (b"00", b"01") else _whole(line)),
+    pickle.LONG: _line(lambda line: _whole(line.removesuffix(b"L"))),
+    pickle.FLOAT: _line(_real),
     pickle.STRING: _line(_quoted),
     pickle.UNICODE: _line(lambda line: line.decode("raw-unicode-escape")),
     pickle.TUPLE1: _tuple_of(1),
@@ -467,8 +423,8 @@ _KNOWN: dict[bytes, _Instruction] = {
     pickle.LONG_BINGET: _number("<I", _Machine.remembered),
     pickle.BINPUT: _number("<B", _Machine.kept),
     pickle.LONG_BINPUT: _number("<I", _Machine.kept),
-    pickle.GET: lambda machine, at: _line(lambda line: machine.remembered(int(line)))(machine, at),
-    pickle.PUT: lambda machine, at: _line(lambda line: machine.kept(int(line)))(machine, at),
+    pickle.GET: lambda machine, at: _line(lambda line: machine.remembered(_index(line)))(machine, at),
+    pickle.PUT: lambda machine, at: _line(lambda line: machine.kept(_index(line)))(machine, at),
     pickle.MEMOIZE: _Machine.memoize,
     pickle.MARK: _Machine.mark,
     pickle.POP_MARK: _Machine.pop_mark,

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._system.disk.mapping import mapped_array
-from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError, shown
+from keepfast._system.warnings import warn
+from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError, Unreadable, shown
 from keepfast.formats.files.safe_pickle import CodeRefused
 
 SEAL_DIGITS = 8
@@ -57,12 +58,20 @@ def wrong_digest(part: str, found: int, written: int) -> Damage:
     return Damage(part, f"has the CRC-32 {found:08x} where {written:08x} was written")
 
 
+def warn_of_anew(path: Path, used: str = "nothing of what we told beside them is used") -> None:
+    """Tell that another tool has written a file of ours anew, whose values are therefore that tool's."""
+    warn(
+        f"`{path}` was written anew by another tool since Keepfast wrote it, and is read as that tool's: our checksums "
+        f"are not of these values, and {used}"
+    )
+
+
 @contextlib.contextmanager
 def verified(path: Path, error: type[CorruptFile] = CorruptCheckpoint, *, mapped: bool = False) -> Iterator[BinaryIO]:
     """Open a file to read; damage and code that are found in it become the error that names the file.
 
     Whatever else is raised at content that is not as it should be becomes that error too, with its cause. Large
-    payloads of a mapped file are memory-mapped instead of read.
+    payloads of a mapped file are memory-mapped instead of read. What Keepfast cannot read is told with the file's name.
     """
     with MappedFile(FileIO(path)) if mapped else path.open("rb") as file:
         try:
@@ -74,6 +83,8 @@ def verified(path: Path, error: type[CorruptFile] = CorruptCheckpoint, *, mapped
                 f"`{path}` is refused: it carries code, `{shown(refused.name)}`, and loading runs no code; a file "
                 "holds arrays, numbers, strings and plain containers (save a state dict, not the object itself)"
             ) from refused
+        except Unreadable as problem:
+            raise Unreadable(f"`{path}` cannot be read by Keepfast, whole as it may be: {problem}") from problem
         except (KeepfastError, OSError, MemoryError):
             raise
         except Exception as problem:
@@ -136,6 +147,18 @@ def check_seal(file: BinaryIO, payloads: Iterable[tuple[int, int]]) -> None:
         Damage: if anything differs from what was sealed.
     """
     end = file.seek(0, 2) - SEAL_DIGITS
+    seal = crc_beside(file, payloads, end)
+    file.seek(end)
+    if file.read() != f"{seal:08x}".encode():
+        raise Damage("structure", "(names, shapes, directory) differs from what was written")
+
+
+def crc_beside(file: BinaryIO, payloads: Iterable[tuple[int, int]], end: int) -> int:
+    """Return the CRC-32 of everything before a place in a file but its payloads.
+
+    Raises:
+        Damage: if a payload lies in another, or not before that place.
+    """
     position, seal = 0, 0
     for start, size in [*sorted(payloads), (end, 0)]:
         if not position <= start <= end or size < 0:  # a position far outside would not even be sought
@@ -143,9 +166,9 @@ def check_seal(file: BinaryIO, payloads: Iterable[tuple[int, int]]) -> None:
         file.seek(position)
         seal = zlib.crc32(file.read(start - position), seal)
         position = start + size
-    file.seek(end)
-    if position != end or file.read() != f"{seal:08x}".encode():
-        raise Damage("structure", "(names, shapes, directory) differs from what was written")
+    if position != end:
+        raise Damage("directory", "has entries that overlap or lie outside the file")
+    return seal
 
 
 @contextlib.contextmanager

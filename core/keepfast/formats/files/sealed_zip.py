@@ -9,7 +9,10 @@ skip, holds the seal: a CRC-32 over everything that is not a record's bytes.
 A document about the records may lie between the last of them and the directory, where zip readers do not look: it is in
 no list of names, and under the seal.
 
-Records of others may be compressed where a format says so, and then inflate to so much and no more; no byte is in two.
+Records of others may be compressed, and then inflate to so much and no more; no byte is in two.
+
+Another tool that writes one of our archives anew may take our comment or records over, but not how it ends: between the
+directory and the last record we have, as `torch.save` has, what archives of four gigabytes need.
 """
 
 from __future__ import annotations
@@ -18,17 +21,20 @@ import struct
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast.errors import Unreadable, shown
 from keepfast.formats.files.sealed import (
     SEAL_DIGITS,
     Damage,
     SealedWriter,
     check_seal,
     digests_ahead,
+    ends_with_seal,
     read_digested,
     wrong_digest,
 )
@@ -41,6 +47,7 @@ _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END64 = struct.Struct("<4sQ2H2I4Q")
 _END64_LOCATOR = struct.Struct("<4sIQI")
+_LOCATOR = b"PK\6\7"
 _END = struct.Struct("<4s4H2IH")
 _DOCUMENT = struct.Struct("<Q16s")
 _DOCUMENT_MARK = b"keepfast doc 1\n\0"
@@ -144,10 +151,24 @@ def _narrow(value: int) -> int:
 
 def _end_records(start: int, size: int, count: int) -> bytes:
     wide = _END64.pack(b"PK\6\6", _END64.size - 12, 0x031E, 45, 0, 0, count, count, size, start)
-    locator = _END64_LOCATOR.pack(b"PK\6\7", 0, start + size, 1)
+    locator = _END64_LOCATOR.pack(_LOCATOR, 0, start + size, 1)
     few = min(count, 0xFFFF)
     end = _END.pack(b"PK\5\6", 0, 0, few, few, _narrow(size), _narrow(start), len(SEAL) + SEAL_DIGITS)
     return wide + locator + end + SEAL
+
+
+def is_sealed_zip(path: Path) -> bool:
+    """Say whether a file ends as the archives of `SealedZipWriter` do."""
+    if not ends_with_seal(path, SEAL):
+        return False
+    with path.open("rb") as file:
+        return _is_locator(file, len(SEAL) + SEAL_DIGITS)
+
+
+def _is_locator(file: BinaryIO, comment: int) -> bool:
+    """Say whether what archives of four gigabytes need stands before the end of one with a comment of that length."""
+    file.seek(max(0, file.seek(0, 2) - comment - _END.size - _END64_LOCATOR.size))
+    return file.read(len(_LOCATOR)) == _LOCATOR
 
 
 @final
@@ -156,14 +177,16 @@ class SealedZipReader:
 
     Args:
         file: an archive, open for reading.
-        compressed: whether records may be compressed, as those of ``numpy.savez_compressed`` are.
+        always_summed: whether each record has its CRC-32; where not, as in what ``torch.save`` writes where PyTorch is
+            told to take none, an archive without a single one is read unverified.
 
     Raises:
-        Damage: if the directory cannot be read, anything outside the records differs from what was sealed, or the
-            records would take more memory than a file of this size may ask for.
+        Damage: if the directory cannot be read, or anything outside the records differs from what was sealed.
+        Unreadable: if the records would take more memory than a file of this size may ask for, or are compressed in
+            a way of their own.
     """
 
-    def __init__(self, file: BinaryIO, *, compressed: bool = False) -> None:
+    def __init__(self, file: BinaryIO, *, always_summed: bool = True) -> None:
         self._file = file
         try:
             self._zip = zipfile.ZipFile(file)
@@ -171,15 +194,21 @@ class SealedZipReader:
             self._starts = {info.filename: self._data_offset(info) for info in self._zip.infolist()}
         except Exception as error:  # zipfile raises nearly anything for bytes that are no archive
             raise Damage("zip directory", f"cannot be read ({error})") from error
-        self.sealed = self._zip.comment.startswith(SEAL)
+        marked, self.anew = self._zip.comment.startswith(SEAL), not self._ends_as_ours()
+        self.sealed, self.was_sealed = marked and not self.anew, marked and self.anew
+        self._summed = always_summed or self.sealed or any(info.CRC for info in self._zip.infolist())
         if self.sealed:
             check_seal(file, [(self._starts[info.filename], info.compress_size) for info in self._zip.infolist()])
         if min((info.header_offset for info in self._zip.infolist()), default=not self.sealed) != 0:
             # An archive that is the tail of another file, as when a file that holds one is truncated right behind it.
             raise Damage("zip directory", "does not describe this file")
-        self._check_sizes(compressed)
+        self._check_sizes()
 
-    def _check_sizes(self, compressed: bool) -> None:
+    def _ends_as_ours(self) -> bool:
+        """Say whether the directory ends as we, and PyTorch, write it; `zipfile` found none if that was damaged."""
+        return any(_is_locator(self._file, comment) for comment in (len(self._zip.comment), len(SEAL) + SEAL_DIGITS))
+
+    def _check_sizes(self) -> None:
         """Check, before anything is read, that no record takes more memory than it has bytes in the file."""
         end, inflated = 0, 0
         for info in sorted(self._zip.infolist(), key=lambda info: self._starts[info.filename]):
@@ -189,13 +218,16 @@ class SealedZipReader:
             if info.compress_type == zipfile.ZIP_STORED:
                 if info.file_size != info.compress_size:
                     raise Damage(info.filename, f"has {info.compress_size} bytes where {info.file_size} are told")
-            elif not compressed or info.compress_type != zipfile.ZIP_DEFLATED:
-                raise Damage(info.filename, "is compressed, which records of such files never are")
+            elif info.compress_type != zipfile.ZIP_DEFLATED:
+                name = shown(info.filename)
+                raise Unreadable(f"the record `{name}` is compressed in a way of its own ({info.compress_type})")
             else:
                 inflated += info.file_size
         if inflated > _INFLATED + _TIMES * self._size:
-            reason = f"would take {inflated:,} bytes of memory, which a file of {self._size:,} may not"
-            raise Damage("compressed records", f"{reason}; save them with `numpy.savez`")
+            raise Unreadable(
+                f"its compressed records would take {inflated:,} bytes of memory, which a file of {self._size:,} may "
+                "not; save them without compression"
+            )
 
     @property
     def names(self) -> list[str]:
@@ -203,7 +235,7 @@ class SealedZipReader:
         return self._zip.namelist()
 
     def document(self) -> bytes | None:
-        """Return what `SealedZipWriter.finish` was given; None where there is none, as in archives of others.
+        """Return what `SealedZipWriter.finish` was given; None where there is none, or another tool was at it since.
 
         Raises:
             Damage: if there is one that no seal protects.
@@ -213,6 +245,9 @@ class SealedZipReader:
         found = self._file.read(_DOCUMENT.size)
         length, mark = _DOCUMENT.unpack(found) if place >= 0 else (0, b"")
         if mark != _DOCUMENT_MARK:
+            return None
+        if self.anew:
+            self.was_sealed = True
             return None
         if not self.sealed or length > place:
             raise Damage("seal", "is not what was written")
@@ -243,7 +278,7 @@ class SealedZipReader:
             data, digest = read_digested(self._file, self._starts[name], info.file_size)
         except Exception as error:  # a damaged compressed record raises nearly anything
             raise Damage(name, f"cannot be read ({error})") from error
-        if digest != info.CRC:
+        if digest != info.CRC and self._summed:
             raise wrong_digest(name, digest, info.CRC)
         return data
 

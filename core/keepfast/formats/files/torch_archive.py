@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast import codec
-from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError
+from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError, Unreadable, shown
 from keepfast.formats.files.numpy_pickle import PickledArray, PickledDtype
 from keepfast.formats.files.safe_pickle import CodeRefused
-from keepfast.formats.files.sealed import Damage, verified
+from keepfast.formats.files.sealed import Damage, verified, warn_of_anew
 from keepfast.formats.files.sealed_zip import ALIGNMENT, SealedZipReader, SealedZipWriter
 from keepfast.formats.files.torch_pickle import StorageReference, StoredTensor, TreePickler, is_foreign, load_tree
 from keepfast.tree import Tree, Unread, values
@@ -89,12 +89,12 @@ def read_archive(
     """
     with verified(path, error, mapped=mapped) as file:
         if file.read(len(_LEGACY_BEGINNING)) == _LEGACY_BEGINNING:
-            raise error(
-                f"`{path}` is in the layout of PyTorch before 1.6, which is not read here; convert it once: "
-                f"torch.save(torch.load(path, weights_only=True), path)"
+            raise Unreadable(
+                "it is in the layout of PyTorch before 1.6; convert it once: "
+                "torch.save(torch.load(path, weights_only=True), path)"
             )
         try:
-            return _Reader(file).read()
+            return _Reader(file, path).read()
         except (Damage, CodeRefused):
             if _is_script(path):
                 raise error(
@@ -112,10 +112,17 @@ def _is_script(path: Path) -> bool:
         return False
 
 
+def _nothing_but(unread: Unread) -> Exception:
+    """Return the error of a file that holds nothing that can be read; PyTorch's own tensors are no code."""
+    if unread.name.startswith("torch._utils._rebuild_"):
+        return Unreadable(f"it holds nothing but `{shown(unread.name)}`, which only PyTorch can make")
+    return CodeRefused(unread.name)
+
+
 @final
 class _Reader:
-    def __init__(self, file: BinaryIO) -> None:
-        self._zip = SealedZipReader(file)
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._zip, self._path = SealedZipReader(file, always_summed=False), path
         self._prefix = self._zip.names[0].partition("/")[0] + "/"
         self._unread = set(self._zip.names)
         self._foreign: list[Unread] = []
@@ -123,12 +130,13 @@ class _Reader:
         self._resolved: dict[tuple[str, str, bool, bool], NDArray[np.uint8]] = {}
 
     def read(self) -> tuple[Tree, dict[str, Any]]:
-        if self._text("byteorder", sys.byteorder) != sys.byteorder:
-            raise Damage("byteorder", f"is not this machine's ({sys.byteorder}); such files are not read")
+        if (order := self._text("byteorder", sys.byteorder)) not in ("little", "big"):
+            raise Damage("byteorder", f"is `{order}`")
+        self._swapped = order != sys.byteorder
         metadata = self._metadata()
         tree = self._fill(self._unpickle(), ())
         if self._foreign and not any(isinstance(leaf, np.ndarray) for leaf in values(tree)):
-            raise CodeRefused(self._foreign[0].name)
+            raise _nothing_but(self._foreign[0])
         for name in sorted(self._unread):
             self._zip.read(name)
         return tree, metadata
@@ -143,7 +151,11 @@ class _Reader:
             raise Damage("pickle `data.pkl`", f"cannot be read ({type(error).__name__}: {error})") from error
 
     def _metadata(self) -> dict[str, Any]:
-        if self._prefix + _METADATA not in self._unread:
+        known = self._prefix + _METADATA in self._unread
+        if self._zip.was_sealed or (known and self._zip.anew):
+            warn_of_anew(self._path)
+            return {}
+        if not known:
             return {}
         if not self._zip.sealed:
             raise Damage("seal", "is not what was written")
@@ -188,6 +200,8 @@ class _Reader:
             return tensor.over(self._storage(tensor))
         except Damage as damage:
             raise Damage(_entry(trail), damage.reason) from damage
+        except Unreadable as error:
+            raise Unreadable(f"the {_entry(trail)} cannot be given: {error}") from error
         except (ValueError, TypeError) as error:
             raise Damage(_entry(trail), f"does not lie within its storage ({error})") from error
 
@@ -200,7 +214,7 @@ class _Reader:
             raise Damage("storage", f"has {storage.nbytes} bytes where {tensor.nbytes} belong")
         numbers = tensor.key, tensor.dtype, tensor.conjugate, tensor.negative
         if numbers not in self._resolved:
-            self._resolved[numbers] = tensor.resolved(storage)
+            self._resolved[numbers] = tensor.resolved(storage, swapped=self._swapped)
         return self._resolved[numbers]
 
 

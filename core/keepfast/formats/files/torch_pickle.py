@@ -246,15 +246,20 @@ class StoredTensor:
     conjugate: bool = False
     negative: bool = False
 
-    def resolved(self, storage: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def resolved(self, storage: NDArray[np.uint8], *, swapped: bool = False) -> NDArray[np.uint8]:
         """Return a storage with the tensor's own numbers: itself, unless it holds their conjugates or negatives.
 
         It is the storage that is changed, not the tensor, whose strides can make any number of elements of one.
+
+        Args:
+            storage: what is stored.
+            swapped: whether its numbers have the other byte order than those of this machine.
         """
-        if not self.conjugate and not self.negative:
+        if not self.conjugate and not self.negative and not swapped:
             return storage
         dtype = dtype_of(self.dtype)
         numbers = storage[: storage.nbytes // dtype.itemsize * dtype.itemsize].view(dtype)
+        numbers = numbers.byteswap() if swapped else numbers
         numbers = numbers.conj() if self.conjugate else numbers
         return (-numbers if self.negative else numbers).view(np.uint8)
 
@@ -296,8 +301,9 @@ class StorageReference(NamedTuple):
 def _stored(reference: Any) -> StorageReference:
     """Return what a persistent reference describes."""
     kind, storage_class, key, _location, numel = reference
-    if kind != "storage" or not all(map(isinstance, (storage_class, key, numel), (Unread, str, int))):
+    if kind != "storage" or not all(map(isinstance, (storage_class, key, numel), (Unread, str | int, int))):
         raise pickle.UnpicklingError("a persistent reference is not to a storage")
+    key = str(key)
     if storage_class.name in _UNTYPED_CLASSES:
         return StorageReference(key, numel, "uint8")
     dtype = _DTYPE_OF_CLASS.get(storage_class.name)
@@ -306,17 +312,19 @@ def _stored(reference: Any) -> StorageReference:
     return StorageReference(key, numel * dtype_of(dtype).itemsize, dtype)
 
 
-def _rebuild(storage: Any, offset: int, size: Any, stride: Any, dtype: Unread | None, bits: Any) -> StoredTensor:
+def _rebuild(
+    storage: Any, offset: int, size: Any, stride: Any, dtype: Unread | None, bits: Any
+) -> StoredTensor | Unread:
     key, nbytes, own = storage
     name = (dtype.name if dtype else own).removeprefix("torch.")
     if name not in _TYPED and name not in _UNTYPED:
-        raise pickle.UnpicklingError(f"a tensor has the dtype {name}, which cannot be read without PyTorch")
+        return Unread(f"torch.Tensor of {name}")
     bits = bits or {}
     return StoredTensor(
         key,
         nbytes,
         name,
-        operator.index(offset),
+        _int(offset),
         _ints(size),
         _ints(stride),
         bool(bits.get("conj")),
@@ -325,14 +333,20 @@ def _rebuild(storage: Any, offset: int, size: Any, stride: Any, dtype: Unread | 
 
 
 def _ints(values: Any) -> tuple[int, ...]:
-    return tuple(map(operator.index, values))
+    return tuple(map(_int, values))
 
 
-def _rebuild_v2(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> StoredTensor:
+def _int(value: Any) -> int:
+    if isinstance(value, bool):
+        raise pickle.UnpicklingError("a place or a size of a tensor is a truth value")
+    return operator.index(value)
+
+
+def _rebuild_v2(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> StoredTensor | Unread:
     return _rebuild(storage, offset, size, stride, None, rest[2] if len(rest) > 2 else None)
 
 
-def _rebuild_v3(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> StoredTensor:
+def _rebuild_v3(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> StoredTensor | Unread:
     return _rebuild(storage, offset, size, stride, rest[2], rest[3] if len(rest) > 3 else None)
 
 

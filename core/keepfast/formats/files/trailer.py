@@ -1,4 +1,4 @@
-"""A trailer for formats that know arrays but neither digests nor Python's containers.
+"""What is told beside a document, for formats that know arrays but neither digests nor Python's containers.
 
 It is JSON behind, or at the end of, a document that other tools read:
 
@@ -7,14 +7,19 @@ It is JSON behind, or at the end of, a document that other tools read:
   and its bytes are the next payloads, one or more where the document has them in chunks;
 - ``metadata``: the checkpoint's.
 
-The file ends with where the trailer begins and the seal: ``keepfast 1 <16 hexadecimal digits> <seal>``.
+A trailer stands behind the document; the file ends with where it begins and the seal: ``keepfast 1 <16 hexadecimal
+digits> <seal>``. An introduction stands in the document, as a text that other readers pass over: ``keepfast 2 <seal>
+<JSON> keepfast 2``, where payloads begin so many bytes behind it, and digests are eight hexadecimal digits. The seal is
+the CRC-32 of all but the payloads and itself.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
@@ -22,21 +27,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast import codec
+from keepfast.errors import NewerFormat
 from keepfast.formats.files.flax_bytes import Piece
 from keepfast.formats.files.sealed import (
     SEAL_DIGITS,
     Damage,
     SealedWriter,
     check_seal,
+    crc_beside,
     digests_ahead,
-    ends_with_seal,
     read_digested,
     wrong_digest,
 )
 from keepfast.interfaces.checkpoint_store import Checkpoint
 
+_FRONT, _BACK = b"keepfast 2 ", b" keepfast 2"
+_FRONT_SIZE = len(_FRONT) + SEAL_DIGITS + 1
+_FRONTED = re.compile(rb"keepfast (\d) [0-9a-f]{8} ")
+_WORDS = (b'{"payloads":[', b'"tree":', b'"metadata":')
+_ENOUGH = 3
+"""How many of the marks of an introduction tell it: damage at one place leaves as many, and nobody else has them."""
+
 _BEGINNING = b"keepfast 1 "
 _OFFSET_DIGITS = 16
+_ENDED = re.compile(rb"keepfast 1 [0-9a-f]{16} [0-9a-f]{8}")
+_JSON = b'{"payloads":['
 _ENDING = len(_BEGINNING) + _OFFSET_DIGITS + 1 + SEAL_DIGITS
 
 
@@ -81,7 +96,29 @@ def _described(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def has_trailer(path: Path) -> bool:
     """Say whether a file ends as those of `write_with_trailer` do."""
-    return ends_with_seal(path, _BEGINNING, _OFFSET_DIGITS + 1)
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return _trailer(file) is not None
+
+
+def is_trailer(text: object) -> bool:
+    """Say whether a text is a trailer, also one that is damaged at one place."""
+    told = text.encode(errors="replace") if isinstance(text, str) else b""
+    return told.startswith(_JSON) or _ENDED.fullmatch(told[-_ENDING:]) is not None
+
+
+def _trailer(file: BinaryIO) -> tuple[int, bytes] | None:
+    """Return where a trailer begins, and its JSON; None where a file does not end with one."""
+    end = file.seek(0, 2) - _ENDING
+    file.seek(max(0, end))
+    ending = file.read()
+    if end < 0 or _ENDED.fullmatch(ending) is None:
+        return None
+    start = int(ending[len(_BEGINNING) :].split()[0], 16)
+    file.seek(min(start, end))
+    text = file.read(max(0, end - start))
+    return (start, text) if text.startswith(_JSON) else None
 
 
 def read_with_trailer(file: BinaryIO) -> Checkpoint | None:
@@ -90,23 +127,117 @@ def read_with_trailer(file: BinaryIO) -> Checkpoint | None:
     Raises:
         Damage: if any byte of the file is not as it was written.
     """
-    end = file.seek(0, 2)
-    file.seek(max(0, end - _ENDING))
-    ending = file.read()
-    if not ending.startswith(_BEGINNING):
+    found = _trailer(file)
+    if found is None:
         return None
+    document = _parsed(found[1])
+    payloads = document["payloads"]
+    check_seal(file, [(start, size) for _, start, size, _ in payloads])
+    return _checkpoint(document, file, payloads)
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
     try:
-        start = int(ending[len(_BEGINNING) :].split()[0], 16)
-        if not 0 <= start <= end - _ENDING:
-            raise Damage("trailer", f"begins at {start}, which is not in the file")
-        file.seek(start)
-        document = json.loads(file.read(end - _ENDING - start))
-        spans = [(start, size) for _, start, size, _ in document["payloads"]]
+        document: dict[str, Any] = json.loads(text)
+        for payload in document["payloads"]:
+            path, start, size, digest = payload
+            payload[3] = digest = int(digest, 16) if isinstance(digest, str) else digest
+            if not isinstance(path, str) or not all(type(each) is int for each in (start, size, digest)):
+                raise TypeError("a payload is told wrongly")
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise Damage("trailer", f"cannot be read ({error})") from error
-    check_seal(file, spans)
-    arrays = _Arrays(file, iter(document["payloads"]))
+    return document
+
+
+def _checkpoint(document: Mapping[str, Any], file: BinaryIO, payloads: Iterable[Any]) -> Checkpoint:
+    arrays = _Arrays(file, iter(payloads))
     return Checkpoint(codec.decode(document["tree"], arrays.get), codec.decode(document["metadata"]))
+
+
+def write_with_introduction(
+    file: BinaryIO, checkpoint: Checkpoint, pieces: Iterable[Piece], introduce: Callable[[int], bytes]
+) -> None:
+    """Write a document that has its introduction first.
+
+    Args:
+        file: an empty file, open for writing, in which can be sought.
+        checkpoint: what the document is of.
+        pieces: what follows the introduction, the arrays in it in the order of the checkpoint's state.
+        introduce: gives what stands before an introduction of so many bytes.
+    """
+    document = _described(checkpoint)  # first: it names the path of whatever cannot be stored
+    parts = [piece if isinstance(piece, bytes) else (piece[0], codec.array_bytes(piece[1])) for piece in pieces]
+    buffers = [part[1] for part in parts if isinstance(part, tuple)]
+    file.write(_introduction(document, parts, [0] * len(buffers), introduce))
+    found = []
+    with digests_ahead([[buffer] for buffer in buffers]) as digests:
+        for part in parts:
+            file.write(part if isinstance(part, bytes) else part[1])
+            if isinstance(part, tuple):
+                found.append(next(digests))
+    file.seek(0)
+    file.write(_introduction(document, parts, found, introduce))
+    file.seek(0, 2)
+
+
+def _introduction(
+    document: Mapping[str, Any],
+    parts: Iterable[bytes | tuple[str, memoryview]],
+    digests: Iterable[int],
+    introduce: Callable[[int], bytes],
+) -> bytes:
+    payloads, start, known = [], 0, iter(digests)
+    for part in parts:
+        if isinstance(part, tuple):
+            payloads.append([part[0], start, part[1].nbytes, f"{next(known):08x}"])
+        start += len(part) if isinstance(part, bytes) else part[1].nbytes
+    text = json.dumps({"payloads": payloads, **document}, separators=(",", ":")).encode()
+    before = introduce(len(_FRONT) + SEAL_DIGITS + 1 + len(text) + len(_BACK)) + _FRONT
+    seal = zlib.crc32(b" " + text + _BACK, zlib.crc32(before))
+    for part in parts:
+        seal = zlib.crc32(part, seal) if isinstance(part, bytes) else seal
+    return before + f"{seal:08x} ".encode() + text + _BACK
+
+
+def is_introduction(text: object) -> bool:
+    """Say whether a text is an introduction, also one that is damaged at one place."""
+    told = text.encode(errors="replace") if isinstance(text, str) else b""
+    marks = [told.startswith(_FRONT), told.endswith(_BACK), *(each in told for each in _WORDS)]
+    return sum(marks) >= _ENOUGH
+
+
+def has_introduction(file: BinaryIO, place: tuple[int, int] | None) -> bool:
+    """Say whether a text of a file, told by where it begins and its length, is a whole introduction of any version."""
+    if place is None:
+        return False
+    start, length = place
+    file.seek(start)
+    front = _FRONTED.fullmatch(file.read(_FRONT_SIZE))
+    file.seek(max(start, start + length - len(_BACK)))
+    return front is not None and file.read(len(_BACK)) == b" keepfast " + front[1]
+
+
+def read_with_introduction(file: BinaryIO, place: tuple[int, int] | None) -> Checkpoint | None:
+    """Return the verified checkpoint of a file with an introduction at a place, or None for another file.
+
+    Raises:
+        Damage: if any byte of the file is not as it was written.
+        NewerFormat: if a later version wrote it.
+    """
+    if place is None or not has_introduction(file, place):
+        return None
+    start, length = place
+    file.seek(start)
+    text = file.read(length)
+    if not text.startswith(_FRONT):
+        raise NewerFormat("the file is of a later Keepfast; run: pip install -U keepfast")
+    document = _parsed(text[_FRONT_SIZE : -len(_BACK)])
+    payloads = [(path, start + length + at, size, digest) for path, at, size, digest in document["payloads"]]
+    spans = [(at, size) for _, at, size, _ in payloads]
+    seal = crc_beside(file, [(start + len(_FRONT), SEAL_DIGITS), *spans], file.seek(0, 2))
+    if text[len(_FRONT) : _FRONT_SIZE - 1] != f"{seal:08x}".encode():
+        raise Damage("structure", "(names, shapes, directory) differs from what was written")
+    return _checkpoint(document, file, payloads)
 
 
 @final

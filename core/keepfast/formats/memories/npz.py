@@ -11,11 +11,14 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from keepfast import codec
-from keepfast.errors import CorruptMemory
-from keepfast.formats.files.sealed import Damage, verified
+from keepfast.errors import CorruptMemory, Unreadable
+from keepfast.formats.files.sealed import Damage, verified, warn_of_anew
 from keepfast.formats.files.sealed_zip import SealedZipReader, SealedZipWriter
 from keepfast.formats.memories.header import header_from, header_text, plain_dtype, snapshot_from
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
+
+_VERSIONS = ((1, 0), (2, 0), (3, 0))
+"""What the headers of arrays are written in; that of the last is text beyond Latin, for the names of fields."""
 
 
 @final
@@ -35,7 +38,7 @@ class NpzExporter(MemoryExporter):
 
     def read(self, path: Path) -> MemorySnapshot:  # noqa: D102  (the interface's)
         with verified(path, CorruptMemory, mapped=True) as file:
-            return _read(SealedZipReader(file, compressed=True), path)
+            return _read(SealedZipReader(file), path)
 
 
 def _npy(tensor: NDArray[Any]) -> tuple[memoryview, memoryview]:
@@ -48,6 +51,8 @@ def _npy(tensor: NDArray[Any]) -> tuple[memoryview, memoryview]:
 
 def _read(archive: SealedZipReader, path: Path) -> MemorySnapshot:
     document = archive.document()
+    if archive.was_sealed:
+        warn_of_anew(path)
     header = {} if document is None else header_from(document)
     dtypes = {name: described["dtype"] for name, described in header.get("tensors", {}).items()}
     tensors = {}
@@ -61,9 +66,15 @@ def _array(data: NDArray[np.uint8], dtype: str | None, record: str) -> NDArray[A
     beginning = io.BytesIO(data[:65536].tobytes())
     try:
         version = npy.read_magic(beginning)
+        if version not in _VERSIONS:
+            raise ValueError(f"its header is of the version {version}, which NumPy has not")
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, descr = read_header(beginning)
+        if descr.hasobject:
+            raise Damage(record, "is no array of numbers but a pickle of objects, and loading runs no code")
         array = data[beginning.tell() :].view(descr if dtype is None else codec.dtype_of(dtype))
         return codec.shaped(array, shape[::-1]).T if fortran else codec.shaped(array, shape)
+    except Unreadable:
+        raise
     except ValueError as error:
         raise Damage(record, f"is no array: {error}") from error

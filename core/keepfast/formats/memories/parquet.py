@@ -1,15 +1,20 @@
 """Memories as Parquet: a row for each sample, for polars, pandas, duckdb and whoever else reads tables.
 
 Columns: ``timestep``, from 0 for the oldest sample of an environment on; ``environment``; and one for each tensor, a
-fixed-shape list where a sample has several elements. The footer's key ``keepfast`` holds the document of
-`keepfast.formats.memories.header`, and ``keepfast.crc32`` the CRC-32 of the whole file, taken with zeros in its place.
+fixed-shape list where a sample has several elements. Between the columns and the footer, where no reader looks, stand a
+mark, the document of `keepfast.formats.memories.header`, its length, the mark again, and the CRC-32 of the whole file,
+taken with zeros in its place. In an older layout the footer's keys ``keepfast`` and ``keepfast.crc32`` held the two.
+
+What another tool wrote anew has nothing in that gap. It is that tool's then, as a file that never was ours.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import os
+import struct
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -22,8 +27,9 @@ from numpy.typing import NDArray
 
 from keepfast._system.spacious import spacious_tensors
 from keepfast.codec import dtype_of
-from keepfast.errors import CorruptMemory, InvalidValue
+from keepfast.errors import CorruptMemory, InvalidValue, KeepfastError
 from keepfast.formats.files.sealed import Damage, verified
+from keepfast.formats.memories.foreign_parquet import PLACES, foreign_tensors
 from keepfast.formats.memories.header import (
     check_header,
     flat_tensors,
@@ -35,12 +41,17 @@ from keepfast.formats.memories.header import (
 )
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
 
-_PLACES = ("timestep", "environment")
-"""The columns before those of the tensors."""
-
 _HEADER, _DIGEST = b"keepfast", b"keepfast.crc32"
 _MARK = b"keepfast digest "
 _NO_DIGEST = b"0" * 8
+_ENOUGH = 2
+"""How many words of ours tell a footer of the older layout, of the three that are there."""
+
+_GAP = b"keepfast memory\n"
+_GAP_END = struct.Struct("<Q16s8s")
+_FOOTER = struct.Struct("<I4s")
+"""How a file ends: how long the footer is before it, and four letters."""
+
 _GROUP = 1 << 24
 """How many bytes of tensors a row group holds, about: what is in memory at a time."""
 
@@ -64,8 +75,7 @@ class ParquetExporter(MemoryExporter):
         with pq.ParquetWriter(sink, schema, write_page_checksum=True, **options) as writer:
             for arrays in _groups(snapshot, schema):
                 writer.write_table(pa.Table.from_arrays(arrays, names), row_group_size=1 << 62)
-            writer.add_key_value_metadata({_HEADER: header_text(snapshot), _DIGEST: _MARK + _NO_DIGEST})
-        place = _place_of_digest(file)
+            place = _write_document(file, header_text(snapshot))
         digest = _digest(file, place)
         file.seek(place)
         file.write(digest)
@@ -73,14 +83,82 @@ class ParquetExporter(MemoryExporter):
 
     def read(self, path: Path) -> MemorySnapshot:  # noqa: D102  (the interface's)
         with verified(path, CorruptMemory) as file:
-            place = _place_of_digest(file)
-            file.seek(max(place, 0))
-            if place < 0 or file.read(len(_NO_DIGEST)) != _digest(file, place):
-                raise CorruptMemory(f"`{path}` is damaged, or was not written by Keepfast: its digest is not its own")
-            table = pq.ParquetFile(file)
-            header = header_from(table.metadata.metadata[_HEADER])
-            check_header(header, path)
-            return snapshot_from(_tensors(table, header), header, path)
+            text = _document(file)
+            with _damage_of_arrow():
+                table = pq.ParquetFile(file, page_checksum_verification=text is None)
+                if text is None:
+                    _require_no_mark(file, table.metadata)
+                    text = _document_of_older_layout(file, table.metadata.metadata or {})
+                if text is None:
+                    return snapshot_from(foreign_tensors(table), {}, path)
+                header = header_from(text)
+                check_header(header, path)
+                return snapshot_from(_tensors(table, header), header, path)
+
+
+@contextlib.contextmanager
+def _damage_of_arrow() -> Iterator[None]:
+    """Make damage of the errors that Arrow has for files that are none, which are no errors of the system's."""
+    try:
+        yield
+    except KeepfastError:
+        raise
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise Damage("Parquet", f"cannot be read ({error})") from error
+
+
+def _write_document(file: BinaryIO, document: bytes) -> int:
+    """Write what stands before the footer, and return where in the file its digest is."""
+    file.write(_GAP + document + _GAP_END.pack(len(document), _GAP, _NO_DIGEST))
+    return file.tell() - len(_NO_DIGEST)
+
+
+def _document(file: BinaryIO) -> bytes | None:
+    """Return the document of a verified file; None for one that has no mark of ours before its footer.
+
+    Raises:
+        Damage: if it has one and is not as it was written.
+    """
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0, end - _FOOTER.size))
+    length, magic = _FOOTER.unpack(file.read().rjust(_FOOTER.size, b"\0"))
+    footer = end - _FOOTER.size - length
+    if magic != b"PAR1" or footer < _GAP_END.size:
+        return None
+    file.seek(footer - _GAP_END.size)
+    length, mark, digest = _GAP_END.unpack(file.read(_GAP_END.size))
+    start = footer - _GAP_END.size - length
+    if mark != _GAP:
+        return None
+    if start < len(_GAP) or digest != _digest(file, footer - len(_NO_DIGEST)):
+        raise Damage("content", "is not as it was written (its CRC-32 says so)")
+    file.seek(start)
+    return file.read(length)
+
+
+def _require_no_mark(file: BinaryIO, told: Any) -> None:
+    """Check that no mark of ours stands between columns and footer, as it does where the one behind it is damaged."""
+    groups = [told.row_group(number) for number in range(told.num_row_groups)]
+    columns = [group.column(each) for group in groups for each in range(told.num_columns)]
+    starts = [min(each.dictionary_page_offset or each.data_page_offset, each.data_page_offset) for each in columns]
+    ends = [start + each.total_compressed_size for start, each in zip(starts, columns, strict=True)]
+    end, start = file.seek(0, os.SEEK_END) - _FOOTER.size - told.serialized_size, max(ends, default=0)
+    file.seek(start)
+    if _GAP in file.read(max(0, end - start)):
+        raise Damage("document", "is not as it was written")
+
+
+def _document_of_older_layout(file: BinaryIO, told: Mapping[bytes, bytes]) -> bytes | None:
+    """Return the document in a footer whose file is verified; None for a footer of others, whatever word it has."""
+    if sum((_HEADER in told, _DIGEST in told, any(value.startswith(_MARK) for value in told.values()))) < _ENOUGH:
+        return None
+    place = _place_of_digest(file)
+    file.seek(max(place, 0))
+    if _HEADER not in told or place < 0 or file.read(len(_NO_DIGEST)) != _digest(file, place):
+        raise Damage("content", "is not as it was written (its CRC-32 says so)")
+    return told[_HEADER]
 
 
 @final
@@ -104,7 +182,7 @@ class _Unclosed(io.RawIOBase):
 
 
 def _schema(snapshot: MemorySnapshot) -> Any:
-    fields = [pa.field(name, kind) for name, kind in zip(_PLACES, (pa.int64(), pa.int32()), strict=True)]
+    fields = [pa.field(name, kind) for name, kind in zip(PLACES, (pa.int64(), pa.int32()), strict=True)]
     for name, tensor in _with_numbers(snapshot.tensors).items():
         if tensor.dtype.kind == "c":
             raise InvalidValue(f"Parquet has no {tensor.dtype}, the dtype of `{name}`; choose another format")
@@ -121,7 +199,7 @@ def _with_numbers(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]
 
 def _title(name: str, taken: Collection[str]) -> str:
     """Return the name of a tensor's column, which is not that of another column; readers go by their order."""
-    while name in _PLACES:
+    while name in PLACES:
         name += "_"
         while name in taken:
             name += "_"
@@ -155,7 +233,7 @@ def _groups(snapshot: MemorySnapshot, schema: Any) -> Iterator[list[Any]]:
         part = slice(start, min(start + rows, count))
         environments = (np.arange(part.start, part.stop) % num_envs).astype(np.int32)
         columns = [pa.array(timesteps.reshape(-1)[part]), pa.array(environments)]
-        kinds = schema.types[len(_PLACES) :]
+        kinds = schema.types[len(PLACES) :]
         columns += [_column(tensor[part], kind) for tensor, kind in zip(flat, kinds, strict=True)]
         yield columns
 
@@ -176,7 +254,7 @@ def _tensors(table: Any, header: dict[str, Any]) -> dict[str, NDArray[Any]]:
     start = 0
     for group in range(table.num_row_groups):
         rows = table.read_row_group(group)
-        for tensor, column in zip(_with_numbers(flat).values(), rows.columns[len(_PLACES) :], strict=True):
+        for tensor, column in zip(_with_numbers(flat).values(), rows.columns[len(PLACES) :], strict=True):
             items = column.combine_chunks()
             if isinstance(items, pa.ExtensionArray):
                 items = items.storage.flatten()

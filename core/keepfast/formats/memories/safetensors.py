@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar, final
 
 from keepfast.errors import CorruptMemory
-from keepfast.formats.files.safetensors import read_safetensors, write_safetensors
+from keepfast.formats.files.safetensors.container import read_safetensors, write_safetensors
 from keepfast.formats.memories.header import header_of, snapshot_from, tensors_of
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
 

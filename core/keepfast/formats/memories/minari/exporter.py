@@ -1,14 +1,19 @@
 """Memories as Minari datasets: a directory that ``minari.MinariDataset(path)`` opens.
 
-``main_data.hdf5`` holds the episodes and, behind the end that HDF5 itself knows of, the document of
-`keepfast.formats.memories.header`, its length and the CRC-32 of everything before it; the document has the CRC-32 of
-``metadata.json``, which is for Minari alone. Where Minari has a place for a tensor, it is there: ``states`` (or
-``observations``) with the observation after the last step, ``actions``, ``rewards``, ``terminated`` and ``truncated``;
-all others are among the infos. Values of bfloat16 and float8 are stored as equal ones of float32.
+``main_data.hdf5`` holds the episodes as Minari has them and, behind the end that HDF5 itself knows of, what is known
+beside them: the samples that are no transitions, the document of `keepfast.formats.memories.header`, its length and the
+CRC-32 of everything before it. The document has the CRC-32 of ``metadata.json``, which is for Minari alone, and a table
+of the episodes, of which their attributes told in an older layout. HDF5 cuts off what is behind its end when another
+tool changes the file, which is that tool's then.
+
+Where Minari has a place for a tensor, it is there: ``states`` (or ``observations``) with the observation after the last
+step, ``actions``, ``rewards``, ``terminated`` and ``truncated``; all others are among the infos. Values of bfloat16 and
+float8 are stored as equal ones of float32.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import zlib
@@ -18,37 +23,41 @@ from typing import Any, BinaryIO, ClassVar, final
 import h5py
 
 from keepfast._system.commit import commit_directory
-from keepfast.errors import CorruptMemory, NotFound
+from keepfast.errors import CorruptMemory, NotFound, Unreadable, shown
 from keepfast.formats.files.sealed import Damage, verified
 from keepfast.formats.memories.header import check_header, header_from, header_text, snapshot_from
-from keepfast.formats.memories.minari.metadata import metadata_of
+from keepfast.formats.memories.minari.metadata import is_changed_by_others, metadata_of
 from keepfast.formats.memories.minari.reading import damage_of_hdf5, foreign_tensors, own_tensors
 from keepfast.formats.memories.minari.spaces import observations_of
-from keepfast.formats.memories.minari.writing import write_episodes
+from keepfast.formats.memories.minari.writing import write_episodes, write_rest
 from keepfast.interfaces.format import DirectoryFormat
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
 
 _DATA, _METADATA = "main_data.hdf5", "metadata.json"
 _TRAILER = struct.Struct("<16sQI")
 _MARK = b"keepfast memory\n"
-_METADATA_CRC = "minari_metadata_crc32"
+_METADATA_CRC, _EPISODES = "minari_metadata_crc32", "episodes"
+_LARGEST_METADATA = 1 << 24
+_SUPERBLOCK = 96
+_ENDS = {0: 40, 1: 44, 2: 28, 3: 28}
+"""By the version of a superblock of HDF5: where it says where the file ends."""
 
 
 @final
 class MinariExporter(DirectoryFormat[MemorySnapshot], MemoryExporter):
     """Writes a directory with the episodes of each environment; needs the tensors states, actions and rewards.
 
-    An episode that the memory does not hold to its end is marked as truncated there, and as ``keepfast_open``; one
-    whose beginning may have been overwritten as ``keepfast_fragment``. An end that only the tensor ``dones`` tells of
-    is a truncation where the memory has ``terminated``, which denies it, and a termination elsewhere. Without
-    ``next_states``, the observation after the last step of an episode is unknown, and the one before it is repeated.
+    An episode that the memory does not hold to its end is marked as truncated there. An end that only the tensor
+    ``dones`` tells of is a truncation where the memory has ``terminated``, which denies it, and a termination
+    elsewhere. Without ``next_states``, the observation after the last step of an episode is unknown, and the one before
+    it is repeated.
     """
 
     extension: ClassVar[str] = ".minari"
 
     def owns(self, path: Path) -> bool:
         """Say whether a path is such a directory, of this extension or made by Minari itself."""
-        return super().owns(path) or _data_file(path).is_file()
+        return super().owns(path) or _data_file(path).is_file() or _other_format(path) is not None
 
     def fill(self, snapshot: MemorySnapshot, directory: Path) -> None:
         """Write the two files of a dataset that is called as the directory is."""
@@ -66,21 +75,37 @@ class MinariExporter(DirectoryFormat[MemorySnapshot], MemoryExporter):
     def read(self, path: Path) -> MemorySnapshot:
         """Read a dataset, verified where Keepfast wrote it; the episodes of others follow one another."""
         source = _data_file(path)
+        if not source.is_file() and (other := _other_format(path)) is not None:
+            raise Unreadable(
+                f"`{path}` cannot be read by Keepfast, whole as it may be: Minari has it as {shown(other)}; let it "
+                "have the dataset as HDF5 (`data_format='hdf5'`)"
+            )
         if not source.is_file():
             raise NotFound(f"`{path}` is no Minari dataset: there is no `{_DATA}` in it")
         with verified(source, CorruptMemory) as file:
-            header = _header(file, source)
+            header, place = _header(file)
             if header is not None:
                 check_header(header, source)
                 _check_metadata(header, source.with_name(_METADATA))
             with damage_of_hdf5(), h5py.File(file, "r") as data:
-                tensors = foreign_tensors(data) if header is None else own_tensors(data, header)
+                tensors = foreign_tensors(data) if header is None else own_tensors(data, header, (file, place))
         return snapshot_from(tensors, header or {}, source)
 
 
 def _data_file(path: Path) -> Path:
     """Return the file with the episodes, in a directory or in the ``data`` directory below it."""
     return path / _DATA if (path / _DATA).exists() else path / "data" / _DATA
+
+
+def _other_format(path: Path) -> str | None:
+    """Return how a dataset of Minari that is not HDF5 has its data, or None for what is none."""
+    for metadata in (path / _METADATA, path / "data" / _METADATA):
+        if metadata.is_file() and metadata.stat().st_size <= _LARGEST_METADATA:
+            with contextlib.suppress(ValueError, RecursionError):
+                told = json.loads(metadata.read_bytes())
+                other = told.get("data_format") if isinstance(told, dict) and "observation_space" in told else None
+                return other if isinstance(other, str) and other != "hdf5" else None
+    return None
 
 
 def _fill(snapshot: MemorySnapshot, directory: Path, name: str) -> None:
@@ -94,9 +119,11 @@ def _write_data(snapshot: MemorySnapshot, file: BinaryIO, further: dict[str, Any
     """Write the episodes and the trailer, whose document tells of something further."""
     observations_of(snapshot.tensors)
     with h5py.File(file, "w", track_order=True) as data:
-        write_episodes(data, snapshot)
-    header = json.dumps({**json.loads(header_text(snapshot)), **further}, separators=(",", ":")).encode()
+        told = write_episodes(data, snapshot)
+    document = {**json.loads(header_text(snapshot)), _EPISODES: told, **further}
+    header = json.dumps(document, separators=(",", ":")).encode()
     file.seek(0, 2)
+    write_rest(file, snapshot)
     file.write(header)
     file.write(_TRAILER.pack(_MARK, len(header), _digest(file)))
 
@@ -113,25 +140,29 @@ def _digest(file: BinaryIO, size: int | None = None) -> int:
     return digest
 
 
-def _header(file: BinaryIO, source: Path) -> dict[str, Any] | None:
-    """Return the document of a verified file; None for one that another tool wrote."""
+def _header(file: BinaryIO) -> tuple[dict[str, Any] | None, int]:
+    """Return the document of a verified file and where it begins; None and 0 for one that another tool wrote."""
     size = file.seek(0, 2) - _TRAILER.size
     file.seek(max(size, 0))
     trailer = file.read(_TRAILER.size)
     mark, length, digest = _TRAILER.unpack(trailer) if len(trailer) == _TRAILER.size else (b"", 0, 0)
     if mark != _MARK:
-        if _is_ours(source.with_name(_METADATA)):
-            raise Damage("end", "is missing")
-        return None
+        if size + _TRAILER.size > _end_of_hdf5(file):
+            raise Damage("end", "is not what was written")
+        return None, 0
     if _digest(file, size) != digest or length > size:
         raise Damage("content", "is not as it was written (its CRC-32 says so)")
     file.seek(size - length)
-    return header_from(file.read(length))
+    return header_from(file.read(length)), size - length
 
 
-def _is_ours(metadata: Path) -> bool:
-    """Say whether Keepfast wrote a dataset, by Minari's own file, or by the lack of it."""
-    return not metadata.is_file() or b'"keepfast": true' in metadata.read_bytes()
+def _end_of_hdf5(file: BinaryIO) -> int:
+    """Return where a file ends by its superblock, which says so at one of three places; else where it does."""
+    file.seek(0)
+    block = file.read(_SUPERBLOCK)
+    if len(block) == _SUPERBLOCK and block[:8] == b"\x89HDF\r\n\x1a\n" and block[8] in _ENDS:
+        return int.from_bytes(block[_ENDS[block[8]] :][:8], "little")
+    return file.seek(0, 2)
 
 
 def _check_metadata(header: dict[str, Any], metadata: Path) -> None:
@@ -140,5 +171,6 @@ def _check_metadata(header: dict[str, Any], metadata: Path) -> None:
         return
     if not metadata.is_file():
         raise CorruptMemory(f"`{metadata.parent}` is damaged: `{_METADATA}` is missing")
-    if zlib.crc32(metadata.read_bytes()) != header[_METADATA_CRC]:
+    content = metadata.read_bytes()
+    if zlib.crc32(content) != header[_METADATA_CRC] and not (_EPISODES in header and is_changed_by_others(content)):
         raise CorruptMemory(f"`{metadata}` is damaged: it is not as it was written (its CRC-32 says so)")

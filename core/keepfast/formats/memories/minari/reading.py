@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from operator import index
+from typing import Any, BinaryIO, final
 
 import h5py
 import numpy as np
@@ -13,16 +16,18 @@ from numpy.typing import NDArray
 
 from keepfast._system.spacious import spacious_tensors
 from keepfast.codec import dtype_of
-from keepfast.errors import KeepfastError
+from keepfast.errors import KeepfastError, Unreadable, shown
 from keepfast.formats.files.sealed import Damage
 from keepfast.formats.memories.header import ring_of
 from keepfast.formats.memories.minari.episodes import pieces
+from keepfast.formats.memories.minari.images import Images, are_compressed
 from keepfast.formats.memories.minari.spaces import OBSERVATIONS, dtype_of_space
 from keepfast.formats.memories.minari.values import member_name, restored, stored_dtype
 
 _COMPRESSION = 1100
 """How many times smaller than its values a dataset can be stored; deflate, the best at zeros, reaches 1032."""
 
+_EPISODE = re.compile("episode_[0-9]+")
 _PLACES = {"terminated": "terminations", "truncated": "truncations", **dict.fromkeys(OBSERVATIONS, "observations")}
 
 Column = tuple[Any, int]
@@ -40,8 +45,13 @@ def damage_of_hdf5() -> Iterator[None]:
         raise Damage("HDF5", f"cannot be read ({str(error) or type(error).__name__})") from error
 
 
-def own_tensors(data: Any, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+def own_tensors(data: Any, header: Mapping[str, Any], rest: tuple[BinaryIO, int]) -> dict[str, NDArray[Any]]:
     """Return the tensors of a file that Keepfast wrote.
+
+    Args:
+        data: the episodes.
+        header: the document.
+        rest: a file, and where in it the samples end that are no transitions.
 
     Raises:
         Damage: if its episodes are not those that the header tells of.
@@ -53,32 +63,89 @@ def own_tensors(data: Any, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]
     tensors = spacious_tensors({name: ((*sizes, *size), dtype) for name, (size, dtype) in described.items()}, rows)
     spaces = {name: dtype_of_space(header["metadata"], name) for name in tensors}
     read = [np.zeros(ring.count(environment), bool) for environment in range(ring.num_envs)]
-    done: dict[int, int] = {}  # for files from before episodes told where they start
-    for name in sorted(data, key=lambda name: (len(name), name)):
-        group = _child(data, name, h5py.Group)
-        steps, environment = int(group.attrs["total_steps"]), int(group.attrs["keepfast_environment"])
+    told = list(_told(data, header))
+    beside = _Rest(*rest, sum(episode.steps for episode in told if episode.group is None), tensors)
+    for episode in told:
+        start, steps, environment = episode.start, episode.steps, episode.environment
         if not 0 <= environment < ring.num_envs:
-            raise Damage(name.replace("_", " "), f"has {steps} steps of environment {environment}, which are too many")
-        start = int(group.attrs.get("keepfast_start", done.get(environment, 0)))
+            raise Damage(episode.name, f"has {steps} steps of environment {environment}, which are too many")
         if not 0 <= start < start + steps <= len(read[environment]) or read[environment][start : start + steps].any():
-            raise Damage(name.replace("_", " "), f"has {steps} steps of environment {environment}, which are too many")
-        _read_episode(group, tensors, steps, environment, ring.rows(environment, start, start + steps), spaces)
+            raise Damage(episode.name, f"has {steps} steps of environment {environment}, which are too many")
+        if episode.group is None:
+            beside.read(environment, ring.rows(environment, start, start + steps))
+        else:
+            _read_episode(episode, tensors, ring.rows(environment, start, start + steps), spaces)
         read[environment][start : start + steps] = True
-        done[environment] = start + steps
     if (steps := sum(int(np.count_nonzero(each)) for each in read)) != len(ring):
         raise Damage("episodes", f"have {steps} steps where {len(ring)} were written")
     return tensors
 
 
+@final
+@dataclass(frozen=True)
+class _Told:
+    """What is told of an episode; its group, or None where it is of no transitions."""
+
+    name: str
+    group: Any
+    environment: int
+    start: int
+    steps: int
+    is_open: bool
+
+
+def _told(data: Any, header: Mapping[str, Any]) -> Iterator[_Told]:
+    """Yield what is told of each episode, in a table, or in the attributes of their groups as the layout before has."""
+    if "episodes" not in header:
+        yield from _told_by_groups(data)
+        return
+    number = 0
+    for environment, start, steps, is_open, _, is_valid in header["episodes"]:
+        name = f"episode_{number}"
+        group = _child(data, name, h5py.Group) if is_valid else None
+        yield _Told(name.replace("_", " "), group, index(environment), index(start), index(steps), bool(is_open))
+        number += is_valid
+
+
+def _told_by_groups(data: Any) -> Iterator[_Told]:
+    done: dict[int, int] = {}  # for files from before episodes told where they start
+    for name in sorted(data, key=lambda name: (len(name), name)):
+        group = _child(data, name, h5py.Group)
+        steps, environment = int(group.attrs["total_steps"]), int(group.attrs["keepfast_environment"])
+        start = int(group.attrs.get("keepfast_start", done.get(environment, 0)))
+        is_open = bool(group.attrs.get("keepfast_open", False))
+        yield _Told(name.replace("_", " "), group, environment, start, steps, is_open)
+        done[environment] = start + steps
+
+
+@final
+class _Rest:
+    """The samples that are no transitions, which lie behind the episodes, one tensor after the other in each."""
+
+    def __init__(self, file: BinaryIO, end: int, steps: int, tensors: Mapping[str, NDArray[Any]]) -> None:
+        row = sum(math.prod(tensor.shape[2:]) * tensor.dtype.itemsize for tensor in tensors.values())
+        self._file, self._place, self._tensors = file, end - steps * row, tensors
+        if self._place < 0:
+            raise Damage("episodes", "are of more samples than are there")
+
+    def read(self, environment: int, rows: tuple[slice, ...]) -> None:
+        """Read those of the next episode into their places."""
+        for tensor in self._tensors.values():
+            for target in pieces(tensor, environment, rows):
+                self._file.seek(self._place)
+                values = np.frombuffer(self._file.read(target.nbytes), np.uint8).view(target.dtype)
+                target[...] = values.reshape(target.shape)
+                self._place += target.nbytes
+
+
 def _read_episode(
-    group: Any,
+    episode: _Told,
     tensors: Mapping[str, NDArray[Any]],
-    steps: int,
-    environment: int,
     rows: tuple[slice, ...],
     spaces: Mapping[str, np.dtype[Any] | None],
 ) -> None:
     """Read one episode into the places of tensors where it belongs."""
+    group, steps, environment = episode.group, episode.steps, episode.environment
     infos = _child(group, "infos", h5py.Group) if "infos" in group else {}
     further = set(infos)
     for name, tensor in tensors.items():
@@ -92,7 +159,7 @@ def _read_episode(
         if dataset.dtype not in dtypes - {None} or math.prod(dataset.shape[1:]) != math.prod(tensor.shape[2:]):
             raise Damage(f"dataset `{dataset.name}`", f"of {dataset.dtype} has not the values of `{name}`")
         _read(dataset, 0, pieces(tensor, environment, rows), exact=True)
-    if "truncated" in tensors.keys() - further and group.attrs["keepfast_open"]:
+    if "truncated" in tensors.keys() - further and episode.is_open:
         tensors["truncated"][rows[-1].stop - 1, environment] = False
 
 
@@ -116,7 +183,8 @@ def foreign_tensors(data: Any) -> dict[str, NDArray[Any]]:
     """
     layout: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
     total = stored = 0
-    for number in range(len(data)):
+    count = sum(1 for name in data if _EPISODE.fullmatch(name))
+    for number in range(count):
         columns, steps = _columns(data, number)
         stored += sum(dataset.id.get_storage_size() for dataset, offset in columns.values() if not offset)
         if stored > data.id.get_filesize():
@@ -129,7 +197,7 @@ def foreign_tensors(data: Any) -> dict[str, NDArray[Any]]:
         total += steps
     tensors = spacious_tensors({name: ((total, 1, *size), dtype) for name, (size, dtype) in layout.items()})
     start = 0
-    for number in range(len(data)):
+    for number in range(count):
         columns, steps = _columns(data, number)
         for name, (dataset, offset) in columns.items():
             _read(dataset, offset, pieces(tensors[name], 0, (slice(start, start + steps),)), exact=False)
@@ -154,24 +222,18 @@ def _leaves(parent: Any, name: str, count: int, seen: set[int], suffix: str = ""
     """Return the datasets of an observation or action, those of a composite space by the path within it."""
     node = _child(parent, name, (h5py.Group, h5py.Dataset))
     if isinstance(node, h5py.Dataset):
-        if not _is_compressed(node):
-            return [(suffix, _dataset(parent, name, count))]
-        reason = "holds JPEG images, which are not read; let Minari write it with `jpeg_encoding=False`"
-        raise Damage(f"dataset `{node.name}`", reason)
+        text = h5py.check_string_dtype(node.dtype)
+        if text is not None and text.length is None:  # of any length, as Minari writes them
+            raise Unreadable(f"the dataset `{shown(node.name)}` holds texts, which a memory has no tensors for")
+        if _is_elsewhere(node) or (h5py.check_vlen_dtype(node.dtype) is None and _flaw(node, None)):
+            return [(suffix, _dataset(parent, name, count))]  # which tells what is wrong
+        return [(suffix, Images(node, count) if are_compressed(node) else _dataset(parent, name, count))]
     address = h5py.h5o.get_info(node.id).addr
     if address in seen:
         raise Damage(f"group `{node.name}`", "is in several places at once")
     seen.add(address)
     inner = (_leaves(node, child, count, seen, f"{suffix}.{child}") for child in node)
     return [leaf for leaves in inner for leaf in leaves]
-
-
-def _is_compressed(dataset: Any) -> bool:
-    """Say whether a dataset holds images as Minari compresses them: of different lengths, or told by their ends."""
-    if dataset.dtype != np.uint8 or dataset.ndim != 2 or not dataset.size or _flaw(dataset, None):
-        return bool(h5py.check_vlen_dtype(dataset.dtype) == np.uint8)
-    ends = dataset[0, :3].tobytes() + dataset[0, -2:].tobytes()
-    return bool(ends == b"\xff\xd8\xff\xff\xd9")
 
 
 def _dataset(parent: Any, name: str, count: int | None = None) -> Any:
@@ -185,8 +247,8 @@ def _dataset(parent: Any, name: str, count: int | None = None) -> Any:
 
 def _flaw(dataset: Any, count: int | None) -> str:
     """Return what is wrong with a dataset, or nothing."""
-    shape, created = dataset.shape, dataset.id.get_create_plist()
-    if created.get_external_count() or created.get_layout() == h5py.h5d.VIRTUAL:
+    shape = dataset.shape
+    if _is_elsewhere(dataset):
         return "takes its values from other files"
     if not shape or dataset.dtype.kind not in "biufc":
         return "is no array of numbers"
@@ -195,6 +257,11 @@ def _flaw(dataset: Any, count: int | None) -> str:
     if math.prod(shape) * dataset.dtype.itemsize > _COMPRESSION * dataset.id.get_storage_size():
         return f"has the shape {shape} but hardly any values"
     return ""
+
+
+def _is_elsewhere(dataset: Any) -> bool:
+    created = dataset.id.get_create_plist()
+    return bool(created.get_external_count()) or created.get_layout() == h5py.h5d.VIRTUAL
 
 
 def _child(parent: Any, name: str, kind: Any) -> Any:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast.codec import array_bytes
 from keepfast.formats.memories.minari.episodes import Episode, episodes, pieces, truth
 from keepfast.formats.memories.minari.spaces import (
     Place,
@@ -24,17 +25,33 @@ from keepfast.interfaces.memory_exporter import MemorySnapshot
 _SMALL = 1 << 20
 
 
-def write_episodes(data: Any, snapshot: MemorySnapshot) -> None:
-    """Write a group for each episode into an open HDF5 file; Minari sees those that are called as it calls them."""
-    numbers = {True: itertools.count(), False: itertools.count()}
+def write_episodes(data: Any, snapshot: MemorySnapshot) -> list[list[Any]]:
+    """Write a group for each episode of transitions into an open HDF5 file, as Minari does, and nothing else.
+
+    Returns:
+        For each episode its environment, how many samples of that came before, its steps, and whether it is open, a
+        fragment, and of transitions.
+    """
+    numbers = itertools.count()
     places = place_of_observations(snapshot), place_of_actions(snapshot)
+    told = []
     for episode in episodes(snapshot):
-        number = next(numbers[episode.is_valid])
-        group = data.create_group(f"{'episode' if episode.is_valid else 'keepfast_invalid'}_{number}")
-        _write_values(group, snapshot.tensors, episode, *places)
-        marks = {"keepfast_open": episode.is_open, "keepfast_fragment": episode.is_fragment}
-        place = {"keepfast_environment": episode.environment, "keepfast_start": episode.start}
-        group.attrs.update({"id": number, "total_steps": episode.steps, **place, **marks})
+        told.append([episode.environment, episode.start, episode.steps, episode.is_open, episode.is_fragment])
+        told[-1].append(episode.is_valid)
+        if episode.is_valid:
+            number = next(numbers)
+            group = data.create_group(f"episode_{number}")
+            _write_values(group, snapshot.tensors, episode, *places)
+            group.attrs.update({"id": number, "total_steps": episode.steps})
+    return told
+
+
+def write_rest(file: BinaryIO, snapshot: MemorySnapshot) -> None:
+    """Write the samples that are no transitions, which Minari has no place for, each tensor's bytes by episodes."""
+    for episode in episodes(snapshot):
+        if not episode.is_valid:
+            for tensor in snapshot.tensors.values():
+                file.writelines(array_bytes(piece) for piece in pieces(tensor, episode.environment, episode.rows))
 
 
 def _write_values(group: Any, tensors: Tensors, episode: Episode, observed: Place, acted: Place) -> None:

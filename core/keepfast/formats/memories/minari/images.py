@@ -1,0 +1,64 @@
+"""Images that Minari has compressed as JPEG, each an array of its pixels when it is asked for."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any, final
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfast.errors import MissingDependency, Unreadable, shown
+from keepfast.formats.files.sealed import Damage
+
+_COMPRESSION = 1100
+"""How many times smaller than its pixels an image can be; JPEG has a few bits for a block of 8 x 8 at the least."""
+
+
+@final
+class Images:
+    """A dataset of images, with the shape, dtype and rows that the decoded ones have.
+
+    Args:
+        dataset: the dataset.
+        count: how many images belong there.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, dataset: Any, count: int) -> None:
+        self._dataset, self.id, self.name = dataset, dataset.id, dataset.name
+        if len(dataset) != count:
+            raise Damage(f"dataset `{self.name}`", f"has {len(dataset)} values where {count} belong")
+        self.shape = (count, *(self._image(0).shape if count else ()))
+
+    def __getitem__(self, part: slice) -> NDArray[np.uint8]:
+        """Return the pixels of some images, as `Minari` gives them."""
+        found = [self._image(index) for index in range(*part.indices(len(self._dataset)))]
+        if {image.shape for image in found} != {self.shape[1:]}:
+            raise Damage(f"dataset `{self.name}`", "has images of different sizes")
+        return np.stack(found)
+
+    def _image(self, index: int) -> NDArray[np.uint8]:
+        content = self._dataset[index].tobytes()
+        try:
+            from PIL import Image
+        except ImportError:
+            what = f"the dataset `{shown(self.name)}` holds JPEG images, which `pillow` reads"
+            raise MissingDependency(f"{what}, and it is not installed; run: pip install pillow") from None
+        image = Image.open(io.BytesIO(content), formats=("JPEG",))
+        if math.prod(image.size) * len(image.getbands()) > _COMPRESSION * len(content):
+            raise Unreadable(f"the dataset `{shown(self.name)}` has an image of {image.size} in {len(content)} bytes")
+        return np.array(image, np.uint8)
+
+
+def are_compressed(dataset: Any) -> bool:
+    """Say whether a dataset holds images as Minari compresses them: of different lengths, or told by their ends."""
+    if h5py.check_vlen_dtype(dataset.dtype) == np.uint8:
+        return True
+    if dataset.dtype != np.uint8 or dataset.ndim != 2 or not dataset.size:
+        return False
+    ends = dataset[0, :3].tobytes() + dataset[0, -2:].tobytes()
+    return bool(ends == b"\xff\xd8\xff\xff\xd9")
