@@ -73,6 +73,31 @@ def _described(leaf: Any) -> tuple[str, str]:
     return type(leaf).__name__, ""
 
 
+def resizable(value: Any, own: Tree, backend: Backend) -> frozenset[str]:
+    """Return the paths of the arrays of a value that may be of another shape in a file.
+
+    They are those of NumPy in a value of Python and NumPy alone, and an array by itself where nobody counts on it.
+
+    Args:
+        value: what is to be restored.
+        own: its captured tree.
+        backend: what knows its arrays.
+    """
+    if not _is_plain(value) and not (is_array(value) and backend.is_resizable(value)):
+        return frozenset()
+    return frozenset(path for path, leaf in leaves(own) if is_array(leaf))
+
+
+def are_resized(own: Tree, found: Tree) -> bool:
+    """Say whether any array is of another shape than in a tree of the same entries."""
+    pairs = zip(leaves(own), leaves(found), strict=True)
+    return any(_differ_in_shape(mine, theirs) for (_, mine), (_, theirs) in pairs)
+
+
+def _differ_in_shape(one: Any, other: Any) -> bool:
+    return is_array(one) and is_array(other) and tuple(one.shape) != tuple(other.shape)
+
+
 def are_alike(own: Tree, found: Tree) -> bool:
     """Say whether two trees have the same entries."""
     mine, theirs = entries_of(own), entries_of(found)
@@ -84,7 +109,8 @@ def are_alike(own: Tree, found: Tree) -> bool:
 def rebuilt(value: Any, state: Tree, backend: Backend, device: Any) -> Any:
     """Put a state of another structure into a value; return it, or what replaces it.
 
-    Containers stay the objects that they are. What the value has nothing for is made like what is beside it.
+    Containers stay the objects that they are, and so do arrays of the shape that they have in the state. What the value
+    has nothing for is made like what is beside it.
 
     Args:
         value: what to restore.
@@ -116,8 +142,9 @@ def _restored(value: Any, state: Tree, backend: Backend, device: Any) -> Any:
     if value is None:
         return _new([], state, backend, device)
     plain = backend_named(PLAIN)
-    if plain.recognizes(value):
-        return plain.restore(value, state, None)
+    backend = plain if plain.recognizes(value) else backend
+    if _differ_in_shape(value, state):
+        return _new([value], state, backend, device)
     return backend.restore(value, state, device)
 
 

@@ -53,9 +53,8 @@ class Growth:
             if known is not None and known[0] == _identity(leaf) and (changed := _changed(leaf, known[1])):
                 warn(
                     f"`{leaf.name}` has another structure than when it was registered ({changed}), so a fresh one, "
-                    "made as at the start, could not take its checkpoints back. Register a dict or list that grows "
-                    f'as keepfast.attribute(owner, "{leaf.name}"), keep arrays that grow in one or in a deque, or make '
-                    "it as large from the start"
+                    "made as at the start, could not take its checkpoints back. Register an array, a dict or a list "
+                    f'that grows as keepfast.attribute(owner, "{leaf.name}"), or make it as large from the start'
                 )
         self._fresh.clear()
 
@@ -74,7 +73,8 @@ def _changed(leaf: RegisteredModule, fresh: Tree) -> str:
     """Return in what a fresh module would differ from what is stored now, in a few words."""
     now = _outlined(leaf.capture())
     own = leaf.fitted(fresh, now)
-    matched = match(leaf.name, own, FileModule(now), LoadOptions(cast=True), free=True)
+    options, resizable = LoadOptions(cast=True), leaf.resizable(own)
+    matched = match(leaf.name, own, FileModule(now), options, free=True, resizable=resizable)
     kept = {path for path, each in leaves(now) if isinstance(each, _Outline) or kind_of(each) or each is None}
     wrong = [
         entry
