@@ -21,6 +21,8 @@ from flax.training.train_state import TrainState  # noqa: E402
 import keepfast  # noqa: E402
 from keepfast.testing import KeptContract  # noqa: E402
 from keepfast_jax import JaxBackend  # noqa: E402
+from tests.both_backends.kept import KeptSuite  # noqa: E402
+from tests.jax_backend.framework import Jax  # noqa: E402
 
 backend = JaxBackend()
 
@@ -34,6 +36,20 @@ class TestKeptBesideJax(KeptContract):
             "params": {"w": jnp.full((2,), float(seed))},
             "module": nnx.Linear(1, 1, rngs=nnx.Rngs(seed)),
         }
+
+
+class TestKeptByJax(Jax, KeptSuite):
+    """Every kind, with arrays, nnx modules, train states and optax states among them."""
+
+    def array(self, *values: float) -> Any:
+        return jnp.asarray(values, jnp.float32)
+
+    def network(self, seed: int) -> dict[str, Any]:
+        policy = nnx.Linear(3, 2, rngs=nnx.Rngs(seed))
+        tx = optax.inject_hyperparams(optax.adam)(learning_rate=0.1 / seed)
+        owner = SimpleNamespace(state=TrainState.create(apply_fn=None, params={"w": jnp.full((2,), 1.0 / seed)}, tx=tx))
+        optimizer = nnx.Optimizer(policy, optax.adam(0.1), wrt=nnx.Param)
+        return {"policy": policy, "optimizer": optimizer, "state": keepfast.attribute(owner, "state")}
 
 
 class Scaler:

@@ -15,6 +15,8 @@ torch = pytest.importorskip("torch")
 
 import keepfast  # noqa: E402
 from keepfast.testing import KeptContract  # noqa: E402
+from tests.both_backends.kept import KeptSuite  # noqa: E402
+from tests.torch_backend.framework import Torch  # noqa: E402
 
 nn = torch.nn
 
@@ -30,6 +32,22 @@ class TestKeptBesideTorch(KeptContract):
             return {"policy": network, "optimizer": torch.optim.Adam(network.parameters())}
 
         return make
+
+
+class TestKeptByTorch(Torch, KeptSuite):
+    """Every kind, with tensors, networks and optimizers among them."""
+
+    def array(self, *values: float) -> Any:
+        return torch.tensor(values, dtype=torch.float32)
+
+    def network(self, seed: int) -> dict[str, Any]:
+        torch.manual_seed(seed)
+        network = nn.Linear(3, 2)
+        optimizer = torch.optim.Adam(network.parameters(), lr=0.1 / seed)
+        network(torch.ones(4, 3)).square().sum().backward()
+        optimizer.step()
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1 + seed)
+        return {"policy": network, "optimizer": optimizer, "scheduler": scheduler}
 
 
 def multi_agent(seed: int) -> dict[str, Any]:

@@ -150,9 +150,10 @@ class RegisteredModule:
         """Return what the modules beside an open module call that which it calls by number; see `Backend.names`."""
         return self.backend.names(self.value, {other.name: other.value for other in self.beside})
 
-    def fitted(self, own: Tree, found: Tree) -> Tree:
-        """Return the module's own tree with the structure of a file's, wherever the file decides it."""
-        return grown(adopted(self.value, own, found) if isinstance(self.module, Place) else own, found)
+    def fitted(self, own: Tree, found: Tree, *, was_plain: bool = False) -> Tree:
+        """Return the module's own tree with the structure of a file's, wherever the file decides it; see `adopted`."""
+        is_place = isinstance(self.module, Place)
+        return grown(adopted(self.value, own, found, was_plain=was_plain) if is_place else own, found)
 
     def resizable(self, own: Tree) -> Container[str]:
         """Return the paths of the arrays that may be of another shape in a file: those that its owner replaces."""
