@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import abc
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -74,6 +75,32 @@ class KeptSuite(Framework):
         )
         return self.kept({"kept": keepfast.attributes(owner, "net", "mean", "steps", "rng")})
 
+    def grown(self, seed: int) -> Kept:
+        """Return what one owner holds, each of another structure after some training."""
+        owner = SimpleNamespace(
+            hidden=None, pool=[self.array(1, 1)], table={"s0": self.array(0)}, counts=Counter(a=1), log=np.zeros((0, 2))
+        )
+        kept = keepfast.attributes(owner, *vars(owner))
+
+        def train() -> None:
+            owner.hidden = {"h": self.array(3), "c": self.array(4, 5)}
+            owner.pool.append(self.array(2, 2))
+            owner.table["s1"] = self.array(7)
+            owner.counts["b"] += 2
+            owner.log = np.ones((3, 2))
+
+        return Kept({"kept": kept}, lambda: seen(vars(owner)), train if seed == 1 else lambda: None)
+
+    def pool(self, seed: int) -> Kept:
+        """Return opponents with their ratings, one more after some training."""
+        owner = SimpleNamespace(pool={"first": {"w": self.array(seed, 1), "rating": 1000.0 * seed}})
+
+        def train() -> None:
+            owner.pool["second"] = {"w": self.array(3, 4), "rating": 1200.0}
+
+        kept = {"kept": keepfast.attribute(owner, "pool")}
+        return Kept(kept, lambda: seen(owner.pool), train if seed == 1 else lambda: None)
+
     rows: ClassVar[dict[str, Callable[[Any, int], Kept]]] = {
         "an array": lambda self, seed: self.held(self.array(seed, 1)),
         "arrays in containers": lambda self, seed: self.held(
@@ -104,14 +131,18 @@ class KeptSuite(Framework):
             {"s0": self.array(0, 0)}, {"s0": self.array(1, 1), "s1": self.array(2, 2)}, seed, seen
         ),
         "an array that grew": lambda self, seed: growing(self.array(1, 2), self.array(1, 2, 3), seed, seen),
+        "chosen attributes that grew": grown,
+        "a pool of networks' weights, and what else it has": pool,
+        "a network within a table of statistics": lambda self, seed: self.kept(
+            {"kept": {"net": self.network(seed)["policy"], "seen": RunningMeanStd(float(seed)), "n": [seed, None]}}
+        ),
     }
-    """Everything that is kept of a framework."""
+    """Everything that is kept of a framework. A backend adds what it alone has."""
 
-    @pytest.fixture(params=[*KINDS, *(f"of the framework: {name}" for name in rows)])
-    def make(self, request: pytest.FixtureRequest) -> Callable[[int], Kept]:
-        """Return what makes one of a kind, from a seed."""
-        kind, _, own = request.param.partition("of the framework: ")
-        return (lambda seed: self.rows[own](self, seed)) if own else KINDS[kind]
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Have each test run once for each row, those without a framework first."""
+        rows = {f"of the framework: {name}": partial(row, self) for name, row in self.rows.items()}
+        metafunc.parametrize("make", [*KINDS.values(), *rows.values()], ids=[*KINDS, *rows])
 
     def agent(self, modules: Mapping[Any, Any], directory: Path) -> keepfast.Agent:
         """Return an agent that has modules, and stores them at every timestep."""
@@ -165,7 +196,7 @@ class KeptSuite(Framework):
         modules = with_array(saved, 1)
         saved.train()
         path = keepfast.Agent(modules).save(tmp_path / f"agent{self.extension}")
-        checkpoint, counting, kept = read_checkpoint(path), Steps(), make(2)
+        checkpoint, counting, kept, expected = read_checkpoint(path), Steps(), make(2), saved.observe()
         load(with_array(make(2), 2), checkpoint, path, counting)
         other = with_array(kept, 2)
         before, failed = bits(other), 0
@@ -173,15 +204,16 @@ class KeptSuite(Framework):
         for step in range(1 + zlib.crc32(request.node.name.encode()) % between, counting.count + 1, between):
             error = load(other, checkpoint, path, Steps(step))
             if error is None:  # it was expected where it came, and the load went on
-                assert bits(other) == bits(modules)
-                other = with_array(make(2), 2)
+                assert kept.observe() == expected
+                other = with_array(kept := make(2), 2)
                 continue
             failed += 1
             assert bits(other) == before, step
             assert str(path) in str(error)
         assert failed > min(self.steps, counting.count) / 2
         assert load(other, checkpoint, path, Steps()) is None
-        assert bits(other) == bits(modules)
+        assert kept.observe() == expected
+        assert [other[name].tolist() for name in ("first", "last")] == [[1, 1], [1, 1]]
 
 
 def _leaves(modules: Mapping[Any, Any]) -> list[Any]:
