@@ -101,6 +101,10 @@ class JaxBackend(Backend):
         """Say whether an object is a part of a module of flax.nnx, a `Model`, or a pytree of some class."""
         return isinstance(node, nnx.Pytree | nnx.Variable | Model) or open_container(node) is not None
 
+    def is_resizable(self, array: object) -> bool:
+        """Say whether it is an array of JAX; what is trained is in pytrees."""
+        return isinstance(array, jax.Array)
+
     @outside_of_modes
     def host_copy(self, tree: Tree) -> Tree:
         """Return an independent copy of a captured tree, every array a NumPy array in C order.

@@ -104,6 +104,10 @@ class TorchBackend(Backend):
         """Say whether an object is a module, as networks are made of."""
         return isinstance(node, torch.nn.Module)
 
+    def is_resizable(self, array: object) -> bool:
+        """Say whether it is a tensor that is not trained."""
+        return isinstance(array, torch.Tensor) and not array.requires_grad and not isinstance(array, torch.nn.Parameter)
+
     def place_of(self, array: object) -> int | None:
         """Return the address of a tensor's memory."""
         return place_of(array)

@@ -156,6 +156,13 @@ class Backend(abc.ABC):
         """Say whether an object is a module that this framework's modules are made of, however deep within them."""
         return False
 
+    def is_resizable(self, array: object) -> bool:
+        """Say whether an array that its owner holds may be replaced by one of another shape, as one that grew is.
+
+        No parameter may be: an optimizer counts on it.
+        """
+        return False
+
     def place_of(self, array: object) -> int | None:
         """Return the address of the memory of an array of this framework that can be changed; None of anything else."""
         return None

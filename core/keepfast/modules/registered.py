@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar, final
@@ -19,7 +19,7 @@ from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, CheckpointMetad
 from keepfast.interfaces.loading.report import Entry
 from keepfast.memories.fitting import fitted_state
 from keepfast.memories.memory import Memory
-from keepfast.modules.comparing.adopting import adopted, are_alike, rebuilt
+from keepfast.modules.comparing.adopting import adopted, are_alike, are_resized, rebuilt, resizable
 from keepfast.modules.comparing.matching import Match, match, match_open, missing_module, reject
 from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.modules.parts import CONTAINERS, Module, Place, advice, is_variable, keeps_itself, parts_of
@@ -142,25 +142,37 @@ class RegisteredModule:
             return match_open(self.name, own, state, mismatches, cast=options.cast)
         is_same = are_alike(own, adopted(value, own, found.state)) if isinstance(self.module, Place) else True
         own = self.fitted(own, found.state)
-        matched = match(self.name, own, found, options, free=isinstance(self.module, Place) and is_variable(value))
+        free = isinstance(self.module, Place) and is_variable(value)
+        matched = match(self.name, own, found, options, free=free, resizable=self.resizable(own))
         return reject(matched, own, self.backend.mismatches(value, matched.state) if is_same else ())
 
     def names(self) -> Tree:
         """Return what the modules beside an open module call that which it calls by number; see `Backend.names`."""
         return self.backend.names(self.value, {other.name: other.value for other in self.beside})
 
-    def fitted(self, own: Tree, found: Tree) -> Tree:
-        """Return the module's own tree with the structure of a file's, wherever the file decides it."""
-        return grown(adopted(self.value, own, found) if isinstance(self.module, Place) else own, found)
+    def fitted(self, own: Tree, found: Tree, *, was_plain: bool = False) -> Tree:
+        """Return the module's own tree with the structure of a file's, wherever the file decides it; see `adopted`."""
+        is_place = isinstance(self.module, Place)
+        return grown(adopted(self.value, own, found, was_plain=was_plain) if is_place else own, found)
+
+    def resizable(self, own: Tree) -> Container[str]:
+        """Return the paths of the arrays that may be of another shape in a file: those that its owner replaces."""
+        is_resized = isinstance(self.module, Place) and self.module.is_resized
+        return resizable(self.value, own, self.backend) if is_resized else ()
 
     def restore(self, state: Tree, device: Any) -> None:
         """Put a tree into the module, or a new module into its place."""
-        if isinstance(self.module, Place) and not self.is_open and not are_alike(self.capture(), state):
+        if isinstance(self.module, Place) and not self.is_open and _is_another(self.capture(), state):
             restored = rebuilt(self.value, state, self.maker or self.backend, device)
         else:
             restored = self.backend.restore(self.value, state, device)
         if isinstance(self.module, Place):
             self.module.put(restored)
+
+
+def _is_another(own: Tree, state: Tree) -> bool:
+    """Say whether a tree has other entries than a module's own, or arrays of another shape."""
+    return not are_alike(own, state) or are_resized(own, state)
 
 
 def instances(modules: Mapping[Any, Module]) -> dict[Any, Module]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -30,7 +30,15 @@ class Match:
     is_loadable: bool = True
 
 
-def match(module: str, expected: Tree, found: FileModule, options: LoadOptions, *, free: bool = False) -> Match:
+def match(
+    module: str,
+    expected: Tree,
+    found: FileModule,
+    options: LoadOptions,
+    *,
+    free: bool = False,
+    resizable: Container[str] = (),
+) -> Match:
     """Compare a module's own tree with a file's.
 
     Args:
@@ -39,6 +47,7 @@ def match(module: str, expected: Tree, found: FileModule, options: LoadOptions, 
         found: what the file holds.
         options: what counts as a difference.
         free: whether numbers of Python may be of another kind, as the value of a variable may.
+        resizable: the paths of arrays that may be of another shape.
     """
     own, theirs = flatten(expected), flatten(found.state)
     at, dropped = sources(own, _renamed(theirs, found))
@@ -49,7 +58,7 @@ def match(module: str, expected: Tree, found: FileModule, options: LoadOptions, 
             continue
         source = at[path]
         entry = Entry(module, path, "loaded", describe(leaf), describe(theirs[source]), _if_other(source, path))
-        status, value = _compare(leaf, theirs[source], cast=options.cast, free=free)
+        status, value = _compare(leaf, theirs[source], cast=options.cast, free=free, any_shape=path in resizable)
         entries.append(replace(entry, status=status, cast=value is not theirs[source]))
         if status == "loaded":
             chosen[path] = value
@@ -121,13 +130,13 @@ def match_open(
     return Match(tuple(wrong.values() if wrong else entries), state, is_loadable=not wrong)
 
 
-def _compare(own: Any, found: Any, *, cast: bool, free: bool) -> tuple[Status, Any]:
+def _compare(own: Any, found: Any, *, cast: bool, free: bool, any_shape: bool = False) -> tuple[Status, Any]:
     """Return whether a file's entry goes into a module's place, or why not, and what goes there."""
     if not (is_array(own) and is_array(found)):
         if not (is_number(own) and is_number(found)):
             return ("loaded" if _same_kind(own, found) else "kind"), found
         status = difference(own, found, free=free)
-    elif tuple(own.shape) != tuple(found.shape):
+    elif tuple(own.shape) != tuple(found.shape) and not any_shape:
         return "shape", found
     else:
         status = None if dtype_name(own) == dtype_name(found) else "dtype"
