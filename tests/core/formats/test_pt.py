@@ -27,7 +27,7 @@ from keepfast.formats.files.safe_pickle import safe_load
 from keepfast.formats.files.torch_archive import read_archive
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.testing.checkpoint_store import random_array
-from keepfast.tree import Unread
+from keepfast.tree import Unread, versions_of
 from tests.hostile.making import archive, tensor
 
 torch = pytest.importorskip("torch")
@@ -218,17 +218,36 @@ print(sorted(set(sys.modules) & {{"torch", "jax", "flax"}}))
 
 
 def test_files_of_torch_save_are_read(path: Path) -> None:
-    """State dicts that `torch.save` wrote come back bit for bit, their attributes dropped, with no metadata."""
+    """State dicts that `torch.save` wrote come back bit for bit, their versions with them, with no metadata."""
     net, optimizer = _trained()
     torch.save({"net": net.state_dict(), "optimizer": optimizer.state_dict()}, path)
     tree, metadata = read_archive(path)
     assert metadata == {}
     assert type(tree["net"]) is OrderedDict
-    assert not hasattr(tree["net"], "_metadata")
+    assert versions_of(tree["net"]) == net.state_dict()._metadata
     assert {name: array.tobytes() for name, array in tree["net"].items()} == {
         name: bits(tensor) for name, tensor in net.state_dict().items()
     }
     assert tree["optimizer"]["param_groups"][0]["betas"] == (0.9, 0.999)
+
+
+def test_versions_that_many_state_dicts_share_are_read_once(path: Path) -> None:
+    """A state dict of nothing costs a few bytes, and what is hung on all of them is not copied for each of them."""
+    told = OrderedDict((str(number), {"version": number, "more": [1], 3: 4}) for number in range(100))
+    states = [OrderedDict() for _ in range(50)]
+    for state in states:
+        state._metadata = told
+    torch.save({"weight": torch.ones(1), "states": states, "odd": _with_metadata(7)}, path)
+    tree, _ = read_archive(path)
+    assert versions_of(tree["states"][0]) == {name: {"version": int(name)} for name in told}
+    assert len({id(versions_of(state)) for state in tree["states"]}) == 1
+    assert versions_of(tree["odd"]) is None
+
+
+def _with_metadata(told: Any) -> OrderedDict[str, Any]:
+    state: OrderedDict[str, Any] = OrderedDict()
+    state._metadata = told
+    return state
 
 
 FOREIGN = {

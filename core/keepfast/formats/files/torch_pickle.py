@@ -26,7 +26,7 @@ from keepfast.codec import check_shape, dtype_of
 from keepfast.errors import InvalidValue
 from keepfast.formats.files.numpy_pickle import NUMPY_AND_JAX
 from keepfast.formats.files.safe_pickle import safe_load
-from keepfast.tree import Tree, Unread
+from keepfast.tree import Tree, Unread, versions_of
 
 _TYPED = {
     "float64": "DoubleStorage",
@@ -168,6 +168,9 @@ class TreePickler:
             self._put(_plain(key), path)
             self._put(child, f"{path}.{key}" if path else str(key))
         self._out += pickle.SETITEMS
+        if (versions := versions_of(value)) is not None:
+            self._put({"_metadata": OrderedDict(versions)}, path)
+            self._out += pickle.BUILD
 
     def _put_global(self, name: str) -> None:
         if name in self._globals:
@@ -338,10 +341,11 @@ def _rebuild_v3(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -
 
 @final
 class _Ordered(OrderedDict[Any, Any]):
-    """Takes the attributes that PyTorch hangs on a state dict (its ``_metadata``) and forgets them."""
+    """Takes the versions that PyTorch hangs on a state dict, its ``_metadata``, and forgets its other attributes."""
 
     def __setstate__(self, state: object) -> None:
-        return
+        if isinstance(state, dict):
+            self._metadata = state.get("_metadata")
 
 
 def _encode(text: str, encoding: str) -> bytes:

@@ -74,7 +74,8 @@ def _changed(leaf: RegisteredModule, fresh: Tree) -> str:
     """Return in what a fresh module would differ from what is stored now, in a few words."""
     now = _outlined(leaf.capture())
     own = leaf.fitted(fresh, now)
-    matched = match(leaf.name, own, FileModule(now), LoadOptions(cast=True), free=True)
+    wholes = leaf.backend.wholes(leaf.value)
+    matched = match(leaf.name, own, FileModule(now), LoadOptions(cast=True), free=True, wholes=wholes)
     kept = {path for path, each in leaves(now) if isinstance(each, _Outline) or kind_of(each) or each is None}
     wrong = [
         entry
