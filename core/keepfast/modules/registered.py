@@ -22,6 +22,7 @@ from keepfast.memories.fitting import fitted_state
 from keepfast.memories.memory import Memory
 from keepfast.modules.comparing.adopting import adopted, are_alike, rebuilt
 from keepfast.modules.comparing.matching import Match, match, match_open, missing_module, reject
+from keepfast.modules.comparing.older_tuples import with_today_s_tuples
 from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.modules.parts import CONTAINERS, Module, Place, advice, is_variable, keeps_itself, parts_of
 from keepfast.plain.remembering import Remembered
@@ -133,6 +134,7 @@ class RegisteredModule:
         """
         self.check_place()
         value, own = self.value, self.capture()
+        found = replace(found, state=with_today_s_tuples(found.state, own))
         if self.is_memory:
             try:
                 found = replace(found, state=fitted_state(found.state, value.memory_size, value.num_envs, options.fit))

@@ -225,19 +225,23 @@ def _compare(own: Any, found: Any, *, cast: bool, free: bool) -> tuple[Status, A
         return "shape", found
     else:
         status = None if dtype_name(own) == dtype_name(found) else "dtype"
-    if status is None or not cast:
+    if not cast or (status is None and (is_array(own) or kind_of(own) == kind_of(found))):
         return status or "loaded", found
     made = converted(found, own)
-    return ("value", found) if made is None else ("loaded", made)
+    if made is None:
+        return ("loaded" if status is None else "value"), found
+    return "loaded", made
 
 
 def _compare_open(own: Any, found: Any, *, cast: bool) -> tuple[Status, Any]:
-    """Compare two entries, of which one at least is an array; all else is for the module to judge."""
-    if not (is_array(own) or is_array(found)):
-        return "loaded", found
-    if is_array(own) and is_array(found) and (tuple(own.shape) != tuple(found.shape) or not kind_of(own)):
+    """Compare two entries, of which one is an array of the module's; all else is for it to judge, once it is cast."""
+    if not is_array(own):
+        is_other = is_array(found) or kind_of(own) != kind_of(found)
+        made = converted(found, own) if cast and is_other and is_number(own) and is_number(found) else None
+        return "loaded", found if made is None else made
+    if is_array(found) and (tuple(own.shape) != tuple(found.shape) or not kind_of(own)):
         return ("loaded" if tuple(own.shape) == tuple(found.shape) else "shape"), found
-    both = is_array(own) and (is_array(found) or is_number(found)) and is_number(own) is is_number(found)
+    both = (is_array(found) or is_number(found)) and is_number(own) is is_number(found)
     return _compare(own, found, cast=cast, free=True) if both else ("loaded", found)
 
 
