@@ -166,7 +166,7 @@ class _NnxStateKind(Kind):
 
 @final
 class _SerializedKind(Kind):
-    """An object of a class that ``flax.serialization.register_serialization_state`` was told of, which makes a new one."""
+    """An object of a class of which Flax was told how to serialize it; a new one is made."""
 
     def includes(self, node: object) -> bool:
         return is_serialized_by_its_own(node)
