@@ -309,11 +309,13 @@ def _stored(reference: Any) -> StorageReference:
     return StorageReference(key, numel * dtype_of(dtype).itemsize, dtype)
 
 
-def _rebuild(storage: Any, offset: int, size: Any, stride: Any, dtype: Unread | None, bits: Any) -> StoredTensor:
+def _rebuild(
+    storage: Any, offset: int, size: Any, stride: Any, dtype: Unread | None, bits: Any
+) -> StoredTensor | Unread:
     key, nbytes, own = storage
     name = (dtype.name if dtype else own).removeprefix("torch.")
     if name not in _TYPED and name not in _UNTYPED:
-        raise pickle.UnpicklingError(f"a tensor has the dtype {name}, which cannot be read without PyTorch")
+        return Unread(f"torch.Tensor of {name}")
     bits = bits or {}
     return StoredTensor(
         key,
@@ -331,11 +333,11 @@ def _ints(values: Any) -> tuple[int, ...]:
     return tuple(map(operator.index, values))
 
 
-def _rebuild_v2(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> StoredTensor:
+def _rebuild_v2(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> StoredTensor | Unread:
     return _rebuild(storage, offset, size, stride, None, rest[2] if len(rest) > 2 else None)
 
 
-def _rebuild_v3(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> StoredTensor:
+def _rebuild_v3(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> StoredTensor | Unread:
     return _rebuild(storage, offset, size, stride, rest[2], rest[3] if len(rest) > 3 else None)
 
 
@@ -394,9 +396,12 @@ _ADMITTED: dict[str, Any] = {
 
 _HARMLESS = frozenset(
     {
-        *("argparse.Namespace", "types.SimpleNamespace", "random.Random", "uuid.UUID", "UserDict.UserDict"),
+        *("argparse.Namespace", "types.SimpleNamespace", "random.Random", "uuid.UUID", "uuid.SafeUUID"),
         *("decimal.Decimal", "fractions.Fraction", "zoneinfo.ZoneInfo._unpickle", "__builtin__.xrange"),
-        *(f"collections.{name}" for name in ("deque", "defaultdict", "ChainMap", "UserDict", "UserList")),
+        *("array.array", "array._array_reconstructor", "re._compile", "sre._compile"),
+        *(f"collections.{name}" for name in ("deque", "defaultdict", "ChainMap", "UserDict", "UserList", "UserString")),
+        *("UserDict.UserDict", "UserDict.IterableUserDict", "UserList.UserList", "UserString.UserString"),
+        *(f"ipaddress.IPv{version}{kind}" for version in "46" for kind in ("Address", "Network", "Interface")),
         *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
         *(
             f"{module}.{flavour}{system}Path"
@@ -409,7 +414,11 @@ _HARMLESS = frozenset(
             for module in ("builtins", "__builtin__")
             for name in ("slice", "range", "object", "frozenset", "list", "tuple", "dict", "int", "long", "float")
         ),
-        *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("str", "unicode", "bool")),
+        *(
+            f"{module}.{name}"
+            for module in ("builtins", "__builtin__")
+            for name in ("str", "unicode", "bool", "Ellipsis", "NotImplemented")
+        ),
     }
 )
 """What a file may name of Python's own library beside its weights; all else of it is taken for code."""
