@@ -16,13 +16,16 @@ from keepfast._version import __version__
 from keepfast.errors import LoadMismatch, UnsupportedModule, UsageError
 from keepfast.interfaces.backend import Backend
 from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, CheckpointMetadata
+from keepfast.interfaces.loading.conversion import Conversion, FileEntries
 from keepfast.interfaces.loading.report import Entry
 from keepfast.memories.fitting import fitted_state
 from keepfast.memories.memory import Memory
 from keepfast.modules.comparing.adopting import adopted, are_alike, are_resized, rebuilt, resizable
 from keepfast.modules.comparing.matching import Match, match, match_open, missing_module, reject
+from keepfast.modules.comparing.older_tuples import with_today_s_tuples
 from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.modules.parts import CONTAINERS, Module, Place, advice, is_variable, keeps_itself, parts_of
+from keepfast.plain.remembering import Remembered
 from keepfast.plain.state import find_kind
 from keepfast.plugins.backends import PLAIN, backend_named, backend_of, check_device, configured, in_use, recognize
 from keepfast.tree import Tree, describe, grown, is_array, leaves, nodes_of
@@ -131,6 +134,7 @@ class RegisteredModule:
         """
         self.check_place()
         value, own = self.value, self.capture()
+        found = replace(found, state=with_today_s_tuples(found.state, own))
         if self.is_memory:
             try:
                 found = replace(found, state=fitted_state(found.state, value.memory_size, value.num_envs, options.fit))
@@ -142,9 +146,28 @@ class RegisteredModule:
             return match_open(self.name, own, state, mismatches, cast=options.cast)
         is_same = are_alike(own, adopted(value, own, found.state)) if isinstance(self.module, Place) else True
         own = self.fitted(own, found.state)
-        free = isinstance(self.module, Place) and is_variable(value)
-        matched = match(self.name, own, found, options, free=free, resizable=self.resizable(own))
+        try:
+            matched = match(
+                *(self.name, own, found, options),
+                free=isinstance(self.module, Place) and is_variable(value),
+                resizable=self.resizable(own),
+                wholes=self.backend.wholes(value),
+                convert=self._converted if self.backend.is_part(value) else None,
+            )
+        except LoadMismatch as error:
+            return Match((Entry(self.name, "", "refused", found=str(error)),), None, is_loadable=False)
         return reject(matched, own, self.backend.mismatches(value, matched.state) if is_same else ())
+
+    def _converted(self, file: FileEntries) -> Conversion | None:
+        """Return what the module makes of a file before it takes it, itself unchanged; None where it is the file."""
+        value = self.value
+        if not self.backend.converts(value, file.versions):
+            return None
+        before = Remembered(value, self.backend, self.capture())
+        try:
+            return self.backend.converted(value, file)
+        finally:
+            before.put_back()
 
     def names(self) -> Tree:
         """Return what the modules beside an open module call that which it calls by number; see `Backend.names`."""
@@ -425,7 +448,7 @@ def match_parts(
         if own in nodes:
             source, node = nodes[own]
             taken.append(source)
-            yield leaf, leaf.match(FileModule(node, found.rows_below(source, own), found.names), options)
+            yield leaf, leaf.match(replace(found, state=node, rename=found.rows_below(source, own)), options)
         else:
             yield leaf, Match(tuple(missing_module(leaf.name, leaf.capture())), None, is_loadable=False)
     extra = {

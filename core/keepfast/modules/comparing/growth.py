@@ -80,8 +80,9 @@ def _changed(leaf: RegisteredModule, fresh: Tree, was_plain: bool) -> str:
     """
     now = _outlined(leaf.capture())
     own = leaf.fitted(fresh, now, was_plain=was_plain)
-    options, resizable = LoadOptions(cast=True), leaf.resizable(own)
-    matched = match(leaf.name, own, FileModule(now), options, free=True, resizable=resizable)
+    resizable, wholes = leaf.resizable(own), leaf.backend.wholes(leaf.value)
+    options = LoadOptions(cast=True)
+    matched = match(leaf.name, own, FileModule(now), options, free=True, resizable=resizable, wholes=wholes)
     kept = {path for path, each in leaves(now) if isinstance(each, _Outline) or kind_of(each) or each is None}
     wrong = [
         entry
