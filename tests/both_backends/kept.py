@@ -205,7 +205,7 @@ class KeptSuite(Framework):
             error = load(other, checkpoint, path, Steps(step))
             if error is None:  # it was expected where it came, and the load went on
                 assert kept.observe() == expected
-                other = with_array(kept := make(2), 2)
+                before = bits(other := with_array(kept := make(2), 2))
                 continue
             failed += 1
             assert bits(other) == before, step

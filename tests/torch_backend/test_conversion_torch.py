@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
-import torch
-from torch import nn
 
-import keepfast
-from keepfast.interfaces.checkpoint_store import CheckpointMetadata
-from keepfast.plugins.formats import format_of
-from keepfast.tree import versions_of
+torch = pytest.importorskip("torch")
+
+import safetensors.torch  # noqa: E402
+from torch import nn  # noqa: E402
+
+import keepfast  # noqa: E402
+from keepfast.interfaces.checkpoint_store import CheckpointMetadata  # noqa: E402
+from keepfast.plugins.formats import format_of  # noqa: E402
+from keepfast.tree import versions_of  # noqa: E402
 
 pytestmark = pytest.mark.needs("torch", "msgpack", "safetensors")
 

@@ -167,7 +167,11 @@ class RegisteredModule:
         try:
             return self.backend.converted(value, file)
         finally:
-            before.put_back()
+            try:
+                before.put_back()
+            except BaseException:  # an interrupt, say: half of it would be half a load
+                before.put_back()
+                raise
 
     def names(self) -> Tree:
         """Return what the modules beside an open module call that which it calls by number; see `Backend.names`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import SimpleNamespace
 from typing import Any, final
 
@@ -70,7 +70,8 @@ class Kept:
         self._held.scan = {**numbers, **{name: part for name, part in rest.items() if part is not None}}
         if is_new:
             experiment.loop.store_late(CARRY, SCAN)
-            experiment.register(**{name: keepfast.attribute(self._held, name) for name in (CARRY, SCAN)})
+            held = {name: replace(keepfast.attribute(self._held, name), is_resized=False) for name in (CARRY, SCAN)}
+            experiment.register(**held)
 
     @property
     def carry(self) -> Any:
