@@ -34,7 +34,7 @@ def host_array(value: Any) -> NDArray[Any]:
         for converter in _converters:
             if (array := converter(value)) is not None:
                 return array
-    if hasattr(value, "detach"):
+    if hasattr(value, "detach") and hasattr(value, "cpu"):
         value = value.detach().cpu()
         if dtype_name(value) in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
             value = value.float()  # NumPy has no such dtype of its own

@@ -8,7 +8,7 @@ from typing import Any
 
 from keepfast._system.disk.directories import path_of
 from keepfast.config import LEVEL, Settings, Source, agent_settings, mapping_of
-from keepfast.errors import InvalidValue
+from keepfast.errors import InvalidValue, as_given
 from keepfast.experiment import Experiment
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.interfaces.loading.report import LoadReport
@@ -17,6 +17,7 @@ from keepfast.memories.memory import Memory
 from keepfast.migration.calls import migrate_modules
 from keepfast.migration.engine import MigrationOptions
 from keepfast.migration.report import MigrationReport
+from keepfast.modules.modes import checked_enabled, evaluate_loaded, is_training, set_modes
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module, description
 from keepfast.modules.reading import checkpoint_at
@@ -103,6 +104,8 @@ class Agent:
 
     @checkpoint_modules.setter
     def checkpoint_modules(self, modules: Mapping[str, Module]) -> None:
+        if not isinstance(modules, Mapping):
+            raise InvalidValue(f"`checkpoint_modules` is {as_given(modules)}; allowed: a mapping from names to modules")
         kept = dict(modules)
         self._checkpoint_modules.clear()  # the experiment has this very table
         self._checkpoint_modules.update(kept)
@@ -207,7 +210,7 @@ class Agent:
         Raises:
             InvalidValue: if the mode is neither.
         """
-        self.training = _is_training(mode)
+        self.training = is_training(mode)
 
     def set_mode(self, mode: str) -> None:
         """Set the mode of the models that have one: ``"train"`` or ``"eval"``.
@@ -215,22 +218,25 @@ class Agent:
         Raises:
             InvalidValue: if the mode is neither.
         """
-        self.enable_models_training_mode(_is_training(mode))
+        self.enable_models_training_mode(is_training(mode))
 
     def enable_training_mode(self, enabled: bool = True, *, apply_to_models: bool = False) -> None:
-        """Set whether the agent trains, and on request the mode of its models."""
-        self.training = enabled
+        """Set whether the agent trains, and on request the mode of its models.
+
+        Raises:
+            InvalidValue: if `enabled` is neither true nor false.
+        """
+        self.training = checked_enabled(enabled)
         if apply_to_models:
             self.enable_models_training_mode(enabled)
 
     def enable_models_training_mode(self, enabled: bool = True) -> None:
-        """Set the mode of the models that have one."""
-        for model in self.models.values():
-            change = getattr(model, "train", None) if enabled else getattr(model, "eval", None)
-            if callable(tell := getattr(model, "set_mode", None)):
-                tell("train" if enabled else "eval")
-            elif callable(change):
-                change()
+        """Set the mode of the models that have one.
+
+        Raises:
+            InvalidValue: if `enabled` is neither true nor false.
+        """
+        set_modes(self.models.values(), training=checked_enabled(enabled))
 
     def _empty_preprocessor(self, _input: Any, *_args: Any, **_kwargs: Any) -> Any:
         """Return what it is given; what agents of skrl have in the place of a preprocessor that is switched off."""
@@ -407,10 +413,7 @@ class Agent:
         options = LoadOptions.of(modules, strict, cast, rename, self.device, fit).of_file(checkpoint.about.module)
         modules_of_now = self._table.look_up()
         report = restore_all(modules_of_now, checkpoint, file, options)
-        for module in modules_of_now:
-            evaluate = getattr(module.value, "eval", None) if getattr(module.value, "training", False) else None
-            if callable(evaluate) and any(entry.startswith(f"{module.name}.") for entry in report.loaded):
-                evaluate()
+        evaluate_loaded(modules_of_now, report)
         return report
 
     def migrate(
@@ -483,9 +486,3 @@ class Agent:
         finally:
             if self.memory is not None and hasattr(self.memory, "close"):
                 self.memory.close()
-
-
-def _is_training(mode: str) -> bool:
-    if mode not in ("train", "eval"):
-        raise InvalidValue(f'`mode` is {mode!r:.60}; allowed: "train" or "eval"')
-    return mode == "train"

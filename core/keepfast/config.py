@@ -204,6 +204,9 @@ class ExperimentConfig(BaseModel):
         return [("wandb", {**self.wandb_kwargs, **dict(table).get("wandb", {})}), *others]
 
 
+_DEEPEST = 100
+"""How deep a configuration may be nested: Python itself goes no further than a few hundred levels."""
+
 MASK = "***"
 """What stands in the place of a secret."""
 
@@ -216,7 +219,7 @@ def masked(value: Any) -> Any:
     A secret has a key that is, or ends with, ``api_key``, ``token``, ``password`` or ``secret``, in any case.
 
     Raises:
-        ConfigError: if the configuration contains itself; names the path of the key.
+        ConfigError: if the configuration contains itself, with the path of the key, or is nested too deep.
     """
     return _masked(value, "", {})
 
@@ -229,6 +232,8 @@ def _masked(value: Any, path: str, above: Mapping[int, str]) -> Any:
     if id(value) in above:
         whole = f"`{above[id(value)]}`" if above[id(value)] else "the whole of it"
         raise ConfigError(f"the configuration contains itself: `{path}` is {whole}; give a copy without it")
+    if len(above) >= _DEEPEST:
+        raise ConfigError(f"the configuration is nested more than {_DEEPEST} deep; give one that is not")
     below = {**above, id(value): path}
     if isinstance(value, Mapping):
         return {

@@ -84,6 +84,8 @@ def _same_memory(tensor: torch.Tensor, other: torch.Tensor) -> bool:
 
 def _begin_copy(tensor: torch.Tensor) -> NDArray[Any]:
     """Return an array in C order that has the tensor's values as soon as its device is done."""
+    if tensor._is_zerotensor():  # noqa: SLF001  (nothing public tells; it has no memory)
+        tensor = tensor.clone()
     if tensor.is_conj() or tensor.is_neg():
         tensor = tensor.resolve_conj().resolve_neg()
     carrier = _CARRIERS.get(tensor.dtype)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from keepfast._arrays import environments
 from keepfast._system.warnings import Afterwards, warn
 from keepfast._version import __version__
-from keepfast.errors import InvalidValue, ShapeMismatch
+from keepfast.errors import InvalidValue, ShapeMismatch, as_given
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.interfaces.ring import EPISODE_ENDS, VALID, Cursor, Ring, reset_rows
@@ -27,6 +27,8 @@ from keepfast.memories.tensors.table import TensorTable
 
 NEXT_STEP = "next_step"
 """How environments reset whose step after the end of an episode is no transition."""
+
+_RESETS = NEXT_STEP, "same_step", "disabled"
 
 
 @final
@@ -144,6 +146,7 @@ class SampleBuffer:
 
     def set_tensor(self, name: str, tensor: Any) -> None:
         """Replace all values of a tensor, or of those that a name stands for."""
+        self.tensors.check_name(name)
         with self.storage.plainly():
             self.storage.write(0, self.tensors.whole(name, tensor))
             if name == VALID:
@@ -212,7 +215,14 @@ class SampleBuffer:
     # which samples are transitions -----------------------------------------------------------------------------------
 
     def watch(self, autoreset: str | None) -> None:
-        """Be told when the environments reset, for samples that are added from here on."""
+        """Be told when the environments reset, for samples that are added from here on.
+
+        Raises:
+            InvalidValue: if there is no such way of resetting.
+        """
+        if not (autoreset is None or (isinstance(autoreset, str) and autoreset in _RESETS)):
+            allowed = ", ".join(f'"{each}"' for each in _RESETS)
+            raise InvalidValue(f"`autoreset` is {as_given(autoreset)}; allowed: None, {allowed}")
         if autoreset != self.autoreset:
             self.settle()
             self._after_end = self._after_end & (self.autoreset != NEXT_STEP)

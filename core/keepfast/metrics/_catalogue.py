@@ -118,11 +118,11 @@ def check(run_or_tags: str | Path | Iterable[str] | Mapping[str, Any], agent: st
         agent: its name as in the table.
 
     Raises:
-        InvalidValue: if the table has no such agent.
+        InvalidValue: if the table has no such agent, or the tags are none.
         NotFound: if there is no such run.
     """
     expected, always = tags(agent), tags(agent, enabled=False)
-    found = set(read_metrics(run_or_tags) if isinstance(run_or_tags, str | Path) else run_or_tags)
+    found = set(read_metrics(run_or_tags) if isinstance(run_or_tags, str | Path) else _own_tags(run_or_tags))
     absent = [tag for tag in expected if tag not in found]
     further = tuple(sorted(found.difference(expected)))
     return MetricsReport(
@@ -133,6 +133,13 @@ def check(run_or_tags: str | Path | Iterable[str] | Mapping[str, Any], agent: st
         further=further,
         respelled={tag: near for tag in absent if (near := _respelled(tag, further)) is not None},
     )
+
+
+def _own_tags(given: Any) -> list[str]:
+    found = list(given) if isinstance(given, Iterable) and not hasattr(given, "read") else [given]
+    if all(isinstance(tag, str) for tag in found):
+        return found
+    raise InvalidValue(f"`run_or_tags` is {as_given(given)}; allowed: a run's directory, or tags, which are text")
 
 
 _SAME = 0.8

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keepfast.errors import CorruptCheckpoint, InvalidValue, NotFound
+from keepfast.errors import CorruptCheckpoint, InvalidValue, NotFound, as_given
 from keepfast.interfaces.checkpoint_reader import CheckpointReader, ForeignCheckpoint
 from keepfast.migration.engine import MigrationOptions, Source, migrate_all
 from keepfast.migration.files.opening import forget
@@ -68,13 +68,13 @@ def migrate(
         NotFound: if there is no such file.
     """
     options = MigrationOptions(
-        name_map=name_map or {},
+        name_map=_table("name_map", name_map),
         auto_mapping=auto_mapping,
         verbose=verbose,
         dry_run=dry_run,
         strict=strict,
         check=check,
-        layers=layers or {},
+        layers=_table("layers", layers),
         flatten=flatten,
         device=device,
     )
@@ -96,6 +96,12 @@ def migrate_modules(
     return migrate_all(modules, source, options)
 
 
+def _table(name: str, given: Any) -> Mapping[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise InvalidValue(f"`{name}` is {as_given(given)}; allowed: a mapping, or None")
+    return given or {}
+
+
 def _named(module: Module) -> dict[str, Module]:
     """Return a module under no name, or several of a dict by theirs."""
     if isinstance(module, dict) and module and not any(map(is_array, module.values())) and _are_modules(module):
@@ -108,8 +114,11 @@ def _are_modules(modules: dict[Any, Any]) -> bool:
 
 
 def _given(state_dict: Any) -> Source:
-    backend = recognize(state_dict)
-    tree = backend.host_copy(backend.capture(state_dict)) if backend else map_leaves(_host, state_dict)
+    try:
+        backend = recognize(state_dict)
+        tree = backend.host_copy(backend.capture(state_dict)) if backend else map_leaves(_host, state_dict)
+    except RecursionError as error:
+        raise InvalidValue(f"`state_dict` is {as_given(state_dict)}: nested too deep, or in itself") from error
     side = "torch" if backend is not None and backend.name == "torch" else None
     return Source(ForeignCheckpoint({"": tree}, side))  # type: ignore[arg-type]
 
@@ -131,6 +140,8 @@ def read_foreign(path: str | Path, reader: str | None = None) -> Source:
         UnknownPlugin: if there is no reader of that name.
         InvalidValue: if several know it.
     """
+    if reader is not None and not isinstance(reader, str):
+        raise InvalidValue(f"`reader` is {as_given(reader)}; allowed: the name of a reader, or None")
     path = located(path)
     if not path.is_file():
         raise NotFound(f"cannot migrate `{path}`: there is no such file")

@@ -340,12 +340,18 @@ class Recorder:
         return [self.writer, *(() if self._seeds is None else self._seeds.writers)]
 
 
-def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+_DEEPEST = 100
+"""How many mappings within each other are taken for tags: one that contains itself has no end."""
+
+
+def _flat(values: Mapping[str, Any], above: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     """Yield values by tag, those of mappings within by tags that are joined."""
+    if depth > _DEEPEST:
+        raise InvalidValue(f"`values` are nested more than {_DEEPEST} deep, or contain themselves; see `{above:.60}`")
     for key, value in values.items():
         tag = f"{above}{string(key, 'tag')}"
         if isinstance(value, Mapping):
-            yield from _flat(mapping(value, tag), f"{tag}/")
+            yield from _flat(mapping(value, tag), f"{tag}/", depth + 1)
         else:
             yield tag, value
 

@@ -389,7 +389,7 @@ def _as_array(part: Any) -> Any:
 
 
 def _size(part: Any) -> int:
-    return int(np.prod(tuple(part.shape))) if hasattr(part, "shape") else int(np.size(part))
+    return int(np.prod(tuple(part.shape))) if hasattr(part, "shape") else int(np.size(_as_array(part)))
 
 
 def _check_sizes(expected: int, **parts: Any) -> None:
