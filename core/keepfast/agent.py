@@ -6,6 +6,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keepfast._system.arguments.checks import names, table, truth
 from keepfast._system.disk.directories import path_of
 from keepfast.config import LEVEL, Settings, Source, agent_settings, mapping_of
 from keepfast.errors import InvalidValue, as_given
@@ -14,8 +15,7 @@ from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.memories.fitting import Fit
 from keepfast.memories.memory import Memory
-from keepfast.migration.calls import migrate_modules
-from keepfast.migration.engine import MigrationOptions
+from keepfast.migration.calls import migrate_modules, options_of
 from keepfast.migration.report import MigrationReport
 from keepfast.modules.modes import checked_enabled, evaluate_loaded, is_training, set_modes
 from keepfast.modules.options import LoadOptions
@@ -75,9 +75,7 @@ class Agent:
             expand()  # settings that stand for several become so many, as agents of skrl 2 expect
         self._experiment_config, settings = agent_settings(cfg)
         self.cfg = Settings(settings, cfg)
-        if models is not None and not isinstance(models, Mapping):
-            raise InvalidValue(f"`models` is a {type(models).__qualname__}; allowed: a mapping from role to model")
-        self.models = dict(models or {})
+        self.models = table("models", models, "a mapping from role to model")
         several = list(memory) if isinstance(memory, list | tuple) else [memory]
         self.memory, self.secondary_memories = (several or [None])[0], several[1:]
         memory = self.memory
@@ -104,9 +102,7 @@ class Agent:
 
     @checkpoint_modules.setter
     def checkpoint_modules(self, modules: Mapping[str, Module]) -> None:
-        if not isinstance(modules, Mapping):
-            raise InvalidValue(f"`checkpoint_modules` is {as_given(modules)}; allowed: a mapping from names to modules")
-        kept = dict(modules)
+        kept = table("checkpoint_modules", modules, "a mapping from names to modules")
         self._checkpoint_modules.clear()  # the experiment has this very table
         self._checkpoint_modules.update(kept)
 
@@ -146,7 +142,9 @@ class Agent:
         """
         given = {} if trainer_cfg is None else mapping_of(trainer_cfg)
         if given is None:
-            raise InvalidValue(f"`trainer_cfg` is {trainer_cfg!r}; allowed: a mapping, with the key `timesteps`")
+            raise InvalidValue(
+                f"`trainer_cfg` is {as_given(trainer_cfg)}; allowed: a mapping, with the key `timesteps`"
+            )
         if self._experiment is None:
             self._start(given, env)
             return
@@ -226,8 +224,10 @@ class Agent:
         Raises:
             InvalidValue: if `enabled` is neither true nor false.
         """
-        self.training = checked_enabled(enabled)
-        if apply_to_models:
+        enabled = checked_enabled(enabled)
+        reach = truth("apply_to_models", apply_to_models)
+        self.training = enabled
+        if reach:
             self.enable_models_training_mode(enabled)
 
     def enable_models_training_mode(self, enabled: bool = True) -> None:
@@ -448,8 +448,11 @@ class Agent:
         """
         if self._experiment is not None:
             self._experiment.wait()
-        asked = MigrationOptions(name_map or {}, auto_mapping, verbose, **{"device": self.device, **options})
-        wanted = [module for module in self._table.look_up() if modules is None or module.name in modules]
+        asked = options_of(
+            name_map=name_map, auto_mapping=auto_mapping, verbose=verbose, **{"device": self.device, **options}
+        )
+        chosen = None if modules is None else names("modules", modules)
+        wanted = [module for module in self._table.look_up() if chosen is None or module.name in chosen]
         return migrate_modules(wanted, path, None, reader, asked)
 
     def resume(

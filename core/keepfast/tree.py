@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
-from keepfast.errors import InvalidValue, shown
+from keepfast.errors import InvalidValue, as_given, shown
 
 Tree = Any
 """A nested container, or a leaf. Python's type system cannot say it more narrowly and stay of use."""
@@ -180,4 +180,4 @@ def describe(leaf: Any) -> str:
         return f"{dtype_name(leaf)} {tuple(leaf.shape)}"
     if isinstance(leaf, Unread):
         return repr(leaf)
-    return f"{type(leaf).__name__} {leaf!r:.40}"
+    return f"{type(leaf).__name__} {as_given(leaf):.40}"

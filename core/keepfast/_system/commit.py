@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import BinaryIO, final
 
 from keepfast._system.disk.directories import (
+    file_of,
     link_or_copy,
     make_directory,
     move_directory,
-    path_of,
     sync_directory,
     sync_file,
 )
@@ -78,9 +78,7 @@ def commit(path: Path, write: Write) -> int:
         WriteFailed: if the operating system refused any step. What was at `path` before is untouched, unless only the
             last step failed, the fsync of the directory: then the whole new file is there, and the error says so.
     """
-    path = path_of(path, longest=None)
-    if not path.name:
-        raise InvalidValue(f"`path` is {str(path)!r}, which is no name of a file")
+    path = file_of(path)
     if not callable(write):
         raise InvalidValue(f"`write` is {as_given(write)}; allowed: a function that is given the open file")
     return commit_together({path: write})[path]

@@ -57,8 +57,10 @@ def _check(name: str, given: object, allowed: str) -> None:
 
 
 def _as_ours(error: Exception, place: str, repo_id: str, revision: str | None) -> KeepfastError:
-    from huggingface_hub import errors
-
+    try:
+        from huggingface_hub import errors
+    except ImportError:  # it has not come to the client
+        return _of_status(error, place)
     if isinstance(error, errors.GatedRepoError):
         return HubError(f"`{repo_id}` is gated: ask for access on its page, then {_LOG_IN}")
     if isinstance(error, errors.LocalEntryNotFoundError):  # neither a file that is missing there, nor an HTTP error

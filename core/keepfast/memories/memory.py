@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from keepfast._system.arguments.checks import table, truth
 from keepfast._system.lifetimes import in_child
 from keepfast.errors import InvalidValue, UsageError, as_given
 from keepfast.interfaces.loading.report import LoadReport
@@ -60,10 +61,10 @@ class Memory:
         export_keep: int | None = None,
     ) -> None:
         self._buffer = SampleBuffer(storage)
-        self._sampler = Sampler(self._buffer, replacement)
-        self._exports = MemoryExport(export_format, export_directory, export_keep, active=export)
+        self._sampler = Sampler(self._buffer, truth("replacement", replacement))
+        self._exports = MemoryExport(export_format, export_directory, export_keep, active=truth("export", export))
         self._buffer.listeners.filled.append(self._exports.filled)
-        if export:
+        if self._exports.active:
             self._exports.prepare()
         self._begin()
 
@@ -174,7 +175,7 @@ class Memory:
 
     @metadata.setter
     def metadata(self, metadata: dict[str, Any]) -> None:
-        self._buffer.metadata = metadata
+        self._buffer.metadata = metadata if isinstance(metadata, dict) else table("metadata", metadata)
 
     @property
     def replacement(self) -> bool:
@@ -183,7 +184,7 @@ class Memory:
 
     @replacement.setter
     def replacement(self, replacement: bool) -> None:
-        self._sampler.replacement = replacement
+        self._sampler.replacement = truth("replacement", replacement)
 
     @property
     def export(self) -> bool:
@@ -192,7 +193,7 @@ class Memory:
 
     @export.setter
     def export(self, export: bool) -> None:
-        self._exports.active = export
+        self._exports.active = truth("export", export)
 
     @property
     def export_format(self) -> str:

@@ -210,9 +210,11 @@ def checked_places(indexes: Any, capacity: int) -> NDArray[np.intp]:
     Raises:
         InvalidValue: if they are no whole numbers, or not below the number of places.
     """
+    if not isinstance(capacity, int | np.integer) or isinstance(capacity, bool):
+        raise InvalidValue(f"`capacity` is {as_given(capacity)}; allowed: how many places there are")
     try:
         places = np.asarray(indexes)
-    except ValueError as error:
+    except Exception as error:
         raise InvalidValue(f"indexes are {as_given(indexes)}; allowed: whole numbers in one dimension") from error
     if places.size == 0:
         places = places.astype(np.intp)  # an empty list makes an array of floats

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._system.arguments.checks import listed, truth
 from keepfast.errors import InvalidValue, as_given, did_you_mean, nearest
 from keepfast.metrics.reading import read_metrics
 
@@ -107,7 +108,8 @@ def tags(agent: str, *, enabled: bool = True) -> tuple[str, ...]:
     rows = [row for row in load_catalogue() if row.agent.lower() == agent.lower()]
     if not rows:
         raise InvalidValue(f"unknown agent `{agent}`{did_you_mean(agent, {row.agent for row in load_catalogue()})}")
-    return tuple(tag for row in rows if enabled or row.always for tag in row.tags)
+    every = truth("enabled", enabled)
+    return tuple(tag for row in rows if every or row.always for tag in row.tags)
 
 
 def check(run_or_tags: str | Path | Iterable[str] | Mapping[str, Any], agent: str) -> MetricsReport:
@@ -136,7 +138,7 @@ def check(run_or_tags: str | Path | Iterable[str] | Mapping[str, Any], agent: st
 
 
 def _own_tags(given: Any) -> list[str]:
-    found = list(given) if isinstance(given, Iterable) and not hasattr(given, "read") else [given]
+    found = listed("run_or_tags", given, "a run's directory, or tags")
     if all(isinstance(tag, str) for tag in found):
         return found
     raise InvalidValue(f"`run_or_tags` is {as_given(given)}; allowed: a run's directory, or tags, which are text")

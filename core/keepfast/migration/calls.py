@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from keepfast.errors import CorruptCheckpoint, InvalidValue, NotFound, as_given
+from keepfast._system.arguments.checks import table, truth
+from keepfast.errors import CorruptCheckpoint, InvalidValue, KeepfastError, NotFound, as_given
 from keepfast.interfaces.checkpoint_reader import CheckpointReader, ForeignCheckpoint
 from keepfast.migration.engine import MigrationOptions, Source, migrate_all
 from keepfast.migration.files.opening import forget
@@ -67,14 +68,14 @@ def migrate(
         CorruptCheckpoint: if the file is damaged, of no known kind, or would have to run code.
         NotFound: if there is no such file.
     """
-    options = MigrationOptions(
-        name_map=_table("name_map", name_map),
+    options = options_of(
+        name_map=name_map,
         auto_mapping=auto_mapping,
         verbose=verbose,
         dry_run=dry_run,
         strict=strict,
         check=check,
-        layers=_table("layers", layers),
+        layers=layers,
         flatten=flatten,
         device=device,
     )
@@ -96,10 +97,21 @@ def migrate_modules(
     return migrate_all(modules, source, options)
 
 
-def _table(name: str, given: Any) -> Mapping[str, Any]:
-    if given is not None and not isinstance(given, Mapping):
-        raise InvalidValue(f"`{name}` is {as_given(given)}; allowed: a mapping, or None")
-    return given or {}
+_SWITCHES = ("auto_mapping", "verbose", "dry_run", "strict", "flatten")
+
+
+def options_of(**given: Any) -> MigrationOptions:
+    """Return the options that the keywords of a public call mean.
+
+    Raises:
+        InvalidValue: if one of them means nothing.
+        TypeError: if there is none of that name.
+    """
+    switches = {name: truth(name, given[name]) for name in _SWITCHES if name in given}
+    tables: dict[str, Any] = {name: table(name, given[name]) for name in ("name_map", "layers") if name in given}
+    if isinstance(given.get("check"), Mapping):
+        tables["check"] = table("check", given["check"])
+    return MigrationOptions(**{**given, **switches, **tables})
 
 
 def _named(module: Module) -> dict[str, Module]:
@@ -117,8 +129,12 @@ def _given(state_dict: Any) -> Source:
     try:
         backend = recognize(state_dict)
         tree = backend.host_copy(backend.capture(state_dict)) if backend else map_leaves(_host, state_dict)
+    except KeepfastError:
+        raise
     except RecursionError as error:
         raise InvalidValue(f"`state_dict` is {as_given(state_dict)}: nested too deep, or in itself") from error
+    except Exception as error:
+        raise InvalidValue(f"`state_dict` is {as_given(state_dict)}, which cannot be read: {error}") from error
     side = "torch" if backend is not None and backend.name == "torch" else None
     return Source(ForeignCheckpoint({"": tree}, side))  # type: ignore[arg-type]
 

@@ -137,9 +137,22 @@ def path_of(given: str | os.PathLike[str], *, longest: int | None = _LONGEST_NAM
         raise InvalidValue(
             f"a path is {as_given(given)} ({type(given).__qualname__}); allowed: text, or a path of pathlib"
         )
+    text = str.__str__(text)  # whatever a class of its own makes of it
     if reason := _no_path(text, longest):
         raise InvalidValue(f"`{text!r:.100}` is no path: {reason}")
     return Path(text)
+
+
+def file_of(given: str | os.PathLike[str]) -> Path:
+    """Return the path of a file that users want to be written, however long its name is.
+
+    Raises:
+        InvalidValue: if it is no path, or ends with no name.
+    """
+    path = path_of(given, longest=None)
+    if not path.name:
+        raise InvalidValue(f"`path` is {str(path)!r}, which is no name of a file")
+    return path
 
 
 def _no_path(text: str, most: int | None) -> str:

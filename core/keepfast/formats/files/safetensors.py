@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, final
 from numpy.typing import NDArray
 
 from keepfast import codec
+from keepfast._system.disk.directories import path_of
 from keepfast.errors import CorruptCheckpoint, CorruptFile
 from keepfast.formats.files.sealed import (
     SEAL_DIGITS,
@@ -130,6 +131,7 @@ def read_safetensors(
 
 def is_ours(path: Path) -> bool:
     """Say whether a file begins as those of `write_safetensors` do."""
+    path = path_of(path)
     if not path.is_file():
         return False
     with path.open("rb") as file:

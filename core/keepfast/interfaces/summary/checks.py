@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._arrays import host_array, is_real
+from keepfast._system.arguments.checks import table
 from keepfast.errors import InvalidValue, ShapeMismatch, as_given
 
 _AXES = frozenset("NCHWT")
 _CHANNELS = (1, 3, 4)
+_MOST_BINS = 1_000_000
 
 
 def writable(text: str) -> str:
@@ -76,9 +78,9 @@ def mapping(value: Any, name: str) -> Mapping[str, Any]:
     Raises:
         InvalidValue: if it is none.
     """
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return value
-    raise InvalidValue(f"`{name}` is {as_given(value)} ({type(value).__name__}); allowed: a mapping from strings")
+    return table(name, value if value is not None else (), "a mapping from strings")
 
 
 def numbers(value: Any, name: str, *, dimensions: Sequence[int] = ()) -> NDArray[Any]:
@@ -133,8 +135,8 @@ def bins_of(bins: Any, max_bins: Any, values: NDArray[Any]) -> str | Sequence[fl
     """
     if max_bins is not None:
         count = whole(max_bins, "max_bins")
-        if count < 1:
-            raise InvalidValue(f"`max_bins` is {count}; allowed: at least 1")
+        if not 1 <= count <= _MOST_BINS:
+            raise InvalidValue(f"`max_bins` is {as_given(count)}; allowed: a number from 1 to {_MOST_BINS:,}")
         finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
         return [float(edge) for edge in np.histogram_bin_edges(finite.astype(np.float64), count)]
     if isinstance(bins, str):

@@ -384,7 +384,7 @@ def _as_array(part: Any) -> Any:
         return part
     try:
         return np.asarray(part)
-    except ValueError as error:
+    except Exception as error:
         raise InvalidValue(f"no array can be made of {as_given(part)}: {error}") from error
 
 
