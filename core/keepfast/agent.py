@@ -71,7 +71,7 @@ class Agent:
         cfg: Source = None,
         state_space: Any = None,
     ) -> None:
-        if callable(expand := getattr(cfg, "expand", None)):
+        if mapping_of(cfg) is not None and callable(expand := getattr(cfg, "expand", None)):
             expand()  # settings that stand for several become so many, as agents of skrl 2 expect
         self._experiment_config, settings = agent_settings(cfg)
         self.cfg = Settings(settings, cfg)

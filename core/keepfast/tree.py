@@ -160,8 +160,11 @@ def map_leaves(change: Callable[[str, Any], Any], tree: Tree, path: str = "") ->
 
 
 def is_array(leaf: object) -> bool:
-    """Say whether a leaf is an array or tensor of any framework."""
-    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+    """Say whether a leaf is an array or tensor of any framework; one that cannot tell its shape is none."""
+    try:
+        return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+    except Exception:  # noqa: BLE001  (a nested tensor of PyTorch has none, and an object may raise whatever it likes)
+        return False
 
 
 def dtype_name(leaf: Any) -> str:

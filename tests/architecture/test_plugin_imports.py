@@ -30,6 +30,7 @@ BEYOND: dict[str, str] = {
     "keepfast._system.side_by_side.side_by_side": "spares csv the time that its texts take; others do without",
     "keepfast._system.spacious.spacious_tensors": "for memories larger than the machine's; NumPy's own zeros do too",
     "keepfast._system.warnings.warn": "points past our own frames; others call `warnings.warn` with `KeepfastWarning`",
+    "keepfast.errors.as_given": "shows a value short, whatever its `repr` raises; others use `repr`",
     "keepfast.errors.shown": "shows text of a file, short and printable; others use `repr`",
     "keepfast.interfaces.checkpoint_store.SINGLE": "the older layout writes a model by itself in a form of its own",
     "keepfast.interfaces.ring.EPISODE_ENDS": "names of tensors, which Minari's episodes are cut by",

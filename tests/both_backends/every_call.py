@@ -72,6 +72,13 @@ def nested(depth: int) -> list[Any]:
     return made
 
 
+def of_objects(*objects: Any) -> Any:
+    made = np.empty(len(objects), object)
+    for place, each in enumerate(objects):
+        made[place] = each
+    return made
+
+
 def unreadable(folder: Path) -> Path:
     path = folder / "unreadable.pt"
     path.write_bytes(b"x")
@@ -128,6 +135,14 @@ KINDS: dict[str, Kind] = {
     "an array of NaN": lambda _: np.full(2, np.nan),
     "no array": lambda _: np.zeros(0),
     "an array of many dimensions": lambda _: np.zeros((1,) * 9),
+    "an array of two hostile objects": lambda _: of_objects(Hostile(), Hostile()),
+    "an array of two texts": lambda _: np.array(["a", "b"]),
+    "an array of two dates": lambda _: np.array(["2026-01-01", "2026-01-02"], "M8[D]"),
+    "an array of two records": lambda _: np.zeros(2, [("a", "f4"), ("b", "i4")]),
+    "an array of two without bytes": lambda _: np.zeros(2, "V0"),
+    "a masked array": lambda _: np.ma.masked_array([1.0, 2.0], [True, False]),
+    "a column of truth": lambda _: np.array([[True], [False]]),
+    "complex numbers": lambda _: np.zeros(2, complex),
     "a date": lambda _: np.datetime64("2026-01-01"),
 }
 
@@ -178,6 +193,14 @@ class Place:
         shot = self.memory.snapshot()
         held = {name: tensor.tobytes() for name, tensor in shot.tensors.items()}
         return {**files, **bits({"net": self.net}), **held, "at": (shot.memory_index, shot.env_index, shot.filled)}
+
+    def use(self) -> None:
+        """Have what was taken written and stored."""
+        for made in [each for each in self._open if isinstance(each, Experiment)]:
+            for write in (made.write_tracking_data, made.write_checkpoint):
+                with contextlib.suppress(keepfast.KeepfastError):
+                    write(2)
+            made.wait()
 
     def close(self) -> None:
         for made in self._open:
@@ -432,6 +455,7 @@ CALLBACKS = {
     ("keepfast.commit", "write"),
     ("keepfast.convert_memory", "progress"),
     ("keepfast.merge_memories", "progress"),
+    ("Experiment.when_durable", "callback"),
 }
 """Parameters that are functions: what a function raises is its own."""
 
@@ -464,6 +488,7 @@ class EveryCallSuite(abc.ABC):
         """Return what calls need, in a working directory of its own, on a disk that nobody waits for."""
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(os, "fsync", lambda _: None)
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
         if importlib.util.find_spec("huggingface_hub"):
             monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         with warnings.catch_warnings():
@@ -497,5 +522,6 @@ class EveryCallSuite(abc.ABC):
                     failed.append(f"{parameter} = {kind}: {type(error).__name__}: {str(error)[:90]}")
                 before = at.state()
         wrong["an open file"].close()
+        at.use()
         assert not failed, "\n".join(failed)
         assert [path for path in at.folder.rglob("*") if "keepfast-tmp" in path.name] == []

@@ -132,15 +132,17 @@ def hold(tensor: torch.Tensor) -> torch.Tensor | NDArray[Any]:
         except (RuntimeError, TypeError):  # it was wrapped by a transform that has ended, or stands for values to come
             tensor = real_value(tensor)
     with outside():
-        return _with_numbers(tensor).detach().clone()
+        return with_numbers(tensor).detach().clone()
 
 
-def _with_numbers(tensor: torch.Tensor) -> torch.Tensor:
+def with_numbers(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor that has a number in each place.
 
     Raises:
         InvalidValue: if it keeps them in another way, which PyTorch may end the process at.
     """
+    if torch.nn.parameter.is_lazy(tensor):
+        raise InvalidValue("it is not initialized yet, so it has no shape; run its module once")
     if tensor.layout is torch.strided and tensor.dtype in DTYPES and not tensor.is_nested:
         return tensor
     kind = "nested" if tensor.is_nested else f"{tensor.dtype} as {tensor.layout}"

@@ -68,8 +68,15 @@ class StepBuffer(abc.ABC):
 
 def joined_steps(parts: Iterable[Sequence[Any]]) -> Steps:
     """Return the rewards, terminated and truncated of several steps, each a sequence of NumPy arrays, as `Steps`."""
-    rewards, terminated, truncated = (np.stack(part).reshape(len(part), -1) for part in parts)
+    rewards, terminated, truncated = (_stacked(part).reshape(len(part), -1) for part in parts)
     return rewards, terminated.astype(bool) | truncated.astype(bool)
+
+
+def _stacked(part: Sequence[Any]) -> NDArray[Any]:
+    try:
+        return np.stack(part)
+    except TypeError:  # flags of dtypes that have no common one, as bfloat16 and int4
+        return np.stack([np.asarray(each, bool) for each in part])
 
 
 @final

@@ -114,7 +114,7 @@ class Storage(abc.ABC):
         """Return something with a shape, an index and `reshape` of whatever users give as samples.
 
         Raises:
-            TypeError, ValueError, RuntimeError: if no numbers can be made of it.
+            Exception: whatever says that no numbers can be made of it.
         """
 
     def numbers(self, name: str, value: Any) -> Any:
@@ -125,7 +125,7 @@ class Storage(abc.ABC):
         """
         try:
             return self.array(value)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except Exception as error:
             given = f"a {type(value).__qualname__}"
             raise InvalidValue(f"`{name}` was given {given}, and numbers are needed: {error}") from error
 
