@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.errors import InvalidValue, as_given
+from keepfast.errors import InvalidValue, KeepfastError, as_given
 from keepfast.tree import dtype_name, is_array
 
 Converter = Callable[[Any], NDArray[Any] | None]
@@ -30,18 +30,20 @@ def host_array(value: Any) -> NDArray[Any]:
     Raises:
         InvalidValue: if it has no value, or many: it is being traced, or one of a batch in a vmap.
     """
-    if not isinstance(value, np.ndarray):
-        for converter in _converters:
-            if (array := converter(value)) is not None:
-                return array
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        if dtype_name(value) in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
-            value = value.float()  # NumPy has no such dtype of its own
-        return np.asarray(value.numpy())
     try:
+        if not isinstance(value, np.ndarray):
+            for converter in _converters:
+                if (array := converter(value)) is not None:
+                    return array
+        if hasattr(value, "detach") and hasattr(value, "cpu"):
+            value = value.detach().cpu()
+            if dtype_name(value) in ("bfloat16", "float8_e4m3fn", "float8_e5m2"):
+                value = value.float()  # NumPy has no such dtype of its own
+            return np.asarray(value.numpy())
         return np.asarray(value)
-    except ValueError as error:
+    except KeepfastError:
+        raise
+    except Exception as error:
         raise InvalidValue(f"no array can be made of {as_given(value)}: {error}") from error
 
 
@@ -63,7 +65,7 @@ def check_number(value: Any, tag: str) -> None:
         return
     if not is_array(value):
         raise InvalidValue(
-            f"the value of `{tag}` is no number: {value!r:.80} ({type(value).__name__}); "
+            f"the value of `{tag}` is no number: {as_given(value)} ({type(value).__name__}); "
             "allowed: int, float, or an array or tensor that holds one number"
         )
     try:
@@ -110,6 +112,6 @@ def environments(envs: Any, num_envs: int) -> NDArray[np.intp]:
     if places.size == 0 or (places.dtype.kind in "iu" and places.min() >= 0 and places.max() < num_envs):
         return places.astype(np.intp)
     raise InvalidValue(
-        f"`envs` is {envs!r:.80}; allowed: a mask of shape ({num_envs},), numbers from 0 to {num_envs - 1}, or None "
-        "for all environments"
+        f"`envs` is {as_given(envs)}; allowed: a mask of shape ({num_envs},), numbers from 0 to "
+        f"{num_envs - 1}, or None for all environments"
     )

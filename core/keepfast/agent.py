@@ -6,17 +6,18 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keepfast._system.arguments.checks import names, table, truth
 from keepfast._system.disk.directories import path_of
 from keepfast.config import LEVEL, Settings, Source, agent_settings, mapping_of
-from keepfast.errors import InvalidValue
+from keepfast.errors import InvalidValue, as_given
 from keepfast.experiment import Experiment
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.memories.fitting import Fit
 from keepfast.memories.memory import Memory
-from keepfast.migration.calls import migrate_modules
-from keepfast.migration.engine import MigrationOptions
+from keepfast.migration.calls import migrate_modules, options_of
 from keepfast.migration.report import MigrationReport
+from keepfast.modules.modes import checked_enabled, evaluate_loaded, is_training, set_modes
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module, description
 from keepfast.modules.reading import checkpoint_at
@@ -70,13 +71,11 @@ class Agent:
         cfg: Source = None,
         state_space: Any = None,
     ) -> None:
-        if callable(expand := getattr(cfg, "expand", None)):
+        if mapping_of(cfg) is not None and callable(expand := getattr(cfg, "expand", None)):
             expand()  # settings that stand for several become so many, as agents of skrl 2 expect
         self._experiment_config, settings = agent_settings(cfg)
         self.cfg = Settings(settings, cfg)
-        if models is not None and not isinstance(models, Mapping):
-            raise InvalidValue(f"`models` is a {type(models).__qualname__}; allowed: a mapping from role to model")
-        self.models = dict(models or {})
+        self.models = table("models", models, "a mapping from role to model")
         several = list(memory) if isinstance(memory, list | tuple) else [memory]
         self.memory, self.secondary_memories = (several or [None])[0], several[1:]
         memory = self.memory
@@ -103,7 +102,7 @@ class Agent:
 
     @checkpoint_modules.setter
     def checkpoint_modules(self, modules: Mapping[str, Module]) -> None:
-        kept = dict(modules)
+        kept = table("checkpoint_modules", modules, "a mapping from names to modules")
         self._checkpoint_modules.clear()  # the experiment has this very table
         self._checkpoint_modules.update(kept)
 
@@ -143,7 +142,9 @@ class Agent:
         """
         given = {} if trainer_cfg is None else mapping_of(trainer_cfg)
         if given is None:
-            raise InvalidValue(f"`trainer_cfg` is {trainer_cfg!r}; allowed: a mapping, with the key `timesteps`")
+            raise InvalidValue(
+                f"`trainer_cfg` is {as_given(trainer_cfg)}; allowed: a mapping, with the key `timesteps`"
+            )
         if self._experiment is None:
             self._start(given, env)
             return
@@ -207,7 +208,7 @@ class Agent:
         Raises:
             InvalidValue: if the mode is neither.
         """
-        self.training = _is_training(mode)
+        self.training = is_training(mode)
 
     def set_mode(self, mode: str) -> None:
         """Set the mode of the models that have one: ``"train"`` or ``"eval"``.
@@ -215,22 +216,27 @@ class Agent:
         Raises:
             InvalidValue: if the mode is neither.
         """
-        self.enable_models_training_mode(_is_training(mode))
+        self.enable_models_training_mode(is_training(mode))
 
     def enable_training_mode(self, enabled: bool = True, *, apply_to_models: bool = False) -> None:
-        """Set whether the agent trains, and on request the mode of its models."""
+        """Set whether the agent trains, and on request the mode of its models.
+
+        Raises:
+            InvalidValue: if `enabled` is neither true nor false.
+        """
+        enabled = checked_enabled(enabled)
+        reach = truth("apply_to_models", apply_to_models)
         self.training = enabled
-        if apply_to_models:
+        if reach:
             self.enable_models_training_mode(enabled)
 
     def enable_models_training_mode(self, enabled: bool = True) -> None:
-        """Set the mode of the models that have one."""
-        for model in self.models.values():
-            change = getattr(model, "train", None) if enabled else getattr(model, "eval", None)
-            if callable(tell := getattr(model, "set_mode", None)):
-                tell("train" if enabled else "eval")
-            elif callable(change):
-                change()
+        """Set the mode of the models that have one.
+
+        Raises:
+            InvalidValue: if `enabled` is neither true nor false.
+        """
+        set_modes(self.models.values(), training=checked_enabled(enabled))
 
     def _empty_preprocessor(self, _input: Any, *_args: Any, **_kwargs: Any) -> Any:
         """Return what it is given; what agents of skrl have in the place of a preprocessor that is switched off."""
@@ -407,10 +413,7 @@ class Agent:
         options = LoadOptions.of(modules, strict, cast, rename, self.device, fit).of_file(checkpoint.about.module)
         modules_of_now = self._table.look_up()
         report = restore_all(modules_of_now, checkpoint, file, options)
-        for module in modules_of_now:
-            evaluate = getattr(module.value, "eval", None) if getattr(module.value, "training", False) else None
-            if callable(evaluate) and any(entry.startswith(f"{module.name}.") for entry in report.loaded):
-                evaluate()
+        evaluate_loaded(modules_of_now, report)
         return report
 
     def migrate(
@@ -445,8 +448,11 @@ class Agent:
         """
         if self._experiment is not None:
             self._experiment.wait()
-        asked = MigrationOptions(name_map or {}, auto_mapping, verbose, **{"device": self.device, **options})
-        wanted = [module for module in self._table.look_up() if modules is None or module.name in modules]
+        asked = options_of(
+            name_map=name_map, auto_mapping=auto_mapping, verbose=verbose, **{"device": self.device, **options}
+        )
+        chosen = None if modules is None else names("modules", modules)
+        wanted = [module for module in self._table.look_up() if chosen is None or module.name in chosen]
         return migrate_modules(wanted, path, None, reader, asked)
 
     def resume(
@@ -483,9 +489,3 @@ class Agent:
         finally:
             if self.memory is not None and hasattr(self.memory, "close"):
                 self.memory.close()
-
-
-def _is_training(mode: str) -> bool:
-    if mode not in ("train", "eval"):
-        raise InvalidValue(f'`mode` is {mode!r:.60}; allowed: "train" or "eval"')
-    return mode == "train"

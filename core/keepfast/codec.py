@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.errors import InvalidValue, MissingDependency, Unreadable, shown
+from keepfast.errors import InvalidValue, MissingDependency, Unreadable, as_given, shown
 from keepfast.tree import Tree, versions_of, with_versions
 
 PutArray = Callable[[str, NDArray[Any]], Any]
@@ -135,7 +135,7 @@ def plain(value: Any) -> Any:
     "NaN", "Infinity" and "-Infinity", which Python's `float` takes. What else JSON has no words for becomes text.
     """
     if isinstance(value, Mapping):
-        return {str(key): plain(child) for key, child in value.items()}
+        return {_text(key): plain(child) for key, child in value.items()}
     if isinstance(value, list | tuple):
         return [plain(child) for child in value]
     if getattr(value, "ndim", None) == 0:
@@ -143,7 +143,14 @@ def plain(value: Any) -> Any:
             value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    return value if value is None or isinstance(value, bool | int | float | str) else _text(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001  (what has no text of its own is told all the same)
+        return as_given(value)
 
 
 def encode(tree: Tree, put: PutArray = _inline, path: str = "") -> Any:

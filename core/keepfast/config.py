@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from keepfast._system.warnings import warn
-from keepfast.errors import ConfigError, MissingDependency, NotFound, nearest
+from keepfast.errors import ConfigError, MissingDependency, NotFound, as_given, nearest
 from keepfast.tree import leaves
 
 LEVEL = "experiment"
@@ -171,6 +171,8 @@ class ExperimentConfig(BaseModel):
             super().__init__(**given)
         except ValidationError as error:
             raise ConfigError(_explain(error, given)) from None
+        except Exception as error:
+            raise ConfigError(f"a setting cannot be looked at: {type(error).__name__} {error}") from error
 
     @classmethod
     def of(cls, cfg: Source) -> ExperimentConfig:
@@ -192,7 +194,7 @@ class ExperimentConfig(BaseModel):
             name = options.pop("name", None)
             if not isinstance(name, str):
                 raise ConfigError(
-                    f'an entry of `writers` has no "name": {entry!r}; allowed: {{"name": ..., **options}}'
+                    f'an entry of `writers` has no "name": {as_given(entry)}; allowed: {{"name": ..., **options}}'
                 )
             table.append((name, options))
         names = [name for name, _ in table]
@@ -203,6 +205,9 @@ class ExperimentConfig(BaseModel):
         others = [(name, options) for name, options in table if name != "wandb"]
         return [("wandb", {**self.wandb_kwargs, **dict(table).get("wandb", {})}), *others]
 
+
+_DEEPEST = 100
+"""How deep a configuration may be nested: Python itself goes no further than a few hundred levels."""
 
 MASK = "***"
 """What stands in the place of a secret."""
@@ -219,7 +224,7 @@ def masked(value: Any) -> Any:
     (``secret_access_key``, ``authorization``), in any case.
 
     Raises:
-        ConfigError: if the configuration contains itself; names the path of the key.
+        ConfigError: if the configuration contains itself, with the path of the key, or is nested too deep.
     """
     return _masked(value, "", {})
 
@@ -232,6 +237,8 @@ def _masked(value: Any, path: str, above: Mapping[int, str]) -> Any:
     if id(value) in above:
         whole = f"`{above[id(value)]}`" if above[id(value)] else "the whole of it"
         raise ConfigError(f"the configuration contains itself: `{path}` is {whole}; give a copy without it")
+    if len(above) >= _DEEPEST:
+        raise ConfigError(f"the configuration is nested more than {_DEEPEST} deep; give one that is not")
     below = {**above, id(value): path}
     if isinstance(value, Mapping):
         return {
@@ -310,7 +317,7 @@ def _experiment_level(given: Mapping[str, Any]) -> Mapping[str, Any]:
         return level.model_dump(exclude_unset=True)
     settings = mapping_of(level, LEVEL)
     if settings is None:
-        raise ConfigError(f'"{LEVEL}" is {level!r} ({type(level).__name__}); allowed: a mapping of settings')
+        raise ConfigError(f'"{LEVEL}" is {as_given(level)} ({type(level).__name__}); allowed: a mapping of settings')
     return settings
 
 
@@ -338,11 +345,21 @@ def mapping_of(value: Any, path: str = "") -> Mapping[str, Any] | None:
     if type(value).__module__.startswith("omegaconf"):
         return _resolved(value, path)
     if isinstance(value, Mapping):
+        if not isinstance(value, dict):
+            _readable(value, path)
         return value
     if isinstance(value, type) or callable(value):  # a module of Flax is a dataclass too
         return None
     names = next((names for form in FORMS.values() if (names := form(value)) is not None), None)
     return None if names is None else {name: getattr(value, name, None) for name in names}
+
+
+def _readable(config: Mapping[str, Any], path: str) -> None:
+    try:
+        dict(config)
+    except Exception as error:
+        where = f"`{path}`" if path else "the configuration"
+        raise ConfigError(f"{where} is {as_given(config)}, which cannot be read: {error}") from error
 
 
 def _resolved(config: Any, path: str) -> Mapping[str, Any] | None:
@@ -396,7 +413,7 @@ def _read(source: Source) -> Mapping[str, Any]:
         return mapping
     if not isinstance(source, str | Path):
         raise ConfigError(
-            f"a configuration is {source!r:.60} ({type(source).__name__}); allowed: a mapping or a path, or "
+            f"a configuration is {as_given(source)} ({type(source).__name__}); allowed: a mapping or a path, or "
             f"{', '.join(FORMS)}"
         )
     path = Path(source)
@@ -452,10 +469,10 @@ def _explain_key(key: Any, value: Any) -> str:
     fields = ExperimentConfig.model_json_schema()["properties"]
     if key in fields:
         allowed, meaning = _allowed(fields[key]), fields[key]["description"]
-        return f"`{key}` is {value!r} ({type(value).__name__}); allowed: {allowed} ({meaning})"
+        return f"`{key}` is {as_given(value)} ({type(value).__name__}); allowed: {allowed} ({meaning})"
     close = nearest(str(key), fields)
     hint = f" Did you mean `{close}`?" if close else ""
-    return f"unknown key `{key}` (given {value!r}); known: {', '.join(sorted(fields))}.{hint}"
+    return f"unknown key `{key}` (given {as_given(value)}); known: {', '.join(sorted(fields))}.{hint}"
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:

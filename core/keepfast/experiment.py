@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self, final
 
-from keepfast._system.disk.directories import taken
+from keepfast._system.arguments.checks import function
+from keepfast._system.disk.directories import path_of, taken
 from keepfast._system.finishing import finish
 from keepfast._system.lifetimes import in_child
 from keepfast._system.warnings import Afterwards
@@ -92,7 +93,7 @@ class Experiment:
         config = ExperimentConfig.of(cfg)
         agent_config = agent_settings(cfg)[1]
         self.name = name
-        directory = run_directory(config, name) if directory is None else taken(directory)
+        directory = run_directory(config, name) if directory is None else taken(path_of(directory))
         self._standing = Standing(config.distributed, directory, self._stand_aside)
         first = self._standing.first
         self._recorder = Recorder(config, directory, masked(agent_config), enabled=first)
@@ -111,8 +112,8 @@ class Experiment:
             self._recorder,
             self._checkpointer,
             begin=self._begin,
-            write=on_write or self.write_tracking_data,
-            checkpoint=on_checkpoint or self.write_checkpoint,
+            write=self.write_tracking_data if on_write is None else function("on_write", on_write),
+            checkpoint=self.write_checkpoint if on_checkpoint is None else function("on_checkpoint", on_checkpoint),
             leave=partial(self._close, interrupted=True),
         )
         self._refusal = ""
@@ -199,11 +200,14 @@ class Experiment:
         return self._loop
 
     def describe(self, config: Mapping[str, Any]) -> None:
-        """Store another configuration in ``config.json``, and tell it to writers that are yet to be made."""
-        self._recorder.agent_config = masked(config)
+        """Store another configuration in ``config.json``, and tell it to writers that are yet to be made.
+
+        Raises:
+            ConfigError: if it is no mapping, or contains itself.
+        """
         if self._standing.first:
             self._check_open()
-            self._home.describe(config)
+        self._home.describe(config)
 
     @property
     def autoreset(self) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
-from keepfast.errors import InvalidValue, shown
+from keepfast.errors import InvalidValue, as_given, shown
 
 Tree = Any
 """A nested container, or a leaf. Python's type system cannot say it more narrowly and stay of use."""
@@ -225,8 +225,11 @@ def map_leaves(change: Callable[[str, Any], Any], tree: Tree, path: str = "") ->
 
 
 def is_array(leaf: object) -> bool:
-    """Say whether a leaf is an array or tensor of any framework."""
-    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+    """Say whether a leaf is an array or tensor of any framework; one that cannot tell its shape is none."""
+    try:
+        return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+    except Exception:  # noqa: BLE001  (a nested tensor of PyTorch has none, and an object may raise whatever it likes)
+        return False
 
 
 def dtype_name(leaf: Any) -> str:
@@ -247,4 +250,4 @@ def describe(leaf: Any) -> str:
         return repr(leaf)
     if isinstance(leaf, Whole):
         return "what the module takes as it is"
-    return f"{type(leaf).__name__} {leaf!r:.40}"
+    return f"{type(leaf).__name__} {as_given(leaf):.40}"

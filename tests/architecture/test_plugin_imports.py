@@ -22,6 +22,7 @@ FORMATS = "core/keepfast/formats"
 BEYOND: dict[str, str] = {
     "keepfast._system.commit.commit_directory": "Minari's data sets hold their own name; `fill` knows none",
     "keepfast._system.disk.directories.make_directory": "makes it durable with those above it; others use `mkdir`",
+    "keepfast._system.disk.directories.path_of": "tells what is no path in our own words; others in Python's",
     "keepfast._system.disk.directories.sync_directory": "does without what a file system lacks; others use `os.fsync`",
     "keepfast._system.disk.directories.sync_file": "does without what a file system lacks; others use `os.fsync`",
     "keepfast._system.disk.mapping.mapped_file": "does without maps where a file system lacks them; others use `mmap`",
@@ -29,6 +30,7 @@ BEYOND: dict[str, str] = {
     "keepfast._system.side_by_side.side_by_side": "spares csv the time that its texts take; others do without",
     "keepfast._system.spacious.spacious_tensors": "for memories larger than the machine's; NumPy's own zeros do too",
     "keepfast._system.warnings.warn": "points past our own frames; others call `warnings.warn` with `KeepfastWarning`",
+    "keepfast.errors.as_given": "shows a value short, whatever its `repr` raises; others use `repr`",
     "keepfast.errors.shown": "shows text of a file, short and printable; others use `repr`",
     "keepfast.interfaces.checkpoint_store.SINGLE": "the older layout writes a model by itself in a form of its own",
     "keepfast.interfaces.ring.EPISODE_ENDS": "names of tensors, which Minari's episodes are cut by",

@@ -165,7 +165,7 @@ def test_a_mistyped_key_is_told(tmp_path: Path) -> None:
     """A key of the agent's own that is nearly one of ours is warned of."""
     with pytest.warns(keepfast.KeepfastWarning, match="`write_intervl`.*did you mean `write_interval`"):
         PPO(cfg={"write_intervl": 5})
-    with pytest.raises(keepfast.InvalidValue, match="`models` is a list"):
+    with pytest.raises(keepfast.InvalidValue, match=r"`models` is \[1\] \(list\); allowed: a mapping"):
         PPO([1])  # type: ignore[arg-type]
 
 

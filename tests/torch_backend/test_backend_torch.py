@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -205,3 +206,13 @@ def test_the_random_state_of_every_gpu_comes_back() -> None:
     expected = torch.rand(4, device="cuda")
     backend.set_random_state(state)
     assert torch.equal(torch.rand(4, device="cuda"), expected)
+
+
+def test_a_tensor_without_memory_is_kept_as_zeros(tmp_path: Path) -> None:
+    """What PyTorch makes of a gradient that is known to be zero is saved, migrated and registered as its numbers."""
+    zero = torch._efficientzerotensor((2,))
+    path = keepfast.save({"a": zero}, tmp_path / "zero.pt")
+    assert keepfast.read_checkpoint(path)["module"]["a"].tolist() == [0, 0]
+    layer, given = torch.nn.Linear(2, 1), {"weight": (1, 2), "bias": (1,)}
+    keepfast.migrate(layer, state_dict={name: torch._efficientzerotensor(size) for name, size in given.items()})
+    assert [*layer.weight.flatten().tolist(), *layer.bias.tolist()] == [0, 0, 0]

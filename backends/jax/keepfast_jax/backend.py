@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
-from keepfast import Backend, DemoResult, DemoSettings, Mismatch, Step, StepBuffer
+from keepfast import Backend, DemoResult, DemoSettings, InvalidValue, Mismatch, Step, StepBuffer
 from keepfast.tree import Tree, items, leaves, rebuild
 from keepfast_jax.arrays import host_array, host_leaf, host_views, tracked
 from keepfast_jax.containers import is_serialized_by_its_own, open_container
@@ -134,9 +134,13 @@ class JaxBackend(Backend):
         An array that is donated to a compiled function before the next write has no value any more; `fetch` says so.
 
         Raises:
-            InvalidValue: if the array is being traced.
+            InvalidValue: if the array is being traced, or has no values at all.
         """
-        return tracked(value) if isinstance(value, jax.Array) else np.array(value)
+        if isinstance(value, jax.Array):
+            return tracked(value)
+        if (array := np.array(value)).dtype.hasobject:
+            raise InvalidValue(f"a {type(value).__qualname__} has no values; give an array or a number")
+        return array
 
     @outside_of_modes
     def fetch(self, held: Sequence[Any]) -> list[NDArray[Any]]:

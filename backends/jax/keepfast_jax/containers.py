@@ -15,6 +15,7 @@ import flax.serialization
 import jax
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, Partial, SequenceKey
 
+from keepfast import UnsupportedModule
 from keepfast.tree import Tree, rebuild
 
 
@@ -57,7 +58,10 @@ def open_container(node: Any) -> Container | None:
 
 
 def _mapping(node: Mapping[Any, Any]) -> Container:
-    children = _named(list(node), list(node.values()))
+    try:
+        children = _named(list(node), list(node.values()))
+    except Exception as error:
+        raise UnsupportedModule(f"a {type(node).__qualname__} cannot be gone through: {error}") from error
     return Container(
         children, lambda captured: dict(zip(children, captured, strict=True)), lambda new: _mapping_like(node, new)
     )

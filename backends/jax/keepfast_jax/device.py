@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import jax
 
 from keepfast import InvalidValue
+from keepfast.errors import as_given
 
 Placement: TypeAlias = "jax.Device | jax.sharding.Sharding"
 """Where an array lives: on one device, or spread over several."""
@@ -24,11 +25,12 @@ def parse_device(device: Any) -> Placement | None:
     """
     if device is None or isinstance(device, jax.Device | jax.sharding.Sharding):
         return device
-    platform, _, index = str(device).partition(":")
     try:
+        platform, _, index = str(device).partition(":")
         named: jax.Device = dict(enumerate(jax.devices(platform)))[int(index or 0)]
-    except (RuntimeError, ValueError, KeyError) as cause:
-        raise InvalidValue(f"there is no device `{device}`; known: {', '.join(_known())}") from cause
+    except Exception as cause:
+        told = device if isinstance(device, str) else as_given(device)
+        raise InvalidValue(f"there is no device `{told}`; known: {', '.join(_known())}") from cause
     return named
 
 

@@ -121,6 +121,8 @@ class JaxStorage(keepfast.Storage):
         if isinstance(value, jax.core.Tracer):
             raise TypeError("it is traced; add samples outside of `jax.jit`")
         if isinstance(value, jax.Array):
+            if value.is_deleted():
+                raise TypeError("it was deleted, or donated to a compiled function, so its value is gone")
             return value
         # JAX reads NumPy arrays after the call has returned, when their owner may have changed them: hence the copy.
         array = np.array(value)
@@ -180,8 +182,16 @@ def _updated(buffers: list[jax.Array], samples: list[Any], start: int) -> list[j
     try:
         updated: list[jax.Array] = eagerly(_update, buffers, samples, start)
     except Exception:  # noqa: BLE001  (they may be spread over a mesh that the buffers are not on; else raised again)
-        updated = eagerly(_update, buffers, [eagerly(np.asarray, each) for each in samples], start)
+        updated = eagerly(_update, buffers, [_on_host(each) for each in samples], start)
     return updated
+
+
+def _on_host(sample: Any) -> NDArray[Any]:
+    try:
+        found: NDArray[Any] = eagerly(np.asarray, sample)
+    except Exception as error:
+        raise keepfast.InvalidValue(f"a sample has no values: {error}; nothing was added") from error
+    return found
 
 
 @functools.partial(jax.jit, donate_argnums=0)

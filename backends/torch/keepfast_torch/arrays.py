@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from keepfast import InvalidValue
 from keepfast.codec import dtype_of
 from keepfast_torch.modes import are_transformed, outside, real_value
 
@@ -84,6 +85,8 @@ def _same_memory(tensor: torch.Tensor, other: torch.Tensor) -> bool:
 
 def _begin_copy(tensor: torch.Tensor) -> NDArray[Any]:
     """Return an array in C order that has the tensor's values as soon as its device is done."""
+    if tensor._is_zerotensor():  # noqa: SLF001  (nothing public tells; it has no memory)
+        tensor = tensor.clone()
     if tensor.is_conj() or tensor.is_neg():
         tensor = tensor.resolve_conj().resolve_neg()
     carrier = _CARRIERS.get(tensor.dtype)
@@ -129,7 +132,21 @@ def hold(tensor: torch.Tensor) -> torch.Tensor | NDArray[Any]:
         except (RuntimeError, TypeError):  # it was wrapped by a transform that has ended, or stands for values to come
             tensor = real_value(tensor)
     with outside():
-        return tensor.detach().clone()
+        return with_numbers(tensor).detach().clone()
+
+
+def with_numbers(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor that has a number in each place.
+
+    Raises:
+        InvalidValue: if it keeps them in another way, which PyTorch may end the process at.
+    """
+    if torch.nn.parameter.is_lazy(tensor):
+        raise InvalidValue("it is not initialized yet, so it has no shape; run its module once")
+    if tensor.layout is torch.strided and tensor.dtype in DTYPES and not tensor.is_nested:
+        return tensor
+    kind = "nested" if tensor.is_nested else f"{tensor.dtype} as {tensor.layout}"
+    raise InvalidValue(f"it is {kind}; give its numbers, by .to_dense(), .dequantize() or .to(torch.float32)")
 
 
 def host_array(value: Any) -> NDArray[Any] | None:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from keepfast import Mismatch, UnsupportedModule, UsageError
+from keepfast import InvalidValue, KeepfastError, Mismatch, UnsupportedModule, UsageError
 from keepfast.plain.numbers import is_number, kind_of
 from keepfast.tree import Tree, describe, items, rebuild, with_versions
 from keepfast_torch.arrays import DTYPES, tensor_copy
+from keepfast_torch.modes import real_value
 
 _NUMBER = (bool, int, float, complex)
 _PLAIN = (type(None), str, bytes, *_NUMBER)
@@ -59,7 +60,12 @@ def _plain_key(key: Any, path: str) -> Any:
 
 def _plain_leaf(leaf: Any, path: str) -> Any:
     if isinstance(leaf, torch.Tensor):
-        _check(leaf, path)
+        try:
+            _check(leaf, path)
+        except KeepfastError:
+            raise
+        except Exception as error:
+            raise UnsupportedModule(f"`{path}` is a {_kind(leaf)}, which refuses to be looked at: {error}") from error
         return leaf
     if isinstance(leaf, np.generic):
         return leaf.item()
@@ -90,6 +96,10 @@ def _check(tensor: torch.Tensor, path: str) -> None:
         )
     if tensor.is_meta:
         raise UsageError(f"`{path}` is on the device `meta`, so it has no values; `Module.to_empty` gives it some")
+    try:
+        real_value(tensor)
+    except InvalidValue as error:
+        raise UsageError(f"`{path}` has no values: {error}") from None
     if type(tensor) not in _OWN_MEMORY and hasattr(tensor, "__tensor_flatten__"):
         raise UnsupportedModule(
             f"`{path}` is a {_kind(tensor)}, which has its values in other tensors and cannot be stored; allowed: "

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from keepfast import InvalidValue
+from keepfast.errors import as_given
 
 
 def parse_device(device: Any) -> torch.device | None:
@@ -24,9 +25,13 @@ def parse_device(device: Any) -> torch.device | None:
     try:
         named = torch.device(device)
         _reach(named)
-    except (RuntimeError, AssertionError, TypeError, ImportError) as cause:
-        raise InvalidValue(f"there is no device `{device}`; known: {', '.join(_known())}") from cause
+    except Exception as cause:
+        raise InvalidValue(f"there is no device `{_shown(device)}`; known: {', '.join(_known())}") from cause
     return named
+
+
+def _shown(device: Any) -> str:
+    return str(device) if isinstance(device, str | torch.device) else as_given(device)
 
 
 def _reach(device: torch.device) -> None:

@@ -12,12 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 import keepfast
-from keepfast_torch.arrays import DTYPES, HostCopier, tensor_copy
+from keepfast_torch.arrays import DTYPES, HostCopier, tensor_copy, with_numbers
 from keepfast_torch.device import parse_device
 from keepfast_torch.modes import are_transformed, is_mode_on, outside, real_value
 
 _BLOCK = 1 << 10
 """Of how many rows views are kept."""
+
+_WHOLE = frozenset({torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
+"""The dtypes of places that are taken without being looked at, for they are on another device."""
 
 _NOTHING = contextlib.nullcontext()
 
@@ -117,7 +120,9 @@ class TorchStorage(keepfast.Storage):
 
     def _value(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return what a tensor holds outside of all modes; where the memory has no values, neither need its samples."""
-        return tensor if tensor.is_meta and self.device.type == "meta" else real_value(tensor)
+        if tensor.is_meta and self.device.type == "meta":
+            return tensor
+        return with_numbers(real_value(tensor))
 
     def joined(self, arrays: Sequence[torch.Tensor]) -> torch.Tensor:  # noqa: D102  (the interface's)
         return torch.cat([each.to(self.device) for each in arrays], dim=1)
@@ -183,7 +188,10 @@ class TorchStorage(keepfast.Storage):
 
     def places(self, indexes: Any) -> torch.Tensor:  # noqa: D102  (the interface's)
         if isinstance(indexes, torch.Tensor):
-            return self._value(indexes).to(self.device)
+            tensor: torch.Tensor = self.numbers("indexes", indexes)
+            if not tensor.is_cpu and tensor.ndim == 1 and tensor.dtype in _WHOLE:
+                return tensor.to(self.device, torch.int64)
+            indexes = tensor if tensor.is_meta else _host_copy(tensor)
         return torch.as_tensor(super().places(indexes), device=self.device)
 
     def take(self, names: Sequence[str], places: torch.Tensor) -> list[torch.Tensor]:  # noqa: D102  (the interface's)

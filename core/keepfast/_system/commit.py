@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, final
 
 from keepfast._system.disk.directories import (
+    file_of,
     link_or_copy,
     make_directory,
     move_directory,
@@ -25,7 +26,7 @@ from keepfast._system.disk.directories import (
 )
 from keepfast._system.disk.optional import attempt
 from keepfast._system.lock import holding
-from keepfast.errors import WriteFailed
+from keepfast.errors import InvalidValue, WriteFailed, as_given
 
 _SUFFIX = ".keepfast-tmp"
 _OLD_SUFFIX = ".keepfast-old"
@@ -73,9 +74,13 @@ def commit(path: Path, write: Write) -> int:
         The size of the file in bytes.
 
     Raises:
+        InvalidValue: if the path is one that no file can have, or `write` is no function.
         WriteFailed: if the operating system refused any step. What was at `path` before is untouched, unless only the
             last step failed, the fsync of the directory: then the whole new file is there, and the error says so.
     """
+    path = file_of(path)
+    if not callable(write):
+        raise InvalidValue(f"`write` is {as_given(write)}; allowed: a function that is given the open file")
     return commit_together({path: write})[path]
 
 

@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from keepfast._system.disk.directories import make_directory
+from keepfast._system.disk.directories import make_directory, path_of
 from keepfast.errors import HubError, InvalidValue
 from keepfast.hub.failures import endpoint, told
 
@@ -101,6 +101,7 @@ def pull(repo_id: str, directory: str | Path, revision: str | None = None) -> li
         NotFound: if there is no such repository or revision, or it holds no checkpoint.
         HubError: if the Hub refuses or cannot be reached.
     """
+    directory = path_of(directory)
     with told(repo_id, "", revision):
         import huggingface_hub
 
@@ -110,7 +111,6 @@ def pull(repo_id: str, directory: str | Path, revision: str | None = None) -> li
     wanted = [name for name in names if "/" not in name and (name in _EXTRA or name.endswith((*_CHECKPOINTS, ".svg")))]
     if not any(name.endswith(_CHECKPOINTS) for name in wanted):
         raise InvalidValue(f"`{repo_id}` holds no checkpoint; it has: {', '.join(names) or '(no files)'}")
-    directory = Path(directory)
     make_directory(directory)
     return [
         Path(shutil.copyfile(download_model_from_huggingface(repo_id, name, revision), directory / name))

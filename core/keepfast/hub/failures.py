@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from keepfast.errors import HubError, InvalidValue, KeepfastError, MissingDependency, NotFound
+from keepfast.errors import HubError, InvalidValue, KeepfastError, MissingDependency, NotFound, as_given
+from keepfast.interfaces.summary.checks import writable
 from keepfast.plugins.lazy import install_hint
 
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 _REFUSED = (401, 403)
 _BUSY, _BROKEN = 429, 500
+_LONGEST = 1000
+"""How many characters a name may have; what an address may have is little more."""
 
 
 def endpoint() -> str | None:
@@ -30,10 +33,13 @@ def told(repo_id: str, what: str = "", revision: str | None = None) -> Iterator[
 
     Raises:
         NotFound: if there is no such repository, file or revision.
-        InvalidValue: if the repository's name is none.
+        InvalidValue: if the repository's name is none, or a file or revision could have no such name.
         HubError: if the Hub refuses, or cannot be reached, or the download was cut off.
         MissingDependency: if the client is not installed; says what to run.
     """
+    _check("repo_id", repo_id, "`organisation/name`")
+    _check("filename", what, "the name of a file of the repository")
+    _check("revision", "" if revision is None else revision, "a branch, a tag or a commit, or None")
     try:
         yield
     except KeepfastError:
@@ -45,9 +51,16 @@ def told(repo_id: str, what: str = "", revision: str | None = None) -> Iterator[
         raise _as_ours(error, f"`{what}` of `{repo_id}`" if what else f"`{repo_id}`", repo_id, revision) from error
 
 
-def _as_ours(error: Exception, place: str, repo_id: str, revision: str | None) -> KeepfastError:
-    from huggingface_hub import errors
+def _check(name: str, given: object, allowed: str) -> None:
+    if not isinstance(given, str) or "\0" in given or len(given) > _LONGEST or writable(given) != given:
+        raise InvalidValue(f"`{name}` is {as_given(given)}; allowed: {allowed}")
 
+
+def _as_ours(error: Exception, place: str, repo_id: str, revision: str | None) -> KeepfastError:
+    try:
+        from huggingface_hub import errors
+    except ImportError:  # it has not come to the client
+        return _of_status(error, place)
     if isinstance(error, errors.GatedRepoError):
         return HubError(f"`{repo_id}` is gated: ask for access on its page, then {_LOG_IN}")
     if isinstance(error, errors.LocalEntryNotFoundError):  # neither a file that is missing there, nor an HTTP error

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from keepfast._system.disk.directories import make_directory
+from keepfast._system.disk.directories import make_directory, path_of
 from keepfast.checkpoints.index import CHECKPOINTS
-from keepfast.errors import InvalidValue, NotFound
+from keepfast.errors import InvalidValue, NotFound, as_given
 from keepfast.hub.card import Facts, card, curve, evaluation
 from keepfast.hub.failures import endpoint, told
+from keepfast.interfaces.summary.checks import mapping, string
 from keepfast.metrics.frames import Series
 from keepfast.metrics.reading import has_metrics, read_metrics
 from keepfast.plugins.formats import is_checkpoint, read_checkpoint
@@ -60,19 +61,18 @@ def push(
         HubError: if the Hub refuses or cannot be reached.
         MissingDependency: if huggingface_hub is not installed; says what to run.
     """
-    with tempfile.TemporaryDirectory(prefix="keepfast") as folder:
+    with told(repo_id, "", revision), tempfile.TemporaryDirectory(prefix="keepfast") as folder:
         fill(Path(folder), run_or_checkpoint, repo_id, environment, results)
-        with told(repo_id, "", revision):
-            import huggingface_hub
+        import huggingface_hub
 
-            api = huggingface_hub.HfApi(endpoint=endpoint(), token=token, library_name="keepfast")
-            api.create_repo(repo_id, private=private, exist_ok=True)
-            made = api.upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
-                revision=revision,
-                commit_message=message or "Push with Keepfast",
-            )
+        api = huggingface_hub.HfApi(endpoint=endpoint(), token=token, library_name="keepfast")
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        made = api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            revision=revision,
+            commit_message=message or "Push with Keepfast",
+        )
         return str(made.commit_url)
 
 
@@ -87,8 +87,11 @@ def fill(
 
     Raises:
         NotFound: if there is no such run or checkpoint, or the run has none.
+        InvalidValue: if what is given is none.
     """
-    path = Path(run_or_checkpoint)
+    path = path_of(run_or_checkpoint)
+    environment = string(environment, "environment")
+    results = None if results is None else _storable(mapping(results, "results"))
     if not path.exists():
         raise NotFound(f"there is no run or checkpoint at `{path}`")
     checkpoint = path if is_checkpoint(path) and not is_run(path) else _best_of(path)
@@ -109,6 +112,18 @@ def fill(
     )
     _write(folder, facts, metrics, document)
     return facts
+
+
+def _storable(results: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        found = {name: value.item() if getattr(value, "ndim", None) == 0 else value for name, value in results.items()}
+        json.dumps(found)
+    except Exception as error:
+        raise InvalidValue(f"`results` is {as_given(results)}, which JSON cannot hold: {error}") from error
+    for name in ("mean_reward", "std_reward"):
+        if not isinstance(found.get(name), int | float | None):
+            raise InvalidValue(f"`{name}` is {as_given(found[name])}; allowed: a number, or None")
+    return found
 
 
 def _best_of(run: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, ClassVar, final
 import numpy as np
 
 from keepfast.codec import native
-from keepfast.errors import CorruptCheckpoint, CorruptFile, InvalidValue
+from keepfast.errors import CorruptCheckpoint, CorruptFile, InvalidValue, as_given
 from keepfast.interfaces.format import Format
 from keepfast.tree import Tree, map_leaves, require_short_paths, values
 
@@ -72,7 +72,7 @@ class CheckpointMetadata:
             InvalidValue: if a value is not of the kind that is written there; names the key.
         """
         if not isinstance(mapping, Mapping):
-            raise InvalidValue(f"the metadata is {mapping!r:.60} ({type(mapping).__name__}); allowed: a mapping")
+            raise InvalidValue(f"the metadata is {as_given(mapping)} ({type(mapping).__name__}); allowed: a mapping")
         return cls(**{key: _told(key, mapping[key]) for key in _KINDS if mapping.get(key) is not None})
 
     def as_mapping(self) -> dict[str, Any]:
@@ -85,8 +85,8 @@ def _told(key: str, value: Any) -> Any:
     kind, check = _KINDS[key]
     try:
         return check(value)
-    except (TypeError, ValueError, KeyError, OverflowError):
-        raise InvalidValue(f"`{key}` is {value!r:.60} ({type(value).__name__}); allowed: {kind}") from None
+    except Exception:  # noqa: BLE001  (whatever it says of that, it is not of the kind)
+        raise InvalidValue(f"`{key}` is {as_given(value)} ({type(value).__name__}); allowed: {kind}") from None
 
 
 def _text(value: Any) -> str:
@@ -210,6 +210,7 @@ class CheckpointStore(Format[Checkpoint]):
     """
 
     corrupt: ClassVar[type[CorruptFile]] = CorruptCheckpoint
+    holds: ClassVar[type] = Checkpoint
 
     @abc.abstractmethod
     def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
@@ -234,7 +235,13 @@ class CheckpointStore(Format[Checkpoint]):
         """
 
     def load(self, path: Path) -> Checkpoint:
-        """Read a file as `Format.load` does; arrays are in the machine's byte order, which frameworks need."""
+        """Read a file as `Format.load` does; arrays are in the machine's byte order, which frameworks need.
+
+        Raises:
+            CorruptCheckpoint: if the file is damaged, truncated, or carries code.
+            MissingDependency: if it holds what needs a package that is not installed.
+            OSError: if it cannot be opened.
+        """
         checkpoint = super().load(path)
         try:
             require_short_paths(checkpoint.state, _PATHS + _PATHS_IN_A_BYTE * _size(path))

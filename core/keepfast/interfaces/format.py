@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar, Generic, TypeVar
 
 from keepfast._system.commit import Content, Filling, commit_together, remove_directory
+from keepfast._system.disk.directories import file_of, path_of
 from keepfast._system.disk.optional import tell_lacking
-from keepfast.errors import CorruptFile, KeepfastError, UsageError, shown
+from keepfast.errors import CorruptFile, InvalidValue, KeepfastError, UsageError, as_given, shown
 
 T = TypeVar("T")
 
@@ -24,6 +25,9 @@ class Format(abc.ABC, Generic[T]):
 
     corrupt: ClassVar[type[CorruptFile]]
     """What a damaged file raises."""
+
+    holds: ClassVar[type]
+    """What files are made of."""
 
     @abc.abstractmethod
     def write(self, content: T, file: BinaryIO) -> None:
@@ -48,6 +52,7 @@ class Format(abc.ABC, Generic[T]):
 
     def owns(self, path: Path) -> bool:
         """Say whether a file is of this format, or is to be; by its name, unless a format knows better."""
+        path = path_of(path)
         return path.name.endswith(self.extension) and not path.is_dir()
 
     def wrote(self, path: Path) -> bool:
@@ -65,9 +70,12 @@ class Format(abc.ABC, Generic[T]):
         """Write a durable file: when this returns, it is complete on disk. Returns its size in bytes.
 
         Raises:
+            InvalidValue: if the content is of another kind, or there can be no file at the path.
             WriteFailed: if the operating system refused; what was at `path` before is untouched.
         """
-        size = self._commit(content, path)
+        if not isinstance(content, self.holds):
+            raise InvalidValue(f"`content` is {as_given(content)}; allowed: a {self.holds.__name__}")
+        size = self._commit(content, file_of(path))
         if threading.current_thread() is threading.main_thread():  # behind training nobody hears it
             tell_lacking()
         return size
@@ -87,7 +95,7 @@ class Format(abc.ABC, Generic[T]):
             OSError: if it cannot be opened.
         """
         try:
-            return self.read(path)
+            return self.read(path_of(path, longest=None))
         except (KeepfastError, OSError, MemoryError):
             raise
         except Exception as error:
@@ -100,7 +108,7 @@ class Format(abc.ABC, Generic[T]):
         Raises:
             OSError: if the operating system refused.
         """
-        path.unlink(missing_ok=True)
+        path_of(path, longest=None).unlink(missing_ok=True)
 
 
 class DirectoryFormat(Format[T]):
@@ -145,7 +153,7 @@ class DirectoryFormat(Format[T]):
 
     def owns(self, path: Path) -> bool:
         """Say whether a path is such a directory, or is to be; by its name, unless a format knows better."""
-        return path.name.endswith(self.extension)
+        return path_of(path).name.endswith(self.extension)
 
     def writing(self, content: T) -> Content:
         """Return what fills a directory, for whoever commits several together."""
@@ -157,4 +165,4 @@ class DirectoryFormat(Format[T]):
         Raises:
             OSError: if the operating system refused.
         """
-        remove_directory(path)
+        remove_directory(path_of(path, longest=None))

@@ -173,6 +173,7 @@ class MemoryExporter(Format[MemorySnapshot]):
     """
 
     corrupt: ClassVar[type[CorruptFile]] = CorruptMemory
+    holds: ClassVar[type] = MemorySnapshot
 
     @abc.abstractmethod
     def write(self, snapshot: MemorySnapshot, file: BinaryIO) -> None:

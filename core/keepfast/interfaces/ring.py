@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from keepfast.errors import InvalidValue, as_given
 
 EPISODE_ENDS = frozenset({"terminated", "truncated", "dones"})
 """The tensors whose true values end an episode."""
@@ -66,6 +69,23 @@ class Ring:
     def position(self) -> tuple[int, int, bool]:
         """Return where the next sample goes: `memory_index`, `env_index` and `filled`."""
         return self.memory_index, self.env_index, self.filled
+
+    def moved(self, memory_index: int | None = None, env_index: int | None = None, filled: bool | None = None) -> Ring:
+        """Return a ring of the same sizes that is elsewhere; what is None stays.
+
+        Raises:
+            InvalidValue: if there is no such row or environment, or `filled` is neither true nor false.
+        """
+        if not (filled is None or isinstance(filled, bool | np.bool)):
+            raise InvalidValue(f"`filled` is {as_given(filled)}; allowed: True or False")
+        return replace(
+            self,
+            memory_index=self.memory_index
+            if memory_index is None
+            else _one_of("memory_index", memory_index, self.memory_size),
+            env_index=self.env_index if env_index is None else _one_of("env_index", env_index, self.num_envs),
+            filled=self.filled if filled is None else bool(filled),
+        )
 
     @property
     def complete_rows(self) -> int:
@@ -132,6 +152,16 @@ class Ring:
         start, environment = np.nonzero(unbroken & inside)
         places: NDArray[np.intp] = rows[start, environment] * self.num_envs + environment
         return places
+
+
+def _one_of(name: str, given: Any, count: int) -> int:
+    try:
+        place = operator.index(given)
+    except Exception:  # noqa: BLE001  (whatever it is, it is no number)
+        place = -1
+    if not 0 <= place < count:
+        raise InvalidValue(f"`{name}` is {as_given(given)}; allowed: a whole number from 0 to {count - 1}")
+    return place
 
 
 @final

@@ -9,6 +9,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast.errors import InvalidValue, as_given
+
 Step = tuple[Any, Any, Any]
 """The rewards of a step, and whether each environment's episode was terminated or truncated; in one of the forms that
 `Experiment.record_transition` takes."""
@@ -26,6 +28,8 @@ DEVICE_ELEMENTS = 2**24
 
 def device_capacity(num_envs: int) -> int:
     """Return how many steps of so many environments a buffer on a device keeps."""
+    if not isinstance(num_envs, int | np.integer) or num_envs < 1:
+        raise InvalidValue(f"`num_envs` is {as_given(num_envs)}; allowed: a whole number of at least 1")
     return max(1, min(DEVICE_STEPS, DEVICE_ELEMENTS // num_envs))
 
 
@@ -64,8 +68,15 @@ class StepBuffer(abc.ABC):
 
 def joined_steps(parts: Iterable[Sequence[Any]]) -> Steps:
     """Return the rewards, terminated and truncated of several steps, each a sequence of NumPy arrays, as `Steps`."""
-    rewards, terminated, truncated = (np.stack(part).reshape(len(part), -1) for part in parts)
+    rewards, terminated, truncated = (_stacked(part).reshape(len(part), -1) for part in parts)
     return rewards, terminated.astype(bool) | truncated.astype(bool)
+
+
+def _stacked(part: Sequence[Any]) -> NDArray[Any]:
+    try:
+        return np.stack(part)
+    except TypeError:  # flags of dtypes that have no common one, as bfloat16 and int4
+        return np.stack([np.asarray(each, bool) for each in part])
 
 
 @final

@@ -12,9 +12,10 @@ from typing import Any, Self, final
 from numpy.typing import NDArray
 
 from keepfast._arrays import scalar
+from keepfast._system.arguments.checks import table
 from keepfast._system.finishing import finish
 from keepfast._system.warnings import warn
-from keepfast.errors import InvalidValue, ShapeMismatch, did_you_mean
+from keepfast.errors import InvalidValue, ShapeMismatch, as_given, did_you_mean
 from keepfast.interfaces.summary.calls import KINDS, SummaryCalls
 from keepfast.interfaces.summary.checks import bins_of, image, mapping, numbers, step_of, string, time_of
 
@@ -243,7 +244,7 @@ class Writer(SummaryCalls):
         if video.ndim != 5:
             raise ShapeMismatch(f"a video has the shape {video.shape}; allowed: (N, T, C, H, W)")
         if not scalar(fps, "fps") > 0:
-            raise InvalidValue(f"`fps` is {fps!r:.80}; allowed: a number above 0")
+            raise InvalidValue(f"`fps` is {as_given(fps)}; allowed: a number above 0")
         self.write_video(string(tag, "tag"), video, step_of(global_step), time_of(walltime), fps=fps)
 
     @final
@@ -265,7 +266,7 @@ class Writer(SummaryCalls):
         metrics = {string(tag, "tag"): scalar(value, tag) for tag, value in given}
         if not hparams and not metrics:
             raise InvalidValue("`hparam_dict` and `metric_dict` are both empty; allowed: at least one with a value")
-        for name in mapping(hparam_domain_discrete or {}, "hparam_domain_discrete"):
+        for name in table("hparam_domain_discrete", hparam_domain_discrete):
             if name not in hparams:
                 raise InvalidValue(f"`hparam_domain_discrete` names `{name}`{did_you_mean(name, hparams)}")
         self.write_hparams(hparams, metrics, step_of(global_step), time_of(None), run_name=run_name)
@@ -291,5 +292,5 @@ def _figures(given: Any) -> Any:
     if figures and all(hasattr(figure, "canvas") for figure in figures):
         return given
     raise InvalidValue(
-        f"`figure` is {given!r:.80} ({type(given).__name__}); allowed: a matplotlib figure, or a list of them"
+        f"`figure` is {as_given(given)} ({type(given).__name__}); allowed: a matplotlib figure, or a list of them"
     )

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._arrays import environments
+from keepfast._system.arguments.checks import truth
 from keepfast._system.warnings import Afterwards, warn
 from keepfast._version import __version__
-from keepfast.errors import InvalidValue, ShapeMismatch
+from keepfast.errors import InvalidValue, KeepfastError, ShapeMismatch, as_given
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.interfaces.ring import EPISODE_ENDS, VALID, Cursor, Ring, reset_rows
@@ -27,6 +28,8 @@ from keepfast.memories.tensors.table import TensorTable
 
 NEXT_STEP = "next_step"
 """How environments reset whose step after the end of an episode is no transition."""
+
+_RESETS = NEXT_STEP, "same_step", "disabled"
 
 
 @final
@@ -106,10 +109,18 @@ class SampleBuffer:
 
     def create(self, name: str, size: Any, dtype: Any, *, keep_dimensions: bool) -> bool:
         """Create a tensor, or one for each leaf of a space, and return whether any was not there before."""
-        wanted = None if dtype is None else self.storage.dtype_name(dtype)
+        wanted = None if dtype is None else self._dtype_name(dtype)
         if isinstance(name, str) and name == VALID and size is not None:
             return self._create_validity(sample_size(size, keep_dimensions=keep_dimensions), wanted)
         return self.tensors.create(name, size, wanted, keep_dimensions=keep_dimensions)
+
+    def _dtype_name(self, dtype: Any) -> str:
+        try:
+            return self.storage.dtype_name(dtype)
+        except KeepfastError:
+            raise
+        except Exception as error:
+            raise InvalidValue(f"the dtype {as_given(dtype)} is none: {type(error).__name__} {error}") from error
 
     def _create_validity(self, size: tuple[int, ...] = VALIDITY.size, dtype: str | None = None) -> bool:
         """Create the tensor that tells which samples are transitions, as all were so far."""
@@ -140,10 +151,12 @@ class SampleBuffer:
             self.settle()
         size = self.tensors.spec(name).size
         with self.storage.plainly():
-            return self.storage.view(name, self.tensors.shape(size) if keepdim else self.tensors.flat_shape(size))
+            whole = self.tensors.shape(size) if truth("keepdim", keepdim) else self.tensors.flat_shape(size)
+            return self.storage.view(name, whole)
 
     def set_tensor(self, name: str, tensor: Any) -> None:
         """Replace all values of a tensor, or of those that a name stands for."""
+        self.tensors.check_name(name)
         with self.storage.plainly():
             self.storage.write(0, self.tensors.whole(name, tensor))
             if name == VALID:
@@ -212,7 +225,14 @@ class SampleBuffer:
     # which samples are transitions -----------------------------------------------------------------------------------
 
     def watch(self, autoreset: str | None) -> None:
-        """Be told when the environments reset, for samples that are added from here on."""
+        """Be told when the environments reset, for samples that are added from here on.
+
+        Raises:
+            InvalidValue: if there is no such way of resetting.
+        """
+        if not (autoreset is None or (isinstance(autoreset, str) and autoreset in _RESETS)):
+            allowed = ", ".join(f'"{each}"' for each in _RESETS)
+            raise InvalidValue(f"`autoreset` is {as_given(autoreset)}; allowed: None, {allowed}")
         if autoreset != self.autoreset:
             self.settle()
             self._after_end = self._after_end & (self.autoreset != NEXT_STEP)

@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from keepfast._system.arguments.checks import function
 from keepfast._system.disk.directories import path_of
 from keepfast._system.spacious import spacious_tensors
 from keepfast.errors import InvalidValue, LoadMismatch
@@ -39,7 +40,7 @@ def convert_memory(
     """
     target = path_of(target)
     writer = format_of("memory format", target)
-    progress(0, 2)
+    function("progress", progress)(0, 2)
     snapshot = read_memory(source)
     progress(1, 2)
     writer.save(snapshot, target)
@@ -70,6 +71,7 @@ def merge_memories(
         CorruptMemory: if a file is damaged.
         WriteFailed: if the operating system refused; what was at the target before is untouched.
     """
+    function("progress", progress)
     target = path_of(target)
     writer = format_of("memory format", target)
     paths = memory_paths(pattern)

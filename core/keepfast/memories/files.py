@@ -13,11 +13,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._system.arguments.checks import listed
 from keepfast._system.background import wait_for_writing
 from keepfast._system.commit import size_of
 from keepfast._system.disk.directories import path_of
 from keepfast._system.warnings import warn
-from keepfast.errors import InvalidValue, KeepfastError, MissingDependency, NotFound, as_given
+from keepfast.errors import InvalidValue, KeepfastError, MissingDependency, NotFound
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.plugins.formats import format_of, numeric_order
 from keepfast.plugins.locations import located
@@ -61,9 +62,7 @@ def several(pattern: Patterns) -> list[str | os.PathLike[str]]:
     """
     if isinstance(pattern, str | bytes | os.PathLike):
         return [pattern]
-    if not isinstance(pattern, Iterable):
-        raise InvalidValue(f"a pattern is {as_given(pattern)}; allowed: text, a path, or a list of these")
-    return list(pattern)
+    return listed("pattern", pattern, "text, a path, or a list of these")
 
 
 def iter_memories(pattern: Patterns) -> Iterator[tuple[Path, MemorySnapshot]]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast.codec import dtype_of
-from keepfast.errors import InvalidValue, LoadMismatch
+from keepfast.errors import InvalidValue, LoadMismatch, as_given
 from keepfast.interfaces.loading.report import Entry, LoadReport
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.interfaces.ring import VALID
@@ -55,8 +55,8 @@ def checked_fit(fit: Fit) -> Fit:
     Raises:
         InvalidValue: if it is none of the three.
     """
-    if fit not in get_args(Fit):
-        raise InvalidValue(f"`fit` is {fit!r}; allowed: {', '.join(get_args(Fit))}")
+    if not isinstance(fit, str) or fit not in get_args(Fit):
+        raise InvalidValue(f"`fit` is {as_given(fit)}; allowed: {', '.join(get_args(Fit))}")
     return fit
 
 
@@ -83,6 +83,34 @@ def report_of(snapshot: MemorySnapshot, specs: Mapping[str, TensorSpec]) -> Load
         return Entry("memory", name, "loaded", own, found, cast=found != own)
 
     return LoadReport(entries=tuple(entry(name, tensor) for name, tensor in snapshot.tensors.items()))
+
+
+def of_state(
+    state: Mapping[str, Any], memory_size: int, num_envs: int, host_array: Callable[[Any], NDArray[Any]]
+) -> tuple[MemorySnapshot, NDArray[np.bool]]:
+    """Return the samples of what `Memory.state_dict` returned, and in which environments an episode had ended.
+
+    Args:
+        state: the state.
+        memory_size: the number of rows of the memory that it is for.
+        num_envs: the number of its environments.
+        host_array: makes NumPy arrays of the framework's.
+
+    Raises:
+        LoadMismatch: if it is no such state, or not one of a memory of these sizes.
+    """
+    try:
+        tensors = {name: host_array(tensor) for name, tensor in state["tensors"].items()}
+        position = int(state["memory_index"]), int(state["env_index"]), bool(state["filled"])
+        seams = [int(place) for place in state.get("seams", ())]
+        ended = np.array(host_array(state.get("after_end", np.zeros(num_envs))), bool)
+    except Exception as error:
+        raise LoadMismatch(f"the memory is unchanged: {as_given(state)} is no state of one") from error
+    if not (0 <= position[0] < memory_size and 0 <= position[1] < num_envs):
+        raise LoadMismatch(f"the memory is unchanged: row {position[0]}, environment {position[1]} is not in it")
+    if ended.shape != (num_envs,):
+        raise LoadMismatch(f"the memory is unchanged: `after_end` is of {ended.size} environments")
+    return MemorySnapshot(tensors, *position, {"seams": seams}), ended
 
 
 def fitted_state(state: Mapping[str, Any], memory_size: int, num_envs: int, fit: Fit) -> Mapping[str, Any]:

@@ -10,17 +10,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
+from keepfast._system.arguments.checks import table, truth
 from keepfast._system.lifetimes import in_child
-from keepfast.errors import InvalidValue, LoadMismatch, UsageError
+from keepfast.errors import InvalidValue, UsageError, as_given
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.interfaces.ring import Ring
 from keepfast.memories.buffer import NEXT_STEP, SampleBuffer
 from keepfast.memories.export import DEFAULT_DIRECTORY, DEFAULT_FORMAT, MemoryExport
 from keepfast.memories.files import read_memory
-from keepfast.memories.fitting import Fit
+from keepfast.memories.fitting import Fit, of_state
 from keepfast.memories.sampling import Sampler
 from keepfast.memories.storage import Storage
 
@@ -62,10 +61,10 @@ class Memory:
         export_keep: int | None = None,
     ) -> None:
         self._buffer = SampleBuffer(storage)
-        self._sampler = Sampler(self._buffer, replacement)
-        self._exports = MemoryExport(export_format, export_directory, export_keep, active=export)
+        self._sampler = Sampler(self._buffer, truth("replacement", replacement))
+        self._exports = MemoryExport(export_format, export_directory, export_keep, active=truth("export", export))
         self._buffer.listeners.filled.append(self._exports.filled)
-        if export:
+        if self._exports.active:
             self._exports.prepare()
         self._begin()
 
@@ -151,7 +150,7 @@ class Memory:
     def _move(self, **position: Any) -> None:
         with self._lock:
             cursor = self._buffer.cursor
-            cursor.move(replace(cursor.ring, **position), cursor.seams)
+            cursor.move(cursor.ring.moved(**position), cursor.seams)
 
     @property
     def autoreset(self) -> str | None:
@@ -166,9 +165,6 @@ class Memory:
 
     @autoreset.setter
     def autoreset(self, autoreset: str | None) -> None:
-        if autoreset not in (None, NEXT_STEP, "same_step", "disabled"):
-            allowed = f'None, "{NEXT_STEP}", "same_step" or "disabled"'
-            raise InvalidValue(f"`autoreset` is {autoreset!r}; allowed: {allowed}")
         with self._lock:
             self._buffer.watch(autoreset)
 
@@ -179,7 +175,7 @@ class Memory:
 
     @metadata.setter
     def metadata(self, metadata: dict[str, Any]) -> None:
-        self._buffer.metadata = metadata
+        self._buffer.metadata = metadata if isinstance(metadata, dict) else table("metadata", metadata)
 
     @property
     def replacement(self) -> bool:
@@ -188,7 +184,7 @@ class Memory:
 
     @replacement.setter
     def replacement(self, replacement: bool) -> None:
-        self._sampler.replacement = replacement
+        self._sampler.replacement = truth("replacement", replacement)
 
     @property
     def export(self) -> bool:
@@ -197,7 +193,7 @@ class Memory:
 
     @export.setter
     def export(self, export: bool) -> None:
-        self._exports.active = export
+        self._exports.active = truth("export", export)
 
     @property
     def export_format(self) -> str:
@@ -409,6 +405,8 @@ class Memory:
                 is ``"error"``; lists every difference. The memory is unchanged.
         """
         with self._lock:
+            if not isinstance(snapshot, MemorySnapshot):
+                raise InvalidValue(f"`snapshot` is {as_given(snapshot)}; allowed: what `Memory.snapshot` returned")
             return self._buffer.restore(snapshot, fit)
 
     def state_dict(self) -> dict[str, Any]:
@@ -430,18 +428,11 @@ class Memory:
         """Restore what `state_dict` returned, of a memory of the same sizes; arrays may be of any framework.
 
         Raises:
-            LoadMismatch: if the tensors or sizes differ. The memory is unchanged.
+            LoadMismatch: if the tensors or sizes differ, or it is no such state. The memory is unchanged.
         """
-        tensors = {name: self.storage.host_array(tensor) for name, tensor in state_dict["tensors"].items()}
-        position = int(state_dict["memory_index"]), int(state_dict["env_index"]), bool(state_dict["filled"])
-        if not (0 <= position[0] < self.memory_size and 0 <= position[1] < self.num_envs):
-            raise LoadMismatch(f"the memory is unchanged: row {position[0]}, environment {position[1]} is not in it")
-        seams = [int(place) for place in state_dict.get("seams", ())]
-        ended = np.array(self.storage.host_array(state_dict.get("after_end", np.zeros(self.num_envs))), bool)
-        if ended.shape != (self.num_envs,):
-            raise LoadMismatch(f"the memory is unchanged: `after_end` is of {ended.size} environments")
+        snapshot, ended = of_state(state_dict, self.memory_size, self.num_envs, self.storage.host_array)
         with self._lock:
-            self.restore(MemorySnapshot(tensors, *position, {"seams": seams}))
+            self.restore(snapshot)
             self._buffer.after_end = ended
 
     # files -----------------------------------------------------------------------------------------------------------

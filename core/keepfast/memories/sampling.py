@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast._system.arguments.checks import listed
 from keepfast.errors import UsageError
 from keepfast.interfaces.ring import EPISODE_ENDS
 from keepfast.memories.buffer import SampleBuffer
@@ -45,7 +46,7 @@ class Sampler:
     ) -> list[list[Any]]:
         """Return random samples, or sequences, in mini-batches."""
         positive("batch_size", batch_size)
-        known = self._check(names, mini_batches, sequence_length)
+        names, known = self._check(names, mini_batches, sequence_length)
         with self._buffer.storage.plainly():
             self.last = places = self._places(batch_size, sequence_length)
             return _spread(names, known, self._split(known, places, mini_batches, sequence_length))
@@ -111,13 +112,13 @@ class Sampler:
 
     def by_index(self, names: Sequence[str], indexes: Any, mini_batches: int = 1) -> list[list[Any]]:
         """Return samples by their place, split into mini-batches."""
-        known = self._check(names, mini_batches)
+        names, known = self._check(names, mini_batches)
         with self._buffer.storage.plainly():
             return _spread(names, known, self._split(known, self._buffer.storage.places(indexes), mini_batches))
 
     def everything(self, names: Sequence[str], mini_batches: int = 1, sequence_length: int = 1) -> list[list[Any]]:
         """Return every sample, split into mini-batches."""
-        known = self._check(names, mini_batches, sequence_length)
+        names, known = self._check(names, mini_batches, sequence_length)
         return _spread(names, known, self._everything(known, mini_batches, sequence_length))
 
     def _everything(self, names: Sequence[str], mini_batches: int, sequence_length: int) -> list[list[Any]]:
@@ -136,11 +137,15 @@ class Sampler:
     def _composites(self) -> Composites:
         return self._buffer.tensors.composites
 
-    def _check(self, names: Sequence[str], mini_batches: int, sequence_length: int = 1) -> Sequence[str]:
-        """Return those of the names that are of tensors."""
+    def _check(
+        self, names: Sequence[str], mini_batches: int, sequence_length: int = 1
+    ) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the names, and those of them that are of tensors."""
         positive("mini_batches", mini_batches)
         positive("sequence_length", sequence_length)
-        return self._buffer.tensors.known(names)
+        several = isinstance(names, Iterable) and not isinstance(names, list | tuple | str | bytes)
+        asked = listed("names", names, "the names of tensors") if several else names
+        return asked, self._buffer.tensors.known(asked)
 
     def _split(self, names: Sequence[str], places: Any, mini_batches: int, length: int = 1) -> list[list[Any]]:
         """Return the samples at some places in mini-batches, which divide no sequence of a length."""

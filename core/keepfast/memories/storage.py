@@ -114,7 +114,7 @@ class Storage(abc.ABC):
         """Return something with a shape, an index and `reshape` of whatever users give as samples.
 
         Raises:
-            TypeError, ValueError, RuntimeError: if no numbers can be made of it.
+            Exception: whatever says that no numbers can be made of it.
         """
 
     def numbers(self, name: str, value: Any) -> Any:
@@ -125,7 +125,7 @@ class Storage(abc.ABC):
         """
         try:
             return self.array(value)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except Exception as error:
             given = f"a {type(value).__qualname__}"
             raise InvalidValue(f"`{name}` was given {given}, and numbers are needed: {error}") from error
 
@@ -210,9 +210,11 @@ def checked_places(indexes: Any, capacity: int) -> NDArray[np.intp]:
     Raises:
         InvalidValue: if they are no whole numbers, or not below the number of places.
     """
+    if not isinstance(capacity, int | np.integer) or isinstance(capacity, bool):
+        raise InvalidValue(f"`capacity` is {as_given(capacity)}; allowed: how many places there are")
     try:
         places = np.asarray(indexes)
-    except ValueError as error:
+    except Exception as error:
         raise InvalidValue(f"indexes are {as_given(indexes)}; allowed: whole numbers in one dimension") from error
     if places.size == 0:
         places = places.astype(np.intp)  # an empty list makes an array of floats

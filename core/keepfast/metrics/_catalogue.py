@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._system.arguments.checks import listed, truth
 from keepfast.errors import InvalidValue, as_given, did_you_mean, nearest
 from keepfast.metrics.reading import read_metrics
 
@@ -107,7 +108,8 @@ def tags(agent: str, *, enabled: bool = True) -> tuple[str, ...]:
     rows = [row for row in load_catalogue() if row.agent.lower() == agent.lower()]
     if not rows:
         raise InvalidValue(f"unknown agent `{agent}`{did_you_mean(agent, {row.agent for row in load_catalogue()})}")
-    return tuple(tag for row in rows if enabled or row.always for tag in row.tags)
+    every = truth("enabled", enabled)
+    return tuple(tag for row in rows if every or row.always for tag in row.tags)
 
 
 def check(run_or_tags: str | Path | Iterable[str] | Mapping[str, Any], agent: str) -> MetricsReport:
@@ -118,11 +120,11 @@ def check(run_or_tags: str | Path | Iterable[str] | Mapping[str, Any], agent: st
         agent: its name as in the table.
 
     Raises:
-        InvalidValue: if the table has no such agent.
+        InvalidValue: if the table has no such agent, or the tags are none.
         NotFound: if there is no such run.
     """
     expected, always = tags(agent), tags(agent, enabled=False)
-    found = set(read_metrics(run_or_tags) if isinstance(run_or_tags, str | Path) else run_or_tags)
+    found = set(read_metrics(run_or_tags) if isinstance(run_or_tags, str | Path) else _own_tags(run_or_tags))
     absent = [tag for tag in expected if tag not in found]
     further = tuple(sorted(found.difference(expected)))
     return MetricsReport(
@@ -133,6 +135,13 @@ def check(run_or_tags: str | Path | Iterable[str] | Mapping[str, Any], agent: st
         further=further,
         respelled={tag: near for tag in absent if (near := _respelled(tag, further)) is not None},
     )
+
+
+def _own_tags(given: Any) -> list[str]:
+    found = listed("run_or_tags", given, "a run's directory, or tags")
+    if all(isinstance(tag, str) for tag in found):
+        return found
+    raise InvalidValue(f"`run_or_tags` is {as_given(given)}; allowed: a run's directory, or tags, which are text")
 
 
 _SAME = 0.8

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from keepfast._system.arguments.checks import listed
 from keepfast._system.disk.directories import path_of
 from keepfast._system.warnings import warn
-from keepfast.errors import InvalidValue, NotFound, as_given
+from keepfast.errors import NotFound
 from keepfast.metrics.events import has_summaries, read_events
 from keepfast.metrics.frames import Metrics, Series
 from keepfast.metrics.wanted import Wanted, WantedTags
@@ -85,10 +86,9 @@ def iter_metrics(pattern: Patterns, tags: Wanted | Iterable[Wanted] | None = Non
         NotFound: if the pattern matches no run with metrics.
         OSError: if a file of a run cannot be read.
     """
-    if not isinstance(pattern, str | os.PathLike | Iterable):
-        raise InvalidValue(f"a pattern is {as_given(pattern)}; allowed: text, a path, or a list of these")
-    patterns = [pattern] if isinstance(pattern, str | bytes | os.PathLike) else list(pattern)
-    wanted = None if tags is None else WantedTags([tags] if isinstance(tags, str | re.Pattern) else list(tags))
+    is_one = isinstance(pattern, str | bytes | os.PathLike)
+    patterns = [pattern] if is_one else listed("pattern", pattern, "text, a path, or a list of these")
+    wanted = None if tags is None else WantedTags(_several(tags))
     for path in dict.fromkeys(chain.from_iterable(map(_runs, patterns))):
         found = read_metrics(path)
         chosen = found if wanted is None else Metrics({tag: found[tag] for tag in wanted.among(found)})
@@ -96,6 +96,10 @@ def iter_metrics(pattern: Patterns, tags: Wanted | Iterable[Wanted] | None = Non
             yield path, chosen
     if wanted is not None:
         wanted.tell()
+
+
+def _several(tags: Wanted | Iterable[Wanted]) -> list[Wanted]:
+    return [tags] if isinstance(tags, str | re.Pattern) else listed("tags", tags, "tags, or None")
 
 
 def _runs(pattern: str | os.PathLike[str]) -> list[Path]:

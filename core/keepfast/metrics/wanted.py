@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias, final
 
 from keepfast._system.warnings import warn
-from keepfast.errors import InvalidValue, nearest
+from keepfast.errors import InvalidValue, as_given, nearest
 
 Wanted: TypeAlias = "str | re.Pattern[str]"
 """A tag, or a regular expression of tags."""
@@ -65,7 +65,7 @@ def _expression(wanted: Wanted) -> re.Pattern[str] | None:
         return wanted
     if not isinstance(wanted, str):
         raise InvalidValue(
-            f"a tag is {wanted!r:.60} ({type(wanted).__name__}); allowed: a tag, or a regular expression"
+            f"a tag is {as_given(wanted)} ({type(wanted).__name__}); allowed: a tag, or a regular expression"
         )
     if not _SIGNS.search(wanted):
         return None

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from keepfast.errors import CorruptCheckpoint, InvalidValue, NotFound
+from keepfast._system.arguments.checks import table, truth
+from keepfast.errors import CorruptCheckpoint, InvalidValue, KeepfastError, NotFound, as_given
 from keepfast.interfaces.checkpoint_reader import CheckpointReader, ForeignCheckpoint
 from keepfast.migration.engine import MigrationOptions, Source, migrate_all
 from keepfast.migration.files.opening import forget
@@ -67,14 +68,14 @@ def migrate(
         CorruptCheckpoint: if the file is damaged, of no known kind, or would have to run code.
         NotFound: if there is no such file.
     """
-    options = MigrationOptions(
-        name_map=name_map or {},
+    options = options_of(
+        name_map=name_map,
         auto_mapping=auto_mapping,
         verbose=verbose,
         dry_run=dry_run,
         strict=strict,
         check=check,
-        layers=layers or {},
+        layers=layers,
         flatten=flatten,
         device=device,
     )
@@ -96,6 +97,23 @@ def migrate_modules(
     return migrate_all(modules, source, options)
 
 
+_SWITCHES = ("auto_mapping", "verbose", "dry_run", "strict", "flatten")
+
+
+def options_of(**given: Any) -> MigrationOptions:
+    """Return the options that the keywords of a public call mean.
+
+    Raises:
+        InvalidValue: if one of them means nothing.
+        TypeError: if there is none of that name.
+    """
+    switches = {name: truth(name, given[name]) for name in _SWITCHES if name in given}
+    tables: dict[str, Any] = {name: table(name, given[name]) for name in ("name_map", "layers") if name in given}
+    if isinstance(given.get("check"), Mapping):
+        tables["check"] = table("check", given["check"])
+    return MigrationOptions(**{**given, **switches, **tables})
+
+
 def _named(module: Module) -> dict[str, Module]:
     """Return a module under no name, or several of a dict by theirs."""
     if isinstance(module, dict) and module and not any(map(is_array, module.values())) and _are_modules(module):
@@ -108,8 +126,15 @@ def _are_modules(modules: dict[Any, Any]) -> bool:
 
 
 def _given(state_dict: Any) -> Source:
-    backend = recognize(state_dict)
-    tree = backend.host_copy(backend.capture(state_dict)) if backend else map_leaves(_host, state_dict)
+    try:
+        backend = recognize(state_dict)
+        tree = backend.host_copy(backend.capture(state_dict)) if backend else map_leaves(_host, state_dict)
+    except KeepfastError:
+        raise
+    except RecursionError as error:
+        raise InvalidValue(f"`state_dict` is {as_given(state_dict)}: nested too deep, or in itself") from error
+    except Exception as error:
+        raise InvalidValue(f"`state_dict` is {as_given(state_dict)}, which cannot be read: {error}") from error
     side = "torch" if backend is not None and backend.name == "torch" else None
     return Source(ForeignCheckpoint({"": tree}, side))  # type: ignore[arg-type]
 
@@ -131,6 +156,8 @@ def read_foreign(path: str | Path, reader: str | None = None) -> Source:
         UnknownPlugin: if there is no reader of that name.
         InvalidValue: if several know it.
     """
+    if reader is not None and not isinstance(reader, str):
+        raise InvalidValue(f"`reader` is {as_given(reader)}; allowed: the name of a reader, or None")
     path = located(path)
     if not path.is_file():
         raise NotFound(f"cannot migrate `{path}`: there is no such file")

@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from keepfast._system.warnings import warn
-from keepfast.errors import InvalidValue, LoadMismatch
+from keepfast.errors import InvalidValue, KeepfastError, LoadMismatch, as_given
 from keepfast.interfaces.checkpoint_reader import ForeignCheckpoint, Side
 from keepfast.migration.conversion import Converted, converted, flattened, settled
 from keepfast.migration.layers import Layer, is_optimizer, layers_of, side_of
@@ -323,14 +323,37 @@ def _checked(parts: Sequence[RegisteredModule], check: Check) -> float | None:
         return None
     by_name = check if isinstance(check, Mapping) else {_checkable(parts).name: check}
     worst = 0.0
-    for name, (observations, expected, *call) in by_name.items():
+    for name, given in by_name.items():
+        observations, expected, *call = _pair(given)
         part = next((part for part in parts if part.name == name), None)
         if part is None:
             raise InvalidValue(f"`check` names the module `{name}`; known: {', '.join(each.name for each in parts)}")
-        outputs: Callable[[Any], Any] | None = call[0] if call else None
-        made = part.backend.outputs(part.value, observations) if outputs is None else outputs(observations)
-        worst = max(worst, _difference(name, np.asarray(made), np.asarray(expected)))
+        worst = max(worst, _measured(part, observations, expected, call[0] if call else None))
     return worst
+
+
+def _pair(given: Any) -> Sequence[Any]:
+    """Return the observations, the outputs and perhaps the function that somebody gave as a check."""
+    parts = list(given) if isinstance(given, tuple | list) else []
+    if len(parts) not in (2, 3) or (len(parts) == 3 and not callable(parts[2])):
+        raise InvalidValue(
+            f"`check` is {as_given(given)}; allowed: a pair of observations and outputs, and a function as third"
+        )
+    return parts
+
+
+def _measured(part: RegisteredModule, observations: Any, expected: Any, call: Callable[[Any], Any] | None) -> float:
+    """Return by how much outputs differ; whatever raises on the way is told as a check that failed."""
+    try:
+        made = part.backend.outputs(part.value, observations) if call is None else call(observations)
+        return _difference(part.name, np.asarray(made), np.asarray(expected))
+    except KeepfastError:
+        raise
+    except Exception as error:
+        raise LoadMismatch(
+            f"`check` has no outputs of `{part.name or 'the module'}` to compare, so nothing was loaded: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _checkable(parts: Sequence[RegisteredModule]) -> RegisteredModule:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keepfast.errors import InvalidValue
+from keepfast.errors import InvalidValue, as_given
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.migration.calls import migrate
 from keepfast.migration.report import MigrationReport
@@ -41,7 +41,9 @@ def space_size(space: Any) -> int | None:
     try:
         return math.prod(operator.index(length) for length in shape)
     except TypeError:
-        raise InvalidValue(f"`{space!r:.60}` is no space; allowed: a space, a number of elements, a shape") from None
+        raise InvalidValue(
+            f"`{as_given(space)}` is no space; allowed: a space, a number of elements, a shape"
+        ) from None
 
 
 class Saving(abc.ABC):  # noqa: B024  (there is nothing a class must add: it is a mixin)

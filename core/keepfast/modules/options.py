@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
+from keepfast._system.arguments.checks import listed, table, truth
 from keepfast.errors import InvalidValue, LoadMismatch, as_given
 from keepfast.memories.fitting import Fit, checked_fit
 from keepfast.tree import Tree, map_leaves
@@ -49,12 +50,11 @@ class LoadOptions:
         Raises:
             InvalidValue: if one of them means nothing.
         """
-        if isinstance(modules, str) or not (modules is None or isinstance(modules, Iterable)):
-            raise InvalidValue(f"`modules` is {as_given(modules)}; allowed: a list of names, or None")
-        if rename is not None and not isinstance(rename, Mapping):
-            raise InvalidValue(f"`rename` is {as_given(rename)}; allowed: a mapping from file to own path, or None")
-        chosen = None if modules is None else tuple(map(str, modules))
-        return cls(chosen, strict, cast, rename or {}, device, checked_fit(fit))
+        chosen = None if modules is None else tuple(map(_name, listed("modules", modules, "a list of names, or None")))
+        renamed = table("rename", rename, "a mapping from file to own path, or None")
+        if not all(isinstance(name, str) for name in (*renamed, *renamed.values())):
+            raise InvalidValue(f"`rename` is {as_given(rename)}; allowed: a mapping from text to text")
+        return cls(chosen, truth("strict", strict), truth("cast", cast), renamed, device, checked_fit(fit))
 
     def of_file(self, single: str | None) -> LoadOptions:
         """Return the options for a file of a single module, which is the only one wanted if no other was asked for.
@@ -107,6 +107,12 @@ class LoadOptions:
             elif old.partition(".")[0] not in found:  # else it speaks of a module as a whole, or of another one
                 plain[old] = relative
         return plain | qualified
+
+
+def _name(given: object) -> str:
+    if isinstance(given, str | int):
+        return str(given)
+    raise InvalidValue(f"`modules` names {as_given(given)}; allowed: names, which are text or integers")
 
 
 @final

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, final
 
 import numpy as np
 
-from keepfast.errors import UnsupportedModule, nearest
+from keepfast.errors import UnsupportedModule, as_given, nearest
 from keepfast.memories.memory import Memory
 from keepfast.plugins.backends import recognize
 from keepfast.tree import is_array
@@ -124,9 +124,10 @@ def attributes(owner: object, *names: str) -> Attributes:
 
 def _check(owner: object, name: str) -> None:
     if not isinstance(name, str) or not hasattr(owner, name):
-        close = nearest(str(name), _names(owner))
+        told = name if isinstance(name, str) else as_given(name)
+        close = nearest(told, _names(owner))
         raise UnsupportedModule(
-            f"a {type(owner).__qualname__} has no attribute `{name}`; set it before registering it"
+            f"a {type(owner).__qualname__} has no attribute `{told}`; set it before registering it"
             + (f", or did you mean `{close}`?" if close else "")
         )
 
@@ -282,8 +283,8 @@ def _checked_keys(module: Mapping[Any, Any]) -> list[str | int]:
     for key in keys:
         if not isinstance(key, str | int) or isinstance(key, bool) or key == "":
             raise UnsupportedModule(
-                f"a dict of modules has the key {key!r:.40} ({type(key).__qualname__}); allowed: integers, and strings "
-                "that are not empty"
+                f"a dict of modules has the key {as_given(key)} ({type(key).__qualname__}); allowed: integers, and "
+                "strings that are not empty"
             )
     if len({str(key) for key in keys}) != len(keys):
         raise UnsupportedModule(f"two keys of a dict of modules read the same: {', '.join(map(repr, keys))}")

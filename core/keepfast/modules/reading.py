@@ -15,6 +15,7 @@ from keepfast.errors import NotFound
 from keepfast.interfaces.checkpoint_store import SINGLE, Checkpoint, CheckpointMetadata
 from keepfast.plugins.formats import is_checkpoint
 from keepfast.plugins.formats import read_checkpoint as read_file
+from keepfast.plugins.locations import located
 from keepfast.tree import Tree, items, nodes_of, versions_of, with_versions
 
 
@@ -60,7 +61,7 @@ def read_checkpoint(path: str | Path) -> CheckpointContent:
     Example:
         ``keepfast.read_checkpoint("runs/cartpole")["policy"]["0.weight"].shape``
     """
-    checkpoint, file = checkpoint_at(Path(path))
+    checkpoint, file = checkpoint_at(located(path))
     return CheckpointContent(modules_of(checkpoint), file, checkpoint)
 
 

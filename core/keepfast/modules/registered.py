@@ -12,8 +12,9 @@ from typing import Any, TypeVar, final
 
 import numpy as np
 
+from keepfast._system.arguments.checks import table
 from keepfast._version import __version__
-from keepfast.errors import LoadMismatch, UnsupportedModule, UsageError
+from keepfast.errors import InvalidValue, LoadMismatch, UnsupportedModule, UsageError, as_given
 from keepfast.interfaces.backend import Backend
 from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, CheckpointMetadata
 from keepfast.interfaces.loading.conversion import Conversion, FileEntries
@@ -242,7 +243,7 @@ def _with_names(modules: Mapping[Any, Module]) -> dict[str, Module]:
     for key, module in modules.items():
         if not isinstance(key, str | int | np.integer) or isinstance(key, bool) or str(key) == "":
             raise UnsupportedModule(
-                f"a module is registered as {key!r:.60} ({type(key).__qualname__}); allowed: names, and integers"
+                f"a module is registered as {as_given(key)} ({type(key).__qualname__}); allowed: names, and integers"
             )
         if str(key) in found:
             raise UnsupportedModule(f"two modules are registered as `{key}`, once as text and once as a number")
@@ -364,6 +365,9 @@ class ModuleTable:
     """
 
     def __init__(self, modules: dict[str, Module], backend: str = "auto", device: Any = None) -> None:
+        if not isinstance(modules, Mapping):
+            raise InvalidValue(f"`modules` is {as_given(modules)}; allowed: a table of modules by name")
+        table("modules", modules)
         self._modules, self._named, self.device = modules, configured(backend), device
         check_device(device, modules.values(), self._named)
 

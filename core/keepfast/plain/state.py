@@ -13,7 +13,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.errors import InvalidValue, KeepfastError, LoadMismatch, UnsupportedModule
+from keepfast.errors import InvalidValue, KeepfastError, LoadMismatch, UnsupportedModule, as_given
 from keepfast.interfaces.backend import Mismatch
 from keepfast.plain import generators
 from keepfast.plain.numbers import NUMBERS
@@ -243,7 +243,7 @@ def _check_keys(node: Mapping[Any, Any], path: str) -> None:
     for key in node:
         if not isinstance(key, _KEYS):
             raise UnsupportedModule(
-                f"`{path or '(root)'}` has the key {key!r:.40}, a {type(key).__module__}.{type(key).__qualname__}; "
+                f"`{path or '(root)'}` has the key {as_given(key)}, a {type(key).__module__}.{type(key).__qualname__}; "
                 "allowed: strings, numbers and tuples of them"
             )
     if len({str(key) for key in node}) != len(node):

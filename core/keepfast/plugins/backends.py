@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keepfast._arrays import convert_with
-from keepfast.errors import InvalidValue, UnknownPlugin, UnsupportedModule
+from keepfast.errors import InvalidValue, UnknownPlugin, UnsupportedModule, as_given
 from keepfast.interfaces.backend import Backend
 from keepfast.plugins.discovery import registry
 from keepfast.plugins.lazy import lazy
@@ -103,6 +103,8 @@ def places(device: Any, backends: Iterable[Backend]) -> Mapping[str, Any]:
         except InvalidValue as error:
             found[backend.name] = None
             refusals.append(error)
+        except Exception as error:
+            raise InvalidValue(f"the device {as_given(device)} is none: {type(error).__name__} {error}") from error
     if refusals and len(refusals) == len(found):
         raise refusals[0]
     return found

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._system.arguments.checks import function
 from keepfast._system.background import Background
 from keepfast._system.disk.optional import tell_lacking
 from keepfast._system.finishing import finish
@@ -142,8 +143,12 @@ class Checkpointer:
         return self.schedule.enabled or self.seconds is not None
 
     def when_durable(self, callback: Callable[[Durable], object]) -> None:
-        """Have a function called with each checkpoint that is on disk, behind training."""
-        self._callbacks.append(callback)
+        """Have a function called with each checkpoint that is on disk, behind training.
+
+        Raises:
+            InvalidValue: if it is no function.
+        """
+        self._callbacks.append(function("callback", callback))
 
     def _format_for(self, modules: Sequence[RegisteredModule]) -> CheckpointStore:
         """Return the format that checkpoints are written in: as configured, or that of the first module's backend."""

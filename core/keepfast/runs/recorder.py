@@ -16,8 +16,8 @@ from keepfast._system.disk.directories import make_directory
 from keepfast._system.finishing import finish
 from keepfast._system.tally import Tally
 from keepfast._system.warnings import Afterwards, warn
-from keepfast.config import ExperimentConfig
-from keepfast.errors import ConfigError, InvalidValue, MissingDependency, WriterFailed
+from keepfast.config import ExperimentConfig, mapping_of, masked
+from keepfast.errors import ConfigError, InvalidValue, MissingDependency, WriterFailed, as_given
 from keepfast.interfaces.summary.checks import mapping, string
 from keepfast.interfaces.writer import Writer, WriterContext
 from keepfast.plugins.discovery import registry
@@ -114,6 +114,16 @@ class Recorder:
         self._directory = directory
         self.writer.log_dir = str(directory)
         self.writer.reopen(self.writer.state_dict(), vain=vain)
+
+    def describe(self, config: Mapping[str, Any]) -> None:
+        """Have writers that are yet to be made told another configuration.
+
+        Raises:
+            ConfigError: if it is no mapping, or contains itself.
+        """
+        if mapping_of(config) is None:
+            raise ConfigError(f"the configuration is {as_given(config)}; allowed: a mapping")
+        self.agent_config = masked(config)
 
     def set_length(self, timesteps: int | None) -> None:
         """Set the interval, given the length of the training or None."""
@@ -340,12 +350,18 @@ class Recorder:
         return [self.writer, *(() if self._seeds is None else self._seeds.writers)]
 
 
-def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+_DEEPEST = 100
+"""How many mappings within each other are taken for tags: one that contains itself has no end."""
+
+
+def _flat(values: Mapping[str, Any], above: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     """Yield values by tag, those of mappings within by tags that are joined."""
+    if depth > _DEEPEST:
+        raise InvalidValue(f"`values` are nested more than {_DEEPEST} deep, or contain themselves; see `{above:.60}`")
     for key, value in values.items():
         tag = f"{above}{string(key, 'tag')}"
         if isinstance(value, Mapping):
-            yield from _flat(mapping(value, tag), f"{tag}/")
+            yield from _flat(mapping(value, tag), f"{tag}/", depth + 1)
         else:
             yield tag, value
 
@@ -370,7 +386,7 @@ def _started_late(
 def _writer_of(made: object) -> Writer:
     if isinstance(made, Writer):
         return made
-    raise InvalidValue(f"its factory returned {made!r:.80} ({type(made).__name__}); allowed: a `keepfast.Writer`")
+    raise InvalidValue(f"its factory returned {as_given(made)} ({type(made).__name__}); allowed: a `keepfast.Writer`")
 
 
 def _checked(name: str, options: Mapping[str, Any], factory: Callable[..., Writer]) -> Callable[..., Writer]:
@@ -404,4 +420,4 @@ def check_tracked(state: Mapping[str, Any]) -> None:
     for tracked in (state["tracker"], *state.get("seeds", {"trackers": ()})["trackers"]):
         Tracker().load_state_dict(tracked)
     if not isinstance(state.get("writers", {}), Mapping):
-        raise InvalidValue(f"`recorder.writers` is {state['writers']!r:.60}; allowed: a mapping")
+        raise InvalidValue(f"`recorder.writers` is {as_given(state['writers'])}; allowed: a mapping")

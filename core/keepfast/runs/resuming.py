@@ -14,7 +14,7 @@ from keepfast._system.warnings import warn
 from keepfast.checkpoints.best import check_best
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
-from keepfast.errors import CorruptCheckpoint, InvalidValue, KeepfastError, NotFound
+from keepfast.errors import CorruptCheckpoint, InvalidValue, KeepfastError, NotFound, as_given
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.modules.options import LoadOptions
@@ -96,11 +96,11 @@ class Resuming:
         try:
             for part in ("random", "recorder", "best"):
                 if not isinstance(state.get(part), Mapping):
-                    raise InvalidValue(f"`{part}` is {state.get(part)!r:.60}; allowed: a mapping")
+                    raise InvalidValue(f"`{part}` is {as_given(state.get(part))}; allowed: a mapping")
             if not isinstance(state["random"].get("backends"), Mapping):
                 raise InvalidValue("`random.backends` is no mapping")
             if not isinstance(state.get("late", ()), list | tuple):
-                raise InvalidValue(f"`late` is {state['late']!r:.60}; allowed: a list of names")
+                raise InvalidValue(f"`late` is {as_given(state['late'])}; allowed: a list of names")
             check_tracked(state["recorder"])
             check_best(state["best"])
             check_random_state(state["random"], list(backends.values()))

@@ -11,7 +11,7 @@ from typing import Any, Literal, final
 import numpy as np
 
 from keepfast.config import whole
-from keepfast.errors import InvalidValue
+from keepfast.errors import InvalidValue, as_given
 from keepfast.runs.in_vain import WAVERING, warn_of_another_pass
 
 _Interval = int | Literal["auto"]
@@ -171,8 +171,10 @@ def whole_timestep(number: Any) -> int:
     """
     try:
         return operator.index(number)
-    except TypeError:
-        raise InvalidValue(f"a timestep is {number!r} ({type(number).__name__}); allowed: a whole number") from None
+    except Exception:  # noqa: BLE001  (whatever it says of that, it is no number)
+        raise InvalidValue(
+            f"a timestep is {as_given(number)} ({type(number).__name__}); allowed: a whole number"
+        ) from None
 
 
 def length_of(timesteps: Any) -> int | None:
@@ -184,5 +186,7 @@ def length_of(timesteps: Any) -> int | None:
     number = whole(timesteps.item() if isinstance(timesteps, np.generic) else timesteps)
     if number is not None and (not isinstance(number, int) or number < 1):
         hint = "; YAML 1.1 reads 1e6 as text, and 1.0e+6 as a number" if isinstance(timesteps, str) else ""
-        raise InvalidValue(f"`timesteps` is {timesteps!r}; allowed: a whole number of at least 1, or None{hint}")
+        raise InvalidValue(
+            f"`timesteps` is {as_given(timesteps)}; allowed: a whole number of at least 1, or None{hint}"
+        )
     return None if number is None else int(number)

@@ -8,6 +8,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast.errors import InvalidValue, as_given
 from keepfast.interfaces.backend import Backend
 from keepfast.interfaces.step_buffer import StepBuffer, Steps, joined_steps
 from keepfast.plugins.backends import recognize
@@ -32,6 +33,8 @@ class Holder:
 
     def _find(self, value: Any) -> Backend | None:
         backend = recognize(value) if hasattr(value, "dtype") else None
+        if backend is None and np.array(value).dtype.hasobject:
+            raise InvalidValue(f"{as_given(value)} ({type(value).__name__}) has no values; give an array or a number")
         self._backends[type(value)] = backend
         return backend
 

@@ -18,7 +18,7 @@ from keepfast._system.finishing import finish
 from keepfast._system.lifetimes import in_child
 from keepfast._system.tally import Count, Tally
 from keepfast._system.warnings import Afterwards, warn
-from keepfast.errors import InvalidValue, UsageError, WriterFailed
+from keepfast.errors import InvalidValue, UsageError, WriterFailed, as_given
 from keepfast.interfaces.summary.checks import whole
 from keepfast.interfaces.writer import Writer
 from keepfast.plugins.backends import prepare
@@ -76,7 +76,7 @@ class MultiWriter(Writer):
         patience: float = _PATIENCE,
     ) -> None:
         if on_error not in ("warn", "raise"):
-            raise InvalidValue(f'`on_error` is {on_error!r}; allowed: "warn", "raise"')
+            raise InvalidValue(f'`on_error` is {as_given(on_error)}; allowed: "warn", "raise"')
         prepare()
         self._on_error = on_error
         self._healths: dict[str, WriterHealth] = {}

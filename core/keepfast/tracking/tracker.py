@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from keepfast._arrays import check_number, host_array
 from keepfast._system.tally import Count, Tally
-from keepfast.errors import InvalidValue, UsageError
+from keepfast.errors import InvalidValue, UsageError, as_given
 from keepfast.tracking.episodes.tracker import EpisodeTracker
 from keepfast.tracking.held import Holder
 from keepfast.tracking.interval import Interval
@@ -194,5 +194,5 @@ def _number(array: NDArray[Any]) -> float:
 def _plain(tag: object) -> str:
     """Return a tag that is a string of some class of its own, an enumeration's or NumPy's, as a plain one."""
     if not isinstance(tag, str):
-        raise InvalidValue(f"a tag is {tag!r} ({type(tag).__name__}); allowed: a string")
+        raise InvalidValue(f"a tag is {as_given(tag)} ({type(tag).__name__}); allowed: a string")
     return str.__str__(tag)  # not the class's own, which enumerations have

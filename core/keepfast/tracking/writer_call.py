@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from keepfast import codec
 from keepfast._arrays import scalar
-from keepfast.errors import InvalidValue
+from keepfast.errors import InvalidValue, as_given
 from keepfast.interfaces.summary.checks import writable
 from keepfast.interfaces.writer import Writer
 
@@ -140,7 +140,7 @@ def storable(state: Any) -> dict[str, Any]:
         InvalidValue: if it is no mapping, or one that no checkpoint can hold.
     """
     if not isinstance(state, Mapping):
-        raise InvalidValue(f"`state_dict` returned {state!r:.80} ({type(state).__name__}); allowed: a mapping")
+        raise InvalidValue(f"`state_dict` returned {as_given(state)} ({type(state).__name__}); allowed: a mapping")
     stored: dict[str, Any] = codec.loads(codec.dumps(dict(state)))
     return stored
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -130,6 +133,85 @@ CALLS: dict[str, Call] = {
     "Agent: init": lambda wrong, at: closing(lambda agent: agent.init(wrong), at.agent()),
     "Agent: save": lambda wrong, at: at.agent().save(wrong),
     "Agent: load": lambda wrong, at: at.agent().load(wrong),
+    "load: device": lambda wrong, at: keepfast.load(at.net(), at.file, device=wrong),
+    "load: strict": lambda wrong, at: keepfast.load(at.net(), at.file, strict=wrong),
+    "load: cast": lambda wrong, at: keepfast.load(at.net(), at.file, cast=wrong),
+    "load: fit": lambda wrong, at: keepfast.load(at.net(), at.file, fit=wrong),
+    "migrate: module": lambda wrong, at: keepfast.migrate(wrong, at.file),
+    "migrate: path": lambda wrong, at: keepfast.migrate(at.net(), wrong),
+    "migrate: state_dict": lambda wrong, at: keepfast.migrate(at.net(), state_dict=wrong),
+    "migrate: name_map": lambda wrong, at: keepfast.migrate(at.net(), at.file, name_map=wrong),
+    "migrate: check": lambda wrong, at: keepfast.migrate(at.net(), at.file, check=wrong),
+    "migrate: layers": lambda wrong, at: keepfast.migrate(at.net(), at.file, layers=wrong),
+    "migrate: reader": lambda wrong, at: keepfast.migrate(at.net(), at.file, reader=wrong),
+    "migrate: device": lambda wrong, at: keepfast.migrate(at.net(), at.file, device=wrong),
+    "read_checkpoint": lambda wrong, at: keepfast.read_checkpoint(wrong),
+    "commit: path": lambda wrong, at: keepfast.commit(wrong, lambda file: file.write(b"x")),
+    "commit: write": lambda wrong, at: keepfast.commit(
+        at.folder / "committed",
+        None if callable(wrong) else wrong,  # what a function raises is its own
+    ),
+    "begin_pass": lambda wrong, at: closing(
+        lambda run: (run.set_timesteps(wrong), run.begin_pass()), at.experiment(timesteps=5)
+    ),
+    "set_timesteps": lambda wrong, at: closing(lambda run: run.set_timesteps(wrong), at.experiment()),
+    "Agent: set_mode": lambda wrong, at: at.agent().set_mode(wrong),
+    "Agent: enable_training_mode": lambda wrong, at: at.agent().enable_training_mode(wrong),
+    "Agent: enable_models_training_mode": lambda wrong, at: at.agent().enable_models_training_mode(wrong),
+    "set_environment": lambda wrong, at: closing(lambda run: run.set_environment(wrong), at.experiment()),
+    "describe": lambda wrong, at: closing(lambda run: run.describe(wrong), at.experiment()),
+    "improved_within": lambda wrong, at: closing(lambda run: run.improved_within(wrong), at.experiment()),
+    "when_durable": lambda wrong, at: closing(lambda run: run.when_durable(wrong), at.experiment()),
+    "log: values": lambda wrong, at: closing(lambda run: run.log(wrong), at.experiment()),
+    "log: step": lambda wrong, at: closing(lambda run: run.log({"a": 1.0}, wrong), at.experiment()),
+    "Experiment: env": lambda wrong, at: closing(id, at.experiment(env=wrong)),
+    "Experiment: backend": lambda wrong, at: closing(id, keepfast.Experiment({**at.cfg, "backend": wrong})),
+    "resume: modules": lambda wrong, at: closing(lambda run: run.resume(at.file, modules=wrong), at.experiment()),
+    "resume: rename": lambda wrong, at: closing(lambda run: run.resume(at.file, rename=wrong), at.experiment()),
+    "record_transition: valid": lambda wrong, at: closing(
+        lambda run: run.record_transition(np.zeros(2), np.zeros(2), np.zeros(2), wrong), at.experiment()
+    ),
+    "Agent: device": lambda wrong, at: closing(id, at.agent(device=wrong)),
+    "Agent: observation_space": lambda wrong, at: closing(lambda made: made.init(), at.agent(observation_space=wrong)),
+    "Agent: init env": lambda wrong, at: closing(lambda agent: agent.init(env=wrong), at.agent()),
+    "Agent: migrate": lambda wrong, at: at.agent().migrate(wrong),
+    "Agent: resume": lambda wrong, at: closing(lambda agent: agent.resume(wrong), at.agent()),
+    "Agent: log": lambda wrong, at: closing(lambda agent: agent.log(wrong), at.agent()),
+    "Agent: track_data": lambda wrong, at: closing(lambda agent: agent.track_data(wrong, 1.0), at.agent()),
+    "Agent: checkpoint_modules": lambda wrong, at: setattr(at.agent(), "checkpoint_modules", wrong),
+    "Agent: set_running_mode": lambda wrong, at: at.agent().set_running_mode(wrong),
+    "Agent: post_interaction": lambda wrong, at: closing(lambda agent: agent.post_interaction(wrong, 5), at.agent()),
+    "Agent: post_interaction timesteps": lambda wrong, at: closing(
+        lambda agent: agent.post_interaction(1, wrong), at.agent()
+    ),
+    "metrics.check: metrics": lambda wrong, at: metrics.check(wrong, "PPO"),
+    "metrics.check: agent": lambda wrong, at: metrics.check({"Loss / Loss"}, wrong),
+    "Memory: memory_size": lambda wrong, at: type(at.memory)(wrong, 2),
+    "Memory: num_envs": lambda wrong, at: type(at.memory)(2, wrong),
+    "Memory: export_format": lambda wrong, at: type(at.memory)(2, 2, export=True, export_format=wrong),
+    "Memory: export_directory": lambda wrong, at: type(at.memory)(2, 2, export=True, export_directory=wrong),
+    "memory.load: fit": lambda wrong, at: at.memory.load(at.samples, wrong),
+    "sample: mini_batches": lambda wrong, at: at.memory.sample(["x"], 1, wrong),
+    "sample: sequence_length": lambda wrong, at: at.memory.sample(["x"], 1, 1, wrong),
+    "sample_all: names": lambda wrong, at: at.memory.sample_all(wrong),
+    "sample_all: mini_batches": lambda wrong, at: at.memory.sample_all(["x"], wrong),
+    "sample_by_index: mini_batches": lambda wrong, at: at.memory.sample_by_index(["x"], [0], wrong),
+    "memory.reset_episodes": lambda wrong, at: at.memory.reset_episodes(wrong),
+    "memory.restore": lambda wrong, at: at.memory.restore(wrong),
+    "memory.load_state_dict": lambda wrong, at: at.memory.load_state_dict(wrong),
+    "memory.belong_to": lambda wrong, at: at.memory.belong_to(wrong),
+    "memory.autoreset": lambda wrong, at: setattr(at.memory, "autoreset", wrong),
+    "memory.memory_index": lambda wrong, at: setattr(at.memory, "memory_index", wrong),
+    "memory.env_index": lambda wrong, at: setattr(at.memory, "env_index", wrong),
+    "set_tensor_by_name: name": lambda wrong, at: at.memory.set_tensor_by_name(wrong, np.zeros((4, 2, 1))),
+    "hub.push": lambda wrong, at: keepfast.hub.push(wrong, wrong),
+    "hub.pull": lambda wrong, at: keepfast.hub.pull(wrong, at.folder / "pulled"),
+    "hub.download_model_from_huggingface": lambda wrong, at: keepfast.hub.download_model_from_huggingface(wrong),
+    "device_capacity": lambda wrong, at: keepfast.device_capacity(wrong),
+    "checked_places": lambda wrong, at: keepfast.checked_places(wrong, 4),
+    "add_scalar: tag": lambda wrong, at: closing(lambda run: run.writer.add_scalar(wrong, 1.0, 1), at.experiment()),
+    "add_scalar: value": lambda wrong, at: closing(lambda run: run.writer.add_scalar("a", wrong, 1), at.experiment()),
+    "add_scalar: step": lambda wrong, at: closing(lambda run: run.writer.add_scalar("a", 1.0, wrong), at.experiment()),
     "read_metrics": lambda wrong, at: keepfast.read_metrics(wrong),
     "iter_metrics": lambda wrong, at: list(keepfast.iter_metrics(wrong)),
     "metrics.tags": lambda wrong, at: metrics.tags(wrong),
@@ -158,8 +240,12 @@ CALLS: dict[str, Call] = {
 
 @pytest.fixture
 def place(tmp_path: Path, net: Callable[..., Net], numpy_memory: type[Any], monkeypatch: pytest.MonkeyPatch) -> Place:
-    """Return what calls need, in a working directory of its own."""
+    """Return what calls need, in a working directory of its own, on a disk that nobody waits for."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    if importlib.util.find_spec("huggingface_hub"):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     return Place(tmp_path, net, numpy_memory)
 
 
@@ -188,3 +274,31 @@ def test_nothing_foreign_is_raised(name: str, place: Place, wrong_values: dict[s
             except Exception as error:  # noqa: BLE001  (it is what is looked for)
                 foreign.append(f"{kind}: {type(error).__name__}: {str(error)[:80]}")
     assert foreign == []
+
+
+PUBLIC_CALLS = {
+    name
+    for name in keepfast.__all__
+    if inspect.isfunction(getattr(keepfast, name)) and name not in {"hookimpl", "joined_steps", "lazy"}
+}
+"""Functions that users call; the others are for authors of plugins, who get what Keepfast gives them."""
+
+OF_OBJECTS = {
+    keepfast.Experiment: {"wait", "close", "state_dict"},
+    keepfast.Agent: {"wait", "close", "pre_interaction"},
+    keepfast.Memory: {"close", "get_sampling_indexes", "get_tensor_names", "reset", "snapshot", "state_dict", "wait"},
+}
+"""What users call methods of, and those that nothing is given to."""
+
+
+def _methods(kind: type) -> set[str]:
+    return {name for name, member in vars(kind).items() if name[0] != "_" and inspect.isfunction(member)}
+
+
+def test_every_public_call_has_a_row() -> None:
+    """A function at the root, and a method of what users hold, that takes an argument is in the table."""
+    rows = {name.partition(":")[0].rpartition(".")[2].rpartition(" ")[2] for name in CALLS}
+    rows |= {name.partition(": ")[2].partition(" ")[0] for name in CALLS if name.startswith("Agent: ")}
+    wanted = PUBLIC_CALLS | {name for kind, given in OF_OBJECTS.items() for name in _methods(kind) - given}
+    wanted |= {name for name in (*metrics.__all__, *keepfast.hub.__all__) if name[0].islower()} - {"catalogue"}
+    assert sorted(wanted - rows) == []

@@ -168,6 +168,16 @@ def test_a_writer_that_raises_leaves_what_was_there(tmp_path: Path, error: BaseE
     assert names(tmp_path) == ["file"]
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b", ""])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path, name: str, kind: type) -> None:
+    """NUL, half a character or nothing: told before anything is written, of text and of paths alike."""
+    given = kind(f"{tmp_path}/{name}") if name else kind("")
+    with pytest.raises(keepfast.InvalidValue, match=r"is no path: it holds|which is no name of a file"):
+        keepfast.commit(given, write_in_parts)
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize("obstacle", ["a file in the way", "a directory of that name", "a name too long"])
 def test_an_impossible_place_is_told(tmp_path: Path, obstacle: str) -> None:
     """Whatever the file system says of a path, the error names it and nothing is left."""

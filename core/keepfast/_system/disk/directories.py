@@ -119,26 +119,43 @@ _LONGEST_NAME = 255
 """How many bytes the name of a file or directory may have."""
 
 
-def path_of(given: str | os.PathLike[str]) -> Path:
+def path_of(given: str | os.PathLike[str], *, longest: int | None = _LONGEST_NAME) -> Path:
     """Return the path that users give.
+
+    Args:
+        given: text, or a path of pathlib.
+        longest: how many bytes each part of it may have; None leaves that to the operating system.
 
     Raises:
         InvalidValue: if it is none, or one that no file can have; says why.
     """
     try:
         text = os.fspath(given)
-    except TypeError:
+    except Exception:  # noqa: BLE001  (whatever it raises, it is no path)
         text = None
     if not isinstance(text, str):
         raise InvalidValue(
             f"a path is {as_given(given)} ({type(given).__qualname__}); allowed: text, or a path of pathlib"
         )
-    if reason := _no_path(text):
+    text = str.__str__(text)  # whatever a class of its own makes of it
+    if reason := _no_path(text, longest):
         raise InvalidValue(f"`{text!r:.100}` is no path: {reason}")
     return Path(text)
 
 
-def _no_path(text: str) -> str:
+def file_of(given: str | os.PathLike[str]) -> Path:
+    """Return the path of a file that users want to be written, however long its name is.
+
+    Raises:
+        InvalidValue: if it is no path, or ends with no name.
+    """
+    path = path_of(given, longest=None)
+    if not path.name:
+        raise InvalidValue(f"`path` is {str(path)!r}, which is no name of a file")
+    return path
+
+
+def _no_path(text: str, most: int | None) -> str:
     """Return why there can be no file at a path, "" where there can."""
     if "\0" in text:
         return "it holds NUL"
@@ -146,4 +163,4 @@ def _no_path(text: str) -> str:
         longest = max((len(os.fsencode(part)) for part in text.split("/")), default=0)
     except UnicodeEncodeError:
         return "it holds half of a character, which no file system can name"
-    return f"a part of it has {longest} bytes, and {_LONGEST_NAME} are allowed" if longest > _LONGEST_NAME else ""
+    return "" if most is None or longest <= most else f"a part of it has {longest} bytes, and {most} are allowed"

@@ -18,6 +18,7 @@ from typing import BinaryIO, final
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast._system.disk.directories import path_of
 from keepfast._system.disk.mapping import mapped_array
 from keepfast._system.warnings import warn
 from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError, Unreadable, shown
@@ -128,6 +129,7 @@ class SealedWriter:
 
 def ends_with_seal(path: Path, mark: bytes, between: int = 0) -> bool:
     """Say whether a file ends as ours do: with a mark, so many bytes, and the digits of the seal."""
+    path = path_of(path)
     if not path.is_file():
         return False
     length = len(mark) + between + SEAL_DIGITS

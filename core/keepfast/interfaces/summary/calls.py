@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._arrays import scalar
-from keepfast.errors import InvalidValue, UsageError
+from keepfast._system.arguments.checks import listed, names
+from keepfast._system.disk.directories import path_of
+from keepfast.errors import InvalidValue, UsageError, as_given
 from keepfast.interfaces.summary.checks import image, mapping, numbers, step_of, string, time_of, whole
 
 KINDS: Mapping[str, str] = {
@@ -108,7 +110,7 @@ class SummaryCalls(abc.ABC):
             "boxes": numbers(box_tensor, "box_tensor", dimensions=(2,)),
             "rescale": rescale,
             "dataformats": dataformats.upper(),
-            "labels": None if labels is None else [string(label, "labels") for label in labels],
+            "labels": None if labels is None else names("labels", labels),
         }
         self._summary("boxes", tag, content, global_step, walltime)
 
@@ -236,11 +238,11 @@ class SummaryCalls(abc.ABC):
         """Write points of shape (n, dimensions) for TensorBoard's projector, with a label or image of each."""
         points = numbers(mat, "mat", dimensions=(2,))
         images = None if label_img is None else image(label_img, "label_img", "NCHW")
-        rows = None if metadata is None else list(metadata)
+        rows = None if metadata is None else listed("metadata", metadata, "a label for each point")
         for name, part in (("metadata", rows), ("label_img", images)):
             if part is not None and len(part) != len(points):
                 raise InvalidValue(f"`{name}` is of {len(part)} points, and `mat` of {len(points)}")
-        header = None if metadata_header is None else [string(name, "metadata_header") for name in metadata_header]
+        header = None if metadata_header is None else names("metadata_header", metadata_header)
         content = {"points": points, "metadata": rows, "images": images, "header": header}
         self._summary("embedding", tag, content, global_step, None)
 
@@ -257,7 +259,7 @@ class SummaryCalls(abc.ABC):
     @final
     def add_onnx_graph(self, prototxt: Any) -> None:
         """Write the graph of an ONNX file."""
-        self._summary("onnx_graph", "graph", {"path": str(prototxt)}, None, None)
+        self._summary("onnx_graph", "graph", {"path": str(path_of(prototxt))}, None, None)
 
     @final
     def add_tensor(self, tag: str, tensor: Any, global_step: Any = None, walltime: float | None = None) -> None:
@@ -267,23 +269,27 @@ class SummaryCalls(abc.ABC):
     @final
     def add_custom_scalars(self, layout: Mapping[str, Any]) -> None:
         """Write which charts TensorBoard draws of several tags, by category and chart."""
-        self._summary("layout", "layout", {"layout": dict(mapping(layout, "layout"))}, None, None)
+        self._summary("layout", "layout", {"layout": mapping(layout, "layout")}, None, None)
 
     @final
     def add_custom_scalars_multilinechart(
         self, tags: Sequence[str], category: str = "default", title: str = "untitled"
     ) -> None:
         """Write that several tags are drawn in one chart."""
-        self.add_custom_scalars({category: {title: ["Multiline", list(tags)]}})
+        self._chart(category, title, "Multiline", names("tags", tags))
 
     @final
     def add_custom_scalars_marginchart(
         self, tags: Sequence[str], category: str = "default", title: str = "untitled"
     ) -> None:
         """Write that a tag is drawn between two others, its lower and upper margin."""
-        if len(tags) != 3:
-            raise InvalidValue(f"`tags` is {tags!r:.80}; allowed: three, the value and its lower and upper margin")
-        self.add_custom_scalars({category: {title: ["Margin", list(tags)]}})
+        drawn = names("tags", tags)
+        if len(drawn) != 3:
+            raise InvalidValue(f"`tags` is {as_given(tags)}; allowed: three, the value and its lower and upper margin")
+        self._chart(category, title, "Margin", drawn)
+
+    def _chart(self, category: str, title: str, kind: str, tags: list[str]) -> None:
+        self.add_custom_scalars({string(category, "category"): {string(title, "title"): [kind, tags]}})
 
     def _summary(self, kind: str, tag: str, content: Mapping[str, Any], step: Any, walltime: float | None) -> None:
         self.write_summary(kind, string(tag, "tag"), content, step_of(step), time_of(walltime))

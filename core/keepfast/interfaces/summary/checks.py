@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._arrays import host_array, is_real
-from keepfast.errors import InvalidValue, ShapeMismatch
+from keepfast._system.arguments.checks import table
+from keepfast.errors import InvalidValue, ShapeMismatch, as_given
 
 _AXES = frozenset("NCHWT")
 _CHANNELS = (1, 3, 4)
+_MOST_BINS = 1_000_000
 
 
 def writable(text: str) -> str:
@@ -30,7 +32,7 @@ def string(value: Any, name: str) -> str:
     """
     if isinstance(value, str):
         return writable(value)
-    raise InvalidValue(f"`{name}` is {value!r:.80} ({type(value).__name__}); allowed: a string")
+    raise InvalidValue(f"`{name}` is {as_given(value)} ({type(value).__name__}); allowed: a string")
 
 
 def whole(step: Any, name: str = "step") -> int:
@@ -43,8 +45,8 @@ def whole(step: Any, name: str = "step") -> int:
         if isinstance(step, bool):
             raise TypeError
         return operator.index(step)
-    except TypeError:
-        raise InvalidValue(f"`{name}` is {step!r:.80} ({type(step).__name__}); allowed: a whole number") from None
+    except Exception:  # noqa: BLE001  (as above)
+        raise InvalidValue(f"`{name}` is {as_given(step)} ({type(step).__name__}); allowed: a whole number") from None
 
 
 def step_of(global_step: Any) -> int:
@@ -64,9 +66,9 @@ def time_of(walltime: Any) -> float:
         if isinstance(walltime, str):
             raise TypeError
         return float(walltime)
-    except (TypeError, ValueError):
+    except Exception:  # noqa: BLE001  (it is no number, whatever it says of that)
         raise InvalidValue(
-            f"`walltime` is {walltime!r:.80} ({type(walltime).__name__}); allowed: seconds since the epoch"
+            f"`walltime` is {as_given(walltime)} ({type(walltime).__name__}); allowed: seconds since the epoch"
         ) from None
 
 
@@ -76,9 +78,9 @@ def mapping(value: Any, name: str) -> Mapping[str, Any]:
     Raises:
         InvalidValue: if it is none.
     """
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return value
-    raise InvalidValue(f"`{name}` is {value!r:.80} ({type(value).__name__}); allowed: a mapping from strings")
+    return table(name, value if value is not None else (), "a mapping from strings")
 
 
 def numbers(value: Any, name: str, *, dimensions: Sequence[int] = ()) -> NDArray[Any]:
@@ -97,11 +99,11 @@ def numbers(value: Any, name: str, *, dimensions: Sequence[int] = ()) -> NDArray
         array = host_array(value)
     except InvalidValue as error:
         raise InvalidValue(f"`{name}`: {error}") from None
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidValue(f"`{name}` is {type(value).__name__}, and no array of it can be made: {error}") from None
+    except Exception as error:
+        raise InvalidValue(f"`{name}` is {type(value).__name__}, and no array of it can be made: {error}") from error
     if not is_real(array) or not array.size:
         told = "is empty" if is_real(array) else f"holds {array.dtype}"
-        raise InvalidValue(f"`{name}` {told} ({value!r:.80}); allowed: real numbers")
+        raise InvalidValue(f"`{name}` {told} ({as_given(value)}); allowed: real numbers")
     if dimensions and array.ndim not in dimensions:
         allowed = " or ".join(map(str, dimensions))
         raise ShapeMismatch(f"`{name}` has the shape {array.shape}; allowed: {allowed} dimensions")
@@ -119,8 +121,8 @@ def image(value: Any, name: str, dataformats: Any) -> NDArray[Any]:
     fits = len(axes) == array.ndim and len(set(axes)) == len(axes) and {"H", "W"} <= set(axes) <= _AXES
     if not fits or ("C" in axes and array.shape[axes.index("C")] not in _CHANNELS):
         raise InvalidValue(
-            f"`{name}` has the shape {array.shape}, and `dataformats` is {dataformats!r:.40}; allowed: a letter for "
-            "each axis, such as CHW, HWC, HW or NCHW, with 1, 3 or 4 channels"
+            f"`{name}` has the shape {array.shape}, and `dataformats` is {as_given(dataformats)}; "
+            "allowed: a letter for each axis, such as CHW, HWC, HW or NCHW, with 1, 3 or 4 channels"
         )
     return array
 
@@ -133,8 +135,8 @@ def bins_of(bins: Any, max_bins: Any, values: NDArray[Any]) -> str | Sequence[fl
     """
     if max_bins is not None:
         count = whole(max_bins, "max_bins")
-        if count < 1:
-            raise InvalidValue(f"`max_bins` is {count}; allowed: at least 1")
+        if not 1 <= count <= _MOST_BINS:
+            raise InvalidValue(f"`max_bins` is {as_given(count)}; allowed: a number from 1 to {_MOST_BINS:,}")
         finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
         return [float(edge) for edge in np.histogram_bin_edges(finite.astype(np.float64), count)]
     if isinstance(bins, str):

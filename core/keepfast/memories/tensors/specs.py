@@ -87,7 +87,7 @@ def positive(name: str, value: Any) -> int:
     """
     try:
         number = operator.index(value)
-    except TypeError:
+    except Exception:  # noqa: BLE001  (whatever it says of that, it is no number)
         number = 0
     if not 1 <= number <= sys.maxsize or isinstance(value, bool):
         raise InvalidValue(f"`{name}` is {as_given(value)}; allowed: a whole number of at least 1")
@@ -102,11 +102,11 @@ def tensor_name(name: Any) -> str:
     """
     allowed = "allowed: text that is not empty, without NUL, and that UTF-8 can encode"
     if not isinstance(name, str) or not name or "\0" in name:
-        raise InvalidValue(f"a tensor was given the name {name!r}; {allowed}")
+        raise InvalidValue(f"a tensor was given the name {as_given(name)}; {allowed}")
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise InvalidValue(f"a tensor was given the name {name!r}; {allowed}") from error
+        raise InvalidValue(f"a tensor was given the name {as_given(name)}; {allowed}") from error
     return name
 
 
@@ -124,13 +124,15 @@ def sample_size(size: Any, *, keep_dimensions: bool) -> tuple[int, ...]:
         return (operator.index(size),)
     shape = (sample_shape(size) or (1,)) if is_space(size) else size
     if not isinstance(shape, Iterable) or isinstance(shape, str | bytes):
-        raise InvalidValue(f"the size {size!r} is none; allowed: a number of elements, a shape, or a Gymnasium space")
+        raise InvalidValue(
+            f"the size {as_given(size)} is none; allowed: a number of elements, a shape, or a Gymnasium space"
+        )
     try:
         dimensions = tuple(operator.index(length) for length in shape)
-    except TypeError as error:
-        raise InvalidValue(f"the size {size!r} is no shape; allowed: whole numbers of at least 0") from error
+    except Exception as error:
+        raise InvalidValue(f"the size {as_given(size)} is no shape; allowed: whole numbers of at least 0") from error
     if min(dimensions, default=0) < 0:
-        raise InvalidValue(f"the size {size!r} is no shape; allowed: whole numbers of at least 0")
+        raise InvalidValue(f"the size {as_given(size)} is no shape; allowed: whole numbers of at least 0")
     return dimensions if keep_dimensions else (math.prod(dimensions),)
 
 
@@ -138,5 +140,5 @@ def _is_count(size: Any) -> bool:
     """Say whether a size is a number of elements, of Python or NumPy."""
     try:
         return not isinstance(size, bool) and operator.index(size) >= 0
-    except TypeError:  # an array of several numbers, which is a shape
+    except Exception:  # noqa: BLE001  (an array of several numbers, which is a shape, or nothing at all)
         return False

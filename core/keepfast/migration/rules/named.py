@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from keepfast.errors import InvalidValue, LoadMismatch, did_you_mean
+from keepfast._system.arguments.checks import table
+from keepfast.errors import InvalidValue, LoadMismatch, as_given, did_you_mean
 from keepfast.migration.layers import COLLECTIONS, Layer
 from keepfast.migration.mapping import Pair
 from keepfast.migration.rules.normalisers import ALONE
@@ -48,16 +49,24 @@ def named_pairs(
 
 def _rows(name_map: Mapping[str, Any], modules: set[str]) -> list[tuple[str | None, str, str]]:
     if not isinstance(name_map, Mapping):
-        raise InvalidValue(f"`name_map` is {name_map!r:.60}; allowed: a mapping from own names to names of the file")
+        raise InvalidValue(
+            f"`name_map` is {as_given(name_map)}; allowed: a mapping from own names to names of the file"
+        )
     rows: list[tuple[str | None, str, str]] = []
     for key, value in name_map.items():
         if isinstance(value, Mapping):
             if key not in modules:
                 raise InvalidValue(f"`name_map` has rows for the module `{key}`{did_you_mean(str(key), modules)}")
-            rows += [(key, str(own), str(theirs)) for own, theirs in value.items()]
+            rows += [(key, _text(own), _text(theirs)) for own, theirs in table(f"name_map[{key}]", value).items()]
         else:
-            rows.append((None, str(key), str(value)))
+            rows.append((None, _text(key), _text(value)))
     return rows
+
+
+def _text(name: object) -> str:
+    if isinstance(name, str | int):
+        return str(name)
+    raise InvalidValue(f"`name_map` names {as_given(name)} ({type(name).__name__}); allowed: names, which are text")
 
 
 def _find(name: str, layers: Sequence[Layer], where: str) -> _Found:

@@ -113,9 +113,11 @@ class Home:
         return EarlierRun(self.directory, begun=begun, left=[kind for kind, is_there in found.items() if is_there])
 
     def describe(self, config: Mapping[str, Any]) -> None:
-        """Store the run's configuration."""
+        """Store the run's configuration, where this process is the first; the recorder knows it in each."""
+        self._recorder.describe(config)
         self._agent_config = config
-        self._config_file.store(self._agent, self.timesteps, config)
+        if self._standing.first:
+            self._config_file.store(self._agent, self.timesteps, config)
 
     def mend(self) -> bool:
         """Make the directory and the configuration in it anew where somebody removed them, and say whether so."""

@@ -13,6 +13,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast._system.arguments.checks import table
 from keepfast._system.warnings import warn
 from keepfast.errors import InvalidValue
 from keepfast.tracking.episodes.running import Flags, Floats, RunningEpisodes
@@ -51,7 +52,9 @@ def by_agent(rewards: Mapping[Any, Any], terminated: Any, truncated: Any, valid:
     Raises:
         InvalidValue: if something is given for other agents than the rewards are.
     """
-    parts = {"terminated": terminated, "truncated": truncated, "valid": True if valid is None else valid}
+    rewards = _table("rewards", rewards)
+    given = {"terminated": terminated, "truncated": truncated, "valid": True if valid is None else valid}
+    parts = {name: _table(name, part) if isinstance(part, Mapping) else part for name, part in given.items()}
     for name, part in parts.items():
         if isinstance(part, Mapping) and part.keys() != rewards.keys():
             raise InvalidValue(
@@ -62,6 +65,10 @@ def by_agent(rewards: Mapping[Any, Any], terminated: Any, truncated: Any, valid:
         str(agent): (reward, *(part[agent] if isinstance(part, Mapping) else part for part in parts.values()))
         for agent, reward in rewards.items()
     }
+
+
+def _table(name: str, part: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    return part if isinstance(part, dict) else table(name, part)
 
 
 def _listing(agents: Iterable[object]) -> str:

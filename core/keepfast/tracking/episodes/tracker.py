@@ -62,6 +62,7 @@ class EpisodeTracker:
         self._by_setting = self._contradicted = self._told = False
         self._reset_reward: float | None = None
         self._resemblance = Resemblance()
+        self._flags: set[Any] = set()
         self.ended_in_last_interval = 0
 
     @property
@@ -123,14 +124,26 @@ class EpisodeTracker:
                 self.record(*self._prepare(rewards, terminated, truncated), valid)
 
     def _add_masked(self, rewards: Any, terminated: Any, truncated: Any, valid: Any) -> None:
-        if getattr(valid, "shape", None) not in ((self._num_envs,), (self._num_envs, 1)):
-            _check_sizes(self._num_envs or 0, valid=valid)
+        try:
+            is_known = valid.dtype in self._flags and valid.shape in ((self._num_envs,), (self._num_envs, 1))
+        except Exception:  # noqa: BLE001  (it is a list, or nothing that can be looked at)
+            is_known = False
+        if not is_known:
+            valid = self._mask_of(valid)
         mask = self._hold(valid)
         try:
             self._buffer.add(rewards, terminated, truncated)
         except _REFUSALS:
             self._add_held(rewards, terminated, truncated)
         self._masks[self._buffered] = mask
+
+    def _mask_of(self, valid: Any) -> Any:
+        """Return what says which rows are transitions, once it is known to say it of each environment."""
+        _check_sizes(self._num_envs or 0, valid=valid)
+        valid = _as_flags(_as_array(valid))
+        if is_array(valid):
+            self._flags.add(valid.dtype)
+        return valid
 
     def _add_held(self, *step: Any) -> None:
         """Add a step that the buffer cannot copy: its parts may be wrapped by a mode of the framework.
@@ -139,11 +152,14 @@ class EpisodeTracker:
             InvalidValue: if a part has no value, or many, because it is being traced.
         """
         arrays = self._prepare(*self._holder.fetch([self._hold(part) for part in step]))
-        self._buffer.add(*arrays)
+        try:
+            self._buffer.add(*arrays)
+        except _REFUSALS as error:
+            raise InvalidValue(f"record_transition got {', '.join(map(as_given, arrays))}: {error}") from error
 
     def _prepare(self, *given: Any) -> Step:
         """Check a step that may be unlike those before, make sure that the buffer fits it, and return it as arrays."""
-        rewards, terminated, truncated = map(_as_array, given)
+        rewards, terminated, truncated = _as_parts(*given)
         layout = _layout(rewards, terminated, truncated)
         if layout != self._layout:
             for part in (rewards, terminated, truncated):
@@ -164,7 +180,7 @@ class EpisodeTracker:
 
     def _record_team(self, *given: Any) -> None:
         """Record one step whose rewards are a dict by agent; the arguments are those of `record`."""
-        step = {agent: tuple(map(_as_array, parts)) for agent, parts in by_agent(*given).items()}
+        step = {agent: _as_parts(*parts) for agent, parts in by_agent(*given).items()}
         if not step:
             raise ShapeMismatch("record_transition got rewards of no agent; expected at least one")
         held = {agent: tuple(map(self._hold, parts)) for agent, parts in step.items()}
@@ -373,9 +389,32 @@ def _layout(rewards: Any, terminated: Any, truncated: Any) -> tuple[Any, ...]:
     try:
         kinds = type(rewards), type(terminated), type(truncated)
         return kinds, rewards.dtype, rewards.shape, terminated.shape, truncated.shape
-    except AttributeError:  # a part is a plain number, or a list
+    except Exception:  # noqa: BLE001  (a part is a plain number, a list, or nothing that can be looked at)
         step = (rewards, terminated, truncated)
-        return (*map(type, step), *(getattr(part, "shape", None) for part in step))
+        return (*map(type, step), *map(_shape, step))
+
+
+def _as_parts(rewards: Any, *flags: Any) -> tuple[Any, ...]:
+    return _as_array(rewards), *(_as_flags(_as_array(part)) for part in flags)
+
+
+def _as_flags(part: Any) -> Any:
+    """Return what may be true or false in each place; of objects, whether they are."""
+    if not is_array(part) or is_real(part):
+        return part
+    try:
+        if getattr(part.dtype, "hasobject", False):
+            return part.astype(bool)
+    except Exception as error:
+        raise InvalidValue(f"{as_given(part)} is neither true nor false: {error}") from error
+    raise InvalidValue(f"record_transition got flags of dtype {dtype_name(part)}; allowed: True and False, or numbers")
+
+
+def _shape(part: Any) -> Any:
+    try:
+        return getattr(part, "shape", None)
+    except Exception:  # noqa: BLE001  (a nested tensor of PyTorch has none)
+        return None
 
 
 def _as_array(part: Any) -> Any:
@@ -384,12 +423,17 @@ def _as_array(part: Any) -> Any:
         return part
     try:
         return np.asarray(part)
-    except ValueError as error:
+    except Exception as error:
         raise InvalidValue(f"no array can be made of {as_given(part)}: {error}") from error
 
 
 def _size(part: Any) -> int:
-    return int(np.prod(tuple(part.shape))) if hasattr(part, "shape") else int(np.size(part))
+    try:
+        return int(np.prod(tuple(part.shape))) if hasattr(part, "shape") else int(np.size(_as_array(part)))
+    except InvalidValue:
+        raise
+    except Exception as error:
+        raise InvalidValue(f"no array can be made of {as_given(part)}: {error}") from error
 
 
 def _check_sizes(expected: int, **parts: Any) -> None:

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast import codec
+from keepfast._system.disk.directories import path_of
 from keepfast.errors import CorruptCheckpoint, CorruptFile, InvalidValue, NewerFormat, Unreadable, shown
 from keepfast.formats.files.safetensors.header import DTYPES, LENGTH, LONGEST, PACKED, Entry, Header, read_header
 from keepfast.formats.files.sealed import (
@@ -130,6 +131,7 @@ def read_safetensors(
 
 def is_ours(path: Path) -> bool:
     """Say whether a file begins as those of `write_safetensors` do."""
+    path = path_of(path)
     if not path.is_file():
         return False
     with path.open("rb") as file:
