@@ -21,7 +21,7 @@ from keepfast.interfaces.loading.report import LoadReport
 from keepfast.memories.fitting import Fit
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
-from keepfast.modules.registered import ModuleTable
+from keepfast.modules.table import ModuleTable
 from keepfast.plugins.backends import prepare
 from keepfast.runs.checkpointer import Checkpointer, Durable
 from keepfast.runs.directory import run_directory
@@ -95,7 +95,7 @@ class Experiment:
         self._standing = Standing(config.distributed, directory, self._stand_aside)
         first = self._standing.first
         self._recorder = Recorder(config, directory, masked(agent_config), enabled=first)
-        self._modules = ModuleTable({} if modules is None else modules, config.backend, device)
+        self._modules = ModuleTable.of(modules, config, device)
         self._checkpointer = Checkpointer(
             config,
             directory / CHECKPOINTS,
@@ -353,6 +353,8 @@ class Experiment:
 
     def _begin(self) -> None:
         self._check_open()
+        self._modules.check()
+        self._checkpointer.note_registered()
         self._standing.look_again()
         self._home.earlier.warn()
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, final
 
+from keepfast.codec import check_leaves
 from keepfast.formats.files.flax_bytes import Piece, pack, pack_map_header, pieces, restore
 from keepfast.formats.files.sealed import Damage, verified
 from keepfast.formats.files.trailer import has_trailer, read_with_trailer, write_with_trailer
@@ -34,6 +35,10 @@ class MsgpackStore(CheckpointStore):
     def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
         """Write a checkpoint as one map of Flax's, the trailer its last value."""
         write_flax(checkpoint, file)
+
+    def check(self, state: Tree) -> None:
+        """Check the kind of each leaf."""
+        check_leaves(state)
 
     def wrote(self, path: Path) -> bool:
         """Say whether a file has our trailer."""
