@@ -21,8 +21,9 @@ from keepfast.modules.modes import checked_enabled, evaluate_loaded, is_training
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module, description
 from keepfast.modules.reading import checkpoint_at
-from keepfast.modules.registered import ModuleTable, copy_all, metadata
+from keepfast.modules.registered import copy_all, metadata
 from keepfast.modules.restoring import restore_all
+from keepfast.modules.table import CheckedModules, ModuleTable
 from keepfast.plugins.formats import format_of
 from keepfast.plugins.locations import located
 from keepfast.runs.directory import run_directory
@@ -86,8 +87,8 @@ class Agent:
         self.state_space = state_space
         self.action_space = action_space
         self.device = device
-        self._checkpoint_modules: dict[str, Module] = dict(self.models)
-        self._table = ModuleTable(self._checkpoint_modules, self._experiment_config.backend, device)
+        self._checkpoint_modules = CheckedModules(self.models)
+        self._table = ModuleTable.of(self._checkpoint_modules, self._experiment_config, device)
         self._directory = run_directory(self._experiment_config, type(self).__name__)
         self._experiment: Experiment | None = None
 
@@ -97,14 +98,16 @@ class Agent:
 
     @property
     def checkpoint_modules(self) -> dict[str, Module]:
-        """Return what checkpoints hold, by name; agents add their optimizers, schedulers and preprocessors."""
+        """Return what checkpoints hold, by name; agents add their optimizers, schedulers and preprocessors.
+
+        What cannot be kept is refused by `init`, and after it as soon as it is put there.
+        """
         return self._checkpoint_modules
 
     @checkpoint_modules.setter
     def checkpoint_modules(self, modules: Mapping[str, Module]) -> None:
         kept = table("checkpoint_modules", modules, "a mapping from names to modules")
-        self._checkpoint_modules.clear()  # the experiment has this very table
-        self._checkpoint_modules.update(kept)
+        self._checkpoint_modules.replace(kept)  # the experiment has this very table
 
     @property
     def experiment_dir(self) -> Path:
@@ -158,6 +161,7 @@ class Agent:
 
     def _start(self, trainer_cfg: Mapping[str, Any], env: object) -> Experiment:
         self._table.check()
+        self._checkpoint_modules.check = self._table.check
         self._experiment = Experiment(
             {**self._described(trainer_cfg), LEVEL: self._experiment_config},  # which knows what was set
             name=type(self).__name__,

@@ -170,23 +170,32 @@ def encode(tree: Tree, put: PutArray = _inline, path: str = "") -> Any:
 
     if isinstance(tree, Mapping):
         kind = next((name for name, cls in _MAPPINGS.items() if type(tree) is cls), "dict")
-        pairs = [[_encode_key(key), encode(child, put, below(key))] for key, child in tree.items()]
+        pairs = [[_encode_key(key, path), encode(child, put, below(key))] for key, child in tree.items()]
         versions = versions_of(tree)
         return {kind: pairs} if versions is None else {"state_dict": [encode(versions), pairs]}
     if isinstance(tree, list | tuple):
         children = [encode(child, put, below(key)) for key, child in enumerate(tree)]
         return children if isinstance(tree, list) else {"tuple": children}
     if isinstance(tree, set | frozenset):
-        return {"set": [_encode_key(child) for child in sorted(tree, key=repr)]}
+        return {"set": [_encode_key(child, path) for child in sorted(tree, key=repr)]}
     if isinstance(tree, np.ndarray | np.generic):
         array = native(np.asarray(tree), path)  # refuses what bytes do not hold
         return {"array": put(path, np.asarray(tree) if put is _inline else array)}  # a text tells the byte order too
     return _encode_plain(tree, path)
 
 
-def _encode_key(key: Any) -> Any:
+def check_leaves(tree: Tree) -> None:
+    """Check that files of ours can hold all that is in a tree.
+
+    Raises:
+        InvalidValue: if not; names the path.
+    """
+    encode(tree, lambda _path, _array: None)
+
+
+def _encode_key(key: Any, path: str) -> Any:
     # An array cannot be a key again, so NumPy's numbers become Python's, which are equal to them and hash alike.
-    return encode(key.item() if isinstance(key, np.generic) else key)
+    return encode(key.item() if isinstance(key, np.generic) else key, path=path)
 
 
 def _encode_plain(leaf: Any, path: str) -> Any:

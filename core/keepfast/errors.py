@@ -10,6 +10,7 @@ import difflib
 import re
 import reprlib
 from collections.abc import Iterable
+from typing import NoReturn
 
 _UNSEEN = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff"
 """Characters that command a terminal, turn the direction of what follows, or stand for no character at all."""
@@ -146,6 +147,15 @@ class Unreadable(KeepfastError, OSError, ValueError):
 
 class UsageError(KeepfastError, RuntimeError):
     """A call was made at a moment, or on an object, where it makes no sense."""
+
+
+def refuse(reason: str, *_given: object) -> NoReturn:
+    """Refuse a call, whatever it is given.
+
+    Raises:
+        UsageError: always; says why.
+    """
+    raise UsageError(reason)
 
 
 _SHOWN = reprlib.Repr()

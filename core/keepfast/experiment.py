@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self, final
+from typing import Any, Self, final
 
 from keepfast._system.arguments.checks import function
 from keepfast._system.disk.directories import path_of, taken
@@ -17,12 +17,12 @@ from keepfast._system.lifetimes import in_child
 from keepfast._system.warnings import Afterwards
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.config import ExperimentConfig, Source, agent_settings, masked
-from keepfast.errors import UsageError
+from keepfast.errors import refuse
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.memories.fitting import Fit
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
-from keepfast.modules.registered import ModuleTable
+from keepfast.modules.table import ModuleTable
 from keepfast.plugins.backends import prepare
 from keepfast.runs.checkpointer import Checkpointer, Durable
 from keepfast.runs.directory import run_directory
@@ -97,7 +97,7 @@ class Experiment:
         self._standing = Standing(config.distributed, directory, self._stand_aside)
         first = self._standing.first
         self._recorder = Recorder(config, directory, masked(agent_config), enabled=first)
-        self._modules = ModuleTable({} if modules is None else modules, config.backend, device)
+        self._modules = ModuleTable.of(modules, config, device)
         self._checkpointer = Checkpointer(
             config,
             directory / CHECKPOINTS,
@@ -156,7 +156,7 @@ class Experiment:
         """Refuse all calls from now on."""
         self._refusal = refusal
         self._steps.stop()
-        self._record = self._track = partial(_refuse, refusal)
+        self._record = self._track = partial(refuse, refusal)
 
     def _settle(self) -> None:
         """Have on disk what a checkpoint builds on; behind training, where checkpoints are written."""
@@ -358,12 +358,14 @@ class Experiment:
 
     def _begin(self) -> None:
         self._check_open()
+        self._modules.check()
+        self._checkpointer.note_registered()
         self._standing.look_again()
         self._home.earlier.warn()
 
     def _check_open(self) -> None:
         if self._refusal:
-            _refuse(self._refusal)
+            refuse(self._refusal)
 
     def write_tracking_data(self, completed: int) -> None:
         """Write what was tracked since the last write at once, and judge whether it is the best so far.
@@ -497,7 +499,3 @@ class Experiment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         finish(self.close, after=error)
-
-
-def _refuse(reason: str, *_given: Any) -> NoReturn:
-    raise UsageError(reason)

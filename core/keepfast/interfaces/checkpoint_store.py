@@ -234,6 +234,17 @@ class CheckpointStore(Format[Checkpoint]):
             OSError: if the file cannot be opened.
         """
 
+    def check(self, state: Tree) -> None:
+        """Check that a state can be written: asked as modules are registered. A format may leave it to `write`.
+
+        Args:
+            state: a mapping from module name to tree, its arrays empty: it is their dtypes that count.
+
+        Raises:
+            InvalidValue: if it has a leaf that the format cannot hold; names its path.
+        """
+        return
+
     def load(self, path: Path) -> Checkpoint:
         """Read a file as `Format.load` does; arrays are in the machine's byte order, which frameworks need.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -12,11 +11,11 @@ from typing import Any, TypeVar, final
 
 import numpy as np
 
-from keepfast._system.arguments.checks import table
 from keepfast._version import __version__
-from keepfast.errors import InvalidValue, LoadMismatch, UnsupportedModule, UsageError, as_given
+from keepfast.codec import dtype_of
+from keepfast.errors import InvalidValue, LoadMismatch, MissingDependency, UnsupportedModule, as_given
 from keepfast.interfaces.backend import Backend
-from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, CheckpointMetadata
+from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, CheckpointMetadata, CheckpointStore
 from keepfast.interfaces.loading.conversion import Conversion, FileEntries
 from keepfast.interfaces.loading.report import Entry
 from keepfast.memories.fitting import fitted_state
@@ -28,8 +27,8 @@ from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.modules.parts import CONTAINERS, Module, Place, advice, is_variable, keeps_itself, parts_of
 from keepfast.plain.remembering import Remembered
 from keepfast.plain.state import find_kind
-from keepfast.plugins.backends import PLAIN, backend_named, backend_of, check_device, configured, in_use, recognize
-from keepfast.tree import Tree, describe, grown, is_array, leaves, nodes_of
+from keepfast.plugins.backends import PLAIN, backend_named, backend_of, in_use, recognize
+from keepfast.tree import Tree, describe, dtype_name, flatten, grown, is_array, leaves, map_leaves, nodes_of
 
 ENVIRONMENTS = frozenset({"env", "envs", "environment", "environments", "env_state", "env_states", "envs_state"})
 """What environments, or states of them, are registered as."""
@@ -61,7 +60,7 @@ class RegisteredModule:
     @property
     def value(self) -> Any:
         """Return the module itself, looked up where it is replaced as training goes on."""
-        return _value(self.module)
+        return value_of(self.module)
 
     @property
     def is_memory(self) -> bool:
@@ -203,11 +202,6 @@ def _is_another(own: Tree, state: Tree) -> bool:
     return not are_alike(own, state) or are_resized(own, state)
 
 
-def instances(modules: Mapping[Any, Module]) -> dict[Any, Module]:
-    """Return modules without those that are None, as ``models.get("value")`` gives where an agent has no such one."""
-    return {name: module for name, module in modules.items() if module is not None}
-
-
 def registered(modules: Mapping[Any, Module], named: Backend | None) -> list[RegisteredModule]:
     """Return each module with its backend; the name of one that is an integer becomes text.
 
@@ -218,19 +212,12 @@ def registered(modules: Mapping[Any, Module], named: Backend | None) -> list[Reg
     Raises:
         UnsupportedModule: if no backend knows a module, or a name is none.
     """
-    try:
-        return _registered(modules, named)
-    except RecursionError:
-        raise UnsupportedModule(
-            f"one of {', '.join(map(str, modules))} contains itself, or is nested deeper than can be followed"
-        ) from None
-
-
-def _registered(modules: Mapping[Any, Module], named: Backend | None) -> list[RegisteredModule]:
-    unfolded = [_Unfolded.of(name, module, named) for name, module in _with_names(modules).items()]
+    unfolded = [
+        _followed(name, partial(_Unfolded.of, name, module, named)) for name, module in _with_names(modules).items()
+    ]
     known = [backend for each in unfolded for backend in each.backends()]
     companions = [backend for backend in known if backend.name != PLAIN]
-    found = [each.registered(named, companions) for each in unfolded]
+    found = [_followed(each.name, partial(each.registered, named, companions)) for each in unfolded]
     alone = [leaf for module in found for leaf in module.leaves()]
     for leaf in alone:
         leaf.beside.extend(alone)
@@ -266,7 +253,7 @@ class _Unfolded:
     def of(cls, name: str, module: Module, named: Backend | None) -> _Unfolded:
         made = parts_of(module)
         if made is None:
-            return cls(name, module, _own_backend(_value(module), named), {}, None)
+            return cls(name, module, _own_backend(value_of(module), named), {}, None)
         parts = {key: cls.of(f"{name}.{key}", part, named) for key, part in made[1].items()}
         return cls(name, module, None, parts, made[0])
 
@@ -280,13 +267,14 @@ class _Unfolded:
     def registered(self, named: Backend | None, companions: Sequence[Backend]) -> RegisteredModule:
         """Return it with a backend also where only those beside it tell."""
         if self.assemble is None:
-            backend = self.backend or _fallback(self.name, _value(self.module), named, companions)
+            backend = self.backend or _fallback(self.name, value_of(self.module), named, companions)
             return RegisteredModule(self.name, self.module, backend)
         parts = {key: part.registered(named, companions) for key, part in self.parts.items()}
         return RegisteredModule(self.name, self.module, main_backend(parts.values()), parts, self.assemble)
 
 
-def _value(module: Module) -> Any:
+def value_of(module: Module) -> Any:
+    """Return a module itself, where it is one, or what is now at the place that holds it."""
     return module.value if isinstance(module, Place) else module
 
 
@@ -330,11 +318,23 @@ def _told(name: str, ask: Callable[[Any], _Answer], value: Any) -> _Answer:
     try:
         return ask(value)
     except RecursionError:
-        raise UnsupportedModule(
-            f"a {type(value).__qualname__} contains itself, or is nested deeper than can be followed"
-        ) from None
+        raise _endless(name) from None
     except UnsupportedModule as error:
         raise UnsupportedModule(f"the module `{name}`: {error}{_advice(value)}") from None
+    except InvalidValue as error:
+        raise UnsupportedModule(f"the module `{name}`: {error}") from None
+
+
+def _followed(name: str, follow: Callable[[], _Answer]) -> _Answer:
+    """Return what following a module to its parts gives, or name the one that contains itself."""
+    try:
+        return follow()
+    except RecursionError:
+        raise _endless(name) from None
+
+
+def _endless(name: str) -> UnsupportedModule:
+    return UnsupportedModule(f"the module `{name}` contains itself, or is nested deeper than can be followed")
 
 
 def _advice(value: Any) -> str:
@@ -349,81 +349,29 @@ def main_backend(modules: Iterable[RegisteredModule]) -> Backend:
     return next((backend for backend in backends if backend.name != PLAIN), backends[0])
 
 
-@final
-class ModuleTable:
-    """What checkpoints hold: modules by name, in a table that its owner may change at any time.
-
-    Args:
-        modules: the table. Where it has None, there is no such module.
-        backend: the backend that the configuration names, or "auto".
-        device: where what is restored goes; None leaves each module where it is.
+def check_kept(module: RegisteredModule, store: CheckpointStore) -> None:
+    """Check that a format can hold all that a module has now, by its structure and dtypes alone.
 
     Raises:
-        InvalidValue: if there is no such device.
-        UnknownPlugin: if nobody provides the backend.
-        MissingDependency: if its framework is not installed.
+        UnsupportedModule: if it cannot, or no backend can capture it; names it.
+        UsageError: if it has no values yet.
     """
+    try:
+        outline = map_leaves(_emptied, module.capture())
+        flatten(outline)  # it could be stored, but not be restored
+        store.check({module.name: outline})
+    except InvalidValue as error:
+        raise UnsupportedModule(f"the module `{module.name}`: {error}") from None
 
-    def __init__(self, modules: dict[str, Module], backend: str = "auto", device: Any = None) -> None:
-        if not isinstance(modules, Mapping):
-            raise InvalidValue(f"`modules` is {as_given(modules)}; allowed: a table of modules by name")
-        table("modules", modules)
-        self._modules, self._named, self.device = modules, configured(backend), device
-        check_device(device, modules.values(), self._named)
 
-    def __len__(self) -> int:
-        return len(instances(self._modules))
-
-    def look_up(self) -> list[RegisteredModule]:
-        """Return the modules of now, each with its backend.
-
-        Raises:
-            UnsupportedModule: if no backend can capture one of them.
-        """
-        return registered(instances(self._modules), self._named)
-
-    def check(self) -> None:
-        """Check that every module of now can be kept, and put back; one that has no values yet may get them.
-
-        Raises:
-            UnsupportedModule: if no backend can capture one of them, or a part of it, or it is replaced as training
-                goes on and was not given as an attribute; names it.
-        """
-        known = self.look_up()
-        check_places(known)
-        for module in known:
-            with contextlib.suppress(UsageError):
-                module.capture()
-
-    def memories(self) -> list[Memory]:
-        """Return the memories of now."""
-        values = map(_value, self._modules.values())
-        return [value for value in values if isinstance(value, Memory)]
-
-    def set_autoreset(self, mode: str | None) -> None:
-        """Tell the memories when their environments reset, where it is known."""
-        for memory in self.memories() if mode is not None else ():
-            memory.autoreset = mode
-
-    def reset_episodes(self, envs: Any, num_envs: int | None) -> None:
-        """Tell the memories of as many environments, or all where that is not known, that some were reset."""
-        for memory in self.memories():
-            if num_envs in (None, memory.num_envs):
-                memory.reset_episodes(envs)
-
-    def add(self, modules: Mapping[str, Module]) -> None:
-        """Add modules, all or none.
-
-        Raises:
-            UnsupportedModule: if no backend can capture one of them, or one is replaced as training goes on and was
-                not given as an attribute.
-        """
-        known = registered(instances({**self._modules, **modules}), self._named)
-        check_places(known)
-        for module in known:
-            if module.name in modules:
-                module.capture()
-        self._modules.update(modules)
+def _emptied(_path: str, leaf: Any) -> Any:
+    """Return an empty array in the place of one, of its dtype; of one that NumPy has no such dtype of, None."""
+    if not is_array(leaf):
+        return leaf
+    try:
+        return np.empty(0, leaf.dtype if isinstance(leaf.dtype, np.dtype) else dtype_of(dtype_name(leaf)))
+    except (TypeError, MissingDependency):
+        return None
 
 
 def check_places(modules: Sequence[RegisteredModule]) -> None:

@@ -23,7 +23,8 @@ from keepfast.config import ExperimentConfig
 from keepfast.errors import KeepfastError, WaitedInVain
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata, CheckpointStore
 from keepfast.modules.comparing.growth import Growth
-from keepfast.modules.registered import ModuleTable, RegisteredModule, copy_all, main_backend, metadata
+from keepfast.modules.registered import RegisteredModule, copy_all, main_backend, metadata
+from keepfast.modules.table import ModuleTable
 from keepfast.plugins.discovery import registry
 from keepfast.runs.in_vain import UntrackedMetric
 from keepfast.runs.schedule import Schedule, Turns

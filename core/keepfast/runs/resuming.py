@@ -18,8 +18,9 @@ from keepfast.errors import CorruptCheckpoint, InvalidValue, KeepfastError, NotF
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.registered import ModuleTable, RegisteredModule
+from keepfast.modules.registered import RegisteredModule
 from keepfast.modules.restoring import restore_all, restored
+from keepfast.modules.table import ModuleTable
 from keepfast.modules.undoing import Undo, naming
 from keepfast.plugins.formats import is_checkpoint, read_checkpoint
 from keepfast.plugins.locations import located

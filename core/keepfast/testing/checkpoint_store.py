@@ -136,6 +136,7 @@ class CheckpointStoreContract(abc.ABC):
     def test_every_container_and_leaf_comes_back(self, store: CheckpointStore, path: Path, name: str) -> None:
         """Containers, keys and leaves come back with their types, as a module and as a state of their own."""
         state = {"module": _TREES[name]}
+        store.check(state)
         assert store.save(Checkpoint(state), path) == size_of(path)
         assert_same(store.load(path).state, state)
         store.save(Checkpoint(_TREES[name], {"module": "policy"}), path)

@@ -16,7 +16,7 @@ import pytest
 
 import keepfast
 from keepfast.checkpoints.index import exclusive
-from keepfast.modules.registered import ModuleTable
+from keepfast.modules.table import ModuleTable
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.resuming import Found, find
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import keepfast
-from keepfast.modules.registered import ModuleTable, RegisteredModule
+from keepfast.modules.registered import RegisteredModule
+from keepfast.modules.table import ModuleTable
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.resuming import find
 

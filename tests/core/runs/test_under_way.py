@@ -45,9 +45,11 @@ def test_what_went_wrong_behind_training_is_raised_at_the_next_step(net: Callabl
     """Not at the next checkpoint only, which may be hours away, nor at the end."""
     cfg = {"directory": str(tmp_path), "experiment_name": "run", "writers": [], "checkpoint_interval": 10}
     with keepfast.Experiment(cfg, timesteps=1000) as experiment:
-        odd = net(odd=threading.Lock())
+        odd = net()
         experiment.register(policy=odd)
-        for timestep in range(10):
+        experiment.step(0)
+        odd.arrays["odd"] = threading.Lock()
+        for timestep in range(1, 10):
             experiment.step(timestep)
         wait_for_writing(experiment.directory / "checkpoints")
         with pytest.raises(TypeError, match="odd"):

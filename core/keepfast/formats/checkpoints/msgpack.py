@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
+from keepfast.codec import check_leaves
 from keepfast.formats.files.flax_bytes import (
     TEXT,
     Piece,
@@ -53,6 +54,10 @@ class MsgpackStore(CheckpointStore):
     def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
         """Write a checkpoint as one map of Flax's."""
         write_flax(checkpoint, file)
+
+    def check(self, state: Tree) -> None:
+        """Check the kind of each leaf."""
+        check_leaves(state)
 
     def wrote(self, path: Path) -> bool:
         """Say whether a file has our introduction, or the trailer of the older layout."""

@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
+from keepfast.codec import check_leaves
 from keepfast.formats.checkpoints.msgpack import is_flax, is_ours, read_flax, write_flax
 from keepfast.formats.files.flax_bytes import Piece, pieces, restore
 from keepfast.formats.files.safe_pickle import safe_load
@@ -41,6 +42,10 @@ class PickleStore(CheckpointStore):
         one_module = checkpoint.about.module is not None or not isinstance(checkpoint.state, Mapping)
         value = _bytes(checkpoint.state, "") if one_module else _dict_of_bytes(checkpoint.state)
         write_with_trailer(file, checkpoint, chain([_MARKER], value, [pickle.STOP]), lambda _length: b"")
+
+    def check(self, state: Tree) -> None:
+        """Check the kind of each leaf."""
+        check_leaves(state)
 
     def wrote(self, path: Path) -> bool:
         """Say whether a file has our trailer, or is Flax's bytes with our introduction."""

@@ -7,7 +7,9 @@ from typing import BinaryIO, final
 
 from keepfast.formats.files.sealed_zip import is_sealed_zip
 from keepfast.formats.files.torch_archive import read_archive, write_archive
+from keepfast.formats.files.torch_pickle import TreePickler
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+from keepfast.tree import Tree
 
 
 @final
@@ -19,6 +21,10 @@ class PtStore(CheckpointStore):
     def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
         """Write a checkpoint; arrays that share memory are stored once and share it again when PyTorch loads them."""
         write_archive(file, checkpoint.state, checkpoint.metadata)
+
+    def check(self, state: Tree) -> None:
+        """Check the kind of each leaf, and that PyTorch has its dtype."""
+        TreePickler().dumps(state)
 
     def wrote(self, path: Path) -> bool:
         """Say whether a file has our seal at its end."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO, final
 
+from keepfast.codec import check_leaves
 from keepfast.formats.files.safetensors.container import is_ours, read_safetensors, write_safetensors
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
+from keepfast.tree import Tree
 
 
 @final
@@ -18,6 +20,10 @@ class SafetensorsStore(CheckpointStore):
     def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
         """Write a checkpoint; every array is there under its path, also where two share memory."""
         write_safetensors(file, checkpoint.state, checkpoint.metadata)
+
+    def check(self, state: Tree) -> None:
+        """Check the kind of each leaf."""
+        check_leaves(state)
 
     def wrote(self, path: Path) -> bool:
         """Say whether a file has our header."""

@@ -189,7 +189,10 @@ class TreePickler:
         array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
         name = _dtype_name(array.dtype)
         if not name:
-            raise InvalidValue(f"`{path or '(root)'}` has the dtype {array.dtype}, which PyTorch does not have")
+            raise InvalidValue(
+                f"`{path or '(root)'}` has the dtype {array.dtype}, which PyTorch does not have; "
+                "the format `safetensors` keeps it"
+            )
         dense = _dense_order(array)
         if dense is None:
             array = dense = np.ascontiguousarray(array)

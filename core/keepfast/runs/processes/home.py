@@ -13,7 +13,7 @@ from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.metrics.reading import has_entries
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.registered import ModuleTable
+from keepfast.modules.table import ModuleTable
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import (
     CONFIG,
