@@ -18,9 +18,10 @@ from keepfast.migration.calls import migrate_modules
 from keepfast.migration.engine import MigrationOptions
 from keepfast.migration.report import MigrationReport
 from keepfast.modules.options import LoadOptions
+from keepfast.modules.owners import name_places
 from keepfast.modules.parts import Module, description
 from keepfast.modules.reading import checkpoint_at
-from keepfast.modules.registered import ModuleTable, copy_all, metadata
+from keepfast.modules.registered import ModuleTable, RegisteredModule, copy_all, metadata
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.formats import format_of
 from keepfast.plugins.locations import located
@@ -98,7 +99,10 @@ class Agent:
 
     @property
     def checkpoint_modules(self) -> dict[str, Module]:
-        """Return what checkpoints hold, by name; agents add their optimizers, schedulers and preprocessors."""
+        """Return what checkpoints hold, by name; agents add their optimizers, schedulers and preprocessors.
+
+        What is replaced as training goes on, as an optimizer on JAX is, stands for the agent's attribute that holds it.
+        """
         return self._checkpoint_modules
 
     @checkpoint_modules.setter
@@ -156,6 +160,7 @@ class Agent:
             self._experiment.describe(self._described(given))
 
     def _start(self, trainer_cfg: Mapping[str, Any], env: object) -> Experiment:
+        name_places(self, self._checkpoint_modules)
         self._table.check()
         self._experiment = Experiment(
             {**self._described(trainer_cfg), LEVEL: self._experiment_config},  # which knows what was set
@@ -170,6 +175,10 @@ class Agent:
         )
         self._tell_memory()
         return self._experiment
+
+    def _look_up(self) -> list[RegisteredModule]:
+        name_places(self, self._checkpoint_modules)
+        return self._table.look_up()
 
     def _tell_memory(self) -> None:
         """Have the memory know where its run is, and when the environments reset, so that it gives no reset."""
@@ -362,7 +371,7 @@ class Agent:
         """
         path = path_of(path)
         store = format_of("checkpoint format", path)
-        modules = self._table.look_up()
+        modules = self._look_up()
         completed = 0 if self._experiment is None else self._experiment.completed
         store.save(Checkpoint(copy_all(modules), metadata(modules, timestep=completed).as_mapping()), path)
         return path
@@ -405,7 +414,7 @@ class Agent:
             self._experiment.wait()
         checkpoint, file = checkpoint_at(located(path))
         options = LoadOptions.of(modules, strict, cast, rename, self.device, fit).of_file(checkpoint.about.module)
-        modules_of_now = self._table.look_up()
+        modules_of_now = self._look_up()
         report = restore_all(modules_of_now, checkpoint, file, options)
         for module in modules_of_now:
             evaluate = getattr(module.value, "eval", None) if getattr(module.value, "training", False) else None
@@ -446,7 +455,7 @@ class Agent:
         if self._experiment is not None:
             self._experiment.wait()
         asked = MigrationOptions(name_map or {}, auto_mapping, verbose, **{"device": self.device, **options})
-        wanted = [module for module in self._table.look_up() if modules is None or module.name in modules]
+        wanted = [module for module in self._look_up() if modules is None or module.name in modules]
         return migrate_modules(wanted, path, None, reader, asked)
 
     def resume(
