@@ -19,9 +19,10 @@ from keepfast.migration.calls import migrate_modules, options_of
 from keepfast.migration.report import MigrationReport
 from keepfast.modules.modes import checked_enabled, evaluate_loaded, is_training, set_modes
 from keepfast.modules.options import LoadOptions
+from keepfast.modules.owners import name_places
 from keepfast.modules.parts import Module, description
 from keepfast.modules.reading import checkpoint_at
-from keepfast.modules.registered import copy_all, metadata
+from keepfast.modules.registered import RegisteredModule, copy_all, metadata
 from keepfast.modules.restoring import restore_all
 from keepfast.modules.table import CheckedModules, ModuleTable
 from keepfast.plugins.formats import format_of
@@ -100,7 +101,8 @@ class Agent:
     def checkpoint_modules(self) -> dict[str, Module]:
         """Return what checkpoints hold, by name; agents add their optimizers, schedulers and preprocessors.
 
-        What cannot be kept is refused by `init`, and after it as soon as it is put there.
+        What cannot be kept is refused by `init`, and after it as soon as it is put there. What is replaced as training
+        goes on, as an optimizer on JAX is, stands for the agent's attribute that holds it.
         """
         return self._checkpoint_modules
 
@@ -160,6 +162,7 @@ class Agent:
             self._experiment.describe(self._described(given))
 
     def _start(self, trainer_cfg: Mapping[str, Any], env: object) -> Experiment:
+        name_places(self, self._checkpoint_modules)
         self._table.check()
         self._checkpoint_modules.check = self._table.check
         self._experiment = Experiment(
@@ -175,6 +178,10 @@ class Agent:
         )
         self._tell_memory()
         return self._experiment
+
+    def _look_up(self) -> list[RegisteredModule]:
+        name_places(self, self._checkpoint_modules)
+        return self._table.look_up()
 
     def _tell_memory(self) -> None:
         """Have the memory know where its run is, and when the environments reset, so that it gives no reset."""
@@ -372,7 +379,7 @@ class Agent:
         """
         path = path_of(path)
         store = format_of("checkpoint format", path)
-        modules = self._table.look_up()
+        modules = self._look_up()
         completed = 0 if self._experiment is None else self._experiment.completed
         store.save(Checkpoint(copy_all(modules), metadata(modules, timestep=completed).as_mapping()), path)
         return path
@@ -415,7 +422,7 @@ class Agent:
             self._experiment.wait()
         checkpoint, file = checkpoint_at(located(path))
         options = LoadOptions.of(modules, strict, cast, rename, self.device, fit).of_file(checkpoint.about.module)
-        modules_of_now = self._table.look_up()
+        modules_of_now = self._look_up()
         report = restore_all(modules_of_now, checkpoint, file, options)
         evaluate_loaded(modules_of_now, report)
         return report
@@ -452,12 +459,10 @@ class Agent:
         """
         if self._experiment is not None:
             self._experiment.wait()
-        asked = options_of(
-            name_map=name_map, auto_mapping=auto_mapping, verbose=verbose, **{"device": self.device, **options}
-        )
+        given = {"device": self.device, **options, "auto_mapping": auto_mapping, "verbose": verbose}
         chosen = None if modules is None else names("modules", modules)
-        wanted = [module for module in self._table.look_up() if chosen is None or module.name in chosen]
-        return migrate_modules(wanted, path, None, reader, asked)
+        wanted = [module for module in self._look_up() if chosen is None or module.name in chosen]
+        return migrate_modules(wanted, path, None, reader, options_of(name_map=name_map, **given))
 
     def resume(
         self,

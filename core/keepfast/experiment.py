@@ -468,8 +468,7 @@ class Experiment:
         Where an error ends the run, the last state is not saved, since it may be half of an update. What was tracked
         last is left to a resume then, if a checkpoint holds it.
 
-        Closing twice is fine. In a ``with`` statement this is called at its end, also after an error. In a forked child
-        it does nothing: what there is to write is its parent's.
+        Closing twice is fine; a ``with`` statement closes at its end. In a forked child it does nothing.
         """
         interrupted = sys.exc_info()[0] is not None  # on the way out of `with`, `finally` or `except`
         own = os.getpid() == self._process

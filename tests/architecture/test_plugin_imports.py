@@ -33,6 +33,7 @@ BEYOND: dict[str, str] = {
     "keepfast.errors.as_given": "shows a value short, whatever its `repr` raises; others use `repr`",
     "keepfast.errors.shown": "shows text of a file, short and printable; others use `repr`",
     "keepfast.interfaces.checkpoint_store.SINGLE": "the older layout writes a model by itself in a form of its own",
+    "keepfast.interfaces.memory_exporter.GUESSED": "csv alone tells no dtypes; formats of others tell what they hold",
     "keepfast.interfaces.ring.EPISODE_ENDS": "names of tensors, which Minari's episodes are cut by",
     "keepfast.migration.saving.space_size": "the same count of a space in both backends' models; others have their own",
     "keepfast.modules.single.read_single": "a model without variables takes a file's; others load into what is there",

@@ -102,3 +102,51 @@ class FitSuite(abc.ABC):
             with pytest.raises(keepfast.InvalidValue, match="`fit` is 'both'; allowed: error, newest, oldest"):
                 call(fit="both")
         agent.close()
+
+    LINES = "x.0,x.1,n,done\n" + "".join(f"{k / 10},{k},{k},{k % 2 == 0}\n" for k in range(6))
+    """As skrl and others write a csv: a line for each sample, row by row and then environment by environment."""
+
+    @pytest.mark.needs("polars")
+    @pytest.mark.parametrize("sizes", [(3, 2), (6, 1), (5, 2), (4, 4), (100, 1)])
+    def test_a_csv_of_another_tool_takes_what_the_memory_has_for_it(
+        self, make: Callable[..., keepfast.Memory], tmp_path: Path, sizes: tuple[int, int]
+    ) -> None:
+        """It tells neither dtypes nor environments: both are the memory's."""
+        (tmp_path / "x.csv").write_text(self.LINES)
+        memory = make(*sizes)
+        for name, size, dtype in (("x", 2, "float32"), ("n", 1, "float32"), ("done", 1, "int8")):
+            memory.create_tensor(name, size, dtype)
+        report = memory.load(tmp_path / "x.csv")
+        assert sorted(report.cast) == ["memory.done", "memory.n", "memory.x"]
+        snapshot = memory.snapshot()
+        found = {name: tensor.reshape(-1, tensor.shape[-1])[:6] for name, tensor in snapshot.tensors.items()}
+        np.testing.assert_array_equal(found["x"], np.array([[k / 10, k] for k in range(6)], np.float32))
+        assert (found["n"].dtype, found["n"].ravel().tolist()) == (np.float32, [0, 1, 2, 3, 4, 5])
+        assert (found["done"].dtype, found["done"].ravel().tolist()) == (np.int8, [1, 0, 1, 0, 1, 0])
+        assert len(snapshot) == 6
+        is_full = sizes[0] * sizes[1] == 6
+        assert snapshot.ring.position == ((0, 0, True) if is_full else (*divmod(6, sizes[1]), False))
+
+    @pytest.mark.needs("polars")
+    @pytest.mark.parametrize(
+        ("dtype", "column"), [("int32", "0.5"), ("uint8", "300"), ("bool", "2"), ("float16", "1e9")]
+    )
+    def test_no_number_of_a_csv_becomes_another_one(
+        self, make: Callable[..., keepfast.Memory], tmp_path: Path, dtype: str, column: str
+    ) -> None:
+        """A float is rounded; else what the memory's dtype does not have is told."""
+        (tmp_path / "x.csv").write_text(f"x\n{column}\n")
+        memory = make(1, 1)
+        memory.create_tensor("x", 1, dtype)
+        with pytest.raises(keepfast.LoadMismatch, match=f"`x` has the dtype .* in the file and {dtype} in the memory"):
+            memory.load(tmp_path / "x.csv")
+
+    @pytest.mark.needs("polars")
+    def test_more_lines_than_fit_are_told(self, make: Callable[..., keepfast.Memory], tmp_path: Path) -> None:
+        """Until `fit` says which of them stay, of each environment its own."""
+        (tmp_path / "x.csv").write_text("x\n" + "".join(f"{k}\n" for k in range(6)))
+        memory = make(2, 2)
+        with pytest.raises(keepfast.LoadMismatch, match=r"= \(2, 2\), and the file has \(3, 2\)"):
+            memory.load(tmp_path / "x.csv")
+        memory.load(tmp_path / "x.csv", fit="newest")
+        assert self.values(memory) == [[2, 3], [4, 5]]

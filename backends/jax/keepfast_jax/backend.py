@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, final
 
 import jax
@@ -19,7 +19,7 @@ from keepfast_jax.device import parse_device
 from keepfast_jax.model import Model
 from keepfast_jax.modes import outside_of_modes
 from keepfast_jax.settings import outputs_of, settings_of
-from keepfast_jax.state import capture, find_kind, kind_of, mismatches, restore
+from keepfast_jax.state import capture, find_kind, kind_of, mismatches, params_of, restore
 from keepfast_jax.step_buffer import step_buffer
 
 _PACKAGES = frozenset({"jax", "jaxlib", "flax", "optax", "keepfast_jax"})
@@ -201,15 +201,22 @@ def _signs(node: Any) -> Iterator[str]:
         return
     if own := _sign(node):
         yield own
-    elif isinstance(node, deque):
-        for child in node:
-            yield from _signs(child)
     elif is_serialized_by_its_own(node):
         yield "jax"
-    elif (kind := find_kind(node)) is not None and kind.is_open:
-        yield from _signs(node.state_dict())
-    elif kind is not None and (container := open_container(node)) is not None:
-        if container.registered:
+    else:
+        if (container := open_container(node)) is not None and container.registered:
             yield "jax"
-        for child in container.children.values():
-            yield from _signs(child)
+        for part in _parts(node):
+            yield from _signs(part)
+
+
+def _parts(node: Any) -> Iterable[Any]:
+    """Return the parts of a module that may tell whose it is."""
+    kind = None if isinstance(node, deque) else find_kind(node)
+    if kind is None:
+        return node if isinstance(node, deque) else ()
+    if kind.is_open:
+        return (node.state_dict(),)
+    if (container := open_container(node)) is not None:
+        return container.children.values()
+    return () if (params := params_of(node)) is None else (params,)

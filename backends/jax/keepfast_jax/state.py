@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 from flax.serialization import from_state_dict, to_state_dict
 
-from keepfast import KeepfastError, LoadMismatch, Mismatch, UnsupportedModule
+from keepfast import KeepfastError, LoadMismatch, Mismatch, UnsupportedModule, UsageError
 from keepfast.plain.numbers import difference
 from keepfast.tree import Growing, Tree, dtype_name, is_array, items, rebuild
 from keepfast_jax.arrays import KEY_PARTS, Number, Target, capture_leaf, is_key, is_leaf, new_leaves, restore_leaf
@@ -229,6 +229,31 @@ class _DequeKind(Kind):
         return node
 
 
+@final
+class _ParamsKind(Kind):
+    """An object whose attribute ``state_dict`` has its ``params``, and is replaced: models and scalers of skrl."""
+
+    def includes(self, node: object) -> bool:
+        return params_of(node) is not None
+
+    def capture(self, node: Any, path: str) -> Tree:
+        if (params := params_of(node)) is None:
+            raise UsageError(f"`{path or 'the model'}` is a {type(node).__qualname__} without a `state_dict` until now")
+        return capture(params, path)
+
+    def restore(self, node: Any, state: Tree, target: Target) -> Any:
+        held = node.state_dict
+        node.state_dict = held.replace(params=_restored(held.params, state, target))
+        return node
+
+
+def params_of(node: object) -> Any | None:
+    """Return what is the state of an object whose attribute ``state_dict`` holds its ``params``; None of all others."""
+    held = getattr(node, "state_dict", None)
+    is_held = not callable(held) and callable(getattr(held, "replace", None))
+    return getattr(held, "params", None) if is_held else None
+
+
 def _opened(node: Any) -> Container:
     container = open_container(node)
     assert container is not None, "asked before by `includes`"  # noqa: S101
@@ -245,6 +270,7 @@ KINDS: tuple[Kind, ...] = (
     _NnxStateKind(),
     _DequeKind(),
     _ContainerKind(),
+    _ParamsKind(),
 )
 """Every kind of object, asked in this order."""
 

@@ -16,6 +16,9 @@ from keepfast.errors import CorruptFile, CorruptMemory, UnknownTensor, did_you_m
 from keepfast.interfaces.format import Format
 from keepfast.interfaces.ring import VALID, Ring
 
+GUESSED = "guessed"
+"""In the metadata of a snapshot: what its file does not tell and was guessed; a memory may have it otherwise."""
+
 
 @final
 @dataclass(frozen=True, repr=False)

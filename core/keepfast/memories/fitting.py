@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from keepfast.codec import dtype_of
 from keepfast.errors import InvalidValue, LoadMismatch, as_given
 from keepfast.interfaces.loading.report import Entry, LoadReport
-from keepfast.interfaces.memory_exporter import MemorySnapshot
+from keepfast.interfaces.memory_exporter import GUESSED, MemorySnapshot
 from keepfast.interfaces.ring import VALID
 from keepfast.memories.tensors.specs import VALIDITY, TensorSpec, tensor_name
 from keepfast.tree import describe
@@ -37,6 +37,7 @@ def fitted(snapshot: MemorySnapshot, memory_size: int, num_envs: int, fit: Fit) 
         InvalidValue: if `fit` is none of the three.
     """
     checked_fit(fit)
+    snapshot = _by_lines(snapshot, memory_size, num_envs)
     given, wanted = (snapshot.memory_size, snapshot.num_envs), (memory_size, num_envs)
     if given == wanted:
         return snapshot
@@ -47,6 +48,33 @@ def fitted(snapshot: MemorySnapshot, memory_size: int, num_envs: int, fit: Fit) 
         )
     columns = _columns(snapshot, memory_size, num_envs, fit)
     return _laid_out(snapshot, columns, memory_size, num_envs)
+
+
+def _by_lines(snapshot: MemorySnapshot, memory_size: int, num_envs: int) -> MemorySnapshot:
+    """Return samples of a file that tells neither rows nor environments, a csv of another tool, by those of a memory.
+
+    Its lines are taken row by row, and within a row environment by environment, as skrl writes them. Where they are
+    more than fit, or do not come out even then, the snapshot is as it was, or has more rows.
+    """
+    lines = snapshot.memory_size * snapshot.num_envs
+    rows, rest = divmod(lines, num_envs)
+    if not is_guessed(snapshot) or (rest and rows >= memory_size):
+        return snapshot
+    room = max(rows, memory_size)
+
+    def laid_out(tensor: NDArray[Any]) -> NDArray[Any]:
+        result = np.zeros((room, num_envs, *tensor.shape[2:]), tensor.dtype)
+        result.reshape(room * num_envs, *tensor.shape[2:])[:lines] = tensor.reshape(lines, *tensor.shape[2:])
+        return result
+
+    tensors = {name: laid_out(tensor) for name, tensor in snapshot.tensors.items()}
+    is_full = rows == room
+    return replace(snapshot, tensors=tensors, memory_index=0 if is_full else rows, env_index=rest, filled=is_full)
+
+
+def is_guessed(snapshot: MemorySnapshot) -> bool:
+    """Say whether a file told neither dtypes nor environments; see `GUESSED`."""
+    return bool(snapshot.metadata.get(GUESSED))
 
 
 def checked_fit(fit: Fit) -> Fit:
@@ -222,6 +250,8 @@ def matched(
             given = _described(name, tensor, snapshot.metadata)
             _check_validity(given)
             found[name] = _own(given, specs) if specs else replace(given, dtype=_kept_as(given, dtype_name))
+            if is_guessed(snapshot):
+                tensor = _rounded(tensor, dtype_of(found[name].dtype))
             values[name] = _converted(tensor, found[name], _kept_as(given, dtype_name), keeps_wide)
         except InvalidValue as error:
             problems.append(str(error))
@@ -296,6 +326,16 @@ def _converted(tensor: NDArray[Any], spec: TensorSpec, kept_as: str, keeps_wide:
             f"as, does not have; {keeps_wide}"
         )
     return narrowed
+
+
+def _rounded(tensor: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return numbers of a text that tells no dtype in that of a memory; as they are where that has no such number."""
+    if "float" not in str(dtype) or tensor.dtype.kind != "f":
+        exact = _exactly(tensor, dtype)
+        return tensor if exact is None else exact
+    with np.errstate(all="ignore"):
+        made = tensor.astype(dtype)
+    return made if np.array_equal(np.isfinite(made), np.isfinite(tensor)) else tensor
 
 
 def _exactly(tensor: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any] | None:

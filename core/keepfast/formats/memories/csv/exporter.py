@@ -14,6 +14,7 @@ import math
 import mmap
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, final
@@ -40,7 +41,7 @@ from keepfast.formats.memories.header import (
     ring_of,
     snapshot_from,
 )
-from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
+from keepfast.interfaces.memory_exporter import GUESSED, MemoryExporter, MemorySnapshot
 
 _CELLS = 1 << 19
 """How many cells are turned into text at a time, at most."""
@@ -88,7 +89,8 @@ class CsvExporter(MemoryExporter):
             return _read(data, same, path)
         if same is None and said and found is not None:
             _tell_changed(data, found, said[0], path)
-        return snapshot_from(foreign_tensors(data, path), {}, path)
+        foreign = snapshot_from(foreign_tensors(data, path), {}, path)
+        return replace(foreign, metadata={GUESSED: ["dtypes", "num_envs"]})
 
     def remove(self, path: Path) -> None:  # noqa: D102  (the interface's)
         companion = companion_of(path)
