@@ -725,3 +725,18 @@ def test_texts_are_told_as_what_is_not_read(tmp_path):
         storage.update_episodes([EpisodeBuffer(0, None, None, *values, np.ones(2), flags, flags)])
         with pytest.raises(Unreadable, match="holds texts, which a memory has no tensors for"):
             read_memory(tmp_path / name)
+
+
+def test_a_filter_that_is_not_installed_is_no_damage(tmp_path, monkeypatch):
+    """Values that a plugin of HDF5 has compressed are told as what is not read without it."""
+
+    def compress(data):
+        group = _episode(data)
+        values = group.pop("observations")[...]
+        group.create_dataset("observations", data=values, compression="gzip")
+
+    path = _foreign_dataset(tmp_path, compress)
+    assert read_memory(path).filled
+    monkeypatch.setattr(h5py.h5z, "filter_avail", lambda number: False)
+    with pytest.raises(Unreadable, match="a filter that is not installed, number 1 of HDF5's"):
+        read_memory(path)
