@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
     from keepfast.interfaces.demo import DemoResult, DemoSettings
     from keepfast.interfaces.format import DirectoryFormat
+    from keepfast.interfaces.loading.conversion import Conversion, Converted, FileEntries
     from keepfast.interfaces.loading.report import LoadReport
     from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
     from keepfast.interfaces.ring import Ring
@@ -110,6 +111,7 @@ _HOMES = {
     ],
     "experiment": ["Experiment"],
     "interfaces.backend": ["Backend", "Mismatch"],
+    "interfaces.loading.conversion": ["Conversion", "Converted", "FileEntries"],
     "interfaces.checkpoint_reader": ["CheckpointReader", "ForeignCheckpoint"],
     "interfaces.checkpoint_store": ["Checkpoint", "CheckpointMetadata", "CheckpointStore"],
     "interfaces.demo": ["DemoResult", "DemoSettings"],
@@ -162,6 +164,8 @@ __all__ = [
     "CheckpointReader",
     "CheckpointStore",
     "ConfigError",
+    "Conversion",
+    "Converted",
     "CorruptCheckpoint",
     "CorruptFile",
     "CorruptMemory",
@@ -172,6 +176,7 @@ __all__ = [
     "EpisodeAggregate",
     "Experiment",
     "ExperimentConfig",
+    "FileEntries",
     "ForeignCheckpoint",
     "HostSteps",
     "HubError",

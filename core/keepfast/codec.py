@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast.errors import InvalidValue, MissingDependency, Unreadable, shown
-from keepfast.tree import Tree
+from keepfast.tree import Tree, versions_of, with_versions
 
 PutArray = Callable[[str, NDArray[Any]], Any]
 GetArray = Callable[[Any], NDArray[Any]]
@@ -163,7 +163,9 @@ def encode(tree: Tree, put: PutArray = _inline, path: str = "") -> Any:
 
     if isinstance(tree, Mapping):
         kind = next((name for name, cls in _MAPPINGS.items() if type(tree) is cls), "dict")
-        return {kind: [[_encode_key(key), encode(child, put, below(key))] for key, child in tree.items()]}
+        pairs = [[_encode_key(key), encode(child, put, below(key))] for key, child in tree.items()]
+        versions = versions_of(tree)
+        return {kind: pairs} if versions is None else {"state_dict": [encode(versions), pairs]}
     if isinstance(tree, list | tuple):
         children = [encode(child, put, below(key)) for key, child in enumerate(tree)]
         return children if isinstance(tree, list) else {"tuple": children}
@@ -222,6 +224,9 @@ def _decode_kind(kind: str, body: Any, get: GetArray) -> Tree:
     match kind:
         case "array":
             return get(body)
+        case "state_dict":
+            versions, pairs = body
+            return with_versions(_decode_kind("odict", pairs, get), decode(versions))
         case "tuple":
             return tuple(decode(child, get) for child in body)
         case "set":

@@ -207,13 +207,16 @@ class ExperimentConfig(BaseModel):
 MASK = "***"
 """What stands in the place of a secret."""
 
-_SECRET = re.compile(r"(^|_)(api_?key|token|password|passwd|secret)$")
+_SECRET = re.compile(
+    r"(^|_)((api|access|private|secret|auth)_?keys?|token|secrets?|password|passwd|passphrase|authorization|credentials?)$"
+)
 
 
 def masked(value: Any) -> Any:
     """Return a configuration without its secrets, at every depth; what is neither mapping nor list is kept as it is.
 
-    A secret has a key that is, or ends with, ``api_key``, ``token``, ``password`` or ``secret``, in any case.
+    A secret has a key that is, or ends with, ``api_key``, ``token``, ``password``, ``secret`` or another of their kind
+    (``secret_access_key``, ``authorization``), in any case.
 
     Raises:
         ConfigError: if the configuration contains itself; names the path of the key.

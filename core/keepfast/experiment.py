@@ -30,6 +30,7 @@ from keepfast.runs.loops.compiled import CompiledLoop
 from keepfast.runs.processes.home import Home
 from keepfast.runs.processes.ownership import in_forked_child
 from keepfast.runs.processes.place import Standing
+from keepfast.runs.processes.preemption import raise_honoured
 from keepfast.runs.recorder import Recorder
 from keepfast.runs.schedule import whole_timestep
 from keepfast.runs.stepping import Steps
@@ -465,12 +466,14 @@ class Experiment:
         it does nothing: what there is to write is its parent's.
         """
         interrupted = sys.exc_info()[0] is not None  # on the way out of `with`, `finally` or `except`
-        finish(*[self._loop.wait] * (os.getpid() == self._process), partial(self._close, interrupted=interrupted))
+        own = os.getpid() == self._process
+        finish(*[self._loop.wait] * own, partial(self._close, interrupted=interrupted), *[raise_honoured] * own)
 
     def _close(self, *, interrupted: bool) -> None:
         if self._refusal or os.getpid() != self._process:
             return
         self._steps.release_signals()
+        interrupted |= self._loop.is_broken_off
         with Afterwards():
             finish(
                 partial(self._steps.write_rest, interrupted=interrupted),

@@ -7,8 +7,8 @@ joined with dots, as PyTorch names its parameters: ``net.0.weight``, ``params.De
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -38,6 +38,28 @@ class Growing(list[Any]):
     """A list in a captured tree whose length a file decides, as that of a deque. A copy of it is a plain list."""
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A part of a tree that is compared as one entry, for its module takes whatever is in it."""
+
+    content: Tree
+
+
+def with_wholes(tree: Tree, names: Container[str]) -> Tree:
+    """Return a tree in which each part whose path ends in one of these names is a leaf, a `Whole`."""
+    children = items(tree)
+    if children is None:
+        return tree
+    made = [Whole(each) if str(key).rpartition(".")[2] in names else with_wholes(each, names) for key, each in children]
+    return rebuild(tree, made)
+
+
+def without_wholes(tree: Tree) -> Tree:
+    """Return a tree of `with_wholes` as it was."""
+    return map_leaves(lambda _, leaf: leaf.content if isinstance(leaf, Whole) else leaf, tree)
+
+
 def grown(own: Tree, found: Tree) -> Tree:
     """Return a module's own tree with the entries of a file in the place of each `Growing` list that the file has."""
     if isinstance(own, Growing):
@@ -47,6 +69,46 @@ def grown(own: Tree, found: Tree) -> Tree:
         return own
     theirs = dict(items(found) or ())
     return rebuild(own, [grown(child, theirs.get(key)) for key, child in children])
+
+
+Versions = Mapping[str, Mapping[str, Any]]
+"""Of each module within a PyTorch module, by its path, what its state dict tells of it: ``{"bn": {"version": 2}}``."""
+
+
+def versions_of(node: Tree) -> Versions | None:
+    """Return the versions that PyTorch hangs on a state dict, as its ``_metadata``; None where there are none."""
+    return getattr(node, "_metadata", None) if isinstance(node, OrderedDict) else None
+
+
+def with_versions(node: Tree, versions: Any, seen: dict[int, Any] | None = None) -> Tree:
+    """Hang versions on a state dict, as PyTorch does, and return it; what is no plain value in them is left out.
+
+    Args:
+        node: a tree; what is no `OrderedDict` takes none.
+        versions: what stands in a file, or in a state dict, for them: it may be anything.
+        seen: what was made of parts of a file so far, by their ids, so that each is gone through once.
+    """
+    if isinstance(node, OrderedDict) and isinstance(versions, Mapping):
+        vars(node)["_metadata"] = _once(versions, _plain_versions, {} if seen is None else seen)
+    return node
+
+
+def _plain_versions(versions: Mapping[Any, Any], seen: dict[int, Any]) -> dict[str, Any]:
+    told = {path: each for path, each in versions.items() if isinstance(path, str) and isinstance(each, Mapping)}
+    return {path: _once(each, _plain_values, seen) for path, each in told.items()}
+
+
+def _plain_values(told: Mapping[Any, Any], _seen: dict[int, Any]) -> dict[str, Any]:
+    return {key: each for key, each in told.items() if isinstance(key, str) and isinstance(each, _PLAIN)}
+
+
+def _once(told: Any, made: Callable[[Any, dict[int, Any]], Any], seen: dict[int, Any]) -> Any:
+    if id(told) not in seen:
+        seen[id(told)] = made(told, seen)
+    return seen[id(told)]
+
+
+_PLAIN = (bool, int, float, str, type(None))
 
 
 def items(node: Tree) -> Iterator[tuple[Any, Tree]] | None:
@@ -144,7 +206,10 @@ def rebuild(node: Tree, children: list[Tree]) -> Tree:
         return Counter(dict(zip(node, children, strict=True)))
     if isinstance(node, Mapping):
         pairs = zip(node, children, strict=True)
-        return type(node)(pairs) if isinstance(node, dict) else dict(pairs)
+        made = type(node)(pairs) if isinstance(node, dict) else dict(pairs)
+        if isinstance(node, OrderedDict) and (told := vars(node)):
+            vars(made).update(told)  # what PyTorch hangs on a state dict
+        return made
     if hasattr(node, "_fields"):
         return type(node)(*children)
     return children if isinstance(node, Growing) else type(node)(children)
@@ -180,4 +245,6 @@ def describe(leaf: Any) -> str:
         return f"{dtype_name(leaf)} {tuple(leaf.shape)}"
     if isinstance(leaf, Unread):
         return repr(leaf)
+    if isinstance(leaf, Whole):
+        return "what the module takes as it is"
     return f"{type(leaf).__name__} {leaf!r:.40}"

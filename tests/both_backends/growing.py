@@ -6,12 +6,14 @@ import abc
 import re
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import keepfast
+from keepfast.testing.kept import RunningMeanStd
 
 
 class Fresh:
@@ -33,6 +35,16 @@ class Fresh:
         self.path: tuple[int, ...] = (1,)
         self.names = ["x"]
         self.last = array([1.0])
+
+
+class Refusing:
+    """Takes no state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"n": 1}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        raise ValueError("never")
 
 
 class GrowingSuite(abc.ABC):
@@ -110,6 +122,99 @@ class GrowingSuite(abc.ABC):
         experiment.close()
         self.check_same(other, self.grown())
 
+    def arrays(self, *, grown: bool) -> SimpleNamespace:
+        """Return an owner of arrays as they are at the start, or after some training."""
+        rng = np.random.default_rng(3)
+        return SimpleNamespace(
+            ours=self.array([[1.0, 2.0]] * (4 if grown else 2)),
+            visits=np.arange(5 if grown else 3),
+            flat=np.zeros((2, 3), np.float16) if grown else np.zeros((), np.float16),
+            fixed=np.full(2, 7.0) if grown else np.zeros(2),
+            tables={"q": np.ones((3, 2) if grown else (2, 2)), "deep": [np.zeros(9 if grown else 1)], "n": 1.5},
+            mixed={"seen": np.ones(6 if grown else 2), "rng": rng},
+        )
+
+    @pytest.mark.parametrize("extension", [".safetensors", ".pt"])
+    @pytest.mark.parametrize("chosen", [False, True], ids=["attribute", "attributes"])
+    def test_an_array_that_grew_comes_back(self, chosen: bool, extension: str, tmp_path: Path) -> None:
+        """Of the framework or of NumPy, by itself or among numbers: the file decides how large, either way round."""
+        for grown in (True, False):
+            source, target = self.arrays(grown=grown), self.arrays(grown=not grown)
+            names = vars(source)
+            array, dtype = target.fixed, target.ours.dtype
+            for number, (one, other) in enumerate(
+                [(keepfast.attributes(source, *names), keepfast.attributes(target, *names))]
+                if chosen
+                else [(keepfast.attribute(source, name), keepfast.attribute(target, name)) for name in names]
+            ):
+                assert keepfast.load(other, keepfast.save(one, (tmp_path / str(number)).with_suffix(extension)))
+            for owner in (source, target):
+                del owner.mixed["rng"]
+            self._check(vars(target), vars(source), "")
+            assert target.ours.dtype == dtype
+            assert target.fixed is array  # what is as large as it was is overwritten, as before
+
+    def test_a_run_whose_arrays_grew_is_resumed(self, tmp_path: Path) -> None:
+        """Nothing is told of them while they are stored, and a fresh process takes them up."""
+        state = self.arrays(grown=False)
+        experiment = self.experiment(tmp_path, **{name: keepfast.attribute(state, name) for name in vars(state)})
+        experiment.step(0)
+        vars(state).update(vars(self.arrays(grown=True)))
+        experiment.step(1)
+        experiment.close()
+        other = self.arrays(grown=False)
+        modules = {name: keepfast.attribute(other, name) for name in vars(other)}
+        experiment = self.experiment(tmp_path, **modules)
+        assert experiment.resume() == 2
+        experiment.close()
+        del state.mixed["rng"], other.mixed["rng"]
+        self._check(vars(other), vars(state), "")
+
+    def test_an_array_that_grew_is_put_back_where_another_module_refuses(self, tmp_path: Path) -> None:
+        """Its owner has the very array that it had."""
+        source, target = self.arrays(grown=True), self.arrays(grown=False)
+        before = dict(vars(target))
+        path = keepfast.save({"all": keepfast.attributes(source, *before), "object": Refusing()}, tmp_path / "a.pt")
+        with pytest.raises(keepfast.LoadMismatch, match="never"):
+            keepfast.load({"all": keepfast.attributes(target, *before), "object": Refusing()}, path)
+        assert all(getattr(target, name) is value for name, value in before.items())
+        self._check(target.tables, self.arrays(grown=False).tables, "")
+
+    @pytest.mark.parametrize("name", ["ours", "visits"])
+    def test_a_kind_of_numbers_is_compared_all_the_same(self, name: str, tmp_path: Path) -> None:
+        """Of another dtype an array is told, and `cast` converts what fits."""
+        source, target = self.arrays(grown=True), self.arrays(grown=False)
+        setattr(source, name, np.asarray(getattr(source, name)).astype(np.complex64) + 1j)
+        before = getattr(target, name)
+        path = keepfast.save(keepfast.attribute(source, name), tmp_path / "a.safetensors")
+        for options in ({}, {"cast": True}):
+            with pytest.raises(keepfast.LoadMismatch, match=r"dtype|value|kind"):
+                keepfast.load(keepfast.attribute(target, name), path, **options)
+        setattr(source, name, np.asarray(self.arrays(grown=True).visits, np.float64))
+        path = keepfast.save(keepfast.attribute(source, name), tmp_path / "b.safetensors")
+        with pytest.raises(keepfast.LoadMismatch, match="dtype"):
+            keepfast.load(keepfast.attribute(target, name), path)
+        report = keepfast.load(keepfast.attribute(target, name), path, strict=False, cast=True)
+        assert report
+        assert (tuple(getattr(target, name).shape), getattr(target, name).dtype) == ((5,), before.dtype)
+
+    def test_what_is_loaded_where_it_is_keeps_its_shape(self, tmp_path: Path) -> None:
+        """Arrays that nobody replaces, those of a framework in a dict, and statistics of an environment's spaces."""
+        owner = SimpleNamespace(params={"w": self.array([1.0, 2.0])}, rms=RunningMeanStd(1.0))
+        larger = SimpleNamespace(params={"w": self.array([1.0] * 3)}, rms=RunningMeanStd(1.0))
+        larger.rms.mean = np.zeros(5)
+        kinds = {
+            "params": (keepfast.attribute(larger, "params"), keepfast.attribute(owner, "params")),
+            "rms": (larger.rms, owner.rms),
+            "attribute": (keepfast.attribute(larger, "rms"), keepfast.attribute(owner, "rms")),
+            "in place": (np.zeros(5), np.zeros(3)),
+            "agents": ({"a": {"seen": np.zeros(5), "rms": larger.rms}}, {"a": {"seen": np.zeros(3), "rms": owner.rms}}),
+        }
+        for name, (source, target) in kinds.items():
+            path = keepfast.save(source, tmp_path / f"{name}.pt")
+            with pytest.raises(keepfast.LoadMismatch, match="shape"):
+                keepfast.load(target, path)
+
     def test_containers_stay_the_objects_that_they_are(self, tmp_path: Path) -> None:
         """Whoever else holds a pool or a table has the restored one too."""
         source, target = self.grown(), Fresh(self.array)
@@ -143,15 +248,15 @@ class GrowingSuite(abc.ABC):
         """A dict with a new key, and an array that grew: once, by name, with what differs and what to do."""
 
         state, table = Fresh(self.array), {"a": self.array([0.0])}
-        state.last = np.zeros(3)
+        state.last = {"w": self.array([0.0] * 3)}
         experiment = self.experiment(tmp_path, table=table, seen=keepfast.attribute(state, "last"))
-        table["b"], state.last = self.array([1.0, 2.0]), np.zeros(5)
+        table["b"], state.last = self.array([1.0, 2.0]), {"w": self.array([0.0] * 5)}
         with pytest.warns(keepfast.KeepfastWarning, match="another structure than when it was registered") as told:
             experiment.step(0)
         messages = [str(each.message) for each in told]
         assert len(messages) == 2
         assert re.search(r"`table` .*table\.b: extra.*keepfast\.attribute\(owner, \"table\"\)", messages[0])
-        assert re.search(r"`seen` .*shape.*\(5,\).*in one or in a deque", messages[1])
+        assert re.search(r"`seen` .*seen\.w: shape.*\(5,\).*or make it as large from the start", messages[1])
         table["c"] = self.array([1.0])
         experiment.step(1)
         experiment.close()

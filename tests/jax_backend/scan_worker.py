@@ -53,10 +53,25 @@ def run(form: str, directory: Path, name: str) -> None:
     np.savez(directory / f"{name}.npz", value=carry[0], key=jax.random.key_data(carry[1]))
 
 
+def count(form: str, directory: Path, name: str, steps: int, interval: int) -> None:
+    """Run a loop that counts its steps, and writes far more often than it stores."""
+    cfg = {"directory": str(directory), "experiment_name": name, "writers": ["jsonl"]}
+    cfg |= {"write_interval": interval, "checkpoint_interval": steps}
+    with keepfast.Experiment(cfg, timesteps=steps) as experiment:
+
+        def loop(first: Any) -> Any:
+            return keepfast_jax.scan(lambda x, _: (x + 1, {"x": x}), first, length=steps, experiment=experiment)[0]
+
+        jax.block_until_ready((jax.jit(loop) if form.endswith("inside") else loop)(0.0))
+
+
 def code_of(form: str, directory: Path, name: str) -> int:
     """Return what a process that runs a loop exits with."""
     try:
-        run(form, directory, name)
+        if form.startswith("counting"):
+            count(form, directory, name, *map(int, sys.argv[2:]))
+        else:
+            run(form, directory, name)
     except KeyboardInterrupt:
         return 130
     except SystemExit as error:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,11 +16,16 @@ jax = pytest.importorskip("jax")
 import jax.numpy as jnp  # noqa: E402
 import optax  # noqa: E402
 from flax import nnx  # noqa: E402
+from flax.training.dynamic_scale import DynamicScale  # noqa: E402
 from flax.training.train_state import TrainState  # noqa: E402
 
 import keepfast  # noqa: E402
 from keepfast.testing import KeptContract  # noqa: E402
+from keepfast.testing.kept import Kept  # noqa: E402
 from keepfast_jax import JaxBackend  # noqa: E402
+from tests.both_backends import undone  # noqa: E402
+from tests.both_backends.kept import KeptSuite  # noqa: E402
+from tests.jax_backend.framework import Jax  # noqa: E402
 
 backend = JaxBackend()
 
@@ -34,6 +39,66 @@ class TestKeptBesideJax(KeptContract):
             "params": {"w": jnp.full((2,), float(seed))},
             "module": nnx.Linear(1, 1, rngs=nnx.Rngs(seed)),
         }
+
+
+class TestKeptByJax(Jax, KeptSuite):
+    """Every kind, with arrays, nnx modules, train states and optax states among them."""
+
+    def array(self, *values: float) -> Any:
+        return jnp.asarray(values, jnp.float32)
+
+    def network(self, seed: int) -> dict[str, Any]:
+        policy = nnx.Linear(3, 2, rngs=nnx.Rngs(seed))
+        tx = optax.inject_hyperparams(optax.adam)(learning_rate=0.1 / seed)
+        owner = SimpleNamespace(state=TrainState.create(apply_fn=None, params={"w": jnp.full((2,), 1.0 / seed)}, tx=tx))
+        optimizer = nnx.Optimizer(policy, optax.adam(0.1), wrt=nnx.Param)
+        return {"policy": policy, "optimizer": optimizer, "state": keepfast.attribute(owner, "state")}
+
+    def averaged(self, seed: int) -> Kept:
+        params, average = {"w": self.array(seed, 1)}, optax.ema(0.9)
+        owner = SimpleNamespace(params=params, ema=average.init(params), target={"w": self.array(seed + 1, 1)})
+        for _ in range(seed):
+            _, owner.ema = average.update(params, owner.ema)
+        owner.target = optax.incremental_update(params, owner.target, 0.1)
+        return self.kept({name: keepfast.attribute(owner, name) for name in vars(owner)}, owner)
+
+    def scaled(self, seed: int) -> Kept:
+        owner = SimpleNamespace(scale=DynamicScale(growth_interval=3, scale=jnp.float32(2.0**seed)))
+        return self.kept({"kept": keepfast.attribute(owner, "scale")})
+
+    def scheduled(self, seed: int) -> Kept:
+        tx = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(lambda step: 0.1 / (step + 1)))
+        owner = SimpleNamespace(state=TrainState.create(apply_fn=len, params={"w": self.array(seed)}, tx=tx))
+        for _ in range(seed):
+            owner.state = owner.state.apply_gradients(grads={"w": self.array(0.5)})
+        return self.kept({"kept": keepfast.attribute(owner, "state")})
+
+    def reordered(self, seed: int) -> Kept:
+        names = ["a", "b", "c"][:: 1 if seed == 1 else -1]
+        params = {name: self.array(seed, number) for number, name in enumerate(sorted(names))}
+        params = {name: params[name] for name in names}
+        transforms = {name: (optax.adam if name == "a" else optax.sgd)(0.1) for name in names}
+        tx = optax.multi_transform(transforms, {name: name for name in names})
+        owner = SimpleNamespace(params=params, optimizer=tx.init(params))
+        _, owner.optimizer = tx.update(params, owner.optimizer, params)
+        kept = {name: keepfast.attribute(owner, name) for name in vars(owner)}
+        return Kept(kept, lambda: repr(sorted(undone.bits(kept).items())))
+
+    rows: ClassVar[dict[str, Callable[[Any, int], Kept]]] = {
+        **KeptSuite.rows,
+        "averaged parameters": averaged,
+        "a DynamicScale": scaled,
+        "a schedule that is a function": scheduled,
+        "an optimizer built in another order": reordered,
+        "a key and numbers of other types": lambda self, seed: self.held(
+            {
+                "key": jax.random.PRNGKey(seed),
+                "half": jnp.bfloat16(seed),
+                "flag": jnp.bool_(seed == 1),
+                "n": np.int8(seed),
+            }
+        ),
+    }
 
 
 class Scaler:

@@ -152,3 +152,30 @@ def test_a_variable_may_change_its_kind_and_a_tree_may_not(tmp_path: Path) -> No
         keepfast.load({"n": 1, "w": jnp.zeros(1)}, path)
     with pytest.raises(keepfast.LoadMismatch, match=r"module\.n: dtype: the module has bool True, the file has"):
         keepfast.load({"n": True, "w": jnp.zeros(1)}, keepfast.save({"n": 1, "w": jnp.ones(1)}, path))
+
+
+PYTHON = [
+    *[
+        (0.5, 2, 2.0),
+        (0.5, True, 1.0),
+        (1j, 2, 2 + 0j),
+        (1j, 0.5, 0.5 + 0j),
+        (7, 3.0, 3),
+        (7, True, 1),
+        (False, 1, True),
+    ],
+    *[(0.5, np.int64(2), 2.0), (7, np.float32(3), 3), (0.5, jnp.zeros((), jnp.int32), 0.0)],
+]
+
+
+@pytest.mark.parametrize(("own", "found", "cast"), PYTHON, ids=str)
+def test_a_cast_makes_numbers_of_python_of_the_kind_that_is_there(
+    own: Any, found: Any, cast: Any, tmp_path: Path
+) -> None:
+    """In a tree, in a variable and in what restores itself; where that would be another number, nothing is cast."""
+    path = keepfast.save({"n": found, "inner": Scaler(found), "w": jnp.ones(1)}, tmp_path / "state.safetensors")
+    scaler = Scaler(own)
+    module = {"n": own, "inner": scaler, "w": jnp.zeros(1)}
+    report = keepfast.load(module, path, cast=True)
+    assert [(type(each), each) for each in (module["n"], scaler.value)] == [(type(cast), cast)] * 2
+    assert report.cast == ["module.n", "module.inner.value"]

@@ -251,6 +251,28 @@ def test_rows_that_are_no_transitions_are_in_no_statistic(tmp_path: Path, autore
     assert_same_metrics(tmp_path / "run", tmp_path / "python")
 
 
+CONSTANTS = {"a float": 0.25, "an int": 3, "a bool": True, "a NumPy number": np.float32(0.5), "an array": jnp.int8(7)}
+
+
+@pytest.mark.parametrize("form", ["outside", "inside"])
+def test_what_no_step_changes_is_tracked_too(tmp_path: Path, form: str) -> None:
+    """A learning rate that is a number of Python, say; as part of the carry and as y as well."""
+
+    def f(carry: Any, x: Any) -> Any:
+        return {"count": carry["count"] + 1, "fixed": 2.5}, 7, {**CONSTANTS, "x": x}
+
+    def loop(count: Any) -> Any:
+        carry = {"count": count, "fixed": 0.0}
+        return keepfast_jax.scan(f, carry, jnp.arange(30.0), experiment=experiment)
+
+    with keepfast.Experiment(settings(tmp_path), timesteps=30) as experiment:
+        carry, ys = (loop if form == "outside" else jax.jit(loop))(0)
+    assert (int(carry["count"]), float(carry["fixed"]), ys.tolist()) == (30, 2.5, [7] * 30)
+    found = keepfast.read_metrics(tmp_path / "run")
+    for tag, value in CONSTANTS.items():
+        assert found[tag][1].tolist() == [float(value)] * 3
+
+
 def test_only_the_latest_hundred_episodes_count(tmp_path: Path) -> None:
     """Of an interval with more of them, in the order they ended, over several fillings of the rows."""
 
@@ -267,6 +289,38 @@ def test_only_the_latest_hundred_episodes_count(tmp_path: Path) -> None:
     assert found["Reward / Total reward (mean)"][1].tolist() == [pytest.approx(np.mean(returns), rel=1e-6)]
     assert found["Episode / Total timesteps (max)"][1].tolist() == [3.0]
     assert found["Reward / Instantaneous reward (mean)"][1].tolist() == [pytest.approx(steps.mean(), rel=1e-6)]
+
+
+def test_episodes_of_an_interval_longer_than_the_rows_count(tmp_path: Path) -> None:
+    """Those that ended in each filling of the rows."""
+
+    def f(count: Any, x: Any) -> Any:
+        return count, {"t": keepfast_jax.Transitions(x + jnp.zeros(1), x % 50 == 49, x < 0)}
+
+    with keepfast.Experiment(settings(tmp_path, write_interval=1000, checkpoint_interval=0)) as experiment:
+        keepfast_jax.scan(f, 0, jnp.arange(1000.0), experiment=experiment)
+    returns = np.arange(1000.0).reshape(20, 50).sum(axis=1)
+    found = keepfast.read_metrics(tmp_path / "run")
+    for end, expected in (("max", returns.max()), ("min", returns.min()), ("mean", returns.mean())):
+        assert found[f"Reward / Total reward ({end})"][1].tolist() == [pytest.approx(expected, rel=1e-6)]
+
+
+@pytest.mark.parametrize("form", ["outside", "inside"])
+def test_environments_that_are_reset_between_loops_begin_anew(tmp_path: Path, form: str) -> None:
+    """Where `reset_episodes` says so; else the episode goes on."""
+
+    def f(count: Any, x: Any) -> Any:
+        return count, {"t": keepfast_jax.Transitions(jnp.ones(1), x == 9, x < 0)}
+
+    for reset, total in ((True, 10.0), (False, 15.0)):
+        cfg = settings(tmp_path, experiment_name=str(reset), write_interval=15, checkpoint_interval=0)
+        with keepfast.Experiment(cfg) as experiment:
+            for xs in (jnp.arange(5), jnp.arange(10)):
+                loop: Any = lambda xs: keepfast_jax.scan(f, 0, xs, experiment=experiment)  # noqa: E731
+                jax.block_until_ready((loop if form == "outside" else jax.jit(loop))(xs))
+                if reset and len(xs) == 5:
+                    experiment.reset_episodes()
+        assert keepfast.read_metrics(tmp_path / str(reset))["Reward / Total reward (mean)"][1].tolist() == [total]
 
 
 def test_sums_in_single_precision_are_as_good_as_in_double(tmp_path: Path) -> None:

@@ -189,6 +189,19 @@ def test_another_number_of_seeds_is_refused(whole: Callable[[str], tuple[Path, l
         jax.jit(jax.vmap(lambda seed: keepfast_jax.scan(step, first(seed), XS, experiment=experiment)))(jnp.arange(3))
 
 
+def test_keys_of_another_implementation_are_refused(tmp_path: Path) -> None:
+    """Although their data have the same shape; it names both."""
+
+    def train(name: str, impl: str) -> None:
+        with run(tmp_path, name) as experiment:
+            keepfast_jax.scan(lambda c, _: (c, {"x": 0.0}), jax.random.key(0, impl=impl), XS, experiment=experiment)
+
+    train("whole", "rbg")
+    cut_off(tmp_path, "whole", "other", 20)
+    with pytest.raises(keepfast.LoadMismatch, match=r"random keys of `unsafe_rbg`, the file has random keys of `rbg`"):
+        train("other", "unsafe_rbg")
+
+
 def test_checkpoints_hold_the_carry_under_the_names_it_has(whole: Callable[[str], tuple[Path, list[Any]]]) -> None:
     """As the module `carry`; of several seeds in one file, with the seed as the first axis."""
     from safetensors.numpy import load_file

@@ -19,6 +19,8 @@ import keepfast
 
 WORKER = Path(__file__).with_name("scan_worker.py")
 KILLS = 6
+MANY, INTERVAL = 30_000_000, 1000
+"""Steps of a loop that counts, and of its writes; told to the worker."""
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks children and signals them")
 
@@ -28,7 +30,7 @@ class Worker:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        command = [sys.executable, str(WORKER), str(directory)]
+        command = [sys.executable, str(WORKER), str(directory), str(MANY), str(INTERVAL)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def _line(self) -> int:
@@ -108,6 +110,26 @@ def test_a_stop_is_honoured_at_the_next_interval(
     assert not (worker.directory / f"{name}.npz").exists()
     assert worker.run(form, name) == 0
     worker.assert_same(name, whole(form))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("form", ["counting_outside", "counting_inside"])
+def test_a_stop_ends_a_loop_that_only_writes(worker: Worker, form: str) -> None:
+    """At the next interval, with a checkpoint of then; the rest of the loop is not taken."""
+    rows = worker.directory / form / "metrics.jsonl"
+
+    def interrupt(child: int) -> None:
+        deadline = time.monotonic() + 60
+        while not (rows.exists() and rows.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(child, signal.SIGINT)
+
+    assert worker.run(form, form, interrupt) == 130
+    (path,) = (worker.directory / form / "checkpoints").glob("agent_*")
+    completed = int(path.stem.removeprefix("agent_"))
+    assert 0 < completed < MANY
+    assert completed % INTERVAL == 0
+    assert float(keepfast.read_checkpoint(path)["carry"]) == completed
 
 
 @pytest.mark.slow

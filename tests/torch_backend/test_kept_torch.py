@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,6 +15,9 @@ torch = pytest.importorskip("torch")
 
 import keepfast  # noqa: E402
 from keepfast.testing import KeptContract  # noqa: E402
+from keepfast.testing.kept import Kept  # noqa: E402
+from tests.both_backends.kept import KeptSuite, seen  # noqa: E402
+from tests.torch_backend.framework import Torch  # noqa: E402
 
 nn = torch.nn
 
@@ -30,6 +33,88 @@ class TestKeptBesideTorch(KeptContract):
             return {"policy": network, "optimizer": torch.optim.Adam(network.parameters())}
 
         return make
+
+
+class TestKeptByTorch(Torch, KeptSuite):
+    """Every kind, with tensors, networks and optimizers among them."""
+
+    def array(self, *values: float) -> Any:
+        return torch.tensor(values, dtype=torch.float32)
+
+    def network(self, seed: int) -> dict[str, Any]:
+        torch.manual_seed(seed)
+        network = nn.Linear(3, 2)
+        optimizer = torch.optim.Adam(network.parameters(), lr=0.1 / seed)
+        network(torch.ones(4, 3)).square().sum().backward()
+        optimizer.step()
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1 + seed)
+        return {"policy": network, "optimizer": optimizer, "scheduler": scheduler}
+
+    def averaged(self, seed: int) -> Kept:
+        policy = self.network(seed)["policy"]
+        average = torch.optim.swa_utils.AveragedModel(policy)
+        for _ in range(seed):
+            average.update_parameters(policy)
+        ema = torch.optim.swa_utils.AveragedModel(policy, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9))
+        return self.kept({"policy": policy, "average": average, "ema": ema})
+
+    def scaled(self, seed: int) -> Kept:
+        parts, scaler = self.network(seed), torch.amp.GradScaler("cpu", init_scale=2.0**seed, growth_interval=seed)
+        scaler.scale(parts["policy"](torch.ones(1, 3)).sum()).backward()
+        scaler.step(parts["optimizer"])
+        scaler.update()
+        return self.kept({**parts, "scaler": scaler, "off": torch.amp.GradScaler("cpu", enabled=False)})
+
+    def scheduled(self, seed: int) -> Kept:
+        parts = self.network(seed)
+        schedule = torch.optim.lr_scheduler.LambdaLR(parts["optimizer"], lambda step: 1 / (step + seed))
+        parts["scheduler"] = Warmup(parts["optimizer"], lambda step: 0.5**step, seed)
+        for _ in range(seed):
+            parts["optimizer"].step()
+            parts["scheduler"].step()
+            schedule.step()
+        return self.kept({**parts, "schedule": schedule})
+
+    def reordered(self, seed: int) -> Kept:
+        policy = self.network(seed)["policy"]
+        policy = nn.Sequential(policy, nn.Linear(2, 2), nn.Linear(2, 2))
+        optimizer = torch.optim.Adam(list(policy.parameters())[:: 1 if seed == 1 else -1], 0.1 / seed)
+        policy(torch.full((4, 3), float(seed))).square().sum().backward()
+        optimizer.step()
+        named = dict(policy.named_parameters())
+        return Kept(
+            {"policy": policy, "optimizer": optimizer},
+            lambda: seen({name: [each.detach(), optimizer.state[each]["exp_avg"]] for name, each in named.items()}),
+        )
+
+    rows: ClassVar[dict[str, Callable[[Any, int], Kept]]] = {
+        **KeptSuite.rows,
+        "averaged models": averaged,
+        "a GradScaler": scaled,
+        "schedulers that hold a function": scheduled,
+        "an optimizer built in another order": reordered,
+        "a buffer that is expanded": lambda self, seed: self.kept({"kept": Expanded(seed)}),
+    }
+
+
+class Warmup(torch.optim.lr_scheduler.LRScheduler):  # type: ignore[misc]
+    """A scheduler as somebody writes it, with a function among its attributes."""
+
+    def __init__(self, optimizer: Any, factor: Callable[[int], float], warmup: int) -> None:
+        self.factor, self.warmup = factor, warmup
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float]:
+        return [base * self.factor(max(0, self.last_epoch - self.warmup)) for base in self.base_lrs]
+
+
+class Expanded(nn.Module):  # type: ignore[misc,name-defined]
+    """Has a buffer of one element in the place of four."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 1)
+        self.register_buffer("scale", torch.full((1,), float(seed)).expand(4))
 
 
 def multi_agent(seed: int) -> dict[str, Any]:

@@ -113,6 +113,24 @@ def test_moments_go_where_they_belong(name: str, extension: str, tmp_path: Path)
         assert torch.equal(second.state[ours]["exp_avg"], optimizer.state[theirs]["exp_avg"])
 
 
+@pytest.mark.parametrize("extension", [".pt", ".safetensors"])
+@pytest.mark.parametrize("order", [[1, 0, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [2, 4, 0, 5, 1, 3]])
+def test_an_optimizer_that_has_stepped_takes_the_state_of_another_order(
+    order: list[int], extension: str, tmp_path: Path
+) -> None:
+    """Of parameters of several shapes too, which its own entries of the same numbers do not have."""
+    nets = [nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2), nn.Linear(2, 2)) for _ in range(2)]
+    optimizer = Adam(nets[0].parameters())
+    parameters = list(nets[1].parameters())
+    second = Adam([parameters[number] for number in order])
+    train(nets[0], optimizer, seed=1)
+    train(nets[1], second, seed=2)
+    path = keepfast.Agent(beside(nets[0], optimizer)).save(tmp_path / f"agent{extension}")
+    assert keepfast.Agent(beside(nets[1], second)).load(path)
+    for ours, theirs in zip(parameters, nets[0].parameters(), strict=True):
+        assert torch.equal(second.state[ours]["exp_avg"], optimizer.state[theirs]["exp_avg"])
+
+
 def test_the_options_of_a_group_go_with_it(tmp_path: Path) -> None:
     """Groups that stand in another order take each their own learning rate."""
     make, other, register = ORDERS["groups in another order"]

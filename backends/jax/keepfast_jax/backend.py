@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from keepfast import Backend, DemoResult, DemoSettings, Mismatch, Step, StepBuffer
 from keepfast.tree import Tree, items, leaves, rebuild
 from keepfast_jax.arrays import host_array, host_leaf, host_views, tracked
-from keepfast_jax.containers import open_container
+from keepfast_jax.containers import is_serialized_by_its_own, open_container
 from keepfast_jax.device import parse_device
 from keepfast_jax.model import Model
 from keepfast_jax.modes import outside_of_modes
@@ -99,7 +99,12 @@ class JaxBackend(Backend):
 
     def is_part(self, node: object) -> bool:
         """Say whether an object is a part of a module of flax.nnx, a `Model`, or a pytree of some class."""
-        return isinstance(node, nnx.Pytree | nnx.Variable | Model) or open_container(node) is not None
+        is_known = isinstance(node, nnx.Pytree | nnx.Variable | Model) or is_serialized_by_its_own(node)
+        return is_known or open_container(node) is not None
+
+    def is_resizable(self, array: object) -> bool:
+        """Say whether it is an array of JAX; what is trained is in pytrees."""
+        return isinstance(array, jax.Array)
 
     @outside_of_modes
     def host_copy(self, tree: Tree) -> Tree:
@@ -195,6 +200,8 @@ def _signs(node: Any) -> Iterator[str]:
     elif isinstance(node, deque):
         for child in node:
             yield from _signs(child)
+    elif is_serialized_by_its_own(node):
+        yield "jax"
     elif (kind := find_kind(node)) is not None and kind.is_open:
         yield from _signs(node.state_dict())
     elif kind is not None and (container := open_container(node)) is not None:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
+import flax.serialization
 import jax
-from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
+from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, Partial, SequenceKey
 
 from keepfast.tree import Tree, rebuild
 
@@ -41,6 +42,8 @@ def open_container(node: Any) -> Container | None:
         return _mapping(node)
     if type(node) in (list, tuple):
         return _sequence(node)
+    if isinstance(node, Partial):
+        return _partial(node)
     pairs, structure = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda child: child is not node)
     if node is None or (pairs and not pairs[0][0]):  # a leaf, to us or to JAX
         return _mapping(node) if isinstance(node, Mapping) else None
@@ -72,6 +75,30 @@ def _mapping_like(node: Mapping[Any, Any], new: Sequence[Any]) -> Any:
 def _sequence(node: Sequence[Any]) -> Container:
     kind: Any = type(node)
     return Container(dict(enumerate(node)), kind, kind)
+
+
+def _partial(node: Partial) -> Container:
+    """Return a partial function, its arguments named as Flax names them: ``args.0``, ``keywords.scale``."""
+    return Container(
+        {"args": node.args, "keywords": node.keywords},
+        lambda captured: dict(zip(("args", "keywords"), captured, strict=True)),
+        lambda new: type(node)(node.func, *new[0], **new[1]),
+        registered=True,
+    )
+
+
+_handlers: Mapping[Any, tuple[Any, Any]] = getattr(flax.serialization, "_STATE_DICT_REGISTRY", {})
+
+
+def is_serialized_by_its_own(node: object) -> bool:
+    """Say whether somebody other than Flax told it how an object of this class is serialized.
+
+    Flax tells in public which classes are registered, and not by whom. Its own (dataclasses, FrozenDicts) are opened
+    as all containers are, which finds random keys and modules in them; and to it all named tuples are alike.
+    """
+    is_plain = type(node) in (dict, list, tuple) or (isinstance(node, tuple) and hasattr(node, "_fields"))
+    handlers = None if is_plain else _handlers.get(type(node))
+    return handlers is not None and not (getattr(handlers[0], "__module__", None) or "").startswith("flax.")
 
 
 def _key(entry: Any) -> Any:

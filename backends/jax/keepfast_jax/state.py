@@ -14,12 +14,13 @@ from typing import Any, ClassVar, final
 import jax
 import numpy as np
 from flax import nnx
+from flax.serialization import from_state_dict, to_state_dict
 
 from keepfast import KeepfastError, LoadMismatch, Mismatch, UnsupportedModule
 from keepfast.plain.numbers import difference
 from keepfast.tree import Growing, Tree, dtype_name, is_array, items, rebuild
 from keepfast_jax.arrays import KEY_PARTS, Number, Target, capture_leaf, is_key, is_leaf, new_leaves, restore_leaf
-from keepfast_jax.containers import Container, open_container
+from keepfast_jax.containers import Container, is_serialized_by_its_own, open_container
 from keepfast_jax.device import Placement
 from keepfast_jax.model import Keeping
 
@@ -164,6 +165,29 @@ class _NnxStateKind(Kind):
 
 
 @final
+class _SerializedKind(Kind):
+    """An object of a class of which Flax was told how to serialize it; a new one is made."""
+
+    def includes(self, node: object) -> bool:
+        return is_serialized_by_its_own(node)
+
+    def replaces(self, node: Any) -> bool:
+        return True
+
+    def capture(self, node: Any, path: str) -> Tree:
+        return capture(to_state_dict(node), path)
+
+    def restore(self, node: Any, state: Tree, target: Target) -> Any:
+        own = to_state_dict(node)
+        try:
+            return from_state_dict(node, _restored(own, state, target))
+        except KeepfastError:
+            raise
+        except Exception as error:
+            raise LoadMismatch(f"{type(node).__qualname__} cannot load the file's state: {error}") from error
+
+
+@final
 class _ContainerKind(Kind):
     """A dictionary, sequence or registered pytree (see `keepfast_jax.containers`), of which a new one is made."""
 
@@ -213,6 +237,7 @@ def _opened(node: Any) -> Container:
 
 KINDS: tuple[Kind, ...] = (
     _LeafKind(),
+    _SerializedKind(),
     _StatefulKind(),
     _ModelKind(),
     _VariableKind(),

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from keepfast import Backend, DemoResult, DemoSettings, Mismatch, Step, StepBuffer
-from keepfast.tree import Tree, map_leaves
-from keepfast_torch import optimizer, parameter_order
+from keepfast import Backend, Conversion, DemoResult, DemoSettings, FileEntries, Mismatch, Step, StepBuffer
+from keepfast.tree import Tree, Versions, map_leaves
+from keepfast_torch import converting, optimizer, parameter_order
 from keepfast_torch.arrays import HostCopier, fetch, hold, host_array, tensor_copy
 from keepfast_torch.compiling import keep_out
 from keepfast_torch.device import parse_device
@@ -20,6 +20,7 @@ from keepfast_torch.remembering import place_of, remember
 from keepfast_torch.settings import outputs_of, settings_of
 from keepfast_torch.state import find_kind, kind_of
 from keepfast_torch.step_buffer import step_buffer
+from keepfast_torch.wrappers import unwrapped
 
 
 @final
@@ -90,6 +91,23 @@ class TorchBackend(Backend):
         """Return what in a file's state does not fit an optimizer or scheduler of PyTorch; others decide on loading."""
         return kind_of(module).mismatches(module, state)
 
+    def wholes(self, module: Any) -> Container[str]:
+        """Return what the extra state of a module is called, of which the module knows what it takes."""
+        return ("_extra_state",) if isinstance(module, torch.nn.Module) else ()
+
+    def converts(self, module: Any, versions: Versions | None) -> bool:
+        """Say whether a module has hooks or ways of its own to load a state, for older versions, say."""
+        return converting.converts(unwrapped(module), versions)
+
+    @outside_of_modes
+    def converted(self, module: Any, file: FileEntries) -> Conversion:
+        """Return what a module makes of a file, its hooks and its classes' ways of loading.
+
+        Raises:
+            LoadMismatch: if it refuses the file.
+        """
+        return converting.converted(unwrapped(module), file)
+
     def names(self, module: Any, beside: Mapping[str, Any]) -> Tree:
         """Return by what names the modules beside an optimizer have its parameters; None of anything else."""
         return parameter_order.names_of(module, beside) if isinstance(module, torch.optim.Optimizer) else None
@@ -103,6 +121,10 @@ class TorchBackend(Backend):
     def is_part(self, node: object) -> bool:
         """Say whether an object is a module, as networks are made of."""
         return isinstance(node, torch.nn.Module)
+
+    def is_resizable(self, array: object) -> bool:
+        """Say whether it is a tensor that is not trained."""
+        return isinstance(array, torch.Tensor) and not array.requires_grad and not isinstance(array, torch.nn.Parameter)
 
     def place_of(self, array: object) -> int | None:
         """Return the address of a tensor's memory."""

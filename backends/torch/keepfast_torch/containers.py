@@ -11,7 +11,7 @@ import torch
 
 from keepfast import Mismatch, UnsupportedModule, UsageError
 from keepfast.plain.numbers import is_number, kind_of
-from keepfast.tree import Tree, describe, items, rebuild
+from keepfast.tree import Tree, describe, items, rebuild, with_versions
 from keepfast_torch.arrays import DTYPES, tensor_copy
 
 _NUMBER = (bool, int, float, complex)
@@ -44,7 +44,8 @@ def plain(node: Any, path: str = "", stand_in: Callable[[Any], Tree] | None = No
         _plain_key(key, path): plain(child, f"{path}.{key}" if path else str(key), stand_in) for key, child in children
     }
     if isinstance(node, Mapping):
-        return next((kind for kind in (Counter, OrderedDict) if isinstance(node, kind)), dict)(made)
+        kind = next((kind for kind in (Counter, OrderedDict) if isinstance(node, kind)), dict)
+        return with_versions(kind(made), getattr(node, "_metadata", None))
     return tuple(made.values()) if isinstance(node, tuple) else list(made.values())
 
 
@@ -139,9 +140,16 @@ def unlike(path: str, own: Any, saved: Any) -> Iterator[Mismatch]:
 
 
 def _child(own: Tree, key: Any) -> Tree:
+    """Return what is there of an entry of a file, or what is beside it and of one kind, as it would be."""
     if isinstance(own, Mapping):
-        return own.get(key)
-    return own[key] if isinstance(own, list | tuple | deque) and key < len(own) else None
+        kept = [*own.values()]
+        return own[key] if key in own else kept[0] if kept and all(map(_is_of_numpy, kept)) else None
+    is_sequence = isinstance(own, list | tuple | deque) and isinstance(key, int)
+    return own[min(key, len(own) - 1)] if is_sequence and own else None
+
+
+def _is_of_numpy(leaf: object) -> bool:
+    return isinstance(leaf, np.ndarray)
 
 
 def _as_number_or_tensor(own: Any, saved: Any) -> Any:

@@ -58,7 +58,18 @@ def aligned(
     ordered = [_ordered(group, groups, places) for group in own_names]
     if any(group is None for group in ordered) or len(groups) != len(own_groups):
         return state, [_told(own_names, found_names)]
-    return {**state, "param_groups": ordered}, []
+    return _renumbered({**state, "param_groups": ordered}), []
+
+
+def _renumbered(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state whose parameters are numbered in their order, as an optimizer numbers its own."""
+    groups, entries = state["param_groups"], state["state"]
+    at = {number: place for place, number in enumerate(number for group in groups for number in group["params"])}
+    return {
+        **state,
+        "state": {at.get(number, number): entry for number, entry in entries.items()},
+        "param_groups": [{**group, "params": [at[number] for number in group["params"]]} for group in groups],
+    }
 
 
 def _own(groups: Sequence[Mapping[str, Any]]) -> list[list[str]] | None:

@@ -14,13 +14,14 @@ from typing import Any, ClassVar, final
 import torch
 from torch import nn
 
-from keepfast import KeepfastError, LoadMismatch, Mismatch, UnsupportedModule
-from keepfast.tree import Growing, Tree, items, leaves, rebuild
+from keepfast import Converted, KeepfastError, LoadMismatch, Mismatch, UnsupportedModule
+from keepfast.tree import Growing, Tree, items, leaves, rebuild, versions_of, with_versions
 from keepfast_torch import optimizer, scheduler
 from keepfast_torch.containers import like, plain
+from keepfast_torch.converting import entry_like, into
 from keepfast_torch.modes import conversion_in_place, writable
 from keepfast_torch.overlapping import fill, overlaps
-from keepfast_torch.wrappers import plain_names, unwrapped
+from keepfast_torch.wrappers import plain_names, plain_versions, unwrapped
 
 _PACKAGES = frozenset({"torch", "keepfast_torch"})
 """An object with a state dict whose class comes from these, or derives from one that does, is this backend's."""
@@ -113,20 +114,27 @@ class _ModuleKind(Kind):
         inner = unwrapped(module)
         state = inner.state_dict()
         names = plain_names(inner, state)
-        return plain(OrderedDict((names[key], value) for key, value in state.items()) if names else state)
+        if not names:
+            return plain(state)
+        made = plain(OrderedDict((names[key], value) for key, value in state.items()))
+        return with_versions(made, plain_versions(inner, versions_of(state) or {}))
 
     def restore(self, module: nn.Module, state: Tree, device: Any) -> nn.Module:
         inner = unwrapped(module)
         if device is not None:
             with conversion_in_place():
                 inner.to(device)
+        if isinstance(state, Converted):
+            with writable(*inner.parameters(), *inner.buffers()), into(inner, state) as given:
+                _load(inner, given)
+            return module
         own = inner.state_dict()
         real = {name: key for key, name in plain_names(inner, own).items()}
         # Parameters and buffers are copied to their places by PyTorch; extra state is handed over as it is.
         saved = {}
         for name, value in state.items():
             key = real.get(name, name)
-            saved[key] = like(own.get(key), value, None if key.endswith("_extra_state") else "cpu", closed=True)
+            saved[key] = entry_like(key, own.get(key), value)
         own.clear()
         own.update(saved)  # into the same dictionary, for it carries the versions of the modules
         with writable(*inner.parameters(), *inner.buffers()):

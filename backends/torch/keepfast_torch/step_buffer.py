@@ -46,4 +46,4 @@ class TensorSteps(StepBuffer):
         count, self._count = self._count, 0
         used = [store[:count].reshape(count, -1) for store in self._stores]
         rewards, terminated, truncated = [store.numpy() for store in used] if self._on_host else fetch(used)
-        return rewards, terminated.astype(bool) | truncated.astype(bool)
+        return rewards, terminated.astype(bool, copy=False) | truncated.astype(bool, copy=False)

@@ -43,6 +43,17 @@ def plain_names(module: nn.Module, names: Iterable[str]) -> dict[str, str]:
     return plain
 
 
+def plain_versions(module: nn.Module, versions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the versions of a module's state by its plain names; of a wrapper and what it wraps, those of the latter.
+
+    Args:
+        module: the module, itself no wrapper.
+        versions: what its ``state_dict`` tells.
+    """
+    levels = set(_wrapped_paths(module))
+    return {_without(path, levels): told for path, told in sorted(versions.items(), key=lambda each: len(each[0]))}
+
+
 def _wrapped_paths(module: nn.Module) -> Iterator[str]:
     """Yield the path of every module that another one within wraps: ``actor.module``."""
     for path, part in module.named_modules(remove_duplicate=False):
@@ -53,6 +64,15 @@ def _wrapped_paths(module: nn.Module) -> Iterator[str]:
 def _without(name: str, levels: set[str]) -> str:
     parts = name.split(".")
     return ".".join(part for number, part in enumerate(parts, 1) if ".".join(parts[:number]) not in levels)
+
+
+def real_name(module: nn.Module, name: str) -> str:
+    """Return a name, without those that wrappers have put in, as the module has it or would have it: with them."""
+    for path in sorted(_wrapped_paths(module), key=len):
+        outer, _, wrapper = path.rpartition(".")
+        if name == outer or name.startswith(f"{outer}."):
+            name = f"{outer}.{wrapper}{name[len(outer) :]}"
+    return name
 
 
 def named_parameters(modules: Mapping[str, Any]) -> dict[int, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,10 +19,11 @@ from keepfast.cli.inspection.choosing import chosen
 from keepfast.errors import InvalidValue, NotFound, did_you_mean, shown
 from keepfast.metrics.frames import Series
 from keepfast.metrics.reading import has_metrics, read_metrics
-from keepfast.metrics.spread import Curve, curve_of, spread_of
+from keepfast.metrics.spread import Curve, Spread, curve_of, spread_of, spread_of_seeds
 from keepfast.pictures.figure import check_output, write_figure
 from keepfast.pictures.picture import Picture, drawn, legend
 from keepfast.runs.directory import DEFAULT_DIRECTORY
+from keepfast.runs.loops.seeds import SEEDS, STANDARD_ERROR
 from keepfast.runs.reading import Run, find_runs, is_run, read_run
 
 _COLUMNS = ("run", "agent", "steps", "best score", "age", "size")
@@ -165,7 +166,10 @@ def plot(
     tag: Annotated[str, typer.Option(help='What to draw: "Loss / Policy loss", say.', show_default=False)],
     output: Annotated[Path | None, typer.Option(help="Draw into this file instead, .png or .svg.")] = None,
 ) -> None:
-    """Draw a tag's curves in the terminal or into a file; of several runs also their mean and standard deviation."""
+    """Draw a tag's curves in the terminal or into a file, with a band.
+
+    Of several runs it shows their mean and standard deviation, of a run of many seeds the standard error of the mean.
+    """
     if output is not None:
         check_output(output)
     picture = _picture_of(runs, tag)
@@ -203,8 +207,17 @@ def _picture_of(runs: list[Path], tag: str) -> Picture:
         raise InvalidValue(f"every value of `{tag}` is NaN or infinite; there is nothing to draw")
     if absent := [str(path) for path in found if path not in curves]:
         console.warn(f"no value of `{tag}` in {', '.join(absent)}")
+    return Picture(shown(tag), _labelled(curves), _spread(curves, found, tag))
+
+
+def _spread(curves: Mapping[Path, Curve], found: Mapping[Path, dict[str, Series]], tag: str) -> Spread | None:
+    """Return the mean of several runs, or that of the seeds of one."""
     spread = spread_of(list(curves.values()))
-    return Picture(shown(tag), _labelled(curves), spread if len(spread.steps) else None)
+    if len(curves) == 1:
+        ((path, mean),) = curves.items()
+        if (error := found[path].get(tag + STANDARD_ERROR)) is not None:
+            spread = spread_of_seeds(mean, curve_of(error))
+    return spread if len(spread.steps) else None
 
 
 def _metrics_of(runs: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Series]]]:
@@ -223,10 +236,17 @@ def _with_metrics(path: Path) -> list[Path]:
         return [path]  # reading it will tell why it cannot be read
     if not path.exists():
         raise NotFound(f"there is no run at `{path}`")
-    found = [run for run in find_runs(path) if has_metrics(run)]
+    found = [written for run in find_runs(path) for written in _written(run)]
     if not found:
         raise NotFound(f"there are no metrics in `{path}`")
     return found
+
+
+def _written(run: Path) -> list[Path]:
+    """Return a run that has metrics, or those of its seeds where each of them is written as a run of its own."""
+    if has_metrics(run):
+        return [run]
+    return [seed for seed in find_runs(run / SEEDS) if has_metrics(seed)] if (run / SEEDS).is_dir() else []
 
 
 def _labelled(curves: dict[Path, Curve]) -> dict[str, Curve]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from keepfast.errors import InvalidValue
 from keepfast.interfaces.demo import DemoResult, DemoSettings
+from keepfast.interfaces.loading.conversion import Conversion, FileEntries
 from keepfast.interfaces.step_buffer import Step, StepBuffer
-from keepfast.tree import Tree, is_array, map_leaves
+from keepfast.tree import Tree, Versions, is_array, map_leaves
 
 
 class Backend(abc.ABC):
@@ -127,6 +128,29 @@ class Backend(abc.ABC):
         """
         return ()
 
+    def wholes(self, module: Any) -> Container[str]:
+        """Return how the paths end of what a module takes from a file whatever is in it, as `set_extra_state` does."""
+        return ()
+
+    def converts(self, module: Any, versions: Versions | None) -> bool:
+        """Say whether a module makes something else of a file before it takes it.
+
+        Args:
+            module: a module that is not open.
+            versions: what the file tells of its parts; see `FileEntries`.
+        """
+        return False
+
+    def converted(self, module: Any, file: FileEntries) -> Conversion:
+        """Return what a module makes of a file, for it to be compared with the module then.
+
+        The module may be changed by it: it is put back afterwards. `restore` is given a `Converted` state.
+
+        Raises:
+            LoadMismatch: if the module cannot convert it.
+        """
+        raise NotImplementedError(f"the backend `{self.name}` has no modules that convert files")
+
     def names(self, module: Any, beside: Mapping[str, Any]) -> Tree:
         """Return what the modules beside a module call that which its own state calls by number alone.
 
@@ -154,6 +178,13 @@ class Backend(abc.ABC):
 
     def is_part(self, node: object) -> bool:
         """Say whether an object is a module that this framework's modules are made of, however deep within them."""
+        return False
+
+    def is_resizable(self, array: object) -> bool:
+        """Say whether an array that its owner holds may be replaced by one of another shape, as one that grew is.
+
+        No parameter may be: an optimizer counts on it.
+        """
         return False
 
     def place_of(self, array: object) -> int | None:

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from keepfast.metrics.frames import Series
 
+SEEDS = "seeds"
+"""What the curves are of whose mean a run of many seeds wrote."""
+
 
 @final
 class Curve(NamedTuple):
@@ -26,17 +29,21 @@ class Curve(NamedTuple):
 
 @final
 class Spread(NamedTuple):
-    """The mean of several curves, and their standard deviation.
+    """The mean of several curves, and how far they lie apart.
 
     Attributes:
         steps: float64, of shape (n,).
         mean: float64, of shape (n,).
         deviation: float64, of shape (n,); that of a sample, with one degree of freedom less than there are curves.
+        of: how many curves they are, or what of.
+        measure: what the deviation is.
     """
 
     steps: NDArray[np.float64]
     mean: NDArray[np.float64]
     deviation: NDArray[np.float64]
+    of: str
+    measure: str = "standard deviation"
 
     @property
     def lower(self) -> Curve:
@@ -67,4 +74,10 @@ def spread_of(curves: Sequence[Curve]) -> Spread:
     table = np.array(lines).reshape(len(lines), len(steps))
     shared = np.isfinite(table).sum(axis=0) > 1
     table = table[:, shared]
-    return Spread(steps[shared], np.nanmean(table, axis=0), np.nanstd(table, axis=0, ddof=1))
+    return Spread(steps[shared], np.nanmean(table, axis=0), np.nanstd(table, axis=0, ddof=1), f"{len(curves)}")
+
+
+def spread_of_seeds(mean: Curve, error: Curve) -> Spread:
+    """Return the mean of seeds and its standard error as a run of many wrote them, at the steps that both have."""
+    steps, of_mean, of_error = np.intersect1d(mean.steps, error.steps, return_indices=True)
+    return Spread(steps, mean.values[of_mean], error.values[of_error], SEEDS, "standard error")

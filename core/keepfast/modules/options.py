@@ -66,12 +66,15 @@ class LoadOptions:
             return self
         return replace(self, modules=(self.rename.get(single, single),))
 
-    def renamed_modules(self, found: Mapping[str, Tree], names: Mapping[str, Tree]) -> dict[str, FileModule]:
+    def renamed_modules(
+        self, found: Mapping[str, Tree], names: Mapping[str, Tree], *, is_foreign: bool = False
+    ) -> dict[str, FileModule]:
         """Return the file's modules under the names that `rename` gives whole modules.
 
         Args:
             found: the file's modules, by name.
             names: what `Backend.names` gave for open modules when the file was written.
+            is_foreign: whether another tool wrote the file.
 
         Raises:
             LoadMismatch: if two of them get one name.
@@ -81,7 +84,7 @@ class LoadOptions:
             target = self.rename.get(name, name)
             if target in renamed:
                 raise LoadMismatch(f"`rename` makes two modules of the file `{target}`: {', '.join(found)}")
-            renamed[target] = FileModule(state, self._rows(name, target, found))
+            renamed[target] = FileModule(state, self._rows(name, target, found), is_foreign=is_foreign)
         own = {self._renamed(name, renamed): self._renamed_all(tree, renamed) for name, tree in names.items()}
         return {name: replace(module, names=own) for name, module in renamed.items()}
 
@@ -115,11 +118,13 @@ class FileModule:
         state: its tree, arrays as NumPy arrays.
         rename: path in the file -> own path, both within the module; a path also stands for all below it.
         names: what `Backend.names` gave for each open module when the file was written.
+        is_foreign: whether another tool wrote the file, so that what it does not tell is not as of today.
     """
 
     state: Tree
     rename: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, Tree] = field(default_factory=dict)
+    is_foreign: bool = False
 
     def rows_below(self, source: str, target: str) -> dict[str, str]:
         """Return the rows of `rename` for what is below a path of the file, relative to it and to its own path."""

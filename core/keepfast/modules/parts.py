@@ -22,10 +22,17 @@ Module: TypeAlias = Any
 @final
 @dataclass(frozen=True)
 class Attribute:
-    """A module that its owner replaces instead of changing it: a TrainState, an optax state, a number."""
+    """A module that its owner replaces instead of changing it: a TrainState, an optax state, a number.
+
+    Attributes:
+        owner: the object that has it.
+        name: the attribute's name.
+        is_resized: whether arrays may be of another shape in a file, as those that grow are.
+    """
 
     owner: object
     name: str
+    is_resized: bool = True
 
     @property
     def value(self) -> Any:
@@ -41,10 +48,17 @@ class Attribute:
 @final
 @dataclass(frozen=True)
 class Item:
-    """A module in a dict or list, which is put there anew where it is replaced."""
+    """A module in a dict or list, which is put there anew where it is replaced.
+
+    Attributes:
+        owner: the dict or list.
+        key: its key there.
+        is_resized: whether arrays may be of another shape in a file, as where the dict or list is an attribute.
+    """
 
     owner: Any
     key: Any
+    is_resized: bool = False
 
     @property
     def value(self) -> Any:
@@ -196,21 +210,23 @@ def parts_of(module: Module) -> tuple[Callable[[list[Any]], Any], dict[str | int
     value = module.value if isinstance(module, Attribute | Item) else module
     chosen = value if isinstance(value, Attributes) else known_attributes(value)
     if chosen is not None:
-        return _dict_of(chosen.names), {name: Attribute(chosen.owner, name) for name in chosen.names}
+        is_resized = chosen is value  # statistics of a known class are of an environment, whose spaces have one shape
+        return _dict_of(chosen.names), {name: Attribute(chosen.owner, name, is_resized) for name in chosen.names}
     if type(value) not in CONTAINERS or not any(map(_is_apart, _within(value))):
         return None
+    is_resized = isinstance(module, Attribute | Item) and module.is_resized
     if isinstance(value, dict):
         keys = _checked_keys(value)
-        return _dict_of(keys), {key: _placed(value, own) for key, own in zip(keys, value, strict=True)}
+        return _dict_of(keys), {key: _placed(value, own, is_resized) for key, own in zip(keys, value, strict=True)}
     if isinstance(value, tuple):
         return tuple, dict(enumerate(value))
-    return list, {number: _placed(value, number) for number in range(len(value))}
+    return list, {number: _placed(value, number, is_resized) for number in range(len(value))}
 
 
-def _placed(owner: Any, key: Any) -> Module:
+def _placed(owner: Any, key: Any, is_resized: bool) -> Module:
     """Return what a dict or list holds by its place there, unless it is a place itself."""
     part = owner[key]
-    return part if isinstance(part, Attribute | Attributes) else Item(owner, key)
+    return part if isinstance(part, Attribute | Attributes) else Item(owner, key, is_resized)
 
 
 def _dict_of(keys: Any) -> Callable[[list[Any]], dict[Any, Any]]:

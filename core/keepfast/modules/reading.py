@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
@@ -14,7 +15,7 @@ from keepfast.errors import NotFound
 from keepfast.interfaces.checkpoint_store import SINGLE, Checkpoint, CheckpointMetadata
 from keepfast.plugins.formats import is_checkpoint
 from keepfast.plugins.formats import read_checkpoint as read_file
-from keepfast.tree import Tree, items, nodes_of
+from keepfast.tree import Tree, items, nodes_of, versions_of, with_versions
 
 
 @final
@@ -113,9 +114,14 @@ def part_of(tree: Tree, path: str) -> Tree | None:
     if (whole := dict(nodes_of(tree)).get(path)) is not None:
         return whole
     found: dict[Any, Tree] = {}
+    versions: dict[str, Any] | None = None
     for at, node in nodes_of(tree):
         rest = path.removeprefix(f"{at}.") if at else path
         if isinstance(node, Mapping) and (not at or rest != path):
             below = {key: child for key, child in node.items() if str(key).startswith(f"{rest}.")}
             found |= {str(key).removeprefix(f"{rest}."): child for key, child in below.items()}
-    return found or None
+            if below and (told := versions_of(node)) is not None:
+                versions = {} if versions is None else versions
+                inner = {f"{name}.": each for name, each in told.items() if f"{name}.".startswith(f"{rest}.")}
+                versions |= {name.removeprefix(f"{rest}.").removesuffix("."): each for name, each in inner.items()}
+    return with_versions(OrderedDict(found), versions) if found and versions is not None else found or None

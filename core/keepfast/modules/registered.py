@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar, final
@@ -16,13 +16,16 @@ from keepfast._version import __version__
 from keepfast.errors import LoadMismatch, UnsupportedModule, UsageError
 from keepfast.interfaces.backend import Backend
 from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, CheckpointMetadata
+from keepfast.interfaces.loading.conversion import Conversion, FileEntries
 from keepfast.interfaces.loading.report import Entry
 from keepfast.memories.fitting import fitted_state
 from keepfast.memories.memory import Memory
-from keepfast.modules.comparing.adopting import adopted, are_alike, rebuilt
+from keepfast.modules.comparing.adopting import adopted, are_alike, are_resized, rebuilt, resizable
 from keepfast.modules.comparing.matching import Match, match, match_open, missing_module, reject
+from keepfast.modules.comparing.older_tuples import with_today_s_tuples
 from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.modules.parts import CONTAINERS, Module, Place, advice, is_variable, keeps_itself, parts_of
+from keepfast.plain.remembering import Remembered
 from keepfast.plain.state import find_kind
 from keepfast.plugins.backends import PLAIN, backend_named, backend_of, check_device, configured, in_use, recognize
 from keepfast.tree import Tree, describe, grown, is_array, leaves, nodes_of
@@ -131,6 +134,7 @@ class RegisteredModule:
         """
         self.check_place()
         value, own = self.value, self.capture()
+        found = replace(found, state=with_today_s_tuples(found.state, own))
         if self.is_memory:
             try:
                 found = replace(found, state=fitted_state(found.state, value.memory_size, value.num_envs, options.fit))
@@ -142,25 +146,60 @@ class RegisteredModule:
             return match_open(self.name, own, state, mismatches, cast=options.cast)
         is_same = are_alike(own, adopted(value, own, found.state)) if isinstance(self.module, Place) else True
         own = self.fitted(own, found.state)
-        matched = match(self.name, own, found, options, free=isinstance(self.module, Place) and is_variable(value))
+        try:
+            matched = match(
+                *(self.name, own, found, options),
+                free=isinstance(self.module, Place) and is_variable(value),
+                resizable=self.resizable(own),
+                wholes=self.backend.wholes(value),
+                convert=self._converted if self.backend.is_part(value) else None,
+            )
+        except LoadMismatch as error:
+            return Match((Entry(self.name, "", "refused", found=str(error)),), None, is_loadable=False)
         return reject(matched, own, self.backend.mismatches(value, matched.state) if is_same else ())
+
+    def _converted(self, file: FileEntries) -> Conversion | None:
+        """Return what the module makes of a file before it takes it, itself unchanged; None where it is the file."""
+        value = self.value
+        if not self.backend.converts(value, file.versions):
+            return None
+        before = Remembered(value, self.backend, self.capture())
+        try:
+            return self.backend.converted(value, file)
+        finally:
+            try:
+                before.put_back()
+            except BaseException:  # an interrupt, say: half of it would be half a load
+                before.put_back()
+                raise
 
     def names(self) -> Tree:
         """Return what the modules beside an open module call that which it calls by number; see `Backend.names`."""
         return self.backend.names(self.value, {other.name: other.value for other in self.beside})
 
-    def fitted(self, own: Tree, found: Tree) -> Tree:
-        """Return the module's own tree with the structure of a file's, wherever the file decides it."""
-        return grown(adopted(self.value, own, found) if isinstance(self.module, Place) else own, found)
+    def fitted(self, own: Tree, found: Tree, *, was_plain: bool = False) -> Tree:
+        """Return the module's own tree with the structure of a file's, wherever the file decides it; see `adopted`."""
+        is_place = isinstance(self.module, Place)
+        return grown(adopted(self.value, own, found, was_plain=was_plain) if is_place else own, found)
+
+    def resizable(self, own: Tree) -> Container[str]:
+        """Return the paths of the arrays that may be of another shape in a file: those that its owner replaces."""
+        is_resized = isinstance(self.module, Place) and self.module.is_resized
+        return resizable(self.value, own, self.backend) if is_resized else ()
 
     def restore(self, state: Tree, device: Any) -> None:
         """Put a tree into the module, or a new module into its place."""
-        if isinstance(self.module, Place) and not self.is_open and not are_alike(self.capture(), state):
+        if isinstance(self.module, Place) and not self.is_open and _is_another(self.capture(), state):
             restored = rebuilt(self.value, state, self.maker or self.backend, device)
         else:
             restored = self.backend.restore(self.value, state, device)
         if isinstance(self.module, Place):
             self.module.put(restored)
+
+
+def _is_another(own: Tree, state: Tree) -> bool:
+    """Say whether a tree has other entries than a module's own, or arrays of another shape."""
+    return not are_alike(own, state) or are_resized(own, state)
 
 
 def instances(modules: Mapping[Any, Module]) -> dict[Any, Module]:
@@ -413,7 +452,7 @@ def match_parts(
         if own in nodes:
             source, node = nodes[own]
             taken.append(source)
-            yield leaf, leaf.match(FileModule(node, found.rows_below(source, own), found.names), options)
+            yield leaf, leaf.match(replace(found, state=node, rename=found.rows_below(source, own)), options)
         else:
             yield leaf, Match(tuple(missing_module(leaf.name, leaf.capture())), None, is_loadable=False)
     extra = {

@@ -12,6 +12,7 @@ from keepfast.errors import LoadMismatch
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.interfaces.loading.report import Entry, LoadReport, require, with_refusals
 from keepfast.modules.comparing.matching import missing_module
+from keepfast.modules.comparing.tied import overwritten
 from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.modules.registered import RegisteredModule, as_stored, match_parts
 from keepfast.modules.undoing import Undo, foreign_told, naming
@@ -45,15 +46,21 @@ def restored(
 def _restored(
     modules: Sequence[RegisteredModule], checkpoint: Checkpoint, path: Path, options: LoadOptions, undo: Undo
 ) -> LoadReport:
-    found = options.renamed_modules(checkpoint.modules, checkpoint.about.names or {})
+    about = checkpoint.about
+    found = options.renamed_modules(checkpoint.modules, about.names or {}, is_foreign=about.keepfast is None)
     modules = [as_stored(module, checkpoint.about.backends or {}) for module in modules]
     entries, loadable = _match_all(_wanted(modules, found, options, path), found, options, path)
     absent = tuple(name for name in found if name not in {module.name for module in modules})
-    report = LoadReport(path, tuple(entries), checkpoint.about.timestep, absent)
+    report = LoadReport(path, tuple(entries), checkpoint.about.timestep, absent, tied=overwritten(loadable))
     require(report, strict=options.strict)
     if options.modules is None:
         for name in absent:
             warn(f"Cannot load the {name} module. The agent doesn't have such an instance")
+    for name, other in report.tied.items():
+        warn(
+            f"`{path}` has different values for `{name}` and `{other}`, which are one and the same here; loading those "
+            f"of `{other}`"
+        )
     device_of = places(options.device, [module.backend for module, _ in loadable])
     return _restore_each(loadable, report, options, device_of, undo)
 

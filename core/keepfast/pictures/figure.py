@@ -46,7 +46,7 @@ def write_figure(picture: Picture, path: Path) -> None:
         }
         if (spread := picture.spread) is not None:
             axes.fill_between(spread.steps, spread.lower.values, spread.upper.values, color="black", alpha=0.15)
-            label = f"mean of {len(picture.curves)} ± standard deviation"
+            label = f"mean of {spread.of} ± {spread.measure}"
             shown[label] = axes.plot(spread.steps, spread.mean, color="black", linewidth=2)[0]
         axes.set(title=picture.tag, xlabel="timesteps")
         axes.grid(alpha=0.3)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.text import Text
 
-from keepfast.metrics.spread import Curve, Spread
+from keepfast.metrics.spread import SEEDS, Curve, Spread
 from keepfast.pictures.braille import Canvas, Limits
 
 _COLORS = ("cyan", "magenta", "green", "yellow", "blue", "red")
@@ -30,7 +30,7 @@ class Picture:
     Attributes:
         tag: the tag.
         curves: the curve of each run by its label, none of them empty.
-        spread: mean and spread, where at least two of the curves have steps in common.
+        spread: mean and spread, where at least two of the curves have steps in common, or a curve is one of many seeds.
     """
 
     tag: str
@@ -84,8 +84,7 @@ def legend(picture: Picture) -> Iterator[Text]:
     for (label, curve), color in zip(picture.curves.items(), cycle(_COLORS), strict=False):
         end = f"{curve.values[-1]:.6g} at {curve.steps[-1]:.10g}"
         yield Text.assemble((label.ljust(width), color), f"  {end}")
-    if picture.spread is not None:
-        steps, mean, deviation = picture.spread
-        label = f"mean of {len(picture.curves)}".ljust(width)
-        end = f"{mean[-1]:.6g} +/- {deviation[-1]:.3g} at {steps[-1]:.10g}"
-        yield Text.assemble((label, MEAN), f"  {end}")
+    if (spread := picture.spread) is not None:
+        label = f"mean of {spread.of}".ljust(width)
+        end = f"{spread.mean[-1]:.6g} +/- {spread.deviation[-1]:.3g} at {spread.steps[-1]:.10g}"
+        yield Text.assemble((label, MEAN), f"  {end}", f" ({spread.measure})" if spread.of == SEEDS else "")

@@ -76,7 +76,7 @@ def prepare() -> None:
 
 def in_use(name: str) -> Backend | None:
     """Return the backend of a name if its framework is imported already, else None."""
-    return next((backend for backend in _loaded() if backend.name == name), None)
+    return _made.get(name) or next((backend for backend in _loaded() if backend.name == name), None)
 
 
 def recognize(module: object) -> Backend | None:

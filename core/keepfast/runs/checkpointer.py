@@ -160,9 +160,9 @@ class Checkpointer:
     def judge(self, statistics: Mapping[str, float], episodes: int, timestep: int) -> None:
         """Judge an interval, and keep a copy of the modules where it was the best so far."""
         if self.enabled:
+            self._untracked.written(statistics)
             self.improvement.judge(statistics, episodes, timestep)
         if self.enabled and self.is_on and self._config.keep_best and self._modules:
-            self._untracked.written(statistics)
             self.best.judge(statistics, episodes, timestep, self._capture_for_best)
 
     def _capture_for_best(self) -> tuple[dict[str, Tree], dict[str, Any]]:

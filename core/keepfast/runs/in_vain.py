@@ -134,4 +134,5 @@ class UntrackedMetric:
         self._waiting = False
         near = nearest(self._metric, self._tags)
         hint = f"; did you mean `{near}`?" if near else f"; written were: {', '.join(sorted(self._tags))}"
-        warn(f"`best_metric` is `{self._metric}`, which is not among what is written, so no best is stored{hint}")
+        told = f"`best_metric` is `{self._metric}`, which is not among what is written"
+        warn(f"{told}, so nothing is judged and no best is stored{hint}")

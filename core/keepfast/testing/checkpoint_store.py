@@ -20,7 +20,7 @@ from keepfast.codec import dtype_of
 from keepfast.errors import CorruptCheckpoint
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 from keepfast.testing.damage import Damaged, flips, truncations, zeroed_blocks
-from keepfast.tree import Tree
+from keepfast.tree import Tree, versions_of, with_versions
 
 DTYPES = (
     "bool",
@@ -36,6 +36,7 @@ _TREES: dict[str, Tree] = {
     "keys that are booleans": {True: 1, False: 0},
     "keys with dots": {"a.b": np.ones(2), "a": {"b": np.zeros(3)}},
     "OrderedDict": OrderedDict(z=1, a=2),
+    "a state dict with versions": with_versions(OrderedDict(weight=np.ones(2)), {"": {"version": 2}, "0": {}}),
     "Counter": Counter(a=2, b=0),
     "list": [1, [2, []], [[3.5]]],
     "tuple": (1, (), ("a", (2,))),
@@ -70,6 +71,7 @@ def assert_same(actual: Tree, expected: Tree, path: str = "state") -> None:
         assert actual.tobytes() == expected.tobytes(), path
         return
     assert type(actual) is type(expected), path
+    assert versions_of(actual) == versions_of(expected), path
     if isinstance(expected, dict):
         assert list(actual) == list(expected), path
         assert [type(key) for key in actual] == [type(key) for key in expected], path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +27,12 @@ class Kept:
     Attributes:
         modules: what is registered, by name.
         observe: returns what tells one such thing from another: its values, or what comes of it next.
+        train: what happens to it between its registration and its checkpoint.
     """
 
     modules: Mapping[Any, Any]
     observe: Callable[[], Any]
+    train: Callable[[], object] = lambda: None
 
     @classmethod
     def of(cls, module: Any, observe: Callable[[Any], Any] = repr) -> Kept:
@@ -88,6 +90,32 @@ def _held(value: Any, observe: Callable[[Any], Any] = repr) -> Kept:
     """Return what an owner holds and replaces."""
     owner = SimpleNamespace(value=value)
     return Kept({"kept": attribute(owner, "value")}, lambda: observe(owner.value))
+
+
+def growing(fresh: Any, grown: Any, seed: int, observe: Callable[[Any], Any] = repr) -> Kept:
+    """Return what an owner holds and replaces, of another structure once there was some training.
+
+    Args:
+        fresh: as it is at the start.
+        grown: as it is after some training, where the seed is 1.
+        seed: tells what is to be saved, 1, from what it is to be loaded into.
+        observe: returns its values.
+    """
+    owner = SimpleNamespace(value=fresh)
+    train = (lambda: setattr(owner, "value", grown)) if seed == 1 else lambda: None
+    return Kept({"kept": attribute(owner, "value")}, lambda: observe(owner.value), train)
+
+
+def _shrunk(seed: int) -> Kept:
+    pool = [np.full(2, seed)] * 3
+    owner = SimpleNamespace(pool=pool, visits=np.full(4, seed))
+
+    def train() -> None:
+        del pool[1:]
+        owner.visits = np.full(2, 9)
+
+    kept = {"kept": attributes(owner, "pool", "visits")}
+    return Kept(kept, lambda: repr((owner.pool, owner.visits)), train if seed == 1 else lambda: None)
 
 
 def _chosen(seed: int) -> Kept:
@@ -161,6 +189,19 @@ KINDS: dict[str, Callable[[int], Kept]] = {
     ),
     "a RunningMeanStd": lambda seed: Kept.of(RunningMeanStd(float(seed))),
     "a VecNormalize": lambda seed: Kept.of(VecNormalize(float(seed))),
+    "a learning rate": lambda seed: _held({"lr": 3e-4 / seed, "last_lr": [3e-4 / seed], "steps": seed}),
+    "state that was None": lambda seed: growing(None, (np.ones(2), [np.zeros(3)]), seed),
+    "state of which a part was None": lambda seed: growing({"h": None, "n": 0}, {"h": np.ones(2), "n": 5}, seed),
+    "state that is None again": lambda seed: growing(np.full(2, seed), None, seed),
+    "a pool one longer": lambda seed: growing([{"w": np.ones(2)}], [{"w": np.ones(2)}, {"w": np.full(2, 5)}], seed),
+    "a pool that was empty": lambda seed: growing([], [np.ones(2), np.zeros(2)], seed),
+    "a table with a new key": lambda seed: growing(
+        {"s0": np.zeros(2)}, {"s0": np.ones(2), (1, 2): np.full(2, 3)}, seed
+    ),
+    "counts with a new key": lambda seed: growing(Counter(a=1), Counter(a=2, b=3), seed),
+    "an array that grew": lambda seed: growing(np.zeros((2, 3), np.int16), np.ones((5, 3), np.int16), seed),
+    "arrays that grew": lambda seed: growing({"q": np.zeros(1), "n": [1]}, {"q": np.ones(4), "n": [1, 2]}, seed),
+    "a pool and an array that shrank": _shrunk,
     "an object with a state dict": lambda seed: Kept.of(Scaler(seed)),
     "chosen attributes": _chosen,
     "agents by id": _nested,
@@ -209,9 +250,11 @@ class KeptContract:
         saved, other = KINDS[kind](1), KINDS[kind](2)
         with Experiment(config, modules={**companions(1), **saved.modules}) as experiment:
             experiment.register()
+            saved.train()
             experiment.write_checkpoint(5)
         with Experiment(config, modules={**companions(2), **other.modules}) as experiment:
-            assert other.observe() != KINDS[kind](1).observe()
+            (trained := KINDS[kind](1)).train()
+            assert other.observe() != trained.observe()
             assert experiment.resume() == 5
             assert experiment.resumed
         assert other.observe() == saved.observe()

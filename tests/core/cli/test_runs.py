@@ -238,6 +238,30 @@ def test_plot_shows_mean_and_spread_of_several_runs(call: Callable[..., Called],
     assert out == call("plot", tmp_path / "a", tmp_path / "b", tmp_path / "a", "--tag", TAG)[1]
 
 
+def test_plot_shows_the_band_of_a_run_of_many_seeds(call: Callable[..., Called], tmp_path: Path) -> None:
+    """It is the standard error of the mean, at the steps that have both."""
+    written = {TAG: {1: 1.0, 5: 2.0, 10: 3.0}, f"{TAG} [standard error]": {1: 0.5, 10: 0.25, 11: 9.0}}
+    code, out, _ = call("plot", write_run(tmp_path / "run", written), "--tag", TAG)
+    assert code == 0
+    assert out.splitlines()[-2:] == ["run  3 at 10", "mean of seeds  3 +/- 0.25 at 10 (standard error)"]
+    rows = picture(out)
+    assert (rows[0].split()[0], rows[-1].split()[0]) == ("3.25", "0.5")
+    plain = call("plot", write_run(tmp_path / "plain", {TAG: written[TAG]}), "--tag", TAG)[1]
+    assert len("".join("".join(rows).split())) > 2 * len("".join("".join(picture(plain)).split()))
+
+
+def test_plot_shows_the_seeds_of_a_run_that_writes_each(call: Callable[..., Called], tmp_path: Path) -> None:
+    """Each seed as a run, with the spread of all of them."""
+    with keepfast.Experiment({"directory": str(tmp_path), "experiment_name": "run", "writers": []}):
+        pass
+    for seed in range(2):
+        write_run(tmp_path / "run" / "seeds" / str(seed), {TAG: {1: 0.0, 10: 1.0 + 2 * seed}})
+    code, out, _ = call("plot", tmp_path / "run", "--tag", TAG)
+    assert code == 0
+    assert out.splitlines()[-3:] == ["0  1 at 10", "1  3 at 10", "mean of 2  2 +/- 1.41 at 10"]
+    assert out == call("plot", tmp_path, "--tag", TAG)[1]
+
+
 def test_runs_of_one_name_are_told_apart_by_their_paths(call: Callable[..., Called], tmp_path: Path) -> None:
     """Two groups may each have a run of that name."""
     for group in ("x", "y"):

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import zipfile
 from argparse import Namespace
-from collections import Counter, OrderedDict, deque
+from array import array
+from collections import Counter, OrderedDict, UserDict, UserList, deque
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +29,7 @@ from keepfast.formats.files.safe_pickle import safe_load
 from keepfast.formats.files.torch_archive import read_archive
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.testing.checkpoint_store import random_array
-from keepfast.tree import Unread
+from keepfast.tree import Unread, versions_of
 from tests.hostile.making import archive, tensor
 
 torch = pytest.importorskip("torch")
@@ -218,17 +220,36 @@ print(sorted(set(sys.modules) & {{"torch", "jax", "flax"}}))
 
 
 def test_files_of_torch_save_are_read(path: Path) -> None:
-    """State dicts that `torch.save` wrote come back bit for bit, their attributes dropped, with no metadata."""
+    """State dicts that `torch.save` wrote come back bit for bit, their versions with them, with no metadata."""
     net, optimizer = _trained()
     torch.save({"net": net.state_dict(), "optimizer": optimizer.state_dict()}, path)
     tree, metadata = read_archive(path)
     assert metadata == {}
     assert type(tree["net"]) is OrderedDict
-    assert not hasattr(tree["net"], "_metadata")
+    assert versions_of(tree["net"]) == net.state_dict()._metadata
     assert {name: array.tobytes() for name, array in tree["net"].items()} == {
         name: bits(tensor) for name, tensor in net.state_dict().items()
     }
     assert tree["optimizer"]["param_groups"][0]["betas"] == (0.9, 0.999)
+
+
+def test_versions_that_many_state_dicts_share_are_read_once(path: Path) -> None:
+    """A state dict of nothing costs a few bytes, and what is hung on all of them is not copied for each of them."""
+    told = OrderedDict((str(number), {"version": number, "more": [1], 3: 4}) for number in range(100))
+    states = [OrderedDict() for _ in range(50)]
+    for state in states:
+        state._metadata = told
+    torch.save({"weight": torch.ones(1), "states": states, "odd": _with_metadata(7)}, path)
+    tree, _ = read_archive(path)
+    assert versions_of(tree["states"][0]) == {name: {"version": int(name)} for name in told}
+    assert len({id(versions_of(state)) for state in tree["states"]}) == 1
+    assert versions_of(tree["odd"]) is None
+
+
+def _with_metadata(told: Any) -> OrderedDict[str, Any]:
+    state: OrderedDict[str, Any] = OrderedDict()
+    state._metadata = told
+    return state
 
 
 FOREIGN = {
@@ -324,6 +345,16 @@ NEIGHBOURS: dict[str, Any] = {
     "torch.bfloat16": lambda: torch.bfloat16,
     "torch.storage.UntypedStorage": lambda: torch.ones(3).untyped_storage(),
     "dict by torch.device": lambda: {torch.device("cpu"): 1},
+    "torch.Tensor of bits8": lambda: torch.zeros(2, dtype=torch.uint8).view(torch.bits8),
+    "torch.Tensor of float4_e2m1fn_x2": lambda: torch.zeros(2, dtype=torch.uint8).view(torch.float4_e2m1fn_x2),
+    "torch.Tensor of complex32": lambda: torch.zeros(2, dtype=torch.complex32),
+    "builtins.Ellipsis": lambda: ...,
+    "builtins.NotImplemented": lambda: NotImplemented,
+    "UserDict": lambda: UserDict(a=1),
+    "UserList": lambda: UserList([1]),
+    "array": lambda: array("f", [1.0]),
+    "re._compile": lambda: re.compile("x"),
+    "ipaddress.IPv4Address": lambda: ip_address("127.0.0.1"),
 }
 """What stands beside weights, by how the name begins that it is told by."""
 
@@ -344,7 +375,8 @@ def test_what_stands_beside_weights_is_left_unread(
     unread = found["other"][0]
     assert isinstance(unread, Unread)
     # NumPy pickles text as bytes of a buffer in protocol 5, by a function without a stand-in
-    assert unread.name.startswith("numpy" if protocol == 5 and name.startswith("numpy.ndarray") else name)
+    names = (name, f"collections.{name}")  # where older protocols write the name that it had in Python 2
+    assert unread.name.startswith("numpy" if protocol == 5 and name.startswith("numpy.ndarray") else names)
     other = {"w": torch.zeros(2)}
     assert keepfast.load(other, path, modules=["model"])
     assert other["w"].tolist() == [1, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import UserDict
 from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -111,6 +112,16 @@ def test_a_name_claimed_twice_hurts_only_who_asks_for_it(
     assert backends.recognize(net(0)) is numpy_backend
     with pytest.raises(keepfast.PluginConflict, match="claimed by numpy-backend and by-hand-1"):
         backends.backend_named("numpy")
+
+
+def test_a_backend_in_use_stays_so_where_its_plugin_fails_later(register: Register) -> None:
+    """What a file has of it is made by it, not by another one, whatever asking for all plugins meets."""
+    table: Any = UserDict(own=lambda: SimpleNamespace(name="own"))
+    register(table)
+    own = backends.backend_named("own")
+    table.data = None
+    assert backends.in_use("own") is own
+    assert backends.in_use("another") is None
 
 
 def test_a_framework_that_is_set_up_knows_the_rank(register: Register) -> None:

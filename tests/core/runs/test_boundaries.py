@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import keepfast
+from keepfast.runs.processes import preemption
 
 Net = Any
 
@@ -382,3 +383,20 @@ def test_a_count_that_starts_over_is_told_once(tmp_path: Path) -> None:
             train(experiment, [*range(100), *range(100)])
         assert len(told) == 1
         assert all(way in str(told[0].message) for way in ("Count on from 100", "`resume()`", "another experiment"))
+
+
+def test_a_stop_within_compiled_code_is_raised_at_close(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the program is at its end before it is raised by itself; no row of the broken interval is written."""
+    cfg = {"directory": str(tmp_path), "experiment_name": "run", "writers": ["jsonl"], "write_interval": 4}
+    monkeypatch.setattr(preemption, "_LEAVING_SECONDS", 30.0)
+    experiment = keepfast.Experiment({**cfg, "checkpoint_interval": 6})
+    experiment.register(kept=keepfast.attribute(SimpleNamespace(value=1), "value"))
+    for timestep in range(6):
+        experiment.track_data("Loss / x", 1.0)
+        experiment.step(timestep)
+    with experiment.loop.call() as ends:
+        raise KeyboardInterrupt
+    assert ends()
+    with pytest.raises(KeyboardInterrupt):
+        experiment.close()
+    assert keepfast.read_metrics(tmp_path / "run")["Loss / x"].steps.tolist() == [4]

@@ -155,6 +155,7 @@ def test_a_start_of_an_earlier_version_is_kept(tmp_path: Path) -> None:
 
 
 SECRETS = ["api_key", "API_KEY", "apikey", "wandb_api_key", "wandbApiKey", "hf_token", "HF-TOKEN", "password", "secret"]
+SECRETS += ["aws_secret_access_key", "private_key", "secretKey", "client_secret", "Authorization", "credentials"]
 
 
 @pytest.mark.parametrize("key", SECRETS)

@@ -85,6 +85,19 @@ def test_a_metric_that_is_nearly_a_tag_is_told_after_the_first_writes(net: Calla
     assert not (tmp_path / "run" / "checkpoints" / "best_agent.safetensors").exists()
 
 
+def test_a_metric_that_is_nearly_a_tag_is_told_without_checkpoints_too(tmp_path: Path) -> None:
+    """An early stop is judged by it, and runs are listed by it."""
+    cfg = {"directory": str(tmp_path), "writers": [], "write_interval": 1, "checkpoint_interval": 0}
+    with (
+        pytest.warns(keepfast.KeepfastWarning, match="did you mean `Eval / return`") as told,
+        keepfast.Experiment({**cfg, "best_metric": "Eval / Return"}) as experiment,
+    ):
+        for timestep in range(8):
+            experiment.track_data("Eval / return", 1.0)
+            experiment.step(timestep)
+    assert len(told) == 1
+
+
 def test_a_metric_that_never_came_is_told_at_close(net: Callable[..., Net], tmp_path: Path) -> None:
     """With what was written in its place; one that came late is not told."""
     with pytest.warns(keepfast.KeepfastWarning, match="which is not among .*; written were: Loss, lr") as told:

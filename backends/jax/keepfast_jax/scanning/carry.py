@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import SimpleNamespace
 from typing import Any, final
 
@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import keepfast
-from keepfast import Experiment, LoadMismatch
+from keepfast import Experiment
 from keepfast_jax.arrays import is_key
 from keepfast_jax.scanning.pieces import State
 
@@ -70,7 +70,8 @@ class Kept:
         self._held.scan = {**numbers, **{name: part for name, part in rest.items() if part is not None}}
         if is_new:
             experiment.loop.store_late(CARRY, SCAN)
-            experiment.register(**{name: keepfast.attribute(self._held, name) for name in (CARRY, SCAN)})
+            held = {name: replace(keepfast.attribute(self._held, name), is_resized=False) for name in (CARRY, SCAN)}
+            experiment.register(**held)
 
     @property
     def carry(self) -> Any:
@@ -161,15 +162,6 @@ class Shape:
         return [np.asarray(part, leaf.dtype) for part, leaf in zip(self.parts(stored), self.leaves, strict=True)]
 
     def parts(self, stored: Any) -> list[Any]:
-        """Return the leaves of a stored tree.
-
-        Raises:
-            LoadMismatch: if random keys in it are of another implementation.
-        """
+        """Return the leaves of a stored tree."""
         whole = self.structure.flatten_up_to(stored)
-        for found, impl in zip(whole, self.impls, strict=True):
-            if impl is not None and found["impl"] != impl:
-                raise LoadMismatch(
-                    f"random keys of the implementation `{found['impl']}` do not fit into those of `{impl}`"
-                )
         return [leaf if impl is None else leaf["key_data"] for leaf, impl in zip(whole, self.impls, strict=True)]

@@ -101,8 +101,8 @@ class Program:
         structure, call = jax.tree.structure(outputs), jaxpr_as_fun(closed)
 
         def step(carry: Any, x: Any) -> tuple[Any, Any, Any]:
-            found: tuple[Any, Any, Any] = jax.tree.unflatten(structure, call(*jax.tree.leaves((carry, x))))
-            return found
+            found = map(_as_array, call(*jax.tree.leaves((carry, x))), jax.tree.leaves(outputs))
+            return jax.tree.unflatten(structure, found)  # type: ignore[no-any-return]
 
         layout = checked.layout
         assert layout is not None, "set as it was traced"  # noqa: S101
@@ -257,6 +257,12 @@ def _as_arrays(tracked: Mapping[Any, Any]) -> dict[Any, Any]:
         tag: Transitions(*map(array, value)) if isinstance(value, Transitions) else array(value)
         for tag, value in tracked.items()
     }
+
+
+def _as_array(found: Any, output: Any) -> Any:
+    """Return what a traced function gave: what does not depend on its arguments comes as a number of Python."""
+    array = jnp.asarray(found)
+    return array if array.dtype == output.dtype else array.astype(output.dtype)
 
 
 def _typed(own: Any, following: Any) -> Any:

@@ -25,7 +25,7 @@ from keepfast.formats.files.safe_pickle import CodeRefused
 from keepfast.formats.files.sealed import Damage, verified, warn_of_anew
 from keepfast.formats.files.sealed_zip import ALIGNMENT, SealedZipReader, SealedZipWriter
 from keepfast.formats.files.torch_pickle import StorageReference, StoredTensor, TreePickler, is_foreign, load_tree
-from keepfast.tree import Tree, Unread, values
+from keepfast.tree import Tree, Unread, values, versions_of, with_versions
 
 _METADATA = "keepfast.json"
 _FORMAT_VERSION = b"1"
@@ -126,6 +126,7 @@ class _Reader:
         self._prefix = self._zip.names[0].partition("/")[0] + "/"
         self._unread = set(self._zip.names)
         self._foreign: list[Unread] = []
+        self._seen: dict[int, Any] = {}
         self._storages: dict[str, NDArray[np.uint8]] = {}
         self._resolved: dict[tuple[str, str, bool, bool], NDArray[np.uint8]] = {}
 
@@ -190,7 +191,8 @@ class _Reader:
             return bytes(node)
         if isinstance(node, dict):
             kind = next((kind for kind in (OrderedDict, Counter) if isinstance(node, kind)), dict)
-            return kind({key: self._fill(child, (trail, key)) for key, child in node.items()})
+            filled = kind({key: self._fill(child, (trail, key)) for key, child in node.items()})
+            return with_versions(filled, versions_of(node), self._seen)
         if isinstance(node, list | tuple):
             return type(node)(self._fill(child, (trail, key)) for key, child in enumerate(node))
         raise Damage(_entry(trail), f"is a {type(node).__name__} of what is no tensor, number or text")

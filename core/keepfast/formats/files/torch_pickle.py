@@ -26,7 +26,7 @@ from keepfast.codec import check_shape, dtype_of
 from keepfast.errors import InvalidValue
 from keepfast.formats.files.numpy_pickle import NUMPY_AND_JAX
 from keepfast.formats.files.safe_pickle import safe_load
-from keepfast.tree import Tree, Unread
+from keepfast.tree import Tree, Unread, versions_of
 
 _TYPED = {
     "float64": "DoubleStorage",
@@ -168,6 +168,9 @@ class TreePickler:
             self._put(_plain(key), path)
             self._put(child, f"{path}.{key}" if path else str(key))
         self._out += pickle.SETITEMS
+        if (versions := versions_of(value)) is not None:
+            self._put({"_metadata": OrderedDict(versions)}, path)
+            self._out += pickle.BUILD
 
     def _put_global(self, name: str) -> None:
         if name in self._globals:
@@ -352,10 +355,11 @@ def _rebuild_v3(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -
 
 @final
 class _Ordered(OrderedDict[Any, Any]):
-    """Takes the attributes that PyTorch hangs on a state dict (its ``_metadata``) and forgets them."""
+    """Takes the versions that PyTorch hangs on a state dict, its ``_metadata``, and forgets its other attributes."""
 
     def __setstate__(self, state: object) -> None:
-        return
+        if isinstance(state, dict):
+            self._metadata = state.get("_metadata")
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -404,9 +408,12 @@ _ADMITTED: dict[str, Any] = {
 
 _HARMLESS = frozenset(
     {
-        *("argparse.Namespace", "types.SimpleNamespace", "random.Random", "uuid.UUID", "UserDict.UserDict"),
+        *("argparse.Namespace", "types.SimpleNamespace", "random.Random", "uuid.UUID", "uuid.SafeUUID"),
         *("decimal.Decimal", "fractions.Fraction", "zoneinfo.ZoneInfo._unpickle", "__builtin__.xrange"),
-        *(f"collections.{name}" for name in ("deque", "defaultdict", "ChainMap", "UserDict", "UserList")),
+        *("array.array", "array._array_reconstructor", "re._compile", "sre._compile"),
+        *(f"collections.{name}" for name in ("deque", "defaultdict", "ChainMap", "UserDict", "UserList", "UserString")),
+        *("UserDict.UserDict", "UserDict.IterableUserDict", "UserList.UserList", "UserString.UserString"),
+        *(f"ipaddress.IPv{version}{kind}" for version in "46" for kind in ("Address", "Network", "Interface")),
         *(f"datetime.{name}" for name in ("date", "datetime", "time", "timedelta", "timezone")),
         *(
             f"{module}.{flavour}{system}Path"
@@ -419,7 +426,11 @@ _HARMLESS = frozenset(
             for module in ("builtins", "__builtin__")
             for name in ("slice", "range", "object", "frozenset", "list", "tuple", "dict", "int", "long", "float")
         ),
-        *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("str", "unicode", "bool")),
+        *(
+            f"{module}.{name}"
+            for module in ("builtins", "__builtin__")
+            for name in ("str", "unicode", "bool", "Ellipsis", "NotImplemented")
+        ),
     }
 )
 """What a file may name of Python's own library beside its weights; all else of it is taken for code."""

@@ -61,6 +61,8 @@ class LoadReport:
         timestep: the timestep the checkpoint was taken at, where the file tells.
         absent_modules: modules of the file that the agent does not have.
         skipped: checkpoints passed over on the way to this one, each with the reason.
+        tied: what the file has other values for than for another entry, though both are one array here; by its full
+            path that of the other one, whose values are loaded.
     """
 
     path: Path | None = None
@@ -68,6 +70,7 @@ class LoadReport:
     timestep: int | None = None
     absent_modules: tuple[str, ...] = ()
     skipped: Mapping[Path, str] = field(default_factory=dict)
+    tied: Mapping[str, str] = field(default_factory=dict)
 
     def _names(self, *statuses: Status) -> list[str]:
         return [entry.name for entry in self.entries if entry.status in statuses]

@@ -16,7 +16,7 @@ from keepfast.tree import Tree, is_array, items, leaves
 _PLAIN_LEAVES = (np.ndarray, np.generic, int, float, complex, str, bytes, type(None), set, frozenset)
 
 
-def adopted(value: Any, own: Tree, found: Tree, *, is_top: bool = True) -> Tree:
+def adopted(value: Any, own: Tree, found: Tree, *, was_plain: bool = False, is_top: bool = True) -> Tree:
     """Return a value's own tree with the structure of a file's, wherever the file decides it.
 
     It does where the value is None, or an empty dict or list; where all in a container is of Python or NumPy; and in a
@@ -27,9 +27,10 @@ def adopted(value: Any, own: Tree, found: Tree, *, is_top: bool = True) -> Tree:
         value: what is to be restored.
         own: its captured tree.
         found: the file's tree.
+        was_plain: whether all in it was of Python or NumPy when the tree was captured, though it has changed since.
         is_top: whether it is replaced itself, and in no container.
     """
-    is_plain = _is_plain(value)
+    is_plain = was_plain or is_of_python(value)
     if (own is None or found is None) and (is_top or is_plain):
         return found
     mine, theirs, values = entries_of(own), entries_of(found), entries_of(value)
@@ -39,7 +40,9 @@ def adopted(value: Any, own: Tree, found: Tree, *, is_top: bool = True) -> Tree:
         return own
     is_free = mine.keys() == theirs.keys() or is_plain or not mine or _is_table(value, mine, theirs)
     children = {
-        key: adopted(values[key], mine[key], theirs[key], is_top=False) if key in mine and key in theirs else each
+        key: adopted(values[key], mine[key], theirs[key], was_plain=was_plain, is_top=False)
+        if key in mine and key in theirs
+        else each
         for key, each in (theirs if is_free else mine).items()
     }
     return children if isinstance(own, Mapping) else type(own)(children.values())
@@ -51,7 +54,7 @@ def entries_of(node: Any) -> dict[Any, Any] | None:
     return None if children is None else dict(children)
 
 
-def _is_plain(value: Any) -> bool:
+def is_of_python(value: Any) -> bool:
     """Say whether a value, with all that is in it, is of Python and NumPy alone."""
     return all(isinstance(leaf, _PLAIN_LEAVES) for _, leaf in leaves(value))
 
@@ -73,6 +76,31 @@ def _described(leaf: Any) -> tuple[str, str]:
     return type(leaf).__name__, ""
 
 
+def resizable(value: Any, own: Tree, backend: Backend) -> frozenset[str]:
+    """Return the paths of the arrays of a value that may be of another shape in a file.
+
+    They are those of NumPy in a value of Python and NumPy alone, and an array by itself where nobody counts on it.
+
+    Args:
+        value: what is to be restored.
+        own: its captured tree.
+        backend: what knows its arrays.
+    """
+    if not is_of_python(value) and not (is_array(value) and backend.is_resizable(value)):
+        return frozenset()
+    return frozenset(path for path, leaf in leaves(own) if is_array(leaf))
+
+
+def are_resized(own: Tree, found: Tree) -> bool:
+    """Say whether any array is of another shape than in a tree of the same entries."""
+    pairs = zip(leaves(own), leaves(found), strict=True)
+    return any(_differ_in_shape(mine, theirs) for (_, mine), (_, theirs) in pairs)
+
+
+def _differ_in_shape(one: Any, other: Any) -> bool:
+    return is_array(one) and is_array(other) and tuple(one.shape) != tuple(other.shape)
+
+
 def are_alike(own: Tree, found: Tree) -> bool:
     """Say whether two trees have the same entries."""
     mine, theirs = entries_of(own), entries_of(found)
@@ -84,7 +112,8 @@ def are_alike(own: Tree, found: Tree) -> bool:
 def rebuilt(value: Any, state: Tree, backend: Backend, device: Any) -> Any:
     """Put a state of another structure into a value; return it, or what replaces it.
 
-    Containers stay the objects that they are. What the value has nothing for is made like what is beside it.
+    Containers stay the objects that they are, and so do arrays of the shape that they have in the state. What the value
+    has nothing for is made like what is beside it.
 
     Args:
         value: what to restore.
@@ -116,8 +145,9 @@ def _restored(value: Any, state: Tree, backend: Backend, device: Any) -> Any:
     if value is None:
         return _new([], state, backend, device)
     plain = backend_named(PLAIN)
-    if plain.recognizes(value):
-        return plain.restore(value, state, None)
+    backend = plain if plain.recognizes(value) else backend
+    if _differ_in_shape(value, state):
+        return _new([value], state, backend, device)
     return backend.restore(value, state, device)
 
 

@@ -25,6 +25,9 @@ class CompiledLoop:
         resuming: returns what has the run go on from a checkpoint.
         steps: what counts timesteps, and has done what is due with them.
         checkpointer: what stores.
+
+    Attributes:
+        is_broken_off: whether a signal ended the run within compiled code.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class CompiledLoop:
         self._preemption = steps.preemption
         self._barriers: list[Callable[[], object]] = []
         self._calls = threading.local()
+        self.is_broken_off = False
 
     def track(self, *seeds: Interval) -> None:
         """Track what was added up on a device since the last time.
@@ -126,6 +130,7 @@ class CompiledLoop:
             yield lambda: bool(stopped)
         except (KeyboardInterrupt, SystemExit) as error:
             stopped.append(error)
+            self.is_broken_off = True
             end_main_thread(error)
         finally:
             self._calls.inside = self._preemption.is_held = False

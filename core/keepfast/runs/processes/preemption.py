@@ -99,11 +99,17 @@ class Preemption:
         _release_signals()
 
 
-def _remember(number: int, _frame: FrameType | None) -> None:
-    if number in _honoured:
-        _honoured.discard(number)
+def raise_honoured() -> None:
+    """Raise what a signal asks for that was honoured within compiled code, where it was not raised since."""
+    if _honoured and threading.current_thread() is threading.main_thread():
+        number = _honoured.pop()
         _release_signals()
         raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
+def _remember(number: int, _frame: FrameType | None) -> None:
+    if number in _honoured:
+        raise_honoured()
     unaware = [one for one in _WATCHING if one.asked is None and one.process == os.getpid()]
     for preemption in unaware:
         preemption.asked = number

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any, final
 
 import numpy as np
@@ -27,6 +28,9 @@ _LENGTH = "Episode / Total timesteps"
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool]
 Places = NDArray[np.intp]
+
+Accumulate = Callable[[Floats, int], Floats]
+"""Replaces rows, from where it came to last until a number, by the running totals up to each; returns the last ones."""
 
 
 @final
@@ -130,15 +134,11 @@ class RunningEpisodes:
     def _add_episodes(self, rewards: Floats, done: Flags, left_out: Places | None) -> None:
         """Finish the episodes that ended; `rewards` becomes the running totals of each step."""
         steps, envs = np.divmod(np.flatnonzero(done), rewards.shape[1])
-        totals, start = self._returns, 0
+        totals, accumulate = self._returns, _by_row(rewards) if rewards.shape[1] > 8 else _by_block(rewards)
         for step, first, last in _runs(steps):
-            _accumulate(rewards[start : step + 1], totals)
-            totals, start = rewards[step].copy(), step + 1
+            totals = accumulate(totals, step + 1).copy()
             totals[envs[first:last]] = 0.0
-        if start < len(rewards):
-            _accumulate(rewards[start:], totals)
-            totals = rewards[-1].copy()
-        self._returns = totals
+        self._returns = accumulate(totals, len(rewards)).copy()
         if left_out is None:
             lengths = self._ended_lengths(envs, steps + 1, len(rewards))
         else:
@@ -257,15 +257,36 @@ def _runs(numbers: Places) -> Iterator[tuple[int, int, int]]:
         yield from zip(numbers[borders[:-1]].tolist(), borders[:-1], borders[1:], strict=True)
 
 
-def _accumulate(rows: Floats, totals: Floats) -> None:
-    """Replace each row by the running totals up to it, added one row after the other: both ways round alike."""
-    if totals.size > 8 or len(rows) == 1:
-        for row in rows:
+def _by_row(rows: Floats) -> Accumulate:
+    """Accumulate many environments: a row at a time."""
+    left, done = iter(rows), 0
+
+    def accumulate(totals: Floats, until: int) -> Floats:
+        nonlocal done
+        for row in islice(left, until - done):
             row += totals
             totals = row
-    else:
-        rows[0] += totals
-        np.add.accumulate(rows, axis=0, out=rows)
+        done = until
+        return totals
+
+    return accumulate
+
+
+def _by_block(rows: Floats) -> Accumulate:
+    """Accumulate few environments: all rows at once, to the very same totals."""
+    done = 0
+
+    def accumulate(totals: Floats, until: int) -> Floats:
+        nonlocal done
+        block, done = rows[done:until], until
+        if not len(block):
+            return totals
+        block[0] += totals
+        np.add.accumulate(block, axis=0, out=block)
+        last: Floats = block[-1]
+        return last
+
+    return accumulate
 
 
 def _summary(tag: str, values: Floats) -> dict[str, float]:

@@ -371,8 +371,8 @@ class EpisodeTracker:
 def _layout(rewards: Any, terminated: Any, truncated: Any) -> tuple[Any, ...]:
     """Return what the steps of one buffer have in common."""
     try:
-        shapes = rewards.shape, terminated.shape, truncated.shape
-        return *shapes, type(rewards), type(terminated), type(truncated), rewards.dtype
+        kinds = type(rewards), type(terminated), type(truncated)
+        return kinds, rewards.dtype, rewards.shape, terminated.shape, truncated.shape
     except AttributeError:  # a part is a plain number, or a list
         step = (rewards, terminated, truncated)
         return (*map(type, step), *(getattr(part, "shape", None) for part in step))
