@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nox
@@ -24,6 +24,9 @@ FURTHER_TOOLS = ("matplotlib", "minari", "moviepy", "omegaconf", "pip", "hatchli
 
 OLDER_SKRL = "skrl==1.4.3"
 """The other line of skrl, whose agents are called otherwise."""
+
+SHIPPING_TESTS = ("flax", "tensorboardX")
+"""The peers whose sources on the index have tests that can be run over the product."""
 
 TYPE_TOOLS = ("mypy", "types-PyYAML")
 ENVIRONMENTS = ("core", "torch", "jax", "all")
@@ -91,17 +94,22 @@ def run_tests(session: nox.Session, environment: str) -> None:
     if session.posargs:
         pytest(session, "-m", environment, *session.posargs, success_codes=[0, NONE_CHOSEN])
         return
-    recording = ("--ignore=tests/peers", "-p", "tests.suite.record", "--record")
+    recording = ("--ignore=tests/peers", "--ignore=tests/suites", "-p", "tests.suite.record", "--record")
     parallel = (f"--numprocesses={WORKERS}", "--dist=loadgroup")
     pytest(session, "-m", f"{environment} and not timing", *parallel, *recording, f"{records()}/{environment}.json")
     if environment == "core":
         pytest(session, "-m", "core and timing", *recording, f"{records()}/{environment}-timing.json")
 
 
-def pytest(session: nox.Session, *arguments: str, success_codes: Sequence[int] = (0,)) -> None:
+def pytest(
+    session: nox.Session,
+    *arguments: str,
+    success_codes: Sequence[int] = (0,),
+    environment: Mapping[str, str] | None = None,
+) -> None:
     """Run pytest; what it starts does not take each core for its own."""
-    environment = {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
-    session.run("python", "-m", "pytest", *arguments, env=environment, success_codes=success_codes)
+    variables = {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1", **(environment or {})}
+    session.run("python", "-m", "pytest", *arguments, env=variables, success_codes=success_codes)
 
 
 @nox.session
@@ -178,6 +186,17 @@ def peers(session: nox.Session) -> None:
     pytest(session, "tests/peers", *session.posargs)
     install(session, OLDER_SKRL)
     pytest(session, "tests/peers/test_skrl_agents.py")
+
+
+@nox.session
+def suites(session: nox.Session) -> None:
+    """Run the tests that peers ship, and cases like theirs, over the product, and count them; arguments choose some."""
+    install(session, project("all"), *TEST_TOOLS, *FURTHER_TOOLS, "-r", "tests/suites/requirements.txt")
+    folder = Path(session.create_tmp()).resolve()
+    download = ("python", "-m", "pip", "download", "--no-deps", "--no-binary", ",".join(SHIPPING_TESTS), *CONSTRAINTS)
+    session.run(*download, "--dest", str(folder), *SHIPPING_TESTS)
+    ours = ("tests/suites", "tests/peers/test_skrl_agents.py", "tests/peers/test_skrl_objects.py")
+    pytest(session, "-rN", *(session.posargs or ours), environment={"KEEPFAST_SUITES": str(folder)})
 
 
 @nox.session

@@ -529,6 +529,7 @@ def _forge(path, change_data=None, **header):
     content = file.read_bytes()
     mark, length, _ = _TRAILER.unpack(content[-_TRAILER.size :])
     document = json.loads(content[-_TRAILER.size - length : -_TRAILER.size]) | header
+    document = {name: value for name, value in document.items() if value is not None}
     file.write_bytes(content[: -_TRAILER.size - length])
     if change_data:
         with h5py.File(file, "a") as data:
@@ -725,3 +726,36 @@ def test_texts_are_told_as_what_is_not_read(tmp_path):
         storage.update_episodes([EpisodeBuffer(0, None, None, *values, np.ones(2), flags, flags)])
         with pytest.raises(Unreadable, match="holds texts, which a memory has no tensors for"):
             read_memory(tmp_path / name)
+
+
+def test_a_filter_that_is_not_installed_is_no_damage(tmp_path, monkeypatch):
+    """Values that a plugin of HDF5 has compressed are told as what is not read without it."""
+
+    def compress(data):
+        group = _episode(data)
+        values = group.pop("observations")[...]
+        group.create_dataset("observations", data=values, compression="gzip")
+
+    path = _foreign_dataset(tmp_path, compress)
+    assert read_memory(path).filled
+    monkeypatch.setattr(h5py.h5z, "filter_avail", lambda number: False)
+    with pytest.raises(Unreadable, match="a filter that is not installed, number 1 of HDF5's"):
+        read_memory(path)
+
+
+def test_a_dataset_of_the_layout_before_is_read(tmp_path):
+    """Whose episodes told of themselves in attributes; its metadata are ours alone, whatever another tool did."""
+    path = tmp_path / "m.minari"
+    MinariExporter().save(_memory(), path)
+    table = [(0, 0, 2, False), (0, 2, 4, True), (1, 0, 3, False), (1, 3, 3, True)]
+
+    def tell(data):
+        for number, (environment, start, _, is_open) in enumerate(table):
+            told = {"keepfast_environment": environment, "keepfast_start": start, "keepfast_open": is_open}
+            data[f"episode_{number}"].attrs.update(told)
+
+    _forge(path, tell, episodes=None)
+    assert_same(read_memory(path), _memory())
+    _update_metadata(path)
+    with pytest.raises(CorruptMemory, match=r"metadata\.json` is damaged"):
+        read_memory(path)

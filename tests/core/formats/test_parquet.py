@@ -290,3 +290,20 @@ def test_no_table_takes_more_memory_than_its_size_allows(tmp_path):
     pq.write_table(pa.table({"x": column, "y": column}), tmp_path / "x.parquet", store_schema=False)
     with pytest.raises(Unreadable, match="bytes of memory"):
         ParquetExporter().load(tmp_path / "x.parquet")
+
+
+def test_what_arrow_cannot_read_is_no_damage(tmp_path, monkeypatch):
+    """A footer that is encrypted, and a compression that this Arrow was built without."""
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"x": [1]}), path)
+    path.write_bytes(path.read_bytes()[:-4] + b"PARE")
+    with pytest.raises(Unreadable, match="its footer is encrypted"):
+        ParquetExporter().load(path)
+    pq.write_table(pa.table({"x": [1]}), path)
+
+    def refuse(*_arguments):
+        raise pa.ArrowNotImplementedError("Support for codec 'lzo' not built")
+
+    monkeypatch.setattr(parquet, "foreign_tensors", refuse)
+    with pytest.raises(Unreadable, match="codec 'lzo' not built"):
+        ParquetExporter().load(path)

@@ -29,7 +29,6 @@ TEXT = b"\xdb"
 _LENGTHS = {0xD9: 1, 0xDA: 2, 0xDB: 4}
 """By how a text begins: in how many bytes its length is."""
 
-_NUMBERS = tuple("biufc")
 _U32 = struct.Struct(">I")
 
 Piece = bytes | tuple[str, NDArray[Any]]
@@ -164,10 +163,7 @@ def _extension(code: int, data: bytes) -> Any:
     if code not in (_ARRAY, _SCALAR):
         return Unread(f"msgpack.ExtType {code}")
     shape, name, content = msgpack.unpackb(data, raw=True)
-    dtype = dtype_of(name.decode())
-    if dtype.kind not in _NUMBERS and not dtype.hasobject and dtype.isbuiltin != 2:
-        return Unread(f"numpy.ndarray of {dtype}")
-    return shaped(np.frombuffer(bytearray(content), dtype), shape)
+    return shaped(np.frombuffer(bytearray(content), dtype_of(name.decode())), shape)
 
 
 def _unchunk(node: Tree) -> Tree:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from keepfast._system.spacious import spacious_tensors
 from keepfast.codec import dtype_of
-from keepfast.errors import CorruptMemory, InvalidValue, KeepfastError
+from keepfast.errors import CorruptMemory, InvalidValue, KeepfastError, Unreadable, shown
 from keepfast.formats.files.sealed import Damage, verified
 from keepfast.formats.memories.foreign_parquet import PLACES, foreign_tensors
 from keepfast.formats.memories.header import (
@@ -103,6 +103,8 @@ def _damage_of_arrow() -> Iterator[None]:
         yield
     except KeepfastError:
         raise
+    except pa.ArrowNotImplementedError as error:
+        raise Unreadable(f"Arrow has no way to read it ({shown(str(error))})") from error
     except OSError as error:
         if error.errno is not None:
             raise
@@ -125,6 +127,8 @@ def _document(file: BinaryIO) -> bytes | None:
     file.seek(max(0, end - _FOOTER.size))
     length, magic = _FOOTER.unpack(file.read().rjust(_FOOTER.size, b"\0"))
     footer = end - _FOOTER.size - length
+    if magic == b"PARE":
+        raise Unreadable("its footer is encrypted")
     if magic != b"PAR1" or footer < _GAP_END.size:
         return None
     file.seek(footer - _GAP_END.size)

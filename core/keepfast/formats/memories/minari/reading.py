@@ -239,6 +239,11 @@ def _leaves(parent: Any, name: str, count: int, seen: set[int], suffix: str = ""
 def _dataset(parent: Any, name: str, count: int | None = None) -> Any:
     """Return a dataset of numbers that are in this very file, as many as said."""
     dataset = _child(parent, name, h5py.Dataset)
+    created = dataset.id.get_create_plist()
+    filters = [created.get_filter(index)[0] for index in range(created.get_nfilters())]
+    if unknown := [number for number in filters if not h5py.h5z.filter_avail(number)]:
+        what = f"the dataset `{shown(dataset.name)}` is compressed by a filter that is not installed"
+        raise Unreadable(f"{what}, number {unknown[0]} of HDF5's; `pip install hdf5plugin` and import it")
     reason = _flaw(dataset, count)
     if reason:
         raise Damage(f"dataset `{dataset.name}`", reason)
