@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 _STRACE = shutil.which("strace")
-STATES = 60
+STATES = 40
 """How many losses of each kind of work are looked at in the suite; the session `powerloss` looks at all."""
 
 SETTINGS = {
