@@ -419,7 +419,7 @@ def test_what_flax_gives_and_keepfast_has_not_is_no_damage(flax: Any, msgpack_pa
         flax.msgpack_restore(msgpack_path.read_bytes())
         assert MsgpackStore().load(msgpack_path).state == {"x": Unread(says), "in": [Unread(says)], "w": 1}
     msgpack_path.write_bytes(b"\x82\xa1x\x01\xa1x\x02")
-    with pytest.raises(Unreadable, match="has the key `x` twice"):
+    with pytest.raises(CorruptCheckpoint, match="has the key `x` twice"):
         MsgpackStore().load(msgpack_path)
 
 

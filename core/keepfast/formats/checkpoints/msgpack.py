@@ -108,7 +108,7 @@ def read_flax(file: BinaryIO) -> Checkpoint:
     except RepeatedKey as repeated:
         if any(map(is_introduction, repeated.values)):
             raise Damage("introduction", "is not what was written") from repeated
-        raise
+        raise Damage("content", str(repeated)) from repeated
     if isinstance(state, dict) and (is_trailer(state.get(_KEY)) or is_introduction(state.get(_KEY))):
         raise Damage("ending", "is not what was written")
     return Checkpoint(state)
