@@ -200,6 +200,14 @@ def suites(session: nox.Session) -> None:
 
 
 @nox.session
+def powerloss(session: nox.Session) -> None:
+    """Play two power losses at every call that changes the disk; arguments go to pytest."""
+    install(session, project("all"), *TEST_TOOLS, *FURTHER_TOOLS)
+    session.env["KEEPFAST_POWERLOSS"] = "2"
+    pytest(session, "tests/crash/test_power_loss.py", "-s", "--timeout=0", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; every warning is an error."""
     install(session, project("torch,jax,demo"), "mkdocs-material", "mkdocstrings[python]")

@@ -19,12 +19,11 @@ from keepfast.migration.calls import migrate_modules, options_of
 from keepfast.migration.report import MigrationReport
 from keepfast.modules.modes import checked_enabled, evaluate_loaded, is_training, set_modes
 from keepfast.modules.options import LoadOptions
-from keepfast.modules.owners import name_places
 from keepfast.modules.parts import Module, description
 from keepfast.modules.reading import checkpoint_at
 from keepfast.modules.registered import RegisteredModule, copy_all, metadata
 from keepfast.modules.restoring import restore_all
-from keepfast.modules.table import CheckedModules, ModuleTable
+from keepfast.modules.table import CheckedModules, ModuleTable, name_places
 from keepfast.plugins.formats import format_of
 from keepfast.plugins.locations import located
 from keepfast.runs.directory import run_directory

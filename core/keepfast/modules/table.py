@@ -8,12 +8,12 @@ from typing import Any, Self, final
 
 from keepfast._system.arguments.checks import table
 from keepfast.config import ExperimentConfig
-from keepfast.errors import InvalidValue, UsageError, as_given
+from keepfast.errors import InvalidValue, UnsupportedModule, UsageError, as_given
 from keepfast.interfaces.checkpoint_store import CheckpointStore
 from keepfast.memories.memory import Memory
-from keepfast.modules.parts import Module
+from keepfast.modules.parts import Attribute, Attributes, Item, Module
 from keepfast.modules.registered import RegisteredModule, check_kept, check_places, main_backend, registered, value_of
-from keepfast.plugins.backends import check_device, configured
+from keepfast.plugins.backends import check_device, configured, recognize
 from keepfast.plugins.discovery import registry
 
 
@@ -165,3 +165,36 @@ class ModuleTable:
 def _instances(modules: Mapping[Any, Module]) -> dict[Any, Module]:
     """Return modules without those that are None, as ``models.get("value")`` gives where an agent has no such one."""
     return {name: module for name, module in modules.items() if module is not None}
+
+
+def name_places(owner: object, modules: dict[str, Module]) -> None:
+    """Put in the place of each module that is replaced the attribute of its owner that holds it, where there is one.
+
+    ``agent.checkpoint_modules["optimizer"] = agent.optimizer`` then means what the agent has there later, too. Where
+    several attributes hold it, the one with the module's name is meant.
+
+    Args:
+        owner: the object whose attributes are looked through.
+        modules: its modules by name; changed in place.
+    """
+    for name, module in modules.items():
+        if isinstance(module, Attribute | Attributes | Item) or not _is_replaced(module):
+            continue
+        holding = [each for each, value in vars(owner).items() if value is module]
+        if len(holding) == 1 or name in holding:
+            modules[name] = Attribute(owner, name if name in holding else holding[0])
+
+
+def _is_replaced(module: Any) -> bool:
+    """Say whether a restore makes another object, of which each is itself; a number or a text is not."""
+    if (
+        module is None
+        or (isinstance(module, tuple) and not module)
+        or isinstance(module, bool | int | float | complex | str | bytes)
+    ):
+        return False
+    try:
+        backend = recognize(module)
+        return backend is not None and backend.replaces(module)
+    except UnsupportedModule:
+        return False
