@@ -76,7 +76,10 @@ def scan(
 
 @final
 class _Outside:
-    """One loop outside jit: compiled pieces, with a visit to the experiment between two of them."""
+    """One loop outside jit: compiled pieces, with a visit to the experiment between two of them.
+
+    Where a visit stores nothing, it is paid while the next piece is under way.
+    """
 
     def __init__(self, program: Program, session: Session, length: int) -> None:
         self._program, self._session, self._length = program, session, length
@@ -99,19 +102,30 @@ class _Outside:
         position, end = visit.first, session.end(visit)
         intervals = session.intervals()
         offsets = [visit.completed(0) % interval for interval in intervals]
+        untold: tuple[int, Any] | None = None
         while position < self._length:
             last = min(end if position < end else self._length, position + program.longest)
             following = next_visit(position, last, intervals, offsets, min)
             state, totals = program.compiled(state, np.int32(position), np.int32(following), xs)
-            position = following
-            self._visit(visit, position, state, jax.device_get(totals))
+            if untold is not None:  # while the device takes the steps
+                with session.loop.without_end():
+                    self._tell(visit, *untold)
+            position, untold = following, (following, totals)
+            if self._may_store(visit, position):
+                self._keep(visit, position, state)
+                self._tell(visit, *untold)
+                untold = None
         if session.loop.stored_at != session.experiment.completed:  # else nothing is left to store
             self._keep(visit, position, _copied(state))
         return state.carry, state.ys
 
-    def _visit(self, visit: Visit, position: int, state: State, totals: Any) -> None:
-        self._keep(visit, position, state)
-        self._session.track([[self._program.interval(totals)]])
+    def _may_store(self, visit: Visit, position: int) -> bool:
+        layout = self._program.layout
+        return self._session.may_store(visit, position, layout.tags, episodes=layout.num_envs is not None)
+
+    def _tell(self, visit: Visit, position: int, totals: Any) -> None:
+        """Tell the experiment of the steps up to a position; waits until the device has taken them."""
+        self._session.track([[self._program.interval(jax.device_get(totals))]])
         self._session.complete(visit, position)
 
     def _keep(self, visit: Visit, position: int, state: State) -> None:

@@ -111,6 +111,15 @@ class CompiledLoop:
                 barrier()
 
     @contextlib.contextmanager
+    def without_end(self) -> Iterator[None]:
+        """Keep the run from being ended within the block, for which the state that is to be saved is not there."""
+        self._preemption.is_held = True
+        try:
+            yield
+        finally:
+            self._preemption.is_held = False
+
+    @contextlib.contextmanager
     def call(self, *, ends: bool = True) -> Iterator[Callable[[], bool]]:
         """Do what a compiled loop calls the host for.
 
