@@ -196,6 +196,8 @@ class Place:
 
     def use(self) -> None:
         """Have what was taken written and stored."""
+        for agent in [each for each in self._open if isinstance(each, Agent)]:
+            agent.wait()
         for made in [each for each in self._open if isinstance(each, Experiment)]:
             for write in (made.write_tracking_data, made.write_checkpoint):
                 with contextlib.suppress(keepfast.KeepfastError):
@@ -245,7 +247,7 @@ WITHOUT = {
 """Calls without rows, each with the reason."""
 
 INSIDE = {
-    "CheckpointStore": {"read", "write", "writing"},  # `save` and `load` call them with what they have checked
+    "CheckpointStore": {"read", "write", "writing", "check"},  # `save` and `load` call them with what they have checked
     "MemoryExporter": {"read", "write", "writing"},
     "MultiWriter": {"opened_by", "reopen", "refuse", "settle", "undo", "mute", "open", "load_state_dict", "state_dict"},
 }

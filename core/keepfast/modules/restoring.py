@@ -51,7 +51,9 @@ def _restored(
     modules = [as_stored(module, checkpoint.about.backends or {}) for module in modules]
     entries, loadable = _match_all(_wanted(modules, found, options, path), found, options, path)
     absent = tuple(name for name in found if name not in {module.name for module in modules})
-    report = LoadReport(path, tuple(entries), checkpoint.about.timestep, absent, tied=overwritten(loadable))
+    with naming("the checkpoint", path):
+        tied = overwritten(loadable)
+    report = LoadReport(path, tuple(entries), checkpoint.about.timestep, absent, tied=tied)
     require(report, strict=options.strict)
     if options.modules is None:
         for name in absent:

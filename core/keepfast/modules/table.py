@@ -196,5 +196,5 @@ def _is_replaced(module: Any) -> bool:
     try:
         backend = recognize(module)
         return backend is not None and backend.replaces(module)
-    except UnsupportedModule:
+    except (UnsupportedModule, RecursionError):  # told by whoever captures it
         return False
