@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
+from keepfast._system.disk.directories import path_of
 from keepfast.codec import check_leaves
 from keepfast.formats.files.flax_bytes import (
     TEXT,
@@ -87,6 +88,7 @@ def _document(entries: list[tuple[Any, Tree]], *, named: bool) -> Iterator[Piece
 
 def is_ours(path: Path) -> bool:
     """Say whether a file is one of `write_flax`, of this layout or the older one."""
+    path = path_of(path)
     if not path.is_file():
         return False
     with path.open("rb") as file:
