@@ -130,6 +130,19 @@ def test_tracking_under_a_trace_names_the_way(experiment: keepfast.Experiment) -
         jax.jit(lambda x: experiment.record_transition(x, x > 0, x > 0))(jnp.ones(2))
 
 
+@pytest.mark.parametrize("within", [lambda loss: loss, jax.jit])
+def test_a_derivative_through_the_loop_is_refused(experiment: keepfast.Experiment, within: Any) -> None:
+    """While it is traced; within the function that the loop is given it is taken as ever."""
+
+    def loss(x: Any) -> Any:
+        return keepfast_jax.scan(lambda c, _: (c * x, {"c": c}), x, length=4, experiment=experiment)[0]
+
+    with pytest.raises(keepfast.InvalidValue, match=r"a derivative is taken through `keepfast_jax\.scan`"):
+        jax.grad(within(loss))(2.0)
+    with pytest.raises(keepfast.InvalidValue, match="a derivative is taken"):
+        jax.jit(jax.vmap(jax.value_and_grad(loss)))(jnp.ones(3))
+
+
 def test_a_closed_experiment_is_refused_at_once(experiment: keepfast.Experiment) -> None:
     """Not after a first piece of the loop."""
     experiment.close()

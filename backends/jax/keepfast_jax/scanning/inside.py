@@ -12,7 +12,7 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 from jax.experimental import io_callback
 
-from keepfast import Interval, LoadMismatch, UsageError
+from keepfast import Interval, InvalidValue, LoadMismatch, UsageError
 from keepfast_jax.scanning.carry import Position, Shape, raw_leaves, with_keys
 from keepfast_jax.scanning.pieces import Program, State, Totals, abstract
 from keepfast_jax.scanning.session import Session, Visit, next_visit
@@ -21,9 +21,23 @@ from keepfast_jax.scanning.shards import Shards
 _FLAG: Any = jax.eval_shape(lambda: jnp.int32(0))
 _LARGEST = 2**31 - 1
 
-barrier: Callable[..., Any] = jax.lax.optimization_barrier
-
 Axes = tuple[int, ...]
+
+_optimization_barrier: Callable[..., Any] = jax.lax.optimization_barrier
+
+
+@jax.custom_jvp
+def barrier(leaf: Any) -> Any:
+    """Return a leaf of the first state, of which XLA knows nothing, and no derivative is taken."""
+    return _optimization_barrier(leaf)
+
+
+@barrier.defjvp
+def _(_primals: Any, _tangents: Any) -> Any:
+    raise InvalidValue(
+        "a derivative is taken through `keepfast_jax.scan`, whose calls of the host have none; take it within the "
+        "function that is given to it, or of a `jax.lax.scan`"
+    )
 
 
 @final
