@@ -17,6 +17,7 @@ from keepfast.memories.memory import Memory
 from keepfast.migration.calls import migrate_modules
 from keepfast.migration.engine import MigrationOptions
 from keepfast.migration.report import MigrationReport
+from keepfast.modules.modes import Modes, gives_arrays_of_jax
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.owners import name_places
 from keepfast.modules.parts import Module, description
@@ -29,7 +30,7 @@ from keepfast.runs.directory import run_directory
 from keepfast.tracking.multi_writer import MultiWriter
 
 
-class Agent:
+class Agent(Modes):
     """Keeps an agent's metrics and checkpoints; a base class for agents of any framework, and usable as it is.
 
     Args:
@@ -81,7 +82,7 @@ class Agent:
         several = list(memory) if isinstance(memory, list | tuple) else [memory]
         self.memory, self.secondary_memories = (several or [None])[0], several[1:]
         memory = self.memory
-        self.training = True
+        self.training, self._jax = True, gives_arrays_of_jax()
         if isinstance(told := getattr(memory, "metadata", None), MutableMapping):
             told.setdefault("agent", type(self).__name__)  # the memory's files then tell whose it is
         self.observation_space = observation_space
@@ -209,41 +210,6 @@ class Agent:
         if self._experiment is None:
             return self._experiment_config.checkpoint_interval
         return self._experiment.checkpoint_interval
-
-    def set_running_mode(self, mode: str) -> None:
-        """Set whether the agent trains (``"train"``) or is evaluated (``"eval"``), as trainers tell it.
-
-        Raises:
-            InvalidValue: if the mode is neither.
-        """
-        self.training = _is_training(mode)
-
-    def set_mode(self, mode: str) -> None:
-        """Set the mode of the models that have one: ``"train"`` or ``"eval"``.
-
-        Raises:
-            InvalidValue: if the mode is neither.
-        """
-        self.enable_models_training_mode(_is_training(mode))
-
-    def enable_training_mode(self, enabled: bool = True, *, apply_to_models: bool = False) -> None:
-        """Set whether the agent trains, and on request the mode of its models."""
-        self.training = enabled
-        if apply_to_models:
-            self.enable_models_training_mode(enabled)
-
-    def enable_models_training_mode(self, enabled: bool = True) -> None:
-        """Set the mode of the models that have one."""
-        for model in self.models.values():
-            change = getattr(model, "train", None) if enabled else getattr(model, "eval", None)
-            if callable(tell := getattr(model, "set_mode", None)):
-                tell("train" if enabled else "eval")
-            elif callable(change):
-                change()
-
-    def _empty_preprocessor(self, _input: Any, *_args: Any, **_kwargs: Any) -> Any:
-        """Return what it is given; what agents of skrl have in the place of a preprocessor that is switched off."""
-        return _input
 
     def track_data(self, tag: str, value: Any) -> None:
         """Track a number until the next write.
@@ -492,9 +458,3 @@ class Agent:
         finally:
             if self.memory is not None and hasattr(self.memory, "close"):
                 self.memory.close()
-
-
-def _is_training(mode: str) -> bool:
-    if mode not in ("train", "eval"):
-        raise InvalidValue(f'`mode` is {mode!r:.60}; allowed: "train" or "eval"')
-    return mode == "train"

@@ -4,4 +4,5 @@ from __future__ import annotations
 
 import importlib.util
 
-collect_ignore = [] if importlib.util.find_spec("skrl") else ["test_skrl_agents.py"]
+SKRL = ["test_skrl_agents.py", "test_skrl_agents_jax.py", "test_skrl_kinds.py"]
+collect_ignore = [] if importlib.util.find_spec("skrl") else SKRL

@@ -1,0 +1,68 @@
+"""Whether an agent trains or is evaluated, and its models with it, in the calls that trainers have for it."""
+
+from __future__ import annotations
+
+import abc
+import sys
+from typing import Any
+
+from keepfast.errors import InvalidValue
+
+
+class Modes(abc.ABC):
+    """The calls by which trainers tell an agent its mode.
+
+    Attributes:
+        models: the agent's models by role.
+        training: whether the agent trains or is evaluated.
+    """
+
+    models: dict[str, Any]
+    training: bool
+
+    def set_running_mode(self, mode: str) -> None:
+        """Set whether the agent trains (``"train"``) or is evaluated (``"eval"``), as trainers tell it.
+
+        Raises:
+            InvalidValue: if the mode is neither.
+        """
+        self.training = _is_training(mode)
+
+    def set_mode(self, mode: str) -> None:
+        """Set the mode of the models that have one: ``"train"`` or ``"eval"``.
+
+        Raises:
+            InvalidValue: if the mode is neither.
+        """
+        self.enable_models_training_mode(_is_training(mode))
+
+    def enable_training_mode(self, enabled: bool = True, *, apply_to_models: bool = False) -> None:
+        """Set whether the agent trains, and on request the mode of its models."""
+        self.training = enabled
+        if apply_to_models:
+            self.enable_models_training_mode(enabled)
+
+    def enable_models_training_mode(self, enabled: bool = True) -> None:
+        """Set the mode of the models that have one."""
+        for model in self.models.values():
+            change = getattr(model, "train", None) if enabled else getattr(model, "eval", None)
+            if callable(tell := getattr(model, "set_mode", None)):
+                tell("train" if enabled else "eval")
+            elif callable(change):
+                change()
+
+    def _empty_preprocessor(self, _input: Any, *_args: Any, **_kwargs: Any) -> Any:
+        """Return what it is given; what agents of skrl have in the place of a preprocessor that is switched off."""
+        return _input
+
+
+def gives_arrays_of_jax() -> bool:
+    """Say whether agents of skrl 1.4 on JAX are given arrays of JAX, and not of NumPy, as its configuration says."""
+    configured = getattr(getattr(sys.modules.get("skrl"), "config", None), "jax", None)
+    return bool(getattr(configured, "backend", "jax") == "jax")
+
+
+def _is_training(mode: str) -> bool:
+    if mode not in ("train", "eval"):
+        raise InvalidValue(f'`mode` is {mode!r:.60}; allowed: "train" or "eval"')
+    return mode == "train"
