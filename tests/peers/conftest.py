@@ -4,5 +4,5 @@ from __future__ import annotations
 
 import importlib.util
 
-SKRL = ["test_skrl_agents.py", "test_skrl_agents_jax.py", "test_skrl_kinds.py"]
+SKRL = [f"test_skrl_{each}.py" for each in ("agents", "agents_jax", "kinds", "memories")]
 collect_ignore = [] if importlib.util.find_spec("skrl") else SKRL
