@@ -185,7 +185,7 @@ def peers(session: nox.Session) -> None:
     install(session, project("all"), *TEST_TOOLS, "-r", "tests/peers/requirements.txt")
     pytest(session, "tests/peers", *session.posargs)
     install(session, OLDER_SKRL)
-    pytest(session, "tests/peers/test_skrl_agents.py")
+    pytest(session, *sorted(map(str, Path("tests/peers").glob("test_skrl_[akm]*.py"))))
 
 
 @nox.session

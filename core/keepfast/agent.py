@@ -6,7 +6,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keepfast._system.arguments.checks import names, table, truth
+from keepfast._system.arguments.checks import names, table
 from keepfast._system.disk.directories import path_of
 from keepfast.config import LEVEL, Settings, Source, agent_settings, mapping_of
 from keepfast.errors import InvalidValue, as_given
@@ -17,7 +17,7 @@ from keepfast.memories.fitting import Fit
 from keepfast.memories.memory import Memory
 from keepfast.migration.calls import migrate_modules, options_of
 from keepfast.migration.report import MigrationReport
-from keepfast.modules.modes import checked_enabled, evaluate_loaded, is_training, set_modes
+from keepfast.modules.modes import Modes, evaluate_loaded, gives_arrays_of_jax
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module, description
 from keepfast.modules.reading import checkpoint_at
@@ -30,7 +30,7 @@ from keepfast.runs.directory import run_directory
 from keepfast.tracking.multi_writer import MultiWriter
 
 
-class Agent:
+class Agent(Modes):
     """Keeps an agent's metrics and checkpoints; a base class for agents of any framework, and usable as it is.
 
     Args:
@@ -80,7 +80,7 @@ class Agent:
         several = list(memory) if isinstance(memory, list | tuple) else [memory]
         self.memory, self.secondary_memories = (several or [None])[0], several[1:]
         memory = self.memory
-        self.training = True
+        self.training, self._jax = True, gives_arrays_of_jax()
         if isinstance(told := getattr(memory, "metadata", None), MutableMapping):
             told.setdefault("agent", type(self).__name__)  # the memory's files then tell whose it is
         self.observation_space = observation_space
@@ -211,46 +211,6 @@ class Agent:
         if self._experiment is None:
             return self._experiment_config.checkpoint_interval
         return self._experiment.checkpoint_interval
-
-    def set_running_mode(self, mode: str) -> None:
-        """Set whether the agent trains (``"train"``) or is evaluated (``"eval"``), as trainers tell it.
-
-        Raises:
-            InvalidValue: if the mode is neither.
-        """
-        self.training = is_training(mode)
-
-    def set_mode(self, mode: str) -> None:
-        """Set the mode of the models that have one: ``"train"`` or ``"eval"``.
-
-        Raises:
-            InvalidValue: if the mode is neither.
-        """
-        self.enable_models_training_mode(is_training(mode))
-
-    def enable_training_mode(self, enabled: bool = True, *, apply_to_models: bool = False) -> None:
-        """Set whether the agent trains, and on request the mode of its models.
-
-        Raises:
-            InvalidValue: if `enabled` is neither true nor false.
-        """
-        enabled = checked_enabled(enabled)
-        reach = truth("apply_to_models", apply_to_models)
-        self.training = enabled
-        if reach:
-            self.enable_models_training_mode(enabled)
-
-    def enable_models_training_mode(self, enabled: bool = True) -> None:
-        """Set the mode of the models that have one.
-
-        Raises:
-            InvalidValue: if `enabled` is neither true nor false.
-        """
-        set_modes(self.models.values(), training=checked_enabled(enabled))
-
-    def _empty_preprocessor(self, _input: Any, *_args: Any, **_kwargs: Any) -> Any:
-        """Return what it is given; what agents of skrl have in the place of a preprocessor that is switched off."""
-        return _input
 
     def track_data(self, tag: str, value: Any) -> None:
         """Track a number until the next write.

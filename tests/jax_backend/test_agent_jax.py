@@ -187,3 +187,17 @@ def test_a_model_of_skrl_is_its_parameters(tmp_path: Path) -> None:
     assert model.state_dict.params["params"]["w"].tolist() == [4, 4]
     with pytest.raises(keepfast.KeepfastError, match=r"no backend knows|without a `state_dict`"):
         keepfast.save(Model(None), tmp_path / "none.msgpack")
+
+
+class Refusing:
+    """Has a state dict that it does not tell."""
+
+    @property
+    def state_dict(self) -> Any:
+        raise RuntimeError("not now")
+
+
+def test_a_state_dict_that_is_not_told_is_none(tmp_path: Path) -> None:
+    """What its property raises is not raised by a save."""
+    with pytest.raises(keepfast.UnsupportedModule, match="Refusing"):
+        keepfast.save({"x": Refusing(), "w": jnp.zeros(1)}, tmp_path / "x.safetensors")

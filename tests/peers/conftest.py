@@ -4,4 +4,5 @@ from __future__ import annotations
 
 import importlib.util
 
-collect_ignore = [] if importlib.util.find_spec("skrl") else ["test_skrl_agents.py"]
+SKRL = [f"test_skrl_{each}.py" for each in ("agents", "agents_jax", "kinds", "memories")]
+collect_ignore = [] if importlib.util.find_spec("skrl") else SKRL

@@ -450,3 +450,47 @@ def test_weights_that_modules_share_are_told_of_too(tmp_path: Path) -> None:
     with pytest.warns(keepfast.KeepfastWarning, match="one and the same here"):
         report = keepfast.load({"policy": nn.Sequential(trunk)[0], "value": trunk}, tmp_path / "m.pt")
     assert report.tied == {f"module.policy.{name}": f"module.value.{name}" for name in ("weight", "bias")}
+
+
+def squares(first: float) -> torch.Tensor:
+    return torch.arange(4.0).reshape(2, 2) + first
+
+
+VIEWS: dict[str, tuple[Any, bool]] = {
+    "its transpose": (lambda w: w.t(), False),
+    "itself": (lambda w: w, True),
+    "a row": (lambda w: w[1], True),
+    "a row that fits": (lambda w: w[0], False),
+    "a column": (lambda w: w[:, 1], True),
+    "flat": (lambda w: w.reshape(4), False),
+    "expanded": (lambda w: w[:1, :1].expand(2, 2), True),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_what_shares_memory_in_any_way_is_told_where_values_are_lost(view: str, tmp_path: Path) -> None:
+    """Transposes, parts and other shapes of a weight: only where the file has no values that both can have."""
+    made, is_lost = VIEWS[view]
+    weight = squares(0.0)
+    saved = {"w": squares(1.0), "v": made(squares(1.0)).clone()}
+    if is_lost:
+        saved["v"] = saved["v"] + 7
+    path = tmp_path / "m.pt"
+    torch.save(saved, path)
+    own = {"w": weight, "v": made(weight)}
+    if is_lost:
+        with pytest.warns(keepfast.KeepfastWarning, match=r"different values for `module\.w` and `module\.v`"):
+            report = keepfast.load(own, path)
+        assert "module.w" in report.tied
+    else:
+        assert keepfast.load(own, path).tied == {}
+        assert torch.equal(own["w"], squares(1.0))
+
+
+def test_what_lies_between_another_s_numbers_is_not_told(tmp_path: Path) -> None:
+    """Every second number is one weight, the others another."""
+    memory = torch.zeros(8)
+    own = {"even": memory[::2], "odd": memory[1::2]}
+    torch.save({"even": torch.ones(4), "odd": torch.full((4,), 2.0)}, tmp_path / "m.pt")
+    assert keepfast.load(own, tmp_path / "m.pt").tied == {}
+    assert memory.tolist() == [1, 2] * 4

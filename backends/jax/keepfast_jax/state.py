@@ -249,7 +249,10 @@ class _ParamsKind(Kind):
 
 def params_of(node: object) -> Any | None:
     """Return what is the state of an object whose attribute ``state_dict`` holds its ``params``; None of all others."""
-    held = getattr(node, "state_dict", None)
+    try:
+        held = getattr(node, "state_dict", None)
+    except Exception:  # noqa: BLE001  (a property of anybody's, which may raise anything)
+        return None
     is_held = not callable(held) and callable(getattr(held, "replace", None))
     return getattr(held, "params", None) if is_held else None
 

@@ -130,6 +130,12 @@ class TorchBackend(Backend):
         """Return the address of a tensor's memory."""
         return place_of(array)
 
+    def strides_of(self, array: object) -> tuple[int, ...] | None:
+        """Return the bytes from one number to the next along each axis of a tensor; None of a conjugate or negative."""
+        if not isinstance(array, torch.Tensor) or array.is_conj() or array.is_neg():
+            return None
+        return tuple(stride * array.element_size() for stride in array.stride())
+
     def remember(self, array: Any) -> Callable[[], None]:
         """Return what gives a tensor its present values back, and its place on its device."""
         return remember(array)

@@ -191,6 +191,10 @@ class Backend(abc.ABC):
         """Return the address of the memory of an array of this framework that can be changed; None of anything else."""
         return None
 
+    def strides_of(self, array: object) -> tuple[int, ...] | None:
+        """Return the bytes from one number to the next along each axis of an array that has a place; see `place_of`."""
+        return None
+
     def remember(self, array: Any) -> Callable[[], None]:
         """Return what gives an array that can be changed its present values back, kept on the host until then.
 

@@ -492,3 +492,13 @@ def test_a_missing_file_and_an_unknown_extension_are_told(net: MakeNet, tmp_path
     with pytest.raises(keepfast.ConfigError, match=r"has the extension of no checkpoint format; known: .*\.pt"):
         keepfast.save(net(0), tmp_path / "net.xyz")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_different_values_for_one_array_are_told(tmp_path):
+    """Of arrays of NumPy that are one in memory, the last one's values stay, and the report names both."""
+    array = np.zeros(2)
+    path = keepfast.save({"a": np.ones(2), "b": np.full(2, 2.0)}, tmp_path / "x.safetensors")
+    with pytest.warns(keepfast.KeepfastWarning, match=r"different values for `module\.a` and `module\.b`"):
+        report = keepfast.load({"a": array, "b": array}, path)
+    assert (report.tied, array.tolist()) == ({"module.a": "module.b"}, [2, 2])
+    assert keepfast.load({"a": np.zeros(2), "b": array}, path).tied == {}
