@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import keepfast
+from keepfast.migration.calls import read_foreign
+from keepfast.migration.layers import layers_of, side_of
 from keepfast.plugins import registry
 from keepfast.plugins.formats import read_checkpoint
 from keepfast.runs.reading import find_runs, read_run
@@ -30,9 +32,19 @@ def _memory(path: Path) -> Any:
     return [snapshot.chronological(), snapshot.histories(), snapshot.seams, snapshot.metadata]
 
 
+def _foreign(path: Path) -> Any:
+    """Ask every reader of another library, and take what was read apart into layers."""
+    known = registry().provided("checkpoint reader")
+    readers = [reader for provided in known if (reader := registry().make(provided)) is not None]
+    read = [reader.read(path) for reader in readers if reader.recognizes(path)]
+    layers = [layers_of(name, tree, side_of(tree)) for found in read for name, tree in found.modules.items()]
+    return [layers, read_foreign(path)]
+
+
 READERS: dict[str, Callable[[Path], Any]] = {
     "checkpoint": _checkpoint,
     "memory": _memory,
+    "foreign": _foreign,
     "metrics": keepfast.read_metrics,
     "run": read_run,
     "runs": lambda path: [read_run(found) for found in find_runs(path)],
