@@ -180,6 +180,13 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Change honest files of every format a million times, and read each under limits; a number says how often each."""
+    install(session, project("all"), *TEST_TOOLS)
+    session.run("python", "-m", "tests.hostile.fuzz", *(session.posargs or ["35000"]))
+
+
+@nox.session
 def peers(session: nox.Session) -> None:
     """Run what needs objects of other libraries themselves; arguments go to pytest."""
     install(session, project("all"), *TEST_TOOLS, "-r", "tests/peers/requirements.txt")

@@ -144,14 +144,21 @@ def values(tree: Tree) -> Iterator[Any]:
             pending.pop()
 
 
+_DEEPEST = 800
+"""How many containers may be in each other: whoever goes through a tree by recursion has a thousand calls for it."""
+
+
 def require_short_paths(tree: Tree, most: int) -> None:
     """Check that the paths of all containers and leaves, written out, are not longer than that together.
 
     Raises:
-        ValueError: if they are: a key of a million characters, and a thousand dicts in each other below it, say.
+        ValueError: if they are: a key of a million characters, and a thousand dicts in each other below it, say; or if
+            more containers are in each other than a recursion can go through.
     """
     pending = [(0, items(tree) or iter(()))]
     while pending:
+        if len(pending) > _DEEPEST:
+            raise ValueError(f"more than {_DEEPEST} of its containers are in each other")
         length, children = pending[-1]
         for key, child in children:
             inner = length + 1 + _length(key, most)

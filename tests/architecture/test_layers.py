@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LAYERS = (
     ("errors", "_version"),
     ("tree",),
-    ("codec", "_arrays", "_system"),
+    ("codec", "_arrays", "_system", "pickles"),
     ("interfaces", "config", "metrics"),
     ("plugins", "pictures", "plain"),
     ("tracking", "memories", "checkpoints"),

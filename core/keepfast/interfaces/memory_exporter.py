@@ -12,7 +12,8 @@ from typing import Any, BinaryIO, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.errors import CorruptFile, CorruptMemory, UnknownTensor, did_you_mean
+from keepfast._system.disk.mapping import change_below
+from keepfast.errors import CorruptFile, CorruptMemory, UnknownTensor, did_you_mean, shown
 from keepfast.interfaces.format import Format
 from keepfast.interfaces.ring import VALID, Ring
 
@@ -110,11 +111,26 @@ class MemorySnapshot:
 
         Raises:
             UnknownTensor: if there is none of that name.
+            CorruptMemory: if it is memory-mapped, and its file was truncated or written to since it was read.
         """
         try:
-            return self.tensors[name]
+            tensor = self.tensors[name]
         except KeyError:
             raise UnknownTensor(f"the memory has no tensor `{name}`{did_you_mean(name, self.tensors)}") from None
+        _require_unchanged(name, tensor)
+        return tensor
+
+    def require_unchanged(self) -> None:
+        """Check that the files that tensors are memory-mapped from are as they were when they were read and verified.
+
+        Every call of this class that hands tensors out asks it, and so does whatever writes or loads a snapshot. What
+        another program does to a file between that and the access to its memory, nobody can know.
+
+        Raises:
+            CorruptMemory: if one was truncated or written to since; one that was replaced by another is still there.
+        """
+        for name, tensor in self.tensors.items():
+            _require_unchanged(name, tensor)
 
     def histories(self) -> list[NDArray[np.intp]]:
         """Return, for each environment, the places of its samples, oldest first."""
@@ -133,7 +149,11 @@ class MemorySnapshot:
         """Return each tensor's complete rows, oldest first, of shape (rows, num_envs, *size).
 
         A row that only some environments have written yet is left out.
+
+        Raises:
+            CorruptMemory: if a tensor is memory-mapped, and its file was truncated or written to since it was read.
         """
+        self.require_unchanged()
         if not self.filled:
             return {name: tensor[: self.memory_index] for name, tensor in self.tensors.items()}
         order, columns = self.ring.order(), np.arange(self.num_envs)
@@ -145,8 +165,14 @@ class MemorySnapshot:
         count = ring.complete_rows
         rows = max(1, nbytes // max(1, sum(tensor[:1].nbytes for tensor in self.tensors.values())))
         for part in (slice(start, min(start + rows, count)) for start in range(0, count, rows)):
+            self.require_unchanged()
             order: Any = (ring.order(part), np.arange(ring.num_envs)) if self.filled else part
             yield {name: tensor[order] for name, tensor in self.tensors.items()}
+
+
+def _require_unchanged(name: str, tensor: NDArray[Any]) -> None:
+    if change := change_below(tensor):
+        raise CorruptMemory(f"{change}: the tensor `{shown(name)}` was memory-mapped from it; read the memory again")
 
 
 class MemoryExporter(Format[MemorySnapshot]):
@@ -177,6 +203,16 @@ class MemoryExporter(Format[MemorySnapshot]):
 
     corrupt: ClassVar[type[CorruptFile]] = CorruptMemory
     holds: ClassVar[type] = MemorySnapshot
+
+    def save(self, content: MemorySnapshot, path: Path) -> int:
+        """Write a durable file: when this returns, it is complete on disk. Returns its size in bytes.
+
+        Raises:
+            CorruptMemory: if a tensor lies in a file that was changed since it was read.
+            WriteFailed: if the operating system refused; what was at `path` before is untouched.
+        """
+        content.require_unchanged()
+        return super().save(content, path)
 
     @abc.abstractmethod
     def write(self, snapshot: MemorySnapshot, file: BinaryIO) -> None:

@@ -90,6 +90,7 @@ def checked_fit(fit: Fit) -> Fit:
 
 def since_full(snapshot: MemorySnapshot) -> MemorySnapshot:
     """Return the samples of a snapshot that were written since the last row was completed, by themselves."""
+    snapshot.require_unchanged()
     count = snapshot.memory_index * snapshot.num_envs + snapshot.env_index
 
     def newer(tensor: NDArray[Any]) -> NDArray[Any]:
@@ -202,6 +203,7 @@ def _laid_out(
     snapshot: MemorySnapshot, columns: list[NDArray[np.intp]], memory_size: int, num_envs: int
 ) -> MemorySnapshot:
     """Return a snapshot whose environments hold the samples at the places given."""
+    snapshot.require_unchanged()
     rows = np.concatenate([np.arange(len(column)) for column in columns])
     environments = np.repeat(np.arange(num_envs), [len(column) for column in columns])
     places = np.concatenate(columns)
@@ -241,7 +243,9 @@ def matched(
     Raises:
         LoadMismatch: if they differ in names, sizes or dtypes; lists every difference. A dtype that the framework
             narrows is no difference as long as every value stays the same.
+        CorruptMemory: if a tensor lies in a file that was changed since it was read.
     """
+    snapshot.require_unchanged()
     problems = [f"`{name}` is missing in the file" for name in specs if name not in {*snapshot.tensors, VALID}]
     found: dict[str, TensorSpec] = {}
     values: dict[str, NDArray[Any]] = {}

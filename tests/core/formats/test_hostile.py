@@ -189,3 +189,22 @@ def test_an_entry_has_one_name(tmp_path: Path) -> None:
     found = read_all(files)
     assert refused(found) == {}
     assert all("has a key twice" in what for what in found.values())
+
+
+@pytest.mark.needs("msgpack")
+def test_containers_in_each_other_are_read_as_deep_as_they_can_be_gone_through(tmp_path: Path) -> None:
+    """Deeper ones are refused by the file, not by whoever goes through what was read of it."""
+    files = []
+    for depth in (300, 700, 900, 1500, 5000):
+        lists = b"]" * depth + b"K\1" + b"a" * depth
+        whole = b"\x80\x02}(" + text("n") + lists + text("w") + tensor((1,), (1,)) + b"u."
+        older, packed = b"\x80\x04}" + text("n") + lists + b"s.", b"\x81\xa1n" + b"\x91" * depth + b"\xc0"
+        archive(tmp_path / f"{depth}.pt", whole)
+        (tmp_path / f"{depth}.pickle").write_bytes(older)
+        (tmp_path / f"{depth}.msgpack").write_bytes(packed)
+        for name in ("pt", "pickle", "msgpack"):
+            files += [(kind, tmp_path / f"{depth}.{name}") for kind in ("checkpoint", "foreign")]
+    found = read_all(files[::2]) | read_all(files[1::2])
+    assert set(refused(found).values()) <= {"value"}
+    assert not any("value" in what for path, what in found.items() if int(path.stem) > 1000)
+    assert read_all([("checkpoint", tmp_path / "300.pickle")]) == {tmp_path / "300.pickle": "value"}

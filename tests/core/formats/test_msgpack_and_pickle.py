@@ -16,9 +16,9 @@ from keepfast.errors import CorruptCheckpoint, NewerFormat, Unreadable
 from keepfast.formats.checkpoints.msgpack import MsgpackStore
 from keepfast.formats.checkpoints.pickle import PickleStore
 from keepfast.formats.files import flax_bytes
-from keepfast.formats.files.safe_pickle import safe_load
 from keepfast.formats.files.trailer import write_with_trailer
 from keepfast.interfaces.checkpoint_store import SINGLE, Checkpoint
+from keepfast.pickles.machine import safe_load
 from keepfast.testing.checkpoint_store import assert_same, random_array
 from keepfast.tree import Unread
 

@@ -25,9 +25,9 @@ from keepfast.checkpoints.inspection import inspect
 from keepfast.errors import CorruptCheckpoint, CorruptMemory, InvalidValue
 from keepfast.formats.checkpoints.pt import PtStore
 from keepfast.formats.files import sealed_zip
-from keepfast.formats.files.safe_pickle import safe_load
 from keepfast.formats.files.torch_archive import read_archive
 from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.pickles.machine import safe_load
 from keepfast.testing.checkpoint_store import random_array
 from keepfast.tree import Unread, versions_of
 from tests.hostile.making import archive, tensor

@@ -18,10 +18,10 @@ from typing import Any, BinaryIO, final
 from keepfast.codec import check_leaves
 from keepfast.formats.checkpoints.msgpack import is_flax, is_ours, read_flax, write_flax
 from keepfast.formats.files.flax_bytes import Piece, pieces, restore
-from keepfast.formats.files.safe_pickle import safe_load
 from keepfast.formats.files.sealed import Damage, verified
 from keepfast.formats.files.trailer import read_with_trailer, write_with_trailer
 from keepfast.interfaces.checkpoint_store import SINGLE, Checkpoint, CheckpointStore
+from keepfast.pickles.machine import safe_load
 from keepfast.tree import Tree
 
 _PROTOCOL = pickle.PROTO + b"\4"

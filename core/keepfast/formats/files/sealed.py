@@ -22,7 +22,7 @@ from keepfast._system.disk.directories import path_of
 from keepfast._system.disk.mapping import mapped_array
 from keepfast._system.warnings import warn
 from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError, Unreadable, shown
-from keepfast.formats.files.safe_pickle import CodeRefused
+from keepfast.pickles.machine import CodeRefused
 
 SEAL_DIGITS = 8
 """How long a digest is when written: hexadecimal, lower case."""

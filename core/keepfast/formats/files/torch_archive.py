@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from keepfast import codec
 from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError, Unreadable, shown
 from keepfast.formats.files.numpy_pickle import PickledArray, PickledDtype
-from keepfast.formats.files.safe_pickle import CodeRefused
 from keepfast.formats.files.sealed import Damage, verified, warn_of_anew
 from keepfast.formats.files.sealed_zip import ALIGNMENT, SealedZipReader, SealedZipWriter
 from keepfast.formats.files.torch_pickle import StorageReference, StoredTensor, TreePickler, is_foreign, load_tree
+from keepfast.pickles.machine import CodeRefused
 from keepfast.tree import Tree, Unread, values, versions_of, with_versions
 
 _METADATA = "keepfast.json"

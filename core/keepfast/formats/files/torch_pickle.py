@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from keepfast.codec import check_shape, dtype_of
 from keepfast.errors import InvalidValue
 from keepfast.formats.files.numpy_pickle import NUMPY_AND_JAX
-from keepfast.formats.files.safe_pickle import safe_load
+from keepfast.pickles.machine import safe_load
 from keepfast.tree import Tree, Unread, versions_of
 
 _TYPED = {
@@ -463,7 +463,7 @@ def load_tree(file: BinaryIO) -> Tree:
     What it names beside tensors and plain containers is `keepfast.tree.Unread`.
 
     Raises:
-        keepfast.formats.files.safe_pickle.CodeRefused: if it names what Python's own library may run.
+        keepfast.pickles.machine.CodeRefused: if it names what Python's own library may run.
         Exception: nearly any, if it is damaged.
     """
     return safe_load(file, _ADMITTED, _stored, _is_harmless)

@@ -6,6 +6,7 @@ each environment once, as ours do, samples lie by them; else they are one enviro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from keepfast.errors import Unreadable, shown
+from keepfast.formats.memories.parquet_footer import Group
 
 PLACES = ("timestep", "environment")
 """The columns that tell where a sample lies."""
@@ -23,13 +25,17 @@ _ROOM, _TIMES = 1 << 26, 1100
 _MOST_COLUMNS = 1 << 14
 
 
-def foreign_tensors(table: Any) -> dict[str, NDArray[Any]]:
+def foreign_tensors(table: Any, groups: Sequence[Group]) -> dict[str, NDArray[Any]]:
     """Return the tensors of an open Parquet file, of shape (rows, environments, *size).
+
+    Args:
+        table: the file, as Arrow has it.
+        groups: what its footer tells of its groups of rows.
 
     Raises:
         Unreadable: if there are columns of something else than numbers, or it would take more memory than it may.
     """
-    _check_size(table)
+    _check_size(table, groups)
     names = table.schema_arrow.names
     if len(set(names)) < len(names) or len(names) > _MOST_COLUMNS:
         raise Unreadable("it has two columns of one name, or more columns than a memory may have")
@@ -43,11 +49,9 @@ def foreign_tensors(table: Any) -> dict[str, NDArray[Any]]:
     return _placed({name: _joined(name, found) for name, found in parts.items() if found})
 
 
-def _check_size(table: Any) -> None:
-    groups = [table.metadata.row_group(number) for number in range(table.num_row_groups)]
-    columns = [group.column(each) for group in groups for each in range(table.metadata.num_columns)]
-    stored = sum(each.total_compressed_size for each in columns)
-    told = max(sum(group.total_byte_size for group in groups), 8 * table.metadata.num_rows * len(table.schema_arrow))
+def _check_size(table: Any, groups: Sequence[Group]) -> None:
+    stored = sum(each.stored for group in groups for each in group.columns)
+    told = max(sum(group.nbytes for group in groups), 8 * table.metadata.num_rows * len(table.schema_arrow))
     if told > _ROOM + _TIMES * stored:
         raise Unreadable(f"its columns would take {told:,} bytes of memory, which {stored:,} stored ones may not")
 

@@ -16,7 +16,7 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, final
 
@@ -39,6 +39,7 @@ from keepfast.formats.memories.header import (
     ring_of,
     snapshot_from,
 )
+from keepfast.formats.memories.parquet_footer import Group, groups_of
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
 
 _HEADER, _DIGEST = b"keepfast", b"keepfast.crc32"
@@ -84,16 +85,17 @@ class ParquetExporter(MemoryExporter):
     def read(self, path: Path) -> MemorySnapshot:  # noqa: D102  (the interface's)
         with verified(path, CorruptMemory) as file:
             text = _document(file)
+            groups = groups_of(file)
             with _damage_of_arrow():
                 table = pq.ParquetFile(file, page_checksum_verification=text is None)
                 if text is None:
-                    _require_no_mark(file, table.metadata)
+                    _require_no_mark(file, groups, table.metadata.serialized_size)
                     text = _document_of_older_layout(file, table.metadata.metadata or {})
                 if text is None:
-                    return snapshot_from(foreign_tensors(table), {}, path)
+                    return snapshot_from(foreign_tensors(table, groups), {}, path)
                 header = header_from(text)
                 check_header(header, path)
-                return snapshot_from(_tensors(table, header), header, path)
+                return snapshot_from(_tensors(table, groups, header), header, path)
 
 
 @contextlib.contextmanager
@@ -142,16 +144,14 @@ def _document(file: BinaryIO) -> bytes | None:
     return file.read(length)
 
 
-def _require_no_mark(file: BinaryIO, told: Any) -> None:
+def _require_no_mark(file: BinaryIO, groups: Sequence[Group], footer: int) -> None:
     """Check that no mark of ours stands between columns and footer, as it does where the one behind it is damaged."""
-    groups = [told.row_group(number) for number in range(told.num_row_groups)]
-    columns = [group.column(each) for group in groups for each in range(told.num_columns)]
-    starts = [min(each.dictionary_page_offset or each.data_page_offset, each.data_page_offset) for each in columns]
-    ends = [start + each.total_compressed_size for start, each in zip(starts, columns, strict=True)]
-    end, start = file.seek(0, os.SEEK_END) - _FOOTER.size - told.serialized_size, max(ends, default=0)
-    file.seek(start)
-    if _GAP in file.read(max(0, end - start)):
-        raise Damage("document", "is not as it was written")
+    start = max((each.start + each.stored for group in groups for each in group.columns), default=0)
+    end = file.seek(0, os.SEEK_END) - _FOOTER.size - footer
+    if start < end:
+        file.seek(start)
+        if _GAP in file.read(end - start):
+            raise Damage("document", "is not as it was written")
 
 
 def _document_of_older_layout(file: BinaryIO, told: Mapping[bytes, bytes]) -> bytes | None:
@@ -249,10 +249,10 @@ def _column(values: NDArray[Any], kind: Any) -> Any:
     return pa.ExtensionArray.from_storage(kind, pa.FixedSizeListArray.from_arrays(items, values.shape[1]))
 
 
-def _tensors(table: Any, header: dict[str, Any]) -> dict[str, NDArray[Any]]:
+def _tensors(table: Any, groups: Sequence[Group], header: dict[str, Any]) -> dict[str, NDArray[Any]]:
     ring = ring_of(header)
     described = {name: (dtype_of(found["dtype"]), tuple(found["size"])) for name, found in header["tensors"].items()}
-    _check_rows(table.metadata, len(ring), sum(math.prod(size) * dtype.itemsize for dtype, size in described.values()))
+    _check_rows(groups, len(ring), sum(math.prod(size) * dtype.itemsize for dtype, size in described.values()))
     layout = {name: ((ring.capacity, math.prod(size)), dtype) for name, (dtype, size) in described.items()}
     flat = spacious_tensors(layout, len(ring))
     start = 0
@@ -268,19 +268,18 @@ def _tensors(table: Any, header: dict[str, Any]) -> dict[str, NDArray[Any]]:
     return {name: flat[name].reshape(ring.memory_size, ring.num_envs, *size) for name, (_, size) in described.items()}
 
 
-def _check_rows(told: Any, samples: int, nbytes: int) -> None:
+def _check_rows(groups: Sequence[Group], samples: int, nbytes: int) -> None:
     """Check, before there is room made for them, that a table has so many rows of so many bytes.
 
     Raises:
         Damage: if it has not, or such rows cannot be in a file of its size.
     """
-    groups = [told.row_group(number) for number in range(told.num_row_groups)]
-    if (rows := sum(group.num_rows for group in groups)) != samples:
+    if (rows := sum(group.rows for group in groups)) != samples:
         raise Damage("table", f"has {rows} rows where {samples} belong")
-    stored = sum(group.column(each).total_compressed_size for group in groups for each in range(told.num_columns))
+    stored = sum(each.stored for group in groups for each in group.columns)
     if samples * nbytes > _COMPRESSION * stored:
         raise Damage("table", f"has {stored} bytes, which hold no {samples} rows of {nbytes}")
-    if any(group.total_byte_size > 16 * _GROUP and group.num_rows > 1 for group in groups):
+    if any(group.nbytes > 16 * _GROUP and group.rows > 1 for group in groups):
         raise Damage("table", f"has groups of rows that are larger than the {_GROUP} bytes they are written in")
 
 

@@ -2,52 +2,28 @@
 
 from __future__ import annotations
 
-import abc
-import io
-import pickle
 from collections.abc import Mapping
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.errors import CorruptCheckpoint
+from keepfast.codec import check_shape
+from keepfast.errors import CorruptCheckpoint, shown
+from keepfast.pickles.machine import load_objects
+from keepfast.pickles.objects import Pickled
 
 _RECONSTRUCT = "_reconstruct"
 _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
-_DEEPEST, _MOST = 100, 1_000_000
+_OF_JAX = "jax._src.array._reconstruct_array"
+_DEEPEST, _SHARED = 100, 1 << 20
+"""How many containers may be in each other, and how many more entries there may be than bytes in the pickle."""
+
+_BYTES, _TIMES = 1 << 24, 2
+"""How many bytes arrays and keys may have: so many, and so many times what the pickle has."""
+
+_ENDLESS = "the pickle repeats its parts without end"
 _LETTERS = frozenset("?bBhHiIlLqQefdg") | {f"{kind}{size}" for kind in "iufb" for size in (1, 2, 4, 8)}
-
-
-class _Inert(abc.ABC):
-    """An object of a class that was not imported: its name, its arguments and its attributes."""
-
-    path = ""
-    arguments: tuple[Any, ...]
-    attributes: Any
-    parts: list[Any]
-
-    def __new__(cls, *arguments: Any, **_named: Any) -> _Inert:
-        made: Any = object.__new__(cls)
-        made.arguments = arguments
-        made.attributes = {}
-        made.parts = []
-        return made  # type: ignore[no-any-return]
-
-    def __setstate__(self, state: Any) -> None:
-        self.attributes = state[1] if isinstance(state, tuple) and len(state) == 2 and state[1] else state
-
-    def append(self, item: Any) -> None:
-        """Keep what a list of this class would."""
-        self.parts.append(item)
-
-    def extend(self, items: Any) -> None:
-        """Keep what a list of this class would."""
-        self.parts += items
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Keep what a dict of this class would."""
-        self.parts.append((key, value))
 
 
 @final
@@ -59,31 +35,49 @@ class _Stored:
 
 
 @final
-class _Loader(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        return type("Inert", (_Inert,), {"path": f"{module}.{name}"})
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise pickle.UnpicklingError("the pickle refers to data outside it")
-
-
-def attributes_of(data: bytes, origin: str) -> tuple[str, Mapping[str, Any]]:
-    """Return the class of a pickled object by name, and its attributes.
+class PickledObject:
+    """An object that a file holds as a pickle.
 
     Args:
         data: the pickle.
         origin: where it stands, for errors.
 
+    Attributes:
+        path: the name of its class.
+
     Raises:
         CorruptCheckpoint: if it is damaged, or is not the pickle of an object.
     """
-    try:
-        made = _Loader(io.BytesIO(data)).load()
-    except Exception as error:  # unpickling damaged bytes raises nearly anything
-        raise CorruptCheckpoint(f"{origin} is damaged ({type(error).__name__}: {error})") from error
-    if not isinstance(made, _Inert) or not isinstance(attributes(made), Mapping):
-        raise CorruptCheckpoint(f"{origin} is not a pickled object")
-    return type(made).path, attributes(made)
+
+    def __init__(self, data: bytes, origin: str) -> None:
+        made = _loaded(data, origin)
+        if not isinstance(made, Pickled) or not isinstance(made.attributes, Mapping):
+            raise CorruptCheckpoint(f"{origin} is not a pickled object")
+        self.path, self._attributes, self._origin = made.path, made.attributes, origin
+        self._trees = _Trees(len(data))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._attributes
+
+    def tree(self, name: str) -> Any:
+        """Return an attribute as containers and arrays, as `tree_of` does.
+
+        Raises:
+            CorruptCheckpoint: if it refers to itself, or repeats its parts.
+        """
+        try:
+            return self._trees.plain(self._attributes[name], 0)
+        except ValueError as error:
+            raise CorruptCheckpoint(f"{self._origin} is damaged ({shown(error)})") from error
+
+    def number(self, name: str) -> str:
+        """Return an attribute as text: a number, or what else it is by its kind."""
+        value = self._attributes.get(name)
+        found = array(value) if isinstance(value, Pickled) else value
+        if isinstance(found, np.ndarray) and found.ndim == 0:
+            found = found.item()
+        plain = found is None or isinstance(found, float) or (isinstance(found, int) and abs(found) < 1 << 64)
+        return str(found) if plain else f"a {type(found).__name__}"
 
 
 def tree_of(data: bytes, origin: str) -> Any:
@@ -97,49 +91,98 @@ def tree_of(data: bytes, origin: str) -> Any:
         CorruptCheckpoint: if it is damaged, or refers to itself.
     """
     try:
-        return _plain(_Loader(io.BytesIO(data)).load(), 0, [len(data) + _MOST])
-    except CorruptCheckpoint:
-        raise
-    except Exception as error:  # as above
-        raise CorruptCheckpoint(f"{origin} is damaged ({type(error).__name__}: {error})") from error
+        return _Trees(len(data)).plain(_loaded(data, origin), 0)
+    except ValueError as error:
+        raise CorruptCheckpoint(f"{origin} is damaged ({shown(error)})") from error
 
 
-def _plain(value: Any, depth: int, left: list[int]) -> Any:
-    left[0] -= 1
-    if depth > _DEEPEST or left[0] < 0:
-        raise CorruptCheckpoint("the pickle repeats its parts without end")
-    if isinstance(value, dict):
-        return {str(key): _plain(each, depth + 1, left) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each, depth + 1, left) for each in value]
-    if not isinstance(value, _Inert):
-        return value
-    if (found := array(value)) is not None:
-        return found
-    if value.path.endswith("FrozenDict") and value.arguments:
-        return _plain(value.arguments[0], depth + 1, left)
-    return {name: _plain(each, depth + 1, left) for name, each in attributes(value).items()}
+def _loaded(data: bytes, origin: str) -> Any:
+    try:
+        return load_objects(data)
+    except Exception as error:  # unpickling damaged bytes raises nearly anything
+        reason = shown(f"{type(error).__name__}: {error}")
+        raise CorruptCheckpoint(f"{origin} is damaged ({reason})") from error
+
+
+@final
+class _Trees:
+    """Makes trees of what a pickle of some size holds, and no more of them than one of that size may be."""
+
+    def __init__(self, size: int) -> None:
+        self._entries = _SHARED + size
+        self._bytes = _BYTES + _TIMES * size
+
+    def plain(self, value: Any, depth: int) -> Any:
+        """Return a value as containers and arrays.
+
+        Raises:
+            ValueError: if there is no end of it.
+        """
+        self._entries -= 1
+        if depth > _DEEPEST or self._entries < 0:
+            raise ValueError(_ENDLESS)
+        if isinstance(value, dict):
+            return {self._key(key): self.plain(each, depth + 1) for key, each in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.plain(each, depth + 1) for each in value]
+        if not isinstance(value, Pickled):
+            return value
+        self._spend(_nbytes(value))
+        if (found := array(value)) is not None:
+            return found
+        if value.path.endswith("FrozenDict") and value.arguments:
+            return self.plain(value.arguments[0], depth + 1)
+        return {self._key(name): self.plain(each, depth + 1) for name, each in attributes(value).items()}
+
+    def _key(self, key: Any) -> str:
+        if isinstance(key, str):
+            return key
+        if isinstance(key, tuple | frozenset):
+            self._spend(_parts(key))
+        return str(key)
+
+    def _spend(self, amount: int) -> None:
+        self._bytes -= amount
+        if self._bytes < 0:
+            raise ValueError(_ENDLESS)
+
+
+def _parts(key: Any) -> int:
+    """Return about how long a key is as text."""
+    if isinstance(key, tuple | frozenset):
+        return 2 + sum(map(_parts, key))
+    return len(key) if isinstance(key, str | bytes) else 8
+
+
+def _nbytes(value: Pickled) -> int:
+    """Return how many bytes there are to copy, if it is an array."""
+    if value.path == _OF_JAX:
+        told = value.arguments[2:3]
+    elif value.path.rpartition(".")[0] in _ARRAYS:
+        told = (value.arguments, value.attributes)
+    else:
+        return 0
+    parts = [part for each in told if isinstance(each, tuple) for part in each[:5]]
+    return sum(len(part) for part in parts if isinstance(part, bytes | bytearray))
 
 
 def attributes(value: Any) -> Mapping[str, Any]:
     """Return the attributes of an object that was pickled, or nothing for anything else."""
-    found = getattr(value, "attributes", None) if isinstance(value, _Inert) else None
+    found = value.attributes if isinstance(value, Pickled) else None
     return found if isinstance(found, Mapping) else {}
 
 
 def array(value: Any) -> NDArray[Any] | None:
     """Return the array or number that a pickle describes, or None where it is of something else."""
     if isinstance(value, int | float):
-        return np.asarray(value)
-    if not isinstance(value, _Inert):
-        return None
-    module, _, name = value.path.rpartition(".")
-    if value.path == "jax._src.array._reconstruct_array":
-        value, name = _Stored(value.arguments[2]), _RECONSTRUCT
-    elif module not in _ARRAYS:
+        return found if (found := np.asarray(value)).dtype != object else None
+    if not isinstance(value, Pickled):
         return None
     try:
-        return _array(name, value)
+        module, _, name = value.path.rpartition(".")
+        if value.path == _OF_JAX:
+            return _array(_RECONSTRUCT, _Stored(value.arguments[2]))
+        return _array(name, value) if module in _ARRAYS else None
     except (TypeError, ValueError, IndexError, AttributeError):
         return None
 
@@ -147,13 +190,18 @@ def array(value: Any) -> NDArray[Any] | None:
 def _array(name: str, value: Any) -> NDArray[Any] | None:
     if name == _RECONSTRUCT:
         _version, shape, dtype, fortran, data = value.attributes
-        return np.frombuffer(data, _dtype(dtype)).reshape(shape, order="F" if fortran else "C").copy()
+        return _shaped(data, dtype, shape, "F" if fortran else "C")
     if name == "scalar":
-        return np.frombuffer(value.arguments[1], _dtype(value.arguments[0])).reshape(()).copy()
+        return _shaped(value.arguments[1], value.arguments[0], (), "C")
     if name == "_frombuffer":
         data, dtype, shape, order = value.arguments
-        return np.frombuffer(data, _dtype(dtype)).reshape(shape, order=order).copy()
+        return _shaped(data, dtype, shape, order)
     return None
+
+
+def _shaped(data: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
+    check_shape(shape)
+    return np.frombuffer(data, _dtype(dtype)).reshape(shape, order=order).copy()
 
 
 def _dtype(value: Any) -> np.dtype[Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import struct
 import tempfile
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Literal
 
-from keepfast.errors import CorruptCheckpoint, KeepfastError
+from keepfast.errors import CorruptCheckpoint, KeepfastError, shown
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 from keepfast.plugins.discovery import registry
 from keepfast.plugins.formats import format_of_content
@@ -17,7 +18,15 @@ from keepfast.plugins.formats import format_of_content
 Kind = Literal["torch", "zip", "safetensors", "msgpack", "pickle", "other"]
 
 _ZIP = b"PK\x03\x04"
-_DAMAGES = (zipfile.BadZipFile, EOFError, KeyError, NotImplementedError, RuntimeError, ValueError, zlib.error)
+_DAMAGES = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, ArithmeticError),
+    *(NotImplementedError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError),
+)
+"""What `zipfile` raises for bytes that are no archive."""
+
+_INFLATED, _TIMES, _CHUNK = 1 << 26, 4, 1 << 20
+"""How many bytes a member may have: so many, and so many times what the file has; and how many are read at once."""
+
 _KINDS: dict[str | None, Kind] = {
     "pt": "torch",
     "safetensors": "safetensors",
@@ -41,7 +50,7 @@ def members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+    except (*_DAMAGES, OSError):
         return []
 
 
@@ -54,11 +63,22 @@ def opened(path: Path) -> Checkpoint:
         OSError: if it cannot be opened.
     """
     status = path.stat()
-    return _opened(path, status.st_mtime_ns, status.st_size)
+    found = _opened(path, status.st_mtime_ns, status.st_size)
+    if isinstance(found, KeepfastError):
+        raise found.with_traceback(None)
+    return found
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(path: Path, _changed: int, _size: int) -> Checkpoint:
+def _opened(path: Path, _changed: int, _size: int) -> Checkpoint | KeepfastError:
+    """Return what a file holds, or why it cannot be read: every reader of another library asks, of the same file."""
+    try:
+        return _read(path)
+    except KeepfastError as error:
+        return error
+
+
+def _read(path: Path) -> Checkpoint:
     kind = kind_of(path)
     if kind not in _FORMATS:
         raise CorruptCheckpoint(f"`{path}` is no checkpoint: it is neither an archive nor a map of arrays")
@@ -93,7 +113,7 @@ def member(path: Path, name: str) -> Checkpoint:
         try:
             return store.load(inner)
         except CorruptCheckpoint as error:
-            reason = str(error).replace(f"`{inner}`", f"`{name}`")
+            reason = str(error).replace(f"`{inner}`", f"`{shown(name)}`")
             raise CorruptCheckpoint(f"`{path}`: {reason}") from error
 
 
@@ -105,6 +125,21 @@ def content(path: Path, name: str) -> bytes:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.read(name)
+            return _inflated(archive, archive.getinfo(name), path.stat().st_size)
     except _DAMAGES as error:
-        raise CorruptCheckpoint(f"`{path}` is damaged: its part `{name}` cannot be read ({error})") from error
+        part, reason = shown(name), shown(error)
+        raise CorruptCheckpoint(f"`{path}` is damaged: its part `{part}` cannot be read ({reason})") from error
+
+
+def _inflated(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> bytes:
+    """Return the bytes of a member, once it is known that they are no more than a file of that size may have.
+
+    Raises:
+        ValueError: if they are, or it is compressed in a way that cannot be stopped on the way.
+    """
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"it is compressed in a way of its own, {info.compress_type}")
+    if info.file_size > _INFLATED + _TIMES * size:
+        raise ValueError(f"it would take {info.file_size:,} bytes, which a file of {size:,} may not")
+    with archive.open(info) as file:
+        return b"".join(iter(lambda: file.read(_CHUNK), b""))

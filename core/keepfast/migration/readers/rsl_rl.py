@@ -40,6 +40,6 @@ class RslRlReader(CheckpointReader):
         state = opened(path).state
         modules = {name: dict(state[key]) for key, name in _PARTS.items() if isinstance(state.get(key), Mapping)}
         optimizers = {name: state[key] for key, name in _OPTIMIZERS.items() if isinstance(state.get(key), Mapping)}
-        normalised = any("normalizer" in name for tree in modules.values() for name in tree) or len(modules) > 2
+        normalised = any("normalizer" in str(name) for tree in modules.values() for name in tree) or len(modules) > 2
         notes = ("its observations are (x - mean) / (std + 0.01)",) if normalised else ()
         return ForeignCheckpoint(modules, "torch", self.library, optimizers, notes=notes)

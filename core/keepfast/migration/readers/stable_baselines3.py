@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, final
 
-from keepfast.errors import KeepfastError
+import numpy as np
+
+from keepfast.errors import CorruptCheckpoint, KeepfastError, shown
 from keepfast.interfaces.checkpoint_reader import CheckpointReader, ForeignCheckpoint
-from keepfast.migration.files import inert
+from keepfast.migration.files.inert import PickledObject
 from keepfast.migration.files.opening import content, kind_of, member, members
 from keepfast.tree import Tree
 
@@ -36,9 +38,12 @@ class StableBaselines3Reader(CheckpointReader):
         if (statistics := _statistics(path)) is not None:
             return ForeignCheckpoint(*statistics[:1], library=self.library, notes=statistics[1])
         names = members(path)
-        policy = dict(member(path, _POLICY).state)
+        state = member(path, _POLICY).state
+        if not isinstance(state, Mapping):
+            raise CorruptCheckpoint(f"`{path}` holds no policy: its part `{_POLICY}` is no state dict")
+        policy = {str(name): value for name, value in state.items()}
         variables = member(path, _VARIABLES).state if _VARIABLES in names else {}
-        policy |= variables if isinstance(variables, Mapping) else {}
+        policy |= {str(name): value for name, value in variables.items()} if isinstance(variables, Mapping) else {}
         modules, notes = {"": policy}, _notes(policy)
         if (beside := _beside(path)) is not None:
             found = _statistics(beside) or ({}, ())
@@ -47,15 +52,14 @@ class StableBaselines3Reader(CheckpointReader):
         optimizers = {
             name.removesuffix(_OPTIMIZER): member(path, name).state for name in names if name.endswith(_OPTIMIZER)
         }
-        version = content(path, _VERSION).decode(errors="replace").strip() if _VERSION in names else ""
+        version = shown(content(path, _VERSION)[:40].decode(errors="replace").strip()) if _VERSION in names else ""
         return ForeignCheckpoint(modules, "torch", f"{self.library} {version}".strip(), optimizers, notes=notes)
 
 
 def _notes(policy: Mapping[str, Any]) -> tuple[str, ...]:
-    names = [str(name) for name in policy]
-    if any(name.startswith("actor.latent_pi") for name in names):
+    if any(name.startswith("actor.latent_pi") for name in policy):
         return ("its actions are the tanh of the mean, scaled to the action space",)
-    if any(name.startswith("actor.mu.0") for name in names):
+    if any(name.startswith("actor.mu.0") for name in policy):
         return ("its actor ends in a tanh, scaled to the action space",)
     return ()
 
@@ -74,19 +78,26 @@ def _statistics(path: Path) -> tuple[dict[str, Tree], tuple[str, ...]] | None:
     try:
         if kind_of(path) != "pickle" or path.stat().st_size > _LARGEST_STATISTICS:
             return None
-        name, attributes = inert.attributes_of(path.read_bytes(), f"`{path}`")
+        found = PickledObject(path.read_bytes(), f"`{path}`")
+        if not found.path.endswith(".VecNormalize"):
+            return None
+        modules = {key: _of(found.tree(key)) for key in ("obs_rms", "ret_rms") if key in found}
     except (KeepfastError, OSError):
         return None
-    if not name.endswith(".VecNormalize"):
-        return None
-    modules = {key: _of(attributes[key]) for key in ("obs_rms", "ret_rms") if key in attributes}
-    epsilon, clip = attributes.get("epsilon"), attributes.get("clip_obs")
+    epsilon, clip = found.number("epsilon"), found.number("clip_obs")
     notes = (f"its observations are (x - mean) / sqrt(var + {epsilon}), clipped to {clip}",)
     return {key: tree for key, tree in modules.items() if tree}, notes
 
 
-def _of(value: Any) -> Tree:
-    if isinstance(value, dict):
-        return {str(key): _of(each) for key, each in value.items()}
-    found = {name: inert.array(each) for name, each in inert.attributes(value).items()}
-    return {name: array for name, array in found.items() if name in ("mean", "var", "count") and array is not None}
+_STATISTICS = ("mean", "var", "count")
+
+
+def _of(tree: Tree) -> Tree:
+    """Return the statistics of a running mean, or, where there is one for each part of an observation, of all."""
+    if not isinstance(tree, dict):
+        return {}
+    parts = {key: _of(each) for key, each in tree.items() if isinstance(each, dict)}
+    found = {
+        name: np.asarray(tree[name]) for name in _STATISTICS if isinstance(tree.get(name), np.ndarray | int | float)
+    }
+    return parts | {name: value for name, value in found.items() if value.dtype != object}

@@ -70,6 +70,7 @@ class MinariExporter(DirectoryFormat[MemorySnapshot], MemoryExporter):
             InvalidValue: if a tensor that Minari needs is missing, or of a dtype that its spaces do not have.
             WriteFailed: if the operating system refused, or a directory of that name holds other files.
         """
+        snapshot.require_unchanged()
         return commit_directory(path, lambda directory: _fill(snapshot, directory, path.name))
 
     def read(self, path: Path) -> MemorySnapshot:

@@ -16,7 +16,8 @@ from functools import partial
 from itertools import chain
 from typing import Any, BinaryIO, final
 
-from keepfast.formats.files.pickle_budget import Budget, StandIn, checked_key
+from keepfast.pickles.budget import Budget, StandIn, checked_key
+from keepfast.pickles.objects import Pickled
 from keepfast.tree import Unread
 
 _LENGTH = struct.Struct("<Q")
@@ -35,6 +36,14 @@ Admitted = Mapping[str, Any]
 Persistent = Callable[[Any], Any] | None
 MayBeUnread = Callable[[str, str], bool] | None
 """Says of a module and a name that are not in the table whether what is made of them can be left unread."""
+
+
+Instead = Callable[[Unread, list[Any]], Any]
+"""Makes what stands for an object that is not made, of the name of its class and of what that would be given."""
+
+
+def _itself(name: Unread, _given: list[Any]) -> Unread:
+    return name
 
 
 @final
@@ -66,14 +75,26 @@ def safe_load(
         Exception: nearly any, if it is damaged.
     """
     content = file.read()
-    try:
-        value = _Machine(content, admitted, persistent, may_be_unread).run()
-    except (IndexError, struct.error) as error:
-        raise pickle.UnpicklingError(f"the pickle is cut, or asks for what is not there ({error})") from error
-    except MemoryError as error:
-        raise pickle.UnpicklingError("the pickle asks for more memory than there is") from error
+    value = _Machine(content, admitted, persistent, may_be_unread).checked()
     _require_at_most(len(content) + _SHARED, value)
     return value
+
+
+def load_objects(content: bytes) -> Any:
+    """Return what a pickle holds of containers and leaves, with a `Pickled` for each object of it.
+
+    Whatever it names, of this or any library, is `keepfast.tree.Unread`: nothing is imported, and nothing is called.
+    How deep its parts are in each other, and how often each stands there, is for whoever goes through them to limit.
+
+    Raises:
+        UnpicklingError: if it is damaged, or asks for more than a pickle of its size may.
+        Exception: nearly any other, if it is damaged.
+    """
+    return _Machine(content, {}, None, _any_name, Pickled.made).checked()
+
+
+def _any_name(_module: str, _name: str) -> bool:
+    return True
 
 
 def _require_at_most(limit: int, value: Any) -> None:
@@ -98,14 +119,35 @@ def _require_at_most(limit: int, value: Any) -> None:
 class _Machine:
     """Runs one pickle; each instruction is given where its argument begins, and returns where that ends."""
 
-    def __init__(self, content: bytes, admitted: Admitted, persistent: Persistent, may_be_unread: MayBeUnread) -> None:
-        self.content, self._admitted = content, admitted
+    def __init__(
+        self,
+        content: bytes,
+        admitted: Admitted,
+        persistent: Persistent,
+        may_be_unread: MayBeUnread,
+        instead: Instead = _itself,
+    ) -> None:
+        self.content, self._admitted, self._instead = content, admitted, instead
         self._persistent, self._may_be_unread = persistent, may_be_unread
         self.stack: list[Any] = []
         self._marked: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self._budget = Budget(len(content))
         self._frame_end = self._no_frame = len(content) + 1
+
+    def checked(self) -> Any:
+        """Return what `run` does; what is not there is damage.
+
+        Raises:
+            UnpicklingError: if it is damaged.
+            Exception: nearly any other, if it is damaged.
+        """
+        try:
+            return self.run()
+        except (IndexError, struct.error) as error:
+            raise pickle.UnpicklingError(f"the pickle is cut, or asks for what is not there ({error})") from error
+        except MemoryError as error:
+            raise pickle.UnpicklingError("the pickle asks for more memory than there is") from error
 
     def run(self) -> Any:
         """Return what the pickle leaves on the stack."""
@@ -210,7 +252,7 @@ class _Machine:
         found = self.stack[-1]
         if type(found) is Unread:
             return kind()  # which is let go, with all that is put into it
-        if not isinstance(found, kind):
+        if not isinstance(found, kind | Pickled):
             raise pickle.UnpicklingError(f"a {type(found).__name__} stands where a {kind.__name__} belongs")
         return found
 
@@ -270,15 +312,17 @@ class _Machine:
         return at
 
     def leave(self, at: int, parts: int) -> int:
-        """Put what cannot be read in the place of it and of what it would be made from."""
+        """Put what stands for what cannot be read in the place of its name and of what it would be made from."""
         if len(self.stack) < parts or type(self.stack[-parts]) is not Unread:
             return self.refuse(at)
-        self.stack[1 - parts :] = []
+        name, *given = self.stack[-parts:]
+        self.stack[-parts:] = [self._instead(name, given)]
         return at
 
     def build(self, at: int) -> int:
         if type(self.stack[-2]) is Unread:
-            return self.leave(at, 2)
+            self.stack.pop()
+            return at
         state, made = self.stack.pop(), self.stack[-1]
         change = getattr(type(made), "__setstate__", None)
         if change is None:

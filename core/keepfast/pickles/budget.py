@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, final
 
+from keepfast.pickles.objects import Pickled
 from keepfast.tree import Unread
 
-_WORK, _WORK_IN_A_BYTE = 1 << 22, 4
+_WORK, _WORK_IN_A_BYTE = 1 << 20, 4
 """How many bytes and entries the functions of the table may be given, at the least and by the size of the pickle."""
 
 _DEEPEST_KEY = 500
@@ -18,7 +19,7 @@ _DEEPEST_KEY = 500
 _WIDE = 1 << 64
 """Of the integers above, any number have one hash."""
 
-_PLAIN_KEYS = (str, bytes, bool, int, type(None), float, complex, Unread)
+_PLAIN_KEYS = (str, bytes, bool, int, type(None), float, complex, Unread, Pickled)
 _SIZED = (str, bytes, bytearray, tuple, list, dict, set, frozenset)
 
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from keepfast.formats.files.safe_pickle import CodeRefused, safe_load
+from keepfast.pickles.machine import CodeRefused, safe_load
 from tests.hostile import read_all, refused
-from tests.hostile.making import archive, number, numbers, tensor, text
+from tests.hostile.attacks import ATTACKS, memo
+from tests.hostile.making import archive, text
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
-MIB = 1 << 20
 
 
 def tree(chosen: random.Random, depth: int = 4) -> Any:
@@ -116,7 +116,7 @@ def test_parts_that_stand_in_several_places_are_counted() -> None:
 def test_parts_of_a_key_are_counted_as_those_of_a_value() -> None:
     """Each time they stand there, though a dictionary's keys are none of its values."""
     with pytest.raises(pickle.UnpicklingError, match="repeats its parts without end"):
-        safe_load(io.BytesIO(b"}K\1" + b"2\x86" * 20 + b"Ns."), {})
+        safe_load(io.BytesIO(b"}K\1" + b"2\x86" * 19 + b"Ns."), {})
 
 
 REPEATED = b"K\1" + b"2\x86" * 22  # a tuple of eight million parts, in fifty bytes
@@ -144,51 +144,6 @@ def test_a_hundred_thousand_entries_take_no_time() -> None:
     content, began = pickle.dumps(value, 2), time.process_time()
     assert len(safe_load(io.BytesIO(content), {})) == 100_000
     assert time.process_time() - began < 10
-
-
-def memo(index: int) -> bytes:
-    return pickle.LONG_BINPUT + struct.pack("<I", index)
-
-
-def call(name: str, *arguments: bytes) -> bytes:
-    module, _, function = name.rpartition(".")
-    return b"c" + module.encode() + b"\n" + function.encode() + b"\n(" + b"".join(arguments) + b"tR"
-
-
-DEEP = b")" + b"\x85" * 300_000  # tuples in each other
-DOUBLED = b"K\1" + b"2\x86" * 60  # a tuple of 2**60 parts, by DUP and TUPLE2
-LONG_TEXT = text("x" * MIB) + b"q\0"
-COLLIDING = b"".join(number(index * (2**61 - 1)) + b"N" for index in range(60_000))
-ARRAY = b"cnumpy._core.multiarray\n_reconstruct\n(cnumpy\nndarray\n)C\1btR"
-DTYPE = call("numpy.dtype", text("f4"), b"\x89", b"\x88")
-
-ATTACKS = {
-    "deep key": b"}" + DEEP + b"Ns.",
-    "deep keys": b"}(" + DEEP + b"Nu.",
-    "deep dict": b"(" + DEEP + b"Nd.",
-    "deep member": b"\x8f(" + DEEP + b"\x90.",
-    "deep frozen": b"(" + DEEP + b"\x91.",
-    "deep set": call("builtins.set", b"(" + DEEP + b"l") + b".",
-    "deep counter": call("collections.Counter", b"(" + DEEP + b"l") + b".",
-    "doubled key": b"}" + DOUBLED + b"Ns.",
-    "doubled set": call("builtins.set", b"(" + DOUBLED + b"l") + b".",
-    "same long key": b"(" + b"(" + b"K\1" * 100_000 + b"tq\0" + b"".join(b"}h\0Ns" for _ in range(100_000)) + b"l.",
-    "colliding keys": b"}(" + COLLIDING + b"u.",
-    "encoded often": LONG_TEXT + b"0(" + call("_codecs.encode", b"h\0", text("latin1")) * 4000 + b"l.",
-    "counted often": LONG_TEXT + b"0(" + call("collections.Counter", b"h\0") * 4000 + b"l.",
-    "counter changed": call("collections.Counter", b"}") + b"}" + text("values") + b"K\1sb.",
-    "size often": b"(" + b"(" + b"K\1" * 100_000 + b"tq\0" + call("torch.Size", b"h\0") * 2000 + b"l.",
-    "array often": b"(" + b"C" + b"\4" + bytes(4) + b"0B" + struct.pack("<I", MIB) + bytes(MIB) + b"q\0"
-    + (ARRAY + b"(K\1" + numbers(MIB // 4) + DTYPE + b"\x89h\0tb") * 4000 + b"l.",
-    "tensor changed": tensor((1,), (1,)) + b"}" + text("nbytes") + number(1 << 60) + b"sb.",
-    "doubled value": DOUBLED + b".",
-    "deep value": DEEP + b".",
-    "deep lists": b"]" * 100_000 + b"a" * 99_999 + b".",
-    "marks": b"(" * 100_000 + b".",
-    "no end": b"(" * 1000,
-    "length": b"\x8e" + b"\xff" * 8 + b".",
-    "integer": b"\x8b" + struct.pack("<i", -5) + b".",
-}  # fmt: skip
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
@@ -279,3 +234,10 @@ def test_no_changed_byte_is_read_that_pythons_unpickler_refuses() -> None:
             assert spelled(found) == spelled(pickle.load(io.BytesIO(content))), bytes(content)
         read += 1
     assert read > 1000
+
+
+@pytest.mark.parametrize("reference", [b"K\1Q.", b"\x80\4NQ.", b"Pa\n."])
+def test_data_outside_the_pickle_is_refused(reference: bytes) -> None:
+    """Where nobody said what it is, in each way that a pickle has to refer to it."""
+    with pytest.raises(pickle.UnpicklingError, match="refers to data outside it"):
+        safe_load(io.BytesIO(reference), {})
