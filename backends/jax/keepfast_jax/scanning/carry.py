@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import SimpleNamespace
 from typing import Any, final
 
@@ -70,7 +70,9 @@ class Kept:
         self._held.scan = {**numbers, **{name: part for name, part in rest.items() if part is not None}}
         if is_new:
             experiment.loop.store_late(CARRY, SCAN)
-            experiment.register(**{name: keepfast.attribute(self._held, name) for name in (CARRY, SCAN)})
+            kept = {name: keepfast.attribute(self._held, name) for name in (CARRY, SCAN)}
+            # A loop that is traced has arrays of one shape, and must not begin with others.
+            experiment.register(**{name: replace(each, is_resized=False) for name, each in kept.items()})
 
     @property
     def carry(self) -> Any:
