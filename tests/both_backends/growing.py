@@ -261,6 +261,16 @@ class GrowingSuite(abc.ABC):
         experiment.step(1)
         experiment.close()
 
+    def test_an_object_in_the_place_of_none_is_told_at_the_first_checkpoint(self, tmp_path: Path) -> None:
+        """A file has its state, and of a fresh owner's None makes no generator: by name, with what to do."""
+        state = Fresh(self.array)
+        state.last = None
+        experiment = self.experiment(tmp_path, seen=keepfast.attribute(state, "last"))
+        state.last = np.random.default_rng(0)
+        with pytest.warns(keepfast.KeepfastWarning, match=r"`seen` was None .* is a Generator now.*Make it before"):
+            experiment.step(0)
+        experiment.close()
+
     def test_what_is_loaded_later_or_replaced_is_not_told_of(self, tmp_path: Path) -> None:
         """Another object under the name is another structure by right, and so is what is of the same one."""
         state = Fresh(self.array)

@@ -130,6 +130,9 @@ class KeptSuite(Framework):
         "a table with a new key": lambda self, seed: growing(
             {"s0": self.array(0, 0)}, {"s0": self.array(1, 1), "s1": self.array(2, 2)}, seed, seen
         ),
+        "a deque that was empty, as an attribute": lambda self, seed: growing(
+            deque(maxlen=3), deque([self.array(1), self.array(2)], 3), seed, seen
+        ),
         "an array that grew": lambda self, seed: growing(self.array(1, 2), self.array(1, 2, 3), seed, seen),
         "chosen attributes that grew": grown,
         "a pool of networks' weights, and what else it has": pool,

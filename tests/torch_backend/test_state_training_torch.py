@@ -466,14 +466,35 @@ class Holding(schedulers.LRScheduler):  # type: ignore[misc, name-defined]
         super().step(epoch)
 
 
+class Written:
+    """A scheduler of the user's that is of no class of PyTorch's, and holds as much."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.factor, self.parts, self.last_epoch = len, [Warmup(), halves, functools.partial(max, 0.5)], 0
+        self.after, self.optimizer = schedulers.StepLR(optimizer, 2), optimizer
+        self.owner = optimizer
+
+    def step(self) -> None:
+        self.last_epoch += 1
+        self.after.step()
+        self.optimizer.param_groups[0]["lr"] *= self.parts[0](self.last_epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "optimizer"}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+
+
+@pytest.mark.parametrize("kind", [Holding, Written])
 @pytest.mark.parametrize("extension", [".pt", ".safetensors"])
-def test_a_scheduler_of_the_users_may_hold_functions(extension: str, tmp_path: Path) -> None:
+def test_a_scheduler_of_the_users_may_hold_functions(kind: Any, extension: str, tmp_path: Path) -> None:
     """As with LambdaLR, its own functions stay, and objects and the scheduler that it wraps go on where they were."""
-    optimizer, scheduler = scheduled(Holding)
+    optimizer, scheduler = scheduled(kind)
     advance(optimizer, scheduler, 5)
     agent = keepfast.Agent({"optimizer": optimizer, "scheduler": scheduler})
     path = agent.save(tmp_path / f"agent{extension}")
-    other_optimizer, other = scheduled(Holding)
+    other_optimizer, other = scheduled(kind)
     held = (other.factor, *other.parts, other.after, other.owner)
     assert keepfast.Agent({"optimizer": other_optimizer, "scheduler": other}).load(path)
     assert (other.factor, *other.parts, other.after, other.owner) == held

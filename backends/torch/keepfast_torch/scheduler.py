@@ -39,7 +39,15 @@ _TOLERATED = frozenset(
 """The entries that may be on one side only."""
 
 
-def capture(scheduler: LRScheduler) -> Tree:
+def is_scheduler(module: object) -> bool:
+    """Say whether an object is a scheduler: by its class, or since it steps an optimizer and clears no gradients."""
+    if isinstance(module, LRScheduler):
+        return True
+    steps = callable(getattr(module, "step", None)) and not hasattr(module, "zero_grad")
+    return steps and isinstance(getattr(module, "optimizer", None), Optimizer)
+
+
+def capture(scheduler: Any) -> Tree:
     """Return the state of a scheduler, with what can be stored of what it holds besides."""
     return plain(scheduler.state_dict(), stand_in=_stored)
 
@@ -59,23 +67,23 @@ def _is_called(part: Any) -> bool:
     return callable(part) and hasattr(part, "__dict__") and not known
 
 
-def resembling(own: Any, saved: Tree) -> Any:
+def resembling(own: Any, saved: Tree, device: Any = None) -> Any:
     """Return a saved state of a scheduler with what its own state holds and no file does, which is given its state."""
     if isinstance(own, (*_FUNCTIONS, Optimizer)):
         return own
     if isinstance(own, LRScheduler):
         if isinstance(saved, Mapping):
-            own.load_state_dict(resembling(own.state_dict(), saved))
+            own.load_state_dict(resembling(own.state_dict(), saved, device))
         return own
     if _is_called(own):
         if isinstance(saved, Mapping):
-            vars(own).update(resembling(dict(vars(own)), saved))
+            vars(own).update(resembling(dict(vars(own)), saved, device))
         return own
     children = items(saved)
     if children is None or items(own) is None:
-        return like(own, saved)
+        return like(own, saved, device)
     ours = dict(items(own) or ())
-    return rebuild(saved, [resembling(ours.get(key), child) for key, child in children])
+    return rebuild(saved, [resembling(ours.get(key), child, device) for key, child in children])
 
 
 def mismatches(scheduler: Any, state: Tree) -> list[Mismatch]:

@@ -182,7 +182,7 @@ class _SchedulerKind(Kind):
     is_open = True
 
     def includes(self, module: object) -> bool:
-        return isinstance(module, torch.optim.lr_scheduler.LRScheduler)
+        return scheduler.is_scheduler(module) and _keeps_itself(module)
 
     def capture(self, module: Any) -> Tree:
         return scheduler.capture(module)
@@ -191,7 +191,7 @@ class _SchedulerKind(Kind):
         return scheduler.mismatches(module, state)
 
     def restore(self, module: Any, state: Tree, device: Any) -> Any:
-        _load(module, scheduler.resembling(module.state_dict(), state))
+        _load(module, scheduler.resembling(module.state_dict(), state, device))
         return module
 
 
@@ -220,8 +220,7 @@ class _StatefulKind(Kind):
     is_open = True
 
     def includes(self, module: object) -> bool:
-        calls = (getattr(module, "state_dict", None), getattr(module, "load_state_dict", None))
-        return all(map(callable, calls)) and not isinstance(module, type)
+        return _keeps_itself(module)
 
     def recognizes(self, module: Any) -> bool:
         packages = {kind.__module__.partition(".")[0] for kind in type(module).__mro__}
@@ -233,6 +232,11 @@ class _StatefulKind(Kind):
     def restore(self, module: Any, state: Tree, device: Any) -> Any:
         _load(module, like(module.state_dict(), state, device))
         return module
+
+
+def _keeps_itself(module: object) -> bool:
+    calls = (getattr(module, "state_dict", None), getattr(module, "load_state_dict", None))
+    return all(map(callable, calls)) and not isinstance(module, type)
 
 
 def _load(module: Any, state: Any) -> None:

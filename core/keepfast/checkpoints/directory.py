@@ -12,7 +12,6 @@ from keepfast._system.commit import commit_together, is_copy_of, link, sweep
 from keepfast._system.disk.directories import make_directory, sync_directory
 from keepfast.checkpoints.index import (
     ASIDE,
-    BEST,
     IndexedCheckpoint,
     IndexedFile,
     exclusive,
@@ -83,10 +82,12 @@ class CheckpointDirectory:
         with exclusive(self.path):
             self._adopt()
             first = best and self._is_first(metadata, retention)
-            names = [file_name(key, timestep, store.extension, best=best, first=first) for key in documents]
+            names = [
+                file_name(key, timestep, store.extension, best=best, first=first, keys=documents) for key in documents
+            ]
             # Neither several names nor that of a directory change in one step.
             if separately or (best and retention.keep_best > 1) or isinstance(store, DirectoryFormat):
-                self._set_aside(set(names))
+                self._set_aside(set(names), set(documents))
             files = self._commit(dict(zip(names, documents.values(), strict=True)), store)
             indexed = IndexedCheckpoint(timestep, best, dict(zip(documents, files, strict=True)))
             written = replace(indexed.described_by(metadata), own=True)
@@ -115,28 +116,34 @@ class CheckpointDirectory:
         best = (max if retention.mode == "max" else min)([*others, metric["value"]])
         return best not in others
 
-    def _set_aside(self, names: set[str]) -> None:
-        """Give the files that are about to be replaced another name, so that a kill leaves the one set or the other."""
+    def _set_aside(self, names: set[str], keys: set[str]) -> None:
+        """Give the files that are about to be replaced another name, so that a kill leaves the one set or the other.
+
+        Args:
+            names: the names of the new ones.
+            keys: their keys.
+        """
         listed = read_index(self.path)
         replaced = [found for found in listed if found.names & names]
         if not replaced:
             return
-        aside = [self._linked_aside(found) for found in replaced]
+        aside = [self._linked_aside(found, names, keys) for found in replaced]
         taken = {name for found in aside for name in found.names}
         sync_directory(self.path)
         write_index(self.path, [found for found in listed if not found.names & (names | taken)] + aside)
         self._remove({name for found in replaced for name in found.names} - names)
 
-    def _linked_aside(self, checkpoint: IndexedCheckpoint) -> IndexedCheckpoint:
-        files = {}
-        for key, file in checkpoint.files.items():
-            present = self.path / file.name
-            stem = f"{BEST}{key}_{checkpoint.timestep}" if checkpoint.best else f"{key}_{checkpoint.timestep}{ASIDE}"
-            other = present.with_name(stem + present.suffix)
-            if present.exists():
-                self._remove([other.name])
-                link(present, other)
-            files[key] = replace(file, name=other.name)
+    def _linked_aside(self, checkpoint: IndexedCheckpoint, names: set[str], keys: set[str]) -> IndexedCheckpoint:
+        """Return a checkpoint by its other names: of the very best those of another best, where they are free."""
+        keys = keys | checkpoint.files.keys()
+        others = _other_names(checkpoint, keys, aside=not checkpoint.best)
+        if set(others.values()) & (names | checkpoint.names):
+            others = _other_names(checkpoint, keys, aside=True)
+        present = {key: file.name for key, file in checkpoint.files.items() if (self.path / file.name).exists()}
+        self._remove(others[key] for key in present)
+        for key, name in present.items():
+            link(self.path / name, self.path / others[key])
+        files = {key: replace(file, name=others[key]) for key, file in checkpoint.files.items()}
         return replace(checkpoint, files=files)
 
     def _index(self, written: IndexedCheckpoint, retention: Retention) -> None:
@@ -243,11 +250,21 @@ def _age(checkpoint: IndexedCheckpoint) -> tuple[bool, int, float]:
     return not checkpoint.best, -1 if checkpoint.timestep is None else checkpoint.timestep, checkpoint.time
 
 
+def _other_names(checkpoint: IndexedCheckpoint, keys: set[str], *, aside: bool) -> dict[str, str]:
+    """Return how the files of a checkpoint, by key, are called while others take their names."""
+    timestep, best = checkpoint.timestep or 0, checkpoint.best
+    return {
+        key: file_name(key, timestep, Path(file.name).suffix, best=best, aside=aside, keys=keys)
+        for key, file in checkpoint.files.items()
+    }
+
+
 def _is_replaced(checkpoint: IndexedCheckpoint, others: Sequence[IndexedCheckpoint]) -> bool:
-    """Say whether a periodic checkpoint that was set aside or superseded has another of its timestep in its place."""
-    dispensable = checkpoint.own and not checkpoint.best and (checkpoint.is_aside or checkpoint.superseded)
+    """Say whether one that was set aside, or a periodic one that was superseded, has another in its place."""
+    dispensable = checkpoint.own and (checkpoint.is_aside or (checkpoint.superseded and not checkpoint.best))
     return dispensable and any(
-        other.timestep == checkpoint.timestep and not (other.best or other.is_aside or other.superseded)
+        (other.timestep, other.best) == (checkpoint.timestep, checkpoint.best)
+        and not (other.is_aside or (other.superseded and not other.best))
         for other in others
     )
 

@@ -94,7 +94,9 @@ class IndexedCheckpoint:
     @property
     def is_aside(self) -> bool:
         """Say whether its files were given other names while new ones of the same timestep are written."""
-        return any(Path(name).stem.endswith(ASIDE) for name in self.names)
+        tail = re.compile(rf"_0*{self.timestep}{ASIDE}\.[^/\\]+")
+        starts = {file.name: f"{BEST if self.best else ''}{key}" for key, file in self.files.items()}
+        return any(name.startswith(start) and tail.fullmatch(name[len(start) :]) for name, start in starts.items())
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> IndexedCheckpoint:

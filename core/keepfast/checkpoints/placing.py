@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
-from keepfast.checkpoints.index import (
-    BEST,
-    GROUPED,
-)
+from keepfast.checkpoints.index import ASIDE, BEST, GROUPED
 from keepfast.errors import CorruptCheckpoint, InvalidValue
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata
 from keepfast.tree import Tree, flatten
+
+Form = Literal["periodic", "first", "best", "aside"]
+"""What the name of a file of a checkpoint tells: it is a periodic one, the very best, another best, or set aside."""
 
 _LONGEST = 200
 """The bytes of a module's name in a file's, which the timestep, what it is, and the extension follow."""
@@ -49,7 +51,16 @@ _UNSAFE = '/\\:*?"<>|%'
 _SAFE = " !#$&'()+,;=@[]^`{}~"
 
 
-def file_name(key: str, timestep: int, extension: str, *, best: bool, first: bool) -> str:
+def file_name(
+    key: str,
+    timestep: int,
+    extension: str,
+    *,
+    best: bool,
+    first: bool = False,
+    aside: bool = False,
+    keys: Container[str] = (),
+) -> str:
     """Return the name of a file of a checkpoint; the first of the best has no timestep in its own.
 
     Args:
@@ -58,9 +69,29 @@ def file_name(key: str, timestep: int, extension: str, *, best: bool, first: boo
         extension: the format's.
         best: whether it is one of the best.
         first: whether it is the very best.
+        aside: whether it is what stands there while another takes its place.
+        keys: those of all files there may be. The best of `x` at timestep 5 is no ``best_x_5``, which is the first of
+            `x_5`, but ``best_x_05``.
     """
-    prefix = BEST if best else ""
-    return f"{prefix}{key}{extension}" if first else f"{prefix}{key}_{timestep}{extension}"
+    if first:
+        return f"{BEST}{key}{extension}"
+    ending, number = ASIDE if aside else "", str(timestep)
+    while best and f"{key}_{number}{ending}" in keys:
+        number = f"0{number}"
+    return f"{BEST if best else ''}{key}_{number}{ending}{extension}"
+
+
+def form_of(stem: str, key: str, timestep: int) -> Form | None:
+    """Return what the name of a file, without its extension, tells of a key's file at a timestep, or None.
+
+    It is read by the key and the timestep that the file itself tells: ``best_x_5`` may be of `x` and of `x_5`.
+    """
+    if stem == f"{BEST}{key}":
+        return "first"
+    found = re.fullmatch(rf"(?P<best>{BEST})?{re.escape(key)}_(?P<zeros>0*){timestep}(?P<aside>{ASIDE})?", stem)
+    if found is None or (found["zeros"] and not found["best"]):
+        return None
+    return "aside" if found["aside"] else "best" if found["best"] else "periodic"
 
 
 def documents_of(state: Mapping[str, Tree], metadata: CheckpointMetadata, *, separately: bool) -> dict[str, Checkpoint]:

@@ -28,7 +28,7 @@ from keepfast.checkpoints.index import (
     read_index,
     write_index,
 )
-from keepfast.checkpoints.placing import key_of
+from keepfast.checkpoints.placing import Form, form_of, key_of
 from keepfast.errors import InvalidValue, KeepfastError
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata
 from keepfast.plugins.formats import read_checkpoint, stores
@@ -62,11 +62,12 @@ class _Candidate:
     key: str
     timestep: int | None
     content: _Content
+    form: Form
 
     @property
-    def group(self) -> tuple[bool, int | None, str, bool]:
+    def group(self) -> tuple[Any, ...]:
         """Return what it has in common with the other files of its checkpoint."""
-        return self.best, self.timestep, self.path.suffix, self.key == GROUPED
+        return self.best, self.timestep, self.path.suffix, self.key == GROUPED, self.form
 
 
 def merged(directory: Path, *, vanished: bool = False) -> list[IndexedCheckpoint]:
@@ -149,12 +150,11 @@ def _candidate(path: Path, best: bool, key: str, timestep: int | None, content: 
     """Return a file with what its name says of it, and, for one of our own, with what it says itself."""
     told, module = content.metadata.timestep, content.metadata.module
     own = GROUPED if module is None else key_of(module)
-    if content.own and told is not None:
-        if path.stem in (f"{BEST}{own}", f"{BEST}{own}_{told}"):
-            best, key, timestep = True, own, told
-        elif path.stem == f"{own}_{told}":
-            best, key, timestep = False, own, told
-    return _Candidate(path, best, key, timestep, content)
+    form: Form | None = None
+    if content.own and told is not None and (form := form_of(path.stem, own, told)) is not None:
+        best, key, timestep = path.name.startswith(BEST), own, told
+    by_name: Form = "periodic" if not best else "first" if timestep is None else "best"
+    return _Candidate(path, best, key, timestep, content, form or by_name)
 
 
 def _parsed(stem: str, keys: set[str]) -> tuple[bool, str, int | None]:

@@ -70,8 +70,9 @@ class Kept:
         self._held.scan = {**numbers, **{name: part for name, part in rest.items() if part is not None}}
         if is_new:
             experiment.loop.store_late(CARRY, SCAN)
-            held = {name: replace(keepfast.attribute(self._held, name), is_resized=False) for name in (CARRY, SCAN)}
-            experiment.register(**held)
+            kept = {name: keepfast.attribute(self._held, name) for name in (CARRY, SCAN)}
+            # A loop that is traced has arrays of one shape, and must not begin with others.
+            experiment.register(**{name: replace(each, is_resized=False) for name, each in kept.items()})
 
     @property
     def carry(self) -> Any:

@@ -145,7 +145,8 @@ def _restored(value: Any, state: Tree, backend: Backend, device: Any) -> Any:
     if value is None:
         return _new([], state, backend, device)
     plain = backend_named(PLAIN)
-    backend = plain if plain.recognizes(value) else backend
+    tells = not isinstance(value, deque) or len(value) > 0  # an empty one is of whatever the file has
+    backend = plain if tells and plain.recognizes(value) else backend
     if _differ_in_shape(value, state):
         return _new([value], state, backend, device)
     return backend.restore(value, state, device)

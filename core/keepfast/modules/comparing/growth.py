@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -10,7 +11,7 @@ from keepfast._system.warnings import warn
 from keepfast.modules.comparing.adopting import is_of_python
 from keepfast.modules.comparing.matching import match
 from keepfast.modules.options import FileModule, LoadOptions
-from keepfast.modules.parts import Place
+from keepfast.modules.parts import CONTAINERS, Place
 from keepfast.modules.registered import RegisteredModule
 from keepfast.plain.numbers import kind_of
 from keepfast.tree import Tree, is_array, leaves, map_leaves
@@ -35,10 +36,14 @@ class Growth:
 
     def __init__(self) -> None:
         self._fresh: dict[str, tuple[int, Tree, bool]] = {}
+        self._without: dict[str, int] = {}
         self._told = False
 
     def note(self, modules: Iterable[RegisteredModule]) -> None:
         """Take note of modules that are new, as they are now."""
+        modules = list(modules)
+        if not self._told:
+            self._without |= {each.name: _identity(each) for each in _nodes(modules) if each.value is None}
         for leaf in _closed(modules):
             known = self._fresh.get(leaf.name)
             if not self._told and (known is None or known[0] != _identity(leaf)):
@@ -49,6 +54,14 @@ class Growth:
         if self._told:
             return
         self._told = True
+        modules = list(modules)
+        for each in _nodes(modules):
+            if self._without.get(each.name) == _identity(each) and _is_object(each):
+                warn(
+                    f"`{each.name}` was None when it was registered and is a {type(each.value).__qualname__} now, "
+                    "which no file makes: a fresh one, None as at the start, would get its state in its place. "
+                    "Make it before it is registered"
+                )
         for leaf in _closed(modules):
             known = self._fresh.get(leaf.name)
             if known is not None and known[0] == _identity(leaf) and (changed := _changed(leaf, *known[1:])):
@@ -58,6 +71,7 @@ class Growth:
                     f'that grows as keepfast.attribute(owner, "{leaf.name}"), or make it as large from the start'
                 )
         self._fresh.clear()
+        self._without.clear()
 
 
 def _identity(leaf: RegisteredModule) -> int:
@@ -65,9 +79,31 @@ def _identity(leaf: RegisteredModule) -> int:
     return id(leaf.module.owner) if isinstance(leaf.module, Place) else id(leaf.module)
 
 
+def _nodes(modules: Iterable[RegisteredModule]) -> Iterator[RegisteredModule]:
+    """Yield modules, and all that they are made of."""
+    for module in modules:
+        yield module
+        yield from _nodes(module.parts.values())
+
+
+def _is_object(module: RegisteredModule) -> bool:
+    """Say whether a module is, or has in it, what a file cannot make of itself: an object of some class."""
+    value = module.value
+    return module.assemble is not None or not (
+        is_array(value)
+        or type(value) in CONTAINERS
+        or isinstance(value, int | float | complex | str | bytes | set | None)
+    )
+
+
 def _closed(modules: Iterable[RegisteredModule]) -> Iterable[RegisteredModule]:
     """Return the modules by themselves that do not decide what they take."""
-    return [leaf for module in modules for leaf in module.leaves() if leaf.assemble is None and not leaf.is_open]
+    return [
+        leaf
+        for module in modules
+        for leaf in module.leaves()
+        if leaf.assemble is None and not (leaf.is_open or isinstance(leaf.value, deque))
+    ]
 
 
 def _changed(leaf: RegisteredModule, fresh: Tree, was_plain: bool) -> str:
