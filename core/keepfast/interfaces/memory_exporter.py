@@ -211,7 +211,8 @@ class MemoryExporter(Format[MemorySnapshot]):
             CorruptMemory: if a tensor lies in a file that was changed since it was read.
             WriteFailed: if the operating system refused; what was at `path` before is untouched.
         """
-        content.require_unchanged()
+        if isinstance(content, MemorySnapshot):  # else it is refused
+            content.require_unchanged()
         return super().save(content, path)
 
     @abc.abstractmethod

@@ -164,7 +164,8 @@ def _new(saved: Tree) -> Tree:
 
 def _resembling(own: Any, saved: Tree) -> Tree:
     """Return a saved tree, its arrays copied, with what another one has of numbers and of deques."""
-    if isinstance(own, np.generic | bool | int | float | complex) and is_array(saved) and saved.ndim == 0:
+    is_number = isinstance(own, np.generic | bool | int | float | complex)
+    if is_number and (isinstance(saved, np.ndarray) or is_array(saved)) and saved.ndim == 0:
         return own.dtype.type(saved) if isinstance(own, np.generic) else saved.item()
     children = items(saved)
     if children is None:
