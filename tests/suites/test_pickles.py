@@ -20,7 +20,7 @@ from picklescan import scanner
 import keepfast
 from keepfast.formats.checkpoints.pickle import PickleStore
 from keepfast.formats.checkpoints.pt import PtStore
-from keepfast.formats.files.safe_pickle import safe_load
+from keepfast.pickles.machine import safe_load
 from keepfast.tree import Unread
 from tests.hostile.making import tensor, text
 
