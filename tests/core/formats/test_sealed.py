@@ -13,7 +13,7 @@ import pytest
 
 from keepfast.errors import CorruptMemory
 from keepfast.formats.files import sealed
-from keepfast.formats.files.sealed import Damage, check_seal, digests_ahead, read_digested, verified
+from keepfast.formats.files.sealed import Damage, SealedWriter, check_seal, digests_ahead, read_digested, verified
 from keepfast.formats.memories.npz import NpzExporter
 from keepfast.formats.memories.pt import PtExporter
 from keepfast.formats.memories.safetensors import SafetensorsExporter
@@ -77,3 +77,14 @@ def test_what_is_mapped_is_verified(exporter: MemoryExporter, tmp_path: Path, mo
     path.write_bytes(content)
     with pytest.raises(CorruptMemory, match=r"`x(\.npy)?` has the CRC-32|x\.npy has the CRC-32"):
         exporter.load(path)
+
+
+def test_the_seal_is_of_every_byte_of_the_structure() -> None:
+    """And of no byte of the payloads; it is the CRC-32 that any other tool calculates."""
+    file = io.BytesIO()
+    writer = SealedWriter(file)
+    writer.structure(b"head")
+    writer.payload(memoryview(b"payload"))
+    writer.structure(b"tail")
+    writer.finish()
+    assert file.getvalue() == b"headpayloadtail" + seal(b"headtail")
