@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import enum
+import functools
 import importlib
 import json
 import re
@@ -12,11 +13,12 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal, TypeAlias, final
+from typing import Annotated, Any, Literal, TypeAlias, cast, final
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
+from keepfast._system.arguments.settings import what_is_wrong, wrong_setting
 from keepfast._system.warnings import warn
 from keepfast.errors import ConfigError, MissingDependency, NotFound, as_given, nearest
 from keepfast.tree import leaves
@@ -164,13 +166,13 @@ class ExperimentConfig(BaseModel):
         except RecursionError:
             raise ConfigError("a setting contains itself, or is nested deeper than can be followed") from None
         if odd := [key for key in given if not isinstance(key, str)]:
-            raise ConfigError("\n".join(_explain_key(key, given[key]) for key in odd))
+            raise ConfigError("\n".join(wrong_setting(key, given[key], _schemas()) for key in odd))
         if missing := [path for path, value in leaves(given) if isinstance(value, str) and value == MISSING]:
             raise _without_values(missing)
         try:
             super().__init__(**given)
         except ValidationError as error:
-            raise ConfigError(_explain(error, given)) from None
+            raise ConfigError(what_is_wrong(error, given, _schemas())) from None
         except Exception as error:
             raise ConfigError(f"a setting cannot be looked at: {type(error).__name__} {error}") from error
 
@@ -459,37 +461,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _explain(error: ValidationError, given: Mapping[str, Any]) -> str:
-    """Return one line for each wrong key or value."""
-    keys = dict.fromkeys(str(detail["loc"][0]) for detail in error.errors())
-    return "\n".join(_explain_key(key, given.get(key)) for key in keys)
-
-
-def _explain_key(key: Any, value: Any) -> str:
-    fields = ExperimentConfig.model_json_schema()["properties"]
-    if key in fields:
-        allowed, meaning = _allowed(fields[key]), fields[key]["description"]
-        return f"`{key}` is {as_given(value)} ({type(value).__name__}); allowed: {allowed} ({meaning})"
-    close = nearest(str(key), fields)
-    hint = f" Did you mean `{close}`?" if close else ""
-    return f"unknown key `{key}` (given {as_given(value)}); known: {', '.join(sorted(fields))}.{hint}"
-
-
-def _allowed(schema: Mapping[str, Any]) -> str:
-    """Return which values the JSON schema of a setting allows; one that has better words for it says ``allowed``."""
-    match schema:
-        case {"allowed": str(words)}:
-            return words
-        case {"anyOf": [*alternatives, {"type": "null"}]}:
-            return f"{_allowed({'anyOf': alternatives})}, or None"
-        case {"anyOf": alternatives}:
-            return " or ".join(map(_allowed, alternatives))
-        case {"enum": values}:
-            return " or ".join(f'"{value}"' for value in values)
-        case {"const": value}:
-            return f'"{value}"'
-        case {"type": "integer"}:
-            return f"an int of at least {schema['minimum']}" if "minimum" in schema else "an int"
-        case {"type": "string"}:
-            return "a non-empty string" if "minLength" in schema else "a string"
-    return {"boolean": "True or False", "object": "a mapping with string keys"}[schema["type"]]
+@functools.cache
+def _schemas() -> Mapping[str, Any]:
+    """Return the JSON schema of each setting."""
+    return cast(Mapping[str, Any], ExperimentConfig.model_json_schema()["properties"])

@@ -6,13 +6,13 @@ import contextlib
 import json
 import operator
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, final
 
 from keepfast._system.commit import commit, files_of, size_of
+from keepfast._system.disk.checksum import crc32
 from keepfast._system.lock import holding_file
 from keepfast.errors import InvalidValue
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata
@@ -242,10 +242,10 @@ def file_digest(path: Path) -> str:
     value = 0
     for each in files_of(path):
         if each != path:
-            value = zlib.crc32(f"{each.relative_to(path).as_posix()}\0{each.stat().st_size}\0".encode(), value)
+            value = crc32(f"{each.relative_to(path).as_posix()}\0{each.stat().st_size}\0".encode(), value)
         with each.open("rb") as file:
             while chunk := file.read(_CHUNK):
-                value = zlib.crc32(chunk, value)
+                value = crc32(chunk, value)
     return f"crc32:{value:08x}"
 
 

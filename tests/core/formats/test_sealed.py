@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-import threading
 import zlib
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from keepfast.errors import CorruptMemory
 from keepfast.formats.files import sealed
-from keepfast.formats.files.sealed import Damage, SealedWriter, check_seal, digests_ahead, read_digested, verified
+from keepfast.formats.files.sealed import Damage, SealedWriter, check_seal, read_digested, verified
 from keepfast.formats.memories.npz import NpzExporter
 from keepfast.formats.memories.pt import PtExporter
 from keepfast.formats.memories.safetensors import SafetensorsExporter
@@ -40,20 +39,6 @@ def test_a_file_that_is_cut_while_it_is_read_is_told() -> None:
         read_digested(io.BytesIO(b"12345"), 2, 4)
     data, digest = read_digested(io.BytesIO(b"12345"), 2, 3)
     assert (data.tobytes(), digest) == (b"345", zlib.crc32(b"345"))
-
-
-def test_no_digest_is_made_after_an_error() -> None:
-    """Where a disk is full, the thread that digests ends with the writing, and holds no array any longer."""
-    array = memoryview(bytes(1 << 22))
-
-    def write() -> None:
-        with digests_ahead([[array]] * 1000) as digests:
-            assert next(digests) == zlib.crc32(array)
-            raise OSError(errno.ENOSPC, "full")
-
-    with pytest.raises(OSError, match="full"):
-        write()
-    assert "keepfast-digests" not in [thread.name for thread in threading.enumerate()]
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "the disk"), MemoryError(), CorruptMemory("another")], ids=repr)

@@ -7,10 +7,7 @@ of all the rest, the structure, which has one digest, the seal. The seal stands 
 from __future__ import annotations
 
 import contextlib
-import queue
-import threading
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import BinaryIO, final
@@ -18,6 +15,7 @@ from typing import BinaryIO, final
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast._system.disk.checksum import crc32, write_summed
 from keepfast._system.disk.directories import path_of
 from keepfast._system.disk.mapping import mapped_array
 from keepfast._system.warnings import warn
@@ -35,9 +33,6 @@ _WORTH_MAPPING = 1 << 26
 
 _LONGEST = 500
 """How many characters are shown of the name of a part, and of what is wrong with it."""
-
-_WORTH_A_THREAD = 1 << 21
-"""From how many bytes on a thread saves more time than it costs."""
 
 
 @final
@@ -114,13 +109,13 @@ class SealedWriter:
     def structure(self, data: bytes) -> None:
         """Write bytes that the seal protects."""
         self._file.write(data)
-        self._seal = zlib.crc32(data, self._seal)
+        self._seal = crc32(data, self._seal)
         self.position += len(data)
 
-    def payload(self, data: memoryview) -> None:
-        """Write bytes that have a digest of their own."""
-        self._file.write(data)
+    def payload(self, data: memoryview, digest: int = 0) -> int:
+        """Write bytes that have a digest of their own; return that, going on from the one of what came before."""
         self.position += data.nbytes
+        return write_summed(self._file, data, digest)
 
     def finish(self) -> None:
         """Write the seal."""
@@ -166,52 +161,11 @@ def crc_beside(file: BinaryIO, payloads: Iterable[tuple[int, int]], end: int) ->
         if not position <= start <= end or size < 0:  # a position far outside would not even be sought
             raise Damage("directory", "has entries that overlap or lie outside the file")
         file.seek(position)
-        seal = zlib.crc32(file.read(start - position), seal)
+        seal = crc32(file.read(start - position), seal)
         position = start + size
     if position != end:
         raise Damage("directory", "has entries that overlap or lie outside the file")
     return seal
-
-
-@contextlib.contextmanager
-def digests_ahead(buffers: Sequence[Sequence[memoryview]]) -> Iterator[Iterator[int]]:
-    """Give an iterator over the CRC-32 of each payload, in order, computed on a thread while the caller writes them.
-
-    A payload is given as the buffers that make it up.
-
-    Digesting is faster than writing and releases the interpreter's lock, so a writer that asks for each digest after
-    writing the bytes waits for next to nothing.
-    """
-    if sum(part.nbytes for parts in buffers for part in parts) < _WORTH_A_THREAD:
-        yield map(_digest, buffers)
-        return
-    found: queue.SimpleQueue[int] = queue.SimpleQueue()
-    stopped = threading.Event()
-
-    def digest_all() -> None:
-        for buffer in buffers:
-            if stopped.is_set():
-                return
-            found.put(_digest(buffer))
-
-    worker = threading.Thread(target=digest_all, name="keepfast-digests", daemon=True)
-    try:
-        worker.start()
-    except RuntimeError:  # the interpreter is ending and starts no more threads
-        yield map(_digest, buffers)
-        return
-    try:
-        yield (found.get() for _ in buffers)
-    finally:
-        stopped.set()
-        worker.join()
-
-
-def _digest(parts: Sequence[memoryview]) -> int:
-    digest = 0
-    for part in parts:
-        digest = zlib.crc32(part, digest)
-    return digest
 
 
 def read_digested(file: BinaryIO, start: int, nbytes: int) -> tuple[NDArray[np.uint8], int]:
@@ -223,7 +177,7 @@ def read_digested(file: BinaryIO, start: int, nbytes: int) -> tuple[NDArray[np.u
     if isinstance(file, MappedFile) and nbytes >= _WORTH_MAPPING:
         mapped = mapped_array(file, start, nbytes)
         if mapped is not None:
-            return mapped, zlib.crc32(mapped.data)
+            return mapped, crc32(mapped.data)
     file.seek(start)
     data = np.empty(nbytes, np.uint8)
     view, digest, done = data.data, 0, 0
@@ -231,6 +185,6 @@ def read_digested(file: BinaryIO, start: int, nbytes: int) -> tuple[NDArray[np.u
         count = file.readinto(view[done : done + _CHUNK])  # type: ignore[attr-defined]  # every real file has it
         if not count:
             raise EOFError("ends after the file")
-        digest = zlib.crc32(view[done : done + count], digest)
+        digest = crc32(view[done : done + count], digest)
         done += count
     return data, digest

@@ -33,7 +33,6 @@ from keepfast.formats.files.sealed import (
     Damage,
     SealedWriter,
     check_seal,
-    digests_ahead,
     ends_with_seal,
     read_digested,
     wrong_digest,
@@ -100,15 +99,15 @@ class SealedZipWriter:
             (name.encode(), [memoryview(part) for part in (data if isinstance(data, tuple) else (data,))])
             for name, data in records
         ]
-        with digests_ahead([data for _, data in named]) as digests:
-            for name, parts in named:
-                offset, size = self._out.position, sum(part.nbytes for part in parts)
-                self._out.structure(_local_header(_Entry(name, offset, size)))
-                for part in parts:
-                    self._out.payload(part)
-                entry = _Entry(name, offset, size, next(digests))
-                self._out.structure(_data_descriptor(entry))
-                self._entries.append(entry)
+        for name, parts in named:
+            offset, size = self._out.position, sum(part.nbytes for part in parts)
+            self._out.structure(_local_header(_Entry(name, offset, size)))
+            digest = 0
+            for part in parts:
+                digest = self._out.payload(part, digest)
+            entry = _Entry(name, offset, size, digest)
+            self._out.structure(_data_descriptor(entry))
+            self._entries.append(entry)
 
     def finish(self, document: bytes = b"") -> None:
         """Write the directory and the seal, and before them a document, if there is one."""

@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, final
@@ -27,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast import codec
+from keepfast._system.disk.checksum import crc32, write_summed
 from keepfast.errors import NewerFormat
 from keepfast.formats.files.flax_bytes import Piece
 from keepfast.formats.files.sealed import (
@@ -35,7 +35,6 @@ from keepfast.formats.files.sealed import (
     SealedWriter,
     check_seal,
     crc_beside,
-    digests_ahead,
     read_digested,
     wrong_digest,
 )
@@ -71,15 +70,13 @@ def write_with_trailer(
     buffers = [codec.array_bytes(piece[1]) for piece in pieces if isinstance(piece, tuple)]
     out = SealedWriter(file)
     payloads = []
-    with digests_ahead([[buffer] for buffer in buffers]) as digests:
-        remaining = iter(buffers)
-        for piece in pieces:
-            if isinstance(piece, bytes):
-                out.structure(piece)
-                continue
-            buffer, start = next(remaining), out.position
-            out.payload(buffer)
-            payloads.append([piece[0], start, buffer.nbytes, next(digests)])
+    remaining = iter(buffers)
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            out.structure(piece)
+            continue
+        buffer, start = next(remaining), out.position
+        payloads.append([piece[0], start, buffer.nbytes, out.payload(buffer)])
     text = json.dumps({"payloads": payloads, **document}, separators=(",", ":")).encode()
     out.structure(introduce(len(text) + _ENDING))
     start = out.position
@@ -170,11 +167,11 @@ def write_with_introduction(
     buffers = [part[1] for part in parts if isinstance(part, tuple)]
     file.write(_introduction(document, parts, [0] * len(buffers), introduce))
     found = []
-    with digests_ahead([[buffer] for buffer in buffers]) as digests:
-        for part in parts:
-            file.write(part if isinstance(part, bytes) else part[1])
-            if isinstance(part, tuple):
-                found.append(next(digests))
+    for part in parts:
+        if isinstance(part, bytes):
+            file.write(part)
+        else:
+            found.append(write_summed(file, part[1]))
     file.seek(0)
     file.write(_introduction(document, parts, found, introduce))
     file.seek(0, 2)
@@ -193,9 +190,9 @@ def _introduction(
         start += len(part) if isinstance(part, bytes) else part[1].nbytes
     text = json.dumps({"payloads": payloads, **document}, separators=(",", ":")).encode()
     before = introduce(len(_FRONT) + SEAL_DIGITS + 1 + len(text) + len(_BACK)) + _FRONT
-    seal = zlib.crc32(b" " + text + _BACK, zlib.crc32(before))
+    seal = crc32(b" " + text + _BACK, crc32(before))
     for part in parts:
-        seal = zlib.crc32(part, seal) if isinstance(part, bytes) else seal
+        seal = crc32(part, seal) if isinstance(part, bytes) else seal
     return before + f"{seal:08x} ".encode() + text + _BACK
 
 

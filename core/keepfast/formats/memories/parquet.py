@@ -15,7 +15,6 @@ import io
 import math
 import os
 import struct
-import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, final
@@ -25,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from keepfast._system.disk.checksum import crc32
 from keepfast._system.spacious import spacious_tensors
 from keepfast.codec import dtype_of
 from keepfast.errors import CorruptMemory, InvalidValue, KeepfastError, Unreadable, shown
@@ -304,6 +304,6 @@ def _digest(file: BinaryIO, place: int) -> bytes:
     while chunk := file.read(min(_CHUNK, place - position) if position < place else _CHUNK):
         if position == place:
             chunk = _NO_DIGEST + chunk[len(_NO_DIGEST) :]
-        digest = zlib.crc32(chunk, digest)
+        digest = crc32(chunk, digest)
         position += len(chunk)
     return b"%08x" % digest

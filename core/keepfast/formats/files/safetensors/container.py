@@ -19,7 +19,6 @@ import enum
 import json
 import os
 import re
-import zlib
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, final
@@ -28,13 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast import codec
+from keepfast._system.disk.checksum import crc32, write_summed
 from keepfast._system.disk.directories import path_of
 from keepfast.errors import CorruptCheckpoint, CorruptFile, InvalidValue, NewerFormat, Unreadable, shown
 from keepfast.formats.files.safetensors.header import DTYPES, LENGTH, LONGEST, PACKED, Entry, Header, read_header
 from keepfast.formats.files.sealed import (
     SEAL_DIGITS,
     Damage,
-    digests_ahead,
     read_digested,
     verified,
     warn_of_anew,
@@ -158,11 +157,7 @@ def _write(file: BinaryIO, arrays: dict[str, NDArray[Any]], texts: dict[str, str
     buffers = [codec.array_bytes(array) for array in ordered.values()]
     header = _unsealed_header(ordered, texts)
     file.write(header)
-    found = []
-    with digests_ahead([[buffer] for buffer in buffers]) as digests:
-        for buffer in buffers:
-            file.write(buffer)
-            found.append(next(digests))
+    found = [write_summed(file, buffer) for buffer in buffers]
     file.seek(0)
     file.write(_sealed_header(header, found))
     file.seek(0, os.SEEK_END)
@@ -191,7 +186,7 @@ def _sealed_header(header: bytes, digests: Sequence[int]) -> bytes:
     text = "".join(f"{digest:08x}" for digest in digests).encode()
     start = _SEAL.stop + len(_BETWEEN)
     header = header[:start] + text + header[start + len(text) :]
-    return header[: _SEAL.start] + f"{zlib.crc32(header):08x}".encode() + header[_SEAL.stop :]
+    return header[: _SEAL.start] + f"{crc32(header):08x}".encode() + header[_SEAL.stop :]
 
 
 def _stored_as(array: NDArray[Any]) -> tuple[str, list[int]]:
@@ -239,7 +234,7 @@ def _written(header: Header, path: Path) -> _Written:
     if _is_anew(header):
         warn_of_anew(path, "of what we told beside them, only where they belong is used")
         return _Written.ANEW
-    digest = zlib.crc32(content[: _SEAL.start] + _NO_DIGEST.encode() + content[_SEAL.stop :])
+    digest = crc32(content[: _SEAL.start] + _NO_DIGEST.encode() + content[_SEAL.stop :])
     beginning = content[LENGTH.size : LENGTH.size + len(_BEGINNING)]
     if beginning != _BEGINNING or content[_SEAL] != f"{digest:08x}".encode():
         raise Damage("header", "differs from what was written")

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import mmap
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, final
 
+from keepfast._system.disk.checksum import crc32
 from keepfast.errors import CorruptMemory
 
 _KIND = "memory.csv"
@@ -70,7 +70,7 @@ class Summing:
         self.size += len(view)
         while view:
             part, view = view[: self._left], view[self._left :]
-            self._current = zlib.crc32(part, self._current)
+            self._current = crc32(part, self._current)
             self._left -= len(part)
             if not self._left:
                 self._done.append(self._current)
@@ -137,7 +137,7 @@ def written(said: Said, previous: Said | None) -> bytes:
 def _sealed(told: Mapping[str, Any]) -> bytes:
     """Return a document with its CRC-32, whose text does not depend on how it is laid out."""
     text = json.dumps(told, separators=(",", ":"))
-    return text.encode()[:-1] + _SEAL + b'%08x"}\n' % zlib.crc32(text.encode())
+    return text.encode()[:-1] + _SEAL + b'%08x"}\n' % crc32(text.encode())
 
 
 def said_in(companion: Path) -> list[Said] | None:

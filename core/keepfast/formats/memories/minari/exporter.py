@@ -16,13 +16,13 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
-import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, final
 
 import h5py
 
 from keepfast._system.commit import commit_directory
+from keepfast._system.disk.checksum import crc32
 from keepfast.errors import CorruptMemory, NotFound, Unreadable, shown
 from keepfast.formats.files.sealed import Damage, verified
 from keepfast.formats.memories.header import check_header, header_from, header_text, snapshot_from
@@ -112,7 +112,7 @@ def _other_format(path: Path) -> str | None:
 def _fill(snapshot: MemorySnapshot, directory: Path, name: str) -> None:
     metadata = metadata_of(snapshot, name)
     with (directory / _DATA).open("x+b") as file:
-        _write_data(snapshot, file, {_METADATA_CRC: zlib.crc32(metadata)})
+        _write_data(snapshot, file, {_METADATA_CRC: crc32(metadata)})
     (directory / _METADATA).write_bytes(metadata)
 
 
@@ -135,7 +135,7 @@ def _digest(file: BinaryIO, size: int | None = None) -> int:
     digest, left = 0, file.seek(0, 2) if size is None else size
     file.seek(0)
     while left > 0 and (chunk := file.read(min(left, 1 << 20))):
-        digest = zlib.crc32(chunk, digest)
+        digest = crc32(chunk, digest)
         left -= len(chunk)
     file.seek(0, 2)
     return digest
@@ -173,5 +173,5 @@ def _check_metadata(header: dict[str, Any], metadata: Path) -> None:
     if not metadata.is_file():
         raise CorruptMemory(f"`{metadata.parent}` is damaged: `{_METADATA}` is missing")
     content = metadata.read_bytes()
-    if zlib.crc32(content) != header[_METADATA_CRC] and not (_EPISODES in header and is_changed_by_others(content)):
+    if crc32(content) != header[_METADATA_CRC] and not (_EPISODES in header and is_changed_by_others(content)):
         raise CorruptMemory(f"`{metadata}` is damaged: it is not as it was written (its CRC-32 says so)")
