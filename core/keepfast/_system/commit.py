@@ -84,8 +84,19 @@ def commit(path: Path, write: Write) -> int:
     return commit_together({path: write})[path]
 
 
-def commit_together(contents: Mapping[Path, Content]) -> dict[Path, int]:
-    """Write several files or directories below one; each is renamed only once all are durable under temporary names.
+def commit_together(
+    contents: Mapping[Path, Content],
+    about: Callable[[Mapping[Path, Path]], Mapping[Path, Content]] | None = None,
+    *,
+    durable: bool = True,
+) -> dict[Path, int]:
+    """Write several files or directories; each is renamed only once all are durable under temporary names.
+
+    Args:
+        contents: what writes each, by its final name; they are renamed in this order.
+        about: gets where each lies, whole, under its temporary name, and returns what else is to be written, as an
+            index of them; it is renamed behind them.
+        durable: whether the directories are fsynced, without which a power loss may undo any of the renames.
 
     Returns:
         The size of each in bytes, that of a directory being the size of all files in it.
@@ -93,20 +104,22 @@ def commit_together(contents: Mapping[Path, Content]) -> dict[Path, int]:
     Raises:
         WriteFailed: as for `commit` and `commit_directory`; when writing any of them failed, none was renamed.
     """
-    path = next(iter(contents))
+    path, written, left = next(iter(contents)), dict[Path, tuple[Path, Path, int]](), dict(contents)
     try:
         with contextlib.ExitStack() as stack:
-            written = {}
-            for path, content in contents.items():
-                target = _written_to(path)
-                make_directory(target.parent)
-                written[path] = (target, *stack.enter_context(_written(target, content)))
+            while left:
+                for path, content in left.items():
+                    target = _written_to(path)
+                    make_directory(target.parent)
+                    written[path] = (target, *stack.enter_context(_written(target, content)))
+                left, about = dict(about({path: part[1] for path, part in written.items()}) if about else {}), None
+                contents = {**contents, **left}
             for path, (target, temporary, _) in written.items():
                 _put_in_place(temporary, target, contents[path])
     except OSError as error:
         raise WriteFailed(f"cannot write `{path}`: {_reason(error)}; what was there before is untouched") from error
-    for directory, target in {target.parent: target for target, _, _ in written.values()}.items():
-        _make_durable(target, directory)
+    for target in {target.parent: target for target, _, _ in written.values()}.values() if durable else ():
+        make_durable(target)
     return {path: size for path, (_, _, size) in written.items()}
 
 
@@ -195,9 +208,14 @@ def remove_directory(path: Path) -> None:
         )
 
 
-def _make_durable(path: Path, directory: Path) -> None:
+def make_durable(path: Path) -> None:
+    """Have a file that was renamed survive a power loss under its name.
+
+    Raises:
+        WriteFailed: if the operating system refused.
+    """
     try:
-        sync_directory(directory)
+        sync_directory(path.parent)
     except OSError as error:
         raise WriteFailed(
             f"cannot make `{path}` durable: {_reason(error)}; it is there and whole, but a power loss may undo it"

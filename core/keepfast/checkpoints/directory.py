@@ -8,13 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import final
 
-from keepfast._system.commit import commit_together, is_copy_of, link, sweep
+from keepfast._system.commit import Content, commit_together, is_copy_of, link, make_durable, sweep
 from keepfast._system.disk.directories import make_directory, sync_directory
 from keepfast.checkpoints.index import (
     ASIDE,
+    INDEX,
     IndexedCheckpoint,
     IndexedFile,
     exclusive,
+    index_of,
     read_index,
     write_index,
 )
@@ -60,6 +62,7 @@ class CheckpointDirectory:
         separately: bool,
         best: bool,
         retention: Retention,
+        last: bool = True,
     ) -> IndexedCheckpoint:
         """Write one checkpoint, list it in the index, and remove what the retention lets go; durable when it returns.
 
@@ -70,6 +73,7 @@ class CheckpointDirectory:
             separately: whether each module gets a file of its own.
             best: whether it is the best so far rather than a periodic one.
             retention: what stays.
+            last: whether no other is written right behind it, which removes what is to go, and makes both durable.
 
         Raises:
             WriteFailed: if the operating system refused; earlier checkpoints are untouched.
@@ -82,22 +86,36 @@ class CheckpointDirectory:
         with exclusive(self.path):
             self._adopt()
             first = best and self._is_first(metadata, retention)
-            names = [
-                file_name(key, timestep, store.extension, best=best, first=first, keys=documents) for key in documents
-            ]
+            names = {
+                key: file_name(key, timestep, store.extension, best=best, first=first, keys=documents)
+                for key in documents
+            }
             # Neither several names nor that of a directory change in one step.
             if separately or (best and retention.keep_best > 1) or isinstance(store, DirectoryFormat):
-                self._set_aside(set(names), set(documents))
-            files = self._commit(dict(zip(names, documents.values(), strict=True)), store)
-            indexed = IndexedCheckpoint(timestep, best, dict(zip(documents, files, strict=True)))
-            written = replace(indexed.described_by(metadata), own=True)
-            self._index(written, retention)
-        return written
+                self._set_aside(set(names.values()), set(documents))
+            contents = {name: store.writing(documents[key]) for key, name in names.items()}
+            unwritten = IndexedCheckpoint(timestep, best, {key: IndexedFile(name, 0) for key, name in names.items()})
+            described = replace(unwritten.described_by(metadata), own=True)
+            return self._commit(described, contents, retention, last=last)
 
-    def _commit(self, documents: Mapping[str, Checkpoint], store: CheckpointStore) -> list[IndexedFile]:
-        """Write files by name, all or none, and return what the index says of each."""
-        commit_together({self.path / name: store.writing(each) for name, each in documents.items()})
-        return [IndexedFile.of(self.path / name) for name in documents]
+    def _commit(
+        self, described: IndexedCheckpoint, contents: Mapping[str, Content], retention: Retention, *, last: bool
+    ) -> IndexedCheckpoint:
+        """Write files by name and the index of them, all or none; then remove what the retention lets go."""
+        written, gone = described, list[IndexedCheckpoint]()
+
+        def index(temporary: Mapping[Path, Path]) -> Mapping[Path, Content]:
+            nonlocal written, gone
+            names = {key: file.name for key, file in described.files.items()}
+            files = {key: IndexedFile.of(temporary[self.path / name], name) for key, name in names.items()}
+            written = replace(described, files=files)
+            others = self._others(written)
+            gone = self._removable(written, others, retention) if last else []
+            return {self.path / INDEX: index_of([each for each in [*others, written] if each not in gone], gone)}
+
+        commit_together({self.path / name: content for name, content in contents.items()}, index, durable=last)
+        self._remove({name for checkpoint in gone for name in checkpoint.names})
+        return written
 
     def _remove(self, names: Iterable[str]) -> None:
         """Remove files and directories of which a format knows that Keepfast wrote them, whatever the index says."""
@@ -146,35 +164,60 @@ class CheckpointDirectory:
         files = {key: replace(file, name=others[key]) for key, file in checkpoint.files.items()}
         return replace(checkpoint, files=files)
 
-    def _index(self, written: IndexedCheckpoint, retention: Retention) -> None:
-        others = [
+    def _others(self, written: IndexedCheckpoint) -> list[IndexedCheckpoint]:
+        """Return what is listed and there beside a checkpoint that takes the place of whatever has its names."""
+        return [
             checkpoint
             for checkpoint in read_index(self.path)
             if not checkpoint.names & written.names and any((self.path / name).exists() for name in checkpoint.names)
         ]
+
+    def _removable(
+        self, written: IndexedCheckpoint, others: Sequence[IndexedCheckpoint], retention: Retention
+    ) -> list[IndexedCheckpoint]:
         gone = [checkpoint for checkpoint in others if _is_replaced(checkpoint, [*others, written])]
         kept = [checkpoint for checkpoint in [*others, written] if checkpoint not in gone]
         # What was just written stays, also where a resume from further back left later ones behind.
-        removable = gone + [checkpoint for checkpoint in retention.removable(kept) if checkpoint is not written]
-        write_index(self.path, [*others, written])
-        if removable:
-            self._remove({name for checkpoint in removable for name in checkpoint.names})
-            write_index(self.path, [checkpoint for checkpoint in [*others, written] if checkpoint not in removable])
+        return gone + [checkpoint for checkpoint in retention.removable(kept) if checkpoint is not written]
+
+    def make_durable(self) -> None:
+        """Have what was written last, with more to follow that did not, survive a power loss.
+
+        Raises:
+            WriteFailed: if the operating system refused.
+        """
+        make_durable(self.path / INDEX)
 
     def adopt(self) -> None:
-        """List what the index lacks of Keepfast's own checkpoints, as where it was lost; read nothing if it is whole.
+        """List what the index lacks of Keepfast's own checkpoints, as where it was lost, and what it has wrong.
+
+        A loss of power may leave an index beside files of before, or the reverse: of the best, whose files are
+        replaced, and of what was written last. These are read; no others are, where the index is whole.
 
         Raises:
             WriteFailed: if the operating system refused to write the index.
         """
         if self.path.is_dir():
             with exclusive(self.path):
-                self._adopt()
+                listed = read_index(self.path)
+                latest = max((checkpoint.time for checkpoint in listed), default=None)
+                doubtful = [checkpoint for checkpoint in listed if checkpoint.best or checkpoint.time == latest]
+                self._adopt([checkpoint for checkpoint in doubtful if not self._is_as_listed(checkpoint)])
 
-    def _adopt(self) -> None:
+    def _is_as_listed(self, checkpoint: IndexedCheckpoint) -> bool:
+        paths = {self.path / file.name: file for file in checkpoint.files.values() if file.digest}
+        try:
+            return all(IndexedFile.of(path) == file for path, file in paths.items() if path.exists())
+        except OSError:  # it cannot be read now, which says nothing of what it holds
+            return True
+
+    def _adopt(self, wrong: Sequence[IndexedCheckpoint] = ()) -> None:
         listed = read_index(self.path)
-        if found := adoptable(self.path, listed):
-            write_index(self.path, [*listed, *found])
+        if found := adoptable(self.path, [checkpoint for checkpoint in listed if checkpoint not in wrong]):
+            names = {name for checkpoint in found for name in checkpoint.names}
+            # What is wrong and was not found is damaged, and known for what it was.
+            kept = [checkpoint for checkpoint in listed if checkpoint not in wrong or not checkpoint.names & names]
+            write_index(self.path, [*kept, *found])
 
     def supersede(self, after: int) -> None:
         """Mark the checkpoints of later timesteps as abandoned: training went on from a timestep before them.

@@ -6,12 +6,12 @@ import contextlib
 import json
 import operator
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, final
 
-from keepfast._system.commit import commit, files_of, size_of
+from keepfast._system.commit import Write, commit, files_of, size_of
 from keepfast._system.disk.checksum import crc32
 from keepfast._system.lock import holding_file
 from keepfast.errors import InvalidValue
@@ -49,9 +49,9 @@ class IndexedFile:
     digest: str = ""
 
     @classmethod
-    def of(cls, path: Path) -> IndexedFile:
-        """Return what the index says of a file, which is read for it."""
-        return cls(path.name, size_of(path), file_digest(path))
+    def of(cls, path: Path, name: str | None = None) -> IndexedFile:
+        """Return what the index says of a file, which is read for it; with another name, where it is to get that."""
+        return cls(name or path.name, size_of(path), file_digest(path))
 
 
 @final
@@ -176,7 +176,8 @@ def _count(value: Any) -> int:
 def read_index(directory: Path) -> list[IndexedCheckpoint]:
     """Return what the index lists, nothing where there is none or it cannot be read (the files are what counts).
 
-    A row that makes no sense is passed over, as if its files were not listed.
+    A row that makes no sense is passed over, as if its files were not listed. What was about to be removed is listed
+    for as long as one of its files is there.
     """
     return _read(directory)[0]
 
@@ -192,7 +193,8 @@ def _read(directory: Path) -> tuple[list[IndexedCheckpoint], str | None]:
     if path.exists() and not path.is_file():  # a pipe would be waited for
         return [], f"`{path}` is no file; remove it, and `keepfast index --rebuild` makes one"
     try:
-        rows = _checked(json.loads(path.read_text(encoding="utf-8"))["checkpoints"], list)
+        document = json.loads(path.read_text(encoding="utf-8"))
+        rows, leaving = _checked(document["checkpoints"], list), _checked(document.get("leaving", []), list)
     except FileNotFoundError:
         return [], None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -200,20 +202,32 @@ def _read(directory: Path) -> tuple[list[IndexedCheckpoint], str | None]:
             [],
             f"`{path}` cannot be read ({type(error).__name__}: {error}); `keepfast index --rebuild` makes it again",
         )
-    for row in rows:
+    for index, row in enumerate([*rows, *leaving]):
         try:
-            found.append(IndexedCheckpoint.from_json(row))
+            checkpoint = IndexedCheckpoint.from_json(row)
+            if index < len(rows) or any((directory / name).exists() for name in checkpoint.names):
+                found.append(checkpoint)
         except InvalidValue as error:
             problem = f"`{path}` is damaged: {error}; `keepfast index --rebuild` makes it again"
     return found, problem
 
 
-def write_index(directory: Path, checkpoints: list[IndexedCheckpoint]) -> None:
+def write_index(directory: Path, checkpoints: Iterable[IndexedCheckpoint]) -> None:
     """Commit an index."""
-    rows = [asdict(checkpoint) for checkpoint in sorted(checkpoints, key=order)]
-    document = {"version": _INDEX_VERSION, "checkpoints": rows}
-    text = json.dumps(document, indent=1)
-    commit(directory / INDEX, lambda file: file.write(text.encode()))
+    commit(directory / INDEX, index_of(checkpoints))
+
+
+def index_of(checkpoints: Iterable[IndexedCheckpoint], leaving: Iterable[IndexedCheckpoint] = ()) -> Write:
+    """Return what writes an index.
+
+    Args:
+        checkpoints: what it lists.
+        leaving: what is removed as soon as it is durable: known for what it is by whoever finds it there after a kill.
+    """
+    parts = {"checkpoints": list(checkpoints), "leaving": list(leaving)}
+    rows = {part: [asdict(each) for each in sorted(listed, key=order)] for part, listed in parts.items() if listed}
+    text = json.dumps({"version": _INDEX_VERSION, "checkpoints": [], **rows}, indent=1)
+    return lambda file: file.write(text.encode())
 
 
 def order(checkpoint: IndexedCheckpoint) -> tuple[bool, int, list[str]]:

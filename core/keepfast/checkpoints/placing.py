@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Container, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, final
 from urllib.parse import quote
 
 from keepfast.checkpoints.index import ASIDE, BEST, GROUPED
@@ -108,11 +108,16 @@ def documents_of(state: Mapping[str, Tree], metadata: CheckpointMetadata, *, sep
     return {key_of(name): Checkpoint(tree, replace(shared, module=name).as_mapping()) for name, tree in state.items()}
 
 
+@final
+class IncompleteSet(CorruptCheckpoint):
+    """Some files of a checkpoint of several are there, and others are not."""
+
+
 def whole(documents: Mapping[Path, Checkpoint]) -> Checkpoint:
     """Return one checkpoint of several files, or of the one that holds all.
 
     Raises:
-        CorruptCheckpoint: if the files do not belong together, or one is missing.
+        CorruptCheckpoint: if the files do not belong together, or, as an `IncompleteSet`, one is missing.
     """
     first_path, first = next((path, document.about) for path, document in documents.items())
     modules: dict[str, Tree] = {}
@@ -128,9 +133,7 @@ def whole(documents: Mapping[Path, Checkpoint]) -> Checkpoint:
             )
         modules.update(_named_modules(path, document))
     if absent := set(first.modules or ()) - set(modules):
-        raise CorruptCheckpoint(
-            f"`{first_path}` belongs with files of {', '.join(sorted(absent))}, which are not there"
-        )
+        raise IncompleteSet(f"`{first_path}` belongs with files of {', '.join(sorted(absent))}, which are not there")
     return Checkpoint(modules, replace(first, module=None, set=None).as_mapping())
 
 

@@ -278,9 +278,7 @@ class Checkpointer:
             self._settle()  # what a resume takes for written must not be lost to the kill that makes it needed
             if superseded is not None:
                 self._try(lambda: self.directory.supersede(superseded))
-            durable: list[Durable] = []
-            while promised:  # popped, so that its memory is free before the next is written
-                durable += self._write(promised.pop(0), store, retention)
+            durable = self._write_all(promised, store, retention)
             finish(*(partial(callback, each) for each in durable for callback in self._callbacks))
 
         if self._config.async_checkpoints:
@@ -289,7 +287,18 @@ class Checkpointer:
             job()
         self.tell()
 
-    def _write(self, promised: _Promised, store: CheckpointStore, retention: Retention) -> list[Durable]:
+    def _write_all(self, promised: list[_Promised], store: CheckpointStore, retention: Retention) -> list[Durable]:
+        """Write checkpoints, the last of which makes those before it durable, and return what is."""
+        durable, last = list[Durable](), list[Durable]()
+        while promised:  # popped, so that its memory is free before the next is written
+            each = promised.pop(0)
+            last = self._write(each, store, retention, last=not promised)
+            durable += last
+        if durable and not last and not self._try(self.directory.make_durable):
+            return []
+        return durable
+
+    def _write(self, promised: _Promised, store: CheckpointStore, retention: Retention, *, last: bool) -> list[Durable]:
         """Write a checkpoint; return it, or nothing where that was refused."""
         written: list[Durable] = []
 
@@ -301,6 +310,7 @@ class Checkpointer:
                 separately=self._config.store_separately,
                 best=promised.candidate is not None,
                 retention=retention,
+                last=last,
             )
             paths = tuple(self.directory.path / name for name in sorted(indexed.names))
             written.append(Durable(indexed.timestep or 0, paths, indexed.best))

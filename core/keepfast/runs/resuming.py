@@ -14,6 +14,7 @@ from keepfast._system.warnings import warn
 from keepfast.checkpoints.best import check_best
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
+from keepfast.checkpoints.placing import IncompleteSet
 from keepfast.errors import CorruptCheckpoint, InvalidValue, KeepfastError, NotFound, as_given
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.interfaces.loading.report import LoadReport
@@ -330,7 +331,7 @@ def _first_good(
             _require_modules(found)
             check(found)
         except OSError as error:  # damaged, vanished, not to be read, of a later format, or no checkpoint
-            is_damaged |= not isinstance(error, _NoModules)
+            is_damaged |= not (isinstance(error, _NoModules) or _is_unfinished(indexed, error))
             skipped[path] = str(error)
             continue
         if skipped:
@@ -341,9 +342,14 @@ def _first_good(
     raise kind(f"there is no checkpoint to resume from in `{directory.path}`{damage}")
 
 
+def _is_unfinished(indexed: IndexedCheckpoint, error: OSError) -> bool:
+    """Say whether a kill or a loss of power came before all files of a checkpoint had their names, and the index."""
+    return isinstance(error, IncompleteSet) and not any(file.digest for file in indexed.files.values())
+
+
 @final
 class _NoModules(NotFound):
-    """Another tool's file has the name of a checkpoint, and holds no modules."""
+    """What has the name of a checkpoint holds no modules, being another tool's, or never became one."""
 
 
 def _require_modules(found: Found) -> None:

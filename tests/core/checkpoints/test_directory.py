@@ -20,6 +20,7 @@ from keepfast.checkpoints.index import IndexedCheckpoint, IndexedFile, read_inde
 from keepfast.checkpoints.placing import file_name, key_of
 from keepfast.checkpoints.retention import Retention
 from keepfast.checkpoints.scan import rebuild
+from keepfast.checkpoints.verification import verify
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
 from keepfast.plugins.formats import stores
 
@@ -46,6 +47,7 @@ def write(
     suffix: str = ".pt",
     content: float | None = None,
     time: float = 1.0,
+    last: bool = True,
 ) -> IndexedCheckpoint:
     """Write a checkpoint whose arrays hold its timestep or other content; with a score it is a best one."""
     state = {name: {"w": np.full(8, float(timestep if content is None else content))} for name in MODULES}
@@ -56,7 +58,8 @@ def write(
     store: CheckpointStore = stores()[suffix]
     best = score is not None
     told = CheckpointMetadata.of(metadata)
-    return directory.write(state, told, store, separately=separately, best=best, retention=keep or retention())
+    kept = keep or retention()
+    return directory.write(state, told, store, separately=separately, best=best, retention=kept, last=last)
 
 
 def names(directory: CheckpointDirectory) -> list[str]:
@@ -328,6 +331,40 @@ def test_a_nan_is_ranked_below_every_score() -> None:
     assert retention(keep_best=2, mode="min").removable([nan, worse, kept]) == [nan]
 
 
+@pytest.mark.parametrize("lost", ["the index", "the files"])
+@pytest.mark.parametrize("separately", [False, True], ids=["together", "separately"])
+def test_an_index_and_files_of_different_times_agree_from_the_next_start_on(
+    directory: CheckpointDirectory, lost: str, separately: bool
+) -> None:
+    """A loss of power may keep either of them; what the best is, and was judged by, is what its file says."""
+    write(directory, 10, score=1.0, separately=separately)
+    write(directory, 10, separately=separately)
+    before = {path: path.read_bytes() for path in directory.path.iterdir()}
+    write(directory, 20, score=2.0, separately=separately, last=False)
+    write(directory, 20, separately=separately)
+    for path, content in before.items():
+        if (path.name == "index.json") == (lost == "the index"):
+            path.write_bytes(content)
+    directory.adopt()
+    expected, wanted = (20, 2.0) if lost == "the index" else (10, 1.0), []
+    (best,) = (found for found in read_index(directory.path) if found.best)
+    assert (best.timestep, best.score) == expected
+    assert directory.best_scores(TAG) == [expected[1]]
+    assert [verdict.problem for verdict in verify(directory.path) if verdict.problem] == wanted
+    assert value(directory.read(best)) == {float(expected[0])}
+
+
+def test_a_damaged_best_stays_listed_for_what_it_was(directory: CheckpointDirectory) -> None:
+    """Damage is told where it is met, and is no reason to forget the row."""
+    (best,) = [write(directory, 10, score=1.0)]
+    write(directory, 20)
+    write_index(directory.path, [best])  # so that there is something to take in beside it
+    path = directory.path / "best_agent.pt"
+    path.write_bytes(path.read_bytes()[:-7])
+    directory.adopt()
+    assert [(found.timestep, found == best) for found in read_index(directory.path)] == [(20, False), (10, True)]
+
+
 class Watch:
     """Notes links, renames, removals and fsyncs, in order."""
 
@@ -360,13 +397,52 @@ class Watch:
 def test_the_old_goes_only_once_the_new_is_durable(
     directory: CheckpointDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """File, rename, directory, index, and only then the removal; an index without what was removed comes last."""
+    """File and index, their names, their directory, and only then the removal."""
     write(directory, 100)
     watch = Watch(monkeypatch)
     write(directory, 200, keep=retention(keep_last=1))
-    index = ["fsync", "rename index.json", "fsync directory"]
-    file = ["fsync", "rename agent_200.pt", "fsync directory"]
-    assert watch.calls == [*file, *index, "remove agent_100.pt", *index]
+    written = ["fsync", "fsync", "rename agent_200.pt", "rename index.json", "fsync directory"]
+    assert watch.calls == [*written, "remove agent_100.pt"]
+
+
+def test_what_is_written_last_makes_durable_what_was_written_before(
+    directory: CheckpointDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a checkpoint takes three fsyncs, and with a best one five; what one replaces stays until then."""
+    keep = retention(keep_last=1, keep_best=2)
+    for step in (100, 200):
+        write(directory, step, score=step, keep=keep)
+    write(directory, 200, keep=keep)
+    watch = Watch(monkeypatch)
+    write(directory, 300, score=150.0, keep=keep, last=False)
+    best = ["fsync", "fsync", "rename best_agent_300.pt", "rename index.json"]
+    assert watch.calls == best
+    assert latest(directory, best=True) == [200, 300, 100]
+    write(directory, 300, keep=keep)
+    periodic = ["fsync", "fsync", "rename agent_300.pt", "rename index.json", "fsync directory"]
+    assert watch.calls[: len(best + periodic)] == best + periodic
+    assert sorted(watch.calls[len(best + periodic) :]) == ["remove agent_200.pt", "remove best_agent_100.pt"]
+    assert names(directory) == ["agent_300.pt", "best_agent.pt", "best_agent_300.pt"]
+    watch.calls.clear()
+    directory.make_durable()
+    assert watch.calls == ["fsync directory"]
+
+
+def test_the_index_lists_what_is_there_also_after_a_kill_before_a_removal(
+    directory: CheckpointDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was about to go is known for what it is while it is there, and is gone from the next index."""
+    write(directory, 100)
+    with monkeypatch.context() as patched:
+        patched.setattr(CheckpointDirectory, "_remove", lambda *_: None)
+        write(directory, 200, keep=retention(keep_last=1))
+    assert [found.timestep for found in read_index(directory.path)] == [200, 100]
+    (directory.path / "agent_100.pt").unlink()
+    assert [found.timestep for found in read_index(directory.path)] == [200]
+    write(directory, 300)
+    document = json.loads((directory.path / "index.json").read_text())
+    assert [row["timestep"] for row in document["checkpoints"]] == [200, 300]
+    assert "leaving" not in document
 
 
 def test_a_name_set_aside_is_durable_before_the_index_says_so(

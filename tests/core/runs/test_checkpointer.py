@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 import keepfast
+from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import exclusive
 from keepfast.modules.table import ModuleTable
-from keepfast.runs.checkpointer import Checkpointer
+from keepfast.runs.checkpointer import Checkpointer, Durable
 from keepfast.runs.resuming import Found, find
 
 TAG = "Reward / Total reward (mean)"
@@ -195,6 +196,25 @@ def test_where_all_are_damaged_each_is_told(make: Make, tmp_path: Path) -> None:
     assert all(str(path) in str(raised.value) for path in paths)
 
 
+def test_a_set_that_was_never_whole_is_no_reason_not_to_begin(make: Make, tmp_path: Path) -> None:
+    """A kill before all its files had their names, and the index, leaves what was never told to be there."""
+    checkpointer = make(store_separately=True, async_checkpoints=False)
+    checkpointer.checkpoint(10)
+    (tmp_path / "checkpoints" / "index.json").unlink()
+    (tmp_path / "checkpoints" / "policy_10.safetensors").unlink()
+    with pytest.warns(keepfast.KeepfastWarning, match="belongs with files of policy, .* starting anew"):
+        assert find("latest", checkpointer.directory) is None
+
+
+def test_a_file_of_a_listed_set_that_is_gone_is_told(make: Make, tmp_path: Path) -> None:
+    """What was durable once is not taken for what never was."""
+    checkpointer = make(store_separately=True, async_checkpoints=False)
+    checkpointer.checkpoint(10)
+    (tmp_path / "checkpoints" / "policy_10.safetensors").unlink()
+    with pytest.raises(keepfast.NotFound, match=r"policy_10\.safetensors` is listed in the index but is not there"):
+        find("latest", checkpointer.directory)
+
+
 def test_an_empty_directory_has_nothing_to_resume_from(make: Make, tmp_path: Path) -> None:
     """The error names the directory; in the run's own there is just nothing yet."""
     (tmp_path / "empty").mkdir()
@@ -229,6 +249,33 @@ def test_a_refused_checkpoint_is_told_once_and_counted(
     with pytest.warns(keepfast.KeepfastWarning, match="2 checkpoints could not be stored; the last reason: .*agent_30"):
         checkpointer.close()
     assert names(tmp_path) == ["agent_10.safetensors", "agent_40.safetensors"]
+
+
+def test_a_best_is_durable_though_the_periodic_one_is_refused(
+    make: Make, modules: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And told as stored only where it is."""
+    durable, synced = list[Durable](), list[Path]()
+    checkpointer = make(async_checkpoints=False)
+    checkpointer.when_durable(durable.append)
+    write, make_durable = CheckpointDirectory.write, CheckpointDirectory.make_durable
+
+    def refused(self: CheckpointDirectory, *args: Any, **options: Any) -> Any:
+        if not options["best"]:
+            raise OSError(errno.ENOSPC, "full")
+        return write(self, *args, **options)
+
+    def sync(self: CheckpointDirectory) -> None:
+        make_durable(self)
+        synced.append(self.path)
+
+    monkeypatch.setattr(CheckpointDirectory, "write", refused)
+    monkeypatch.setattr(CheckpointDirectory, "make_durable", sync)
+    checkpointer.judge({TAG: 1.0}, 1, 5)
+    with pytest.warns(keepfast.KeepfastWarning, match="full"):
+        checkpointer.checkpoint(10)
+    assert (names(tmp_path), synced) == (["best_agent.safetensors"], [tmp_path / "checkpoints"])
+    assert [(each.timestep, each.is_best) for each in durable] == [(5, True)]
 
 
 def test_a_checkpoint_that_hangs_costs_itself_and_those_due_meanwhile(
