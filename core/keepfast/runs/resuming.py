@@ -159,8 +159,8 @@ class Resuming:
         self._late = (later, path) if later.modules else None
 
     def _start_anew(self) -> None:
-        """Have the writers void what a run left that was killed before its first checkpoint."""
-        if self._earlier.begun and not self._checkpointer.directory.checkpoints():
+        """Have the writers void what a run left that was killed before its first checkpoint was whole."""
+        if self._earlier.begun and not any(found.own for found in self._checkpointer.directory.checkpoints()):
             self._recorder.resume(None, 0)
             self._earlier.taken_over()
 
