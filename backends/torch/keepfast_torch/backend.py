@@ -20,6 +20,7 @@ from keepfast_torch.remembering import place_of, remember
 from keepfast_torch.settings import outputs_of, settings_of
 from keepfast_torch.state import find_kind, kind_of
 from keepfast_torch.step_buffer import step_buffer
+from keepfast_torch.uninitialized import require_values
 from keepfast_torch.wrappers import unwrapped
 
 
@@ -145,11 +146,15 @@ class TorchBackend(Backend):
         """Return an independent copy of a captured tree, every array a NumPy array in C order.
 
         Accelerators are waited for once. Tensors that are the same memory (tied weights) become one array.
+
+        Raises:
+            UsageError: if a parameter of a module is not initialized yet; names it.
         """
         copier = HostCopier()
 
-        def copy(_path: str, leaf: Any) -> Any:
+        def copy(path: str, leaf: Any) -> Any:
             if isinstance(leaf, torch.Tensor):
+                require_values(leaf, path)
                 return copier.copy(leaf)
             return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 

@@ -27,6 +27,7 @@ from keepfast_torch.arrays import HostCopier
 from keepfast_torch.containers import like, plain
 from keepfast_torch.modes import writable
 from keepfast_torch.overlapping import fill, overlaps
+from keepfast_torch.uninitialized import is_lazy, stand_in
 from keepfast_torch.wrappers import plain_names, plain_versions, real_name
 
 EXTRA_STATE = "_extra_state"
@@ -84,7 +85,7 @@ class _Told:
             del self.found[key]
         self.found |= {key: value for key, value in state.items() if key.startswith(prefix)}
         for name, tensor in _places(part):
-            self.own[prefix + name] = tensor.detach()
+            self.own[prefix + name] = stand_in(tensor) if is_lazy(tensor) else tensor.detach()
             if prefix + name in state:
                 state[prefix + name] = tensor
         if _has_extra_state(part):
@@ -173,8 +174,11 @@ def into(module: nn.Module, state: Converted) -> Iterator[OrderedDict[str, Any]]
             own, key = part.get_extra_state(), prefix + EXTRA_STATE
             found[key] = entry_like(key, own, decided[key]) if key in decided else own
 
+    given = _given(module, state.file)
+    for name in [name for name, tensor in module.state_dict().items() if is_lazy(tensor) and name not in decided]:
+        given.pop(name, None)  # it would give the place a shape, and no values
     with _watched(module, hook):
-        yield _given(module, state.file)
+        yield given
 
 
 def _settled(tensor: torch.Tensor, decided: Any) -> torch.Tensor:

@@ -115,7 +115,7 @@ def outside_of_modes(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 def writable(*tensors: torch.Tensor) -> contextlib.AbstractContextManager[Any]:
     """Return the mode in which tensors can be overwritten: what was made in inference mode can be in it alone."""
-    made_in_it = any(tensor.is_inference() for tensor in tensors)
+    made_in_it = any(not torch.nn.parameter.is_lazy(tensor) and tensor.is_inference() for tensor in tensors)
     return torch.inference_mode() if made_in_it else contextlib.nullcontext()
 
 

@@ -11,6 +11,7 @@ from keepfast import Mismatch
 from keepfast.plain.numbers import is_number
 from keepfast.tree import Tree, describe, is_array, leaves
 from keepfast_torch.containers import unlike
+from keepfast_torch.uninitialized import is_lazy
 
 _PARTS = {"state": "what it keeps for each parameter", "param_groups": "its groups of parameters"}
 
@@ -178,7 +179,7 @@ def _entries(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> Iter
             elif name in _SHAPED_AS_PARAMETER and entry is not None:
                 if not is_array(entry):
                     yield Mismatch(f"state.{number}.{name}", "kind", describe(parameter), describe(entry))
-                elif tuple(entry.shape) != tuple(parameter.shape):
+                elif not is_lazy(parameter) and tuple(entry.shape) != tuple(parameter.shape):
                     yield Mismatch(f"state.{number}.{name}", "shape", describe(parameter), describe(entry))
             elif name == "step" and not is_number(entry):
                 yield Mismatch(f"state.{number}.{name}", "kind", "a number", describe(entry))

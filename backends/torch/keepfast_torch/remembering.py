@@ -8,12 +8,17 @@ import torch
 
 from keepfast_torch.modes import outside, writable
 from keepfast_torch.overlapping import memory_of
+from keepfast_torch.uninitialized import Uninitialized, is_lazy, remember_uninitialized
 
 
 def place_of(tensor: object) -> int | None:
     """Return the address of a tensor's memory; None of anything else, and of what has no memory of this kind."""
     if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_meta:
         return None
+    if isinstance(tensor, Uninitialized):
+        return None
+    if is_lazy(tensor):
+        return 0
     try:
         return tensor.data_ptr()
     except RuntimeError:  # it is made of other tensors, or stands for values to come
@@ -22,6 +27,8 @@ def place_of(tensor: object) -> int | None:
 
 def remember(tensor: torch.Tensor) -> Callable[[], None]:
     """Return what gives a tensor its present values back, in the memory that it has now; they are kept on the host."""
+    if is_lazy(tensor):
+        return remember_uninitialized(tensor)
     with outside():
         data, gradient = tensor.data, tensor.grad if tensor.is_leaf else None
         span = memory_of(data)

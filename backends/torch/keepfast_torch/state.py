@@ -21,6 +21,7 @@ from keepfast_torch.containers import like, plain
 from keepfast_torch.converting import entry_like, into
 from keepfast_torch.modes import conversion_in_place, writable
 from keepfast_torch.overlapping import fill, overlaps
+from keepfast_torch.uninitialized import with_stand_ins
 from keepfast_torch.wrappers import plain_names, plain_versions, unwrapped
 
 _PACKAGES = frozenset({"torch", "keepfast_torch"})
@@ -113,6 +114,7 @@ class _ModuleKind(Kind):
     def capture(self, module: nn.Module) -> Tree:
         inner = unwrapped(module)
         state = inner.state_dict()
+        with_stand_ins(state)
         names = plain_names(inner, state)
         if not names:
             return plain(state)
