@@ -145,6 +145,10 @@ class Unreadable(KeepfastError, OSError, ValueError):
     """A file may be whole, and it is Keepfast that cannot read it; says what it holds, and what to do."""
 
 
+class OutOfMemory(KeepfastError, MemoryError):
+    """What a file holds takes more memory than the process may have; the file may be whole."""
+
+
 class UsageError(KeepfastError, RuntimeError):
     """A call was made at a moment, or on an object, where it makes no sense."""
 

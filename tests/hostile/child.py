@@ -46,7 +46,9 @@ def _warm_up() -> None:
         for each in honest(emptied(Path(made, "honest"))):
             DOORS[each.reader](each.place(emptied(Path(made, "read")), each.content))
         for name in ("start", "index", "show", "inspect"):
-            DOORS[name](within("run", "metrics.jsonl")(Path(made), b'{"step": 1, "wall_time": 1, "scalars": {"a": 1}}\n'))
+            DOORS[name](
+                within("run", "metrics.jsonl")(Path(made), b'{"step": 1, "wall_time": 1, "scalars": {"a": 1}}\n')
+            )
 
 
 def stop(_number: int, _frame: Any) -> None:
