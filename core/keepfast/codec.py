@@ -23,6 +23,9 @@ from keepfast.tree import Tree, versions_of, with_versions
 PutArray = Callable[[str, NDArray[Any]], Any]
 GetArray = Callable[[Any], NDArray[Any]]
 
+_ALIKE = 1 << 22
+"""How often keys of a container may be compared because their hashes are the same."""
+
 _MAPPINGS: dict[str, type[dict[Any, Any]]] = {"dict": dict, "odict": OrderedDict, "counter": Counter}
 
 MOST_ROWS_OF_NOTHING = 1 << 31
@@ -236,7 +239,8 @@ def decode(stored: Any, get: GetArray = _outline) -> Tree:
 
 def _decode_kind(kind: str, body: Any, get: GetArray) -> Tree:
     if kind in _MAPPINGS:
-        return _MAPPINGS[kind]({decode(key): decode(child, get) for key, child in body})
+        keys = _few_alike([decode(key) for key, _ in body])
+        return _MAPPINGS[kind](dict(zip(keys, [decode(child, get) for _, child in body], strict=True)))
     match kind:
         case "array":
             return get(body)
@@ -246,7 +250,7 @@ def _decode_kind(kind: str, body: Any, get: GetArray) -> Tree:
         case "tuple":
             return tuple(decode(child, get) for child in body)
         case "set":
-            return {decode(child) for child in body}
+            return set(_few_alike([decode(child) for child in body]))
         case "float":
             return float(body)
         case "complex":
@@ -254,6 +258,19 @@ def _decode_kind(kind: str, body: Any, get: GetArray) -> Tree:
         case "bytes":
             return base64.b64decode(body)
     raise ValueError(f"an encoded container is of the unknown kind `{kind}`")
+
+
+def _few_alike(keys: list[Any]) -> list[Any]:
+    """Return keys, of which few have one hash: a file can have any number of tuples that do, each compared with all.
+
+    Raises:
+        ValueError: if there are many.
+    """
+    if not all(type(key) is str for key in keys):
+        alike = Counter(map(hash, keys))
+        if sum(count * (count - 1) for count in alike.values()) > _ALIKE:
+            raise ValueError("too many keys of one container have the same hash")
+    return keys
 
 
 def dumps(tree: Tree) -> str:

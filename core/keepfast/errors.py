@@ -10,13 +10,13 @@ import difflib
 import re
 import reprlib
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import NoReturn, final
 
 _UNSEEN = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff"
 """Characters that command a terminal, turn the direction of what follows, or stand for no character at all."""
 
 _IN_A_NAME, _IN_A_MESSAGE = re.compile(f"[\t\n{_UNSEEN}]"), re.compile(f"[{_UNSEEN}]")
-_LONGEST_NAME, _LONGEST_LINE = 200, 2000
+_LONGEST_NAME, _LONGEST_LINE, _LONGEST_NUMBER = 200, 2000, 2000
 
 
 def shown(text: object, most: int = _LONGEST_NAME) -> str:
@@ -145,6 +145,10 @@ class Unreadable(KeepfastError, OSError, ValueError):
     """A file may be whole, and it is Keepfast that cannot read it; says what it holds, and what to do."""
 
 
+class OutOfMemory(KeepfastError, MemoryError):
+    """What a file holds takes more memory than the process may have; the file may be whole."""
+
+
 class UsageError(KeepfastError, RuntimeError):
     """A call was made at a moment, or on an object, where it makes no sense."""
 
@@ -158,8 +162,20 @@ def refuse(reason: str, *_given: object) -> NoReturn:
     raise UsageError(reason)
 
 
-_SHOWN = reprlib.Repr()
-_SHOWN.maxlevel, _SHOWN.maxother, _SHOWN.maxstring, _SHOWN.maxlong = 3, 60, 60, 40
+@final
+class _Shown(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxother, self.maxstring, self.maxlong = 3, 60, 60, 40
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Return a number; of one that Python spells out for nobody, how large it is."""
+        if x.bit_length() > _LONGEST_NUMBER:
+            return f"<a number of {x.bit_length():,} bits>"
+        return super().repr_int(x, level)
+
+
+_SHOWN = _Shown()
 
 
 def as_given(value: object) -> str:

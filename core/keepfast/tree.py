@@ -8,7 +8,7 @@ joined with dots, as PyTorch names its parameters: ``net.0.weight``, ``params.De
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -229,6 +229,16 @@ def map_leaves(change: Callable[[str, Any], Any], tree: Tree, path: str = "") ->
         return change(path, tree)
     changed = [map_leaves(change, child, f"{path}.{key}" if path else str(key)) for key, child in children]
     return rebuild(tree, changed)
+
+
+def first_repeated(values: Iterable[Any]) -> Any:
+    """Return the first of some values that is there a second time; None where each is there once."""
+    seen = set[Any]()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    return None
 
 
 def is_array(leaf: object) -> bool:

@@ -6,6 +6,7 @@ What is done to the disk is recorded (`tests/powerloss`), and of that every stat
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -29,6 +30,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:the run in .* is complete:keepfast.KeepfastWarning"),
 ]
 
+takes_long = pytest.mark.timeout(0 if playing.EVERYTHING in os.environ else 600)
+"""All losses take as long as they take."""
+
 _STRACE = shutil.which("strace")
 STATES = 40
 """How many losses of each kind of work are looked at in the suite; the session `powerloss` looks at all."""
@@ -49,7 +53,7 @@ def train(make: Any, directory: Path, recorder: Recorder, settings: dict[str, An
         training.experiment.close()
 
 
-@pytest.mark.timeout(600)
+@takes_long
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_training_goes_on_from_what_was_durable(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
@@ -61,7 +65,7 @@ def test_a_training_goes_on_from_what_was_durable(
         print(f"\n{name}: {told}, and each run went on from what was durable, or newer")
 
 
-@pytest.mark.timeout(600)
+@takes_long
 @pytest.mark.parametrize(
     ("backend", "asynchronous"),
     [

@@ -1,6 +1,6 @@
 """Reads the files that its input names, one a line, under limits; its output tells what became of each.
 
-Usage: ``python -m tests.hostile.child MEMORY SECONDS``.
+Usage: ``python -m tests.hostile.child MEMORY SECONDS WARM``.
 """
 
 from __future__ import annotations
@@ -9,47 +9,17 @@ import json
 import resource
 import signal
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keepfast
-from keepfast.migration.calls import read_foreign
-from keepfast.migration.layers import layers_of, side_of
 from keepfast.plugins import registry
-from keepfast.plugins.formats import read_checkpoint
-from keepfast.runs.reading import find_runs, read_run
-from tests.hostile import TIMES
-
-
-def _checkpoint(path: Path) -> Any:
-    return read_checkpoint(path)
-
-
-def _memory(path: Path) -> Any:
-    snapshot = keepfast.read_memory(path)
-    return [snapshot.chronological(), snapshot.histories(), snapshot.seams, snapshot.metadata]
-
-
-def _foreign(path: Path) -> Any:
-    """Ask every reader of another library, and take what was read apart into layers."""
-    known = registry().provided("checkpoint reader")
-    readers = [reader for provided in known if (reader := registry().make(provided)) is not None]
-    read = [reader.read(path) for reader in readers if reader.recognizes(path)]
-    layers = [layers_of(name, tree, side_of(tree)) for found in read for name, tree in found.modules.items()]
-    return [layers, read_foreign(path)]
-
-
-READERS: dict[str, Callable[[Path], Any]] = {
-    "checkpoint": _checkpoint,
-    "memory": _memory,
-    "foreign": _foreign,
-    "metrics": keepfast.read_metrics,
-    "run": read_run,
-    "runs": lambda path: [read_run(found) for found in find_runs(path)],
-}
-"""How files are read, by name: as users do."""
+from tests.hostile import BEGUN, TIMES
+from tests.hostile.doors import DOORS
+from tests.hostile.honest import emptied, honest, within
 
 
 class TooLong(BaseException):
@@ -58,13 +28,27 @@ class TooLong(BaseException):
 
 def main() -> None:
     """Read what standard input names."""
-    memory, seconds = map(int, sys.argv[1:])
+    memory, seconds, warm = map(int, sys.argv[1:])
     warnings.simplefilter("ignore")
     registry()
+    if warm:
+        _warm_up()
     signal.signal(signal.SIGXCPU, stop)
+    print(BEGUN, flush=True)
     for line in sys.stdin:
         kind, path = json.loads(line)
-        print(json.dumps(_became(READERS[kind], Path(path), memory, seconds)), flush=True)
+        print(json.dumps(_became(DOORS[kind], Path(path), memory, seconds)), flush=True)
+
+
+def _warm_up() -> None:
+    """Read honest files, which loads all that is loaded when it is needed."""
+    with tempfile.TemporaryDirectory() as made:
+        for each in honest(emptied(Path(made, "honest"))):
+            DOORS[each.reader](each.place(emptied(Path(made, "read")), each.content))
+        for name in ("start", "index", "show", "inspect"):
+            DOORS[name](
+                within("run", "metrics.jsonl")(Path(made), b'{"step": 1, "wall_time": 1, "scalars": {"a": 1}}\n')
+            )
 
 
 def stop(_number: int, _frame: Any) -> None:

@@ -1,7 +1,8 @@
 """A bounded, seeded fuzz over all readers: honest files are changed, and read in child processes, under limits.
 
-``python -m tests.hostile.fuzz COUNT`` changes each honest file so often, and prints what went wrong. A case is the name
-of a file and a number, and is made again by ``python -m tests.hostile.fuzz --case NAME NUMBER PATH``.
+``python -m tests.hostile.fuzz COUNT`` changes each honest file so often, and prints what went wrong. ``COUNT FIRST
+PROCESSES`` begins with a later number, so that a long fuzz can be run in parts, in so many processes. A case is the
+name of a file and a number, and is made again by ``python -m tests.hostile.fuzz --case NAME NUMBER PATH``.
 """
 
 from __future__ import annotations
@@ -110,7 +111,9 @@ def main() -> None:
         Path(path).mkdir(parents=True, exist_ok=True)
         print(each.place(Path(path), content_of(each, int(number))))
         return
-    found = fuzz(0, int(sys.argv[1]), os.cpu_count() or 2)
+    given = [int(argument) for argument in sys.argv[1:]]
+    count, first, processes = given + [0, 0, os.cpu_count() or 2][len(given) :]
+    found = fuzz(first, count, processes)
     print(f"{found.files:,} files of {len(found.honest)} kinds: {dict(found.became)}; faults: {len(found.faults)}")
     sys.exit(bool(found.faults))
 

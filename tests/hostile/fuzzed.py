@@ -23,7 +23,8 @@ from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.plugins import registry
 from keepfast.tree import nodes_of
 from tests.hostile import MEMORY
-from tests.hostile.child import READERS, became, stop
+from tests.hostile.child import became, stop
+from tests.hostile.doors import DOORS
 from tests.hostile.fuzz import SECONDS, content_of
 from tests.hostile.honest import Honest, emptied, honest
 
@@ -76,7 +77,7 @@ def _digest(value: Any) -> str:
 
 
 def _read(each: Honest, path: Path) -> Any:
-    value = READERS[each.reader](path)
+    value = DOORS[each.reader](path)
     if each.reader == "memory":
         value = keepfast.read_memory(path)
     return value

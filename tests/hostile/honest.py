@@ -31,7 +31,7 @@ class Honest:
 
     Attributes:
         name: what it is called.
-        reader: how it is read, by a name of `tests.hostile.child`.
+        reader: how it is read, by a name of `tests.hostile.doors`.
         content: what is changed of it.
         place: puts that where it is read.
         sealed: whether Keepfast sealed it, so that no change of it may go unnoticed.

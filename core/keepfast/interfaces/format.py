@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar, Generic, TypeVar
 
 from keepfast._system.commit import Content, Filling, commit_together, remove_directory
+from keepfast._system.disk.bounded import within_memory
 from keepfast._system.disk.directories import file_of, path_of
 from keepfast._system.disk.optional import tell_lacking
 from keepfast.errors import CorruptFile, InvalidValue, KeepfastError, UsageError, as_given, shown
@@ -92,11 +93,13 @@ class Format(abc.ABC, Generic[T]):
         Raises:
             CorruptFile: `corrupt`, if the file is damaged, truncated, or carries code.
             MissingDependency: if it holds what needs a package that is not installed.
+            OutOfMemory: if it holds what takes more memory than there is.
             OSError: if it cannot be opened.
         """
         try:
-            return self.read(path_of(path, longest=None))
-        except (KeepfastError, OSError, MemoryError):
+            with within_memory(path):
+                return self.read(path_of(path, longest=None))
+        except (KeepfastError, OSError):
             raise
         except Exception as error:
             reason = shown(f"{type(error).__name__}: {error}", 500)

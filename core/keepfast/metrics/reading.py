@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from keepfast._system.arguments.checks import listed
+from keepfast._system.disk.bounded import within_memory
 from keepfast._system.disk.directories import path_of
 from keepfast._system.warnings import warn
 from keepfast.errors import NotFound
@@ -56,11 +57,12 @@ def read_metrics(run: str | Path) -> Metrics:
     if not kinds:
         raise NotFound(f"`{path}` holds no metrics; looked for {', '.join(pattern for pattern, _ in _READERS)}")
     found: dict[str, list[list[_Point]]] = {}
-    for read, files in kinds:
-        for tag, points in read(files).items():
-            if points:
-                found.setdefault(tag, []).append(points)
-    return Metrics({tag: _series(_merged(sources)) for tag, sources in sorted(found.items())})
+    with within_memory(path):
+        for read, files in kinds:
+            for tag, points in read(files).items():
+                if points:
+                    found.setdefault(tag, []).append(points)
+        return Metrics({tag: _series(_merged(sources)) for tag, sources in sorted(found.items())})
 
 
 Patterns = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keepfast._system.arguments.checks import table, truth
+from keepfast._system.disk.bounded import within_memory
 from keepfast.errors import CorruptCheckpoint, InvalidValue, KeepfastError, NotFound, as_given
 from keepfast.interfaces.checkpoint_reader import CheckpointReader, ForeignCheckpoint
 from keepfast.migration.engine import MigrationOptions, Source, migrate_all
@@ -163,7 +164,8 @@ def read_foreign(path: str | Path, reader: str | None = None) -> Source:
         raise NotFound(f"cannot migrate `{path}`: there is no such file")
     try:
         name, chosen = (reader, registry().get("checkpoint reader", reader)()) if reader else _recognized(path)
-        return Source(chosen.read(path), path, name, chosen.version)
+        with within_memory(path):
+            return Source(chosen.read(path), path, name, chosen.version)
     finally:
         forget()
 

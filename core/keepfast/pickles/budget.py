@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from collections.abc import Callable
+from itertools import count
 from typing import Any, final
 
 from keepfast.pickles.objects import Pickled
@@ -17,7 +18,10 @@ _DEEPEST_KEY = 500
 """How many tuples may be in each other in a key, whose hash is taken by a recursion in C."""
 
 _WIDE = 1 << 64
-"""Of the integers above, any number have one hash."""
+"""Of the integers above, any number have one hash, which is made anew, of all their bytes, each time it is asked for."""
+
+_ALIKE = (tuple, frozenset, complex)
+"""Keys of which a file can have any number with one hash: those of texts and bytes are another's in each process."""
 
 _PLAIN_KEYS = (str, bytes, bool, int, type(None), float, complex, Unread, Pickled)
 _SIZED = (str, bytes, bytearray, tuple, list, dict, set, frozenset)
@@ -27,11 +31,11 @@ _SIZED = (str, bytes, bytearray, tuple, list, dict, set, frozenset)
 class Budget:
     """What is left of the work that a pickle of its size may ask for."""
 
-    __slots__ = ("_alike", "_left")
+    __slots__ = ("_alike", "_left", "_made")
 
     def __init__(self, size: int) -> None:
         self._left = _WORK + _WORK_IN_A_BYTE * size
-        self._alike = Counter[int]()
+        self._alike, self._made = Counter[int](), count(1 << 64)
 
     def spend(self, amount: int) -> None:
         """Take so much away from what is left.
@@ -43,10 +47,16 @@ class Budget:
         if self._left < 0:
             raise pickle.UnpicklingError("the pickle asks for more than one of its size may")
 
-    def spend_on_wide(self, key: int) -> None:
-        """Charge a key for those before it with which it may be compared."""
-        self._alike[hash(key)] += 1
-        self.spend(self._alike[hash(key)])
+    def fresh(self) -> int:
+        """Return what identifies a container that is still to be made, as no `id` does."""
+        return next(self._made) << 64
+
+    def spend_on_alike(self, key: Any, into: int) -> None:
+        """Charge a key for those before it with which it is compared, in the container that is told."""
+        if isinstance(key, _ALIKE) or (type(key) is int and not -_WIDE < key < _WIDE):
+            place = hash(key) ^ into
+            self._alike[place] += 1
+            self.spend(self._alike[place])
 
     def spend_on(self, arguments: tuple[Any, ...]) -> None:
         """Charge the lengths of what a function is given, and of what is in it where that is a tuple."""
@@ -59,8 +69,13 @@ class Budget:
         self.spend(amount)
 
 
-def checked_key(key: Any, budget: Budget) -> Any:
-    """Return a key or a member of a set, whose hash takes no longer than the budget has.
+def checked_key(key: Any, budget: Budget, into: int) -> Any:
+    """Return a key or a member of a set, which takes no longer to find its place than the budget has.
+
+    Args:
+        key: the key.
+        budget: what is left.
+        into: what identifies the container, its `id`.
 
     Raises:
         UnpicklingError: if it is none: not plain, or tuples in each other without end.
@@ -73,13 +88,14 @@ def checked_key(key: Any, budget: Budget) -> Any:
                 pending.append(iter(part))
                 break
             if type(part) is int and not -_WIDE < part < _WIDE:
-                budget.spend_on_wide(part)
+                budget.spend(part.bit_length() >> 5)
             elif type(part) not in _PLAIN_KEYS:
                 raise pickle.UnpicklingError(f"a {type(part).__name__} is no key")
         else:
             pending.pop()
         if len(pending) > _DEEPEST_KEY:
             raise pickle.UnpicklingError("a key is of tuples in each other without end")
+    budget.spend_on_alike(key, into)
     return key
 
 
@@ -99,7 +115,8 @@ class StandIn:
     def __call__(self, *args: Any) -> Any:  # noqa: D102  (the function's)
         self._budget.spend_on(args)
         if self._function in _HASHING:
+            into = self._budget.fresh()
             for argument in args:
                 for member in argument:
-                    checked_key(member, self._budget)
+                    checked_key(member, self._budget, into)
         return self._function(*args)

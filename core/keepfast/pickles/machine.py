@@ -231,7 +231,8 @@ class _Machine:
 
     def set_item(self, at: int) -> int:
         value, key = self.stack.pop(), self.stack.pop()
-        self._top(dict)[checked_key(key, self._budget)] = value
+        into = self._top(dict)
+        into[checked_key(key, self._budget, id(into))] = value
         return at
 
     def set_items(self, at: int) -> int:
@@ -241,11 +242,12 @@ class _Machine:
 
     def _put(self, into: dict[Any, Any], pairs: list[Any]) -> None:
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            into[key if type(key) is str else checked_key(key, self._budget)] = value
+            into[key if type(key) is str else checked_key(key, self._budget, id(into))] = value
 
     def add_all(self, at: int) -> int:
         members = self._since_mark()
-        self._top(set).update(checked_key(each, self._budget) for each in members)
+        into = self._top(set)
+        into.update(checked_key(each, self._budget, id(into)) for each in members)
         return at
 
     def _top(self, kind: type[Any]) -> Any:
@@ -267,7 +269,8 @@ class _Machine:
         return made
 
     def frozenset_of(self, members: list[Any]) -> frozenset[Any]:
-        return frozenset(checked_key(each, self._budget) for each in members)
+        into = self._budget.fresh()
+        return frozenset(checked_key(each, self._budget, into) for each in members)
 
     def memoize(self, at: int) -> int:
         self.memo[len(self.memo)] = self.stack[-1]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._system.disk.bounded import within_memory
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
@@ -132,7 +133,11 @@ def read_run(path: str | Path) -> Run:
         NotFound: if it is no run's directory; lists the runs beside it, and the nearest.
         OSError: if it cannot be read.
     """
-    path = Path(path)
+    with within_memory(path):
+        return _read(Path(path))
+
+
+def _read(path: Path) -> Run:
     if not path.is_dir() or not is_run(path):
         raise NotFound(f"there is no run at `{path}`{did_you_mean(path.name, _beside(path))}")
     document = _document(path)

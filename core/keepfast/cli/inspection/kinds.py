@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import stat
 import zipfile
 from pathlib import Path
 from typing import Literal
 
+from keepfast._system.disk.bounded import opened_zip
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.errors import CorruptFile, InvalidValue, KeepfastError, MissingDependency, NotFound, did_you_mean
@@ -147,7 +149,7 @@ def read_any_checkpoint(path: Path) -> Checkpoint:
     if path.is_dir() or _is_of(path, "checkpoint format"):
         return read_checkpoint(path)
     if name := _format_by_content(path):
-        made: Checkpoint = registry().get("checkpoint format", name)().read(path)
+        made: Checkpoint = registry().get("checkpoint format", name)().load(path)
         return made
     raise InvalidValue(
         f"`{path}` is {what_is(path)}, which Keepfast does not read; it reads checkpoints "
@@ -164,7 +166,7 @@ def _format_by_content(path: Path) -> str | None:
     """Return the name of the checkpoint format that a file begins like."""
     head = _head(path)
     if head.startswith(b"PK") and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with contextlib.suppress(zipfile.BadZipFile), opened_zip(path) as archive:
             return "pt" if any(name.endswith("data.pkl") for name in archive.namelist()) else None
     told = format_of_content(head)
     return told if told in ("safetensors", "pickle") else None

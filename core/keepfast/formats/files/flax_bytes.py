@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from keepfast.codec import dtype_of, native, shaped
 from keepfast.errors import Unreadable, shown
-from keepfast.tree import Tree, Unread, items
+from keepfast.tree import Tree, Unread, first_repeated, items
 
 _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3
 _CHUNKED = "__msgpack_chunked_array__"
@@ -149,10 +149,11 @@ def restore(data: Any) -> Tree:
 
 
 def _map(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    if any(type(key) is complex for key, _ in pairs):  # any number of them may have one hash
+        raise Unreadable("a key of a map is a complex number")
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = first_repeated(key for key, _ in pairs)
         raise RepeatedKey(twice, [value for key, value in pairs if key == twice])
     return found
 

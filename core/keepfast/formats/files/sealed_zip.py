@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, final
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast._system.disk.bounded import opened_zip
 from keepfast.errors import Unreadable, shown
 from keepfast.formats.files.sealed import (
     SEAL_DIGITS,
@@ -188,7 +189,7 @@ class SealedZipReader:
     def __init__(self, file: BinaryIO, *, always_summed: bool = True) -> None:
         self._file = file
         try:
-            self._zip = zipfile.ZipFile(file)
+            self._zip = opened_zip(file)
             self._size = file.seek(0, 2)
             self._starts = {info.filename: self._data_offset(info) for info in self._zip.infolist()}
         except Exception as error:  # zipfile raises nearly anything for bytes that are no archive

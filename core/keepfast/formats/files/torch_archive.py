@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast import codec
+from keepfast._system.disk.bounded import opened_zip
 from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError, Unreadable, shown
 from keepfast.formats.files.numpy_pickle import PickledArray, PickledDtype
 from keepfast.formats.files.sealed import Damage, verified, warn_of_anew
@@ -106,7 +107,7 @@ def read_archive(
 
 def _is_script(path: Path) -> bool:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened_zip(path) as archive:
             return any(name.partition("/")[2] in _OF_SCRIPTS for name in archive.namelist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return False

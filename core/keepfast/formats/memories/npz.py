@@ -62,14 +62,21 @@ def _read(archive: SealedZipReader, path: Path) -> MemorySnapshot:
     return snapshot_from(tensors, header, path)
 
 
+def _header(beginning: BinaryIO, version: tuple[int, int]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    try:
+        return read_header(beginning)
+    except MemoryError as error:  # of Python's parser, at brackets and signs in each other without end
+        raise ValueError("its header is in itself without end") from error
+
+
 def _array(data: NDArray[np.uint8], dtype: str | None, record: str) -> NDArray[Any]:
     beginning = io.BytesIO(data[:65536].tobytes())
     try:
         version = npy.read_magic(beginning)
         if version not in _VERSIONS:
             raise ValueError(f"its header is of the version {version}, which NumPy has not")
-        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, descr = read_header(beginning)
+        shape, fortran, descr = _header(beginning, version)
         if descr.hasobject:
             raise Damage(record, "is no array of numbers but a pickle of objects, and loading runs no code")
         array = data[beginning.tell() :].view(descr if dtype is None else codec.dtype_of(dtype))

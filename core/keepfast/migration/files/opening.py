@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 from typing import Literal
 
+from keepfast._system.disk.bounded import opened_zip
 from keepfast.errors import CorruptCheckpoint, KeepfastError, shown
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 from keepfast.plugins.discovery import registry
@@ -48,7 +49,7 @@ def kind_of(path: Path) -> Kind:
 def members(path: Path) -> list[str]:
     """Return the names of an archive's members; none where it is no whole archive."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened_zip(path) as archive:
             return archive.namelist()
     except (*_DAMAGES, OSError):
         return []
@@ -124,7 +125,7 @@ def content(path: Path, name: str) -> bytes:
         CorruptCheckpoint: if the archive is damaged, or has no such member.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened_zip(path) as archive:
             return _inflated(archive, archive.getinfo(name), path.stat().st_size)
     except _DAMAGES as error:
         part, reason = shown(name), shown(error)

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, final
 
 from keepfast.errors import Unreadable, shown
 from keepfast.formats.files.sealed import Damage
+from keepfast.tree import first_repeated
 
 LENGTH = struct.Struct("<Q")
 """What stands before the header: how long it is."""
@@ -165,8 +166,7 @@ class _Reading:
     def of(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
+            twice = first_repeated(name for name, _ in pairs)
             if twice in {_METADATA, *_FIELDS}:
                 raise ValueError(f"an object has a key twice: {twice}")
             self.repeated.append(twice)

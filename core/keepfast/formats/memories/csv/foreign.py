@@ -24,13 +24,16 @@ from numpy.typing import NDArray
 from keepfast.errors import CorruptMemory, InvalidValue, shown
 from keepfast.formats.memories.csv import frames, text
 from keepfast.formats.memories.csv.cells import BadText, Column
+from keepfast.tree import first_repeated
 
-_SPELLED = re.compile(r"(.+?)((?:\.(?:0|[1-9]\d{0,8}))+)", re.DOTALL)
+_INDEX = re.compile(r"0|[1-9]\d{0,8}")
 _BOM = b"\xef\xbb\xbf"
 _WORDS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _MOST_COLUMNS, _MOST_TENSORS = 1 << 18, 1 << 14
-_PART = 1 << 19
-"""How many characters are taken apart at a time; as objects of Python they take thirty times as much."""
+_MOST_SIDES = 60
+_PART, _FRAME = 1 << 19, 1 << 22
+"""How many characters are taken apart at a time; as objects of Python they take thirty times as much. And through
+polars, which takes four times as much."""
 
 _LONGEST = 40
 
@@ -45,26 +48,39 @@ class _Run:
         names: the columns.
         places: where in the tensor each is; empty ones for a column that is a tensor by itself.
         kinds: what their cells were: ``bool``, ``int``, ``float``, ``empty``.
-        blocks: the values of some rows each.
+        table: the values so far, with room for all rows that there may be; None before there are any.
+        rows: how many there are so far.
     """
 
     base: str
     names: list[str] = field(default_factory=list)
     places: list[tuple[int, ...]] = field(default_factory=list)
     kinds: set[str] = field(default_factory=set)
-    blocks: list[NDArray[Any]] = field(default_factory=list)
+    table: NDArray[Any] | None = None
+    rows: int = 0
+    _latest: np.dtype[Any] | None = None
+
+    def add(self, block: NDArray[Any], most: int) -> None:
+        """Take the values of the next rows, which are so many at most together with those that follow them."""
+        self._latest = block.dtype
+        if self.table is None:
+            self.table = np.empty((most, len(self.names)), block.dtype)
+        dtype = np.result_type(self.table, block)
+        if dtype != self.table.dtype:
+            self.table = self.table.astype(dtype)
+        self.table[self.rows : self.rows + len(block)] = block
+        self.rows += len(block)
 
     def values(self) -> NDArray[Any]:
-        """Return all values, of shape (rows, columns), in the one dtype that has them all."""
+        """Return all values, of shape (rows, columns), in the one dtype that has them all, and let go of them."""
         if "bool" in self.kinds and not self.kinds <= {"bool", "empty"}:
             raise InvalidValue(f"`{shown(self.names[0], _LONGEST)}` has both numbers and truth values")
-        if not self.blocks:
-            return np.zeros((0, len(self.names)))
-        return np.concatenate(self.blocks).astype(np.result_type(*self.blocks), copy=False)
+        found, self.table = self.table, None
+        return np.zeros((0, len(self.names))) if found is None else found[: self.rows]
 
     def likely(self) -> np.dtype[Any] | None:
         """Return the dtype that the next rows have too, if nothing changes."""
-        return self.blocks[-1].dtype if self.blocks and "empty" not in self.kinds else None
+        return None if "empty" in self.kinds else self._latest
 
 
 def foreign_tensors(data: mmap.mmap, path: Path) -> dict[str, NDArray[Any]]:
@@ -92,8 +108,7 @@ def _header(data: mmap.mmap) -> tuple[list[str], int]:
     names = [name or f"Unnamed: {index}" for index, name in enumerate(names)]  # as pandas calls the index it wrote
     if not names:
         raise ValueError("its first line, which names the columns, is empty")
-    if len(set(names)) < len(names):
-        twice = next(name for index, name in enumerate(names) if name in names[:index])
+    if (twice := first_repeated(names)) is not None:
         raise ValueError(f"two columns are called `{shown(twice, _LONGEST)}`")
     return names, data.tell()
 
@@ -113,27 +128,46 @@ def _decoded(data: mmap.mmap) -> Iterator[str]:
 def _runs(names: Sequence[str]) -> list[_Run]:
     runs: list[_Run] = []
     for name in names:
-        spelled = _SPELLED.fullmatch(name)
-        base, place = (spelled[1], tuple(map(int, spelled[2][1:].split(".")))) if spelled else (name, ())
+        base, place = _spelled(name)
         if not (place and runs and runs[-1].base == base and len(runs[-1].places[-1]) == len(place)):
             runs.append(_Run(base))
         runs[-1].names.append(name)
         runs[-1].places.append(place)
-    if len(runs) > _MOST_TENSORS:
-        raise ValueError(f"it has more than {_MOST_TENSORS} tensors")
+        if len(runs) > _MOST_TENSORS:
+            raise ValueError(f"it has more than {_MOST_TENSORS} tensors")
     return runs
+
+
+def _spelled(name: str) -> tuple[str, tuple[int, ...]]:
+    """Return the name of a tensor and the place in it that the name of a column spells; none where it spells none."""
+    base, place = name, list[int]()
+    while len(place) <= _MOST_SIDES:
+        before, dot, index = base.rpartition(".")
+        if not (dot and before and _INDEX.fullmatch(index)):
+            break
+        base = before
+        place.append(int(index))
+    return (base, tuple(reversed(place))) if len(place) <= _MOST_SIDES else (name, ())
 
 
 def _read_rows(data: mmap.mmap, start: int, runs: list[_Run]) -> None:
     """Read all rows: through polars as long as they are of the dtypes of those before, else cell by cell."""
     line, position = data[:start].count(b"\n") + 1, start
+    most = _most_rows(data, start, sum(len(run.names) for run in runs))
     while position < len(data):
-        part = next(text.parts(data, position, len(data), text.PART))
-        if not _add_frame(data[part], runs):
+        part = next(text.parts(data, position, len(data), _FRAME))
+        if not _add_frame(data[part], runs, most):
             part = next(text.parts(data, position, len(data), _PART))
-            _add_cells(data[part], runs, line)
+            _add_cells(data[part], runs, line, most)
         line += data[part].count(b"\n")
         position = part.stop
+
+
+def _most_rows(data: mmap.mmap, start: int, width: int) -> int:
+    """Return how many rows there are at most: as many as lines, each with a sign between its cells and one behind."""
+    parts = (data[part] for part in text.parts(data, start, len(data), _FRAME))
+    ends = sum(part.count(b"\n") + part.count(b"\r") - part.count(b"\r\n") for part in parts)
+    return min(ends, (len(data) - start) // max(width, 2)) + 1
 
 
 def _likely(runs: list[_Run]) -> list[Column] | None:
@@ -143,19 +177,19 @@ def _likely(runs: list[_Run]) -> list[Column] | None:
     return [Column(run.base, dtype, len(run.names)) for run, dtype in zip(runs, dtypes, strict=True) if dtype]
 
 
-def _add_frame(content: bytes, runs: list[_Run]) -> bool:
+def _add_frame(content: bytes, runs: list[_Run], most: int) -> bool:
     """Add rows whose cells are all of the dtypes before them; say whether they are."""
     columns = None if text.is_forked() else _likely(runs)
     if columns is None:
         return False
     with contextlib.suppress(BadText):
         for run, table in zip(runs, frames.tables(content, columns), strict=True):
-            run.blocks.append(table)
+            run.add(table, most)
         return True
     return False
 
 
-def _add_cells(content: bytes, runs: list[_Run], line: int) -> None:
+def _add_cells(content: bytes, runs: list[_Run], line: int, most: int) -> None:
     width = sum(len(run.names) for run in runs)
     if b"\0" in content:
         raise ValueError("it is no text")
@@ -179,7 +213,7 @@ def _add_cells(content: bytes, runs: list[_Run], line: int) -> None:
                 f"the column `{shown(run.names[column], _LONGEST)}` holds text, "
                 f"{shown(repr(found[error.index]), _LONGEST)} in line {numbers[at]}, and a memory has numbers"
             ) from error
-        run.blocks.append(values.reshape(len(rows), len(run.names)))
+        run.add(values.reshape(len(rows), len(run.names)), most)
         run.kinds |= kinds
         first = end
 

@@ -1,0 +1,84 @@
+"""What reading a file may take: as much memory as there is, and of an archive no more records than its size may have."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from keepfast.errors import KeepfastError, OutOfMemory
+
+_END, _END64 = struct.Struct("<4s4H2IH"), struct.Struct("<4sQ2H2I4Q")
+_LOCATOR = 20
+_LONGEST_COMMENT = 0xFFFF
+_WIDE = 0xFFFFFFFF
+_RECORD = b"PK\1\2"
+_OF_A_RECORD = 1000
+"""About how many bytes of memory `zipfile` takes for a record, whose name may be a single character."""
+
+_ROOM, _TIMES = 1 << 26, 4
+"""How many bytes of memory a directory may take: so many, and so many times what the file has."""
+
+
+@contextlib.contextmanager
+def within_memory(path: object) -> Iterator[None]:
+    """Read a file; where there is not the memory for what it holds, raise an error of ours that names it.
+
+    Raises:
+        OutOfMemory: if there is not the memory.
+    """
+    try:
+        yield
+    except KeepfastError:
+        raise
+    except MemoryError as error:
+        raise OutOfMemory(
+            f"`{path}` holds what takes more memory than there is; let the process have more, or read it elsewhere"
+        ) from error
+
+
+def opened_zip(file: BinaryIO | Path) -> zipfile.ZipFile:
+    """Return an archive, as `zipfile` reads it, once it is known that its directory takes no more memory than it may.
+
+    Raises:
+        BadZipFile: if it is none, or its directory is of more records than a file of its size may have.
+    """
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            _require_few_records(opened)
+    else:
+        _require_few_records(file)
+    return zipfile.ZipFile(file)
+
+
+def _require_few_records(file: BinaryIO) -> None:
+    size = file.seek(0, os.SEEK_END)
+    start, length = _directory(file, size)
+    most = (_ROOM + _TIMES * size) // _OF_A_RECORD
+    if length // len(_RECORD) <= most:
+        return
+    file.seek(start)
+    if file.read(length).count(_RECORD) > most:
+        raise zipfile.BadZipFile(
+            f"its directory has more than {most:,} records, which a file of {size:,} bytes may not"
+        )
+
+
+def _directory(file: BinaryIO, size: int) -> tuple[int, int]:
+    """Return where the directory of an archive begins and how long it is; 0 bytes where `zipfile` finds none."""
+    file.seek(max(0, size - _END.size - _LONGEST_COMMENT))
+    tail = file.read()
+    place = tail.rfind(b"PK\5\6", 0, len(tail) - _END.size + 4)
+    if place < 0:
+        return 0, 0
+    end = size - len(tail) + place
+    length = int(_END.unpack_from(tail, place)[5])
+    before = place - _LOCATOR - _END64.size
+    if length == _WIDE and before >= 0 and tail.startswith(b"PK\6\6", before):
+        length, end = int(_END64.unpack_from(tail, before)[8]), size - len(tail) + before
+    length = min(length, end)
+    return end - length, length
