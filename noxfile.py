@@ -25,6 +25,9 @@ FURTHER_TOOLS = ("matplotlib", "minari", "moviepy", "omegaconf", "pip", "hatchli
 OLDER_SKRL = "skrl==1.4.3"
 """The other line of skrl, whose agents are called otherwise."""
 
+OLDEST_HUB = "huggingface_hub==0.25.0"
+"""The lowest client of the Hub that the extra `hub` allows; the one before lacks the errors that say what is missing."""
+
 SHIPPING_TESTS = ("flax", "tensorboardX")
 """The peers whose sources on the index have tests that can be run over the product."""
 
@@ -193,6 +196,14 @@ def peers(session: nox.Session) -> None:
     pytest(session, "tests/peers", *session.posargs)
     install(session, OLDER_SKRL)
     pytest(session, *sorted(map(str, Path("tests/peers").glob("test_skrl_[akm]*.py"))))
+
+
+@nox.session
+def oldest_hub(session: nox.Session) -> None:
+    """Run what goes to the Hub with the oldest client that is allowed; arguments go to pytest."""
+    install(session, project(), *TEST_TOOLS)
+    session.install(OLDEST_HUB)  # the exact versions are those of the newest
+    pytest(session, "tests/core/hub", "tests/core/cli/test_hub.py", *session.posargs)
 
 
 @nox.session
