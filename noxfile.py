@@ -25,6 +25,12 @@ FURTHER_TOOLS = ("matplotlib", "minari", "moviepy", "omegaconf", "pip", "hatchli
 OLDER_SKRL = "skrl==1.4.3"
 """The other line of skrl, whose agents are called otherwise."""
 
+OLDER_RSL_RL = ("rsl-rl-lib==3.0.0", "rsl-rl-lib==4.0.0")
+"""The older lines of rsl_rl, whose checkpoints are made otherwise; beside what is installed for the newest."""
+
+OLDEST_HUB = "huggingface_hub==0.25.0"
+"""The lowest client of the Hub that the extra `hub` allows; those before lack the errors that say what is missing."""
+
 SHIPPING_TESTS = ("flax", "tensorboardX")
 """The peers whose sources on the index have tests that can be run over the product."""
 
@@ -192,7 +198,18 @@ def peers(session: nox.Session) -> None:
     install(session, project("all"), *TEST_TOOLS, "-r", "tests/peers/requirements.txt")
     pytest(session, "tests/peers", *session.posargs)
     install(session, OLDER_SKRL)
-    pytest(session, *sorted(map(str, Path("tests/peers").glob("test_skrl_[akm]*.py"))))
+    pytest(session, *sorted(map(str, Path("tests/peers").glob("test_skrl_[akmt]*.py"))))
+    for older in OLDER_RSL_RL:
+        session.install("--no-deps", older)
+        pytest(session, "tests/peers/test_rsl_rl_trained.py")
+
+
+@nox.session
+def oldest_hub(session: nox.Session) -> None:
+    """Run what goes to the Hub with the oldest client that is allowed; arguments go to pytest."""
+    install(session, project(), *TEST_TOOLS)
+    session.install(OLDEST_HUB)  # the exact versions are those of the newest
+    pytest(session, "tests/core/hub", "tests/core/cli/test_hub.py", *session.posargs)
 
 
 @nox.session

@@ -22,3 +22,12 @@ def test_every_dependency_is_imported(project: Path, sources: Sequence[Source], 
     requirements = declared["optional-dependencies"][extra] if extra else declared["dependencies"]
     named = {re.split(r"[<>=!~;\[ ]", requirement)[0] for requirement in requirements}
     assert named - {package for source in sources for package in source.imports()} == set()
+
+
+def test_the_oldest_client_of_the_hub_that_is_allowed_is_the_one_that_is_tested(project: Path) -> None:
+    """A session of its own runs the tests of the Hub with the lowest version that the extra asks for."""
+    declared = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (requirement,) = declared["optional-dependencies"]["hub"]
+    tested = re.search(r'^OLDEST_HUB = "([^"]+)"$', (project / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE)
+    assert tested is not None
+    assert requirement.replace(">=", "==") + ".0" == tested[1]

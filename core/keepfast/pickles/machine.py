@@ -80,17 +80,21 @@ def safe_load(
     return value
 
 
-def load_objects(content: bytes) -> Any:
+def load_objects(content: bytes, persistent: Persistent = None) -> Any:
     """Return what a pickle holds of containers and leaves, with a `Pickled` for each object of it.
 
     Whatever it names, of this or any library, is `keepfast.tree.Unread`: nothing is imported, and nothing is called.
     How deep its parts are in each other, and how often each stands there, is for whoever goes through them to limit.
 
+    Args:
+        content: the pickle.
+        persistent: what stands for data kept outside it.
+
     Raises:
         UnpicklingError: if it is damaged, or asks for more than a pickle of its size may.
         Exception: nearly any other, if it is damaged.
     """
-    return _Machine(content, {}, None, _any_name, Pickled.made).checked()
+    return _Machine(content, {}, persistent, _any_name, Pickled.made).checked()
 
 
 def _any_name(_module: str, _name: str) -> bool:

@@ -1,5 +1,5 @@
 """The fixtures of the tests of the Hub."""
 
-from tests.core.hub.hub_fixtures import hub, run
+from tests.core.hub.hub_fixtures import hub, offline, run
 
-__all__ = ["hub", "run"]
+__all__ = ["hub", "offline", "run"]

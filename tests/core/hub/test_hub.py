@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,16 +36,14 @@ def published(hub: Hub, checkpoint: Path) -> Hub:
 
 
 def test_a_file_is_downloaded_and_taken_from_the_cache(
-    published: Hub, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    published: Hub, checkpoint: Path, offline: Callable[[], None]
 ) -> None:
     """The bytes are those of the repository; offline it is the cache's file."""
-    import huggingface_hub.constants
-
     path = keepfast.hub.download_model_from_huggingface("org/ppo", "agent.safetensors")
     assert path.read_bytes() == checkpoint.read_bytes()
     assert keepfast.hub.download_model_from_huggingface("org/ppo", "agent.safetensors", COMMIT) == path
     before = published.requests
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    offline()
     assert keepfast.hub.download_model_from_huggingface("org/ppo", "agent.safetensors") == path
     assert published.requests == before
 
@@ -86,11 +85,9 @@ def test_what_is_not_there_says_what_to_do(address: str, error: type[Exception],
     assert isinstance(caught.value, keepfast.KeepfastError)
 
 
-def test_offline_without_the_file_says_so(published: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_without_the_file_says_so(published: Hub, offline: Callable[[], None]) -> None:
     """A file that is not in the cache cannot be had without the Hub."""
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    offline()
     with pytest.raises(keepfast.HubError, match="not in the cache"):
         keepfast.hub.download_model_from_huggingface("org/ppo", "agent.safetensors")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import numpy as np
@@ -15,6 +15,7 @@ from keepfast.pickles.objects import Pickled
 
 _RECONSTRUCT = "_reconstruct"
 _ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
+_ENCODE = "_codecs.encode"
 _OF_JAX = "jax._src.array._reconstruct_array"
 _DEEPEST, _SHARED = 100, 1 << 20
 """How many containers may be in each other, and how many more entries there may be than bytes in the pickle."""
@@ -80,25 +81,30 @@ class PickledObject:
         return str(found) if plain else f"a {type(found).__name__}"
 
 
-def tree_of(data: bytes, origin: str) -> Any:
+def tree_of(data: bytes, origin: str, *, in_archive: bool = False) -> Any:
     """Return what a pickle holds as containers and arrays; an object is a dict of its attributes.
 
     Args:
         data: the pickle.
         origin: where it stands, for errors.
+        in_archive: whether it is that of an archive of PyTorch, whose tensors lie outside it and are left out.
 
     Raises:
         CorruptCheckpoint: if it is damaged, or refers to itself.
     """
     try:
-        return _Trees(len(data)).plain(_loaded(data, origin), 0)
+        return _Trees(len(data)).plain(_loaded(data, origin, _nothing if in_archive else None), 0)
     except ValueError as error:
         raise CorruptCheckpoint(f"{origin} is damaged ({shown(error)})") from error
 
 
-def _loaded(data: bytes, origin: str) -> Any:
+def _nothing(_reference: Any) -> None:
+    """Stand for data that lies outside a pickle."""
+
+
+def _loaded(data: bytes, origin: str, outside: Callable[[Any], Any] | None = None) -> Any:
     try:
-        return load_objects(data)
+        return load_objects(data, outside)
     except Exception as error:  # unpickling damaged bytes raises nearly anything
         reason = shown(f"{type(error).__name__}: {error}")
         raise CorruptCheckpoint(f"{origin} is damaged ({reason})") from error
@@ -162,8 +168,16 @@ def _nbytes(value: Pickled) -> int:
         told = (value.arguments, value.attributes)
     else:
         return 0
-    parts = [part for each in told if isinstance(each, tuple) for part in each[:5]]
-    return sum(len(part) for part in parts if isinstance(part, bytes | bytearray))
+    parts = [_encoded(part) or part for each in told if isinstance(each, tuple) for part in each[:5]]
+    return sum(len(part) for part in parts if isinstance(part, str | bytes | bytearray))
+
+
+def _encoded(value: Any) -> str | None:
+    """Return the text of bytes that older protocols write as text."""
+    if isinstance(value, Pickled) and value.path == _ENCODE and len(value.arguments) == 2:
+        text, encoding = value.arguments
+        return text if isinstance(text, str) and encoding == "latin1" else None
+    return None
 
 
 def attributes(value: Any) -> Mapping[str, Any]:
@@ -201,6 +215,8 @@ def _array(name: str, value: Any) -> NDArray[Any] | None:
 
 def _shaped(data: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
     check_shape(shape)
+    text = _encoded(data)
+    data = data if text is None else text.encode("latin1")
     return np.frombuffer(data, _dtype(dtype)).reshape(shape, order=order).copy()
 
 
