@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 
 from keepfast.config import MASK, is_secret
 
-_ASSIGNED = re.compile(
-    r"""(?P<before>(?P<key>[\w.-]+)["']?\s*(?::=|=>|[:=])\s*)(?P<quote>["'])?(?P<value>(?(quote)[^"'\n]+|[^\s"',;&)}\]]+))"""
-)
-"""A name with what is assigned to it: ``api_key = "abc"``, ``--token=abc``, ``"password": "abc"``."""
+_NAMED = re.compile(r"""(?<![\w.-])(?P<key>[\w.-]{1,80})["']?[ \t]{0,9}(?::=|=>|[:=])[ \t]{0,9}""")
+"""A name that something is assigned to: ``api_key = "abc"``, ``--token=abc``, ``"password": "abc"``."""
+
+_VALUE = re.compile(r"""(?P<quote>["'])[^"'\n]+|[^\s"',;&)}\]]+""")
+"""What is assigned to it."""
 
 _CREDENTIALS = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,20}://)[^\s/@]+@", re.IGNORECASE)
 """A user and a password in an address."""
@@ -23,12 +24,18 @@ def masked_text(text: str) -> str:
     """Return text without what is assigned to a secret's name, and without the credentials in addresses."""
     text = _CREDENTIALS.sub(rf"\g<scheme>{MASK}@", text)
     text = _CARRIED.sub(rf"\g<scheme>{MASK}", text)
-    return _ASSIGNED.sub(_assigned, text)
+    return "".join(_without_assigned(text))
 
 
-def _assigned(found: re.Match[str]) -> str:
-    quote = found["quote"] or ""
-    return f"{found['before']}{quote}{MASK}" if is_secret(_last(found["key"]), found["value"]) else found[0]
+def _without_assigned(text: str) -> Iterator[str]:
+    done = at = 0
+    while named := _NAMED.search(text, at):
+        at = named.end()
+        value = _VALUE.match(text, at) if is_secret(_last(named["key"]), "given") else None
+        if value is not None:
+            yield text[done:at] + (value["quote"] or "") + MASK
+            done = at = value.end()
+    yield text[done:]
 
 
 def _last(key: str) -> str:

@@ -73,7 +73,8 @@ def _show(found: Sequence[Run], directory: Path) -> None:
 
 def _row(run: Run, directory: Path, now: float) -> dict[str, str]:
     """Return the cells of a run: its name, or its path below the directory, and what there is to tell of it."""
-    path = run.path.name if run.path == directory else str(run.path.relative_to(directory))
+    whole, above = str(run.path), f"{directory}/"
+    path = whole.removeprefix(above) if whole.startswith(above) else run.path.name
     return {
         "run": f"{run.label.name} ({path})" if run.label.name else path,
         "agent": run.agent or "",

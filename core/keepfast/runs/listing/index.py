@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,7 @@ from keepfast._system.commit import commit
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.codec import plain
 from keepfast.errors import KeepfastError
-from keepfast.plugins.formats import numeric_order
+from keepfast.runs.directory import CONFIG
 from keepfast.runs.listing.tagging import Label
 from keepfast.runs.reading import Latest, Run, is_run, read_run, status_of
 
@@ -37,6 +38,9 @@ _LARGEST = 1 << 30
 
 _SETTLED_SECONDS = 2.0
 """A file that was written so short a time before it was read may have changed within the resolution of its time."""
+
+_DIGITS = re.compile(r"([0-9]{1,18})")
+"""What names are sorted by as numbers; at odd places of what it splits."""
 
 _LOOKED_AT = 1000
 """How many files of a run are looked at for a change."""
@@ -105,7 +109,8 @@ def _places(root: Path, known: Mapping[str, Any], on_problem: Problem) -> Iterat
     while waiting:
         name = waiting.pop()
         path = root / name if name else root
-        if (name in known and (name or _is_run(path, on_problem))) or _is_run(path, on_problem):
+        is_above = not name and bool(known) and name not in known and not (path / CONFIG).exists()
+        if (name and name in known) or (not is_above and _is_run(path, on_problem)):
             yield path, name
         else:
             below = _directories(path, on_problem)
@@ -127,7 +132,7 @@ def _directories(path: Path, on_problem: Problem) -> list[str]:
     except OSError as error:
         on_problem(path, error)
         return []
-    return sorted(found, key=lambda name: numeric_order(Path(name)))
+    return sorted(found, key=lambda name: [int(part) if part.isdecimal() else part for part in _DIGITS.split(name)])
 
 
 def _known_or_read(path: Path, name: str, known: Mapping[str, tuple[str, Callable[[Path], Run]]]) -> tuple[Run, str]:
@@ -149,11 +154,12 @@ def _signature(path: Path) -> tuple[str, float]:
     The files of checkpoints are not looked at: each comes and goes by a renaming, which changes the directory.
     """
     found: list[tuple[str, int, int]] = []
-    waiting = [str(path)]
+    root = str(path)
+    waiting = [root]
     while waiting and len(found) < _LOOKED_AT:
         place = waiting.pop()
         status = os.stat(place)  # noqa: PTH116  (ten thousand times)
-        found.append((place, status.st_mtime_ns, status.st_size))
+        found.append((place.removeprefix(root), status.st_mtime_ns, status.st_size))
         if place.endswith(CHECKPOINTS):
             continue
         with contextlib.suppress(FileNotFoundError), os.scandir(place) as entries:
@@ -163,9 +169,9 @@ def _signature(path: Path) -> tuple[str, float]:
                 elif entry.name[0] != ".":
                     about = entry.stat(follow_symlinks=False)
                     found.append((entry.name, about.st_mtime_ns, about.st_size))
-    own = len(str(path))
-    told = repr(sorted((name[own:] if name.startswith(str(path)) else name, *rest) for name, *rest in found)).encode()
-    newest = max(time for _, time, _ in found) / 1e9
+    found.sort()
+    told = repr(found).encode("utf-8", "surrogateescape")
+    newest = max(changed for _, changed, _ in found) / 1e9
     return f"{zlib.crc32(told):08x}{zlib.adler32(told):08x}", newest
 
 
