@@ -7,9 +7,7 @@ import dataclasses
 import enum
 import functools
 import importlib
-import json
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 from types import SimpleNamespace
@@ -18,9 +16,10 @@ from typing import Annotated, Any, Literal, TypeAlias, cast, final
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
+from keepfast._system.arguments.documents import READERS
 from keepfast._system.arguments.settings import what_is_wrong, wrong_setting
 from keepfast._system.warnings import warn
-from keepfast.errors import ConfigError, MissingDependency, NotFound, as_given, nearest
+from keepfast.errors import ConfigError, NotFound, as_given, nearest
 from keepfast.tree import leaves
 
 LEVEL = "experiment"
@@ -143,6 +142,11 @@ class ExperimentConfig(BaseModel):
         "group says, or RANK with a WORLD_SIZE above 1; False: it is a run of its own",
         json_schema_extra={"allowed": '"auto", False, or {"rank": r, "world_size": n} with 0 <= r < n'},
     )
+    provenance: bool | Literal["without_changes"] = Field(
+        True,
+        description="keep with each start where it comes from: command line, code, packages, machine, seeds; "
+        '"without_changes" leaves out what differs from the commit of git and what is not tracked, False all of it',
+    )
     autoreset: Literal["auto", "next_step", "same_step", "disabled"] = Field(
         "auto",
         description="when vector environments reset; auto: as the environment says. Rows that only reset (`next_step`) "
@@ -244,13 +248,13 @@ def _masked(value: Any, path: str, above: Mapping[int, str]) -> Any:
     below = {**above, id(value): path}
     if isinstance(value, Mapping):
         return {
-            key: MASK if _is_secret(key, child) else _masked(child, f"{path}.{key}".lstrip("."), below)
+            key: MASK if is_secret(key, child) else _masked(child, f"{path}.{key}".lstrip("."), below)
             for key, child in value.items()
         }
     return [_masked(child, f"{path}.{number}".lstrip("."), below) for number, child in enumerate(value)]
 
 
-def _is_secret(key: object, value: object) -> bool:
+def is_secret(key: object, value: object) -> bool:
     """Say whether a key is that of a secret, ``wandbApiKey`` and ``HF-TOKEN`` too; a switch is none."""
     words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", str(key)).lower()
     named = _SECRET.search(re.sub(r"[^a-z0-9]+", "_", words).strip("_"))
@@ -419,9 +423,9 @@ def _read(source: Source) -> Mapping[str, Any]:
             f"{', '.join(FORMS)}"
         )
     path = Path(source)
-    reader = _READERS.get(path.suffix.lower())
+    reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise ConfigError(f"cannot tell the format of `{path}`; allowed: {', '.join(_READERS)}")
+        raise ConfigError(f"cannot tell the format of `{path}`; allowed: {', '.join(READERS)}")
     try:
         content = reader(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -431,34 +435,6 @@ def _read(source: Source) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise ConfigError(f"`{path}` holds a {type(content).__name__} at its top; allowed: a mapping of settings")
     return content
-
-
-def _read_yaml(text: str) -> Any:
-    try:
-        import yaml
-    except ModuleNotFoundError:
-        raise MissingDependency("a YAML configuration needs PyYAML; run: pip install pyyaml") from None
-
-    @final
-    class Loader(yaml.SafeLoader):
-        """Takes 1e6 for a number, as everybody but YAML 1.1 does."""
-
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
-    try:
-        return yaml.load(text, Loader)  # noqa: S506  (it is a safe one)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
-
-
-_EXPONENT = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$")
-
-
-_READERS: dict[str, Callable[[str], Any]] = {
-    ".toml": tomllib.loads,
-    ".yaml": _read_yaml,
-    ".yml": _read_yaml,
-    ".json": json.loads,
-}
 
 
 @functools.cache

@@ -487,7 +487,7 @@ class Experiment:
                 self._mend,
                 self._checkpointer.close,
                 self._recorder.close,
-                self._home.release,
+                partial(self._home.end, self._steps.preemption.asked, self.completed, interrupted=interrupted),
             )
 
     def __enter__(self) -> Self:

@@ -20,7 +20,7 @@ LAYERS = (
     ("tree",),
     ("codec", "_arrays", "_system", "pickles"),
     ("interfaces", "config", "metrics"),
-    ("plugins", "pictures", "plain"),
+    ("plugins", "pictures", "plain", "provenance"),
     ("tracking", "memories", "checkpoints"),
     ("modules",),
     ("formats", "migration", "runs"),

@@ -11,11 +11,11 @@ import pytest
 
 pytest.importorskip("rsl_rl")
 
-import torch  # noqa: E402
-from rsl_rl.runners import OnPolicyRunner  # noqa: E402
-from tensordict import TensorDict  # noqa: E402
+import torch
+from rsl_rl.runners import OnPolicyRunner
+from tensordict import TensorDict
 
-from tests.peers.acting import HIDDEN, Actor, assert_acts_alike  # noqa: E402
+from tests.peers.acting import HIDDEN, Actor, assert_acts_alike
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, final
 
 import jax
+import jaxlib
 import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
@@ -49,6 +50,21 @@ class JaxBackend(Backend):
         """
         signs = set(_signs(module))
         return "torch" not in signs and ("jax" in signs or ("numpy" in signs and not self.replaces(module)))
+
+    def about(self) -> Mapping[str, Any]:
+        """Return the versions of JAX and jaxlib, and how it computes; it has no seed of its own.
+
+        Devices are not asked for, since that would set them up.
+        """
+        config: Any = jax.config
+        found = {
+            "version": jax.__version__,
+            "jaxlib": jaxlib.version.__version__,
+            "x64": bool(config.jax_enable_x64),
+            "platforms": config.jax_platforms,
+            "matmul_precision": config.jax_default_matmul_precision,
+        }
+        return {key: value for key, value in found.items() if value is not None}
 
     @outside_of_modes
     def capture(self, module: Any) -> Tree:

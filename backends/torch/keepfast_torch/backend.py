@@ -45,6 +45,20 @@ class TorchBackend(Backend):
         """Keep torch.compile out of what is loaded of Keepfast by now."""
         keep_out()
 
+    def about(self) -> Mapping[str, Any]:
+        """Return PyTorch's version and CUDA's, how it computes, its seed, and GPUs where they are in use already."""
+        found: dict[str, Any] = {
+            "version": torch.__version__,
+            "cuda": torch.version.cuda,
+            "hip": torch.version.hip,
+            "threads": torch.get_num_threads(),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "seed": torch.initial_seed(),
+        }
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            found["devices"] = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+        return {key: value for key, value in found.items() if value is not None}
+
     @outside_of_modes
     def capture(self, module: Any) -> Tree:
         """Return the state of a module, what ``state_dict`` gives, without copying its tensors.

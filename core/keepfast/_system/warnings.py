@@ -6,14 +6,25 @@ import contextlib
 import sys
 import threading
 import warnings
+import weakref
+from collections.abc import Callable
 from functools import partial
-from types import TracebackType
+from types import MethodType, TracebackType
 from typing import Self, final
 
 from keepfast._system.finishing import finish
 from keepfast.errors import KeepfastWarning, printable
 
 _OWN = ("keepfast", "keepfast_torch", "keepfast_jax", "keepfast_writers")
+
+
+_listeners: list[weakref.WeakMethod[Callable[[str], object]]] = []
+
+
+def listen(listener: Callable[[str], object]) -> None:
+    """Have a method called with each message from now on, as long as its object lives."""
+    if isinstance(listener, MethodType):
+        _listeners.append(weakref.WeakMethod(listener, _listeners.remove))
 
 
 @final
@@ -75,6 +86,9 @@ def announce(message: str) -> None:
 
 
 def _tell(message: str) -> None:
+    for reference in _listeners:
+        if (listener := reference()) is not None:
+            listener(message)
     level = 2
     frame = sys._getframe(1)  # noqa: SLF001  (the interpreter's own, documented)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OWN:

@@ -14,10 +14,15 @@ from typing import Annotated, Any
 import typer
 
 from keepfast._version import __version__
-from keepfast.cli import checkpoints, console, demo, hub, memory, migrating, plugins, runs
+from keepfast.cli import checkpoints, console, demo, hub, memory, migrating, plugins
 from keepfast.cli.inspection.doctor import doctor
 from keepfast.cli.inspection.inspect import inspect
 from keepfast.cli.inspection.metrics import metrics
+from keepfast.cli.runs.comparing import diff
+from keepfast.cli.runs.listing import runs
+from keepfast.cli.runs.plotting import plot
+from keepfast.cli.runs.showing import show
+from keepfast.cli.runs.tagging import tag
 from keepfast.errors import ConfigError, InvalidValue, KeepfastError, KeepfastWarning, UnknownPlugin
 
 __all__ = ["app", "main"]
@@ -25,15 +30,17 @@ __all__ = ["app", "main"]
 COMMANDS = (
     migrating.convert,
     demo.demo,
+    diff,
     doctor,
     checkpoints.index,
     inspect,
     metrics,
     migrating.migrate,
-    runs.plot,
+    plot,
     plugins.plugins,
-    runs.runs,
-    runs.show,
+    runs,
+    show,
+    tag,
     checkpoints.verify,
 )
 

@@ -59,13 +59,13 @@ def document_of(checkpoint: IndexedCheckpoint) -> dict[str, Any]:
 
 def table(checkpoints: list[IndexedCheckpoint]) -> Table:
     """Return a table with a row for each checkpoint."""
-    made = console.table("timestep", "files", "modules", "metric", "bytes", right=("bytes",))
+    made = console.table("timestep", "files", "modules", "metric", "bytes", "digest", right=("bytes",))
     for checkpoint in checkpoints:
         made.add_row(*map(console.cell, _row(checkpoint)))
     return made
 
 
-def _row(checkpoint: IndexedCheckpoint) -> tuple[str, str, str, str, str]:
+def _row(checkpoint: IndexedCheckpoint) -> tuple[str, ...]:
     metric = "" if checkpoint.metric is None else f"{checkpoint.metric['tag']} = {checkpoint.metric['value']:g}"
     return (
         "" if checkpoint.timestep is None else str(checkpoint.timestep),
@@ -73,6 +73,7 @@ def _row(checkpoint: IndexedCheckpoint) -> tuple[str, str, str, str, str]:
         ", ".join(checkpoint.modules),
         metric,
         f"{sum(file.size for file in checkpoint.files.values()):,}",
+        ", ".join(file.digest for _, file in sorted(checkpoint.files.items()) if file.digest),
     )
 
 

@@ -6,11 +6,12 @@ import io
 import json
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -48,6 +49,40 @@ def table(*columns: str, right: Collection[str] = ()) -> Table:
     return made
 
 
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> None:
+    """Print a table of text, of any number of rows; where it is wider than the terminal, its cells are folded.
+
+    Args:
+        columns: the headers.
+        rows: the cells of each row, which a file may have told.
+        right: those of the headers whose cells are numbers.
+    """
+    out = output()
+    cells = [[shown(cell, LONGEST) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+    if sum(widths) + 2 * (len(widths) - 1) > out.width:
+        made = table(*columns, right=right)
+        for row in cells:
+            made.add_row(*map(Text, row))
+        out.print(made)
+        return
+    out.print(Text(_line(columns, columns, widths, right), style="bold"), soft_wrap=True)
+    sys.stdout.writelines(f"{_line(row, columns, widths, right)}\n" for row in cells)  # a thousand times as fast
+
+
+def _line(cells: Sequence[str], columns: Sequence[str], widths: Sequence[int], right: Collection[str]) -> str:
+    parts = []
+    for cell, column, width in zip(cells, columns, widths, strict=True):
+        space = " " * (width - cell_len(cell))
+        parts.append(space + cell if column in right else cell + space)
+    return "  ".join(parts).rstrip()
+
+
+def print_text(text: str) -> None:
+    """Print text of several lines that a file may have told."""
+    sys.stdout.write(printable(text).rstrip("\n") + "\n")
+
+
 def print_json(document: Any) -> None:
     """Print a document as strict JSON: what is not finite is the text "NaN", "Infinity" or "-Infinity"."""
     typer.echo(json.dumps(plain(document), indent=2, allow_nan=False))
@@ -70,9 +105,9 @@ def take_every_character() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def cause_of(error: OSError) -> str:
+def cause_of(error: Exception) -> str:
     """Return what an error says, without the number that the operating system gives it."""
-    if isinstance(error, KeepfastError) or error.strerror is None:
+    if isinstance(error, KeepfastError) or not isinstance(error, OSError) or error.strerror is None:
         return str(error) or type(error).__name__
     return error.strerror if error.filename is None else f"{error.strerror}: `{os.fspath(error.filename)}`"
 
@@ -87,7 +122,7 @@ def warn(message: str) -> None:
     _tell("warning", "yellow", message)
 
 
-def warn_unreadable(run: Path, error: OSError) -> None:
+def warn_unreadable(run: Path, error: Exception) -> None:
     """Print to stderr that a run is passed over because of what happened when it was read."""
     warn(f"the run at `{run}` cannot be read and was passed over: {cause_of(error)}")
 

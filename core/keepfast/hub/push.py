@@ -20,6 +20,7 @@ from keepfast.interfaces.summary.checks import mapping, string
 from keepfast.metrics.frames import Series
 from keepfast.metrics.reading import has_metrics, read_metrics
 from keepfast.plugins.formats import is_checkpoint, read_checkpoint
+from keepfast.provenance.starts import for_strangers
 from keepfast.runs.reading import is_run, read_run
 
 _REWARD = "Reward / Total reward (mean)"
@@ -144,7 +145,7 @@ def _document(run: Path | None) -> dict[str, Any]:
         found = json.loads((run / "config.json").read_text(encoding="utf-8"))
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return for_strangers(found) if isinstance(found, dict) else {}
 
 
 def _environment(document: Mapping[str, Any]) -> str:

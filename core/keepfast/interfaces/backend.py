@@ -63,6 +63,13 @@ class Backend(abc.ABC):
         """
         return
 
+    def about(self) -> Mapping[str, Any]:
+        """Return what there is to tell of the framework where a run starts: versions, devices, ``seed``; at no cost.
+
+        Values are what JSON has. What would set up a device is left out.
+        """
+        return {}
+
     def host_array(self, value: Any) -> NDArray[Any] | None:
         """Return a NumPy array of an array of this framework, whatever mode the framework is in; None of anything else.
 

@@ -74,6 +74,18 @@ def prepare() -> None:
         convert_with(backend.host_array)
 
 
+def told() -> dict[str, Mapping[str, Any]]:
+    """Return what the backends in use tell of their frameworks, by name; one that fails tells why."""
+    return {backend.name: about for backend in _loaded() if (about := _told(backend))}
+
+
+def _told(backend: Backend) -> Mapping[str, Any]:
+    try:
+        return backend.about()
+    except Exception as error:  # noqa: BLE001  (a plugin's own; it is told where the answer would stand)
+        return {"problem": f"{type(error).__name__}: {error}"}
+
+
 def in_use(name: str) -> Backend | None:
     """Return the backend of a name if its framework is imported already, else None."""
     return _made.get(name) or next((backend for backend in _loaded() if backend.name == name), None)

@@ -9,18 +9,24 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.commit import commit
 from keepfast._system.disk.directories import make_directory, path_of, taken
+from keepfast._system.lifetimes import in_child
 from keepfast._system.warnings import warn
 from keepfast._version import __version__
+from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.codec import plain
 from keepfast.config import ExperimentConfig, masked
 from keepfast.errors import DirectoryError, InvalidValue, WriteFailed, as_given
-from keepfast.runs.processes.ownership import Ownership
+from keepfast.provenance.ending import killed
+from keepfast.provenance.starts import ENDED, PROVENANCE, bounded, shortened, whole
+from keepfast.runs.processes.origin import this_process
+from keepfast.runs.processes.ownership import LOCK, Ownership
 
 CONFIG = "config.json"
 DEFAULT_DIRECTORY = "runs"
@@ -73,16 +79,26 @@ class ConfigFile:
     ``"starts"`` lists the starts, the first one first: when it was, with which versions and length, and, where it was
     not that of the start before, its configuration and each value that changed, as before and after.
 
+    A start says of itself also where it comes from and how it ended (see `keepfast.provenance`). The start that follows
+    one which left without a word tells of it that it was killed.
+
     Args:
         directory: the run's directory.
+        about: returns what else there is to tell of this start, as it is known then.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, about: Callable[[], Mapping[str, Any]] = dict) -> None:
+        self._directory, self._about = directory, about
         self._time = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         self._earlier: list[dict[str, Any]] | None = None
         self._before: dict[str, Any] = {}
+        self._document: dict[str, Any] = {}
         self._text = ""
+        self._renew_lock()
+        in_child(self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.RLock()
 
     def store(self, agent: str, timesteps: int | None, config: Mapping[str, Any]) -> None:
         """Make the directory and store the configuration of this start there, its secrets masked.
@@ -91,17 +107,41 @@ class ConfigFile:
             DirectoryError: if that cannot be done; names the directory and the cause.
             ConfigError: if the configuration contains itself; names the path of the key.
         """
-        document = {
-            "agent": agent,
-            "timesteps": timesteps,
-            "config": plain(masked(config)),
-            "versions": {"keepfast": __version__, "python": platform.python_version(), "platform": sys.platform},
-        }
-        if self._earlier is None:
-            self._earlier, self._before = _starts(self._directory / CONFIG)
-        document["starts"] = [*self._earlier, _start(self._time, document, self._before)]
-        self._text = json.dumps(document, indent=2, allow_nan=False)
-        self.restore()
+        with self._lock:
+            self._document = {
+                "agent": agent,
+                "timesteps": timesteps,
+                "config": plain(masked(config)),
+                "versions": {"keepfast": __version__, "python": platform.python_version(), "platform": sys.platform},
+            }
+            if self._earlier is None:
+                starts, self._before = _starts(self._directory / CONFIG)
+                self._earlier = bounded([*starts[:-1], *(_noticed(last, self._directory) for last in starts[-1:])])
+            self._text = self._written()
+            self.restore()
+
+    def _written(self) -> str:
+        earlier = self._earlier or []
+        known = whole(earlier)[-1][PROVENANCE] if earlier else {}
+        start = {**_start(self._time, self._document, self._before), **plain(self._about())}
+        if PROVENANCE in start:
+            start[PROVENANCE] = shortened(start[PROVENANCE], known)
+        return json.dumps({**self._document, "starts": [*earlier, start]}, indent=2, allow_nan=False)
+
+    def refresh(self) -> None:
+        """Write the file again where there is something new to tell of this start, and the file is there.
+
+        Where the system refuses that, the file stays as it is until the next time.
+        """
+        with self._lock, contextlib.suppress(OSError, WriteFailed):
+            if self._text and (self._directory / CONFIG).exists() and (text := self._written()) != self._text:
+                commit(self._directory / CONFIG, lambda file: file.write(text.encode()))
+                self._text = text
+
+    def forget(self) -> None:
+        """Write nothing any more."""
+        with self._lock:
+            self._text = ""
 
     def mend(self) -> bool:
         """Write what was stored last once more where it is gone, and say whether it was.
@@ -109,10 +149,11 @@ class ConfigFile:
         Raises:
             DirectoryError: as `store`.
         """
-        if not self._text or (self._directory / CONFIG).exists():
-            return False
-        self.restore()
-        return True
+        with self._lock:
+            if not self._text or (self._directory / CONFIG).exists():
+                return False
+            self.restore()
+            return True
 
     def restore(self) -> None:
         """Write what was stored last once more.
@@ -125,6 +166,26 @@ class ConfigFile:
             commit(self._directory / CONFIG, lambda file: file.write(self._text.encode()))
         except (OSError, WriteFailed) as error:
             raise _unusable(self._directory, error) from error
+
+
+def _noticed(start: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    """Return an earlier start with how it ended, where it left without a word."""
+    if ENDED not in start or start[ENDED] is not None:  # one of a version that kept no end says nothing
+        return dict(start)
+    own = start.get("process") == this_process()
+    return {**start, ENDED: killed(last_sign(directory), in_own_process=own)}
+
+
+def last_sign(directory: Path) -> float | None:
+    """Return when a run last wrote anything, in seconds since the epoch."""
+    times = []
+    for place in (directory, directory / CHECKPOINTS):
+        with contextlib.suppress(OSError), os.scandir(place) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if entry.name != LOCK:  # which this start has signed
+                        times.append(entry.stat(follow_symlinks=False).st_mtime)
+    return max(times, default=None)
 
 
 def _start(time: str, document: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import heapq
 import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -22,7 +23,10 @@ from keepfast.errors import ConfigError, NotFound, did_you_mean
 from keepfast.metrics.frames import Series
 from keepfast.metrics.reading import has_metrics, read_metrics
 from keepfast.plugins.formats import numeric_order
+from keepfast.provenance.ending import RUNNING
+from keepfast.provenance.starts import ENDED, whole
 from keepfast.runs.directory import CONFIG, leaves
+from keepfast.runs.listing.tagging import TAGS, Label, read_label
 from keepfast.runs.processes.ownership import is_owned
 
 _OF_A_CONFIG = {"agent", "timesteps", "config"}
@@ -65,6 +69,13 @@ class Run:
         size: the bytes of all files.
         best_mode: whether more ("max") or less of the best metric is better.
         settings: the configuration, each setting by its dotted path.
+        status: how the latest start ended (finished, failed, interrupted, killed), "running" where it has not, and ""
+            where it is of a version that did not tell.
+        error: why it failed, or was interrupted.
+        label: the name and the tags that somebody gave it.
+        began: when the latest start was, in seconds since the epoch; None where it is not known.
+        seconds: how long that took.
+        starts: what is known of each start, the first one first: see `keepfast.provenance`.
     """
 
     path: Path
@@ -79,6 +90,12 @@ class Run:
     size: int
     best_mode: str = "max"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    status: str = ""
+    error: str | None = None
+    label: Label = field(default_factory=Label)
+    began: float | None = None
+    seconds: float | None = None
+    starts: Sequence[Mapping[str, Any]] = ()
 
 
 def find_runs(directory: str | Path) -> list[Path]:
@@ -147,6 +164,7 @@ def _read(path: Path) -> Run:
     ends = [int(series.steps[-1]) for series in metrics.values()]
     ends += [checkpoint.timestep for checkpoint in checkpoints if checkpoint.timestep is not None]
     changed, size = _usage(path)
+    starts = _starts(document)
     return Run(
         path=path,
         agent=agent if isinstance(agent := document.get("agent"), str) else None,
@@ -160,7 +178,43 @@ def _read(path: Path) -> Run:
         size=size,
         best_mode=config.best_mode,
         settings=dict(leaves(document.get("config", {}))),
+        label=read_label(path),
+        starts=starts,
+        **latest_start(path, starts),
     )
+
+
+def latest_start(path: Path, starts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the latest start tells: `status`, `error`, `began` and `seconds` of a `Run`."""
+    last = starts[-1] if starts else {}
+    told = last.get(ENDED)
+    ended = told if isinstance(told, Mapping) else {}
+    how, error, seconds = ended.get("how"), ended.get("error"), ended.get("seconds")
+    return {
+        "status": how if isinstance(how, str) else status_of(path, is_told=ENDED in last),
+        "error": error if isinstance(error, str) else None,
+        "began": _seconds(last.get("time")),
+        "seconds": float(seconds) if isinstance(seconds, int | float) else None,
+    }
+
+
+def status_of(path: Path, *, is_told: bool) -> str:
+    """Return what a run is that tells of no end: running, or killed where it would tell."""
+    if is_owned(path):
+        return RUNNING
+    return "killed" if is_told else ""
+
+
+def _seconds(time: object) -> float | None:
+    try:
+        return dt.datetime.fromisoformat(time).timestamp() if isinstance(time, str) else None
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _starts(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    told = document.get("starts")
+    return whole(start for start in told if isinstance(start, Mapping)) if isinstance(told, list) else []
 
 
 @final
@@ -280,5 +334,6 @@ def _usage(path: Path) -> tuple[float, int]:
         with contextlib.suppress(FileNotFoundError, PermissionError):  # a run that is going on removes files
             status = file.lstat()
             if not file.is_dir():
-                changed, size = max(changed, status.st_mtime), size + status.st_size
+                changed = changed if file.name == TAGS else max(changed, status.st_mtime)
+                size += status.st_size
     return changed or path.stat().st_mtime, size

@@ -66,6 +66,7 @@ class Recorder:
             written to.
         record: takes a step of every environment; see `EpisodeTracker.record`.
         track: takes a value; see `Tracker.track`.
+        environment: the environment, or None where nobody told it.
         was_reset: whether environments were reset in mid-run since a compiled loop last asked.
 
     Raises:
@@ -99,6 +100,7 @@ class Recorder:
         self._tracker = tracker = Tracker(self._nonfinite)
         self._seeds: Seeds | None = None
         self.was_reset = False
+        self.environment: object = None
         self.record: Callable[[Any, Any, Any, Any], None] = tracker.episodes.record if self.enabled else _ignore
         self.track: Callable[[str, Any], None] = tracker.track if self.enabled else _ignore
         self._resources = Resources() if config.system_metrics and self.enabled else None
@@ -131,6 +133,7 @@ class Recorder:
 
     def set_environment(self, env: object) -> Mode | None:
         """Return when an environment resets: as the settings say, or it itself; None where it is not known."""
+        self.environment = env
         setting = self._config.autoreset
         mode = chosen(setting, env)
         self._tracker.episodes.set_autoreset(mode, by_setting=setting != "auto")

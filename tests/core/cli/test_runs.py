@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import keepfast
-from keepfast.cli.runs import ago
+from keepfast.cli.runs.listing import ago
 from keepfast.metrics import Series
 from keepfast.metrics.spread import Curve, curve_of, spread_of
 from keepfast.pictures.braille import Canvas
@@ -183,8 +183,9 @@ def test_show_tells_the_latest_values_and_the_checkpoints(
             experiment.step(timestep)
     code, out, _ = call("show", tmp_path / "run")
     assert code == 0
-    facts, latest, checkpoints = ([cells(line) for line in part.splitlines()] for part in out.split("\n\n"))
-    assert [fact[0] for fact in facts[1:]] == ["agent: PPO", "steps: 20/20", f"best score: 2 ({TAG})"]
+    facts, _, latest, checkpoints = ([cells(line) for line in part.splitlines()] for part in out.split("\n\n"))
+    told = ["agent: PPO", "steps: 20/20", "status: finished", f"best score: 2 ({TAG})"]
+    assert [fact[0] for fact in facts[1:]] == told
     assert latest == [["tag", "latest value", "timestep"], [TAG, "17", "20"]]
     assert [row[:2] for row in checkpoints] == [
         ["timestep", "files"],
@@ -199,9 +200,10 @@ def test_show_says_what_there_is_none_of(call: Callable[..., Called], tmp_path: 
     keepfast.Experiment({"directory": str(tmp_path), "experiment_name": "begun", "writers": ["jsonl"]}).close()
     code, out, _ = call("show", tmp_path / "begun")
     assert code == 0
-    assert out.splitlines()[1:] == [
+    assert out.partition("\n\n")[0].splitlines()[1:] == [
         "agent: run",
         "steps: none",
+        "status: finished",
         "best score: none",
         "metrics: none",
         "checkpoints: none",

@@ -13,8 +13,10 @@ import typer
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import INDEX
 from keepfast.checkpoints.inspection import Inspection, describe
-from keepfast.cli import checkpoints, console, memory, runs
+from keepfast.cli import checkpoints, console, memory
 from keepfast.cli.inspection.kinds import Kind, kind_of, read_any_checkpoint
+from keepfast.cli.runs.listing import runs
+from keepfast.cli.runs.showing import show
 from keepfast.codec import plain
 from keepfast.metrics.reading import read_metrics
 from keepfast.plugins.locations import located
@@ -142,7 +144,7 @@ _SHOW: Mapping[Kind, Callable[[Path, bool], None]] = {
     "memory": lambda path, as_json: memory.inspect(path, as_json),
     "metrics": _show_metrics,
     "document": _show_document,
-    "run": lambda path, as_json: runs.show(path, as_json),
-    "runs": lambda path, as_json: runs.runs(path, as_json),
+    "run": lambda path, as_json: show(path, as_json),
+    "runs": lambda path, as_json: runs(path, as_json),
     "checkpoints": _show_checkpoints,
 }

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.disk.directories import path_of
 from keepfast._system.finishing import finish
+from keepfast._system.lifetimes import at_exit
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS
+from keepfast.config import LEVEL
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.metrics.reading import has_entries
 from keepfast.modules.options import LoadOptions
@@ -23,6 +26,7 @@ from keepfast.runs.directory import (
     leave_run_directory,
     take_run_directory,
 )
+from keepfast.runs.processes.origin import Origin
 from keepfast.runs.processes.ownership import Ownership
 from keepfast.runs.processes.place import Standing
 from keepfast.runs.reading import Progress, latest_complete, latest_unfinished
@@ -67,6 +71,14 @@ class Home:
         self._agent_config: Mapping[str, Any] = agent_config
         self._ownership = Ownership(directory)
         self._new: NewDirectory | None = None
+        self._origin = Origin(
+            agent_config[LEVEL]["provenance"] if standing.first else False,
+            lambda: self._agent_config,
+            lambda: recorder.environment,
+            self._tell_news,
+        )
+        self._process = os.getpid()
+        at_exit(self._end_with_process)
         self.timesteps: int | None = None
 
     @property
@@ -102,7 +114,7 @@ class Home:
 
     def _start_in(self, ownership: Ownership) -> None:
         self._ownership = ownership
-        self._config_file = ConfigFile(self.directory)
+        self._config_file = ConfigFile(self.directory, self._origin.document)
         self.earlier = self._opened() if self._standing.first else EarlierRun(self.directory)
         self.resuming = Resuming(self._modules, self._recorder, self._checkpointer, self.earlier)
 
@@ -120,8 +132,16 @@ class Home:
             self._config_file.store(self._agent, self.timesteps, config)
 
     def mend(self) -> bool:
-        """Make the directory and the configuration in it anew where somebody removed them, and say whether so."""
-        return self._config_file.mend()
+        """Make the directory and the configuration in it anew where somebody removed them, and say whether so.
+
+        Where there is something new to tell of this start, it is told too.
+        """
+        return self._config_file.mend() or self._tell_news()
+
+    def _tell_news(self) -> bool:
+        """Have the configuration's file tell what is known by now of this start; from any thread."""
+        self._config_file.refresh()
+        return False
 
     def resume(self, which: str | Path, options: LoadOptions) -> LoadReport | None:
         """Have the run go on; see `Experiment.resume`. None where there is nothing to go on from."""
@@ -130,7 +150,11 @@ class Home:
         if report is None:
             self._recorder.open()
             self._tell_unfinished(which)
-        elif self._standing.first and which in ("latest", "best", "last"):
+            return None
+        if report.path is not None:
+            self._origin.note_resumed(report.path, report.timestep)
+        self._tell_news()
+        if self._standing.first and which in ("latest", "best", "last"):
             warn_where_complete(self.directory, report.timestep or 0, self.timesteps)
         return report
 
@@ -174,9 +198,28 @@ class Home:
 
     def give_up(self) -> None:
         """Leave the directory to the process that writes the run, with nothing of this one's own in it."""
+        self._config_file.forget()
         leave_run_directory(self._ownership, begun=self.earlier.begun)
         self.earlier.taken_over()
+
+    def end(self, signal_number: int | None, completed: int, *, interrupted: bool) -> None:
+        """Have the directory tell how this start ended, and let others have it; twice is fine.
+
+        Args:
+            signal_number: the signal that the run ends at, or None.
+            completed: the completed timesteps.
+            interrupted: whether it is left before its end.
+        """
+        if not self._origin.has_ended:
+            self._origin.end(signal_number, completed, interrupted=interrupted)
+            self._config_file.refresh()
+        self.release()
 
     def release(self) -> None:
         """Let others have the directory; twice is fine."""
         self._ownership.release()
+
+    def _end_with_process(self) -> None:
+        if os.getpid() == self._process and not self._origin.has_ended:
+            self._origin.end_with_process()
+            self._config_file.refresh()

@@ -1,0 +1,1 @@
+"""What the command line tells of runs, a command a file."""
