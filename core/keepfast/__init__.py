@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from keepfast._version import __version__
 
 if TYPE_CHECKING:
-    from keepfast import codec, hub, metrics, plugins, testing, tree
+    from keepfast import adapters, codec, hub, metrics, plugins, testing, tree
     from keepfast._system.commit import commit
+    from keepfast.adapters.attaching import attach
     from keepfast.agent import Agent
     from keepfast.config import ExperimentConfig
     from keepfast.errors import (
@@ -44,10 +45,10 @@ if TYPE_CHECKING:
         WriterFailed,
     )
     from keepfast.experiment import Experiment
-    from keepfast.interfaces.backend import Backend, Mismatch
+    from keepfast.interfaces.adapter import Adapter
+    from keepfast.interfaces.backend import Backend, DemoResult, DemoSettings, Mismatch
     from keepfast.interfaces.checkpoint_reader import CheckpointReader, ForeignCheckpoint
     from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
-    from keepfast.interfaces.demo import DemoResult, DemoSettings
     from keepfast.interfaces.format import DirectoryFormat
     from keepfast.interfaces.loading.conversion import Conversion, Converted, FileEntries
     from keepfast.interfaces.loading.report import LoadReport
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "_system.commit": ["commit"],
+    "adapters.attaching": ["attach"],
     "agent": ["Agent"],
     "config": ["ExperimentConfig"],
     "errors": [
@@ -112,11 +114,11 @@ _HOMES = {
         "WriterFailed",
     ],
     "experiment": ["Experiment"],
-    "interfaces.backend": ["Backend", "Mismatch"],
+    "interfaces.adapter": ["Adapter"],
+    "interfaces.backend": ["Backend", "DemoResult", "DemoSettings", "Mismatch"],
     "interfaces.loading.conversion": ["Conversion", "Converted", "FileEntries"],
     "interfaces.checkpoint_reader": ["CheckpointReader", "ForeignCheckpoint"],
     "interfaces.checkpoint_store": ["Checkpoint", "CheckpointMetadata", "CheckpointStore"],
-    "interfaces.demo": ["DemoResult", "DemoSettings"],
     "interfaces.format": ["DirectoryFormat"],
     "interfaces.loading.report": ["LoadReport"],
     "interfaces.memory_exporter": ["MemoryExporter", "MemorySnapshot"],
@@ -153,9 +155,10 @@ _ENTRIES = frozenset(
 )
 """The functions that need no object of ours made before; the frameworks in use are told of them at once."""
 
-_SUBMODULES = ("codec", "hub", "metrics", "plugins", "testing", "tree")
+_SUBMODULES = ("adapters", "codec", "hub", "metrics", "plugins", "testing", "tree")
 
 __all__ = [
+    "Adapter",
     "Agent",
     "Aggregate",
     "Backend",
@@ -220,6 +223,8 @@ __all__ = [
     "WriterContext",
     "WriterFailed",
     "__version__",
+    "adapters",
+    "attach",
     "attribute",
     "attributes",
     "checked_places",

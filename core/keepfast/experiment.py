@@ -59,7 +59,8 @@ class Experiment:
         device: where a resume puts what it restores, as the framework names it; None leaves each where it is.
 
     In a distributed run the process of rank 0 alone writes and checkpoints; all of them resume. What writes owns its
-    directory until it is closed: a second experiment is refused there. A forked child's calls are refused.
+    directory until it is closed: a second experiment is refused there. A forked child's calls are refused, and those
+    after `close`, with `UsageError`.
 
     Raises:
         ConfigError: if a setting is wrong.
@@ -116,7 +117,7 @@ class Experiment:
             checkpoint=self.write_checkpoint if on_checkpoint is None else function("on_checkpoint", on_checkpoint),
             leave=partial(self._close, interrupted=True),
         )
-        self._refusal = ""
+        self._refusal, self._at_close = "", list[Callable[[], object]]()
         self._loop = CompiledLoop(self._recorder, lambda: self._home.resuming, self._steps, self._checkpointer)
         self._process = os.getpid()
         in_child(self._part_from_parent)
@@ -260,6 +261,10 @@ class Experiment:
         """
         self._checkpointer.when_durable(callback)
 
+    def when_closed(self, callback: Callable[[], object]) -> None:
+        """Have a function called at the end of `close`, of those that were named the last one first."""
+        self._at_close.insert(0, function("callback", callback))
+
     def register(self, **modules: Module) -> None:
         """Register what checkpoints hold: networks, optimizers, schedulers, preprocessors, states, memories.
 
@@ -372,9 +377,6 @@ class Experiment:
 
         Args:
             completed: the completed timesteps.
-
-        Raises:
-            UsageError: if the experiment was closed.
         """
         self._check_open()
         completed = whole_timestep(completed)
@@ -390,9 +392,6 @@ class Experiment:
 
         Args:
             completed: the completed timesteps.
-
-        Raises:
-            UsageError: if the experiment was closed.
         """
         self._check_open()
         completed = whole_timestep(completed)
@@ -488,6 +487,7 @@ class Experiment:
                 self._checkpointer.close,
                 self._recorder.close,
                 partial(self._home.end, self._steps.preemption.asked, self.completed, interrupted=interrupted),
+                *self._at_close,
             )
 
     def __enter__(self) -> Self:

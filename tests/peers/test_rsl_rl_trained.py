@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ class Env:
     """A state that is pushed about; what the runner asks of an environment."""
 
     num_envs, num_actions, max_episode_length, device = ENVS, 2, LENGTH, "cpu"
-    cfg: dict[str, Any] = {}
+    cfg: ClassVar[dict[str, Any]] = {}
 
     def __init__(self) -> None:
         self.episode_length_buf = torch.zeros(ENVS, dtype=torch.long)

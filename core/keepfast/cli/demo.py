@@ -21,7 +21,7 @@ from rich.text import Text
 from keepfast._system.disk.directories import make_directory
 from keepfast.cli import console
 from keepfast.errors import DirectoryError, InvalidValue, MissingDependency, UsageError
-from keepfast.interfaces.demo import DemoResult, DemoSettings
+from keepfast.interfaces.backend import DemoResult, DemoSettings
 from keepfast.plugins.discovery import registry
 
 _PREFERRED = ("torch", "jax")

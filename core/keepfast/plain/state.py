@@ -175,6 +175,22 @@ def _resembling(own: Any, saved: Tree) -> Tree:
     return deque(made, own.maxlen) if isinstance(own, deque) and isinstance(made, list) else made
 
 
+class Kept(abc.ABC):
+    """An object of our own whose state is plain, and of which a file decides all: what is there, and how large."""
+
+    @abc.abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, in plain containers; arrays in it may be shared with the object."""
+
+    @abc.abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take a state, whose arrays are the object's own from then on.
+
+        Raises:
+            LoadMismatch: if it is the state of something else.
+        """
+
+
 @final
 class _StatefulKind(Kind):
     """An object with ``state_dict`` and ``load_state_dict``, which decides by itself what it takes."""
@@ -186,14 +202,14 @@ class _StatefulKind(Kind):
         return callable(getattr(kind, "state_dict", None)) and callable(getattr(kind, "load_state_dict", None))
 
     def recognizes(self, node: Any) -> bool:
-        return False  # the modules beside it tell whose it is
+        return isinstance(node, Kept)  # of any other, the modules beside it tell whose it is
 
     def capture(self, node: Any, path: str) -> Tree:
         return capture(node.state_dict(), path)
 
     def restore(self, node: Any, state: Tree) -> Any:
         try:
-            node.load_state_dict(_resembling(node.state_dict(), state))
+            node.load_state_dict(_new(state) if isinstance(node, Kept) else _resembling(node.state_dict(), state))
         except KeepfastError:
             raise
         except Exception as error:

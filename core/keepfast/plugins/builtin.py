@@ -57,6 +57,16 @@ def keepfast_migrations() -> Mapping[str, Callable[[], Any]]:
 
 
 @hookimpl
+def keepfast_adapters() -> Mapping[str, Callable[[], Any]]:
+    """List the libraries whose agents are attached."""
+    return {
+        "stable_baselines3": lazy(
+            "keepfast.adapters.stable_baselines3.adapter:StableBaselines3Adapter", requires=("stable_baselines3",)
+        ),
+    }
+
+
+@hookimpl
 def keepfast_locations() -> Mapping[str, Callable[[str], Any]]:
     """List the places that addresses name: the Hugging Face Hub."""
     return {"hf": lazy("keepfast.hub.download:fetch", requires=("huggingface_hub",), extra="hub")}

@@ -35,6 +35,7 @@ HOOKS = {
     "checkpoint format": "keepfast_checkpoint_formats",
     "memory format": "keepfast_memory_formats",
     "checkpoint reader": "keepfast_migrations",
+    "adapter": "keepfast_adapters",
     "location": "keepfast_locations",
 }
 """The kinds of things plugins provide, each with the hook that lists it. A new kind is a row here."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from keepfast.interfaces.adapter import Adapter
     from keepfast.interfaces.backend import Backend
     from keepfast.interfaces.checkpoint_reader import CheckpointReader
     from keepfast.interfaces.checkpoint_store import CheckpointStore
@@ -51,6 +52,12 @@ def keepfast_memory_formats() -> Mapping[str, Callable[[], MemoryExporter]]:
 @_hookspec
 def keepfast_migrations() -> Mapping[str, Callable[[], CheckpointReader]]:
     """Return the readers of other libraries' checkpoints, each name with a factory of its `CheckpointReader`."""
+    raise NotImplementedError
+
+
+@_hookspec
+def keepfast_adapters() -> Mapping[str, Callable[[], Adapter]]:
+    """Return the adapters of other libraries' agents, each name with a factory of its `Adapter`."""
     raise NotImplementedError
 
 

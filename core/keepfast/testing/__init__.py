@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from keepfast.testing.adapter import AdapterContract, AdapterSubject
     from keepfast.testing.backend import BackendContract, BackendSubject
     from keepfast.testing.checkpoint_reader import CheckpointReaderContract
     from keepfast.testing.checkpoint_store import CheckpointStoreContract
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from keepfast.testing.writer import WriterContract
 
 _HOMES = {
+    "AdapterContract": "adapter",
+    "AdapterSubject": "adapter",
     "BackendContract": "backend",
     "BackendSubject": "backend",
     "CheckpointReaderContract": "checkpoint_reader",
@@ -41,6 +44,8 @@ _HOMES = {
 pytest.register_assert_rewrite(*(f"keepfast.testing.{home}" for home in _HOMES.values()))
 
 __all__ = [
+    "AdapterContract",
+    "AdapterSubject",
     "BackendContract",
     "BackendSubject",
     "CheckpointReaderContract",

@@ -162,7 +162,8 @@ _OF_ADAGRAD = [
 def _of_decay(options: Sequence[Mapping[str, Any]]) -> list[str]:
     if any(each.get("decoupled_weight_decay") for each in options):
         return [
-            "AdamW's `weight_decay` is multiplied with the rate on both sides; by default 0.01 in PyTorch, 1e-4 in optax"
+            "AdamW's `weight_decay` is multiplied with the rate on both sides; it is 0.01 in PyTorch by default, and "
+            "1e-4 in optax"
         ]
     return [_DECAY]
 

@@ -55,7 +55,8 @@ def _parts(tree: Tree) -> tuple[dict[str, Any], list[str]]:
         notes.append("its observations are (x - mean) / sqrt(var)")
     if any(map(_VEC_NORM.fullmatch, flat)):
         notes.append(
-            f"its observations are (x - mean) / max(sqrt(var), 0.0001), which takes {_DECAY} for the decay of its VecNorm"
+            f"its observations are (x - mean) / max(sqrt(var), 0.0001), which takes {_DECAY} for the decay of its "
+            "VecNorm"
         )
     owners = {path.rpartition(".")[0] for path in flat if path.rpartition(".")[2] == _NORM}
     kept = {path: array for path, array in flat.items() if path.rpartition(".")[0] not in owners}

@@ -1,0 +1,1 @@
+"""stable-baselines3, and sbx over it: its models attached."""

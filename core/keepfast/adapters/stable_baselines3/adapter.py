@@ -1,0 +1,84 @@
+"""StableBaselines3Adapter: gives the models of stable-baselines3 and sbx an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, final
+
+from keepfast._system.warnings import warn
+from keepfast.adapters.environments import EnvironmentState
+from keepfast.adapters.stable_baselines3.state import BufferState, ModelState
+from keepfast.config import LEVEL
+from keepfast.errors import UsageError
+from keepfast.interfaces.adapter import Adapter, descends
+from keepfast.modules.parts import Module, attribute
+
+_MODEL = "stable_baselines3.common.base_class.BaseAlgorithm"
+_SETTINGS = (bool, int, float, str, type(None))
+_COUNTED = frozenset({"num_timesteps", "exploration_rate", "start_time"})
+
+
+@final
+class StableBaselines3Adapter(Adapter):
+    """Knows whatever trains by collecting rollouts: PPO, A2C, DQN, SAC, TD3, DDPG, those of sbx, and heirs of them."""
+
+    library: ClassVar[str] = "stable_baselines3"
+
+    def recognizes(self, agent: object) -> bool:
+        """Say whether an object is a model."""
+        return descends(agent, _MODEL)
+
+    def configuration(self, agent: Any) -> Mapping[str, Any]:
+        """Return the model's settings; its environments reset in the step that ends an episode."""
+        own = {name: value for name, value in vars(agent).items() if type(value) in _SETTINGS}
+        kept = {name: value for name, value in own.items() if not name.startswith("_") and name not in _COUNTED}
+        return {**kept, "policy": type(agent.policy).__name__, LEVEL: {"autoreset": "same_step"}}
+
+    def attach(self, agent: Any, experiment: Any, env: Any = None) -> Callable[[], object]:
+        """Have a callback and an output format in each `learn`, and checkpoints between two rollouts."""
+        if not hasattr(agent, "collect_rollouts") or agent.policy is None:
+            raise UsageError(
+                f"this {type(agent).__name__} does not train in rollouts, or has no policy yet; attach a model that was "
+                "made with its policy and environment"
+            )
+        from keepfast.adapters.stable_baselines3.hooks import Hooks
+
+        environment = EnvironmentState(agent.get_env())
+        state = ModelState(agent, environment)
+        experiment.register(**_modules(agent, environment, state))
+        if obstacle := environment.obstacle if agent.get_env() is not None else "":
+            warn(
+                f"the state of this environment cannot be kept, since {obstacle}; a resume resets it, and goes on "
+                "exactly but for that"
+            )
+        hooks = Hooks(agent, experiment, state)
+        hooks.put()
+        return hooks.remove
+
+
+def _modules(model: Any, environment: EnvironmentState, state: ModelState) -> dict[str, Module]:
+    """Return what checkpoints hold of a model, by the names that it has there."""
+    networks, tensors = model._get_torch_save_params()  # noqa: SLF001  (what the library itself stores)
+    modules = {name.replace(".", "_"): _within(model, name) for name in (*networks, *tensors)}
+    modules |= _jax_states(model)
+    if (normalize := model.get_vec_normalize_env()) is not None:
+        modules["vec_normalize"] = normalize
+    if getattr(model, "replay_buffer", None) is not None:
+        modules["replay_buffer"] = BufferState(model)
+    return {**modules, "env": environment, "model": state}
+
+
+def _within(owner: Any, path: str) -> Any:
+    for name in path.split("."):
+        owner = getattr(owner, name)
+    return owner
+
+
+def _jax_states(model: Any) -> dict[str, Module]:
+    """Return what a model of sbx replaces as it learns: train states and keys, its own and its policy's."""
+    found: dict[str, Module] = {}
+    for owner in (model, model.policy) if type(model.policy).__module__.startswith("sbx.") else ():
+        for name, value in vars(owner).items():
+            if value is not None and (name.endswith("_state") or name in ("key", "noise_key")):
+                found[f"policy_{name}" if name in found else name] = attribute(owner, name)
+    return found
