@@ -21,6 +21,7 @@ FORMATS = "core/keepfast/formats"
 
 BEYOND: dict[str, str] = {
     "keepfast._system.commit.commit_directory": "Minari's data sets hold their own name; `fill` knows none",
+    "keepfast._system.disk.bounded.opened_zip": "bounds the directory of an archive; others trust `zipfile.ZipFile`",
     "keepfast._system.disk.checksum.crc32": "the fastest there is, for every byte of a file; others use `zlib.crc32`",
     "keepfast._system.disk.checksum.write_summed": "sums what it writes, with the same",
     "keepfast._system.disk.directories.make_directory": "makes it durable with those above it; others use `mkdir`",

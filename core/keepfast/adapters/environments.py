@@ -103,6 +103,17 @@ def captured(value: Any) -> Tree:
     return _captured(value, "", set(), 0)
 
 
+def captured_if_known(value: Any) -> Tree:
+    """Return what `captured` does, or where that is not known what leaves a value as it is."""
+    try:
+        return captured(value)
+    except OpaqueEnvironment:
+        return dict(_AS_IT_IS)
+
+
+_AS_IT_IS = {"kind": "fixed"}
+
+
 def _captured(value: Any, path: str, seen: set[int], depth: int) -> Tree:
     if type(value) in _PLAIN:
         return value
@@ -148,7 +159,7 @@ def _captured_object(value: Any, path: str, seen: set[int], depth: int) -> Tree:
     """Return the state of an object that is its attributes, each object once."""
     kind = type(value)
     if isinstance(value, _FIXED) or kind.__module__ in _FIXED_MODULES or id(value) in seen:
-        return {"kind": "fixed"}
+        return dict(_AS_IT_IS)
     if not hasattr(value, "__dict__") or not _is_of_python(kind):
         raise OpaqueEnvironment(f"`{path.lstrip('.') or '(root)'}` is a {_kind(value)}")
     seen.add(id(value))
@@ -160,7 +171,8 @@ def _captured_object(value: Any, path: str, seen: set[int], depth: int) -> Tree:
 def _is_of_python(kind: type) -> bool:
     """Say whether all that objects of a class hold are attributes: no class under it is written in C."""
     is_made_in_python = 1 << 9
-    return all(each is object or each.__flags__ & is_made_in_python for each in kind.__mro__)
+    plain = (object, types.SimpleNamespace)
+    return all(each in plain or each.__flags__ & is_made_in_python for each in kind.__mro__)
 
 
 def _state_of(value: Any) -> Iterator[tuple[str, Any]]:

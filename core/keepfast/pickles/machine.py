@@ -37,7 +37,6 @@ Persistent = Callable[[Any], Any] | None
 MayBeUnread = Callable[[str, str], bool] | None
 """Says of a module and a name that are not in the table whether what is made of them can be left unread."""
 
-
 Instead = Callable[[Unread, list[Any]], Any]
 """Makes what stands for an object that is not made, of the name of its class and of what that would be given."""
 
@@ -85,10 +84,7 @@ def load_objects(content: bytes, persistent: Persistent = None) -> Any:
 
     Whatever it names, of this or any library, is `keepfast.tree.Unread`: nothing is imported, and nothing is called.
     How deep its parts are in each other, and how often each stands there, is for whoever goes through them to limit.
-
-    Args:
-        content: the pickle.
-        persistent: what stands for data kept outside it.
+    What `persistent` makes stands for the data that are kept outside the pickle.
 
     Raises:
         UnpicklingError: if it is damaged, or asks for more than a pickle of its size may.

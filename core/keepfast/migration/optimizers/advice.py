@@ -162,8 +162,7 @@ _OF_ADAGRAD = [
 def _of_decay(options: Sequence[Mapping[str, Any]]) -> list[str]:
     if any(each.get("decoupled_weight_decay") for each in options):
         return [
-            "AdamW's `weight_decay` is multiplied with the rate on both sides; it is 0.01 in PyTorch by default, and "
-            "1e-4 in optax"
+            "AdamW's `weight_decay` is multiplied with the rate on both sides; default 0.01 in torch, 1e-4 in optax"
         ]
     return [_DECAY]
 
