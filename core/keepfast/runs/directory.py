@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.commit import commit
+from keepfast._system.disk.bounded import within_memory
 from keepfast._system.disk.directories import make_directory, path_of, taken
 from keepfast._system.warnings import warn
 from keepfast._version import __version__
@@ -21,6 +22,7 @@ from keepfast.codec import plain
 from keepfast.config import ExperimentConfig, masked
 from keepfast.errors import DirectoryError, InvalidValue, WriteFailed, as_given
 from keepfast.runs.processes.ownership import Ownership
+from keepfast.tree import require_short_paths
 
 CONFIG = "config.json"
 DEFAULT_DIRECTORY = "runs"
@@ -97,10 +99,11 @@ class ConfigFile:
             "config": plain(masked(config)),
             "versions": {"keepfast": __version__, "python": platform.python_version(), "platform": sys.platform},
         }
-        if self._earlier is None:
-            self._earlier, self._before = _starts(self._directory / CONFIG)
-        document["starts"] = [*self._earlier, _start(self._time, document, self._before)]
-        self._text = json.dumps(document, indent=2, allow_nan=False)
+        with within_memory(self._directory / CONFIG):
+            if self._earlier is None:
+                self._earlier, self._before = _starts(self._directory / CONFIG)
+            document["starts"] = [*self._earlier, plain(_start(self._time, document, self._before))]
+            self._text = json.dumps(document, indent=2, allow_nan=False)
         self.restore()
 
     def mend(self) -> bool:
@@ -137,6 +140,10 @@ def _start(time: str, document: Mapping[str, Any], before: Mapping[str, Any]) ->
     return {**start, "config": document["config"], "changed": changed} if changed else start
 
 
+LONGEST_PATHS = 1 << 24
+"""How many characters the paths of all settings may have together; a key in a key in a key makes any number of them."""
+
+
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the path and the value of all that is no mapping."""
     if not isinstance(value, Mapping):
@@ -149,13 +156,18 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def _starts(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the starts that a file tells of, with the last configuration; none where it is not there or not ours."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return [], {}
         document = json.loads(path.read_text(encoding="utf-8"))
         config = dict(document["config"])
+        require_short_paths(config, LONGEST_PATHS)
         starts = document.get("starts")
         if starts is None:  # of a version that kept the latest alone
             time = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC).isoformat(timespec="seconds")
             starts = [_start(time, {"versions": {}, "timesteps": None, **document}, {})]
-        return [dict(start) for start in starts], config
+        kept = plain([dict(start) for start in starts])
+        json.dumps([[[kept]]], indent=2)  # refuses what is in itself too deep to be written again
+        return kept, config
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return [], {}
 

@@ -62,7 +62,7 @@ def test_memory_that_is_short_is_told_with_the_file(tmp_path: Path) -> None:
     """It is an error of ours, and no damage, which a resume would pass over."""
     store = TextStore()
     store.raises = MemoryError()
-    with pytest.raises(keepfast.OutOfMemory, match=r"agent\.text` holds what takes more memory than there is") as raised:
+    with pytest.raises(keepfast.OutOfMemory, match=r"agent\.text` holds what takes more memory") as raised:
         store.load(tmp_path / "agent.text")
     assert isinstance(raised.value, MemoryError)
     assert not isinstance(raised.value, OSError)
