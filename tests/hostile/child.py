@@ -19,7 +19,7 @@ import keepfast
 from keepfast.plugins import registry
 from tests.hostile import BEGUN, TIMES
 from tests.hostile.doors import DOORS
-from tests.hostile.honest import emptied, honest, within
+from tests.hostile.honest import LINES, emptied, honest, within
 
 
 class TooLong(BaseException):
@@ -45,10 +45,9 @@ def _warm_up() -> None:
     with tempfile.TemporaryDirectory() as made:
         for each in honest(emptied(Path(made, "honest"))):
             DOORS[each.reader](each.place(emptied(Path(made, "read")), each.content))
+        run = within("run", "metrics.jsonl")(Path(made), LINES)
         for name in ("start", "index", "show", "inspect"):
-            DOORS[name](
-                within("run", "metrics.jsonl")(Path(made), b'{"step": 1, "wall_time": 1, "scalars": {"a": 1}}\n')
-            )
+            DOORS[name](run)
 
 
 def stop(_number: int, _frame: Any) -> None:

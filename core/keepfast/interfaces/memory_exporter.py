@@ -156,8 +156,16 @@ class MemorySnapshot:
         self.require_unchanged()
         if not self.filled:
             return {name: tensor[: self.memory_index] for name, tensor in self.tensors.items()}
-        order, columns = self.ring.order(), np.arange(self.num_envs)
-        return {name: tensor[order, columns] for name, tensor in self.tensors.items()}
+        return {name: self._in_order(tensor) for name, tensor in self.tensors.items()}
+
+    def _in_order(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        """Return a tensor as `Ring.order` has it, without a number for each sample, which may be a byte."""
+        made, written = np.empty_like(tensor), self.env_index
+        for columns, oldest in ((slice(written), self.memory_index + 1), (slice(written, None), self.memory_index)):
+            oldest %= max(self.memory_size, 1)
+            made[: len(made) - oldest, columns] = tensor[oldest:, columns]
+            made[len(made) - oldest :, columns] = tensor[:oldest, columns]
+        return made
 
     def chronological_blocks(self, nbytes: int = 1 << 24) -> Iterator[dict[str, NDArray[Any]]]:
         """Yield what `chronological` returns, some rows at a time: as many as have about so many bytes together."""

@@ -33,7 +33,7 @@ _NO_EVENT = (IndexError, TypeError, AttributeError, struct.error)
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ScalarEvent:
     """What one event says.
 

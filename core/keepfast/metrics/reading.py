@@ -7,11 +7,15 @@ import glob
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keepfast._system.arguments.checks import listed
 from keepfast._system.disk.bounded import within_memory
@@ -23,7 +27,10 @@ from keepfast.metrics.frames import Metrics, Series
 from keepfast.metrics.wanted import Wanted, WantedTags
 
 _Point = tuple[int, float, float]
-_Points = dict[str, list[_Point]]
+_Tags = dict[str, Series]
+
+_NEVER = 2**63 - 1
+"""A step before which every other one lies."""
 
 _NO_METRICS = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, csv.Error)
 """What parsing a line raises that is torn, or none of ours."""
@@ -56,13 +63,13 @@ def read_metrics(run: str | Path) -> Metrics:
     kinds = _sources(path)
     if not kinds:
         raise NotFound(f"`{path}` holds no metrics; looked for {', '.join(pattern for pattern, _ in _READERS)}")
-    found: dict[str, list[list[_Point]]] = {}
+    found: dict[str, list[Series]] = {}
     with within_memory(path):
         for read, files in kinds:
-            for tag, points in read(files).items():
-                if points:
-                    found.setdefault(tag, []).append(points)
-        return Metrics({tag: _series(_merged(sources)) for tag, sources in sorted(found.items())})
+            for tag, series in read(files).items():
+                if len(series.steps):
+                    found.setdefault(tag, []).append(series)
+        return Metrics({tag: _merged(sources) for tag, sources in sorted(found.items())})
 
 
 Patterns = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -138,7 +145,7 @@ def _is_begun(file: Path) -> bool:
         return True
 
 
-def _sources(path: Path) -> list[tuple[Callable[[list[Path]], _Points], list[Path]]]:
+def _sources(path: Path) -> list[tuple[Callable[[list[Path]], _Tags], list[Path]]]:
     candidates = [path] if path.is_file() else sorted(path.iterdir())
     found = []
     for pattern, read in _READERS:
@@ -148,47 +155,64 @@ def _sources(path: Path) -> list[tuple[Callable[[list[Path]], _Points], list[Pat
     return found
 
 
-def _merged(sources: list[list[_Point]]) -> list[_Point]:
-    """Return a tag's points: all of the fullest source's, and of the others' those at steps that are still missing."""
-    if len(sources) == 1:
-        return sources[0]
-    merged: list[_Point] = []
-    known: set[int] = set()
-    for points in sorted(sources, key=len, reverse=True):  # a stable order: of equals, the more exact stays first
-        merged += [point for point in points if point[0] not in known]
-        known.update(step for step, _, _ in points)
-    return merged
+def _merged(sources: list[Series]) -> Series:
+    """Return a tag's points by step: all of the fullest source, and of the others' those at steps still missing."""
+    chosen: list[Series] = []
+    for source in sorted(sources, key=lambda source: len(source.steps), reverse=True):
+        # a stable order: of equals, the more exact stays first
+        missing = np.ones(len(source.steps), bool)
+        for other in chosen:
+            missing &= ~np.isin(source.steps, other.steps)
+        chosen.append(_chosen(source, missing))
+    joined = Series(*map(np.concatenate, zip(*chosen, strict=True))) if len(chosen) > 1 else chosen[0]
+    return _chosen(joined, np.argsort(joined.steps, kind="stable"))
 
 
-def _series(points: list[_Point]) -> Series:
-    ordered = sorted(points, key=lambda point: point[0])
-    steps, values, wall_times = zip(*ordered, strict=True)
-    return Series(np.array(steps, np.int64), np.array(values, np.float64), np.array(wall_times, np.float64))
+def _chosen(series: Series, which: NDArray[Any]) -> Series:
+    return Series(series.steps[which], series.values[which], series.wall_times[which])
 
 
-def _read_event_files(files: list[Path]) -> _Points:
-    sessions = [list(read_events(file)) for file in files]
-    points: _Points = {}
-    for events in sorted(filter(None, sessions), key=lambda events: events[0].wall_time):
-        for event in events:
+@final
+class _Points:
+    """The points of a tag in the order in which they were written, each 32 bytes."""
+
+    __slots__ = ("sessions", "steps", "values", "wall_times")
+
+    def __init__(self) -> None:
+        self.steps, self.values, self.wall_times, self.sessions = array("q"), array("d"), array("d"), array("q")
+
+    def add(self, step: int, value: float, wall_time: float, session: int = 0) -> None:
+        self.steps.append(step)
+        self.values.append(value)
+        self.wall_times.append(wall_time)
+        self.sessions.append(session)
+
+    def series(self) -> Series:
+        return Series(np.array(self.steps), np.array(self.values), np.array(self.wall_times))
+
+
+def _read_event_files(files: list[Path]) -> _Tags:
+    """Return what event files hold; what a later session begins before is void."""
+    points, starts = defaultdict[str, _Points](_Points), list[int]()
+    times = {file: event.wall_time for file in files if (event := next(read_events(file), None)) is not None}
+    for file in sorted(times, key=times.__getitem__):
+        for event in read_events(file):
             if event.starts_session:
-                _purge(points, event.step)
-            _add(points, event.scalars, event.step, event.wall_time)
-    return points
+                starts.append(event.step)
+            for tag, value in event.scalars.items():
+                points[tag].add(event.step, value, event.wall_time, len(starts))
+    # By the number of a session: the earliest step that it or a later one starts at.
+    limits = np.minimum.accumulate(np.array([_NEVER, *reversed(starts)], np.int64))[::-1]
+    found = {}
+    for tag, each in points.items():
+        series = each.series()
+        limit = limits[np.array(each.sessions)]
+        found[tag] = _chosen(series, (series.steps < limit) | (limit == _NEVER))
+    return found
 
 
-def _purge(points: _Points, step: int) -> None:
-    for tag, known in points.items():
-        points[tag] = [point for point in known if point[0] < step]
-
-
-def _add(points: _Points, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
-    for tag, value in scalars.items():
-        points.setdefault(tag, []).append((step, value, wall_time))
-
-
-def _read_lines(files: list[Path], parse: Callable[[str], list[tuple[str, _Point]]]) -> _Points:
-    points: _Points = {}
+def _read_lines(files: list[Path], parse: Callable[[str], list[tuple[str, _Point]]]) -> _Tags:
+    points = defaultdict[str, _Points](_Points)
     for file in files:
         bad = 0
         with file.open(encoding="utf-8", errors="replace", newline="\n") as opened:
@@ -199,10 +223,10 @@ def _read_lines(files: list[Path], parse: Callable[[str], list[tuple[str, _Point
                     bad += line.endswith("\n")  # a last line that a kill tore, or that is being written, is no news
                     continue
                 for tag, point in parsed:
-                    points.setdefault(tag, []).append(point)
+                    points[tag].add(*point)
         if bad:
             warn(f"lines of `{file}` that are no metrics were passed over: {bad}")
-    return points
+    return {tag: each.series() for tag, each in points.items()}
 
 
 def _parse_jsonl(line: str) -> list[tuple[str, _Point]]:
@@ -227,16 +251,16 @@ def _step(value: str | float) -> int:
     return step
 
 
-def _read_jsonl(files: list[Path]) -> _Points:
+def _read_jsonl(files: list[Path]) -> _Tags:
     return _read_lines(files, _parse_jsonl)
 
 
-def _read_csv(files: list[Path]) -> _Points:
+def _read_csv(files: list[Path]) -> _Tags:
     return _read_lines(files, _parse_csv)
 
 
 # From the most to the least exact.
-_READERS: tuple[tuple[str, Callable[[list[Path]], _Points]], ...] = (
+_READERS: tuple[tuple[str, Callable[[list[Path]], _Tags]], ...] = (
     ("metrics*.jsonl", _read_jsonl),
     ("metrics*.csv", _read_csv),
     ("*tfevents*", _read_event_files),

@@ -18,7 +18,7 @@ _DEEPEST_KEY = 500
 """How many tuples may be in each other in a key, whose hash is taken by a recursion in C."""
 
 _WIDE = 1 << 64
-"""Any number of integers above have one hash, which is made anew, of all their bytes, each time it is asked for."""
+"""Of the integers above, any number have one hash, which is made of all their bytes each time it is asked for."""
 
 _ALIKE = (tuple, frozenset, complex)
 """Keys of which a file can have any number with one hash: those of texts and bytes are another's in each process."""

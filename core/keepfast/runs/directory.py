@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.commit import commit
+from keepfast._system.disk.bounded import within_memory
 from keepfast._system.disk.directories import make_directory, path_of, taken
 from keepfast._system.lifetimes import in_child
 from keepfast._system.warnings import warn
@@ -27,6 +28,7 @@ from keepfast.provenance.ending import killed
 from keepfast.provenance.starts import ENDED, PROVENANCE, bounded, shortened, whole
 from keepfast.runs.processes.origin import this_process
 from keepfast.runs.processes.ownership import LOCK, Ownership
+from keepfast.tree import require_short_paths
 
 CONFIG = "config.json"
 DEFAULT_DIRECTORY = "runs"
@@ -114,10 +116,11 @@ class ConfigFile:
                 "config": plain(masked(config)),
                 "versions": {"keepfast": __version__, "python": platform.python_version(), "platform": sys.platform},
             }
-            if self._earlier is None:
-                starts, self._before = _starts(self._directory / CONFIG)
-                self._earlier = bounded([*starts[:-1], *(_noticed(last, self._directory) for last in starts[-1:])])
-            self._text = self._written()
+            with within_memory(self._directory / CONFIG):
+                if self._earlier is None:
+                    starts, self._before = _starts(self._directory / CONFIG)
+                    self._earlier = bounded([*starts[:-1], *(_noticed(last, self._directory) for last in starts[-1:])])
+                self._text = self._written()
             self.restore()
 
     def _written(self) -> str:
@@ -198,6 +201,10 @@ def _start(time: str, document: Mapping[str, Any], before: Mapping[str, Any]) ->
     return {**start, "config": document["config"], "changed": changed} if changed else start
 
 
+LONGEST_PATHS = 1 << 24
+"""How many characters the paths of all settings may have together; a key in a key in a key makes any number of them."""
+
+
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the path and the value of all that is no mapping."""
     if not isinstance(value, Mapping):
@@ -210,13 +217,18 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def _starts(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the starts that a file tells of, with the last configuration; none where it is not there or not ours."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return [], {}
         document = json.loads(path.read_text(encoding="utf-8"))
         config = dict(document["config"])
+        require_short_paths(config, LONGEST_PATHS)
         starts = document.get("starts")
         if starts is None:  # of a version that kept the latest alone
             time = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC).isoformat(timespec="seconds")
             starts = [_start(time, {"versions": {}, "timesteps": None, **document}, {})]
-        return [dict(start) for start in starts], config
+        kept = plain([dict(start) for start in starts])
+        json.dumps([[[kept]]], indent=2)  # refuses what is in itself too deep to be written again
+        return kept, config
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return [], {}
 

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
@@ -25,15 +26,19 @@ from keepfast.metrics.reading import has_metrics, read_metrics
 from keepfast.plugins.formats import numeric_order
 from keepfast.provenance.ending import RUNNING
 from keepfast.provenance.starts import ENDED, whole
-from keepfast.runs.directory import CONFIG, leaves
+from keepfast.runs.directory import CONFIG, LONGEST_PATHS, leaves
 from keepfast.runs.listing.tagging import TAGS, Label, read_label
 from keepfast.runs.processes.ownership import is_owned
+from keepfast.tree import require_short_paths, values
 
 _OF_A_CONFIG = {"agent", "timesteps", "config"}
 """What tells the configuration of a run from another ``config.json``."""
 
 _CONFIG_BYTES = 2**24
 """A longer ``config.json`` is not looked at where many are."""
+
+_MOST_SETTINGS = 10_000
+"""How many values the settings of a run may have, each of which is checked."""
 
 _LOOKED_AT = 100
 """In how many directories an unfinished run is searched for, so that a start is as quick among thousands."""
@@ -177,7 +182,7 @@ def _read(path: Path) -> Run:
         changed=changed,
         size=size,
         best_mode=config.best_mode,
-        settings=dict(leaves(document.get("config", {}))),
+        settings=_leaves(document.get("config", {})),
         label=read_label(path),
         starts=starts,
         **latest_start(path, starts),
@@ -311,12 +316,25 @@ def _settings(document: Mapping[str, Any]) -> ExperimentConfig:
     """Return a run's settings; the defaults where they are not known, or those of another version."""
     config = document.get("config")
     told = config.get(LEVEL) if isinstance(config, Mapping) else None
-    if not isinstance(told, Mapping):  # a text would be the path of another file
+    if not isinstance(told, Mapping) or _are_many(told):  # a text would be the path of another file
         return ExperimentConfig()
     try:
         return ExperimentConfig(told)
     except (ConfigError, AttributeError, TypeError, ValueError, OverflowError, RecursionError):
         return ExperimentConfig()
+
+
+def _are_many(settings: Mapping[str, Any]) -> bool:
+    return next(islice(values(settings), _MOST_SETTINGS, None), None) is not None
+
+
+def _leaves(config: Any) -> dict[str, Any]:
+    """Return each setting by its path; none where the paths are longer than those of any configuration."""
+    try:
+        require_short_paths(config, LONGEST_PATHS)
+    except ValueError:
+        return {}
+    return dict(leaves(config))
 
 
 def _best_score(path: Path, config: ExperimentConfig, metrics: Mapping[str, Series]) -> float | None:

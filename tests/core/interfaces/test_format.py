@@ -48,11 +48,21 @@ def test_whatever_is_raised_at_a_damaged_file_names_it(tmp_path: Path, error: Ex
     assert raised.value.__cause__ is error
 
 
-@pytest.mark.parametrize("error", [PermissionError("not yours"), MemoryError(), keepfast.MissingDependency("numba")])
+@pytest.mark.parametrize("error", [PermissionError("not yours"), keepfast.MissingDependency("numba")])
 def test_what_is_no_damage_is_raised_as_it_is(tmp_path: Path, error: Exception) -> None:
-    """A file that cannot be opened, memory that is short, and a missing package: the file is none the worse."""
+    """A file that cannot be opened, and a missing package: the file is none the worse."""
     store = TextStore()
     store.raises = error
     with pytest.raises(type(error)) as raised:
         store.load(tmp_path / "agent.text")
     assert raised.value is error
+
+
+def test_memory_that_is_short_is_told_with_the_file(tmp_path: Path) -> None:
+    """It is an error of ours, and no damage, which a resume would pass over."""
+    store = TextStore()
+    store.raises = MemoryError()
+    with pytest.raises(keepfast.OutOfMemory, match=r"agent\.text` holds what takes more memory") as raised:
+        store.load(tmp_path / "agent.text")
+    assert isinstance(raised.value, MemoryError)
+    assert not isinstance(raised.value, OSError)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +16,9 @@ import keepfast
 from keepfast._system.commit import sweep
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import read_index
-from keepfast.metrics.tfrecord import frame
 from keepfast.runs.reading import find_runs, read_run
 from tests.hostile import read_all
+from tests.hostile.events import EVENTS, event_file
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
 needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -125,21 +124,6 @@ def test_only_what_has_our_seal_is_removed(tmp_path: Path, net: Callable[..., An
     assert {name: (checkpoints / name).read_bytes() for name in own} == own
     assert not (checkpoints / next(iter(genuine.names))).exists()
     assert list(checkpoints.glob("agent_15.*"))
-
-
-def event_file(*records: bytes) -> bytes:
-    return b"".join(map(frame, records))
-
-
-EVENTS = {
-    "length": struct.pack("<QI", 2**62, 0) + b"x" * 40,
-    "framed": event_file(b"\x2a" + b"\xff" * 9 + b"\x7f" + b"x"),
-    "field": event_file(b"\x2a\xff\xff\xff\xff\xff\xff\xff\xff\x3f"),
-    "varint": event_file(b"\x10" + b"\xff" * 5000),
-    "key": event_file(b"\xff" * 5000),
-    "short": event_file(b"\x09\0"),
-    "nested": event_file(b"\x2a\x04\x0a\x02\x12\x09"),
-}
 
 
 @linux

@@ -1,4 +1,4 @@
-"""What reading a file may take: as much memory as there is, and of an archive as many records as its size may have."""
+"""What reading a file may take: as much memory as there is, and records of an archive by its size."""
 
 from __future__ import annotations
 

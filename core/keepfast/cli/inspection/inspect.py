@@ -18,8 +18,11 @@ from keepfast.cli.inspection.kinds import Kind, kind_of, read_any_checkpoint
 from keepfast.cli.runs.listing import runs
 from keepfast.cli.runs.showing import show
 from keepfast.codec import plain
+from keepfast.errors import InvalidValue
 from keepfast.metrics.reading import read_metrics
 from keepfast.plugins.locations import located
+from keepfast.runs.directory import LONGEST_PATHS
+from keepfast.tree import require_short_paths
 
 
 def inspect(
@@ -123,6 +126,12 @@ def _show_document(path: Path, as_json: bool) -> None:
     if as_json:
         console.print_json({"kind": "document", "path": str(path), "content": document})
         return
+    try:
+        require_short_paths(document, LONGEST_PATHS)
+    except ValueError:
+        raise InvalidValue(
+            f"`{path}` has objects in each other that are too many for a table; --json shows it"
+        ) from None
     for label, value in _leaves(document):
         console.output().print(console.fact(label, value))
 

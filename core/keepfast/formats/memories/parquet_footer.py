@@ -15,11 +15,11 @@ from typing import Any, BinaryIO, NamedTuple, final
 from keepfast.formats.files.sealed import Damage
 
 _END = struct.Struct("<I4s")
-_DEEPEST = 32
+_DEEPEST, _MOST_COLUMNS = 32, 1 << 16
 
 _NUMBER, _BINARY, _LIST, _SET, _MAP, _STRUCT = 6, 8, 9, 10, 11, 12
 
-_GROUPS, _COLUMNS, _SIZE, _ROWS, _CHUNK = 4, 1, 2, 3, 3
+_SCHEMA, _GROUPS, _COLUMNS, _SIZE, _ROWS, _CHUNK = 2, 4, 1, 2, 3, 3
 _COMPRESSED, _DATA, _DICTIONARY = 7, 9, 11
 
 Wanted = Mapping[int, tuple[int, Any]]
@@ -31,7 +31,7 @@ _OF_GROUPS: Wanted = {
     _SIZE: (_NUMBER, {}),
     _ROWS: (_NUMBER, {}),
 }
-_WANTED: Wanted = {_GROUPS: (_LIST, _OF_GROUPS)}
+_WANTED: Wanted = {_SCHEMA: (_LIST, {}), _GROUPS: (_LIST, _OF_GROUPS)}
 
 
 @final
@@ -65,6 +65,8 @@ def groups_of(file: BinaryIO) -> list[Group]:
     file.seek(end - length)
     try:
         told = _Compact(file.read(length)).structure(_WANTED, 0)
+        if (columns := len(told.get(_SCHEMA, ()))) > _MOST_COLUMNS:
+            raise ValueError(f"{columns:,} columns")
         return [_group(each, end) for each in told.get(_GROUPS, ())]
     except (IndexError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise Damage("footer", f"cannot be read ({type(error).__name__}: {error})") from error

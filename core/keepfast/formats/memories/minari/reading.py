@@ -24,6 +24,9 @@ from keepfast.formats.memories.minari.images import Images, are_compressed
 from keepfast.formats.memories.minari.spaces import OBSERVATIONS, dtype_of_space
 from keepfast.formats.memories.minari.values import member_name, restored, stored_dtype
 
+_ROOM, _TIMES = 1 << 26, 4
+"""How many bytes a piece of a dataset may take, which is read as a whole: so many, and so many times the file."""
+
 _COMPRESSION = 1100
 """How many times smaller than its values a dataset can be stored; deflate, the best at zeros, reaches 1032."""
 
@@ -184,7 +187,11 @@ def foreign_tensors(data: Any) -> dict[str, NDArray[Any]]:
     layout: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
     total = stored = 0
     count = sum(1 for name in data if _EPISODE.fullmatch(name))
+    places = set[int]()
     for number in range(count):
+        places.add(h5py.h5o.get_info(_child(data, f"episode_{number}", h5py.Group).id).addr)
+        if len(places) <= number:
+            raise Damage(f"episode {number}", "is another one as well")
         columns, steps = _columns(data, number)
         stored += sum(dataset.id.get_storage_size() for dataset, offset in columns.values() if not offset)
         if stored > data.id.get_filesize():
@@ -261,6 +268,11 @@ def _flaw(dataset: Any, count: int | None) -> str:
         return f"has {shape[0]} values where {count} belong"
     if math.prod(shape) * dataset.dtype.itemsize > _COMPRESSION * dataset.id.get_storage_size():
         return f"has the shape {shape} but hardly any values"
+    if (
+        dataset.chunks
+        and _ROOM + _TIMES * dataset.file.id.get_filesize() < math.prod(dataset.chunks) * dataset.dtype.itemsize
+    ):
+        return f"is stored in pieces of the shape {dataset.chunks}, which a file of this size may not have"
     return ""
 
 
