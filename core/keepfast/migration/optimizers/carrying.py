@@ -13,10 +13,10 @@ from keepfast.migration.layouts import Array
 from keepfast.migration.optimizers.advice import Told, crossing, differing
 from keepfast.migration.optimizers.families import AMSGRAD, FAMILIES, counts, injected, slots_of
 from keepfast.migration.optimizers.kept import Kept, Names, numbered, owners, require_known, shapes_of
-from keepfast.migration.optimizers.moving import Way, ways
 from keepfast.migration.optimizers.ownership import NotKnownError, Parameter, by_name, plain
 from keepfast.migration.optimizers.states import OPT_STATE, OptaxState, is_torch, taken_apart
 from keepfast.migration.report import MigratedOptimizer
+from keepfast.migration.rules.moving import Way, ways
 from keepfast.tree import Tree, flatten, map_leaves
 
 _SMALL = 1e-6
@@ -122,6 +122,14 @@ class Carrying:
             steps=int(max(steps)) if steps else None,
         )
         return Carried(place, entry, tree, told)
+
+    def sources(self, parameter: Parameter) -> list[str]:
+        """Return the full names of what in the file a parameter's numbers came from."""
+        way = self._ways.get(parameter.name)
+        if way is None or way.why_not:
+            return []
+        layer = way.source
+        return [".".join(filter(None, (layer.module, plain(layer.paths[entry])))) for entry in way.entries()]
 
     def _reason(self, place: OptimizerPlace, why: str) -> str:
         refused = self._refused

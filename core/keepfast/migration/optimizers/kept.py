@@ -109,10 +109,11 @@ def _entry(state: Mapping[str, Any], number: Any) -> Mapping[str, Any]:
 def _of_torch(
     name: str, tree: Mapping[str, Any], parameters: Sequence[Parameter], names: Names | None
 ) -> Iterator[tuple[str, Kept]]:
-    for (number, group), parameter in zip(numbered(tree), owners(tree, parameters, names, name), strict=True):
+    for _, group in numbered(tree):
         if slots_of(group) is None:
             what = class_of(group) or "an optimizer that is not known"
             raise NotKnownError(f"it is {what}; converted are {', '.join(FAMILIES.values())}")
+    for (number, group), parameter in zip(numbered(tree), owners(tree, parameters, names, name), strict=True):
         entry = _entry(tree, number)
         slots = {slot: np.asarray(each) for slot, each in entry.items() if slot != "step" and is_array(each)}
         step = float(np.asarray(entry["step"])) if "step" in entry else None
