@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
@@ -20,6 +21,7 @@ from keepfast.migration.rules.moving import Way, ways
 from keepfast.tree import Tree, flatten, map_leaves
 
 _SMALL = 1e-6
+_SEVERAL = "the file's layer went into several, each with gradients of its own"
 
 
 @final
@@ -99,11 +101,13 @@ class Carrying:
         self._refused = refused
         self._scheduled = scheduled
         self._ways: dict[str, Way] = {}
-        for each in made:
-            if each.rule is not None and each.values:
-                module = each.pair.target.module
-                found = ways(each)
-                self._ways |= {".".join(filter(None, (module, plain(path)))): way for path, way in found.items()}
+        layers = [each for each in made if each.rule is not None and each.values]
+        uses = Counter(id(each.pair.source) for each in layers)
+        for each in layers:
+            module = each.pair.target.module
+            several = _SEVERAL if uses[id(each.pair.source)] > 1 else ""
+            found = {path: replace(way, why_not=way.why_not or several) for path, way in ways(each).items()}
+            self._ways |= {".".join(filter(None, (module, plain(path)))): way for path, way in found.items()}
 
     def carry(self, place: OptimizerPlace) -> Carried:
         """Return what becomes of an optimizer."""
