@@ -11,6 +11,7 @@ import pytest
 
 import keepfast
 from keepfast.tree import flatten
+from tests.both_backends.documents import code_of
 from tests.core.migration.optimizer_rows import OPTIMIZERS, OptimizerRow
 
 pytestmark = pytest.mark.needs("torch", "jax", "flax", "optax")
@@ -196,3 +197,13 @@ def came_back(row: OptimizerRow, one: Torch, other: Jax, dtype: str, tmp_path: P
                 rounding = 0 if row.is_exact else 4 * np.finfo(dtype).eps
                 assert found[number][name].dtype == value.dtype
                 np.testing.assert_allclose(found[number][name].numpy(), value.numpy(), rtol=rounding, atol=0)
+
+
+def test_the_page_runs(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it stands there; the report says what the comment does."""
+    code = code_of((project / "docs" / "migrating-optimizers.md").read_text("utf-8"))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "migrating-optimizers.md", "exec"), {"__name__": "page"})
+    assert capsys.readouterr().out.strip() == code.splitlines()[-1].partition("# ")[2]
