@@ -23,7 +23,7 @@ LEGEND = {
     "missing": "nothing in the file fits",
     "ambiguous": "several entries of the file fit: a line of --map settles it",
     "refused": "what fits has no place",
-    "left": "keeps no state: the file has none that belongs to these values",
+    "left": "gets no state: the file has none that belongs to these values",
     "unused": "of the file, and goes nowhere",
 }
 """What each word of the table means."""

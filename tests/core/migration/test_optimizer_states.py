@@ -94,6 +94,9 @@ STAYS: dict[str, tuple[str, dict[str, Any], str]] = {
     "other networks": ("adam", {"optimizer": kept({"a": normal(9)})}, "no network has parameters of these shapes"),
     "other steps": ("adam", {"optimizer": kept(NET, steps=lambda number: number)}, "steps|times"),
     "a class of PyTorch's alone": ("adam", {"optimizer": kept(NET, momentum_decay=0.1)}, "it is NAdam"),
+    "text for a step": ("adam", {"optimizer": kept(NET) | {"state": {0: {"step": "x"}}}}, "it is no state"),
+    "no groups": ("adam", {"optimizer": {"state": {}, "param_groups": 3}}, "it is no state"),
+    "a group of nothing": ("adam", {"optimizer": {"state": {}, "param_groups": [{"params": [7]}]}}, "not known"),
     "two of one network": (
         "adam",
         {"first": kept(NET), "second": kept(NET)},

@@ -17,9 +17,9 @@ from keepfast.migration.engine import MigrationOptions, Place, Plan, Source
 from keepfast.migration.layers import layers_of, side_of
 from keepfast.migration.optimizers.ownership import NotKnownError
 from keepfast.migration.optimizers.placing import optimizer_places
-from keepfast.migration.optimizers.states import is_state
+from keepfast.migration.optimizers.states import is_scheduler, is_state
 from keepfast.migration.readers.own import separated
-from keepfast.migration.report import MigrationReport
+from keepfast.migration.report import MigratedOptimizer, MigrationReport
 from keepfast.migration.roles import role_of
 from keepfast.migration.rules.framework import laid_out
 from keepfast.plugins.formats import format_of, read_checkpoint
@@ -27,6 +27,7 @@ from keepfast.tree import Tree, flatten
 
 Framework = Literal["torch", "jax"]
 
+_NO_RATES = "a scheduler's rates are known to itself alone; migrate into the agent that has it"
 _SIDES: dict[str, Side] = {"torch": "torch", "jax": "flax"}
 _FRAMEWORKS = {side: framework for framework, side in _SIDES.items()}
 _ROLES = {"policy": "policy", "actor": "policy", "value": "critic", "critic": "critic"}
@@ -68,6 +69,8 @@ def _plan(read: Source, found: Checkpoint, options: MigrationOptions) -> tuple[P
         place for name, tree in (networks | others).items() for place in optimizer_places(name, tree, named.get(name))
     ]
     plan = Plan.of(_places(networks, found.about.backend), read, options, optimizers)
+    left = [MigratedOptimizer(name, "left", why=_NO_RATES) for name, tree in others.items() if is_scheduler(tree)]
+    plan = replace(plan, told=left)
     return plan, [name for name in found.modules if name in networks or name in plan.carries()]
 
 
@@ -167,7 +170,8 @@ def _into_like(source: Source, target: Path, like: Path, modules: Sequence[str] 
     plan, names = _plan(source, _of_modules(shape, modules), MigrationOptions())
     report = plan.settled(MigrationOptions())
     _write({name: plan.tree(name) for name in names}, target, shape.about)
-    return [*map(str, report.optimizers), *report.notes, *report.warnings]
+    left = [str(each) for each in report.optimizers if each.status == "left"]
+    return [*left, *report.notes, *report.warnings]
 
 
 def _of_modules(shape: Checkpoint, modules: Sequence[str] | None) -> Checkpoint:
