@@ -18,8 +18,8 @@ from keepfast.migration.layers import Layer, layers_of, side_of
 from keepfast.migration.layouts import Rule
 from keepfast.migration.mapping import Assignment, Pair, assigned
 from keepfast.migration.optimizers.carrying import Carried, OptimizerPlace
-from keepfast.migration.optimizers.ownership import parameters_of
-from keepfast.migration.optimizers.placing import carried, optimizer_places, told_apart, unused, with_states
+from keepfast.migration.optimizers.ownership import NotKnownError, parameters_of
+from keepfast.migration.optimizers.placing import built, carried, optimizer_places, told_apart, unused, with_states
 from keepfast.migration.optimizers.schedules import scheduled, schedulers
 from keepfast.migration.optimizers.states import is_state, optimizers_in
 from keepfast.migration.report import MigratedEntry, MigratedOptimizer, MigrationReport, listing, problems
@@ -229,6 +229,17 @@ class Plan:
     def carries(self) -> set[str]:
         """Return the names of the modules of which optimizers, or schedulers, get another state."""
         return {each.place.module for each in self.carried if each.tree is not None} | self.schedules.keys()
+
+    def converted(self, side: Side) -> list[Carried]:
+        """Return the states of the file's optimizers for a framework of which no optimizer is at hand.
+
+        Raises:
+            NotKnownError: if the layers are not all known.
+        """
+        order = {name: list(flatten(tree)) for name, tree in self.trees.items()}
+        if not self.report(dry_run=True):
+            raise NotKnownError("layers of the networks did not find each other")
+        return built(self.made, parameters_of(self.targets, order), self.source.found, self.sources, side)
 
     def with_schedulers(self, leaves: Sequence[RegisteredModule]) -> Plan:
         """Return the plan with schedulers set to the steps of their optimizers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 import keepfast
 from keepfast.tree import flatten
+from tests.both_backends.documents import code_of
 from tests.core.migration.optimizer_rows import OPTIMIZERS, OptimizerRow
 
 pytestmark = pytest.mark.needs("torch", "jax", "flax", "optax")
@@ -196,3 +198,28 @@ def came_back(row: OptimizerRow, one: Torch, other: Jax, dtype: str, tmp_path: P
                 rounding = 0 if row.is_exact else 4 * np.finfo(dtype).eps
                 assert found[number][name].dtype == value.dtype
                 np.testing.assert_allclose(found[number][name].numpy(), value.numpy(), rtol=rounding, atol=0)
+
+
+def test_the_page_runs(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it stands there; the report says what the comment does."""
+    code = code_of((project / "docs" / "migrating-optimizers.md").read_text("utf-8"))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "migrating-optimizers.md", "exec"), {"__name__": "page"})
+    assert capsys.readouterr().out.strip() == code.splitlines()[-1].partition("# ")[2]
+
+
+def test_a_state_of_another_class_stays(tmp_path: Path) -> None:
+    """AdaBelief has the fields of Adam, and means another thing by them; what keeps more than its kind stays too."""
+    row = ROWS["Adam"]
+    one = Torch(row, "float32", 0)
+    steps(1, 1, "float32", one)
+    path = one.agent.save(tmp_path / "there.pt")
+    averaged = "optax.chain(optax.adam(0.01), optax.ema(0.9))"
+    for optax_call, why in (("optax.adabelief(0.01)", "a ScaleByBeliefState"), (averaged, "`1.ema.params")):
+        other = Jax(dataclasses.replace(row, optax=optax_call), "float32", 1)
+        report = other.agent.migrate(path)
+        assert report
+        assert report.optimizers[0].status == "left"
+        assert why in report.optimizers[0].why

@@ -18,6 +18,9 @@ _TAKEN = (
 """The options that a group of PyTorch takes from a file, as its own `load_state_dict` does."""
 
 
+_ROUNDING = 1e-6
+
+
 @final
 @dataclass
 class Told:
@@ -66,7 +69,10 @@ def differing(name: str, own: Mapping[str, Any], found: Sequence[Mapping[str, An
 
 
 def _same(one: Any, other: Any) -> bool:
-    return bool(np.array_equal(np.asarray(one), np.asarray(other)))
+    one, other = np.asarray(one), np.asarray(other)
+    if one.shape != other.shape or "f" not in (one.dtype.kind, other.dtype.kind):
+        return bool(np.array_equal(one, other))
+    return bool(np.allclose(one, other, rtol=_ROUNDING, atol=0))  # one side may have it in float32
 
 
 def _text(value: Any) -> str:
@@ -162,7 +168,7 @@ _OF_ADAGRAD = [
 def _of_decay(options: Sequence[Mapping[str, Any]]) -> list[str]:
     if any(each.get("decoupled_weight_decay") for each in options):
         return [
-            "AdamW's `weight_decay` is multiplied with the rate on both sides; default 0.01 in torch, 1e-4 in optax"
+            "AdamW multiplies `weight_decay` with the rate on both sides; by default 0.01 in PyTorch, 1e-4 in optax"
         ]
     return [_DECAY]
 

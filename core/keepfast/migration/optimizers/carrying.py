@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
@@ -13,13 +14,14 @@ from keepfast.migration.layouts import Array
 from keepfast.migration.optimizers.advice import Told, crossing, differing
 from keepfast.migration.optimizers.families import AMSGRAD, FAMILIES, counts, injected, slots_of
 from keepfast.migration.optimizers.kept import Kept, Names, numbered, owners, require_known, shapes_of
-from keepfast.migration.optimizers.moving import Way, ways
 from keepfast.migration.optimizers.ownership import NotKnownError, Parameter, by_name, plain
 from keepfast.migration.optimizers.states import OPT_STATE, OptaxState, is_torch, taken_apart
 from keepfast.migration.report import MigratedOptimizer
+from keepfast.migration.rules.moving import Way, ways
 from keepfast.tree import Tree, flatten, map_leaves
 
 _SMALL = 1e-6
+_SEVERAL = "the file's layer went into several, each with gradients of its own"
 
 
 @final
@@ -99,11 +101,13 @@ class Carrying:
         self._refused = refused
         self._scheduled = scheduled
         self._ways: dict[str, Way] = {}
-        for each in made:
-            if each.rule is not None and each.values:
-                module = each.pair.target.module
-                found = ways(each)
-                self._ways |= {".".join(filter(None, (module, plain(path)))): way for path, way in found.items()}
+        layers = [each for each in made if each.rule is not None and each.values]
+        uses = Counter(id(each.pair.source) for each in layers)
+        for each in layers:
+            module = each.pair.target.module
+            several = _SEVERAL if uses[id(each.pair.source)] > 1 else ""
+            found = {path: replace(way, why_not=way.why_not or several) for path, way in ways(each).items()}
+            self._ways |= {".".join(filter(None, (module, plain(path)))): way for path, way in found.items()}
 
     def carry(self, place: OptimizerPlace) -> Carried:
         """Return what becomes of an optimizer."""
@@ -122,6 +126,14 @@ class Carrying:
             steps=int(max(steps)) if steps else None,
         )
         return Carried(place, entry, tree, told)
+
+    def sources(self, parameter: Parameter) -> list[str]:
+        """Return the full names of what in the file a parameter's numbers came from."""
+        way = self._ways.get(parameter.name)
+        if way is None or way.why_not:
+            return []
+        layer = way.source
+        return [".".join(filter(None, (layer.module, plain(layer.paths[entry])))) for entry in way.entries()]
 
     def _reason(self, place: OptimizerPlace, why: str) -> str:
         refused = self._refused

@@ -8,6 +8,7 @@ from typing import Any, final
 
 import numpy as np
 
+from keepfast.errors import shown
 from keepfast.migration.layouts import Array
 from keepfast.migration.optimizers.families import FAMILIES, class_of, options_from, slots_of
 from keepfast.migration.optimizers.ownership import NotKnownError, Parameter, by_name, by_order
@@ -16,6 +17,10 @@ from keepfast.tree import Tree, flatten, is_array
 
 Names = Sequence[Sequence[str | None]]
 """The names of the parameters of each group of an optimizer of PyTorch."""
+
+
+_MALFORMED = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+"""What reading something else raises: text for a step, say."""
 
 
 @final
@@ -55,9 +60,12 @@ def read(
     Raises:
         NotKnownError: if it is of no family that is known, or not of these networks.
     """
-    if is_torch(tree):
-        return dict(_of_torch(name, tree, parameters, names))
-    return dict(_of_optax(name, tree, parameters, steps))
+    try:
+        if is_torch(tree):
+            return dict(_of_torch(name, tree, parameters, names))
+        return dict(_of_optax(name, tree, parameters, steps))
+    except _MALFORMED as error:
+        raise NotKnownError(f"it is no state as such an optimizer keeps it ({shown(error)})") from error
 
 
 def numbered(state: Mapping[str, Any]) -> list[tuple[Any, Mapping[str, Any]]]:
@@ -109,13 +117,14 @@ def _entry(state: Mapping[str, Any], number: Any) -> Mapping[str, Any]:
 def _of_torch(
     name: str, tree: Mapping[str, Any], parameters: Sequence[Parameter], names: Names | None
 ) -> Iterator[tuple[str, Kept]]:
-    for (number, group), parameter in zip(numbered(tree), owners(tree, parameters, names, name), strict=True):
+    for _, group in numbered(tree):
         if slots_of(group) is None:
             what = class_of(group) or "an optimizer that is not known"
             raise NotKnownError(f"it is {what}; converted are {', '.join(FAMILIES.values())}")
+    for (number, group), parameter in zip(numbered(tree), owners(tree, parameters, names, name), strict=True):
         entry = _entry(tree, number)
         slots = {slot: np.asarray(each) for slot, each in entry.items() if slot != "step" and is_array(each)}
-        step = float(np.asarray(entry["step"])) if "step" in entry else None
+        step = _number(entry["step"]) if "step" in entry else None
         options = {option: value for option, value in group.items() if option not in ("params", "param_names")}
         yield parameter.name, Kept(name, slots, step, options)
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from keepfast.errors import InvalidValue, LoadMismatch, as_given, did_you_mean
-from keepfast.interfaces.checkpoint_reader import ForeignCheckpoint
+from keepfast.interfaces.checkpoint_reader import ForeignCheckpoint, Side
 from keepfast.migration.conversion import Converted
 from keepfast.migration.layers import Layer
+from keepfast.migration.optimizers.building import place_for
 from keepfast.migration.optimizers.carrying import Carried, Carrying, OptimizerPlace, like
 from keepfast.migration.optimizers.kept import Kept, read
 from keepfast.migration.optimizers.ownership import NotKnownError, Parameter, parameters_of
@@ -44,6 +45,31 @@ def optimizer_places(
         )
         for path, state in optimizers_in(tree)
     ]
+
+
+def built(
+    made: Sequence[Converted],
+    targets: Sequence[Parameter],
+    found: ForeignCheckpoint,
+    sources: Sequence[Layer],
+    side: Side,
+) -> list[Carried]:
+    """Return the states of a file's optimizers for a framework of which no optimizer is at hand; else as `carried`."""
+    order = {name: list(flatten(tree)) for name, tree in found.modules.items()}
+    pool, refused = pooled(found, parameters_of(sources, order))
+    carrying = Carrying(made, targets, pool, refused)
+    states = []
+    for name in dict.fromkeys(place.name for place in _places_in(found)):
+        kept = {parameter: each for parameter, all_of in pool.items() for each in all_of if each.optimizer == name}
+        owned = [parameter for parameter in targets if set(carrying.sources(parameter)) & kept.keys()]
+        try:
+            if name in refused:
+                raise NotKnownError(refused[name])
+            states.append(carrying.carry(place_for(name, kept, owned, side)))
+        except NotKnownError as error:
+            entry = MigratedOptimizer(name, "left", why=str(error))
+            states.append(Carried(OptimizerPlace(name, "", None), entry))
+    return states
 
 
 def told_apart(
@@ -89,7 +115,7 @@ def carried(
     if not places:
         return []
     order = {name: list(flatten(tree)) for name, tree in found.modules.items()}
-    pool, refused = _pool(found, parameters_of(sources, order))
+    pool, refused = pooled(found, parameters_of(sources, order))
     if not pool and not refused:
         why = "the file has no state of an optimizer"
         return [Carried(each, MigratedOptimizer(each.name, "left", why=why)) for each in places]
@@ -99,7 +125,7 @@ def carried(
     return [carrying.carry(place) for place in places]
 
 
-def _pool(found: ForeignCheckpoint, parameters: Sequence[Parameter]) -> tuple[dict[str, list[Kept]], dict[str, str]]:
+def pooled(found: ForeignCheckpoint, parameters: Sequence[Parameter]) -> tuple[dict[str, list[Kept]], dict[str, str]]:
     """Return what the optimizers of a file keep for each parameter, and why some cannot be read."""
     pool: dict[str, list[Kept]] = {}
     refused: dict[str, str] = {}

@@ -15,6 +15,9 @@ _TALLIES = frozenset({"notfinite_count", "last_finite", "total_notfinite"})
 
 OPT_STATE, _STEP = "opt_state", "step"
 
+_DEEPEST = 40
+"""How many containers are looked into, one in the other, for states; parameters may be deeper in these."""
+
 
 @final
 @dataclass
@@ -72,8 +75,10 @@ def _resembles(tree: Tree) -> bool:
     return ({"mu", "nu"} <= words and counted) or bool({"trace", "sum_of_squares"} & words)
 
 
-def optimizers_in(tree: Tree, path: str = "") -> Iterator[tuple[str, Tree]]:
+def optimizers_in(tree: Tree, path: str = "", deep: int = 0) -> Iterator[tuple[str, Tree]]:
     """Yield the states of optimizers in a tree of a module, each with its path, such as that of a TrainState."""
+    if deep > _DEEPEST:
+        return
     if isinstance(tree, Mapping) and OPT_STATE in tree:
         yield _below(path, OPT_STATE), tree[OPT_STATE]
     elif is_state(tree):
@@ -81,7 +86,7 @@ def optimizers_in(tree: Tree, path: str = "") -> Iterator[tuple[str, Tree]]:
     elif isinstance(tree, Mapping):
         for key, child in tree.items():
             if isinstance(child, Mapping | list | tuple):
-                yield from optimizers_in(child, _below(path, key))
+                yield from optimizers_in(child, _below(path, key), deep + 1)
 
 
 def steps_beside(tree: Tree, path: str) -> list[str]:
@@ -124,8 +129,8 @@ class _Reading:
         self._found = found
         self._kinds = kinds
 
-    def read(self, tree: Tree, path: str, given: Mapping[str, str]) -> None:
-        if is_array(tree) or items(tree) is None:
+    def read(self, tree: Tree, path: str, given: Mapping[str, str], deep: int = 0) -> None:
+        if is_array(tree) or items(tree) is None or deep > _DEEPEST:
             if tree is not None:
                 self._found.unknown.append(path)
             return
@@ -135,9 +140,9 @@ class _Reading:
         elif names == {"count"}:
             self._found.others.append(_below(path, "count"))
         elif names >= _INJECTED:
-            self._injected(tree, path)
+            self._injected(tree, path, deep)
         else:
-            self._chain({key: child for key, child in items(tree) or () if key not in _TALLIES}, path, given)
+            self._chain({key: child for key, child in items(tree) or () if key not in _TALLIES}, path, given, deep)
 
     def _moments(self, tree: Tree, path: str, fields: Mapping[str, str], given: Mapping[str, str]) -> None:
         told = self._kinds.get(path, {}).get("kind")
@@ -153,20 +158,20 @@ class _Reading:
                 if "count" in tree:
                     self._found.counts[parameter] = _below(path, "count")
 
-    def _injected(self, tree: Mapping[str, Tree], path: str) -> None:
+    def _injected(self, tree: Mapping[str, Tree], path: str, deep: int) -> None:
         self._found.others.append(_below(path, "count"))
         states = tree.get("hyperparams_states", {})
         self._found.others += [_below(path, f"hyperparams_states.{each}") for each in flatten(states)]
         given = {name: _below(path, f"hyperparams.{name}") for name in flatten(tree["hyperparams"])}
-        self.read(tree["inner_state"], _below(path, "inner_state"), given)
+        self.read(tree["inner_state"], _below(path, "inner_state"), given, deep + 1)
 
-    def _chain(self, parts: Mapping[Any, Tree], path: str, given: Mapping[str, str]) -> None:
+    def _chain(self, parts: Mapping[Any, Tree], path: str, given: Mapping[str, str], deep: int) -> None:
         """Read the parts of a chain, in which a momentum behind the rate is of steps that have it in them."""
         last: int | None = None
         for number, (key, child) in enumerate(parts.items()):
             place = int(key) if str(key).isdecimal() else number
             names = frozenset(map(str, child)) if isinstance(child, Mapping) else frozenset()
-            self.read(child, _below(path, key), given)
+            self.read(child, _below(path, key), given, deep + 1)
             if names == {"trace"} and last is not None and place - last > 1:
                 self._found.scaled |= set(flatten(child["trace"]))
             last = place if "nu" in names else last

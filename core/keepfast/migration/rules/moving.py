@@ -154,7 +154,5 @@ def _both_biases(places: _Places, split: Sequence[int], count: int) -> tuple[_Pl
         return places, {}
     gates = np.repeat(np.arange(count), one.size // count)
     lone = ~np.isin(gates, list(split)) & ((one == 0) | (other == 0))
-    either = np.where(one > 0, one, other)
-    filled = {"bias_ih": np.where(lone, either, one), "bias_hh": np.where(lone, either, other)}
-    twice = np.where(lone, either, 0)
-    return places | filled, {"bias_ih": twice, "bias_hh": twice}
+    shared = np.where(lone, np.where(one > 0, one, other), 0)
+    return places, {"bias_ih": shared, "bias_hh": shared}
