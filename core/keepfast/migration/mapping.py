@@ -176,6 +176,7 @@ class _Search:
         elif role.number is None:
             same = dict.fromkeys(self._role(source) for source in here if self._role(source).base == role.base)
             yield [[source for source in here if self._role(source) == other] for other in same]
+        yield from _branches(shared)
         yield [shared]
         yield [here]
         yield [self._sources]
@@ -248,6 +249,17 @@ class _Search:
     def _pair(self, target: Layer, source: Layer, why: str) -> None:
         self._used.add(self._use(source, target))
         self._made.pairs.append(Pair(target, source, tuple(target.shared(source)), why))
+
+
+def _branches(sources: Sequence[Layer]) -> Iterator[list[list[Layer]]]:
+    """Yield layers by what they are below of, deep ones first: networks that nothing names stand apart all the same."""
+    paths = {id(source): source.name.split(".")[:-1] for source in sources}
+    for depth in range(max(map(len, paths.values()), default=0), 0, -1):
+        groups: dict[tuple[str, ...], list[Layer]] = {}
+        for source in sources:
+            groups.setdefault(tuple(paths[id(source)][:depth]), []).append(source)
+        if len(groups) > 1:
+            yield list(groups.values())
 
 
 def _is_alone(target: Layer, source: Layer) -> bool:
