@@ -399,9 +399,13 @@ class Agent(Modes):
     ) -> MigrationReport:
         """Load a checkpoint of another library, or of the other framework, into the agent's modules.
 
+        An optimizer among them gets what the optimizers of the file keep for its parameters, where all were migrated;
+        else it keeps its own state, and the report says why.
+
         Args:
             path: the checkpoint; its library is known by the content. No code of it is run.
-            name_map: for a module by its name, own name -> name in the file, of entries or of whole layers.
+            name_map: for a module by its name, own name -> name in the file, of entries or of whole layers; for an
+                optimizer by its name, that of the file's.
             auto_mapping: whether what `name_map` does not name is looked for.
             verbose: whether the entries of both sides are printed, and what goes where.
             modules: the names of the modules to migrate into; all if None.

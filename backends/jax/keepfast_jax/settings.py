@@ -13,6 +13,7 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from keepfast import InvalidValue
+from keepfast_jax.containers import open_container
 from keepfast_jax.model import Keeping
 
 _SPATIAL = (84, 64, 32, 96, 16)
@@ -20,10 +21,22 @@ _SPATIAL = (84, 64, 32, 96, 16)
 
 
 def settings_of(module: Any) -> dict[str, dict[str, Any]]:
-    """Return the kind and the settings of each layer by its path; nothing of what is no network."""
+    """Return the kind and the settings of each layer by its path, and the kind of each state of an optimizer."""
+    if isinstance(module, nnx.Optimizer):
+        return dict(_of_states(module.opt_state, "opt_state"))
     if isinstance(module, nnx.Module):
         return dict(_of_nnx(module))
-    return _of_linen(module) if isinstance(module, Keeping) else {}
+    return _of_linen(module) if isinstance(module, Keeping) else dict(_of_states(module, ""))
+
+
+def _of_states(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the class of every named tuple, as all states of optax are, that is no array's or variable's."""
+    if isinstance(node, jax.Array | np.ndarray | nnx.Variable) or (container := open_container(node)) is None:
+        return
+    if hasattr(node, "_fields"):
+        yield path, {"kind": type(node).__name__}
+    for name, child in container.children.items():
+        yield from _of_states(child, f"{path}.{name}" if path else str(name))
 
 
 def _of_nnx(module: nnx.Module) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from keepfast import Backend, Conversion, DemoResult, DemoSettings, FileEntries, Mismatch, Step, StepBuffer
 from keepfast.tree import Tree, Versions, map_leaves
-from keepfast_torch import converting, optimizer, parameter_order
+from keepfast_torch import converting, optimizer, parameter_order, scheduler
 from keepfast_torch.arrays import HostCopier, fetch, hold, host_array, tensor_copy
 from keepfast_torch.compiling import keep_out
 from keepfast_torch.device import parse_device
@@ -206,6 +206,10 @@ class TorchBackend(Backend):
     def settings(self, module: Any) -> Mapping[str, Mapping[str, Any]]:
         """Return what the layers of a network are and how they are set."""
         return settings_of(module)
+
+    def scheduled(self, module: Any, steps: int) -> tuple[Tree, Sequence[float]] | None:
+        """Return the state that a scheduler has after so many steps, and the rates then, where these tell it."""
+        return scheduler.scheduled(module, steps) if scheduler.is_scheduler(module) else None
 
     @outside_of_modes
     def outputs(self, module: Any, observations: Any) -> NDArray[Any]:

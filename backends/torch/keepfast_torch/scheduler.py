@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from keepfast import Mismatch
 from keepfast.tree import Tree, describe, items, rebuild
@@ -65,6 +65,23 @@ def _is_called(part: Any) -> bool:
     """Say whether a part is an object that is called, as a function would be, and has a state of its own."""
     known = isinstance(part, (torch.Tensor, torch.nn.Module, LRScheduler, Optimizer, *_FUNCTIONS))
     return callable(part) and hasattr(part, "__dict__") and not known
+
+
+def scheduled(scheduler: Any, steps: int) -> tuple[Tree, list[float]] | None:
+    """Return the state of a scheduler after so many steps, and the rates then; None where more tells them."""
+    now = getattr(scheduler, "last_epoch", None)
+    try:
+        scheduler.last_epoch = steps
+        if isinstance(scheduler, LambdaLR):
+            factors = zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+            rates = [float(rate * factor(steps)) for rate, factor in factors]
+        elif callable(closed := getattr(scheduler, "_get_closed_form_lr", None)):
+            rates = [float(rate) for rate in closed()]
+        else:
+            return None
+    finally:
+        scheduler.last_epoch = now
+    return {**capture(scheduler), "last_epoch": steps, "_step_count": steps + 1, "_last_lr": rates}, rates
 
 
 def resembling(own: Any, saved: Tree, device: Any = None) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,7 @@ import typer
 from rich.text import Text
 
 from keepfast.cli import console
-from keepfast.errors import InvalidValue, LoadMismatch, NotFound
+from keepfast.errors import InvalidValue, LoadMismatch, NotFound, UsageError
 from keepfast.migration.engine import MigrationOptions
 from keepfast.migration.files.converting import convert_file, migrate_file
 from keepfast.migration.report import MigrationReport
@@ -22,6 +23,7 @@ LEGEND = {
     "missing": "nothing in the file fits",
     "ambiguous": "several entries of the file fit: a line of --map settles it",
     "refused": "what fits has no place",
+    "left": "gets no state: the file has none that belongs to these values",
     "unused": "of the file, and goes nowhere",
 }
 """What each word of the table means."""
@@ -31,15 +33,19 @@ _STYLES = {"missing": "bold red", "ambiguous": "bold red", "refused": "bold red"
 
 def migrate(
     source: Annotated[str, typer.Argument(help="A checkpoint of another library or framework.", show_default=False)],
-    checkpoint: Annotated[str, typer.Argument(help="The checkpoint whose networks get them.", show_default=False)],
+    checkpoint: Annotated[str, typer.Argument(help="The checkpoint whose modules get them.", show_default=False)],
     map_file: Annotated[
         Path | None, typer.Option("--map", help="A JSON or TOML file: own name -> name in the source, by module.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
     output: Annotated[Path | None, typer.Option("--output", help="Write here, and leave the checkpoint alone.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the checkpoint, or what is at --output.")] = False,
     as_json: console.AsJson = False,
 ) -> None:
-    """Migrate a checkpoint into the networks of another, and show what came from where."""
+    """Migrate a checkpoint into the modules of another, and show what came from where."""
+    written = output or Path(checkpoint)
+    if not dry_run:
+        _require_place(written, checkpoint if output is None else "", force=force)
     names = {} if map_file is None else _names(map_file)
     shown = migrate_file(source, checkpoint, MigrationOptions(names, dry_run=True, quiet=True))
     if as_json:
@@ -51,9 +57,24 @@ def migrate(
         raise LoadMismatch("the mapping is not complete, and nothing was written:\n" + "\n".join(lines))
     if not dry_run:
         migrate_file(source, checkpoint, MigrationOptions(names), output)
-        console.output().print(Text(f"written to {output or checkpoint}")) if not as_json else None
+        console.output().print(Text(f"written to {written}")) if not as_json else None
     elif not shown:
         raise typer.Exit(1)
+
+
+def _require_place(path: Path, checkpoint: str, *, force: bool) -> None:
+    """Check that a file may be written.
+
+    Raises:
+        UsageError: if it is there and is not to be replaced, or is on the Hub.
+    """
+    if "://" in checkpoint:
+        raise UsageError(f"`{checkpoint}` is on the Hub; say where to write, `--output FILE`")
+    if path.exists() and not force:
+        raise UsageError(
+            f"`{path}` is there already; write elsewhere (`--output FILE`), replace it (`--force`), or only look "
+            "(`--dry-run`)"
+        )
 
 
 def _names(path: Path) -> dict[str, Any]:
@@ -78,8 +99,15 @@ def _show(report: MigrationReport) -> None:
         table.add_row(Text(entry.name), Text(str(entry.shape)), status, Text(", ".join(entry.sources)), Text(entry.why))
     for name in report.unused:
         table.add_row(Text(""), Text(""), Text("unused"), Text(name), Text(""))
+    for optimizer in report.optimizers:
+        status = Text(optimizer.status, style=_STYLES.get(optimizer.status, ""))
+        kind = optimizer.kind if optimizer.steps is None else f"{optimizer.kind}, {optimizer.steps} steps"
+        source = optimizer.name if optimizer.status == "unused" else ", ".join(optimizer.sources)
+        name = "" if optimizer.status == "unused" else optimizer.name
+        table.add_row(Text(name), Text("optimizer"), status, Text(source), Text(optimizer.why or kind))
     out.print(table)
-    used = {entry.status for entry in report.entries} | ({"unused"} if report.unused else set())
+    used = {entry.status for entry in report.entries} | {optimizer.status for optimizer in report.optimizers}
+    used |= {"unused"} if report.unused else set()
     for word, meaning in LEGEND.items():
         if word in used:
             out.print(Text(f"{word}: {meaning}"))
@@ -109,6 +137,7 @@ def _document(report: MigrationReport) -> dict[str, Any]:
         "library": report.library,
         "entries": entries,
         "unused": list(report.unused),
+        "optimizers": [asdict(optimizer) for optimizer in report.optimizers],
         "hints": list(report.hints),
         "notes": list(report.notes),
         "warnings": list(report.warnings),

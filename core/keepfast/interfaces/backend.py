@@ -243,6 +243,13 @@ class Backend(abc.ABC):
         """
         return {}
 
+    def scheduled(self, module: Any, steps: int) -> tuple[Tree, Sequence[float]] | None:
+        """Return the state that a scheduler of rates has after so many steps, and the rate of each group then.
+
+        None of anything else, and of a scheduler whose rates follow from more than the steps. The module is unchanged.
+        """
+        return None
+
     def outputs(self, module: Any, observations: Any) -> NDArray[Any]:
         """Return what a module makes of observations, without training it; the first of several outputs.
 

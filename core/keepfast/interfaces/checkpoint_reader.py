@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, final
@@ -26,6 +26,7 @@ class ForeignCheckpoint:
         optimizers: the states of its optimizers, by name.
         logarithms: the full paths of lone parameters that are logarithms, though their names do not say so.
         notes: what a user should know of it that no array tells: that actions are squashed, for example.
+        parameters: by the name of an optimizer of PyTorch, the names of its parameters by group, if the file has them.
         shared: how the paths of layers begin that serve policy and critic alike, though their names say one of them.
     """
 
@@ -36,6 +37,7 @@ class ForeignCheckpoint:
     logarithms: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
+    parameters: Mapping[str, Sequence[Sequence[str | None]]] = field(default_factory=dict)
 
 
 class CheckpointReader(abc.ABC):

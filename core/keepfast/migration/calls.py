@@ -41,7 +41,8 @@ def migrate(
     """Load a checkpoint of another library, or of the other framework, into a module.
 
     Layers find each other by their structure, their names, what they are for and their order. What stays ambiguous is
-    refused, and nothing is loaded halfway.
+    refused, and nothing is loaded halfway. Optimizers get what the file's keep for their parameters, where all of these
+    were migrated.
 
     Args:
         module: a network, a tree of arrays or whatever `keepfast.load` takes, of any framework; or a dict of several.

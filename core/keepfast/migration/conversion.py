@@ -31,6 +31,8 @@ class Converted:
         entries: the report on each of them.
         notes: what there is to tell.
         hints: where the kind is in doubt, how to say it.
+        channels: of the convolution before a flatten that stands right before them.
+        is_changed: whether the numbers themselves are others: logarithms, say.
     """
 
     pair: Pair
@@ -39,6 +41,8 @@ class Converted:
     entries: tuple[MigratedEntry, ...]
     notes: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
+    channels: int | None = None
+    is_changed: bool = False
 
 
 def settled(pair: Pair, kinds: Mapping[str, str], settings: Mapping[str, Settings]) -> list[Rule]:
@@ -172,6 +176,7 @@ def converted(pair: Pair, rule: Rule, channels: int | None, logarithms: frozense
         made, notes = _laid_out(pair, rule, channels)
         values = {name: _cast(array, target.entries[name], notes) for name, array in made.items()}
         values = {name: array for name, array in values.items() if name in target.entries}
+        kept = values
         values, why = _in_logarithms(pair, values, logarithms)
     except NoPlaceError as error:
         entries = [_entry(pair, name, "refused", rule, str(error)) for name in target.entries]
@@ -180,7 +185,17 @@ def converted(pair: Pair, rule: Rule, channels: int | None, logarithms: frozense
         notes.append(f"its inputs were put into the other order of a flatten behind {channels} channels")
     entries = [_entry(pair, name, "migrated" if name in values else "kept", rule, why) for name in target.entries]
     told = tuple(f"{target.name}: {note}" for note in notes)
-    return Converted(pair, rule, {target.paths[name]: array for name, array in values.items()}, tuple(entries), told)
+    placed = {target.paths[name]: array for name, array in values.items()}
+    return Converted(pair, rule, placed, tuple(entries), told, channels=channels, is_changed=values is not kept)
+
+
+def laid_out_pair(pair: Pair, rule: Rule, channels: int | None) -> dict[str, Any]:
+    """Return the entries of a pair's source as its target has them.
+
+    Raises:
+        NoPlaceError: if something has no place there.
+    """
+    return _laid_out(pair, rule, channels)[0]
 
 
 def _in_logarithms(pair: Pair, values: dict[str, Array], logarithms: frozenset[str]) -> tuple[dict[str, Array], str]:

@@ -14,14 +14,19 @@ from keepfast._system.warnings import warn
 from keepfast.errors import InvalidValue, KeepfastError, LoadMismatch, as_given
 from keepfast.interfaces.checkpoint_reader import ForeignCheckpoint, Side
 from keepfast.migration.conversion import Converted, converted, flattened, settled
-from keepfast.migration.layers import Layer, is_optimizer, layers_of, side_of
+from keepfast.migration.layers import Layer, layers_of, side_of
 from keepfast.migration.layouts import Rule
 from keepfast.migration.mapping import Assignment, Pair, assigned
-from keepfast.migration.report import MigratedEntry, MigrationReport, listing, problems
+from keepfast.migration.optimizers.carrying import Carried, OptimizerPlace
+from keepfast.migration.optimizers.ownership import NotKnownError, parameters_of
+from keepfast.migration.optimizers.placing import built, carried, optimizer_places, told_apart, unused, with_states
+from keepfast.migration.optimizers.schedules import scheduled, schedulers
+from keepfast.migration.optimizers.states import is_state, optimizers_in
+from keepfast.migration.report import MigratedEntry, MigratedOptimizer, MigrationReport, listing, problems
 from keepfast.migration.rules.named import named_pairs
 from keepfast.migration.rules.settings import Settings, setting_warnings
 from keepfast.modules.registered import RegisteredModule
-from keepfast.tree import Tree, map_leaves
+from keepfast.tree import Tree, flatten, map_leaves
 
 Check = Any
 """A pair of observations and outputs, of arrays, or one for each of several modules, by name."""
@@ -87,25 +92,41 @@ def migrate_all(modules: Sequence[RegisteredModule], source: Source, options: Mi
     parts = [leaf for module in modules if _takes(module) for leaf in module.leaves() if _takes(leaf)]
     if not parts:
         raise InvalidValue("there is no module to migrate into: register networks first, in `checkpoint_modules`")
-    plan = Plan.of([_place(part) for part in parts], source, options)
+    others = [
+        leaf for module in modules if not module.is_environment for leaf in module.leaves() if _keeps_states(leaf)
+    ]
+    places = [place for leaf in others for place in _optimizers(leaf)]
+    plan = Plan.of([_place(part) for part in parts], source, options, places)
+    rated = schedulers([leaf for module in modules if not module.is_environment for leaf in module.leaves()])
+    plan = plan.with_schedulers(rated)
     report = plan.settled(options)
     if options.dry_run:
         return report
+    changed = [*parts, *(leaf for leaf in (*others, *rated) if leaf not in parts and leaf.name in plan.carries())]
     with contextlib.ExitStack() as undo:
-        for part in parts:
+        for part in changed:
             undo.callback(part.restore, part.copy(), None)
-        for part in parts:
+        for part in changed:
             part.restore(plan.tree(part.name), options.device)
         report = replace(report, difference=_checked(parts, options.check))
         undo.pop_all()
     return report
 
 
+def _keeps_states(leaf: RegisteredModule) -> bool:
+    """Say whether a module is an optimizer, or has one in it."""
+    return not (leaf.is_memory or leaf.is_environment) and next(optimizers_in(leaf.capture()), None) is not None
+
+
+def _optimizers(leaf: RegisteredModule) -> list[OptimizerPlace]:
+    return optimizer_places(leaf.name, leaf.copy(), leaf.names(), leaf.backend.settings(leaf.value))
+
+
 def _takes(module: RegisteredModule) -> bool:
     """Say whether a module is a network or the like; what an optimizer keeps belongs to other values of it."""
     if any(leaf.is_open or leaf.is_memory for leaf in module.leaves()) or module.is_environment:
         return module.assemble is not None and not module.is_environment
-    return not is_optimizer(module.capture())
+    return not is_state(module.capture())
 
 
 def _tell(report: MigrationReport, options: MigrationOptions) -> None:
@@ -171,10 +192,19 @@ class Plan:
     made: Sequence[Converted]
     trees: Mapping[str, Tree]
     settings: Mapping[str, Settings]
+    carried: Sequence[Carried] = ()
+    schedules: Mapping[str, Tree] = field(default_factory=dict)
+    told: Sequence[MigratedOptimizer] = ()
 
     @classmethod
-    def of(cls, places: Sequence[Place], source: Source, options: MigrationOptions) -> Plan:
-        """Return the plan for places.
+    def of(
+        cls,
+        places: Sequence[Place],
+        source: Source,
+        options: MigrationOptions,
+        optimizers: Sequence[OptimizerPlace] = (),
+    ) -> Plan:
+        """Return the plan for places, and the optimizers of their networks.
 
         Raises:
             LoadMismatch: if `name_map` names what is not there.
@@ -187,17 +217,44 @@ class Plan:
             for layer in layers_of(place.name, place.tree, place.side or side_of(place.tree, usual), place.owner)
         ]
         settings = {place.name: place.settings for place in places}
-        targets, sources, given = named_pairs(targets, sources, options.name_map)
+        name_map, optimizers = told_apart(options.name_map, optimizers, source.found)
+        trained = parameters_of(targets, {place.name: list(flatten(place.tree)) for place in places})
+        targets, sources, given = named_pairs(targets, sources, name_map)
         assignment = assigned(targets, sources, given, auto=options.auto_mapping, shared=source.found.shared)
         made = _converted(assignment.pairs, settings, options, source.found.logarithms)
-        return cls(source, targets, sources, assignment, made, {each.name: each.tree for each in places}, settings)
+        states = carried(optimizers, made, trained, source.found, _source_layers(source.found))
+        trees = {each.module: each.whole for each in optimizers} | {each.name: each.tree for each in places}
+        return cls(source, targets, sources, assignment, made, trees, settings, states)
+
+    def carries(self) -> set[str]:
+        """Return the names of the modules of which optimizers, or schedulers, get another state."""
+        return {each.place.module for each in self.carried if each.tree is not None} | self.schedules.keys()
+
+    def converted(self, side: Side) -> list[Carried]:
+        """Return the states of the file's optimizers for a framework of which no optimizer is at hand.
+
+        Raises:
+            NotKnownError: if the layers are not all known.
+        """
+        order = {name: list(flatten(tree)) for name, tree in self.trees.items()}
+        if not self.report(dry_run=True):
+            raise NotKnownError("layers of the networks did not find each other")
+        return built(self.made, parameters_of(self.targets, order), self.source.found, self.sources, side)
+
+    def with_schedulers(self, leaves: Sequence[RegisteredModule]) -> Plan:
+        """Return the plan with schedulers set to the steps of their optimizers."""
+        states, trees, entries = scheduled(leaves, self.carried)
+        return replace(self, carried=states, schedules=trees, told=entries)
 
     def tree(self, name: str) -> Tree:
         """Return the tree of a place, with the file's values in it."""
+        if name in self.schedules:
+            return self.schedules[name]
         values = {
             path: array for each in self.made if each.pair.target.module == name for path, array in each.values.items()
         }
-        return map_leaves(lambda path, leaf: _like(leaf, values[path]) if path in values else leaf, self.trees[name])
+        tree = map_leaves(lambda path, leaf: _like(leaf, values[path]) if path in values else leaf, self.trees[name])
+        return with_states(name, tree, self.carried)
 
     def report(self, *, dry_run: bool) -> MigrationReport:
         """Return what would become of every entry."""
@@ -212,6 +269,8 @@ class Plan:
         hints = [hint for each in self.made for hint in each.hints]
         hints += [_hint(layer, sources) for layer, sources in self.assignment.ambiguous]
         notes = [*self.source.found.notes, *(note for each in self.made for note in each.notes)]
+        notes += [note for each in self.carried for note in each.told.notes]
+        warnings = [warning for each in self.carried for warning in each.told.warnings]
         return MigrationReport(
             path=self.source.path,
             reader=self.source.reader,
@@ -220,9 +279,10 @@ class Plan:
             entries=tuple(entries),
             unused=tuple(name for layer in self.assignment.unused for name, _ in _shapes([layer])),
             notes=tuple(dict.fromkeys(notes)),
-            warnings=tuple(dict.fromkeys(setting_warnings(known, self.settings))),
+            warnings=tuple(dict.fromkeys([*setting_warnings(known, self.settings), *warnings])),
             dry_run=dry_run,
             duplicated=_duplicated([each.pair for each in self.made]),
+            optimizers=(*(each.entry for each in self.carried), *self.told, *unused(self.source.found, self.carried)),
             _hints=tuple(hints),
         )
 

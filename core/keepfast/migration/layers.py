@@ -11,6 +11,7 @@ import numpy as np
 
 from keepfast.interfaces.checkpoint_reader import Side
 from keepfast.migration.layouts import BY_KIND, Array, Rule, kinds
+from keepfast.migration.optimizers.states import optimizer_paths
 from keepfast.migration.rules.normalisers import ALONE, STATISTICS
 from keepfast.tree import Tree, flatten, is_array
 
@@ -86,12 +87,20 @@ def layers_of(module: str, tree: Tree, side: Side, owner: str = "") -> list[Laye
 
     Args:
         module: the module's name.
-        tree: its tree, the arrays NumPy arrays; what is neither array nor number is passed over.
+        tree: its tree, the arrays NumPy arrays; what is neither array nor number is passed over, and so is the state of
+            an optimizer in it.
         side: how it is laid out.
         owner: the name of the module's class.
     """
     groups: dict[str, dict[str, str]] = {}
-    arrays = {path: _array(leaf) for path, leaf in flatten(tree).items() if _is_value(leaf) and _is_told(path)}
+    others = optimizer_paths(tree)
+    arrays = {
+        path: _array(leaf)
+        for path, leaf in flatten(tree).items()
+        if _is_value(leaf)
+        and _is_told(path)
+        and not any(path == each or path.startswith(f"{each}.") for each in others)
+    }
     for path in arrays:
         parent, name = _placed(path, side)
         groups.setdefault(parent, {}).setdefault(name, path)
@@ -180,18 +189,6 @@ def _inner(entries: Mapping[str, Array], side: Side) -> tuple[str, ...]:
         if len(part) == len(wanted) < len(entries) and kinds(side, part):
             return wanted
     return ()
-
-
-def is_optimizer(tree: Any) -> bool:
-    """Say whether a tree is the state of an optimizer of PyTorch or optax."""
-    if not isinstance(tree, dict | list | tuple):
-        return False
-    if isinstance(tree, dict) and {"state", "param_groups"} <= set(tree):
-        return True
-    paths = [path.split(".") for path in flatten(tree)]
-    words = {word for path in paths for word in path}
-    counted = any(path[-1] == "count" for path in paths)
-    return ({"mu", "nu"} <= words and counted) or bool({"trace", "sum_of_squares"} & words)
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:

@@ -46,6 +46,35 @@ class MigratedEntry:
 
 @final
 @dataclass(frozen=True)
+class MigratedOptimizer:
+    """An optimizer, and what became of its state.
+
+    Attributes:
+        name: what it is called, in the module or, of one that goes nowhere, in the file.
+        status: ``migrated``; ``left``, where it keeps its own state, `why` then saying why; ``unused``, where it is the
+            file's and no module has an optimizer for it.
+        sources: the optimizers of the file that its state was made of.
+        kind: what it is: ``Adam``.
+        steps: how many steps it has made, where that is counted.
+        why: why it was left.
+    """
+
+    name: str
+    status: Literal["migrated", "left", "unused"]
+    sources: tuple[str, ...] = ()
+    kind: str = ""
+    steps: int | None = None
+    why: str = ""
+
+    def __str__(self) -> str:
+        made = "" if self.steps is None else f", {self.steps} steps"
+        told = f"{self.kind}{made}" if self.status == "migrated" else self.why
+        came = f" <- {', '.join(self.sources)}" if self.sources else ""
+        return f"optimizer {self.name}: {self.status}{came}{f' ({told})' if told else ''}"
+
+
+@final
+@dataclass(frozen=True)
 class MigrationReport:
     """What a migration found and did. True when every entry of every module got a value, and no check failed.
 
@@ -61,6 +90,8 @@ class MigrationReport:
         dry_run: whether nothing was loaded, since only the mapping was asked for.
         difference: the largest difference of outputs that the check found; None without one.
         duplicated: the entries of the file that went into several layers, with these.
+        optimizers: every optimizer of the modules, and those of the file that go nowhere. Whether the report is true
+            does not hang on them.
     """
 
     path: Path | None = None
@@ -74,6 +105,7 @@ class MigrationReport:
     dry_run: bool = False
     difference: float | None = None
     duplicated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    optimizers: tuple[MigratedOptimizer, ...] = ()
     _hints: tuple[str, ...] = field(default=(), repr=False)
 
     def _names(self, *statuses: Status) -> list[str]:
@@ -111,6 +143,7 @@ class MigrationReport:
         done = len(self.migrated)
         head = f"{self.path or 'state dict'}: {done} of {len(self.entries)} entries migrated"
         told = [*map(str, self.entries), *(f"unused: {name}" for name in self.unused)]
+        told += map(str, self.optimizers)
         told += [f"note: {note}" for note in self.notes] + [f"warning: {each}" for each in self.warnings]
         return "\n".join([f"{head} (reader {self.reader} {self.reader_version})", *(f"  {line}" for line in told)])
 
@@ -133,5 +166,6 @@ def listing(current: Sequence[tuple[str, Any]], source: Sequence[tuple[str, Any]
     lines.append("  map (current <- source):")
     lines += [f"    {entry}" for entry in report.entries]
     lines += [f"    unused: {name}" for name in report.unused]
+    lines += [f"    {optimizer}" for optimizer in report.optimizers]
     lines += [f"  note: {note}" for note in report.notes] + [f"  warning: {each}" for each in report.warnings]
     return "\n".join(lines)

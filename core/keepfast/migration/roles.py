@@ -145,6 +145,15 @@ def meanings(layer: Layer) -> set[str]:
     return (found - _GENERAL) | ({f"={layer.path.rpartition('.')[2]}"} if alone else set())
 
 
+_OF_OPTIMIZERS = frozenset({"optimizer", "optimizers", "opt", "optim", "state"})
+
+
+def told_by(name: str) -> set[str]:
+    """Return what the words of the name of an optimizer, or of networks, mean, without those that tell nothing."""
+    found = {_SAME.get(word, word) for word in words(name) if not word.isdecimal()}
+    return found - _GENERAL - _OF_OPTIMIZERS
+
+
 def is_logarithm(layer: Layer) -> bool | None:
     """Say whether a lone parameter is the logarithm of a deviation, or the deviation itself; None for anything else."""
     told = words(layer.path or layer.module)

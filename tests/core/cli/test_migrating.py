@@ -70,8 +70,8 @@ def test_migrate_shows_the_mapping_with_a_legend(
 def test_migrate_writes_the_networks_and_leaves_the_rest(
     call: Callable[..., Called], archive: tuple[Path, dict[str, Any]], own: Path
 ) -> None:
-    """Values are laid out as the checkpoint has them; optimizers of another state stay behind."""
-    code, _, err = call("migrate", archive[0], own)
+    """Values are laid out as the checkpoint has them; an optimizer that gets no state is not written."""
+    code, _, err = call("migrate", archive[0], own, "--force")
     assert (code, err) == (0, "")
     found = read_checkpoint(own)
     assert sorted(found.modules) == ["policy", "value"]
@@ -95,13 +95,13 @@ def test_migrate_takes_a_map_and_refuses_what_is_ambiguous(
     about = keepfast.CheckpointMetadata(format_version=1, keepfast="0", backend="torch", modules=("net",))
     PtStore().save(keepfast.Checkpoint(target, about.as_mapping()), tmp_path / "target.pt")
     before = (tmp_path / "target.pt").read_bytes()
-    code, _, err = call("migrate", tmp_path / "source.safetensors", tmp_path / "target.pt")
+    code, _, err = call("migrate", tmp_path / "source.safetensors", tmp_path / "target.pt", "--force")
     assert code == 1
     assert '"params.bet"' in err
     assert (tmp_path / "target.pt").read_bytes() == before
     (tmp_path / "map.json").write_text(json.dumps({"net": {"0": "bet", "2": "aleph"}}))
     code, _, _ = call(
-        "migrate", tmp_path / "source.safetensors", tmp_path / "target.pt", "--map", tmp_path / "map.json"
+        "migrate", tmp_path / "source.safetensors", tmp_path / "target.pt", "--map", tmp_path / "map.json", "--force"
     )
     assert code == 0
     found = read_checkpoint(tmp_path / "target.pt").modules
@@ -165,3 +165,113 @@ def test_a_module_that_is_not_there_is_named(
     code, _, err = call("convert", own, tmp_path / "x.pt", "--modules", "polcy")
     assert code == 2
     assert "Did you mean `policy`?" in err
+
+
+def test_migrate_replaces_nothing_that_it_was_not_told_to(
+    call: Callable[..., Called], archive: tuple[Path, dict[str, Any]], own: Path, tmp_path: Path
+) -> None:
+    """Neither the checkpoint nor what is at --output, without --force; the error says what to do."""
+    before = own.read_bytes()
+    (tmp_path / "there.safetensors").write_bytes(b"mine")
+    for output in ([], ["--output", tmp_path / "there.safetensors"]):
+        code, out, err = call("migrate", archive[0], own, *output)
+        assert (code, out) == (1, "")
+        assert "is there already" in err
+        assert all(option in err for option in ("--output", "--force", "--dry-run"))
+    assert call("migrate", archive[0], own, "--output", tmp_path / "made.safetensors")[0] == 0
+    assert own.read_bytes() == before
+    assert (tmp_path / "there.safetensors").read_bytes() == b"mine"
+    assert call("migrate", archive[0], own, "--output", tmp_path / "there.safetensors", "--force")[0] == 0
+    assert read_checkpoint(tmp_path / "there.safetensors").modules.keys() == {"policy", "value"}
+    code, _, err = call("migrate", archive[0], "hf://org/name/agent.pt")
+    assert code == 1
+    assert "`--output FILE`" in err
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """Return a checkpoint of PyTorch with a policy and its AdamW, made of arrays."""
+    policy = foreign.weights(("0", "2", "4"))
+    state = {
+        number: {"step": np.float32(9), "exp_avg": foreign.normal(*array.shape), "exp_avg_sq": array * array}
+        for number, array in enumerate(policy.values())
+    }
+    group = {"lr": 3e-4, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1, "amsgrad": False}
+    group |= {"decoupled_weight_decay": True, "maximize": False, "params": list(range(6))}
+    names = {"optimizer": [[f"policy.{name}" for name in policy]]}
+    about = keepfast.CheckpointMetadata(
+        format_version=1, keepfast="0", backend="torch", modules=("policy", "optimizer"), names=names
+    )
+    modules = {"policy": policy, "optimizer": {"state": state, "param_groups": [group]}}
+    PtStore().save(keepfast.Checkpoint(modules, about.as_mapping()), tmp_path / "agent_9.pt")
+    return tmp_path / "agent_9.pt"
+
+
+def test_convert_takes_optimizers_along(call: Callable[..., Called], trained: Path, tmp_path: Path) -> None:
+    """Into the state that optax begins with, of which the call is told; the rate, which no such state has, stays."""
+    there = tmp_path / "agent_9.safetensors"
+    code, _, err = call("convert", trained, there, "--to", "jax")
+    assert code == 0
+    assert "optax.adamw(0.0003, b1=0.9, b2=0.99, eps=1e-08, weight_decay=0.1)" in err
+    own, found = read_checkpoint(trained).modules["optimizer"]["state"], read_checkpoint(there).modules["optimizer"]
+    assert (int(found[0]["count"]), len(found)) == (9, 3)
+    np.testing.assert_array_equal(found[0]["mu"]["params"]["2"]["kernel"], own[2]["exp_avg"].T)
+    np.testing.assert_array_equal(found[0]["nu"]["params"]["4"]["bias"], own[5]["exp_avg_sq"])
+    code, _, err = call("convert", there, tmp_path / "back.pt", "--to", "torch")
+    assert code == 0
+    assert "optimizer: left" in err
+    assert "--like" in err
+    code, _, err = call("convert", there, tmp_path / "back.pt", "--like", trained, "--force")
+    assert code == 0
+    back = read_checkpoint(tmp_path / "back.pt").modules["optimizer"]
+    assert back["param_groups"][0]["lr"] == 3e-4
+    for number, entry in own.items():
+        for name, array in entry.items():
+            np.testing.assert_array_equal(back["state"][number][name], array)
+
+
+def test_convert_takes_the_rate_where_it_was_injected(
+    call: Callable[..., Called], trained: Path, tmp_path: Path
+) -> None:
+    """A state of `optax.inject_hyperparams` becomes a whole optimizer of PyTorch, its parameters with their names."""
+    call("convert", trained, tmp_path / "there.safetensors", "--to", "jax")
+    found = read_checkpoint(tmp_path / "there.safetensors")
+    hyperparameters = {"learning_rate": 2e-3, "b1": 0.8, "b2": 0.9, "eps": 1e-8, "weight_decay": 0.2}
+    state = {"count": np.int32(9), "hyperparams": {n: np.float64(v) for n, v in hyperparameters.items()}}
+    state |= {"hyperparams_states": {}, "inner_state": found.modules["optimizer"]}
+    modules = {"policy": found.modules["policy"], "optimizer": state}
+    SafetensorsStore().save(keepfast.Checkpoint(modules, found.metadata), tmp_path / "injected.safetensors")
+    assert call("convert", tmp_path / "injected.safetensors", tmp_path / "back.pt", "--to", "torch")[0] == 0
+    made = read_checkpoint(tmp_path / "back.pt").modules["optimizer"]
+    (group,) = made["param_groups"]
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (2e-3, (0.8, 0.9), 0.2)
+    assert group["decoupled_weight_decay"] is True
+    assert group["param_names"][2] == "policy.2.weight"
+    expected = read_checkpoint(trained).modules["optimizer"]["state"][2]
+    np.testing.assert_array_equal(made["state"][2]["exp_avg"], expected["exp_avg"])
+
+
+def test_a_part_is_taken_without_its_optimizer(call: Callable[..., Called], trained: Path, tmp_path: Path) -> None:
+    """Unless it is named too: a policy alone is for deployment."""
+    for chosen, modules in (("policy", None), ("policy,optimizer", {"policy", "optimizer"})):
+        assert call("convert", trained, tmp_path / "part.pt", "--modules", chosen, "--force")[0] == 0
+        made = read_checkpoint(tmp_path / "part.pt")
+        assert set(made.modules) == (modules or {"policy"})
+
+
+def test_migrate_carries_the_optimizer(call: Callable[..., Called], trained: Path, tmp_path: Path) -> None:
+    """Its row says what it is and how many steps it has made; in JSON too."""
+    call("convert", trained, tmp_path / "other.safetensors", "--to", "jax")
+    found = read_checkpoint(tmp_path / "other.safetensors")
+    empty = keepfast.tree.map_leaves(lambda _, leaf: np.zeros_like(leaf), found.state)
+    SafetensorsStore().save(keepfast.Checkpoint(empty, found.metadata), tmp_path / "own.safetensors")
+    code, out, _ = call("migrate", trained, tmp_path / "own.safetensors", "--force")
+    assert code == 0
+    row = next(line for line in out.splitlines() if line.startswith("optimizer"))
+    assert row.split() == ["optimizer", "optimizer", "migrated", "optimizer", "Adam,", "9", "steps"]
+    one, other = read_checkpoint(tmp_path / "own.safetensors"), found
+    for path, leaf in keepfast.tree.flatten(other.state).items():
+        np.testing.assert_array_equal(keepfast.tree.flatten(one.state)[path], leaf)
+    _, out, _ = call("migrate", trained, tmp_path / "own.safetensors", "--dry-run", "--json")
+    (told,) = json.loads(out)["optimizers"]
+    assert (told["status"], told["steps"], told["kind"]) == ("migrated", 9, "Adam")

@@ -9,35 +9,12 @@ import numpy as np
 import pytest
 
 import keepfast
+from keepfast.tree import flatten
+from tests.core.migration.layer_rows import LAYERS
 
 pytestmark = pytest.mark.needs("torch", "jax", "flax")
 
-KINDS = [
-    "Linear",
-    "Bilinear",
-    "Conv1d",
-    "Conv2d",
-    "Conv3d",
-    "ConvTranspose1d",
-    "ConvTranspose2d",
-    "ConvTranspose3d",
-    "LayerNorm",
-    "GroupNorm",
-    "RMSNorm",
-    "BatchNorm",
-    "Embedding",
-    "MultiheadAttention",
-    "GRU",
-    "LSTM",
-    "RNN",
-    "PReLU",
-    "depthwise convolution",
-    "dilated convolution",
-    "GRU of two layers",
-    "LSTM of three layers",
-    "flatten between convolutions and dense layers",
-    "actor and critic on one trunk",
-]
+ROWS = {row.kind: row for row in LAYERS}
 
 
 @pytest.fixture
@@ -64,7 +41,7 @@ def made(cases: Any, kind: str, dtype: str, tmp_path: Path) -> tuple[Any, Any, A
     return case, net, keepfast_jax.Model(module, variables), inputs
 
 
-PRECISIONS = [(kind, "float64", 1e-12) for kind in KINDS] + [("Conv2d", "float32", 1e-5), ("GRU", "float32", 1e-5)]
+PRECISIONS = [(kind, "float64", 1e-12) for kind in ROWS] + [("Conv2d", "float32", 1e-5), ("GRU", "float32", 1e-5)]
 
 
 @pytest.mark.parametrize(("kind", "dtype", "tolerance"), PRECISIONS)
@@ -75,6 +52,7 @@ def test_outputs_agree_and_bits_come_back(kind: str, dtype: str, tolerance: floa
 
     with jax.enable_x64(dtype == "float64"):
         case, net, model, inputs = made(cases, kind, dtype, tmp_path)
+        assert named_as_told(kind, net, model.variables)
         with torch.no_grad():
             expected = net(torch.as_tensor(inputs)).numpy()
         report = keepfast.migrate(model, tmp_path / "net.pt")
@@ -88,7 +66,14 @@ def test_outputs_agree_and_bits_come_back(kind: str, dtype: str, tolerance: floa
         with torch.no_grad():
             np.testing.assert_allclose(other(torch.as_tensor(inputs)).numpy(), expected, rtol=tolerance, atol=tolerance)
         for (name, value), (_, own) in zip(net.state_dict().items(), other.state_dict().items(), strict=True):
-            if case.unique and "num_batches" not in name:
+            if ROWS[kind].is_unique and "num_batches" not in name:
                 assert torch.equal(value, own), name
-        if not case.unique:
+        if not ROWS[kind].is_unique:
             assert any("two biases" in note for note in back.notes), back
+
+
+def named_as_told(kind: str, net: Any, variables: Any) -> bool:
+    """Say whether both sides have the classes that the row names; Flax calls its parameters by them."""
+    names = {part.rpartition("_")[0] or part for path in flatten(variables) for part in path.split(".")}
+    classes = {type(part).__name__ for part in net.modules()}
+    return set(ROWS[kind].torch) <= classes and set(ROWS[kind].flax) <= names

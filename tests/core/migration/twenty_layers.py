@@ -23,7 +23,6 @@ class Case:
         inputs: the inputs of the network of PyTorch.
         to_flax: turns these into the inputs of the other.
         back: turns its outputs into those of PyTorch's.
-        unique: whether the weights are the same bits after a way there and back.
     """
 
     torch: Callable[[], torch.nn.Module]
@@ -31,7 +30,6 @@ class Case:
     inputs: Callable[[np.random.Generator], np.ndarray]
     to_flax: Callable[[np.ndarray], np.ndarray] = lambda inputs: inputs
     back: Callable[[Any], Any] = lambda outputs: outputs
-    unique: bool = True
 
 
 class Lambda(torch.nn.Module):
@@ -102,7 +100,7 @@ def transposed(ndim: int, stride: int = 1) -> Case:
     )
 
 
-def recurrent(kind: str, cell: Callable[..., Any], layers: int = 1, unique: bool = False) -> Case:
+def recurrent(kind: str, cell: Callable[..., Any], layers: int = 1) -> Case:
     def call(net: Any, x: Any) -> Any:
         for _ in range(layers):
             x = linen.RNN(cell(5, param_dtype=x.dtype))(x)
@@ -112,7 +110,6 @@ def recurrent(kind: str, cell: Callable[..., Any], layers: int = 1, unique: bool
         lambda: Lambda(lambda net, x: net.rnn(x)[0], rnn=getattr(torch.nn, kind)(4, 5, layers, batch_first=True)),
         lambda: Linen(call),
         normal(2, 6, 4),
-        unique=unique,
     )
 
 

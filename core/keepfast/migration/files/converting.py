@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from keepfast._version import __version__
 from keepfast.errors import InvalidValue, UsageError, did_you_mean
@@ -15,8 +15,11 @@ from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, Checkpoint, Che
 from keepfast.migration.calls import read_foreign
 from keepfast.migration.engine import MigrationOptions, Place, Plan, Source
 from keepfast.migration.layers import layers_of, side_of
+from keepfast.migration.optimizers.ownership import NotKnownError
+from keepfast.migration.optimizers.placing import optimizer_places
+from keepfast.migration.optimizers.states import is_scheduler, is_state
 from keepfast.migration.readers.own import separated
-from keepfast.migration.report import MigrationReport
+from keepfast.migration.report import MigratedOptimizer, MigrationReport
 from keepfast.migration.roles import role_of
 from keepfast.migration.rules.framework import laid_out
 from keepfast.plugins.formats import format_of, read_checkpoint
@@ -24,6 +27,7 @@ from keepfast.tree import Tree, flatten
 
 Framework = Literal["torch", "jax"]
 
+_NO_RATES = "a scheduler's rates are known to itself alone; migrate into the agent that has it"
 _SIDES: dict[str, Side] = {"torch": "torch", "jax": "flax"}
 _FRAMEWORKS = {side: framework for framework, side in _SIDES.items()}
 _ROLES = {"policy": "policy", "actor": "policy", "value": "critic", "critic": "critic"}
@@ -36,7 +40,8 @@ def migrate_file(
 
     Args:
         source: the checkpoint to take values from.
-        checkpoint: the one whose networks get them; its optimizers and what a resume needs stay behind.
+        checkpoint: the one whose networks get them, and its optimizers, where the source has states for them. What a
+            resume needs besides stays behind.
         options: how; of a dry run nothing is written.
         output: where to write; None replaces the checkpoint.
 
@@ -49,13 +54,24 @@ def migrate_file(
     """
     read = read_foreign(source)
     found = read_checkpoint(Path(checkpoint))
-    networks, _ = separated(dict(found.modules))
-    plan = Plan.of(_places(networks, found.about.backend), read, options)
+    plan, names = _plan(read, found, options)
     report = plan.settled(options)
     if not options.dry_run:
-        trees = {name: plan.tree(name) for name in networks}
-        _write(trees, Path(output or checkpoint), found.about)
+        _write({name: plan.tree(name) for name in names}, Path(output or checkpoint), found.about)
     return report
+
+
+def _plan(read: Source, found: Checkpoint, options: MigrationOptions) -> tuple[Plan, list[str]]:
+    """Return the plan for a checkpoint of Keepfast, and the modules that get values: no optimizer keeps its own."""
+    networks, others = separated(dict(found.modules))
+    named = found.about.names or {}
+    optimizers = [
+        place for name, tree in (networks | others).items() for place in optimizer_places(name, tree, named.get(name))
+    ]
+    plan = Plan.of(_places(networks, found.about.backend), read, options, optimizers)
+    left = [MigratedOptimizer(name, "left", why=_NO_RATES) for name, tree in others.items() if is_scheduler(tree)]
+    plan = replace(plan, told=left)
+    return plan, [name for name in found.modules if name in networks or name in plan.carries()]
 
 
 def _places(networks: Mapping[str, Tree], backend: str | None) -> list[Place]:
@@ -108,18 +124,63 @@ def convert_file(
         made[name or "module"], told = laid_out(name, tree, side, _SIDES[to] if to else side)
         notes += told
     side = _SIDES[to] if to else found.side or side_of(dict(found.modules))
-    _write(made, target, CheckpointMetadata(backend=_FRAMEWORKS[side]))
-    return notes
+    states, told = _states(_with_plain_names(found), made, side)
+    _write(made | states, target, CheckpointMetadata(backend=_FRAMEWORKS[side], names=_named(found, states, side)))
+    return [*notes, *told]
+
+
+def _with_plain_names(found: ForeignCheckpoint) -> ForeignCheckpoint:
+    """Return a checkpoint in which no optimizer is called as its network is."""
+    names = {name: name if "opt" in name else f"{name}_optimizer" for name in found.optimizers}
+    return replace(
+        found,
+        optimizers={names[name]: tree for name, tree in found.optimizers.items() if is_state(tree)},
+        parameters={names.get(name, name): each for name, each in found.parameters.items()},
+    )
+
+
+def _states(found: ForeignCheckpoint, made: Mapping[str, Tree], side: Side) -> tuple[dict[str, Tree], list[str]]:
+    """Return the states of the optimizers of a file for a framework, and what there is to tell."""
+    own = found.side or side_of(dict(found.modules))
+    if own == side:
+        return dict(found.optimizers), []
+    if not found.optimizers:
+        return {}, []
+    modules = {name or "module": tree for name, tree in found.modules.items()}
+    source = Source(replace(found, modules=modules))
+    places = [Place(name, tree, side) for name, tree in made.items()]
+    plan = Plan.of(places, source, MigrationOptions())
+    try:
+        states = plan.converted(side)
+    except NotKnownError as error:
+        return {}, [f"the optimizers stay behind: {error}"]
+    told = [line for each in states for line in (*each.told.notes, *each.told.warnings)]
+    told += [str(each.entry) for each in states if each.tree is None]
+    return {each.place.name: each.tree for each in states if each.tree is not None}, told
+
+
+def _named(found: ForeignCheckpoint, states: Mapping[str, Tree], side: Side) -> dict[str, Any] | None:
+    """Return what the parameters of optimizers are called, where their states are numbered as the file has them."""
+    names = {name: each for name, each in found.parameters.items() if name in states}
+    return names or None if side == found.side else None
 
 
 def _into_like(source: Source, target: Path, like: Path, modules: Sequence[str] | None) -> list[str]:
     shape = read_checkpoint(like)
-    networks, _ = separated(dict(shape.modules))
-    networks = {name: tree for name, tree in networks.items() if modules is None or name in modules} or networks
-    plan = Plan.of(_places(networks, shape.about.backend), source, MigrationOptions())
+    plan, names = _plan(source, _of_modules(shape, modules), MigrationOptions())
     report = plan.settled(MigrationOptions())
-    _write({name: plan.tree(name) for name in networks}, target, shape.about)
-    return [*report.notes, *report.warnings]
+    _write({name: plan.tree(name) for name in names}, target, shape.about)
+    left = [str(each) for each in report.optimizers if each.status == "left"]
+    return [*left, *report.notes, *report.warnings]
+
+
+def _of_modules(shape: Checkpoint, modules: Sequence[str] | None) -> Checkpoint:
+    """Return a checkpoint with some of its modules alone; with all of them where it has none of these."""
+    chosen = {name: tree for name, tree in shape.modules.items() if modules is None or name in modules}
+    if not chosen or len(chosen) == len(shape.modules):
+        return shape
+    about = replace(shape.about, module=None, modules=tuple(chosen))
+    return Checkpoint(chosen, about.as_mapping())
 
 
 def _chosen(found: ForeignCheckpoint, modules: Sequence[str] | None) -> ForeignCheckpoint:
@@ -127,14 +188,18 @@ def _chosen(found: ForeignCheckpoint, modules: Sequence[str] | None) -> ForeignC
     if modules is None:
         return found
     chosen: dict[str, Tree] = {}
+    optimizers: dict[str, Tree] = {}
     for name in modules:
         if name in found.modules:
             chosen[name] = found.modules[name]
         elif name in _ROLES and (part := _of_role(found, _ROLES[name])):
             chosen[name] = part
+        elif name in found.optimizers:
+            optimizers[name] = found.optimizers[name]
         else:
-            raise InvalidValue(f"the file has no module `{name}`{did_you_mean(name, filter(None, found.modules))}")
-    return replace(found, modules=chosen)
+            known = [*filter(None, found.modules), *found.optimizers]
+            raise InvalidValue(f"the file has no module `{name}`{did_you_mean(name, known)}")
+    return replace(found, modules=chosen, optimizers=optimizers)
 
 
 def _of_role(found: ForeignCheckpoint, role: str) -> Tree:
@@ -151,7 +216,7 @@ def _of_role(found: ForeignCheckpoint, role: str) -> Tree:
 
 
 def _write(trees: Mapping[str, Tree], path: Path, about: CheckpointMetadata) -> None:
-    """Write networks as a checkpoint of Keepfast, without what belonged to another state of them."""
+    """Write modules as a checkpoint of Keepfast, without what belonged to another state of them."""
     told = CheckpointMetadata(
         format_version=FORMAT_VERSION,
         keepfast=__version__,
@@ -160,6 +225,7 @@ def _write(trees: Mapping[str, Tree], path: Path, about: CheckpointMetadata) -> 
         time=time.time(),
         timestep=about.timestep,
         module=next(iter(trees)) if len(trees) == 1 else None,
+        names={name: each for name, each in (about.names or {}).items() if name in trees} or None,
     )
     state = next(iter(trees.values())) if len(trees) == 1 else dict(trees)
     format_of("checkpoint format", path).save(Checkpoint(state, told.as_mapping()), path)

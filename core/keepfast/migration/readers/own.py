@@ -7,7 +7,7 @@ from typing import ClassVar, final
 
 from keepfast.interfaces.checkpoint_reader import CheckpointReader, ForeignCheckpoint
 from keepfast.migration.files.opening import opened, state_of
-from keepfast.migration.layers import is_optimizer
+from keepfast.migration.optimizers.states import is_scheduler, is_state
 from keepfast.tree import Tree, is_array, leaves
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "agent", "policy_state_dict", "network", "module")
@@ -30,7 +30,8 @@ class KeepfastReader(CheckpointReader):
         side = {"torch": "torch", "jax": "flax"}.get(found.about.backend or "")
         modules, optimizers = separated({str(name): tree for name, tree in found.modules.items()})
         library = f"keepfast {found.about.keepfast}"
-        return ForeignCheckpoint(modules, side, library, optimizers)  # type: ignore[arg-type]
+        names = {name: each for name, each in (found.about.names or {}).items() if name in optimizers}
+        return ForeignCheckpoint(modules, side, library, optimizers, parameters=names)  # type: ignore[arg-type]
 
 
 @final
@@ -67,8 +68,8 @@ def parts_of(state: Tree) -> tuple[dict[str, Tree], dict[str, Tree]]:
 
 
 def separated(modules: dict[str, Tree]) -> tuple[dict[str, Tree], dict[str, Tree]]:
-    """Return the networks and the optimizers apart."""
-    optimizers = {name: tree for name, tree in modules.items() if is_optimizer(tree)}
+    """Return the networks apart from the optimizers and the schedulers of their rates."""
+    optimizers = {name: tree for name, tree in modules.items() if is_state(tree) or is_scheduler(tree)}
     return {name: tree for name, tree in modules.items() if name not in optimizers}, optimizers
 
 
