@@ -1,4 +1,4 @@
-"""Policies that Brax and a program like CleanRL's on JAX trained act alike in PyTorch and in Flax; and our own files."""
+"""Policies that Brax and a program like CleanRL's on JAX trained act alike in both frameworks; and our own files."""
 
 from __future__ import annotations
 
@@ -38,8 +38,15 @@ def brax_trained() -> Any:
     made, params, _ = train.train(
         environment=envs.get_environment("fast"),
         network_factory=functools.partial(networks.make_ppo_networks, **sizes),
-        **{"num_timesteps": 64, "episode_length": 8, "num_envs": 4, "num_eval_envs": 2, "num_evals": 1},
-        **{"batch_size": 4, "num_minibatches": 1, "unroll_length": 4, "num_updates_per_batch": 1},
+        num_timesteps=64,
+        episode_length=8,
+        num_envs=4,
+        num_eval_envs=2,
+        num_evals=1,
+        batch_size=4,
+        num_minibatches=1,
+        unroll_length=4,
+        num_updates_per_batch=1,
         normalize_observations=True,
     )
     return made, params
@@ -69,7 +76,9 @@ def regressed(steps: int = 20) -> tuple[FlaxMlp, Any]:
     params = module.init(jax.random.key(0), OBSERVATIONS)
     optimizer = optax.adam(1e-2)
     state = optimizer.init(params)
-    gradient = jax.jit(jax.grad(lambda params: ((module.apply(params, OBSERVATIONS) - OBSERVATIONS[:, :2]) ** 2).mean()))
+    gradient = jax.jit(
+        jax.grad(lambda params: ((module.apply(params, OBSERVATIONS) - OBSERVATIONS[:, :2]) ** 2).mean())
+    )
     for _ in range(steps):
         updates, state = optimizer.update(gradient(params), state)
         params = optax.apply_updates(params, updates)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 pytest.importorskip("rsl_rl")
 
-import torch  # noqa: E402
-from rsl_rl.runners import OnPolicyRunner  # noqa: E402
-from tensordict import TensorDict  # noqa: E402
+import torch
+from rsl_rl.runners import OnPolicyRunner
+from tensordict import TensorDict
 
-from tests.peers.acting import HIDDEN, Actor, assert_acts_alike  # noqa: E402
+from tests.peers.acting import HIDDEN, Actor, assert_acts_alike
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -27,7 +27,7 @@ class Env:
     """A state that is pushed about; what the runner asks of an environment."""
 
     num_envs, num_actions, max_episode_length, device = ENVS, 2, LENGTH, "cpu"
-    cfg: dict[str, Any] = {}
+    cfg: ClassVar[dict[str, Any]] = {}
 
     def __init__(self) -> None:
         self.episode_length_buf = torch.zeros(ENVS, dtype=torch.long)

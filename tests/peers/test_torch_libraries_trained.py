@@ -164,7 +164,9 @@ def test_torchrl(standard: bool | None, tmp_path: Path) -> None:
     if standard is not None:
         norm.init_stats(num_iter=50, reduce_dim=0, cat_dim=0)
     size = {"depth": 2, "num_cells": HIDDEN[0], "activation_class": nn.Tanh}
-    module = TensorDictModule(nn.Sequential(MLP(3, 2, **size), NormalParamExtractor()), **keys, out_keys=["loc", "scale"])
+    module = TensorDictModule(
+        nn.Sequential(MLP(3, 2, **size), NormalParamExtractor()), **keys, out_keys=["loc", "scale"]
+    )
     how = {"distribution_class": TanhNormal, "distribution_kwargs": {"low": -2.0, "high": 2.0}}
     actor = ProbabilisticActor(module, spec=env.action_spec, in_keys=["loc", "scale"], return_log_prob=True, **how)
     critic = ValueOperator(MLP(3, 1, **size), **keys)

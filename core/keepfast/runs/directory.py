@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.commit import commit
-from keepfast._system.disk.directories import make_directory, path_of, taken
+from keepfast._system.disk.directories import make_directory, taken
 from keepfast._system.warnings import warn
 from keepfast._version import __version__
 from keepfast.codec import plain
 from keepfast.config import ExperimentConfig, masked
 from keepfast.errors import DirectoryError, InvalidValue, WriteFailed, as_given
+from keepfast.plugins.locations import writable
 from keepfast.runs.processes.ownership import Ownership
 
 CONFIG = "config.json"
@@ -47,7 +48,7 @@ def run_directory(config: ExperimentConfig, agent: str) -> Path:
         )
     if "\0" in config.directory:
         raise InvalidValue(f"`directory` is {config.directory!r:.100}, which names no directory: it holds NUL")
-    return taken(path_of(config.directory or DEFAULT_DIRECTORY)) / name
+    return taken(writable(config.directory or DEFAULT_DIRECTORY)) / name
 
 
 def _unfit(name: str) -> str:

@@ -61,7 +61,9 @@ def _statistics(path: Path, state: Mapping[Any, Any]) -> tuple[dict[str, Tree], 
         f"its observations are (x - mean) / sqrt(var + {each.get('eps')}), clipped to {each.get('clip_max')}"
         for each in found.values()
     )
-    return {name: {key: np.asarray(each[key]) for key in _STATISTICS if key in each} for name, each in found.items()}, notes
+    return {
+        name: {key: np.asarray(each[key]) for key in _STATISTICS if key in each} for name, each in found.items()
+    }, notes
 
 
 def _is_running(value: Any) -> bool:
