@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from keepfast._system.arguments.checks import names, table
-from keepfast._system.disk.directories import path_of
 from keepfast.config import LEVEL, Settings, Source, agent_settings, mapping_of
 from keepfast.errors import InvalidValue, as_given
 from keepfast.experiment import Experiment
@@ -25,7 +24,7 @@ from keepfast.modules.registered import RegisteredModule, copy_all, metadata
 from keepfast.modules.restoring import restore_all
 from keepfast.modules.table import CheckedModules, ModuleTable, name_places
 from keepfast.plugins.formats import format_of
-from keepfast.plugins.locations import located
+from keepfast.plugins.locations import located, writable
 from keepfast.runs.directory import run_directory
 from keepfast.tracking.multi_writer import MultiWriter
 
@@ -336,7 +335,7 @@ class Agent(Modes):
             MissingDependency: if its format needs a package that is not installed; says what to run.
             WriteFailed: if the operating system refused; what was there before is untouched.
         """
-        path = path_of(path)
+        path = writable(path)
         store = format_of("checkpoint format", path)
         modules = self._look_up()
         completed = 0 if self._experiment is None else self._experiment.completed

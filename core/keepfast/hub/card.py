@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, final
 
 import numpy as np
@@ -94,13 +95,24 @@ def _metadata(facts: Facts) -> str:
 
 
 def evaluation(facts: Facts) -> str:
-    """Return the results in the newer form that the Hub reads from ``.eval_results``."""
-    row = {
+    """Return the results in the newer form that the Hub reads from ``.eval_results``.
+
+    The form is that of https://huggingface.co/docs/hub/eval-results.
+    """
+    row: dict[str, Any] = {
         "dataset": {"id": facts.environment or "unknown", "task_id": "reinforcement-learning"},
         "value": facts.results.get("mean_reward"),
-        "notes": f"standard deviation {facts.results.get('std_reward')}, over {facts.results.get('episodes')} episodes",
     }
-    return f"- {json.dumps(row)}\n"
+    if (time := facts.results.get("time")) is not None:
+        row["date"] = datetime.fromtimestamp(time, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    deviation, episodes = facts.results.get("std_reward"), facts.results.get("episodes")
+    told = [
+        "mean_reward",
+        *([] if deviation is None else [f"standard deviation {deviation:g}"]),
+        *([str(facts.results["of"])] if "of" in facts.results else []),
+        *([] if episodes is None else [f"over {episodes} episodes"]),
+    ]
+    return f"- {json.dumps({**row, 'notes': ', '.join(told)})}\n"
 
 
 def curve(series: Series, title: str) -> str:

@@ -6,12 +6,16 @@ import hashlib
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
-from keepfast._system.disk.directories import make_directory, path_of
+from keepfast._system.disk.directories import make_directory
 from keepfast.errors import HubError, InvalidValue
 from keepfast.hub.failures import endpoint, told
+from keepfast.plugins.locations import writable
 
-_ADDRESS = re.compile(r"([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)")
+_ADDRESS = re.compile(r"([^/@]+/[^/@]+)(?:@(refs/(?:pr|convert)/[^/]+|[^/]+))?/(.+)")
+"""A slash in a branch's name is written ``%2F``, as the client has it; but for the references that the Hub makes."""
+
 _SHA256, _SHA1 = 64, 40
 _CHUNK = 1 << 20
 
@@ -83,7 +87,7 @@ def fetch(address: str) -> Path:
     found = _ADDRESS.fullmatch(address)
     if found is None:
         raise InvalidValue(f"`hf://{address}` is no address of a file; allowed: hf://org/name[@revision]/file")
-    return download_model_from_huggingface(found[1], found[3], found[2])
+    return download_model_from_huggingface(found[1], found[3], found[2] and unquote(found[2]))
 
 
 def pull(repo_id: str, directory: str | Path, revision: str | None = None) -> list[Path]:
@@ -101,7 +105,7 @@ def pull(repo_id: str, directory: str | Path, revision: str | None = None) -> li
         NotFound: if there is no such repository or revision, or it holds no checkpoint.
         HubError: if the Hub refuses or cannot be reached.
     """
-    directory = path_of(directory)
+    directory = writable(directory)
     with told(repo_id, "", revision):
         import huggingface_hub
 

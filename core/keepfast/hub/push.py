@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keepfast._system.disk.directories import make_directory, path_of
+from keepfast._system.disk.directories import make_directory
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.errors import InvalidValue, NotFound, as_given
 from keepfast.hub.card import Facts, card, curve, evaluation
@@ -20,6 +20,7 @@ from keepfast.interfaces.summary.checks import mapping, string
 from keepfast.metrics.frames import Series
 from keepfast.metrics.reading import has_metrics, read_metrics
 from keepfast.plugins.formats import is_checkpoint, read_checkpoint
+from keepfast.plugins.locations import located
 from keepfast.provenance.starts import for_strangers
 from keepfast.runs.reading import is_run, read_run
 
@@ -90,7 +91,7 @@ def fill(
         NotFound: if there is no such run or checkpoint, or the run has none.
         InvalidValue: if what is given is none.
     """
-    path = path_of(run_or_checkpoint)
+    path = located(run_or_checkpoint)
     environment = string(environment, "environment")
     results = None if results is None else _storable(mapping(results, "results"))
     if not path.exists():

@@ -10,13 +10,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from keepfast._system.arguments.checks import function
-from keepfast._system.disk.directories import path_of
 from keepfast._system.spacious import spacious_tensors
 from keepfast.errors import InvalidValue, LoadMismatch
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.interfaces.ring import VALID
 from keepfast.memories.files import Progress, memory_paths, read_memory, unseen
 from keepfast.plugins.formats import format_of
+from keepfast.plugins.locations import writable
 
 
 def convert_memory(
@@ -38,7 +38,7 @@ def convert_memory(
         CorruptMemory: if the source is damaged.
         WriteFailed: if the operating system refused; what was at the target before is untouched.
     """
-    target = path_of(target)
+    target = writable(target)
     writer = format_of("memory format", target)
     function("progress", progress)(0, 2)
     snapshot = read_memory(source)
@@ -72,7 +72,7 @@ def merge_memories(
         WriteFailed: if the operating system refused; what was at the target before is untouched.
     """
     function("progress", progress)
-    target = path_of(target)
+    target = writable(target)
     writer = format_of("memory format", target)
     paths = memory_paths(pattern)
     if target.resolve() in (path.resolve() for path in paths):

@@ -13,7 +13,7 @@ from typing import Any, final
 
 from keepfast._system.background import Background
 from keepfast._system.commit import sweep
-from keepfast._system.disk.directories import make_directory, path_of, taken
+from keepfast._system.disk.directories import make_directory, taken
 from keepfast._system.disk.optional import tell_lacking
 from keepfast._system.finishing import finish
 from keepfast._system.lifetimes import at_exit, in_child
@@ -23,6 +23,7 @@ from keepfast.errors import DirectoryError, KeepfastError
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
 from keepfast.memories.tensors.specs import positive
 from keepfast.plugins.formats import exporter_named
+from keepfast.plugins.locations import writable
 
 DEFAULT_DIRECTORY = "memory"
 """Where files go where nobody says it, in the working directory."""
@@ -72,7 +73,7 @@ class MemoryExport:
         self.format = DEFAULT_FORMAT if format is None else format
         self._exporter = exporter_named(self.format)
         self._is_of_run = isinstance(directory, str) and directory == ""
-        self.directory = taken(DEFAULT_DIRECTORY if directory is None or self._is_of_run else path_of(directory))
+        self.directory = taken(DEFAULT_DIRECTORY if directory is None or self._is_of_run else writable(directory))
         self.keep = None if keep is None else positive("export_keep", keep)
         self.active = active
         self.cycles = 0
@@ -144,7 +145,7 @@ class MemoryExport:
     ) -> Path:
         """Write a new file at once, and return its path; see `Memory.save`."""
         chosen = exporter_named(self.format if format is None else format)
-        path = self._unused_path(self.directory if _is_none(directory) else taken(path_of(directory)), chosen)
+        path = self._unused_path(self.directory if _is_none(directory) else taken(writable(directory)), chosen)
         chosen.save(snapshot(), path)
         return path
 

@@ -16,7 +16,6 @@ from typing import Any, final
 from keepfast._system.arguments.checks import listed
 from keepfast._system.background import wait_for_writing
 from keepfast._system.commit import size_of
-from keepfast._system.disk.directories import path_of
 from keepfast._system.warnings import warn
 from keepfast.errors import InvalidValue, KeepfastError, MissingDependency, NotFound
 from keepfast.interfaces.memory_exporter import MemorySnapshot
@@ -135,7 +134,7 @@ def matches(pattern: str | os.PathLike[str]) -> tuple[list[Path], dict[Path, Inv
     Raises:
         NotFound: if nothing matches.
     """
-    found = sorted(map(Path, _expanded(str(path_of(pattern)))), key=numeric_order)
+    found = sorted(map(Path, _expanded(str(located(pattern)))), key=numeric_order)
     paths: list[Path] = []
     strangers: dict[Path, InvalidValue | MissingDependency] = {}
     directories: dict[Path, InvalidValue | MissingDependency] = {}

@@ -152,7 +152,7 @@ class _Search:
         """Return the file's layers to look among: as few as have a place for everything."""
         best: list[Layer] = []
         most = -1
-        for views in self._views(role):
+        for views in self._views(role, group):
             fitting = [view for view in views if self._missing(group, view) == 0]
             if len(fitting) == 1:
                 return fitting[0]
@@ -163,11 +163,15 @@ class _Search:
                     best, most = view, count
         return best
 
-    def _views(self, role: Role) -> Iterator[list[list[Layer]]]:
+    def _views(self, role: Role, group: Sequence[Layer]) -> Iterator[list[list[Layer]]]:
         """Yield what may be looked among, narrow ones first; those of one step are equally good."""
         here = [source for source in self._sources if self._role(source).target == role.target]
         shared = [source for source in here if self._role(source).base is None]
         yield [[source for source in here if self._role(source) == role]]
+        for branches in _branches(shared):
+            fitting = [branch for branch in branches if self._missing(group, branch) == 0]
+            if len(fitting) == 1:
+                yield fitting
         yield [[source for source in here if self._role(source) in (role, Role(None, role.target))]]
         if role.base is None:
             others = dict.fromkeys(self._role(source) for source in here if self._role(source).base is not None)
@@ -248,6 +252,17 @@ class _Search:
     def _pair(self, target: Layer, source: Layer, why: str) -> None:
         self._used.add(self._use(source, target))
         self._made.pairs.append(Pair(target, source, tuple(target.shared(source)), why))
+
+
+def _branches(sources: Sequence[Layer]) -> Iterator[list[list[Layer]]]:
+    """Yield layers by what they are below of, deep ones first: networks that nothing names stand apart all the same."""
+    paths = {id(source): source.name.split(".")[:-1] for source in sources}
+    for depth in range(max(map(len, paths.values()), default=0), 0, -1):
+        groups: dict[tuple[str, ...], list[Layer]] = {}
+        for source in sources:
+            groups.setdefault(tuple(paths[id(source)][:depth]), []).append(source)
+        if len(groups) > 1:
+            yield list(groups.values())
 
 
 def _is_alone(target: Layer, source: Layer) -> bool:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from keepfast._system.disk.directories import path_of
 from keepfast.errors import LoadMismatch
 from keepfast.interfaces.checkpoint_store import SINGLE, Checkpoint
 from keepfast.interfaces.loading.report import LoadReport
@@ -19,7 +18,7 @@ from keepfast.modules.registered import metadata, registered
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.backends import configured
 from keepfast.plugins.formats import format_of
-from keepfast.plugins.locations import located
+from keepfast.plugins.locations import located, writable
 from keepfast.tree import Tree, flatten
 
 
@@ -39,7 +38,7 @@ def save(module: Module, path: str | Path) -> Path:
         MissingDependency: if its format needs a package that is not installed; says what to run.
         WriteFailed: if the operating system refused; what was there before is untouched.
     """
-    path = path_of(path)
+    path = writable(path)
     store = format_of("checkpoint format", path)
     modules = registered({SINGLE: module}, configured("auto"))
     state = modules[0].copy()

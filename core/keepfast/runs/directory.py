@@ -16,7 +16,7 @@ from typing import Any, final
 
 from keepfast._system.commit import commit
 from keepfast._system.disk.bounded import within_memory
-from keepfast._system.disk.directories import make_directory, path_of, taken
+from keepfast._system.disk.directories import make_directory, taken
 from keepfast._system.lifetimes import in_child
 from keepfast._system.warnings import warn
 from keepfast._version import __version__
@@ -24,6 +24,7 @@ from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.codec import plain
 from keepfast.config import ExperimentConfig, masked
 from keepfast.errors import DirectoryError, InvalidValue, WriteFailed, as_given
+from keepfast.plugins.locations import writable
 from keepfast.provenance.ending import killed
 from keepfast.provenance.starts import ENDED, PROVENANCE, bounded, shortened, whole
 from keepfast.runs.processes.origin import this_process
@@ -55,7 +56,7 @@ def run_directory(config: ExperimentConfig, agent: str) -> Path:
         )
     if "\0" in config.directory:
         raise InvalidValue(f"`directory` is {config.directory!r:.100}, which names no directory: it holds NUL")
-    return taken(path_of(config.directory or DEFAULT_DIRECTORY)) / name
+    return taken(writable(config.directory or DEFAULT_DIRECTORY)) / name
 
 
 def _unfit(name: str) -> str:

@@ -23,6 +23,7 @@ from keepfast.migration.report import MigratedOptimizer, MigrationReport
 from keepfast.migration.roles import role_of
 from keepfast.migration.rules.framework import laid_out
 from keepfast.plugins.formats import format_of, read_checkpoint
+from keepfast.plugins.locations import writable
 from keepfast.tree import Tree, flatten
 
 Framework = Literal["torch", "jax"]
@@ -53,11 +54,12 @@ def migrate_file(
         NotFound: if a file is not there.
     """
     read = read_foreign(source)
+    target = None if options.dry_run else writable(output or checkpoint)
     found = read_checkpoint(Path(checkpoint))
     plan, names = _plan(read, found, options)
     report = plan.settled(options)
-    if not options.dry_run:
-        _write({name: plan.tree(name) for name in names}, Path(output or checkpoint), found.about)
+    if target is not None:
+        _write({name: plan.tree(name) for name in names}, target, found.about)
     return report
 
 
@@ -106,7 +108,7 @@ def convert_file(
         InvalidValue: if there is no module of a name.
         LoadMismatch: if a network does not fit into those of `like`, or cannot be laid out without it.
     """
-    target = Path(target)
+    target = writable(target)
     if target.exists() and not replace_file:
         raise UsageError(f"`{target}` is there already; give another name, or replace it (`--force`)")
     format_of("checkpoint format", target)

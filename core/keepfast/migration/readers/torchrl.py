@@ -54,10 +54,7 @@ def _parts(tree: Tree) -> tuple[dict[str, Any], list[str]]:
     if any(path.rpartition(".")[2] == _NORM for path in flat):
         notes.append("its observations are (x - mean) / sqrt(var)")
     if any(map(_VEC_NORM.fullmatch, flat)):
-        notes.append(
-            f"its observations are (x - mean) / max(sqrt(var), 0.0001), which takes {_DECAY} for the decay of its "
-            "VecNorm"
-        )
+        notes.append(f"its observations are (x - mean) / max(sqrt(var), 0.0001), if its VecNorm decays by {_DECAY}")
     owners = {path.rpartition(".")[0] for path in flat if path.rpartition(".")[2] == _NORM}
     kept = {path: array for path, array in flat.items() if path.rpartition(".")[0] not in owners}
     return {path: array for path, array in kept.items() if not any(each in path for each in _PLAIN)} | found, notes
