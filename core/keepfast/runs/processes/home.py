@@ -17,6 +17,7 @@ from keepfast.interfaces.loading.report import LoadReport
 from keepfast.metrics.reading import has_entries
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.table import ModuleTable
+from keepfast.plugins.backends import prepare
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import (
     CONFIG,
@@ -92,6 +93,7 @@ class Home:
         Raises:
             DirectoryError: if it cannot be written in, or another owns it.
         """
+        prepare()
         is_new = self._standing.first and not self.directory.exists()
         with self._ownership.unless_it_fails():
             self._take(self._ownership)
