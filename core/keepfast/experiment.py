@@ -361,7 +361,7 @@ class Experiment:
         self._modules.check()
         self._checkpointer.note_registered()
         self._standing.look_again()
-        self._home.earlier.warn()
+        self._home.begin()
 
     def _check_open(self) -> None:
         if self._refusal:

@@ -21,6 +21,7 @@ from keepfast.cli.inspection.metrics import metrics
 from keepfast.cli.runs.comparing import diff
 from keepfast.cli.runs.listing import runs
 from keepfast.cli.runs.plotting import plot
+from keepfast.cli.runs.reporting import report
 from keepfast.cli.runs.showing import show
 from keepfast.cli.runs.tagging import tag
 from keepfast.errors import ConfigError, InvalidValue, KeepfastError, KeepfastWarning, UnknownPlugin
@@ -38,6 +39,7 @@ COMMANDS = (
     migrating.migrate,
     plot,
     plugins.plugins,
+    report,
     runs,
     show,
     tag,
