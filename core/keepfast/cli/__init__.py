@@ -24,6 +24,7 @@ from keepfast.cli.runs.plotting import plot
 from keepfast.cli.runs.reporting import report
 from keepfast.cli.runs.showing import show
 from keepfast.cli.runs.tagging import tag
+from keepfast.cli.runs.watching import watch
 from keepfast.errors import ConfigError, InvalidValue, KeepfastError, KeepfastWarning, UnknownPlugin
 
 __all__ = ["app", "main"]
@@ -44,6 +45,7 @@ COMMANDS = (
     show,
     tag,
     checkpoints.verify,
+    watch,
 )
 
 _USAGE_ERRORS = (ConfigError, InvalidValue, UnknownPlugin)

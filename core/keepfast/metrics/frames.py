@@ -89,7 +89,7 @@ class Metrics(dict[str, Series]):
         names = {tag: shown(tag) for tag in self}
         longest = max(map(len, names.values()), default=0)
         lines = [
-            f"{names[tag]:<{longest}}  {_curve(series.values):<{_WIDTH}}  {series.values[-1]:.6g} at {series.steps[-1]}"
+            f"{names[tag]:<{longest}}  {blocks(series.values):<{_WIDTH}}  {series.values[-1]:.6g} at {series.steps[-1]}"
             for tag, series in self.items()
         ]
         return "\n".join([f"{len(self)} tags", *lines])
@@ -131,7 +131,8 @@ def _levels(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return levels
 
 
-def _curve(values: NDArray[np.float64]) -> str:
+def blocks(values: NDArray[np.float64]) -> str:
+    """Return a small picture of values in a line of text; those that are not finite are left out."""
     thinned = _thinned(values, _WIDTH)
     if not len(thinned):
         return ""

@@ -12,8 +12,8 @@ from keepfast.errors import shown
 from keepfast.metrics.spread import Curve
 from keepfast.pictures.chart import COLORS, Chart, Line, thinned
 
-_WIDTH, _HEIGHT = 720, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 12, 12, 30
+_WIDTH, _HEIGHT = 480, 250
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 8, 10, 26
 """What is left for the numbers at the axes."""
 
 _TICKS = 5

@@ -78,6 +78,7 @@ def groups_of(told: Sequence[Told]) -> list[list[Told]]:
 def differences(told: Sequence[Told]) -> dict[str, list[Any]]:
     """Return the settings in which runs differ, with the value of each run, None where it has none."""
     keys = dict.fromkeys(key for each in told for key in each.run.settings)
+    keys = {key: None for key in keys if key not in ("experiment.experiment_name", "experiment.directory")}
     found = {key: [each.run.settings.get(key) for each in told] for key in keys}
     return {key: values for key, values in found.items() if any(value != values[0] for value in values[1:])}
 

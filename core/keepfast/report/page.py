@@ -34,9 +34,9 @@ body{background:var(--ground);color:var(--ink)}
 h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}h3{font-size:1rem;margin:1rem 0 .3rem}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem}
 th,td{text-align:left;vertical-align:top;padding:.25rem .75rem .25rem 0}
-th,td{border-bottom:1px solid var(--line);overflow-wrap:anywhere}
-th{font-weight:600;white-space:nowrap}td{min-width:4rem}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:1rem}
+th,td{border-bottom:1px solid var(--line);overflow-wrap:break-word}
+th{font-weight:600;white-space:nowrap}td{min-width:4rem;max-width:36rem}
+.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,26rem),1fr));gap:1rem}
 figure{margin:0;padding:.5rem;background:var(--soft);border-radius:.5rem;min-width:0}
 figcaption{font-size:.9rem;font-weight:600;overflow-wrap:anywhere}svg{width:100%;height:auto;display:block}
 .key{display:inline-block;width:.8rem;height:.8rem;border-radius:.2rem;margin-right:.4rem}
