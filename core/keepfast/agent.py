@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keepfast._system.arguments.checks import names, table
+from keepfast._system.notebook.tables import facts
 from keepfast.config import LEVEL, Settings, Source, agent_settings, mapping_of
 from keepfast.errors import InvalidValue, as_given
 from keepfast.experiment import Experiment
@@ -94,6 +95,12 @@ class Agent(Modes):
     def __repr__(self) -> str:
         of = str(self._experiment or f"not started, {str(self._directory)!r}")
         return f"{type(self).__name__}({', '.join(self._checkpoint_modules) or 'no modules'}; {of})"
+
+    def _repr_html_(self) -> str:
+        if self._experiment is not None:
+            return self._experiment._repr_html_()
+        about = [("directory", self._directory), ("modules", ", ".join(self._checkpoint_modules) or "none")]
+        return facts(f"{type(self).__name__}, not started", about)
 
     @property
     def checkpoint_modules(self) -> dict[str, Module]:

@@ -23,11 +23,11 @@ from keepfast.memories.fitting import Fit
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
 from keepfast.modules.table import ModuleTable
-from keepfast.plugins.backends import prepare
 from keepfast.plugins.locations import writable
 from keepfast.runs.checkpointer import Checkpointer, Durable
 from keepfast.runs.directory import run_directory
 from keepfast.runs.in_vain import warn_of_idle_settings
+from keepfast.runs.listing.shown import page
 from keepfast.runs.loops.compiled import CompiledLoop
 from keepfast.runs.processes.home import Home
 from keepfast.runs.processes.ownership import in_forked_child
@@ -39,8 +39,6 @@ from keepfast.runs.stepping import Steps
 from keepfast.tracking.multi_writer import MultiWriter
 
 _CLOSED = "this experiment was closed; make another one"
-_SETTLE_SECONDS = 5.0
-"""How long a checkpoint waits, behind training, for the writers to have what was written before it."""
 
 
 @final
@@ -129,8 +127,10 @@ class Experiment:
         self.set_environment(env)
         if first:
             warn_of_idle_settings(config)
-        prepare()
         self._home.open()
+
+    def _repr_html_(self) -> str:
+        return page(repr(self), self.directory, self.completed, self.timesteps, self.best_score, self._modules.names)
 
     def __repr__(self) -> str:
         of = "" if self.timesteps is None else f" of {self.timesteps}"
@@ -163,7 +163,7 @@ class Experiment:
     def _settle(self) -> None:
         """Have on disk what a checkpoint builds on; behind training, where checkpoints are written."""
         self._mend()
-        self._recorder.settle(_SETTLE_SECONDS)
+        self._recorder.settle()
 
     def _mend(self) -> None:
         """Make anew what somebody removed of the run's directory."""
@@ -367,7 +367,7 @@ class Experiment:
         self._modules.check()
         self._checkpointer.note_registered()
         self._standing.look_again()
-        self._home.earlier.warn()
+        self._home.begin()
 
     def _check_open(self) -> None:
         if self._refusal:

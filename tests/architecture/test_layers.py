@@ -24,7 +24,7 @@ LAYERS = (
     ("tracking", "memories", "checkpoints"),
     ("modules",),
     ("formats", "migration", "runs"),
-    ("experiment", "hub"),
+    ("experiment", "hub", "report"),
     ("agent", "adapters", "testing"),
     ("cli",),
 )

@@ -49,6 +49,7 @@ SETTINGS = {
     "running_episodes": "continue",
     "seeds": "both",
     "checkpoint_seconds": 60.0,
+    "provenance": False,
     "system_metrics": True,
 }
 
@@ -80,6 +81,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "running_episodes": "restart",
         "seeds": "mean",
         "checkpoint_seconds": None,
+        "provenance": True,
         "system_metrics": False,
     }
 
@@ -344,6 +346,7 @@ WRONG = [
     ("running_episodes", "drop", '"restart" or "continue"'),
     ("seeds", "all", '"mean" or "each" or "both"'),
     ("checkpoint_seconds", 0, "a number above 0, or None"),
+    ("provenance", "some", 'True or False or "without_changes"'),
     ("system_metrics", "yes", "True or False"),
 ]
 """Of each setting: its key, a value that it cannot have, and what the error says is allowed."""

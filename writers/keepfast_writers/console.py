@@ -13,11 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 import keepfast
+from keepfast._system.notebook.live import Live as CellLive
+from keepfast._system.notebook.live import in_notebook
+from keepfast._system.notebook.tables import facts, table
 
 
 @final
 class ConsoleWriter(keepfast.Writer):
-    """Shows the latest value of every tag: a live table on a terminal, one plain line a write elsewhere.
+    """Shows the latest value of every tag: a live table on a terminal or in a notebook's cell, else a line a write.
 
     Args:
         context: the experiment.
@@ -28,7 +31,8 @@ class ConsoleWriter(keepfast.Writer):
         self._name = context.experiment_name
         self._latest: dict[str, tuple[int, float]] = {}
         self._console = Console(file=file, stderr=file is None, highlight=False)
-        self._live = self._table_on_terminal() if self._console.is_terminal else None
+        self._cell = CellLive(self._page(0)) if file is None and in_notebook() else None
+        self._live = self._table_on_terminal() if self._cell is None and self._console.is_terminal else None
         if self._live is not None:
             self._live.start()
 
@@ -39,11 +43,14 @@ class ConsoleWriter(keepfast.Writer):
 
     def write_scalars(self, scalars: Mapping[str, float], step: int, wall_time: float) -> None:
         """Show the values."""
+        self._latest.update({tag: (step, value) for tag, value in scalars.items()})
+        if self._cell is not None:
+            self._cell.show(self._page(step))
+            return
         if self._live is None:
             values = "  ".join(f"{tag}={value:.6g}" for tag, value in scalars.items())
             self._console.print(Text(f"step {step}  {values}"), soft_wrap=True)
             return
-        self._latest.update({tag: (step, value) for tag, value in scalars.items()})
         self._live.update(self._table(step), refresh=True)
 
     def _table(self, step: int) -> Table:
@@ -54,6 +61,10 @@ class ConsoleWriter(keepfast.Writer):
         for tag, (at, value) in sorted(self._latest.items()):
             table.add_row(Text(tag), f"{value:.6g}", "" if at == step else str(at))
         return table
+
+    def _page(self, step: int) -> str:
+        rows = ((tag, f"{value:.6g}", "" if at == step else at) for tag, (at, value) in sorted(self._latest.items()))
+        return facts(f"{self._name}  step {step}", ()) + table(("tag", "value", "step"), rows)
 
     def write_text(self, tag: str, text: str, step: int, wall_time: float) -> None:
         """Print the text, above the table."""

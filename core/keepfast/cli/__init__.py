@@ -21,8 +21,10 @@ from keepfast.cli.inspection.metrics import metrics
 from keepfast.cli.runs.comparing import diff
 from keepfast.cli.runs.listing import runs
 from keepfast.cli.runs.plotting import plot
+from keepfast.cli.runs.reporting import report
 from keepfast.cli.runs.showing import show
 from keepfast.cli.runs.tagging import tag
+from keepfast.cli.runs.watching import watch
 from keepfast.errors import ConfigError, InvalidValue, KeepfastError, KeepfastWarning, UnknownPlugin
 
 __all__ = ["app", "main"]
@@ -38,10 +40,12 @@ COMMANDS = (
     migrating.migrate,
     plot,
     plugins.plugins,
+    report,
     runs,
     show,
     tag,
     checkpoints.verify,
+    watch,
 )
 
 _USAGE_ERRORS = (ConfigError, InvalidValue, UnknownPlugin)

@@ -15,6 +15,7 @@ import numpy as np
 from keepfast.codec import native
 from keepfast.errors import CorruptCheckpoint, CorruptFile, InvalidValue, as_given
 from keepfast.interfaces.format import Format
+from keepfast.interfaces.loading.contents import contents_line, contents_page
 from keepfast.tree import Tree, map_leaves, require_short_paths, values
 
 SINGLE = "module"
@@ -159,6 +160,12 @@ class Checkpoint:
 
     state: Tree
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({contents_line(self.modules, self.metadata)})"
+
+    def _repr_html_(self) -> str:
+        return contents_page("Checkpoint", self.modules, self.metadata)
 
     @cached_property
     def about(self) -> CheckpointMetadata:

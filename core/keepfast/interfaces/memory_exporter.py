@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import html
 from collections.abc import Iterator, KeysView, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._system.disk.mapping import change_below
+from keepfast._system.notebook.tables import facts, table
 from keepfast.errors import CorruptFile, CorruptMemory, UnknownTensor, did_you_mean, shown
 from keepfast.interfaces.format import Format
 from keepfast.interfaces.ring import VALID, Ring
@@ -41,16 +41,13 @@ class MemorySnapshot:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        tensors = ", ".join(f"{name}: {tensor.dtype}{tensor.shape}" for name, tensor in self.tensors.items())
+        tensors = ", ".join(f"{shown(name)}: {tensor.dtype}{tensor.shape}" for name, tensor in self.tensors.items())
         return f"MemorySnapshot({len(self)} samples of {self.memory_size} x {self.num_envs}: {tensors})"
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(name)}</td><td>{tensor.dtype}</td><td>{tensor.shape}</td></tr>"
-            for name, tensor in self.tensors.items()
-        )
         head = f"{len(self)} samples of {self.memory_size} rows and {self.num_envs} environments"
-        return f"<p>{head}</p><table><tr><th>tensor</th><th>dtype</th><th>shape</th></tr>{rows}</table>"
+        rows = ((name, tensor.dtype, tensor.shape) for name, tensor in self.tensors.items())
+        return facts(head, self.metadata.items()) + table(("tensor", "dtype", "shape"), rows)
 
     @property
     def memory_size(self) -> int:

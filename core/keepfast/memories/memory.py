@@ -21,6 +21,7 @@ from keepfast.memories.export import DEFAULT_DIRECTORY, DEFAULT_FORMAT, MemoryEx
 from keepfast.memories.files import read_memory
 from keepfast.memories.fitting import Fit, of_state
 from keepfast.memories.sampling import Sampler
+from keepfast.memories.shown import line, page
 from keepfast.memories.storage import Storage
 
 
@@ -212,6 +213,12 @@ class Memory:
             DirectoryError: if exports are to go there, and it cannot be made or written in.
         """
         self._exports.belong_to(run)
+
+    def __repr__(self) -> str:
+        return line(self)
+
+    def _repr_html_(self) -> str:
+        return page(self)
 
     def __len__(self) -> int:
         """Return the number of samples, counted over all environments; those that are no transitions count too."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.arguments.checks import listed, truth
+from keepfast._system.notebook.tables import table, text
 from keepfast.errors import InvalidValue, as_given, did_you_mean, nearest
 from keepfast.metrics.reading import read_metrics
 
@@ -81,6 +82,12 @@ class MetricsReport:
     def __bool__(self) -> bool:
         """Say whether nothing is missing."""
         return not self.missing
+
+    def _repr_html_(self) -> str:
+        rows = [("missing", tag, self.respelled.get(tag, "")) for tag in self.missing]
+        rows += [("not enabled", tag, self.respelled.get(tag, "")) for tag in self.disabled]
+        rows += [("there", tag, "") for tag in self.present] + [("further", tag, "") for tag in self.further]
+        return f"<p>{text(self)}</p>" + table(("", "tag", "is it this one?"), rows)
 
     def __str__(self) -> str:
         if self:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import importlib
 from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.errors import MissingDependency
+from keepfast._system.notebook.tables import text
+from keepfast.errors import MissingDependency, shown
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _WIDTH = 24
@@ -86,16 +86,20 @@ class Metrics(dict[str, Series]):
         return steps, columns
 
     def __repr__(self) -> str:
-        longest = max(map(len, self), default=0)
+        names = {tag: shown(tag) for tag in self}
+        longest = max(map(len, names.values()), default=0)
         lines = [
-            f"{tag:<{longest}}  {_curve(series.values):<{_WIDTH}}  {series.values[-1]:.6g} at {series.steps[-1]}"
+            f"{names[tag]:<{longest}}  {blocks(series.values):<{_WIDTH}}  {series.values[-1]:.6g} at {series.steps[-1]}"
             for tag, series in self.items()
         ]
         return "\n".join([f"{len(self)} tags", *lines])
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": self._repr_html_()}
+
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{html.escape(tag)}</td><td>{_drawn(series)}</td>"
+            f"<tr><td>{text(tag)}</td><td>{_drawn(series)}</td>"
             f"<td>{series.values[-1]:.6g}</td><td>{series.steps[-1]}</td></tr>"
             for tag, series in self.items()
         )
@@ -127,7 +131,8 @@ def _levels(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return levels
 
 
-def _curve(values: NDArray[np.float64]) -> str:
+def blocks(values: NDArray[np.float64]) -> str:
+    """Return a small picture of values in a line of text; those that are not finite are left out."""
     thinned = _thinned(values, _WIDTH)
     if not len(thinned):
         return ""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, final
 
+from keepfast._system.notebook.tables import facts, table
+
 Status = Literal["migrated", "kept", "missing", "ambiguous", "refused"]
 
 
@@ -138,6 +140,18 @@ class MigrationReport:
 
     def __bool__(self) -> bool:
         return bool(self.entries) and all(entry.status in ("migrated", "kept") for entry in self.entries)
+
+    def __repr__(self) -> str:
+        done = f"{len(self.migrated)} of {len(self.entries)} entries migrated"
+        return f"MigrationReport({str(self.path or 'state dict')!r}: {done}, {len(self.unused)} unused)"
+
+    def _repr_html_(self) -> str:
+        about = [("reader", f"{self.reader} {self.reader_version}"), ("library", self.library or "not known")]
+        told = [("note", note) for note in self.notes] + [("warning", warning) for warning in self.warnings]
+        rows = ((each.name, each.shape, each.status, ", ".join(each.sources), each.why) for each in self.entries)
+        head = facts(repr(self), [*about, *told])
+        unused = table(("unused",), ((name,) for name in self.unused)) if self.unused else ""
+        return head + table(("entry", "shape", "status", "from", "why"), rows) + unused
 
     def __str__(self) -> str:
         done = len(self.migrated)

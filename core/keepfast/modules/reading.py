@@ -13,6 +13,7 @@ from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.errors import NotFound
 from keepfast.interfaces.checkpoint_store import SINGLE, Checkpoint, CheckpointMetadata
+from keepfast.interfaces.loading.contents import contents_line, contents_page
 from keepfast.plugins.formats import is_checkpoint
 from keepfast.plugins.formats import read_checkpoint as read_file
 from keepfast.plugins.locations import located
@@ -38,6 +39,12 @@ class CheckpointContent(dict[str, Tree]):
         super().__init__(modules)
         self.path, self.metadata = path, dict(checkpoint.metadata)
         self.about: CheckpointMetadata = checkpoint.about
+
+    def __repr__(self) -> str:
+        return f"CheckpointContent({str(self.path)!r}: {contents_line(self, self.metadata)})"
+
+    def _repr_html_(self) -> str:
+        return contents_page(self.path, self, self.metadata)
 
 
 def read_checkpoint(path: str | Path) -> CheckpointContent:

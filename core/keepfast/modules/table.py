@@ -91,6 +91,11 @@ class ModuleTable:
         """Return a table as an experiment's settings ask for it; None stands for one that is empty."""
         return cls({} if modules is None else modules, config.backend, device, config.checkpoint_format)
 
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the modules of now."""
+        return [str(name) for name in _instances(self._modules)]
+
     def __len__(self) -> int:
         return len(_instances(self._modules))
 

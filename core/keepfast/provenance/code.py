@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Callable
-from types import MethodType
 from typing import Any, final
 
 from keepfast._system.lifetimes import in_child
@@ -33,40 +33,42 @@ class Code:
         self._commit: dict[str, Any] = {}
         self._changes: dict[str, Any] = {}
         self._machine: dict[str, Any] = {}
-        self._listeners: list[weakref.WeakMethod[Callable[[], object]]] = []
 
-    def begin(self, listener: Callable[[], object]) -> None:
-        """Find the commit at once and ask for the rest, where nobody did before.
+    @property
+    def is_known(self) -> bool:
+        """Say whether all is known that is asked for."""
+        return self._done.is_set()
 
-        Args:
-            listener: a method that is called from another thread some time after all is known, unless it was already.
-        """
-        if not self._done.is_set() and isinstance(listener, MethodType):
-            self._listeners.append(weakref.WeakMethod(listener))
+    def begin(self) -> None:
+        """Find the commit at once and ask for the rest, where nobody did before."""
         if self._begun:
             return
         self._begun = True
         root = root_of_code()
         if root is not None:
             self._commit, self._git = commit_of(root), Git(root)
-        try:
-            threading.Thread(target=self._ask, daemon=True, name="keepfast-provenance").start()
-        except RuntimeError:  # no more threads: the interpreter is on its way out
+        if not _behind(self._ask):
             self._done.set()
 
     def _ask(self) -> None:
-        done, listeners = self._done, self._listeners
+        done = self._done
         try:
             self._machine = gpus()
             self._changes = {} if self._git is None else self._git.changes()
         finally:
             done.set()
-        if threading.Event().wait(_TELL_SECONDS):
-            return
-        for reference in listeners:
-            if (listener := reference()) is not None:
-                listener()
-        listeners.clear()
+
+    def tell(self, listener: Callable[[], object]) -> None:
+        """Call a method from another thread some time after all is known, where its object still lives then."""
+        done, reference = self._done, weakref.WeakMethod(listener)
+
+        def wait() -> None:
+            done.wait()
+            time.sleep(_TELL_SECONDS)
+            if (alive := reference()) is not None:
+                alive()
+
+        _behind(wait)
 
     def settle(self, seconds: float) -> bool:
         """Wait for what is being asked, no longer than that, and say whether it is known then."""
@@ -82,6 +84,15 @@ class Code:
     def machine(self) -> dict[str, Any]:
         """Return what is known of the machine beyond what it tells at once."""
         return self._machine
+
+
+def _behind(action: Callable[[], None]) -> bool:
+    """Have something done by a thread of its own, and say whether there is one: not at the interpreter's end."""
+    try:
+        threading.Thread(target=action, daemon=True, name="keepfast-provenance").start()
+    except RuntimeError:
+        return False
+    return True
 
 
 CODE = Code()

@@ -43,6 +43,9 @@ _FALLBACK_WRITER = "jsonl"
 _OF_THE_USER_TOO = "wandb"
 """The writer whose run the user's own code may log to, whether or not there is an interval to write at."""
 
+_SETTLE_SECONDS = 5.0
+"""How long a checkpoint waits, behind training, for the writers to have what was written before it."""
+
 _SAMPLES = 100
 """How many writes "auto" spreads over a training."""
 
@@ -335,7 +338,7 @@ class Recorder:
 
         return back
 
-    def settle(self, patience: float) -> None:
+    def settle(self, patience: float = _SETTLE_SECONDS) -> None:
         """Return when every healthy writer keeps what was written; see `MultiWriter.settle`."""
         for writer in self._all_writers():
             writer.settle(patience)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import html
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, final
 
+from keepfast._system.notebook.tables import facts, table
 from keepfast.errors import LoadMismatch
 from keepfast.interfaces.backend import REASONS, Difference
 
@@ -119,8 +120,11 @@ class LoadReport:
         return f"LoadReport({str(self.path)!r}{at}: {counted})"
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><td>{html.escape(str(entry))}</td></tr>" for entry in self.differences)
-        return f"<p>{html.escape(repr(self))}</p><table>{rows}</table>"
+        counted = Counter(entry.status for entry in self.entries)
+        at = [("timestep", self.timestep)] if self.timestep is not None else []
+        head = facts(f"LoadReport of {self.path}", [*at, *counted.items()])
+        skipped = table(("skipped", "why"), self.skipped.items()) if self.skipped else ""
+        return head + (table(("difference",), ((entry,) for entry in self.differences)) if not self else "") + skipped
 
     def __str__(self) -> str:
         head = f"{self.path}: {len(self.loaded)} entries loaded, {len(self.differences)} not"

@@ -17,6 +17,7 @@ from keepfast.interfaces.loading.report import LoadReport
 from keepfast.metrics.reading import has_entries
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.table import ModuleTable
+from keepfast.plugins.backends import prepare
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import (
     CONFIG,
@@ -75,7 +76,6 @@ class Home:
             agent_config[LEVEL]["provenance"] if standing.first else False,
             lambda: self._agent_config,
             lambda: recorder.environment,
-            self._tell_news,
         )
         self._process = os.getpid()
         at_exit(self._end_with_process)
@@ -92,6 +92,7 @@ class Home:
         Raises:
             DirectoryError: if it cannot be written in, or another owns it.
         """
+        prepare()
         is_new = self._standing.first and not self.directory.exists()
         with self._ownership.unless_it_fails():
             self._take(self._ownership)
@@ -123,6 +124,11 @@ class Home:
         self.describe(self._agent_config)
         found = {"checkpoints": self._checkpointer.start(), "metrics": has_entries(self.directory)}
         return EarlierRun(self.directory, begun=begun, left=[kind for kind, is_there in found.items() if is_there])
+
+    def begin(self) -> None:
+        """Be told that training begins."""
+        self.earlier.warn()
+        self._origin.begin(self._tell_news)
 
     def describe(self, config: Mapping[str, Any]) -> None:
         """Store the run's configuration, where this process is the first; the recorder knows it in each."""

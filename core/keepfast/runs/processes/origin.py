@@ -46,7 +46,6 @@ class Origin:
         setting: the setting ``provenance``.
         config: returns the run's configuration.
         environment: returns the environment, or None where nobody told it.
-        news: a method to call, from another thread, once more is known.
     """
 
     def __init__(
@@ -54,7 +53,6 @@ class Origin:
         setting: Setting,
         config: Callable[[], Mapping[str, Any]],
         environment: Callable[[], object],
-        news: Callable[[], object],
     ) -> None:
         self._setting, self._config, self._environment = setting, config, environment
         self._began = time.monotonic()
@@ -62,8 +60,15 @@ class Origin:
         self._resumed: dict[str, Any] | None = None
         self._ended: dict[str, Any] | None = None
         if setting:
-            CODE.begin(news)
+            CODE.begin()
+        self._waits = bool(setting) and not CODE.is_known
         listen(self._note_warning)
+
+    def begin(self, news: Callable[[], object]) -> None:
+        """Be told that training begins; a method is called, from another thread, once what git was asked is known."""
+        if self._waits:
+            self._waits = False
+            CODE.tell(news)
 
     @property
     def has_ended(self) -> bool:

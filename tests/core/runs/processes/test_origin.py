@@ -165,11 +165,7 @@ def test_a_start_costs_training_less_than_50_milliseconds() -> None:
     costs = []
     for _ in range(3):
         before = time.process_time()
-        origin = Origin(True, lambda: {"seed": 1}, lambda: None, origin_news)
+        origin = Origin(True, lambda: {"seed": 1}, lambda: None)
         origin.document()
         costs.append(time.process_time() - before)
     assert min(costs) < 0.05
-
-
-def origin_news() -> None:
-    """Be told nothing."""
