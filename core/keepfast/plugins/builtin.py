@@ -57,6 +57,12 @@ def keepfast_migrations() -> Mapping[str, Callable[[], Any]]:
 
 
 @hookimpl
+def keepfast_adapters() -> Mapping[str, Callable[[], Any]]:
+    """List the libraries whose agents are attached."""
+    return {"skrl": lazy("keepfast.adapters.skrl.adapter:SkrlAdapter", requires=("skrl",))}
+
+
+@hookimpl
 def keepfast_locations() -> Mapping[str, Callable[[str], Any]]:
     """List the places that addresses name: the Hugging Face Hub."""
     return {"hf": lazy("keepfast.hub.download:fetch", requires=("huggingface_hub",), extra="hub")}
