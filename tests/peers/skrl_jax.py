@@ -93,6 +93,8 @@ def agent_and_env(kind: str, directory: Path, *, enabled: bool = True, **experim
     package, name = where.split(".")
     module = importlib.import_module(f"skrl.agents.jax.{package}")
     given = {**settings, **(features(kind, env) if enabled else {})}
+    if kind in ("DQN", "DDQN"):
+        given["random_timesteps"] = 0  # which skrl 1.4.3 has not made yet
     own = {"directory": str(directory), "experiment_name": "run", "write_interval": 16, "checkpoint_interval": 32}
     cfg = {**given, "experiment": {**own, **experiment}}
     if not NEW:

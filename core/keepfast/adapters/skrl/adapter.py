@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, final
 
+from keepfast._system.finishing import finish
 from keepfast.adapters.skrl.environment import EnvironmentState, is_kept, told_lacking
 from keepfast.adapters.skrl.hooks import Hooks
 from keepfast.adapters.skrl.memory import MEMORIES, MemoryState
 from keepfast.adapters.skrl.state import AgentState, further_modules, registered_modules
+from keepfast.adapters.skrl.tracing import TracedActs
 from keepfast.config import LEVEL, ExperimentConfig, mapping_of
 from keepfast.experiment import Experiment
 from keepfast.interfaces.adapter import Adapter, descends
@@ -58,15 +60,10 @@ class SkrlAdapter(Adapter):
         )
         told_lacking(env)
         hooks.install(state)
-        for memory in memories.values():
-            memory.install()
-
-        def detach() -> None:
-            hooks.remove()
-            for memory in memories.values():
-                memory.remove()
-
-        return detach
+        parts: list[TracedActs | MemoryState] = [state.traced, *memories.values()]
+        for part in parts:
+            part.install()
+        return lambda: finish(hooks.remove, *(part.remove for part in parts))
 
 
 def _memories(agent: Any) -> dict[str, Any]:

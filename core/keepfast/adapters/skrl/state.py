@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ import numpy as np
 from keepfast._arrays import host_array
 from keepfast.adapters.skrl.environment import put, tree_of
 from keepfast.adapters.skrl.hooks import METHODS, Hooks
+from keepfast.adapters.skrl.tracing import COUNTERS, TracedActs, counting_models
 from keepfast.interfaces.adapter import descends
 from keepfast.modules.parts import Attribute, keeps_itself
 from keepfast.tree import Tree, is_array, leaves
@@ -26,9 +26,6 @@ _PASSED_OVER = frozenset(METHODS) | {
     *("checkpoint_modules", "checkpoint_interval", "checkpoint_best_modules", "checkpoint_store_separately"),
 }
 """Attributes of an agent that are its tracking, its configuration, or kept elsewhere."""
-
-_COUNTERS = re.compile(r"_\w*(i|key)")
-"""What models and noises on JAX call the keys that they draw with, and how often they did."""
 
 
 def registered_modules(agent: Any) -> dict[str, Any]:
@@ -115,10 +112,14 @@ class AgentState:
     Args:
         agent: the agent.
         hooks: what counts its timesteps.
+
+    Attributes:
+        traced: what has a process that resumes compile as the one before it did.
     """
 
     def __init__(self, agent: Any, hooks: Hooks) -> None:
         self._agent, self._hooks = agent, hooks
+        self.traced = TracedActs(agent)
         self._at_start: dict[str, dict[str, Tree]] | None = None
         self._pending: Mapping[str, Any] | None = None
 
@@ -136,9 +137,8 @@ class AgentState:
         for name, value in vars(agent).items():
             if type(value).__module__.startswith("skrl.resources.noises"):
                 owners[name] = _Owner(value, lambda _: True)
-        for role, model in agent.models.items():
-            if model is not None and not keeps_itself(type(model)):  # on PyTorch the model itself has all
-                owners[f"models.{role}"] = _Owner(model, lambda name: bool(_COUNTERS.fullmatch(name)))
+        for role, model in counting_models(agent).items():
+            owners[f"models.{role}"] = _Owner(model, lambda name: bool(COUNTERS.fullmatch(name)))
         return owners
 
     def state_dict(self) -> dict[str, Any]:
@@ -158,6 +158,7 @@ class AgentState:
             "pass_start": self._hooks.pass_start,
             "values": {key: each for key, each in kept.items() if each},
             "spaces": {name: tree_of(generator) for name, generator in self._generators()},
+            "traced": self.traced.state_dict(),
             "flat": [role for role, model in self._agent.models.items() if _is_flat(model)],
         }
 
@@ -177,6 +178,7 @@ class AgentState:
         self._hooks.pass_start = int(state["pass_start"])
         for name, generator in state["spaces"].items():
             put(getattr(self._agent, name), "_np_random", generator)
+        self.traced.load_state_dict(state["traced"])
         for role in state["flat"]:
             _flatten(self._agent.models[role])
         for key, owner in self._owners().items():
