@@ -457,11 +457,13 @@ CALLBACKS = {
     ("keepfast.commit", "write"),
     ("keepfast.convert_memory", "progress"),
     ("keepfast.merge_memories", "progress"),
+    ("Experiment.when_closed", "callback"),
     ("Experiment.when_durable", "callback"),
 }
 """Parameters that are functions: what a function raises is its own."""
 
 REFUSED = {
+    "keepfast.attach": "no agent of another library is here",
     "hub.download_model_from_huggingface": "there is no network",
     "hub.pull": "there is no network",
     "hub.push": "there is no network",

@@ -12,7 +12,7 @@ from keepfast import KeepfastError, KeepfastWarning, errors
 from keepfast._system.warnings import warn
 
 CLASSES = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, KeepfastError)]
-BUILT_IN = (ValueError, KeyError, ImportError, TypeError, OSError, RuntimeError)
+BUILT_IN = (ValueError, KeyError, ImportError, TypeError, OSError, RuntimeError, MemoryError)
 
 
 @pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)

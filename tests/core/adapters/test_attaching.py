@@ -47,7 +47,7 @@ class LearnerAdapter(keepfast.Adapter):
         return descends(agent, f"{__name__}.Learner")
 
     def configuration(self, agent: Any) -> dict[str, Any]:
-        return {"momentum": 0.9, "experiment": {"write_interval": 4, "checkpoint_interval": 8}}
+        return {"momentum": 0.9, "experiment": {"write_interval": 4, "checkpoint_interval": 8, "writers": ["jsonl"]}}
 
     def attach(self, agent: Any, experiment: Any, env: Any = None) -> Callable[[], object]:
         if agent.weights.any():
@@ -186,18 +186,19 @@ def test_an_agent_without_weak_references_is_attached_too(registered: Callable[.
         attach = LearnerAdapter.attach
 
     registered(slots=SlottedAdapter)
-    agent = Slotted()
-    with keepfast.attach(agent, {"directory": tmp_path}), pytest.raises(keepfast.UsageError, match="attached to"):
-        keepfast.attach(agent, {"directory": tmp_path})
+    agent, cfg = Slotted(), {"directory": tmp_path, "writers": ["jsonl"]}
+    with keepfast.attach(agent, cfg), pytest.raises(keepfast.UsageError, match="attached to"):
+        keepfast.attach(agent, cfg)
 
 
 def test_the_functions_named_at_close_are_called_in_turn(tmp_path: Path) -> None:
     """The last one first, each once, though one raises; and the directory is free by then."""
     called: list[str] = []
-    experiment = keepfast.Experiment({"directory": tmp_path, "experiment_name": "run"})
+    cfg = {"directory": tmp_path, "experiment_name": "run", "writers": ["jsonl"]}
+    experiment = keepfast.Experiment(cfg)
     experiment.when_closed(lambda: called.append("first"))
     experiment.when_closed(lambda: 1 / 0)
-    experiment.when_closed(lambda: keepfast.Experiment({"directory": tmp_path, "experiment_name": "run"}).close())
+    experiment.when_closed(lambda: keepfast.Experiment(cfg).close())
     with pytest.raises(keepfast.InvalidValue):
         experiment.when_closed("no function")  # type: ignore[arg-type]
     with pytest.raises(ZeroDivisionError):

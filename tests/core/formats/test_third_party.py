@@ -64,11 +64,11 @@ def test_whatever_a_reader_raises_tells_of_damage(
         assert raised.value.__cause__ is error
 
 
-@pytest.mark.parametrize("error", [keepfast.MissingDependency("m"), PermissionError("p"), MemoryError()], ids=repr)
+@pytest.mark.parametrize("error", [keepfast.MissingDependency("m"), PermissionError("p")], ids=repr)
 def test_what_is_no_damage_is_raised_as_it_is(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A package that is missing, a file that may not be read, memory that is not there."""
+    """A package that is missing, a file that may not be read."""
 
     def fail(_path: Path) -> Any:
         raise error
