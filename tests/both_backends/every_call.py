@@ -288,7 +288,7 @@ GOOD: dict[str, Callable[[Place], Any]] = {
     "box_tensor": lambda _: np.zeros((1, 4)),
     "bucket_counts": lambda _: [1, 2],
     "bucket_limits": lambda _: [1.0, 2.0],
-    "callback": lambda _: id,
+    "callback": lambda _: lambda *_: None,
     "capacity": lambda _: 4,
     "checkpoint": lambda _: keepfast.Checkpoint({"a": np.zeros(2)}),
     "completed": lambda _: 3,

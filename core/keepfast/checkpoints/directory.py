@@ -95,20 +95,25 @@ class CheckpointDirectory:
                 self._set_aside(set(names.values()), set(documents))
             contents = {name: store.writing(documents[key]) for key, name in names.items()}
             unwritten = IndexedCheckpoint(timestep, best, {key: IndexedFile(name, 0) for key, name in names.items()})
-            described = replace(unwritten.described_by(metadata), own=True)
-            return self._commit(described, contents, retention, last=last)
+            return self._commit(unwritten, metadata, contents, retention, last=last)
 
     def _commit(
-        self, described: IndexedCheckpoint, contents: Mapping[str, Content], retention: Retention, *, last: bool
+        self,
+        unwritten: IndexedCheckpoint,
+        metadata: CheckpointMetadata,
+        contents: Mapping[str, Content],
+        retention: Retention,
+        *,
+        last: bool,
     ) -> IndexedCheckpoint:
         """Write files by name and the index of them, all or none; then remove what the retention lets go."""
-        written, gone = described, list[IndexedCheckpoint]()
+        written, gone = unwritten, list[IndexedCheckpoint]()
 
         def index(temporary: Mapping[Path, Path]) -> Mapping[Path, Content]:
             nonlocal written, gone
-            names = {key: file.name for key, file in described.files.items()}
+            names = {key: file.name for key, file in unwritten.files.items()}
             files = {key: IndexedFile.of(temporary[self.path / name], name) for key, name in names.items()}
-            written = replace(described, files=files)
+            written = replace(replace(unwritten, files=files).described_by(metadata), own=True)
             others = self._others(written)
             gone = self._removable(written, others, retention) if last else []
             return {self.path / INDEX: index_of([each for each in [*others, written] if each not in gone], gone)}
