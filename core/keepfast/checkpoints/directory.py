@@ -148,7 +148,7 @@ class CheckpointDirectory:
 
     def _index(self, written: IndexedCheckpoint, retention: Retention) -> None:
         others = [
-            checkpoint
+            replace(checkpoint, going=False)
             for checkpoint in read_index(self.path)
             if not checkpoint.names & written.names and any((self.path / name).exists() for name in checkpoint.names)
         ]
@@ -156,7 +156,7 @@ class CheckpointDirectory:
         kept = [checkpoint for checkpoint in [*others, written] if checkpoint not in gone]
         # What was just written stays, also where a resume from further back left later ones behind.
         removable = gone + [checkpoint for checkpoint in retention.removable(kept) if checkpoint is not written]
-        write_index(self.path, [*others, written])
+        write_index(self.path, [replace(each, going=each in removable) for each in [*others, written]])
         if removable:
             self._remove({name for checkpoint in removable for name in checkpoint.names})
             write_index(self.path, [checkpoint for checkpoint in [*others, written] if checkpoint not in removable])

@@ -69,6 +69,7 @@ class IndexedCheckpoint:
         versions: what wrote it.
         own: whether Keepfast wrote it, so that retention may remove it.
         superseded: whether training went on from before it, so that it is no longer the latest.
+        going: whether retention is removing it, so that files of it may be missing.
     """
 
     timestep: int | None
@@ -80,6 +81,7 @@ class IndexedCheckpoint:
     versions: Mapping[str, Any] = field(default_factory=dict)
     own: bool = True
     superseded: bool = False
+    going: bool = False
 
     @property
     def names(self) -> set[str]:
@@ -153,6 +155,7 @@ def _of_row(row: Mapping[str, Any]) -> IndexedCheckpoint:
         versions={key: version for key, version in row["versions"].items() if isinstance(version, str | int | None)},
         own=_checked(row["own"], bool),
         superseded=_checked(row.get("superseded", False), bool),
+        going=_checked(row.get("going", False), bool),
     )
 
 

@@ -29,13 +29,14 @@ ROW: dict[str, Any] = {
     "versions": {"format": 1},
     "own": True,
     "superseded": False,
+    "going": False,
 }
 
 
 def test_a_row_of_our_making_is_believed() -> None:
     """Also one from before superseded checkpoints were marked."""
     assert IndexedCheckpoint.from_json(ROW).timestep == 100
-    older = {key: value for key, value in ROW.items() if key != "superseded"}
+    older = {key: value for key, value in ROW.items() if key not in ("superseded", "going")}
     assert IndexedCheckpoint.from_json(older) == IndexedCheckpoint.from_json(ROW)
 
 
@@ -75,6 +76,7 @@ LIES: list[dict[str, Any]] = [
     {"versions": None},
     {"own": "yes"},
     {"superseded": None},
+    {"going": "no"},
 ]
 
 
