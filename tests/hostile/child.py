@@ -61,7 +61,7 @@ def _became(read: Callable[[Path], Any], path: Path, memory: int, seconds: int) 
 
 def became(read: Callable[[Path], Any], path: Path, memory: int, seconds: int) -> tuple[str, Any]:
     """Read a file under limits; return the error as text, or no text and the value."""
-    size = sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
+    size = sum(file.lstat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
     limit(resource.RLIMIT_AS, address_space() + memory + TIMES * size)
     used = resource.getrusage(resource.RUSAGE_SELF)
     limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + seconds)

@@ -172,7 +172,7 @@ class CheckpointDirectory:
     def _others(self, written: IndexedCheckpoint) -> list[IndexedCheckpoint]:
         """Return what is listed and there beside a checkpoint that takes the place of whatever has its names."""
         return [
-            checkpoint
+            replace(checkpoint, going=False)
             for checkpoint in read_index(self.path)
             if not checkpoint.names & written.names and any((self.path / name).exists() for name in checkpoint.names)
         ]

@@ -7,7 +7,7 @@ import json
 import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, final
 
@@ -69,6 +69,7 @@ class IndexedCheckpoint:
         versions: what wrote it.
         own: whether Keepfast wrote it, so that retention may remove it.
         superseded: whether training went on from before it, so that it is no longer the latest.
+        going: whether retention is removing it, so that files of it may be missing.
     """
 
     timestep: int | None
@@ -80,6 +81,7 @@ class IndexedCheckpoint:
     versions: Mapping[str, Any] = field(default_factory=dict)
     own: bool = True
     superseded: bool = False
+    going: bool = False
 
     @property
     def names(self) -> set[str]:
@@ -204,8 +206,8 @@ def _read(directory: Path) -> tuple[list[IndexedCheckpoint], str | None]:
         )
     for index, row in enumerate([*rows, *leaving]):
         try:
-            checkpoint = IndexedCheckpoint.from_json(row)
-            if index < len(rows) or any((directory / name).exists() for name in checkpoint.names):
+            checkpoint = replace(IndexedCheckpoint.from_json(row), going=index >= len(rows))
+            if not checkpoint.going or any((directory / name).exists() for name in checkpoint.names):
                 found.append(checkpoint)
         except InvalidValue as error:
             problem = f"`{path}` is damaged: {error}; `keepfast index --rebuild` makes it again"
@@ -225,9 +227,15 @@ def index_of(checkpoints: Iterable[IndexedCheckpoint], leaving: Iterable[Indexed
         leaving: what is removed as soon as it is durable: known for what it is by whoever finds it there after a kill.
     """
     parts = {"checkpoints": list(checkpoints), "leaving": list(leaving)}
-    rows = {part: [asdict(each) for each in sorted(listed, key=order)] for part, listed in parts.items() if listed}
+    rows = {part: [_row(each) for each in sorted(listed, key=order)] for part, listed in parts.items() if listed}
     text = json.dumps({"version": _INDEX_VERSION, "checkpoints": [], **rows}, indent=1)
     return lambda file: file.write(text.encode())
+
+
+def _row(checkpoint: IndexedCheckpoint) -> dict[str, Any]:
+    row = asdict(checkpoint)
+    del row["going"]  # where it stands says so
+    return row
 
 
 def order(checkpoint: IndexedCheckpoint) -> tuple[bool, int, list[str]]:

@@ -71,10 +71,12 @@ def verify(path: str | Path) -> Iterator[Verdict]:
 def _verify_checkpoint(directory: Path, checkpoint: IndexedCheckpoint) -> Iterator[Verdict]:
     documents: dict[Path, Checkpoint] = {}
     for file in checkpoint.files.values():
-        path = directory / file.name
-        if path.exists() or _is_listed(path):  # retention may have removed it since the index was read
-            verdict = _verify_file(path, file, documents)
-            yield verdict
+        if (directory / file.name).exists():
+            yield _verify_file(directory / file.name, file, documents)
+    gone = [] if checkpoint.going else [name for name in _names(checkpoint) if not (directory / name).exists()]
+    listed = _listed(directory) if gone else set()  # retention may have removed them since the index was read
+    for path in (directory / name for name in gone if name in listed):
+        yield Verdict(path, f"`{path}` is listed in the index but is not there")
     if len(documents) == len(checkpoint.files):
         try:
             whole(documents)
@@ -82,9 +84,13 @@ def _verify_checkpoint(directory: Path, checkpoint: IndexedCheckpoint) -> Iterat
             yield Verdict(directory / min(checkpoint.names), str(error))
 
 
-def _is_listed(path: Path) -> bool:
-    with exclusive(path.parent):
-        return any(path.name in checkpoint.names for checkpoint in read_index(path.parent))
+def _names(checkpoint: IndexedCheckpoint) -> list[str]:
+    return [file.name for file in checkpoint.files.values()]
+
+
+def _listed(directory: Path) -> set[str]:
+    with exclusive(directory):
+        return {name for checkpoint in read_index(directory) for name in checkpoint.names}
 
 
 def _indexed(path: Path) -> IndexedFile | None:

@@ -14,7 +14,7 @@ from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
 from keepfast.checkpoints.scan import rebuild
 from keepfast.checkpoints.verification import verify as verify_files
 from keepfast.cli import console
-from keepfast.errors import NotFound, shown
+from keepfast.errors import NotFound, printable, shown
 
 
 def index(
@@ -87,7 +87,7 @@ def verify(
         verdicts.append(verdict)
         if not as_json:
             mark = ("damaged ", "bold red") if verdict.problem else ("good ", "green")
-            problem = f": {verdict.problem}" if verdict.problem else ""
+            problem = f": {printable(verdict.problem)}" if verdict.problem else ""
             console.output().print(Text.assemble(mark, shown(verdict.path, console.LONGEST), problem))
     damaged = sum(verdict.problem is not None for verdict in verdicts)
     if as_json:

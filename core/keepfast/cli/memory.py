@@ -14,7 +14,7 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from keepfast.cli import console
-from keepfast.errors import InvalidValue, KeepfastError, MissingDependency, shown
+from keepfast.errors import InvalidValue, KeepfastError, MissingDependency, printable, shown
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.memories.conversion import convert_memory, merge_memories
 from keepfast.memories.files import MemoryDescription, Progress, inspect_memory, verify_memories
@@ -142,7 +142,7 @@ def _tell_verdicts(verdicts: _Verdicts, damaged: int) -> None:
     for file, problem in verdicts.items():
         mark = ("unread " if isinstance(problem, MissingDependency) else "damaged ", "bold red")
         mark = mark if problem else ("good ", "green")
-        out.print(Text.assemble(mark, shown(file, console.LONGEST), f": {problem}" if problem else ""))
+        out.print(Text.assemble(mark, shown(file, console.LONGEST), f": {printable(str(problem))}" if problem else ""))
     out.print(Text(f"{len(verdicts) - damaged} of {len(verdicts)} files are good"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -106,3 +107,28 @@ def test_a_file_in_the_place_of_another_is_told(run: Path) -> None:
     (checkpoints / "value_100.pt").replace(checkpoints / "value_200.pt")
     assert any("not the file that the index lists under this name" in problem for problem in problems(run))
     assert exit_code(run) == 1
+
+
+def test_what_retention_was_removing_is_not_missed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill amid the removal leaves it listed, in part or whole; the next removal ends it."""
+    directory = CheckpointDirectory(run / "checkpoints")
+
+    def write(timestep: int) -> None:
+        metadata = CheckpointMetadata(timestep=timestep, modules=("policy",), resume={})
+        keep = Retention(1, None, 1, "max")
+        state = {"policy": {"w": np.ones(2)}}
+        directory.write(state, metadata, stores()[".pt"], separately=True, best=False, retention=keep)
+
+    def killed(self: CheckpointDirectory, names: Iterable[str]) -> None:
+        (self.path / min(name for name in names if name.startswith("policy"))).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointDirectory, "_remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write(300)
+    assert not (run / "checkpoints" / "policy_100.pt").exists()
+    assert problems(run) == []
+    write(400)
+    assert [path.name for path in sorted(directory.path.glob("*.pt"))] == ["policy_400.pt"]
+    assert problems(run) == []

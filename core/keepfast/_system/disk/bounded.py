@@ -14,7 +14,7 @@ from keepfast.errors import KeepfastError, OutOfMemory
 
 _END, _END64 = struct.Struct("<4s4H2IH"), struct.Struct("<4sQ2H2I4Q")
 _LOCATOR = 20
-_LONGEST_COMMENT = 0xFFFF
+_USUAL_COMMENT, _LONGEST_COMMENT = 100, 0xFFFF
 _WIDE = 0xFFFFFFFF
 _RECORD = b"PK\1\2"
 _OF_A_RECORD = 1000
@@ -70,10 +70,12 @@ def _require_few_records(file: BinaryIO) -> None:
 
 def _directory(file: BinaryIO, size: int) -> tuple[int, int]:
     """Return where the directory of an archive begins and how long it is; 0 bytes where `zipfile` finds none."""
-    file.seek(max(0, size - _END.size - _LONGEST_COMMENT))
-    tail = file.read()
-    place = tail.rfind(b"PK\5\6", 0, len(tail) - _END.size + 4)
-    if place < 0:
+    for comment in (_USUAL_COMMENT, _LONGEST_COMMENT):
+        file.seek(max(0, size - _END64.size - _LOCATOR - _END.size - comment))
+        tail = file.read()
+        if (place := tail.rfind(b"PK\5\6", 0, len(tail) - _END.size + 4)) >= 0:
+            break
+    else:
         return 0, 0
     end = size - len(tail) + place
     length = int(_END.unpack_from(tail, place)[5])

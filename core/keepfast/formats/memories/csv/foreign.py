@@ -166,7 +166,7 @@ def _read_rows(data: mmap.mmap, start: int, runs: list[_Run]) -> None:
 def _most_rows(data: mmap.mmap, start: int, width: int) -> int:
     """Return how many rows there are at most: as many as lines, each with a sign between its cells and one behind."""
     parts = (data[part] for part in text.parts(data, start, len(data), _FRAME))
-    ends = sum(part.count(b"\n") + part.count(b"\r") - part.count(b"\r\n") for part in parts)
+    ends = sum(part.count(b"\n") + (part.count(b"\r") and part.count(b"\r") - part.count(b"\r\n")) for part in parts)
     return min(ends, (len(data) - start) // max(width, 2)) + 1
 
 
