@@ -147,7 +147,9 @@ def _of_optax(
 
 
 def _number(leaf: Any) -> float:
-    return float(np.asarray(leaf))
+    """Return a number as it was written: 0.9 of the float32 that is next to it."""
+    value = np.asarray(leaf)[()]
+    return float(str(value)) if isinstance(value, np.float32) else float(value)
 
 
 def shapes_of(state: OptaxState, flat: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
