@@ -148,8 +148,8 @@ def _of_optax(
 
 def _number(leaf: Any) -> float:
     """Return a number as it was written: 0.9 of the float32 that is next to it."""
-    value = np.asarray(leaf)[()]
-    return float(str(value)) if isinstance(value, np.float32) else float(value)
+    array = np.asarray(leaf)
+    return float(str(array[()])) if array.dtype == np.float32 else float(array)
 
 
 def shapes_of(state: OptaxState, flat: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
