@@ -15,14 +15,14 @@ pytestmark = pytest.mark.needs("huggingface_hub", "torch", "jax", "flax")
 def test_the_code_of_a_card_loads_what_was_pushed(
     trained_on: str, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four lines for each framework, whichever it was trained on; the outputs are those of the run, also once pulled."""
+    """Four lines for each framework, whichever it was trained on; the outputs are the run's, also once pulled."""
     from tests.both_backends.hub_pages import assert_a_pushed_run_gives_equal_outputs
 
     assert_a_pushed_run_gives_equal_outputs(trained_on, hub, tmp_path, monkeypatch)
 
 
 def test_the_results_are_what_the_client_itself_reads(run: Path, tmp_path: Path) -> None:
-    """Of the card's model index and of the newer file: the score, of the environment, when and over what it was taken."""
+    """Of the card's model index and of the newer file: the score, its environment, when and over what it was taken."""
     yaml = pytest.importorskip("yaml")
     import huggingface_hub
 

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.needs("huggingface_hub")
 
 Called = tuple[int, str, str]
 CHECKPOINT, MEMORY = "hf://org/kept/agent.safetensors", "hf://org/kept/memory.npz"
+REVISED = f"hf://org/kept@{COMMIT}/agent.safetensors"
 ELSEWHERE = "hf://org/kept/written"
 
 
@@ -47,9 +48,7 @@ def _kept(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 READS: dict[str, Callable[[], Any]] = {
     "load": lambda: keepfast.load(module(), CHECKPOINT, modules=["policy"]),
-    "load of a revision": lambda: keepfast.load(
-        module(), f"hf://org/kept@{COMMIT}/agent.safetensors", modules=["policy"]
-    ),
+    "load of a revision": lambda: keepfast.load(module(), REVISED, modules=["policy"]),
     "agent.load": lambda: agent().load(CHECKPOINT),
     "agent.migrate": lambda: agent().migrate(CHECKPOINT),
     "agent.resume": lambda: agent().resume(CHECKPOINT) + 1,

@@ -98,9 +98,9 @@ def _optimizers() -> Table:
 
 def _libraries() -> Table:
     shown = (
-        "each algorithm is trained for some steps with the library itself, and its checkpoint migrated into PyTorch and "
-        "into Flax; both give the library's own deterministic actions on 100 raw observations, to 1e-5, normalised by "
-        "the statistics that came with it."
+        "each algorithm is trained for some steps with the library itself, and its checkpoint migrated into PyTorch "
+        "and into Flax; both give the library's own deterministic actions on 100 raw observations, to 1e-5, normalised "
+        "by the statistics that came with it."
     )
     rows = [
         (row.library, ", ".join(row.algorithms), row.versions, row.files, row.brings, f"`{row.reader}`")
