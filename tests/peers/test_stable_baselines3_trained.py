@@ -13,6 +13,7 @@ stable_baselines3 = pytest.importorskip("stable_baselines3")
 import gymnasium  # noqa: E402
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize  # noqa: E402
 
+from tests.core.migration.library_rows import algorithms  # noqa: E402
 from tests.peers.acting import HIDDEN, Actor, assert_acts_alike  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -37,6 +38,11 @@ ACTORS = {
     "DDPG": Actor(3, 1, "relu", normalised, scaled, critic=False),
     "DQN": Actor(4, 2, "relu", normalised, lambda outputs: np.argmax(outputs, -1), critic=False),
 }
+
+
+def test_the_algorithms_are_those_of_the_docs() -> None:
+    """The table there says what is trained here."""
+    assert set(ACTORS) == algorithms("stable-baselines3")
 
 
 @pytest.mark.parametrize("name", ACTORS)

@@ -202,10 +202,11 @@ class MemoryDescription:
 
 def inspect_memory(path: str | os.PathLike[str]) -> MemoryDescription:
     """Describe a memory file; raises as `read_memory` does."""
-    snapshot = read_memory(path)
+    file = located(path)
+    snapshot = read_memory(file)
     tensors = {name: (str(tensor.dtype), tuple(tensor.shape[2:])) for name, tensor in snapshot.tensors.items()}
     sizes = snapshot.memory_size, snapshot.num_envs, len(snapshot), snapshot.filled
-    return MemoryDescription(Path(path), size_of(Path(path)), *sizes, tensors, snapshot.metadata)
+    return MemoryDescription(file, size_of(file), *sizes, tensors, snapshot.metadata)
 
 
 def verify_memories(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.core.migration.layer_rows import LAYERS
+from tests.core.migration.library_rows import LIBRARIES
 from tests.core.migration.optimizer_rows import OPTIMIZERS
 
 PAGE = Path(__file__).parents[3] / "docs" / "migration-tables.md"
@@ -96,7 +97,25 @@ def _optimizers() -> Table:
     )
 
 
-TABLES = (_layers(), _optimizers())
+def _libraries() -> Table:
+    shown = (
+        "each algorithm is trained for some steps with the library itself, and its checkpoint migrated into PyTorch "
+        "and into Flax; both give the library's own deterministic actions on 100 raw observations, to 1e-5, normalised "
+        "by the statistics that came with it."
+    )
+    rows = [
+        (row.library, ", ".join(row.algorithms), row.versions, row.files, row.brings, f"`{row.reader}`")
+        for row in LIBRARIES
+    ]
+    return Table(
+        "Libraries and algorithms",
+        ("tests/peers", shown),
+        ("library", "algorithms", "versions", "files", "brings", "reader"),
+        rows,
+    )
+
+
+TABLES = (_libraries(), _layers(), _optimizers())
 """Every table of the page, in its order. Another is a row here, made of what its tests go by."""
 
 
