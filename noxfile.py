@@ -100,7 +100,8 @@ def run_tests(session: nox.Session, environment: str) -> None:
     if session.posargs:
         pytest(session, "-m", environment, *session.posargs, success_codes=[0, NONE_CHOSEN])
         return
-    recording = ("--ignore=tests/peers", "--ignore=tests/suites", "-p", "tests.suite.record", "--record")
+    others = ("--ignore=tests/peers", "--ignore=tests/suites", "--ignore=tests/pages")
+    recording = (*others, "-p", "tests.suite.record", "--record")
     parallel = (f"--numprocesses={WORKERS}", "--dist=loadgroup")
     pytest(session, "-m", f"{environment} and not timing", *parallel, *recording, f"{records()}/{environment}.json")
     if environment == "core":
@@ -221,6 +222,13 @@ def suites(session: nox.Session) -> None:
     session.run(*download, "--dest", str(folder), *SHIPPING_TESTS)
     ours = ("tests/suites", "tests/peers/test_skrl_agents.py", "tests/peers/test_skrl_objects.py")
     pytest(session, "-rN", *(session.posargs or ours), environment={"KEEPFAST_SUITES": str(folder)})
+
+
+@nox.session
+def pages(session: nox.Session) -> None:
+    """Look at the report, the documentation and TensorBoard's page of the demo in Chromium, where it is installed."""
+    install(session, project("all"), *TEST_TOOLS, "mkdocs-material", "mkdocstrings[python]")
+    pytest(session, "tests/pages", *session.posargs)
 
 
 @nox.session

@@ -216,8 +216,7 @@ _KINDS: tuple[Any, ...] = (
 def _makes_sense(about: Any) -> bool:
     if not isinstance(about, list) or len(about) != len(_KINDS):
         return False
-    is_below = not os.path.isabs(str(about[0])) and ".." not in str(about[0]).split("/")  # noqa: PTH117
-    return is_below and all(isinstance(each, kind) for each, kind in zip(about, _KINDS, strict=True))
+    return all(isinstance(each, kind) for each, kind in zip(about, _KINDS, strict=True))
 
 
 def _maker(about: list[Any], settings: str, latest: str) -> Callable[[Path], Run]:

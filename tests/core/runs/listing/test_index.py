@@ -120,7 +120,7 @@ def test_an_index_that_makes_no_sense_is_made_again(tmp_path: Path, text: str) -
 
 
 def test_an_index_names_nothing_outside(tmp_path: Path) -> None:
-    """A line of another directory is none."""
+    """Runs are found by looking: a line of another directory adds none."""
     write_runs(tmp_path, 25)
     listed(tmp_path)
     index_file = tmp_path / INDEX

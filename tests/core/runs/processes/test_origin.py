@@ -16,7 +16,6 @@ import pytest
 
 import keepfast
 from keepfast._system.warnings import warn
-from keepfast.provenance import starts
 from keepfast.runs.processes.origin import Origin
 from keepfast.runs.reading import read_run
 
@@ -150,14 +149,6 @@ def test_starts_keep_only_what_changed(tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "run" / "config.json").read_text())["starts"]
     assert ["packages" in start["provenance"] for start in stored] == [True, False, False]
     assert all(start["provenance"]["packages"] for start in read_run(tmp_path / "run").starts)
-
-
-def test_the_differences_of_many_starts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest ones are left out."""
-    monkeypatch.setattr(starts, "_MOST_BYTES", 250)
-    kept = starts.bounded([{"provenance": {"git": {"diff": "x" * 100, "commit": str(place)}}} for place in range(3)])
-    assert [len(start["provenance"]["git"]["diff"]) for start in kept] == [0, 0, 100]
-    assert [start["provenance"]["git"]["commit"] for start in kept] == ["0", "1", "2"]
 
 
 def test_a_start_costs_training_less_than_50_milliseconds() -> None:

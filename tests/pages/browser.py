@@ -1,0 +1,70 @@
+"""Chromium, which shows a page and says how it looks."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+needs_browser = pytest.mark.skipif(PROGRAM is None, reason="no Chromium is here, so no page was looked at in a browser")
+
+_MEASURE = """
+<script>addEventListener("load", () => {
+  const root = document.documentElement, style = getComputedStyle(document.body);
+  const seen = [...document.querySelectorAll("svg, img")].map(each => each.getBoundingClientRect());
+  const labels = [...document.querySelectorAll("svg text")].map(each => each.getBoundingClientRect().height);
+  parent.postMessage(JSON.stringify({
+    width: innerWidth, needed: root.scrollWidth, height: root.scrollHeight, title: document.title,
+    ground: style.backgroundColor, ink: style.color, text: document.body.innerText.length,
+    pictures: seen.filter(box => box.width > 50 && box.height > 20).length, of: seen.length,
+    smallest: labels.length ? Math.min(...labels) : null,
+    loaded: performance.getEntriesByType("resource").map(each => each.name),
+    broken: [...document.images].filter(each => each.complete && !each.naturalWidth).map(each => each.src),
+  }), "*");
+});</script>
+"""
+
+_FRAME = """<!doctype html><meta charset="utf-8">
+<script>addEventListener("message", told => { document.documentElement.dataset.found = told.data; });</script>
+<iframe src="NAME" style="width:WIDTHpx;height:1000px;border:0"></iframe>
+"""
+"""What holds the page, since the window of a browser without a screen is no narrower than 500 pixels."""
+
+
+def _run(address: str, width: int, *arguments: str, dark: bool = False) -> str:
+    assert PROGRAM is not None
+    with tempfile.TemporaryDirectory(prefix="keepfast-browser-") as profile:
+        command = [
+            PROGRAM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--window-size={width},1000",
+            f"--blink-settings=preferredColorScheme={0 if dark else 1}", *arguments, "--dump-dom", address,
+        ]  # fmt: skip
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def shown(address: str, width: int = 1000, milliseconds: int = 10_000) -> str:
+    """Return the document of an address as it is after some time of the page's own."""
+    return _run(address, width, f"--virtual-time-budget={milliseconds}")
+
+
+def look(page: Path, width: int, *, dark: bool = False) -> dict[str, Any]:
+    """Return how a page looks in a window of a width, with no network: sizes, colours, pictures, what it loads."""
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
+    copy, frame = page.with_name(f"looked-at-{page.name}"), page.with_name("frame-of-it.html")
+    copy.write_text(text.replace("</body>", f"{_MEASURE}</body>"), encoding="utf-8")
+    frame.write_text(_FRAME.replace("NAME", copy.name).replace("WIDTH", str(width)), encoding="utf-8")
+    document = _run(frame.as_uri(), width + 100, "--virtual-time-budget=10000", dark=dark)
+    found = re.search(r'data-found="([^"]*)"', document)
+    assert found is not None, "the page did not load"
+    return dict(json.loads(html.unescape(found[1])))
