@@ -4,5 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 
-SKRL = [f"test_skrl_{each}.py" for each in ("agents", "agents_jax", "kinds", "memories", "trained")]
+KINDS = ("agents", "agents_jax", "attached", "attached_jax", "kinds", "memories", "trained")
+SKRL = [f"test_skrl_{each}.py" for each in KINDS]
 collect_ignore = [] if importlib.util.find_spec("skrl") else SKRL
