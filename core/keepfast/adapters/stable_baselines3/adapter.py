@@ -38,8 +38,8 @@ class StableBaselines3Adapter(Adapter):
         """Have a callback and an output format in each `learn`, and checkpoints between two rollouts."""
         if not hasattr(agent, "collect_rollouts") or agent.policy is None:
             raise UsageError(
-                f"this {type(agent).__name__} does not train in rollouts, or has no policy yet; attach a model that was "
-                "made with its policy and environment"
+                f"this {type(agent).__name__} does not train in rollouts, or has no policy yet; attach a model that "
+                "was made with its policy and its environment"
             )
         from keepfast.adapters.stable_baselines3.hooks import Hooks
 

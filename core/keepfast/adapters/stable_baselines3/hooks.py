@@ -13,7 +13,7 @@ from keepfast.adapters.stable_baselines3.state import ModelState
 from keepfast.errors import UsageError
 
 _EXCLUDED = ("keepfast", "tensorboard")
-"""Whoever records a value with `exclude` as one of these keeps it from here; what is no curve is kept from TensorBoard."""
+"""A value that is recorded with one of these to `exclude` is none for here; the second one marks what is no curve."""
 
 
 @final
@@ -131,9 +131,7 @@ class OutputFormat(KVWriter):  # type: ignore[misc]
     def __init__(self, hooks: Hooks) -> None:
         self._hooks = hooks
 
-    def write(
-        self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
-    ) -> None:
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         """Take what was recorded since the last time, but for what is excluded."""
         for key, value in key_values.items():
             if not any(name in _EXCLUDED for name in key_excluded.get(key) or ()):

@@ -7,12 +7,19 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
-from keepfast.adapters.environments import EnvironmentState, captured, restored
+from keepfast.adapters.environments import EnvironmentState, captured, captured_if_known, restored
 from keepfast.errors import LoadMismatch
 from keepfast.plain.state import Kept
 from keepfast.tree import Tree
 
-_COUNTERS = ("num_timesteps", "_episode_num", "_n_updates", "_n_calls", "exploration_rate", "_current_progress_remaining")
+_COUNTERS = (
+    "num_timesteps",
+    "_episode_num",
+    "_n_updates",
+    "_n_calls",
+    "exploration_rate",
+    "_current_progress_remaining",
+)
 _EPISODES = ("ep_info_buffer", "ep_success_buffer")
 _OBSERVED = ("_last_obs", "_last_episode_starts", "_last_original_obs")
 _LOGGED = ("name_to_value", "name_to_count", "name_to_excluded")
@@ -37,9 +44,11 @@ class ModelState(Kept):
         """Return what the model has now."""
         names = (*_COUNTERS, *_EPISODES, *(() if self._environment.obstacle else _OBSERVED))
         return {
-            "own": {name: captured(getattr(self._model, name)) for name in names if hasattr(self._model, name)},
-            "noise": captured(getattr(self._model, "action_noise", None)),
-            "actions": captured(self._model.action_space),
+            "own": {
+                name: captured_if_known(getattr(self._model, name)) for name in names if hasattr(self._model, name)
+            },
+            "noise": captured_if_known(getattr(self._model, "action_noise", None)),
+            "actions": captured_if_known(self._model.action_space),
             "logger": self._pending(),
         }
 
@@ -107,8 +116,8 @@ class BufferState(Kept):
         own = _arrays(buffer)
         if state["size"] != buffer.buffer_size or own.keys() != state["tensors"].keys():
             raise LoadMismatch(
-                f"the file has a replay buffer of {state['size']} rows with {', '.join(state['tensors'])}; this one has "
-                f"{buffer.buffer_size} rows with {', '.join(own)}"
+                f"the file has a replay buffer of {state['size']} rows with {', '.join(state['tensors'])}; this one "
+                f"has {buffer.buffer_size} rows with {', '.join(own)}"
             )
         for name, saved in state["tensors"].items():
             _put(own[name], restored(None, saved), name)
