@@ -8,11 +8,13 @@ Example:
 
 from __future__ import annotations
 
-from keepfast.metrics._catalogue import CataloguedMetric, MetricsReport, check, load_catalogue, tags
+from typing import Any
+
+from keepfast.metrics._catalogue import CataloguedMetric, MetricsReport, agents, check, load_catalogue, tags
 from keepfast.metrics.frames import Metrics, Series
 from keepfast.metrics.reading import iter_metrics, read_metrics
 
-catalogue = load_catalogue()
+catalogue: tuple[CataloguedMetric, ...]
 """The whole table, one `CataloguedMetric` for each agent and metric."""
 
 __all__ = [
@@ -20,9 +22,17 @@ __all__ = [
     "Metrics",
     "MetricsReport",
     "Series",
+    "agents",
     "catalogue",
     "check",
     "iter_metrics",
+    "load_catalogue",
     "read_metrics",
     "tags",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "catalogue":  # plugins add to it, which are looked for at the first question
+        return load_catalogue()
+    raise AttributeError(f"module `keepfast.metrics` has no attribute `{name}`")

@@ -1,4 +1,4 @@
-"""Which metrics each agent tracks; the facts are in ``catalogue.csv`` beside this file."""
+"""Which metrics each agent tracks; the facts are in ``catalogue.csv`` beside this file, and plugins may add agents."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.arguments.checks import listed, truth
-from keepfast.errors import InvalidValue, as_given, did_you_mean, nearest
+from keepfast.errors import InvalidValue, PluginConflict, as_given, did_you_mean, nearest
 from keepfast.metrics.reading import read_metrics
+from keepfast.plugins.discovery import Provided, registry
 
 _STATISTICS = ("max", "min", "mean")
 """What is kept of the metrics that each step or episode contributes to."""
@@ -48,13 +49,37 @@ class CataloguedMetric:
 
 
 @functools.cache
-def load_catalogue() -> tuple[CataloguedMetric, ...]:
-    """Return the whole table, by agent, group and metric."""
+def _built_in() -> tuple[CataloguedMetric, ...]:
     text = resources.files(__package__).joinpath("catalogue.csv").read_text("utf-8")
     return tuple(
         CataloguedMetric(row["agent"], row["group"], row["metric"], row["tracked"] == "always")
         for row in csv.DictReader(text.splitlines())
     )
+
+
+def load_catalogue() -> tuple[CataloguedMetric, ...]:
+    """Return the whole table, by agent, group and metric, with the agents that plugins add.
+
+    Raises:
+        PluginConflict: if a plugin adds an agent that is there already; names both.
+        InvalidValue: if what it gives of one are no metrics of that agent.
+    """
+    return (*_built_in(), *(row for provided in registry().provided("agent") for row in _rows_of(provided)))
+
+
+def agents() -> tuple[str, ...]:
+    """Return the names of the agents of the table, those of plugins last."""
+    return tuple(dict.fromkeys(row.agent for row in load_catalogue()))
+
+
+def _rows_of(provided: Provided) -> tuple[CataloguedMetric, ...]:
+    name, owner = provided.name, f"{provided.distribution} {provided.version}".strip()
+    if name.lower() in {row.agent.lower() for row in _built_in()}:
+        raise PluginConflict(f"the agent `{name}` of {owner} is in the table already; give it another name")
+    rows = tuple(registry().get("agent", name)())
+    if all(isinstance(row, CataloguedMetric) and row.agent == name for row in rows):
+        return rows
+    raise InvalidValue(f"the agent `{name}` of {owner} gives {as_given(rows)}; allowed: `CataloguedMetric`s of it")
 
 
 @final
@@ -64,11 +89,12 @@ class MetricsReport:
 
     Attributes:
         agent: the agent.
-        missing: the tags that it tracks in every case and that are not there.
-        disabled: the tags that it tracks only when enabled and that are not there.
+        missing: the tags that it tracks in every case and that are there under no name.
+        disabled: the tags that it tracks only when enabled and that are there under no name.
         present: the tags of the table that are there.
         further: the tags that are there and not in the table.
-        respelled: of the tags that are not there, those that are under another name: that of the run, the nearest.
+        respelled: the tags of the table that are there under another name: that of the run, the nearest.
+        extra: of the further tags, those that are no tag of the table under another name either.
     """
 
     agent: str
@@ -77,16 +103,16 @@ class MetricsReport:
     present: tuple[str, ...]
     further: tuple[str, ...]
     respelled: Mapping[str, str] = field(default_factory=dict)
+    extra: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         """Say whether nothing is missing."""
         return not self.missing
 
     def __str__(self) -> str:
-        if self:
-            return f"{self.agent}: all {len(self.present)} expected tags are there"
-        told = (f"{tag} (there is `{self.respelled[tag]}`)" if tag in self.respelled else tag for tag in self.missing)
-        return f"{self.agent}: missing {', '.join(told)}"
+        told = f"missing {', '.join(self.missing)}" if self.missing else "all expected tags are there"
+        others = "".join(f"; there is `{near}` for `{tag}`" for tag, near in self.respelled.items())
+        return f"{self.agent}: {told}{others}"
 
 
 def tags(agent: str, *, enabled: bool = True) -> tuple[str, ...]:
@@ -105,9 +131,10 @@ def tags(agent: str, *, enabled: bool = True) -> tuple[str, ...]:
     """
     if not isinstance(agent, str):
         raise InvalidValue(f"an agent is {as_given(agent)} ({type(agent).__qualname__}); allowed: its name as text")
-    rows = [row for row in load_catalogue() if row.agent.lower() == agent.lower()]
+    known = load_catalogue()
+    rows = [row for row in known if row.agent.lower() == agent.lower()]
     if not rows:
-        raise InvalidValue(f"unknown agent `{agent}`{did_you_mean(agent, {row.agent for row in load_catalogue()})}")
+        raise InvalidValue(f"unknown agent `{agent}`{did_you_mean(agent, {row.agent for row in known})}")
     every = truth("enabled", enabled)
     return tuple(tag for row in rows if every or row.always for tag in row.tags)
 
@@ -125,15 +152,18 @@ def check(run_or_tags: str | Path | Iterable[str] | Mapping[str, Any], agent: st
     """
     expected, always = tags(agent), tags(agent, enabled=False)
     found = set(read_metrics(run_or_tags) if isinstance(run_or_tags, str | Path) else _own_tags(run_or_tags))
-    absent = [tag for tag in expected if tag not in found]
     further = tuple(sorted(found.difference(expected)))
+    spellings = {tag: same for tag in expected if tag not in found and (same := _spellings(tag, further))}
+    absent = [tag for tag in expected if tag not in found and tag not in spellings]
+    others = {spelling for same in spellings.values() for spelling in same}
     return MetricsReport(
         agent,
         missing=tuple(tag for tag in absent if tag in always),
         disabled=tuple(tag for tag in absent if tag not in always),
         present=tuple(tag for tag in expected if tag in found),
         further=further,
-        respelled={tag: near for tag in absent if (near := _respelled(tag, further)) is not None},
+        respelled={tag: same[0] for tag, same in spellings.items()},
+        extra=tuple(tag for tag in further if tag not in others),
     )
 
 
@@ -150,11 +180,12 @@ _SAME = 0.8
 _STATISTIC = re.compile(r"\s*\((?:max|min|mean)\)\s*$", re.IGNORECASE)
 
 
-def _respelled(tag: str, further: Sequence[str]) -> str | None:
-    """Return the tag that a run has in the place of one of the table: with a statistic at its end, or nearly it."""
+def _spellings(tag: str, further: Sequence[str]) -> list[str]:
+    """Return the tags that a run has in the place of one of the table: with a statistic at its end, or nearly it."""
     plain = _STATISTIC.sub("", tag).casefold()
     same = [each for each in further if _STATISTIC.sub("", each).casefold() == plain]
     if same:
-        return next((each for each in same if each.casefold().endswith("(mean)")), same[0])
+        return sorted(same, key=lambda each: not each.casefold().endswith("(mean)"))
     group = tag.partition(" / ")[0]
-    return nearest(tag, [each for each in further if each.partition(" / ")[0] == group], cutoff=_SAME)
+    near = nearest(tag, [each for each in further if each.partition(" / ")[0] == group], cutoff=_SAME)
+    return [near] if near is not None else []

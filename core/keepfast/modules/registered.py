@@ -64,8 +64,13 @@ class RegisteredModule:
 
     @property
     def is_memory(self) -> bool:
-        """Say whether it is a memory, which is large and has a checkpoint interval of its own."""
+        """Say whether it is a memory of Keepfast."""
         return isinstance(self.value, Memory)
+
+    @property
+    def holds_samples(self) -> bool:
+        """Say whether it is a memory, or keeps one of another library, which is as large."""
+        return self.is_memory or bool(getattr(type(self.value), "holds_samples", False))
 
     @property
     def is_environment(self) -> bool:

@@ -82,7 +82,7 @@ def _match_all(
                 for leaf, matched in match_parts(module, found[module.name], options):
                     entries += matched.entries
                     loadable += [(leaf, matched.state)] if matched.is_loadable else []
-            elif not module.is_memory:  # a memory's interval may be longer than that of the checkpoints
+            elif not module.holds_samples:  # a memory's interval may be longer than that of the checkpoints
                 entries += missing_module(module.name, module.capture())
     return entries, loadable
 

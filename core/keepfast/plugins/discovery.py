@@ -36,6 +36,7 @@ HOOKS = {
     "memory format": "keepfast_memory_formats",
     "checkpoint reader": "keepfast_migrations",
     "adapter": "keepfast_adapters",
+    "agent": "keepfast_agents",
     "location": "keepfast_locations",
 }
 """The kinds of things plugins provide, each with the hook that lists it. A new kind is a row here."""

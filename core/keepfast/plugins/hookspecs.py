@@ -5,9 +5,9 @@ Returning factories keeps listing cheap: nothing is imported or made before a ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -58,6 +58,12 @@ def keepfast_migrations() -> Mapping[str, Callable[[], CheckpointReader]]:
 @_hookspec
 def keepfast_adapters() -> Mapping[str, Callable[[], Adapter]]:
     """Return the adapters of other libraries' agents, each name with a factory of its `Adapter`."""
+    raise NotImplementedError
+
+
+@_hookspec
+def keepfast_agents() -> Mapping[str, Callable[[], Iterable[Any]]]:
+    """Return the agents whose metrics the table is to have too, each name with what returns its `CataloguedMetric`s."""
     raise NotImplementedError
 
 

@@ -271,7 +271,7 @@ class Checkpointer:
     def _submit(self, promised: list[_Promised], known: Sequence[RegisteredModule]) -> None:
         store = self._format_for(known)
         superseded, self._branches_at = self._branches_at, None
-        memories = frozenset(module.name for module in known if module.is_memory)
+        memories = frozenset(module.name for module in known if module.holds_samples)
         retention = replace(self._retention, memories=memories)
 
         def job() -> None:
@@ -434,4 +434,4 @@ def _all_refused(counts: Mapping[str, Count]) -> str:
 
 
 def _without_memories(modules: Sequence[RegisteredModule]) -> list[RegisteredModule]:
-    return [module for module in modules if not module.is_memory]
+    return [module for module in modules if not module.holds_samples]

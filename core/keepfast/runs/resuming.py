@@ -197,7 +197,7 @@ def _parted(checkpoint: Checkpoint, now: Container[str]) -> tuple[Checkpoint, Ch
 def _warn_of_memories(modules: Sequence[RegisteredModule], report: LoadReport, timestep: int) -> None:
     restored = {entry.module for entry in report.entries}
     for module in modules:
-        if module.is_memory and module.name not in restored:
+        if module.holds_samples and module.name not in restored:
             warn(
                 f"the checkpoint of timestep {timestep} does not hold the memory `{module.name}`, which stays as it "
                 "is; `memory_checkpoint_interval` says which checkpoints do"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,3 +67,46 @@ def test_a_tag_that_is_not_there_is_answered_with_the_nearest(call: Callable[...
     code, out, err = call("metrics", run, "--tag", "Loss policy")
     assert (code, out) == (2, "")
     assert "Did you mean `Loss, policy`?" in err
+
+
+def test_what_an_agent_tracks_is_printed(call: Callable[..., Called]) -> None:
+    """Of one agent, in any case, or of all; as csv, JSON or a table for a page."""
+    code, out, _ = call("metrics", "ppo")
+    assert code == 0
+    assert out.splitlines()[0] == "tag,tracked"
+    assert "Loss / Entropy loss,when enabled" in out.splitlines()
+    assert "SARSA,Reward / Total reward (mean),always" in call("metrics")[1].splitlines()
+    listed = json.loads(call("metrics", "SAC", "--json")[1])["agents"]["SAC"]
+    assert "Coefficient / Entropy coefficient" in listed["always"]
+    assert call("metrics", "--format", "markdown")[1].startswith("| Metric | A2C |")
+
+
+def test_a_run_is_checked_against_an_agent(call: Callable[..., Called], run: Path) -> None:
+    """It exits with 1 where a tag is missing, with 0 where none is; each way it tells all differences."""
+    code, out, _ = call("metrics", "--check", run, "Q-learning")
+    assert code == 1
+    assert "missing: Reward / Total reward (mean)" in out.splitlines()
+    assert "not in the table: lr" in out.splitlines()
+    tags = keepfast.metrics.tags("Q-learning")
+    (run / "metrics.jsonl").write_text(json.dumps({"step": 1, "wall_time": 1.0, "scalars": dict.fromkeys(tags, 1.0)}))
+    code, out, _ = call("metrics", "--check", run, "q-learning", "--json")
+    assert code == 0
+    assert json.loads(out)["missing"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["PP0"], 1, "there is no run at `PP0`, and no agent of that name.*Did you mean `PPO`"),
+        (["PPO", "--format", "parquet"], 2, "is printed as csv, json or markdown"),
+        (["--check", "."], 2, "--check compares with an agent; give one: A2C"),
+        ([".", "--format", "markdown"], 2, "markdown is for what agents track"),
+    ],
+)
+def test_what_cannot_be_printed_is_told(
+    call: Callable[..., Called], arguments: list[str], code: int, told: str
+) -> None:
+    """With what is meant, or allowed."""
+    found = call("metrics", *arguments)
+    assert found[0] == code
+    assert re.search(told, found[2].replace("\n", " "))

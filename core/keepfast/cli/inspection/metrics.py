@@ -1,4 +1,4 @@
-"""``keepfast metrics``: what a run tracked, for other programs."""
+"""``keepfast metrics``: what a run tracked, for other programs, and what agents are to track."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 
 from keepfast._system.commit import commit
 from keepfast.cli import console
+from keepfast.cli.inspection.expected import expected
 from keepfast.codec import plain
 from keepfast.errors import InvalidValue, MissingDependency, did_you_mean
 from keepfast.metrics.frames import Metrics
@@ -22,25 +23,48 @@ _HEADER = ("step", "wall_time", "tag", "value")
 
 
 def metrics(
-    run: Annotated[Path, typer.Argument(help="A run's directory, or a file of metrics.", show_default=False)],
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN|AGENT]",
+            help="A run's directory, or a file of metrics; or an agent, for the tags it tracks.",
+            show_default=False,
+        ),
+    ] = None,
     tag: Annotated[
         list[str] | None, typer.Option(help="Only this tag; may be given again.", show_default=False)
     ] = None,
-    form: Annotated[Literal["csv", "json", "parquet"], typer.Option("--format", help="What to print.")] = "csv",
+    check: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Compare a run with the agent; 1 if a tag is missing.", show_default=False),
+    ] = None,
+    form: Annotated[
+        Literal["csv", "json", "parquet", "markdown"], typer.Option("--format", help="What to print.")
+    ] = "csv",
     output: Annotated[Path | None, typer.Option(help="Write into this file instead.", show_default=False)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file where it is there already.")] = False,
     as_json: console.AsJson = False,
 ) -> None:
-    """Print every value a run tracked: a row of step, wall time, tag and value each, as csv, json or parquet."""
+    """Print every value a run tracked, as csv, json or parquet; or what agents are to track."""
     if output is not None and output.exists() and not force:
         raise InvalidValue(f"`{output}` is there already; --force replaces it, or give another name")
+    if check is not None or what is None or not Path(what).exists():
+        told = expected(what, check, "json" if as_json else form)
+        _emit(told.encode(), output)
+        return
+    if form == "markdown" and not as_json:
+        raise InvalidValue("the values of a run are printed as csv, json or parquet; markdown is for what agents track")
+    run = Path(what)
     found = _chosen(read_metrics(run), tag)
-    content = _MAKERS["json" if as_json else form](found, run)
+    if form == "parquet" and output is None and not as_json and sys.stdout.isatty():
+        raise InvalidValue("parquet is nothing for a terminal; give --output FILE, or redirect stdout")
+    _emit(_MAKERS["json" if as_json else form](found, run), output)
+
+
+def _emit(content: bytes, output: Path | None) -> None:
     if output is not None:
         commit(output, lambda file: file.write(content))
         typer.echo(output)
-    elif form == "parquet" and not as_json and sys.stdout.isatty():
-        raise InvalidValue("parquet is nothing for a terminal; give --output FILE, or redirect stdout")
     else:
         sys.stdout.flush()
         typer.echo(content, nl=False)

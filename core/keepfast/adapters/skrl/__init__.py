@@ -1,0 +1,1 @@
+"""Agents of skrl, of both its lines, on PyTorch and on JAX."""
