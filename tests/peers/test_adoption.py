@@ -18,19 +18,28 @@ import pytest
 import keepfast
 from keepfast.testing.checkpoint_store import assert_same
 
-PAGES = {
-    "stable-baselines3": ("stable_baselines3", 1),
-}
+PAGES = {"stable-baselines3": ("stable_baselines3", 1), "rsl-rl": ("rsl_rl", 2)}
 """By the name of a page: the library that it is about, and which of its programs is the one after the adoption."""
+
+BEFORE = {
+    "rsl-rl": """
+import sys
+sys.path.insert(0, {project!r})
+from tests.peers.test_rsl_rl_attached import OnPolicyRunner, Points, configuration, keepfast, torch
+torch.manual_seed(5)
+env, train_cfg, device = Points(), configuration("plain"), "cpu"
+"""
+}
+"""By the name of a page: what its readers have already, an environment and a configuration."""
 
 BESIDE = ("time/", "Perf/", "performance/")
 """How tags begin whose values are the clock's."""
 
 
 def programs(project: Path, page: str) -> list[str]:
-    return re.findall(
-        r"```python\n(.*?)```", (project / "docs" / "adoption" / f"{page}.md").read_text("utf-8"), re.DOTALL
-    )
+    text = (project / "docs" / "adoption" / f"{page}.md").read_text("utf-8")
+    before = BEFORE.get(page, "").format(project=str(project))
+    return [before + each for each in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
 
 
 def started(program: str, directory: Path) -> subprocess.Popen[str]:
@@ -99,12 +108,14 @@ def without_times(node: Any) -> Any:
         if "names" in node and "values" in node:
             kept = [(key, value) for key, value in zip(node["names"], node["values"], strict=True) if is_no_time(key)]
             return [[key, without_times(value)] for key, value in kept]
-        return {key: without_times(value) for key, value in node.items()}
+        return {key: without_times(value) for key, value in node.items() if is_no_time(key)}
     return [without_times(each) for each in node] if isinstance(node, list | tuple) else node
 
 
 def is_no_time(key: Any) -> bool:
-    return key not in ("t", "episode_times") and not (isinstance(key, str) and key.startswith(BESIDE))
+    return key not in ("t", "episode_times", "logger.tot_time") and not (
+        isinstance(key, str) and key.startswith(BESIDE)
+    )
 
 
 @pytest.mark.parametrize("page", PAGES)
