@@ -15,6 +15,7 @@ from typing import Any, final
 
 import numpy as np
 
+from keepfast.adapters import tensors
 from keepfast.errors import KeepfastError, LoadMismatch
 from keepfast.plain import generators
 from keepfast.plain.state import Kept
@@ -117,23 +118,38 @@ _AS_IT_IS = {"kind": "fixed"}
 def _captured(value: Any, path: str, seen: set[int], depth: int) -> Tree:
     if type(value) in _PLAIN:
         return value
+    if (leaf := _leaf(value, path)) is not None:
+        return leaf
+    if depth > _MOST_DEEP:
+        raise OpaqueEnvironment(f"`{path}` is more than {_MOST_DEEP} objects deep")
+
+    def inside(each: Any, name: Any) -> Tree:
+        return _captured(each, f"{path}{name}", seen, depth + 1)
+
+    if (kind := _kind_of_list(value)) is not None:
+        return {"kind": kind, "items": [inside(each, "[]") for each in value]}
+    if isinstance(value, _DICTS) or tensors.is_tensordict(value):
+        values = [inside(each, f".{key}") for key, each in value.items()]
+        kind = "dict" if isinstance(value, _DICTS) else "tensordict"
+        return {"kind": kind, "keys": [_key(key, path) for key, _ in value.items()], "values": values}
+    return _captured_object(value, path, seen, inside)
+
+
+def _leaf(value: Any, path: str) -> Tree | None:
+    """Return the state of what has no parts; None for anything else."""
     if isinstance(value, np.ndarray | np.generic):
         return _array(value, path)
     if generators.includes(value):
         return {"kind": "generator", "state": generators.capture(value)}
     if isinstance(value, enum.Enum):
         return {"kind": "enum", "name": value.name}
-    if depth > _MOST_DEEP:
-        raise OpaqueEnvironment(f"`{path}` is more than {_MOST_DEEP} objects deep")
-    for name, kind in _LISTS.items():
-        if type(value) is kind:
-            return {"kind": name, "items": [_captured(each, f"{path}[]", seen, depth + 1) for each in value]}
+    return tensors.captured(value)
+
+
+def _kind_of_list(value: Any) -> str | None:
     if isinstance(value, deque):
-        return {"kind": "deque", "items": [_captured(each, f"{path}[]", seen, depth + 1) for each in value]}
-    if isinstance(value, _DICTS):
-        values = [_captured(each, f"{path}.{key}", seen, depth + 1) for key, each in value.items()]
-        return {"kind": "dict", "keys": [_key(key, path) for key in value], "values": values}
-    return _captured_object(value, path, seen, depth)
+        return "deque"
+    return next((name for name, kind in _LISTS.items() if type(value) is kind), None)
 
 
 def _array(value: Any, path: str) -> Tree:
@@ -155,7 +171,7 @@ def _key(key: Any, path: str) -> Tree:
     return key
 
 
-def _captured_object(value: Any, path: str, seen: set[int], depth: int) -> Tree:
+def _captured_object(value: Any, path: str, seen: set[int], inside: Callable[[Any, str], Tree]) -> Tree:
     """Return the state of an object that is its attributes, each object once."""
     kind = type(value)
     if isinstance(value, _FIXED) or kind.__module__ in _FIXED_MODULES or id(value) in seen:
@@ -163,9 +179,8 @@ def _captured_object(value: Any, path: str, seen: set[int], depth: int) -> Tree:
     if not hasattr(value, "__dict__") or not _is_of_python(kind):
         raise OpaqueEnvironment(f"`{path.lstrip('.') or '(root)'}` is a {_kind(value)}")
     seen.add(id(value))
-    names = [name for name, _ in _state_of(value)]
-    values = [_captured(each, f"{path}.{name}", seen, depth + 1) for name, each in _state_of(value)]
-    return {"kind": "object", "names": names, "values": values}
+    state = dict(_state_of(value))
+    return {"kind": "object", "names": [*state], "values": [inside(each, f".{name}") for name, each in state.items()]}
 
 
 def _is_of_python(kind: type) -> bool:
@@ -195,7 +210,7 @@ def restored(own: Any, saved: Tree) -> Any:
     """
     try:
         return _restored(own, saved)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
         raise LoadMismatch(f"the file's state is not that of such an environment: {error}") from error
 
 
@@ -263,6 +278,12 @@ def _dict(own: Any, saved: Tree) -> Any:
     return own
 
 
+def _tensordict(own: Any, saved: Tree) -> Any:
+    for key, each in zip(saved["keys"], saved["values"], strict=True) if own is not None else ():
+        own.set(key, _restored(own.get(key), each))
+    return own
+
+
 def _bytes(_own: Any, saved: Tree) -> Any:
     array = np.frombuffer(saved["data"], np.dtype(saved["dtype"])).reshape(tuple(saved["shape"])).copy()
     return array if saved["shape"] else array[()]
@@ -273,6 +294,9 @@ _MADE: Mapping[str, Callable[[Any, Tree], Any]] = {
     "dict": _dict,
     "generator": _generator,
     "bytes": _bytes,
+    "tensor": lambda own, saved: tensors.restored(own, _array_in(saved)),
+    "torch generator": lambda own, saved: tensors.continued(own, _array_in(saved)),
+    "tensordict": lambda own, saved: _tensordict(own, saved),
     "array": _into_array,
     "number": lambda _own, saved: _array_in(saved)[()],
     "enum": lambda own, saved: type(own)[saved["name"]],

@@ -60,6 +60,7 @@ def keepfast_migrations() -> Mapping[str, Callable[[], Any]]:
 def keepfast_adapters() -> Mapping[str, Callable[[], Any]]:
     """List the libraries whose agents are attached."""
     return {
+        "rsl_rl": lazy("keepfast.adapters.rsl_rl.adapter:RslRlAdapter", requires=("rsl_rl",)),
         "skrl": lazy("keepfast.adapters.skrl.adapter:SkrlAdapter", requires=("skrl",)),
         "stable_baselines3": lazy(
             "keepfast.adapters.stable_baselines3.adapter:StableBaselines3Adapter", requires=("stable_baselines3",)
