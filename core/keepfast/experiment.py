@@ -466,9 +466,8 @@ class Experiment:
         """Write what was tracked last, save the last state and the best, wait for all of it and release everything.
 
         Where an error ends the run, the last state is not saved, since it may be half of an update. What was tracked
-        last is left to a resume then, if a checkpoint holds it.
-
-        Closing twice is fine; a ``with`` statement closes at its end. In a forked child it does nothing.
+        last is left to a resume then, if a checkpoint holds it. Closing twice is fine; a ``with`` statement closes at
+        its end. In a forked child it does nothing.
         """
         interrupted = sys.exc_info()[0] is not None  # on the way out of `with`, `finally` or `except`
         own = os.getpid() == self._process
