@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import enum
+import functools
 import importlib
 import json
 import re
@@ -17,8 +18,10 @@ from typing import Annotated, Any, Literal, TypeAlias, final
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
+from keepfast._system.arguments.guarding import guarded_calls
+from keepfast._system.disk.special import require_file
 from keepfast._system.warnings import warn
-from keepfast.errors import ConfigError, MissingDependency, NotFound, as_given, nearest
+from keepfast.errors import ConfigError, MissingDependency, NotFound, as_given, did_you_mean, nearest
 from keepfast.tree import leaves
 
 LEVEL = "experiment"
@@ -62,6 +65,7 @@ _Whole = Annotated[int, _WHOLE]
 _PluginName = Annotated[str, StringConstraints(min_length=1)]
 
 
+@guarded_calls("__init__")
 @final
 class ExperimentConfig(BaseModel):
     """Holds the settings of one experiment, checked.
@@ -421,6 +425,7 @@ def _read(source: Source) -> Mapping[str, Any]:
     if reader is None:
         raise ConfigError(f"cannot tell the format of `{path}`; allowed: {', '.join(_READERS)}")
     try:
+        require_file(path)
         content = reader(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise NotFound(f"there is no configuration file `{path}`") from None
@@ -457,6 +462,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     ".yml": _read_yaml,
     ".json": json.loads,
 }
+_schema = functools.cache(ExperimentConfig.model_json_schema)
 
 
 def _explain(error: ValidationError, given: Mapping[str, Any]) -> str:
@@ -466,13 +472,11 @@ def _explain(error: ValidationError, given: Mapping[str, Any]) -> str:
 
 
 def _explain_key(key: Any, value: Any) -> str:
-    fields = ExperimentConfig.model_json_schema()["properties"]
+    fields = _schema()["properties"]
     if key in fields:
         allowed, meaning = _allowed(fields[key]), fields[key]["description"]
         return f"`{key}` is {as_given(value)} ({type(value).__name__}); allowed: {allowed} ({meaning})"
-    close = nearest(str(key), fields)
-    hint = f" Did you mean `{close}`?" if close else ""
-    return f"unknown key `{key}` (given {as_given(value)}); known: {', '.join(sorted(fields))}.{hint}"
+    return f"unknown key `{key}` (given {as_given(value)}){did_you_mean(str(key), fields)}"
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:

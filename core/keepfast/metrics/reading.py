@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from keepfast._system.arguments.checks import listed
+from keepfast._system.arguments.guarding import guarded
 from keepfast._system.disk.directories import path_of
 from keepfast._system.warnings import warn
 from keepfast.errors import NotFound
@@ -28,6 +29,7 @@ _NO_METRICS = (ValueError, TypeError, KeyError, AttributeError, OverflowError, R
 """What parsing a line raises that is torn, or none of ours."""
 
 
+@guarded
 def read_metrics(run: str | Path) -> Metrics:
     """Return the scalars of a run.
 
@@ -67,6 +69,7 @@ Patterns = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 """A pattern as `glob.glob` takes it, a path, or several of them."""
 
 
+@guarded
 def iter_metrics(pattern: Patterns, tags: Wanted | Iterable[Wanted] | None = None) -> Iterator[tuple[Path, Metrics]]:
     """Yield the scalars of every run that a pattern matches, one run at a time.
 
@@ -137,7 +140,7 @@ def _is_begun(file: Path) -> bool:
 
 
 def _sources(path: Path) -> list[tuple[Callable[[list[Path]], _Points], list[Path]]]:
-    candidates = [path] if path.is_file() else sorted(path.iterdir())
+    candidates = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
     found = []
     for pattern, read in _READERS:
         files = [file for file in candidates if file.match(pattern) and file.is_file()]

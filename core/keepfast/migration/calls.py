@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keepfast._system.arguments.checks import table, truth
+from keepfast._system.arguments.guarding import guarded
 from keepfast.errors import CorruptCheckpoint, InvalidValue, KeepfastError, NotFound, as_given
 from keepfast.interfaces.checkpoint_reader import CheckpointReader, ForeignCheckpoint
 from keepfast.migration.engine import MigrationOptions, Source, migrate_all
@@ -22,6 +23,7 @@ from keepfast.plugins.locations import located
 from keepfast.tree import is_array, map_leaves
 
 
+@guarded
 def migrate(
     module: Module,
     path: str | Path | None = None,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from keepfast._system.arguments.guarding import guarded
 from keepfast._system.disk.directories import path_of
 from keepfast.errors import LoadMismatch
 from keepfast.interfaces.checkpoint_store import SINGLE, Checkpoint
@@ -23,6 +24,7 @@ from keepfast.plugins.locations import located
 from keepfast.tree import Tree, flatten
 
 
+@guarded
 def save(module: Module, path: str | Path) -> Path:
     """Save one module to a file, durable when this returns; the extension chooses the format.
 
@@ -48,6 +50,7 @@ def save(module: Module, path: str | Path) -> Path:
     return path
 
 
+@guarded
 def load(
     module: Module,
     path: str | Path,
