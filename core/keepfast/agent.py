@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keepfast._system.arguments.checks import names, table
+from keepfast._system.arguments.guarding import guarded_calls
 from keepfast._system.notebook.tables import facts
 from keepfast.config import LEVEL, Settings, Source, agent_settings, mapping_of
 from keepfast.errors import InvalidValue, as_given
@@ -30,6 +31,7 @@ from keepfast.runs.directory import run_directory
 from keepfast.tracking.multi_writer import MultiWriter
 
 
+@guarded_calls("__init__")
 class Agent(Modes):
     """Keeps an agent's metrics and checkpoints; a base class for agents of any framework, and usable as it is.
 

@@ -151,9 +151,15 @@ def plain(value: Any) -> Any:
 
 def _text(value: Any) -> str:
     try:
-        return str(value)
+        return as_given(value) if _is_gone(value) else str(value)
     except Exception:  # noqa: BLE001  (what has no text of its own is told all the same)
         return as_given(value)
+
+
+def _is_gone(value: Any) -> bool:
+    """Say whether it is a tensor whose memory was freed, which PyTorch reads all the same to show it."""
+    storage = getattr(value, "untyped_storage", None)
+    return storage is not None and bool(storage().nbytes() < value.nbytes)
 
 
 def encode(tree: Tree, put: PutArray = _inline, path: str = "") -> Any:

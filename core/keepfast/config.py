@@ -17,7 +17,9 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from keepfast._system.arguments.documents import READERS
+from keepfast._system.arguments.guarding import guarded_calls
 from keepfast._system.arguments.settings import what_is_wrong, wrong_setting
+from keepfast._system.disk.special import require_file
 from keepfast._system.warnings import warn
 from keepfast.errors import ConfigError, NotFound, as_given, nearest
 from keepfast.tree import leaves
@@ -63,6 +65,7 @@ _Whole = Annotated[int, _WHOLE]
 _PluginName = Annotated[str, StringConstraints(min_length=1)]
 
 
+@guarded_calls("__init__")
 @final
 class ExperimentConfig(BaseModel):
     """Holds the settings of one experiment, checked.
@@ -427,6 +430,7 @@ def _read(source: Source) -> Mapping[str, Any]:
     if reader is None:
         raise ConfigError(f"cannot tell the format of `{path}`; allowed: {', '.join(READERS)}")
     try:
+        require_file(path)
         content = reader(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise NotFound(f"there is no configuration file `{path}`") from None

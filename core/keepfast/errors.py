@@ -10,7 +10,7 @@ import difflib
 import re
 import reprlib
 from collections.abc import Iterable
-from typing import NoReturn, final
+from typing import Any, NoReturn, final
 
 _UNSEEN = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff"
 """Characters that command a terminal, turn the direction of what follows, or stand for no character at all."""
@@ -164,6 +164,8 @@ def refuse(reason: str, *_given: object) -> NoReturn:
 
 @final
 class _Shown(reprlib.Repr):
+    """Shows values shortly, and arrays of frameworks without what they hold, which may be far away, or gone."""
+
     def __init__(self) -> None:
         super().__init__()
         self.maxlevel, self.maxother, self.maxstring, self.maxlong = 3, 60, 60, 40
@@ -173,6 +175,16 @@ class _Shown(reprlib.Repr):
         if x.bit_length() > _LONGEST_NUMBER:
             return f"<a number of {x.bit_length():,} bits>"
         return super().repr_int(x, level)
+
+    def repr1(self, x: Any, level: int) -> str:
+        """Return one value, at a level of others."""
+        kind = type(x)
+        try:
+            if hasattr(kind, "dtype") and hasattr(kind, "shape") and not kind.__module__.startswith("numpy"):
+                return f"<{kind.__name__} {x.dtype} {tuple(x.shape)}>"
+            return super().repr1(x, level)
+        except Exception:  # noqa: BLE001  (it is shown in an error that tells what is wrong)
+            return f"<{kind.__name__}>"
 
 
 _SHOWN = _Shown()

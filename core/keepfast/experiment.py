@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self, final
 
 from keepfast._system.arguments.checks import function
+from keepfast._system.arguments.guarding import guarded_calls
 from keepfast._system.disk.directories import taken
 from keepfast._system.finishing import finish
 from keepfast._system.lifetimes import in_child
@@ -41,6 +42,7 @@ from keepfast.tracking.multi_writer import MultiWriter
 _CLOSED = "this experiment was closed; make another one"
 
 
+@guarded_calls("__init__")
 @final
 class Experiment:
     """Keeps what one run produces, for any loop that counts timesteps.
@@ -116,9 +118,8 @@ class Experiment:
             checkpoint=self.write_checkpoint if on_checkpoint is None else function("on_checkpoint", on_checkpoint),
             leave=partial(self._close, interrupted=True),
         )
-        self._refusal, self._at_close = "", list[Callable[[], object]]()
+        self._refusal, self._process, self._at_close = "", os.getpid(), list[Callable[[], object]]()
         self._loop = CompiledLoop(self._recorder, lambda: self._home.resuming, self._steps, self._checkpointer)
-        self._process = os.getpid()
         in_child(self._part_from_parent)
         self.resumed: LoadReport | None = None
         parts = self._modules, self._recorder, self._checkpointer

@@ -13,7 +13,9 @@ import importlib.util
 import inspect
 import io
 import os
+import socket
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from itertools import islice
@@ -43,6 +45,38 @@ class Hostile:
     __hash__ = object.__hash__
 
 
+def _hostile(kind: type, *kept: str) -> type:
+    """Return a class below another that raises at whatever it is asked, but for some calls."""
+    asked = {
+        name: Hostile._refuse
+        for name in dir(kind)
+        if name[:2] == "__" and callable(getattr(kind, name)) and name not in {*_MADE_BY, *kept}
+    }
+    return type(f"Hostile{kind.__name__.title()}", (kind,), asked)
+
+
+_MADE_BY = {"__new__", "__init__", "__class__", "__init_subclass__", "__subclasshook__", "__getattribute__", "__del__"}
+"""What an object is made by, and asked whose it is."""
+
+
+class HostilePath(type(Path())):  # type: ignore[misc]
+    """Is a path, and raises when it is asked which."""
+
+    __fspath__ = __str__ = __repr__ = __eq__ = Hostile._refuse
+    __hash__ = object.__hash__
+
+
+class Unapproachable:
+    """Raises also when it is asked for any attribute, its class among them."""
+
+    __getattribute__ = Hostile._refuse
+
+
+def dead() -> Any:
+    """Return a proxy of an object that is gone."""
+    return weakref.proxy(Hostile())
+
+
 class HostileMapping(Mapping[str, Any]):
     """Is a mapping by its class, and raises whatever it is asked."""
 
@@ -54,6 +88,15 @@ class HostileText(str):
 
     __slots__ = ()
     __repr__ = Hostile._refuse
+
+
+def _made(kind: type, _: Path) -> Any:
+    hostile = _hostile(kind, "__array_finalize__")
+    if kind is np.ndarray:
+        return np.zeros(2).view(hostile)
+    return hostile(
+        {"a": 1.0} if kind is dict else [1.0] if kind in {list, tuple, set} else b"a" if kind is bytes else 1
+    )
 
 
 def in_itself(made: Any) -> Any:
@@ -86,6 +129,22 @@ def unreadable(folder: Path) -> Path:
     return path
 
 
+def pipe(folder: Path) -> Path:
+    path = folder / "pipe.npz"
+    if not path.exists():
+        os.mkfifo(path)
+    return path
+
+
+def bound_socket(folder: Path) -> Path:
+    """Return the path of a socket; made where the working directory is, for its name may not be long."""
+    path = folder / "socket.safetensors"
+    if not path.exists():
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(os.path.relpath(path))
+    return path
+
+
 KINDS: dict[str, Kind] = {
     "None": lambda _: None,
     "NUL": lambda _: "a\0b",
@@ -103,6 +162,8 @@ KINDS: dict[str, Kind] = {
     "a file": lambda folder: folder / "file.txt",
     "below a file": lambda folder: folder / "file.txt" / "below.safetensors",
     "a file that cannot be read": unreadable,
+    "a pipe": pipe,
+    "a socket": bound_socket,
     "a file that is not there": lambda folder: folder / "missing" / "agent.pt",
     "an open file": lambda folder: (folder / "file.txt").open("rb"),
     "a dict in itself": lambda _: in_itself({}),
@@ -126,6 +187,16 @@ KINDS: dict[str, Kind] = {
     "a hostile object": lambda _: Hostile(),
     "a hostile mapping": lambda _: HostileMapping(),
     "hostile text": lambda _: HostileText("a"),
+    **{f"a hostile {kind.__name__}": partial(_made, kind) for kind in (int, float, complex, str, bytes)},
+    **{f"a hostile {kind.__name__}": partial(_made, kind) for kind in (dict, list, tuple, set, np.ndarray)},
+    "a hostile path": lambda _: HostilePath("a"),
+    "a dead proxy": lambda _: dead(),
+    "an unapproachable object": lambda _: Unapproachable(),
+    "a dict of a dead proxy": lambda _: {"a": dead()},
+    "a list of a hostile int": lambda _: [_made(int, _)],
+    "a dict of a hostile dict": lambda _: {"a": _made(dict, _)},
+    "a dict of a hostile list": lambda _: {"a": _made(list, _)},
+    "a dict with a hostile key": lambda _: {_hostile(str, "__hash__", "__eq__")("a"): 1.0},
     "a dict of a hostile object": lambda _: {"a": Hostile()},
     "a list of a hostile object": lambda _: [Hostile()],
     "a class": lambda _: Hostile,
@@ -234,6 +305,8 @@ SUBJECTS: dict[str, Callable[[Place], Any]] = {
     "MultiWriter": lambda at: at.experiment.writer,
     "CheckpointStore": lambda at: format_of("checkpoint format", at.file),
     "MemoryExporter": lambda at: exporter_named("npz"),
+    "MemorySnapshot": lambda at: at.memory.snapshot(),
+    "LoadReport": lambda at: keepfast.load(at.net, at.file),
 }
 """What users hold, whose methods are calls and whose settings can be set."""
 
@@ -245,6 +318,26 @@ WITHOUT = {
     "joined_steps": "is for step buffers, which get what Keepfast was given",
 }
 """Calls without rows, each with the reason."""
+
+FOR_PLUGINS = {
+    *("Backend", "CheckpointReader", "DirectoryFormat", "Ring", "Storage", "StepBuffer", "HostSteps", "SingleSteps"),
+    *("Step", "Steps", "Writer", "WriterContext", "DemoSettings", "DemoResult", "Saving"),
+}
+"""What authors of plugins derive from or are given, and Keepfast calls; `Saving` is what each `Model` is."""
+
+HELD = {
+    *("Aggregate", "Checkpoint", "CheckpointContent", "CheckpointMetadata", "Conversion", "Converted"),
+    *(
+        "EpisodeAggregate",
+        "FileEntries",
+        "ForeignCheckpoint",
+        "Interval",
+        "MigratedEntry",
+        "MigrationReport",
+        "Mismatch",
+    ),
+}
+"""Values without calls that take anything."""
 
 INSIDE = {
     "CheckpointStore": {"read", "write", "writing", "check"},  # `save` and `load` call them with what they have checked
@@ -311,6 +404,7 @@ GOOD: dict[str, Callable[[Place], Any]] = {
     "metric_dict": lambda _: {"a": 1.0},
     "min": lambda _: 0.0,
     "mode": lambda _: "train",
+    "nbytes": lambda _: 1024,
     "model": lambda at: at.net,
     "module": lambda at: at.net,
     "name": lambda _: "x",
@@ -356,10 +450,16 @@ GOOD: dict[str, Callable[[Place], Any]] = {
     "vertices": lambda _: np.zeros((1, 2, 3)),
     "vid_tensor": lambda _: np.zeros((1, 2, 3, 4, 4)),
     "write": lambda _: lambda file: file.write(b"x"),
+    "observation_space": lambda _: 3,
+    "action_space": lambda _: 2,
+    "device": lambda _: None,
     **{f"Agent.record_transition.{name}": lambda _: None for name in ("states", "actions", "next_states", "infos")},
     "Agent.checkpoint_modules =.value": lambda at: {"policy": at.net},
     "Agent.cfg": lambda at: at.cfg,
     "Agent.migrate.options": lambda _: {},
+    "Model.migrate.options": lambda _: {},
+    "Model.migrate.path": lambda at: at.file,
+    "Model.save.path": lambda at: at.folder / f"out{at.extension}",
     "Agent.load.path": lambda at: at.agent_file,
     "Agent.resume.which": lambda at: at.agent_file,
     "Agent.save.path": lambda at: at.folder / f"out{at.extension}",
@@ -447,6 +547,7 @@ INSTEAD = {("keepfast.migrate", "state_dict"): "path"}
 """What a parameter is given in the place of."""
 
 KEYWORDS = {
+    "Model.migrate": ("dry_run", "check", "strict", "layers", "flatten", "device"),
     "Agent.migrate": ("dry_run", "check", "strict", "layers", "flatten", "device"),
     "Memory": ("export", "export_format", "export_directory", "replacement", "export_keep"),
 }
@@ -504,7 +605,10 @@ class EveryCallSuite(abc.ABC):
     @pytest.mark.parametrize("call", CALLS)
     def test_nothing_foreign_is_raised(self, call: str, at: Place) -> None:
         """A call takes what it is given, or raises a KeepfastError; a refusal changes nothing that there was."""
-        target = CALLS[call](at)
+        self.check(call, CALLS[call](at), at)
+
+    def check(self, call: str, target: Callable[..., Any], at: Place) -> None:
+        """Give a call each wrong value for each of its parameters."""
         positional, named = arguments(call, target, at, {})
         if call not in REFUSED:
             run_out(target(*positional, **named))
@@ -529,3 +633,11 @@ class EveryCallSuite(abc.ABC):
         at.use()
         assert not failed, "\n".join(failed)
         assert [path for path in at.folder.rglob("*") if "keepfast-tmp" in path.name] == []
+
+
+def test_every_public_name_has_its_place() -> None:
+    """It is called here, or is an error, a value or for plugins."""
+    classes = {name for name in keepfast.__all__ if inspect.isclass(getattr(keepfast, name))}
+    errors = {name for name in classes if issubclass(getattr(keepfast, name), BaseException)}
+    called = {call.partition(".")[0] for call in CALLS}
+    assert classes - errors - called - FOR_PLUGINS - HELD - WITHOUT.keys() == set()

@@ -10,12 +10,13 @@ import pytest
 
 pytest.importorskip("jax")
 
+import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import keepfast_jax
-from tests.both_backends.every_call import KINDS, EveryCallSuite, Kind
+from tests.both_backends.every_call import KINDS, EveryCallSuite, Kind, Place
 
 
 def deleted(_: Path) -> Any:
@@ -58,6 +59,17 @@ ARRAYS: Mapping[str, Kind] = {
 }
 
 
+class Policy(keepfast_jax.Model):
+    """A model as users write them."""
+
+    @flax.linen.compact
+    def __call__(self, x: Any) -> Any:
+        return flax.linen.Dense(self.num_actions)(x)
+
+
+MODEL = ("save", "load", "migrate")
+
+
 class TestEveryCall(EveryCallSuite):
     kinds: ClassVar[Mapping[str, Kind]] = {**KINDS, **ARRAYS}
     extension = ".msgpack"
@@ -67,3 +79,36 @@ class TestEveryCall(EveryCallSuite):
 
     def memory(self, *arguments: Any, **options: Any) -> keepfast_jax.RandomMemory:
         return keepfast_jax.RandomMemory(*arguments, **options)
+
+    def test_nothing_foreign_is_raised_by_the_constructor_of_a_model(self, at: Place) -> None:
+        """Spaces that are none are told, and devices that do not exist."""
+
+        def make(observation_space: Any, action_space: Any, device: Any) -> Any:  # the rest is linen's own
+            return Policy(observation_space, action_space, device).num_actions
+
+        self.check("Model", make, at)
+
+    @pytest.mark.parametrize("call", MODEL)
+    def test_nothing_foreign_is_raised_by_a_model(self, call: str, at: Place) -> None:
+        """A model saves, loads and migrates itself as the functions of these names do."""
+        model = Policy(3, 2)
+        model.init_variables(jax.random.key(0), jnp.zeros((1, 3)))
+        at.file = model.save(at.folder / "kept" / "model.msgpack")
+        self.check(f"Model.{call}", getattr(model, call), at)
+
+    def test_nothing_foreign_is_raised_by_a_holder(self, at: Place) -> None:
+        """What holds a module and its variables saves and loads as well."""
+        module = flax.linen.Dense(2)
+        held = keepfast_jax.Model(module, module.init(jax.random.key(0), jnp.zeros((1, 3))))
+        at.file = held.save(at.folder / "kept" / "held.msgpack")
+        self.check("Model.load", held.load, at)
+
+    def test_nothing_foreign_is_raised_by_a_loop(self, at: Place) -> None:
+        """A loop refuses what is no length and no experiment; what its function raises is that function's."""
+
+        def scan(length: Any = 0, experiment: Any = None) -> Any:
+            run = at.experiment if experiment is None else experiment
+            length = 0 if type(length) is int and length > 0 else length  # nobody waits for so many steps
+            return keepfast_jax.scan(lambda carry, _: (carry, {"a": 1.0}), 0.0, None, length, experiment=run)
+
+        self.check("scan", scan, at)

@@ -15,7 +15,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import keepfast_torch
-from tests.both_backends.every_call import KINDS, EveryCallSuite, Kind
+from tests.both_backends.every_call import KINDS, EveryCallSuite, Kind, Place
 
 
 class HostileTensor(torch.Tensor):
@@ -47,6 +47,17 @@ def batched(_: Path) -> Any:
     return kept[0]
 
 
+def freed(_: Path) -> Any:
+    made = torch.zeros(2)
+    made.untyped_storage().resize_(0)
+    return made
+
+
+def without_memory(net: torch.nn.Linear) -> Any:
+    net.weight.untyped_storage().resize_(0)
+    return net
+
+
 TENSORS: Mapping[str, Kind] = {
     "an efficient zero tensor": lambda _: torch._efficientzerotensor(2),
     "a tensor on meta": lambda _: torch.zeros(2, device="meta"),
@@ -75,7 +86,21 @@ TENSORS: Mapping[str, Kind] = {
     "a device of no build": lambda _: torch.device("xla:0"),
     "a dtype": lambda _: torch.float32,
     "a storage": lambda _: torch.zeros(2).untyped_storage(),
+    "a tensor whose storage was freed": freed,
+    "a dict of a tensor whose storage was freed": lambda folder: {"a": freed(folder)},
+    "a network whose storage was freed": lambda _: without_memory(torch.nn.Linear(2, 3)),
 }
+
+
+class Policy(keepfast_torch.Model, torch.nn.Module):
+    """A model as users write them."""
+
+    def __init__(self, observation_space: Any, action_space: Any, device: Any) -> None:
+        super().__init__(observation_space, action_space, device)
+        self.layer = torch.nn.Linear(self.num_observations or 1, self.num_actions or 1)
+
+
+MODEL = ("save", "load", "migrate")
 
 
 class TestEveryCall(EveryCallSuite):
@@ -87,3 +112,14 @@ class TestEveryCall(EveryCallSuite):
 
     def memory(self, *arguments: Any, **options: Any) -> keepfast_torch.RandomMemory:
         return keepfast_torch.RandomMemory(*arguments, **options)
+
+    def test_nothing_foreign_is_raised_by_the_constructor_of_a_model(self, at: Place) -> None:
+        """Spaces that are none are told, and devices that do not exist."""
+        self.check("Model", Policy, at)
+
+    @pytest.mark.parametrize("call", MODEL)
+    def test_nothing_foreign_is_raised_by_a_model(self, call: str, at: Place) -> None:
+        """A model saves, loads and migrates itself as the functions of these names do."""
+        model = Policy(3, 2, None)
+        at.file = model.save(at.folder / "kept" / "model.pt")
+        self.check(f"Model.{call}", getattr(model, call), at)

@@ -136,6 +136,7 @@ def accumulated(directory: Path) -> Any:
 LIBRARIES = [
     pytest.param("torch", marks=pytest.mark.needs("torch", "tensorboard")),
     pytest.param("tensorboardX", marks=pytest.mark.needs("tensorboardX", "tensorboard")),
+    pytest.param("tensorboard", marks=pytest.mark.needs("tensorboard")),
 ]
 
 
@@ -160,6 +161,33 @@ def test_tensorboard_keeps_every_kind(library: str, tmp_path: Path) -> None:
     assert (tmp_path / "00003" / "points" / "tensors.tsv").read_text().splitlines()[1] == "0.0\t1.0\t0.0\t0.0"
     assert (tmp_path / "00003" / "points" / "metadata.tsv").read_text().splitlines()[2] == "c d"
     assert 'tensor_path: "00003/points/tensors.tsv"' in (tmp_path / "projector_config.pbtxt").read_text()
+
+
+@pytest.mark.needs("torch", "tensorboard", "PIL")
+def test_the_tensorboard_package_makes_the_summaries_that_torch_makes() -> None:
+    """Of curves, counts, meshes and layouts the very same; of boxes an image of the same size."""
+    from torch.utils.tensorboard import summary
+
+    from keepfast_writers import _tensorboard_package as ours
+
+    generator = np.random.default_rng(0)
+    labels, guessed = generator.integers(0, 2, 50), generator.random(50)
+    counts = np.arange(12.0).reshape(6, 2)
+    points, faces = generator.random((1, 4, 3)), np.array([[[0, 1, 2]]])
+    layout = {"a": {"b": ["Multiline", ["c", "d"]], "e": ["Margin", ["f", "g", "h"]]}}
+    calls: dict[str, list[tuple[Any, ...]]] = {
+        "pr_curve": [("t", labels, guessed, 31), ("t", labels, guessed, 500, guessed)],
+        "pr_curve_raw": [("t", *counts, 2)],
+        "histogram_raw": [("t", 0.0, 2.0, 3, 3.0, 5.0, [1.0, 2.0], [1, 2])],
+        "mesh": [("t", points, None, None, None), ("t", points, points * 255, faces, {"camera": {"cls": "x"}})],
+        "custom_scalars": [(layout,)],
+    }
+    for name, several in calls.items():
+        for given in several:
+            assert getattr(ours, name)(*given) == getattr(summary, name)(*given), name
+    image, boxes = generator.random((3, 20, 30)), np.array([[2, 3, 20, 15]])
+    made, theirs = (each.image_boxes("t", image, boxes, 2).value[0].image for each in (ours, summary))
+    assert (made.height, made.width, made.colorspace) == (theirs.height, theirs.width, theirs.colorspace)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

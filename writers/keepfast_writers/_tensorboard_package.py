@@ -18,25 +18,29 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast import InvalidValue, MissingDependency
+from keepfast import InvalidValue
 from keepfast._system.disk.directories import make_directory
 from keepfast.metrics.tfrecord import frame
 from keepfast_writers._gif import pillow
+from keepfast_writers._tensorboard_plugins import custom_scalars, histogram_raw, mesh, pr_curve, pr_curve_raw
+
+__all__ = [
+    "SummaryWriter",
+    "custom_scalars",
+    "figure_to_image",
+    "histogram",
+    "histogram_raw",
+    "hparams",
+    "image",
+    "image_boxes",
+    "mesh",
+    "pr_curve",
+    "pr_curve_raw",
+    "text",
+]
 
 _COLUMNS = 8
 """How many images of a batch stand beside one another."""
-
-
-_BEYOND = ("pr_curve", "pr_curve_raw", "histogram_raw", "mesh", "image_boxes", "custom_scalars")
-"""Summaries that only the larger libraries make."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _BEYOND:
-        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
-    raise MissingDependency(
-        f"the tensorboard package alone makes no `{name}`; run: pip install torch, or pip install tensorboardX"
-    )
 
 
 def _proto(name: str) -> Any:
@@ -101,12 +105,43 @@ def histogram(tag: str, values: NDArray[Any], bins: Any) -> Any:
 
 def image(tag: str, tensor: NDArray[Any], dataformats: str = "CHW") -> Any:
     """Return an image, or a batch of images as a grid."""
-    pixels = _grid(_channels_last(np.asarray(tensor), dataformats))
-    if pixels.dtype != np.uint8:
-        pixels = (pixels * 255).clip(0, 255).astype(np.uint8)
-    height, width, channels = pixels.shape
+    pixels = _bytes(_grid(_channels_last(np.asarray(tensor), dataformats)))
+    return _image(tag, pixels.shape, _drawn(pixels))
+
+
+def image_boxes(
+    tag: str,
+    tensor: NDArray[Any],
+    boxes: NDArray[Any],
+    rescale: float = 1,
+    dataformats: str = "CHW",
+    labels: Sequence[str] | None = None,
+) -> Any:
+    """Return an image with boxes in red, each by its left, upper, right and lower edge, and with its label."""
+    pixels = _bytes(_grid(_channels_last(np.asarray(tensor), dataformats)))
+    drawn = _drawn(pixels)
+    draw = importlib.import_module("PIL.ImageDraw").Draw(drawn)
+    for number, (left, upper, right, lower) in enumerate(np.asarray(boxes).tolist()):
+        corners = [(left, upper), (left, lower), (right, lower), (right, upper), (left, upper)]
+        draw.line(corners, width=2, fill="Red")
+        if labels is not None and labels[number]:
+            draw.text((left + 1, lower - 11), labels[number], fill="black")
+    size = tuple(max(1, int(length * rescale)) for length in (pixels.shape[1], pixels.shape[0]))
+    return _image(tag, pixels.shape, drawn.resize(size, pillow().Resampling.LANCZOS))
+
+
+def _bytes(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    return pixels if pixels.dtype == np.uint8 else (pixels * 255).clip(0, 255).astype(np.uint8)
+
+
+def _drawn(pixels: NDArray[np.uint8]) -> Any:
+    return pillow().fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _image(tag: str, shape: tuple[int, ...], drawn: Any) -> Any:
+    height, width, channels = shape
     file = io.BytesIO()
-    pillow().fromarray(pixels[:, :, 0] if channels == 1 else pixels).save(file, format="PNG")
+    drawn.save(file, format="PNG")
     kind = _proto("summary_pb2").Summary
     made = kind.Image(height=height, width=width, colorspace=channels, encoded_image_string=file.getvalue())
     return kind(value=[kind.Value(tag=tag, image=made)])

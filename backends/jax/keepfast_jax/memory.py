@@ -15,12 +15,15 @@ from jax import lax
 from numpy.typing import NDArray
 
 import keepfast
+from keepfast._system.arguments.guarding import guarded_calls
+from keepfast.errors import as_given
 from keepfast_jax.device import parse_device
 from keepfast_jax.modes import eagerly, is_mode_on, outside, outside_of_modes
 
 _NOTHING = contextlib.nullcontext()
 
 
+@guarded_calls("__init__")
 @final
 class RandomMemory(keepfast.Memory):
     """Keeps the newest samples of a number of environments and returns random ones; on JAX.
@@ -103,7 +106,7 @@ class JaxStorage(keepfast.Storage):
         try:
             found = jnp.dtype(dtype)
         except TypeError as error:
-            raise keepfast.InvalidValue(f"JAX has no dtype {dtype!r}") from error
+            raise keepfast.InvalidValue(f"JAX has no dtype {as_given(dtype)}") from error
         if not (jnp.issubdtype(found, jnp.number) or found == jnp.bool):
             raise keepfast.InvalidValue(f"JAX has no dtype {found}")
         return str(jax.dtypes.canonicalize_dtype(found))

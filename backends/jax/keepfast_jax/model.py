@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 import keepfast
+from keepfast._system.arguments.guarding import guarded_calls
 from keepfast.migration.saving import space_size
 from keepfast.modules.single import read_single
 from keepfast.tree import Tree, map_leaves
@@ -34,6 +35,7 @@ class Keeping(keepfast.Saving):
         """Return the linen module that the variables are of."""
 
 
+@guarded_calls("__init__")
 @final
 class HeldModel(Keeping):
     """Holds a flax.linen module and its variables; what `Model` makes of them.
@@ -65,6 +67,7 @@ class HeldModel(Keeping):
         return self.module.apply(self.variables, *args, **kwargs)
 
 
+@guarded_calls()
 class _OwnVariables(Keeping, abc.ABC):
     """Gives a linen module, which is frozen, variables of its own."""
 
@@ -131,6 +134,7 @@ def _on_device(state: Tree, device: Any) -> Any:
     return map_leaves(lambda _path, leaf: jnp.asarray(leaf, device=place), state)
 
 
+@guarded_calls("__init__")
 class Model(_OwnVariables, flax.linen.Module):
     """A flax.linen module that keeps its variables, so that they can be called, saved and loaded as one.
 

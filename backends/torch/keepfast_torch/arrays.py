@@ -126,6 +126,8 @@ def hold(tensor: torch.Tensor) -> torch.Tensor | NDArray[Any]:
     """
     if are_transformed() or tensor.is_meta:
         tensor = real_value(tensor)
+    elif lacks_memory(tensor):
+        require_memory(tensor)
     elif tensor.is_cpu and tensor.dtype in NATIVE and not tensor.is_neg():
         try:
             return (tensor.detach() if tensor.requires_grad else tensor).numpy().copy()
@@ -133,6 +135,35 @@ def hold(tensor: torch.Tensor) -> torch.Tensor | NDArray[Any]:
             tensor = real_value(tensor)
     with outside():
         return with_numbers(tensor).detach().clone()
+
+
+def lacks_memory(tensor: torch.Tensor) -> bool:
+    """Say whether a tensor's storage was freed: it has numbers by its shape, and no memory that they would be in."""
+    try:
+        return tensor.data_ptr() == 0 and tensor.numel() > 0 and not (tensor.is_meta or tensor._is_zerotensor())  # noqa: SLF001
+    except RuntimeError:  # it is made of others, or stands for values to come
+        return False
+
+
+def require_memory(tensor: torch.Tensor) -> None:
+    """Check that there is memory for the numbers of a tensor, which would be read beyond its end.
+
+    Raises:
+        InvalidValue: if its storage was freed, or cut.
+    """
+    try:
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.numel() == 0:
+            return
+        end = (
+            tensor.storage_offset()
+            + 1
+            + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+        )
+        room = tensor.untyped_storage().nbytes() // tensor.element_size()
+    except (RuntimeError, NotImplementedError):  # it has no storage of its own
+        return
+    if room < end and not tensor._is_zerotensor():  # noqa: SLF001
+        raise InvalidValue("its storage was freed, or cut, so it has no values; give a copy made before")
 
 
 def with_numbers(tensor: torch.Tensor) -> torch.Tensor:
@@ -144,6 +175,7 @@ def with_numbers(tensor: torch.Tensor) -> torch.Tensor:
     if torch.nn.parameter.is_lazy(tensor):
         raise InvalidValue("it is not initialized yet, so it has no shape; run its module once")
     if tensor.layout is torch.strided and tensor.dtype in DTYPES and not tensor.is_nested:
+        require_memory(tensor)
         return tensor
     kind = "nested" if tensor.is_nested else f"{tensor.dtype} as {tensor.layout}"
     raise InvalidValue(f"it is {kind}; give its numbers, by .to_dense(), .dequantize() or .to(torch.float32)")

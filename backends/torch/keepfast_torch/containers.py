@@ -12,7 +12,7 @@ import torch
 from keepfast import InvalidValue, KeepfastError, Mismatch, UnsupportedModule, UsageError
 from keepfast.plain.numbers import is_number, kind_of
 from keepfast.tree import Tree, describe, items, rebuild, with_versions
-from keepfast_torch.arrays import DTYPES, tensor_copy
+from keepfast_torch.arrays import DTYPES, require_memory, tensor_copy
 from keepfast_torch.modes import real_value
 
 _NUMBER = (bool, int, float, complex)
@@ -97,7 +97,7 @@ def _check(tensor: torch.Tensor, path: str) -> None:
     if tensor.is_meta:
         raise UsageError(f"`{path}` is on the device `meta`, so it has no values; `Module.to_empty` gives it some")
     try:
-        real_value(tensor)
+        require_memory(real_value(tensor))
     except InvalidValue as error:
         raise UsageError(f"`{path}` has no values: {error}") from None
     if type(tensor) not in _OWN_MEMORY and hasattr(tensor, "__tensor_flatten__"):

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 import keepfast
+from keepfast._system.arguments.guarding import guarded_calls
+from keepfast.errors import as_given
 from keepfast_torch.arrays import DTYPES, HostCopier, tensor_copy, with_numbers
 from keepfast_torch.device import parse_device
 from keepfast_torch.modes import are_transformed, is_mode_on, outside, real_value
@@ -27,6 +29,7 @@ _NOTHING = contextlib.nullcontext()
 _NO_VIEWS: tuple[int, dict[str, Sequence[torch.Tensor]]] = (-1, {})
 
 
+@guarded_calls("__init__")
 @final
 class RandomMemory(keepfast.Memory):
     """Keeps the newest samples of a number of environments and returns random ones; on PyTorch.
@@ -140,7 +143,9 @@ class TorchStorage(keepfast.Storage):
         if viewed != block or len(rows) != len(self.buffers):
             rows = self._view_rows(block)
         values = [
-            value if type(value) is torch.Tensor and not value.requires_grad else self.numbers(name, value)
+            value
+            if type(value) is torch.Tensor and not value.requires_grad and value.data_ptr()
+            else self.numbers(name, value)
             for name, value in tensors.items()
         ]
         try:
@@ -207,13 +212,15 @@ class TorchStorage(keepfast.Storage):
 
 def _dtype(dtype: Any) -> torch.dtype:
     """Return the dtype that users name, by itself or by its name."""
+    if isinstance(dtype, torch.Tensor):
+        raise keepfast.InvalidValue(f"PyTorch has no dtype {as_given(dtype)}")
     try:
         name = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype | str) else np.dtype(dtype).name
     except TypeError as error:
-        raise keepfast.InvalidValue(f"PyTorch has no dtype {dtype!r}") from error
+        raise keepfast.InvalidValue(f"PyTorch has no dtype {as_given(dtype)}") from error
     found = getattr(torch, name, None)
     if not isinstance(found, torch.dtype):
-        raise keepfast.InvalidValue(f"PyTorch has no dtype {dtype!r}")
+        raise keepfast.InvalidValue(f"PyTorch has no dtype {as_given(dtype)}")
     if found not in DTYPES:
         known = ", ".join(sorted(str(each).removeprefix("torch.") for each in DTYPES))
         raise keepfast.InvalidValue(f"memory files cannot hold the dtype {name}; allowed: {known}")

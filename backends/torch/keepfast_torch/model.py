@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 import keepfast
+from keepfast._system.arguments.guarding import guarded_calls
+from keepfast.errors import as_given
 from keepfast.migration.saving import space_size
 from keepfast_torch.device import parse_device
 
 
+@guarded_calls("__init__")
 class Model(keepfast.Saving):
     """Gives a `torch.nn.Module` the calls `save` and `load`; a mixin, on either side of ``nn.Module``.
 
@@ -55,6 +59,9 @@ class Model(keepfast.Saving):
     def _take(self, observation_space: Any = None, action_space: Any = None, device: Any = None) -> None:
         if device is not None:
             self.device = parse_device(device)
+        for space in (observation_space, action_space):
+            if isinstance(space, torch.Tensor | nn.Module):
+                raise keepfast.InvalidValue(f"`{as_given(space)}` is no space; allowed: a space, a number, a shape")
         if observation_space is not None:
             self.observation_space = observation_space
         if action_space is not None:

@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 
 from keepfast import InvalidValue, SingleSteps, Step, StepBuffer, Steps, device_capacity
-from keepfast_torch.arrays import NATIVE, fetch
+from keepfast_torch.arrays import NATIVE, fetch, require_memory
 from keepfast_torch.modes import dispatch_modes, outside_of_modes, transforms
 
 
@@ -35,6 +35,9 @@ class TensorSteps(StepBuffer):
     def add(self, rewards: Any, terminated: Any, truncated: Any) -> None:  # noqa: D102  (the interface's)
         if transforms() is not None or dispatch_modes() > 0:  # `are_transformed`, without the price of its call
             raise InvalidValue("the steps are not to be copied by a transform; they are held one by one")
+        if not (rewards.data_ptr() and terminated.data_ptr() and truncated.data_ptr()):
+            for part in (rewards, terminated, truncated):
+                require_memory(part)
         if rewards.requires_grad:
             rewards = rewards.detach()
         # One call costs half of three. It is what torch.optim's own "foreach" implementations are made of.

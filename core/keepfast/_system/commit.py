@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO, final
 
+from keepfast._system.arguments.guarding import guarded
 from keepfast._system.disk.directories import (
     file_of,
     link_or_copy,
@@ -25,6 +26,7 @@ from keepfast._system.disk.directories import (
     sync_file,
 )
 from keepfast._system.disk.optional import attempt
+from keepfast._system.disk.special import require_replaceable
 from keepfast._system.lock import holding
 from keepfast.errors import InvalidValue, WriteFailed, as_given
 
@@ -60,6 +62,7 @@ Content = Write | Filling
 """What writes a file, or fills a directory."""
 
 
+@guarded
 def commit(path: Path, write: Write) -> int:
     """Write a file so that its final name shows the whole of it or what was there before.
 
@@ -110,6 +113,7 @@ def commit_together(
             while left:
                 for path, content in left.items():
                     target = _written_to(path)
+                    require_replaceable(target)
                     make_directory(target.parent)
                     written[path] = (target, *stack.enter_context(_written(target, content)))
                 left, about = dict(about({path: part[1] for path, part in written.items()}) if about else {}), None

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from urllib.parse import unquote
 
+from keepfast._system.arguments.guarding import guarded
 from keepfast._system.disk.directories import make_directory
 from keepfast.errors import HubError, InvalidValue
 from keepfast.hub.failures import endpoint, told
@@ -23,6 +24,7 @@ _EXTRA = {"config.json", "results.json", "metrics.json", "README.md"}
 _CHECKPOINTS = (".pt", ".safetensors", ".msgpack", ".pickle")
 
 
+@guarded
 def download_model_from_huggingface(repo_id: str, filename: str = "agent.pt", revision: str | None = None) -> Path:
     """Download one file of a repository, or take it from the cache; what arrives damaged is fetched once more.
 
@@ -90,6 +92,7 @@ def fetch(address: str) -> Path:
     return download_model_from_huggingface(found[1], found[3], found[2] and unquote(found[2]))
 
 
+@guarded
 def pull(repo_id: str, directory: str | Path, revision: str | None = None) -> list[Path]:
     """Copy what `push` put into a repository into a directory: checkpoints, configuration, results and card.
 

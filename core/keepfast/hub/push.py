@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from keepfast._system.arguments.guarding import guarded
 from keepfast._system.disk.directories import make_directory
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.errors import InvalidValue, NotFound, as_given
@@ -31,6 +32,7 @@ _LAST = 10
 _ENVIRONMENTS = ("environment", "env", "env_id", "env_name", "task")
 
 
+@guarded
 def push(
     run_or_checkpoint: str | Path,
     repo_id: str,

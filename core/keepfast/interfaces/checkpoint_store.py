@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, ClassVar, final
 
 import numpy as np
 
+from keepfast._system.arguments.guarding import guarded_calls
 from keepfast.codec import native
 from keepfast.errors import CorruptCheckpoint, CorruptFile, InvalidValue, as_given
 from keepfast.interfaces.format import Format
@@ -190,6 +191,7 @@ _PATHS, _PATHS_IN_A_BYTE = 1 << 26, 4
 """How many characters the paths of a file's entries may have together, at the least and by its size."""
 
 
+@guarded_calls()
 class CheckpointStore(Format[Checkpoint]):
     """Writes and reads checkpoint files of one format.
 

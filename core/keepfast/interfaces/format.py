@@ -9,15 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Generic, TypeVar
 
+from keepfast._system.arguments.guarding import guarded_calls
 from keepfast._system.commit import Content, Filling, commit_together, remove_directory
 from keepfast._system.disk.bounded import within_memory
 from keepfast._system.disk.directories import file_of, path_of
 from keepfast._system.disk.optional import tell_lacking
+from keepfast._system.disk.special import require_file
 from keepfast.errors import CorruptFile, InvalidValue, KeepfastError, UsageError, as_given, shown
 
 T = TypeVar("T")
 
 
+@guarded_calls()
 class Format(abc.ABC, Generic[T]):
     """Writes and reads what a file holds; `CheckpointStore` and `MemoryExporter` say what that is."""
 
@@ -93,12 +96,14 @@ class Format(abc.ABC, Generic[T]):
         Raises:
             CorruptFile: `corrupt`, if the file is damaged, truncated, or carries code.
             MissingDependency: if it holds what needs a package that is not installed.
+            Unreadable: if it is a pipe, a socket or a device.
             OutOfMemory: if it holds what takes more memory than there is.
             OSError: if it cannot be opened.
         """
         try:
+            require_file(path := path_of(path, longest=None))
             with within_memory(path):
-                return self.read(path_of(path, longest=None))
+                return self.read(path)
         except (KeepfastError, OSError):
             raise
         except Exception as error:
@@ -114,6 +119,7 @@ class Format(abc.ABC, Generic[T]):
         path_of(path, longest=None).unlink(missing_ok=True)
 
 
+@guarded_calls()
 class DirectoryFormat(Format[T]):
     """A format that writes a directory in the place of a file: shards, a file each, or what another library reads.
 

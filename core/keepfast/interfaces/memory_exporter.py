@@ -11,9 +11,10 @@ from typing import Any, BinaryIO, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast._system.arguments.guarding import guarded_calls
 from keepfast._system.disk.mapping import change_below
 from keepfast._system.notebook.tables import facts, table
-from keepfast.errors import CorruptFile, CorruptMemory, UnknownTensor, did_you_mean, shown
+from keepfast.errors import CorruptFile, CorruptMemory, InvalidValue, UnknownTensor, as_given, did_you_mean, shown
 from keepfast.interfaces.format import Format
 from keepfast.interfaces.ring import VALID, Ring
 
@@ -21,6 +22,7 @@ GUESSED = "guessed"
 """In the metadata of a snapshot: what its file does not tell and was guessed; a memory may have it otherwise."""
 
 
+@guarded_calls()
 @final
 @dataclass(frozen=True, repr=False)
 class MemorySnapshot:
@@ -165,7 +167,13 @@ class MemorySnapshot:
         return made
 
     def chronological_blocks(self, nbytes: int = 1 << 24) -> Iterator[dict[str, NDArray[Any]]]:
-        """Yield what `chronological` returns, some rows at a time: as many as have about so many bytes together."""
+        """Yield what `chronological` returns, some rows at a time: as many as have about so many bytes together.
+
+        Raises:
+            InvalidValue: if the bytes are no whole number of at least 1.
+        """
+        if not isinstance(nbytes, int | np.integer) or nbytes < 1:
+            raise InvalidValue(f"`nbytes` is {as_given(nbytes)}; allowed: a whole number of at least 1")
         ring = self.ring
         count = ring.complete_rows
         rows = max(1, nbytes // max(1, sum(tensor[:1].nbytes for tensor in self.tensors.values())))
@@ -180,6 +188,7 @@ def _require_unchanged(name: str, tensor: NDArray[Any]) -> None:
         raise CorruptMemory(f"{change}: the tensor `{shown(name)}` was memory-mapped from it; read the memory again")
 
 
+@guarded_calls()
 class MemoryExporter(Format[MemorySnapshot]):
     """Writes and reads memory files of one format.
 

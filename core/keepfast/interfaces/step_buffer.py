@@ -9,6 +9,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast._system.arguments.guarding import guarded
 from keepfast.errors import InvalidValue, as_given
 
 Step = tuple[Any, Any, Any]
@@ -26,6 +27,7 @@ DEVICE_ELEMENTS = 2**24
 """How many rewards those steps hold at most: with both flags, 100 MB of the device's memory in single precision."""
 
 
+@guarded
 def device_capacity(num_envs: int) -> int:
     """Return how many steps of so many environments a buffer on a device keeps."""
     if not isinstance(num_envs, int | np.integer) or num_envs < 1:

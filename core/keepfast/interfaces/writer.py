@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from keepfast._arrays import scalar
 from keepfast._system.arguments.checks import table
+from keepfast._system.arguments.guarding import guarded_calls
 from keepfast._system.finishing import finish
 from keepfast._system.warnings import warn
 from keepfast.errors import InvalidValue, ShapeMismatch, as_given, did_you_mean
@@ -41,6 +42,7 @@ class WriterContext:
     resume_state: Mapping[str, Any] = field(default_factory=dict)
 
 
+@guarded_calls()
 class Writer(SummaryCalls):
     """Writes scalars, and whatever else it can, to one place.
 

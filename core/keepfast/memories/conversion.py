@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from keepfast._system.arguments.checks import function
+from keepfast._system.arguments.guarding import guarded
 from keepfast._system.spacious import spacious_tensors
 from keepfast.errors import InvalidValue, LoadMismatch
 from keepfast.interfaces.memory_exporter import MemorySnapshot
@@ -19,6 +20,7 @@ from keepfast.plugins.formats import format_of
 from keepfast.plugins.locations import writable
 
 
+@guarded
 def convert_memory(
     source: str | os.PathLike[str], target: str | os.PathLike[str], progress: Progress = unseen
 ) -> MemorySnapshot:
@@ -48,6 +50,7 @@ def convert_memory(
     return snapshot
 
 
+@guarded
 def merge_memories(
     pattern: str | os.PathLike[str], target: str | os.PathLike[str], progress: Progress = unseen
 ) -> MemorySnapshot:

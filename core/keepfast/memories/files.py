@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.arguments.checks import listed
+from keepfast._system.arguments.guarding import guarded
 from keepfast._system.background import wait_for_writing
 from keepfast._system.commit import size_of
 from keepfast._system.warnings import warn
@@ -33,6 +34,7 @@ def unseen(_done: int, _total: int) -> None:
     """Show no progress."""
 
 
+@guarded
 def read_memory(path: str | os.PathLike[str]) -> MemorySnapshot:
     """Read a memory file of any format, whichever framework wrote it; needs no framework.
 
@@ -64,6 +66,7 @@ def several(pattern: Patterns) -> list[str | os.PathLike[str]]:
     return listed("pattern", pattern, "text, a path, or a list of these")
 
 
+@guarded
 def iter_memories(pattern: Patterns) -> Iterator[tuple[Path, MemorySnapshot]]:
     """Yield the path and content of each memory file that matches a pattern, one at a time, in the order of time.
 

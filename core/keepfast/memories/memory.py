@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from keepfast._system.arguments.checks import table, truth
+from keepfast._system.arguments.guarding import guarded_calls
 from keepfast._system.lifetimes import in_child
 from keepfast.errors import InvalidValue, UsageError, as_given
 from keepfast.interfaces.loading.report import LoadReport
@@ -25,6 +26,7 @@ from keepfast.memories.shown import line, page
 from keepfast.memories.storage import Storage
 
 
+@guarded_calls("__init__")
 class Memory:
     """Keeps the newest samples of a number of environments in tensors of shape (memory_size, num_envs, *size).
 
@@ -176,7 +178,8 @@ class Memory:
 
     @metadata.setter
     def metadata(self, metadata: dict[str, Any]) -> None:
-        self._buffer.metadata = metadata if isinstance(metadata, dict) else table("metadata", metadata)
+        read = table("metadata", metadata)
+        self._buffer.metadata = metadata if isinstance(metadata, dict) else read
 
     @property
     def replacement(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast._system.arguments.guarding import guarded
 from keepfast.errors import InvalidValue, as_given
 from keepfast.memories.tensors.specs import positive
 
@@ -200,6 +201,7 @@ class Storage(abc.ABC):
         return {}
 
 
+@guarded
 def checked_places(indexes: Any, capacity: int) -> NDArray[np.intp]:
     """Return places that users give as an array of NumPy.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.arguments.checks import listed, truth
+from keepfast._system.arguments.guarding import guarded
 from keepfast._system.notebook.tables import table, text
 from keepfast.errors import InvalidValue, PluginConflict, as_given, did_you_mean, nearest
 from keepfast.metrics.reading import read_metrics
@@ -122,6 +123,7 @@ class MetricsReport:
         return f"{self.agent}: {told}{others}"
 
 
+@guarded
 def tags(agent: str, *, enabled: bool = True) -> tuple[str, ...]:
     """Return the tags an agent tracks.
 
@@ -146,6 +148,7 @@ def tags(agent: str, *, enabled: bool = True) -> tuple[str, ...]:
     return tuple(tag for row in rows if every or row.always for tag in row.tags)
 
 
+@guarded
 def check(run_or_tags: str | Path | Iterable[str] | Mapping[str, Any], agent: str) -> MetricsReport:
     """Compare the tags of a run with those its agent is to track.
 

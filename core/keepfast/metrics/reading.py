@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._system.arguments.checks import listed
+from keepfast._system.arguments.guarding import guarded
 from keepfast._system.disk.bounded import within_memory
 from keepfast._system.disk.directories import path_of
 from keepfast._system.warnings import warn
@@ -36,6 +37,7 @@ _NO_METRICS = (ValueError, TypeError, KeyError, AttributeError, OverflowError, R
 """What parsing a line raises that is torn, or none of ours."""
 
 
+@guarded
 def read_metrics(run: str | Path) -> Metrics:
     """Return the scalars of a run.
 
@@ -76,6 +78,7 @@ Patterns = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 """A pattern as `glob.glob` takes it, a path, or several of them."""
 
 
+@guarded
 def iter_metrics(pattern: Patterns, tags: Wanted | Iterable[Wanted] | None = None) -> Iterator[tuple[Path, Metrics]]:
     """Yield the scalars of every run that a pattern matches, one run at a time.
 
@@ -146,7 +149,7 @@ def _is_begun(file: Path) -> bool:
 
 
 def _sources(path: Path) -> list[tuple[Callable[[list[Path]], _Tags], list[Path]]]:
-    candidates = [path] if path.is_file() else sorted(path.iterdir())
+    candidates = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
     found = []
     for pattern, read in _READERS:
         files = [file for file in candidates if file.match(pattern) and file.is_file()]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keepfast._system.arguments.checks import table, truth
+from keepfast._system.arguments.guarding import guarded
 from keepfast._system.disk.bounded import within_memory
 from keepfast.errors import CorruptCheckpoint, InvalidValue, KeepfastError, NotFound, as_given
 from keepfast.interfaces.checkpoint_reader import CheckpointReader, ForeignCheckpoint
@@ -23,6 +24,7 @@ from keepfast.plugins.locations import located
 from keepfast.tree import is_array, map_leaves
 
 
+@guarded
 def migrate(
     module: Module,
     path: str | Path | None = None,

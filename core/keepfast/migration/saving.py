@@ -11,12 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from keepfast._system.arguments.guarding import guarded_calls
 from keepfast.errors import InvalidValue, as_given
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.migration.calls import migrate
 from keepfast.migration.report import MigrationReport
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.single import load_with, save
+
+_LARGEST = 1 << 40
+"""More numbers than these no network takes, whatever it was that told so many."""
 
 
 def space_size(space: Any) -> int | None:
@@ -30,6 +34,16 @@ def space_size(space: Any) -> int | None:
     """
     if space is None:
         return None
+    try:
+        found = None if isinstance(space, bytes | bytearray) else _elements(space)
+    except Exception:  # noqa: BLE001  (whatever it raises, it is none)
+        found = None
+    if found is None or not 0 <= found < _LARGEST:
+        raise InvalidValue(f"`{as_given(space)}` is no space; allowed: a space, a number of elements, a shape")
+    return found
+
+
+def _elements(space: Any) -> int:
     if hasattr(space, "spaces"):
         parts = space.spaces.values() if isinstance(space.spaces, Mapping) else space.spaces
         return sum(space_size(part) or 0 for part in parts)
@@ -38,14 +52,10 @@ def space_size(space: Any) -> int | None:
     if isinstance(number := getattr(space, "n", space), int | np.integer) and not isinstance(number, bool):
         return int(number)
     shape = getattr(space, "shape", space)
-    try:
-        return math.prod(operator.index(length) for length in shape)
-    except TypeError:
-        raise InvalidValue(
-            f"`{as_given(space)}` is no space; allowed: a space, a number of elements, a shape"
-        ) from None
+    return math.prod(operator.index(length) for length in shape)
 
 
+@guarded_calls()
 class Saving(abc.ABC):  # noqa: B024  (there is nothing a class must add: it is a mixin)
     """Gives an object that Keepfast takes for a module the calls `save`, `load` and `migrate`; a mixin, on either side.
 

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from keepfast._system.arguments.checks import truth
+from keepfast._system.arguments.guarding import guarded_calls
 from keepfast.errors import InvalidValue, as_given
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.modules.registered import RegisteredModule
 
 
+@guarded_calls()
 class Modes(abc.ABC):
     """The calls by which trainers tell an agent its mode.
 

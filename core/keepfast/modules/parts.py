@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, final
 
 import numpy as np
 
+from keepfast._system.arguments.guarding import guarded
 from keepfast.errors import UnsupportedModule, as_given, nearest
 from keepfast.memories.memory import Memory
 from keepfast.plugins.backends import recognize
@@ -83,6 +84,7 @@ class Attributes:
     names: tuple[str, ...]
 
 
+@guarded
 def attribute(owner: object, name: str) -> Attribute:
     """Name a module by the attribute that holds it, so that its present value is saved and a restored one put there.
 
@@ -100,6 +102,7 @@ def attribute(owner: object, name: str) -> Attribute:
     return Attribute(owner, name)
 
 
+@guarded
 def attributes(owner: object, *names: str) -> Attributes:
     """Name what is the state of an object of any class: some of its attributes, of any kind that can be kept.
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._system.arguments.guarding import guarded
 from keepfast._system.background import wait_for_writing
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.directory import CheckpointDirectory
@@ -47,6 +48,7 @@ class CheckpointContent(dict[str, Tree]):
         return contents_page(self.path, self, self.metadata)
 
 
+@guarded
 def read_checkpoint(path: str | Path) -> CheckpointContent:
     """Read and verify a checkpoint, without a framework and without running code from it.
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from keepfast._system.arguments.guarding import guarded
 from keepfast.errors import LoadMismatch
 from keepfast.interfaces.checkpoint_store import SINGLE, Checkpoint
 from keepfast.interfaces.loading.report import LoadReport
@@ -22,6 +23,7 @@ from keepfast.plugins.locations import located, writable
 from keepfast.tree import Tree, flatten
 
 
+@guarded
 def save(module: Module, path: str | Path) -> Path:
     """Save one module to a file, durable when this returns; the extension chooses the format.
 
@@ -47,6 +49,7 @@ def save(module: Module, path: str | Path) -> Path:
     return path
 
 
+@guarded
 def load(
     module: Module,
     path: str | Path,

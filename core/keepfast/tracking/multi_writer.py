@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast._system.arguments.guarding import guarded_calls
 from keepfast._system.disk.optional import tell_lacking
 from keepfast._system.finishing import finish
 from keepfast._system.lifetimes import in_child
@@ -45,6 +46,7 @@ Opener = Callable[[], Mapping[str, Writer | Unstarted]]
 """Makes the writers, by name; with ``on_error="raise"`` it raises where one cannot start."""
 
 
+@guarded_calls()
 @final
 class MultiWriter(Writer):
     """Hands everything to several writers, and keeps what goes wrong with one from the others and from training.

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from keepfast import Experiment, InvalidValue, ShapeMismatch
+from keepfast._system.arguments.guarding import guarded
+from keepfast.errors import as_given
 from keepfast_jax.scanning.carry import Position, Shape, data_of, raw_leaves, with_keys
 from keepfast_jax.scanning.episodes import Running
 from keepfast_jax.scanning.inside import Inside, fitted
@@ -65,13 +67,22 @@ def scan(
         with keepfast.Experiment(cfg, name="PPO", timesteps=1_000_000) as experiment:
             carry, _ = keepfast_jax.scan(update, init, length=1_000_000, experiment=experiment)
     """
-    count = _length(xs, length)
-    xs = jax.tree.map(jnp.asarray, xs)
+    xs, count = _taken(init, xs, length, experiment)
     session = Session.of(experiment)
     program = _program(f, init, xs, resets=experiment.autoreset == "next_step")
     if _is_at_top():
         return _Outside(program, session, count).run(init, xs)
     return Inside(program, session, count).run(init, xs)
+
+
+@guarded
+def _taken(init: Any, xs: Any, length: Any, experiment: object) -> tuple[Any, int]:
+    """Check what a loop is given, and return the xs as arrays, and how many steps there are."""
+    if not isinstance(experiment, Experiment):
+        raise InvalidValue(f"`experiment` is {as_given(experiment)}; allowed: a keepfast.Experiment")
+    count = _length(xs, length)
+    jax.tree.map(jnp.asarray, init)
+    return jax.tree.map(jnp.asarray, xs), count
 
 
 @final
@@ -170,7 +181,7 @@ def _length(xs: Any, length: int | None) -> int:
         raise InvalidValue("`length` is None and there are no `xs`; give one of them")
     (count,) = lengths
     if count is None or count < 0:
-        raise InvalidValue(f"`length` is {length!r}; allowed: a whole number of at least 0")
+        raise InvalidValue(f"`length` is {as_given(length)}; allowed: a whole number of at least 0")
     return count
 
 
@@ -183,7 +194,7 @@ def whole(length: Any) -> int:
     try:
         return operator.index(length)
     except Exception as error:
-        raise InvalidValue(f"`length` is {length!r:.80}; allowed: a whole number") from error
+        raise InvalidValue(f"`length` is {as_given(length)}; allowed: a whole number") from error
 
 
 _programs: weakref.WeakKeyDictionary[Any, dict[Any, Program]] = weakref.WeakKeyDictionary()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from keepfast._arrays import scalar
 from keepfast._system.arguments.checks import listed, names
+from keepfast._system.arguments.guarding import guarded_calls
 from keepfast._system.disk.directories import path_of
 from keepfast.errors import InvalidValue, UsageError, as_given
 from keepfast.interfaces.summary.checks import image, mapping, numbers, step_of, string, time_of, whole
@@ -31,6 +32,7 @@ KINDS: Mapping[str, str] = {
 """What `write_summary` may be given, and what a writer that does not keep it says that is."""
 
 
+@guarded_calls()
 class SummaryCalls(abc.ABC):
     """Offers what torch's SummaryWriter does beyond scalars, and checks what it is given.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self, final
 
 from keepfast._system.disk.checksum import crc32
+from keepfast._system.disk.special import special_kind
 from keepfast.errors import CorruptMemory
 
 _KIND = "memory.csv"
@@ -147,6 +148,8 @@ def said_in(companion: Path) -> list[Said] | None:
         CorruptMemory: if it is ours and damaged.
         OSError: if it cannot be read.
     """
+    if special_kind(companion):
+        return None
     try:
         content = companion.read_bytes()
     except FileNotFoundError:

@@ -1,0 +1,101 @@
+"""The boundary of public calls: what is raised there at what users gave, whatever that is, is one of Keepfast's errors.
+
+Arguments may be objects of any class, which raise whatever they like whenever they are asked for anything. Checks tell
+what is likely to be wrong, in words for it; this is for all the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from types import FunctionType
+from typing import Any, ParamSpec, TypeVar, cast
+
+from keepfast.errors import InvalidValue, KeepfastError, shown
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_C = TypeVar("_C", bound=type)
+
+_OF_THE_MACHINE = (OSError, MemoryError, Warning)
+"""What is raised at no argument: by the operating system, and by warnings that are made errors."""
+
+
+def guarded(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Have a public call raise a `KeepfastError` in the place of any other; one that yields does so throughout."""
+    name = f"{function.__module__.partition('.')[0]}'s `{getattr(function, '__qualname__', 'call')}`"
+    if inspect.isgeneratorfunction(function):
+
+        def each(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            with _told(name):
+                yield from function(*args, **kwargs)
+
+        return cast("Callable[_P, _R]", functools.wraps(function)(each))
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return function(*args, **kwargs)
+        except KeepfastError:
+            raise
+        except BaseException as error:
+            if (told := _error_for(name, error)) is None:
+                raise
+            raise told from error
+
+    return call
+
+
+def guarded_calls(*also: str) -> Callable[[_C], _C]:
+    """Guard the public methods and setters of a class that are of its own, and others by name."""
+
+    def guard(kind: _C) -> _C:
+        for name, value in list(vars(kind).items()):
+            if name.startswith("_") and name not in also:
+                continue
+            if isinstance(value, FunctionType) and not getattr(value, "__isabstractmethod__", False):
+                setattr(kind, name, guarded(value))
+            elif isinstance(value, classmethod | staticmethod):
+                setattr(kind, name, type(value)(guarded(value.__func__)))
+            elif isinstance(value, property) and value.fset is not None:
+                setattr(kind, name, value.setter(guarded(value.fset)))
+        return kind
+
+    return guard
+
+
+@contextlib.contextmanager
+def _told(name: str) -> Iterator[None]:
+    try:
+        yield
+    except KeepfastError:
+        raise
+    except BaseException as error:
+        if (told := _error_for(name, error)) is None:
+            raise
+        raise told from error
+
+
+def _error_for(name: str, error: BaseException) -> KeepfastError | None:
+    """Return the error to raise in the place of another one, of whose kind it is too; None where that is to be seen."""
+    kind = type(error)
+    is_panic = kind.__name__ == "PanicException"  # of a library in Rust, at an exception that it has no answer to
+    if isinstance(error, _OF_THE_MACHINE) or not (isinstance(error, Exception) or is_panic):
+        return None
+    told = f"{name} could not do with what it was given: {kind.__name__}: {shown(_text(error), 500)}"
+    if not is_panic and not issubclass(InvalidValue, kind):
+        with contextlib.suppress(Exception):  # a class that cannot be derived from, or not together with another
+            both: Any = type("InvalidValue", (InvalidValue, kind), {"__module__": InvalidValue.__module__})
+            made: KeepfastError = both.__new__(both, told)
+            made.args = (told,)
+            return made
+    return InvalidValue(told)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  (it is an error of somebody's, who may have made it anyhow)
+        return ""
