@@ -31,9 +31,9 @@ _BOM = b"\xef\xbb\xbf"
 _WORDS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _MOST_COLUMNS, _MOST_TENSORS = 1 << 18, 1 << 14
 _MOST_SIDES = 60
-_PART, _FRAME = 1 << 19, 1 << 22
-"""How many characters are taken apart at a time; as objects of Python they take thirty times as much. And through
-polars, which takes four times as much."""
+_SPARE = 1.05
+_PART = 1 << 19
+"""How many characters are taken apart at a time; as objects of Python they take thirty times as much."""
 
 _LONGEST = 40
 
@@ -48,7 +48,7 @@ class _Run:
         names: the columns.
         places: where in the tensor each is; empty ones for a column that is a tensor by itself.
         kinds: what their cells were: ``bool``, ``int``, ``float``, ``empty``.
-        table: the values so far, with room for all rows that there may be; None before there are any.
+        table: the values so far, with room for about as many as there will be; None before there are any.
         rows: how many there are so far.
     """
 
@@ -60,16 +60,18 @@ class _Run:
     rows: int = 0
     _latest: np.dtype[Any] | None = None
 
-    def add(self, block: NDArray[Any], most: int) -> None:
-        """Take the values of the next rows, which are so many at most together with those that follow them."""
-        self._latest = block.dtype
-        if self.table is None:
-            self.table = np.empty((most, len(self.names)), block.dtype)
-        dtype = np.result_type(self.table, block)
-        if dtype != self.table.dtype:
-            self.table = self.table.astype(dtype)
-        self.table[self.rows : self.rows + len(block)] = block
-        self.rows += len(block)
+    def add(self, block: NDArray[Any], ahead: float) -> None:
+        """Take the values of the next rows, behind which there are about so many times as many."""
+        self._latest, needed = block.dtype, self.rows + len(block)
+        dtype = block.dtype if self.table is None else np.result_type(self.table, block)
+        if self.table is None or needed > len(self.table):
+            table = np.empty((needed + int(len(block) * ahead * _SPARE) + 1, len(self.names)), dtype)
+            if self.table is not None:
+                table[: self.rows] = self.table[: self.rows]
+            self.table = table
+        self.table = self.table.astype(dtype, copy=False)
+        self.table[self.rows : needed] = block
+        self.rows = needed
 
     def values(self) -> NDArray[Any]:
         """Return all values, of shape (rows, columns), in the one dtype that has them all, and let go of them."""
@@ -153,21 +155,13 @@ def _spelled(name: str) -> tuple[str, tuple[int, ...]]:
 def _read_rows(data: mmap.mmap, start: int, runs: list[_Run]) -> None:
     """Read all rows: through polars as long as they are of the dtypes of those before, else cell by cell."""
     line, position = data[:start].count(b"\n") + 1, start
-    most = _most_rows(data, start, sum(len(run.names) for run in runs))
     while position < len(data):
-        part = next(text.parts(data, position, len(data), _FRAME))
-        if not _add_frame(data[part], runs, most):
+        part = next(text.parts(data, position, len(data), text.PART))
+        if not _add_frame(data[part], runs, (len(data) - part.stop) / (part.stop - position)):
             part = next(text.parts(data, position, len(data), _PART))
-            _add_cells(data[part], runs, line, most)
+            _add_cells(data[part], runs, line, (len(data) - part.stop) / (part.stop - position))
         line += data[part].count(b"\n")
         position = part.stop
-
-
-def _most_rows(data: mmap.mmap, start: int, width: int) -> int:
-    """Return how many rows there are at most: as many as lines, each with a sign between its cells and one behind."""
-    parts = (data[part] for part in text.parts(data, start, len(data), _FRAME))
-    ends = sum(part.count(b"\n") + (part.count(b"\r") and part.count(b"\r") - part.count(b"\r\n")) for part in parts)
-    return min(ends, (len(data) - start) // max(width, 2)) + 1
 
 
 def _likely(runs: list[_Run]) -> list[Column] | None:
@@ -177,19 +171,19 @@ def _likely(runs: list[_Run]) -> list[Column] | None:
     return [Column(run.base, dtype, len(run.names)) for run, dtype in zip(runs, dtypes, strict=True) if dtype]
 
 
-def _add_frame(content: bytes, runs: list[_Run], most: int) -> bool:
+def _add_frame(content: bytes, runs: list[_Run], ahead: float) -> bool:
     """Add rows whose cells are all of the dtypes before them; say whether they are."""
     columns = None if text.is_forked() else _likely(runs)
     if columns is None:
         return False
     with contextlib.suppress(BadText):
         for run, table in zip(runs, frames.tables(content, columns), strict=True):
-            run.add(table, most)
+            run.add(table, ahead)
         return True
     return False
 
 
-def _add_cells(content: bytes, runs: list[_Run], line: int, most: int) -> None:
+def _add_cells(content: bytes, runs: list[_Run], line: int, ahead: float) -> None:
     width = sum(len(run.names) for run in runs)
     if b"\0" in content:
         raise ValueError("it is no text")
@@ -213,7 +207,7 @@ def _add_cells(content: bytes, runs: list[_Run], line: int, most: int) -> None:
                 f"the column `{shown(run.names[column], _LONGEST)}` holds text, "
                 f"{shown(repr(found[error.index]), _LONGEST)} in line {numbers[at]}, and a memory has numbers"
             ) from error
-        run.add(values.reshape(len(rows), len(run.names)), most)
+        run.add(values.reshape(len(rows), len(run.names)), ahead)
         run.kinds |= kinds
         first = end
 
