@@ -31,7 +31,6 @@ _BOM = b"\xef\xbb\xbf"
 _WORDS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _MOST_COLUMNS, _MOST_TENSORS = 1 << 18, 1 << 14
 _MOST_SIDES = 60
-_SPARE = 1.05
 _PART = 1 << 19
 """How many characters are taken apart at a time; as objects of Python they take thirty times as much."""
 
@@ -48,41 +47,26 @@ class _Run:
         names: the columns.
         places: where in the tensor each is; empty ones for a column that is a tensor by itself.
         kinds: what their cells were: ``bool``, ``int``, ``float``, ``empty``.
-        table: the values so far, with room for about as many as there will be; None before there are any.
-        rows: how many there are so far.
+        blocks: the values of some rows each.
     """
 
     base: str
     names: list[str] = field(default_factory=list)
     places: list[tuple[int, ...]] = field(default_factory=list)
     kinds: set[str] = field(default_factory=set)
-    table: NDArray[Any] | None = None
-    rows: int = 0
-    _latest: np.dtype[Any] | None = None
-
-    def add(self, block: NDArray[Any], ahead: float) -> None:
-        """Take the values of the next rows, behind which there are about so many times as many."""
-        self._latest, needed = block.dtype, self.rows + len(block)
-        dtype = block.dtype if self.table is None else np.result_type(self.table, block)
-        if self.table is None or needed > len(self.table):
-            table = np.empty((needed + int(len(block) * ahead * _SPARE) + 1, len(self.names)), dtype)
-            if self.table is not None:
-                table[: self.rows] = self.table[: self.rows]
-            self.table = table
-        self.table = self.table.astype(dtype, copy=False)
-        self.table[self.rows : needed] = block
-        self.rows = needed
+    blocks: list[NDArray[Any]] = field(default_factory=list)
 
     def values(self) -> NDArray[Any]:
-        """Return all values, of shape (rows, columns), in the one dtype that has them all, and let go of them."""
+        """Return all values, of shape (rows, columns), in the one dtype that has them all."""
         if "bool" in self.kinds and not self.kinds <= {"bool", "empty"}:
             raise InvalidValue(f"`{shown(self.names[0], _LONGEST)}` has both numbers and truth values")
-        found, self.table = self.table, None
-        return np.zeros((0, len(self.names))) if found is None else found[: self.rows]
+        if not self.blocks:
+            return np.zeros((0, len(self.names)))
+        return np.concatenate(self.blocks).astype(np.result_type(*self.blocks), copy=False)
 
     def likely(self) -> np.dtype[Any] | None:
         """Return the dtype that the next rows have too, if nothing changes."""
-        return None if "empty" in self.kinds else self._latest
+        return self.blocks[-1].dtype if self.blocks and "empty" not in self.kinds else None
 
 
 def foreign_tensors(data: mmap.mmap, path: Path) -> dict[str, NDArray[Any]]:
@@ -157,9 +141,9 @@ def _read_rows(data: mmap.mmap, start: int, runs: list[_Run]) -> None:
     line, position = data[:start].count(b"\n") + 1, start
     while position < len(data):
         part = next(text.parts(data, position, len(data), text.PART))
-        if not _add_frame(data[part], runs, (len(data) - part.stop) / (part.stop - position)):
+        if not _add_frame(data[part], runs):
             part = next(text.parts(data, position, len(data), _PART))
-            _add_cells(data[part], runs, line, (len(data) - part.stop) / (part.stop - position))
+            _add_cells(data[part], runs, line)
         line += data[part].count(b"\n")
         position = part.stop
 
@@ -171,19 +155,19 @@ def _likely(runs: list[_Run]) -> list[Column] | None:
     return [Column(run.base, dtype, len(run.names)) for run, dtype in zip(runs, dtypes, strict=True) if dtype]
 
 
-def _add_frame(content: bytes, runs: list[_Run], ahead: float) -> bool:
+def _add_frame(content: bytes, runs: list[_Run]) -> bool:
     """Add rows whose cells are all of the dtypes before them; say whether they are."""
     columns = None if text.is_forked() else _likely(runs)
     if columns is None:
         return False
     with contextlib.suppress(BadText):
         for run, table in zip(runs, frames.tables(content, columns), strict=True):
-            run.add(table, ahead)
+            run.blocks.append(table)
         return True
     return False
 
 
-def _add_cells(content: bytes, runs: list[_Run], line: int, ahead: float) -> None:
+def _add_cells(content: bytes, runs: list[_Run], line: int) -> None:
     width = sum(len(run.names) for run in runs)
     if b"\0" in content:
         raise ValueError("it is no text")
@@ -207,7 +191,7 @@ def _add_cells(content: bytes, runs: list[_Run], line: int, ahead: float) -> Non
                 f"the column `{shown(run.names[column], _LONGEST)}` holds text, "
                 f"{shown(repr(found[error.index]), _LONGEST)} in line {numbers[at]}, and a memory has numbers"
             ) from error
-        run.add(values.reshape(len(rows), len(run.names)), ahead)
+        run.blocks.append(values.reshape(len(rows), len(run.names)))
         run.kinds |= kinds
         first = end
 
