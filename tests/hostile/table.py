@@ -150,7 +150,7 @@ def tables() -> Iterator[Row]:
     yield Row("sides.csv", ("memory",), file("x.csv", b"a" + b".999999999" * 12_000 + b"\n1\n"))
     twice = b",".join(b"c%d" % each for each in [*range(100_000), 99_999])
     yield Row("twice.csv", ("memory",), file("x.csv", twice + b"\n"))
-    yield Row("numbers.csv", ("memory",), file("x.csv", b"a,b\n" + b"1,2\n" * 2_000_000))
+    yield Row("numbers.csv", ("memory",), file("x.csv", b"a,b\n" + b"1,2\n" * 500_000))
     yield Row("exponent.csv", ("memory",), file("x.csv", b"a\n1e1" + b"0" * 26 + b"\n0e9999999999999999999\n"))
     yield Row("digits.csv", ("memory",), file("x.csv", b"a\n" + b"9" * 120_000 + b"\n"))
     yield Row("a name.csv", OF_MEMORIES, file("x.csv", f'"{ESCAPES}",b\n1,2\n'.encode()))
@@ -191,12 +191,13 @@ def runs() -> Iterator[Row]:
         + "[" * 800
         + "]" * 800
         + "}]}",
-        "many": {"agent": "PPO", "timesteps": 5, "config": {"experiment": {"writers": [1] * 300_000}}},
+        "many": {"agent": "PPO", "timesteps": 5, "config": {"experiment": {"writers": [1] * 30_000}}},
         "elsewhere": {"agent": "PPO", "timesteps": 5, "config": {"experiment": "/etc/passwd", "directory": "../../"}},
     }
     for name, told in configs.items():
         content = told if isinstance(told, str) else json.dumps(told)
-        yield Row(f"{name}.config", OF_RUNS, file("run/config.json", content.encode()))
+        doors = OF_RUNS if name == "extremes" else ("run", "start", "show")
+        yield Row(f"{name}.config", doors, file("run/config.json", content.encode()))
     yield from _indexes()
     yield Row("links", OF_RUNS, _links)
     yield Row("directories", OF_RUNS, _directories)
@@ -217,7 +218,7 @@ def _indexes() -> Iterator[Row]:
         "size": {"files": {"agent": {"name": "agent_5.pt", "size": 10**4000, "digest": ESCAPES}}},
         "modules": {"modules": [ESCAPES * 1000]},
         "timestep": {"timestep": -5},
-        "keys": {"files": {f"m{each}": {"name": f"m{each}_5.pt", "size": 1, "digest": ""} for each in range(2000)}},
+        "keys": {"files": {f"m{each}": {"name": f"m{each}_5.pt", "size": 1, "digest": ""} for each in range(300)}},
         "file": {"files": {ESCAPES: {"name": f"{ESCAPES}_5.pt", "size": 1, "digest": ""}}},
     }
     for name, change in changes.items():

@@ -7,9 +7,7 @@ pickle, calls, changes and hashes only what it knows to be harmless, and has no 
 
 from __future__ import annotations
 
-import codecs
 import pickle
-import re
 import struct
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,12 +16,12 @@ from typing import Any, BinaryIO, final
 
 from keepfast.pickles.budget import Budget, StandIn, checked_key
 from keepfast.pickles.objects import Pickled
+from keepfast.pickles.written import index, quoted, real, whole
 from keepfast.tree import Unread
 
 _LENGTH = struct.Struct("<Q")
 """What stands before a frame."""
 
-_WHOLE = re.compile(rb"[+-]?(0|[1-9][0-9]*)")
 _SHARED = 1_000_000
 """How many more entries than bytes a pickle may have: an object that stands in several places is stored once."""
 
@@ -361,7 +359,18 @@ def _fresh(kind: Callable[[], Any]) -> _Instruction:
     return push
 
 
-def _number(layout: str, made: Callable[[_Machine, Any], Any] = lambda _machine, number: number) -> _Instruction:
+def _number(layout: str) -> _Instruction:
+    unpack, size = struct.Struct(layout).unpack_from, struct.calcsize(layout)
+
+    def push(machine: _Machine, at: int) -> int:
+        machine.stack += unpack(machine.content, at)
+        return at + size
+
+    return push
+
+
+def _numbered(layout: str, made: Callable[[_Machine, int], Any]) -> _Instruction:
+    """Return the instruction for a part of the pickle that has a number."""
     unpack, size = struct.Struct(layout).unpack_from, struct.calcsize(layout)
 
     def push(machine: _Machine, at: int) -> int:
@@ -408,31 +417,6 @@ _TEXT: Callable[[bytes], Any] = partial(str, encoding="utf-8", errors="surrogate
 _ASCII: Callable[[bytes], Any] = partial(str, encoding="ascii")
 
 
-def _quoted(line: bytes) -> str:
-    if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
-        raise pickle.UnpicklingError("a text is not in quotes")
-    return codecs.escape_decode(line[1:-1])[0].decode("ascii")
-
-
-def _whole(line: bytes) -> int:
-    """Return a number that is written out; those that other readers take for octal ones are none."""
-    if _WHOLE.fullmatch(line) is None:
-        raise pickle.UnpicklingError("a number is not written as one")
-    return int(line)
-
-
-def _real(line: bytes) -> float:
-    if b"_" in line or line != line.strip():  # which Python's own `float` takes, and its unpickler does not
-        raise pickle.UnpicklingError("a number is not written as one")
-    return float(line)
-
-
-def _index(line: bytes) -> int:
-    if not line.isdigit():
-        raise pickle.UnpicklingError("a part has no number")
-    return int(line)
-
-
 _KNOWN: dict[bytes, _Instruction] = {
     pickle.PROTO: _Machine.protocol,
     pickle.FRAME: _Machine.frame,
@@ -458,20 +442,20 @@ _KNOWN: dict[bytes, _Instruction] = {
     pickle.BYTEARRAY8: _prefixed("<Q", bytearray),
     pickle.BINSTRING: _prefixed("<I", _ASCII),
     pickle.SHORT_BINSTRING: _prefixed("<B", _ASCII),
-    pickle.INT: _line(lambda line: {b"00": False, b"01": True}[line] if line in (b"00", b"01") else _whole(line)),
-    pickle.LONG: _line(lambda line: _whole(line.removesuffix(b"L"))),
-    pickle.FLOAT: _line(_real),
-    pickle.STRING: _line(_quoted),
+    pickle.INT: _line(lambda line: {b"00": False, b"01": True}[line] if line in (b"00", b"01") else whole(line)),
+    pickle.LONG: _line(lambda line: whole(line.removesuffix(b"L"))),
+    pickle.FLOAT: _line(real),
+    pickle.STRING: _line(quoted),
     pickle.UNICODE: _line(lambda line: line.decode("raw-unicode-escape")),
     pickle.TUPLE1: _tuple_of(1),
     pickle.TUPLE2: _tuple_of(2),
     pickle.TUPLE3: _tuple_of(3),
-    pickle.BINGET: _number("<B", _Machine.remembered),
-    pickle.LONG_BINGET: _number("<I", _Machine.remembered),
-    pickle.BINPUT: _number("<B", _Machine.kept),
-    pickle.LONG_BINPUT: _number("<I", _Machine.kept),
-    pickle.GET: lambda machine, at: _line(lambda line: machine.remembered(_index(line)))(machine, at),
-    pickle.PUT: lambda machine, at: _line(lambda line: machine.kept(_index(line)))(machine, at),
+    pickle.BINGET: _numbered("<B", _Machine.remembered),
+    pickle.LONG_BINGET: _numbered("<I", _Machine.remembered),
+    pickle.BINPUT: _numbered("<B", _Machine.kept),
+    pickle.LONG_BINPUT: _numbered("<I", _Machine.kept),
+    pickle.GET: lambda machine, at: _line(lambda line: machine.remembered(index(line)))(machine, at),
+    pickle.PUT: lambda machine, at: _line(lambda line: machine.kept(index(line)))(machine, at),
     pickle.MEMOIZE: _Machine.memoize,
     pickle.MARK: _Machine.mark,
     pickle.POP_MARK: _Machine.pop_mark,

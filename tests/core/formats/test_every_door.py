@@ -17,6 +17,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.timeout(900)
 def test_every_door_answers_within_limits(tmp_path: Path) -> None:
     """With 64 MB and four times the file, in time; the command line with text alone, and with no error unforeseen."""
     asked, names = list[tuple[str, Path]](), list[str]()

@@ -31,9 +31,8 @@ _BOM = b"\xef\xbb\xbf"
 _WORDS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _MOST_COLUMNS, _MOST_TENSORS = 1 << 18, 1 << 14
 _MOST_SIDES = 60
-_PART, _FRAME = 1 << 19, 1 << 22
-"""How many characters are taken apart at a time; as objects of Python they take thirty times as much. And through
-polars, which takes four times as much."""
+_PART = 1 << 19
+"""How many characters are taken apart at a time; as objects of Python they take thirty times as much."""
 
 _LONGEST = 40
 
@@ -48,39 +47,26 @@ class _Run:
         names: the columns.
         places: where in the tensor each is; empty ones for a column that is a tensor by itself.
         kinds: what their cells were: ``bool``, ``int``, ``float``, ``empty``.
-        table: the values so far, with room for all rows that there may be; None before there are any.
-        rows: how many there are so far.
+        blocks: the values of some rows each.
     """
 
     base: str
     names: list[str] = field(default_factory=list)
     places: list[tuple[int, ...]] = field(default_factory=list)
     kinds: set[str] = field(default_factory=set)
-    table: NDArray[Any] | None = None
-    rows: int = 0
-    _latest: np.dtype[Any] | None = None
-
-    def add(self, block: NDArray[Any], most: int) -> None:
-        """Take the values of the next rows, which are so many at most together with those that follow them."""
-        self._latest = block.dtype
-        if self.table is None:
-            self.table = np.empty((most, len(self.names)), block.dtype)
-        dtype = np.result_type(self.table, block)
-        if dtype != self.table.dtype:
-            self.table = self.table.astype(dtype)
-        self.table[self.rows : self.rows + len(block)] = block
-        self.rows += len(block)
+    blocks: list[NDArray[Any]] = field(default_factory=list)
 
     def values(self) -> NDArray[Any]:
-        """Return all values, of shape (rows, columns), in the one dtype that has them all, and let go of them."""
+        """Return all values, of shape (rows, columns), in the one dtype that has them all."""
         if "bool" in self.kinds and not self.kinds <= {"bool", "empty"}:
             raise InvalidValue(f"`{shown(self.names[0], _LONGEST)}` has both numbers and truth values")
-        found, self.table = self.table, None
-        return np.zeros((0, len(self.names))) if found is None else found[: self.rows]
+        if not self.blocks:
+            return np.zeros((0, len(self.names)))
+        return np.concatenate(self.blocks).astype(np.result_type(*self.blocks), copy=False)
 
     def likely(self) -> np.dtype[Any] | None:
         """Return the dtype that the next rows have too, if nothing changes."""
-        return None if "empty" in self.kinds else self._latest
+        return self.blocks[-1].dtype if self.blocks and "empty" not in self.kinds else None
 
 
 def foreign_tensors(data: mmap.mmap, path: Path) -> dict[str, NDArray[Any]]:
@@ -153,21 +139,13 @@ def _spelled(name: str) -> tuple[str, tuple[int, ...]]:
 def _read_rows(data: mmap.mmap, start: int, runs: list[_Run]) -> None:
     """Read all rows: through polars as long as they are of the dtypes of those before, else cell by cell."""
     line, position = data[:start].count(b"\n") + 1, start
-    most = _most_rows(data, start, sum(len(run.names) for run in runs))
     while position < len(data):
-        part = next(text.parts(data, position, len(data), _FRAME))
-        if not _add_frame(data[part], runs, most):
+        part = next(text.parts(data, position, len(data), text.PART))
+        if not _add_frame(data[part], runs):
             part = next(text.parts(data, position, len(data), _PART))
-            _add_cells(data[part], runs, line, most)
+            _add_cells(data[part], runs, line)
         line += data[part].count(b"\n")
         position = part.stop
-
-
-def _most_rows(data: mmap.mmap, start: int, width: int) -> int:
-    """Return how many rows there are at most: as many as lines, each with a sign between its cells and one behind."""
-    parts = (data[part] for part in text.parts(data, start, len(data), _FRAME))
-    ends = sum(part.count(b"\n") + (part.count(b"\r") and part.count(b"\r") - part.count(b"\r\n")) for part in parts)
-    return min(ends, (len(data) - start) // max(width, 2)) + 1
 
 
 def _likely(runs: list[_Run]) -> list[Column] | None:
@@ -177,19 +155,19 @@ def _likely(runs: list[_Run]) -> list[Column] | None:
     return [Column(run.base, dtype, len(run.names)) for run, dtype in zip(runs, dtypes, strict=True) if dtype]
 
 
-def _add_frame(content: bytes, runs: list[_Run], most: int) -> bool:
+def _add_frame(content: bytes, runs: list[_Run]) -> bool:
     """Add rows whose cells are all of the dtypes before them; say whether they are."""
     columns = None if text.is_forked() else _likely(runs)
     if columns is None:
         return False
     with contextlib.suppress(BadText):
         for run, table in zip(runs, frames.tables(content, columns), strict=True):
-            run.add(table, most)
+            run.blocks.append(table)
         return True
     return False
 
 
-def _add_cells(content: bytes, runs: list[_Run], line: int, most: int) -> None:
+def _add_cells(content: bytes, runs: list[_Run], line: int) -> None:
     width = sum(len(run.names) for run in runs)
     if b"\0" in content:
         raise ValueError("it is no text")
@@ -213,7 +191,7 @@ def _add_cells(content: bytes, runs: list[_Run], line: int, most: int) -> None:
                 f"the column `{shown(run.names[column], _LONGEST)}` holds text, "
                 f"{shown(repr(found[error.index]), _LONGEST)} in line {numbers[at]}, and a memory has numbers"
             ) from error
-        run.add(values.reshape(len(rows), len(run.names)), most)
+        run.blocks.append(values.reshape(len(rows), len(run.names)))
         run.kinds |= kinds
         first = end
 
