@@ -139,3 +139,59 @@ def test_the_listing_shows_both_sides(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "module.0.weight: (2, 3)" in told
     assert "params.Dense_0.kernel: (3, 2)" in told
     assert "module.0.weight (2, 3): migrated <- params.Dense_0.kernel" in told
+
+
+class Named(nn.Module):
+    """Dense layers of one width under names of one's own, made in that order."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        for name in names:
+            setattr(self, name, nn.Linear(4, 4))
+
+
+ORDERS = {
+    "as they are numbered": (("fc1", "fc2", "fc10"), True),
+    "against their numbers": (("fc2", "fc1"), False),
+    "the last one last": (("body", "out"), True),
+    "the last one first": (("out", "body"), False),
+}
+
+
+@pytest.mark.parametrize("case", ORDERS)
+@pytest.mark.parametrize("is_source", [True, False])
+def test_an_order_that_names_contradict_is_none(case: str, is_source: bool) -> None:
+    """Layers of one shape go by the order in which they were made, unless a number or a name tells another one."""
+    names, is_told = ORDERS[case]
+    sides = [Named(*names), nn.Sequential(*(nn.Linear(4, 4) for _ in names))]
+    source, target = sides if is_source else sides[::-1]
+    if is_told:
+        assert keepfast.migrate(target, state_dict=source.state_dict())
+        pairs = zip(source.parameters(), target.parameters(), strict=True)
+        assert all(torch.equal(one, other) for one, other in pairs)
+        return
+    with pytest.raises(keepfast.LoadMismatch, match=r"ambiguous(.|\n)*name_map="):
+        keepfast.migrate(target, state_dict=source.state_dict())
+
+
+def test_entries_that_are_named_from_several_layers_are_used() -> None:
+    """A weight of one and a bias of another: what the report calls unused is the rest."""
+    source = Named("one", "other").state_dict()
+    net = nn.Linear(4, 4)
+    report = keepfast.migrate(net, state_dict=source, name_map={"weight": "one.weight", "bias": "other.bias"})
+    assert report
+    assert set(report.unused) == {"one.bias", "other.weight"}
+    assert torch.equal(net.bias, source["other.bias"])
+
+
+def test_unnamed_networks_are_told_apart_by_where_they_stand(tmp_path: Path) -> None:
+    """Of two that are alike but for the last layer, each goes where all of it has a place."""
+    random = np.random.default_rng(0)
+    sizes = {"0": [(3, 8), (8, 8), (8, 2)], "1": [(3, 8), (8, 8), (8, 1)]}
+    tree = {at: {f"Dense_{i}": dense(random, *size) for i, size in enumerate(sizes[at])} for at in sizes}
+    agent = keepfast.Agent({"policy": mlp(3, 8, 8, 2), "value": mlp(3, 8, 8, 1)})
+    assert agent.migrate(flax_file(tmp_path, tree))
+    for name, at in (("policy", "0"), ("value", "1")):
+        for number in range(3):
+            weight = agent.models[name][2 * number].weight.detach().numpy()
+            np.testing.assert_array_equal(weight, tree[at][f"Dense_{number}"]["kernel"].T)

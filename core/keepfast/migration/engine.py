@@ -265,6 +265,7 @@ class Plan:
             entries += _entries(layer, "ambiguous", f"{len(sources)} candidates")
         order = {name: number for number, (name, _) in enumerate(self.current())}
         entries.sort(key=lambda entry: order[entry.name])
+        used = {name for name, _ in _shapes([each.pair.source for each in self.made])}
         known = [(each.pair, each.rule) for each in self.made if each.rule is not None]
         hints = [hint for each in self.made for hint in each.hints]
         hints += [_hint(layer, sources) for layer, sources in self.assignment.ambiguous]
@@ -277,7 +278,7 @@ class Plan:
             reader_version=self.source.version,
             library=self.source.found.library,
             entries=tuple(entries),
-            unused=tuple(name for layer in self.assignment.unused for name, _ in _shapes([layer])),
+            unused=tuple(name for name, _ in _shapes(self.assignment.unused) if name not in used),
             notes=tuple(dict.fromkeys(notes)),
             warnings=tuple(dict.fromkeys([*setting_warnings(known, self.settings), *warnings])),
             dry_run=dry_run,

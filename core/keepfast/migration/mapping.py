@@ -11,7 +11,7 @@ import numpy as np
 
 from keepfast.migration.layers import Layer, natural
 from keepfast.migration.layouts import Rule
-from keepfast.migration.roles import DEVIATION, MEANS, Role, meanings, ranked, role_of
+from keepfast.migration.roles import DEVIATION, MEANS, Role, is_last, meanings, ranked, role_of
 
 
 @final
@@ -298,10 +298,14 @@ def _in_order(targets: Sequence[Layer], sources: Sequence[Layer]) -> bool:
 
 
 def _is_ordered(layers: Sequence[Layer]) -> bool:
-    """Say whether layers stand in the order in which they were made.
+    """Say whether layers stand in the order in which they were made, and no name tells another one.
 
     PyTorch keeps that order. Flax sorts names once a tree goes through a transformation; numbers in them then tell.
     """
     paths = [layer.path for layer in layers]
     stems = {re.sub(r"\d+", "#", path) for path in paths}
+    if len(stems) == 1 and paths != sorted(paths, key=natural):
+        return False  # `fc2` was made before `fc1`: which is called first, its order does not tell
+    if any(is_last(layer) for layer in layers[:-1]) and not all(map(is_last, layers)):
+        return False
     return layers[0].side == "torch" or len(stems) == 1 or paths != sorted(paths, key=natural)

@@ -31,6 +31,7 @@ _SAME = {
 }
 """Words that mean one thing, by that thing."""
 
+_LAST = frozenset({"out", "output", "outputs", "final", "last"})
 _GENERAL = frozenset(
     [
         "net",
@@ -152,6 +153,11 @@ def told_by(name: str) -> set[str]:
     """Return what the words of the name of an optimizer, or of networks, mean, without those that tell nothing."""
     found = {_SAME.get(word, word) for word in words(name) if not word.isdecimal()}
     return found - _GENERAL - _OF_OPTIMIZERS
+
+
+def is_last(layer: Layer) -> bool:
+    """Say whether the name of a layer tells that it is the last of a network."""
+    return not _LAST.isdisjoint(words(layer.path.rpartition(".")[2]))
 
 
 def is_logarithm(layer: Layer) -> bool | None:

@@ -61,7 +61,8 @@ def _layers() -> Table:
     ]
     shown = (
         "outputs agree to 1e-12 in float64 (1e-5 in float32) each way. Where PyTorch keeps two biases for each gate "
-        "and Flax their sum, the way back is not unique, which the report tells."
+        "and Flax their sum, the way back is not unique, which the report tells. What an optimizer keeps for the layer "
+        "goes the same way."
     )
     return Table(
         "Layers",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import keepfast
-from keepfast.tree import flatten
+from keepfast.formats.checkpoints.pt import PtStore
+from keepfast.tree import flatten, map_leaves
 from tests.core.migration.layer_rows import LAYERS
 
 pytestmark = pytest.mark.needs("torch", "jax", "flax")
@@ -59,6 +61,7 @@ def test_outputs_agree_and_bits_come_back(kind: str, dtype: str, tolerance: floa
         assert report
         outputs = np.asarray(case.back(model.apply(case.to_flax(inputs))))
         np.testing.assert_allclose(outputs, expected, rtol=tolerance, atol=tolerance)
+        assert_moments_go_along(net, model, tmp_path)
         model.save(tmp_path / "back.safetensors")
         other = cases.randomised(case.torch(), 1, getattr(torch, dtype))
         back = keepfast.migrate(other, tmp_path / "back.safetensors")
@@ -77,3 +80,26 @@ def named_as_told(kind: str, net: Any, variables: Any) -> bool:
     names = {part.rpartition("_")[0] or part for path in flatten(variables) for part in path.split(".")}
     classes = {type(part).__name__ for part in net.modules()}
     return set(ROWS[kind].torch) <= classes and set(ROWS[kind].flax) <= names
+
+
+def as_array(leaf: Any) -> Any:
+    return leaf.numpy() if hasattr(leaf, "numpy") else leaf
+
+
+def assert_moments_go_along(net: Any, model: Any, tmp_path: Path) -> None:
+    """Where an optimizer keeps the parameters themselves, it keeps them after the migration too."""
+    numbered = dict(enumerate(net.parameters()))
+    state = {number: {"step": 3.0, "exp_avg": p.detach(), "exp_avg_sq": p.detach()} for number, p in numbered.items()}
+    group = {"lr": 0.1, "betas": (0.9, 0.99), "amsgrad": False, "params": list(state)}
+    modules = {"net": net.state_dict(), "optimizer": {"state": state, "param_groups": [group]}}
+    PtStore().save(keepfast.Checkpoint(map_leaves(lambda _, leaf: as_array(leaf), modules)), tmp_path / "trained.pt")
+    zeros = [map_leaves(lambda _, leaf: np.zeros_like(leaf), model.variables["params"]) for _ in range(2)]
+    holder = SimpleNamespace(state=({"count": np.int32(0), "mu": zeros[0], "nu": zeros[1]}, {}))
+    agent = keepfast.Agent({"net": model})
+    agent.checkpoint_modules["optimizer"] = keepfast.attribute(holder, "state")
+    report = agent.migrate(tmp_path / "trained.pt")
+    assert report.optimizers[0].status == "migrated", report
+    summed = [note.partition(": ")[0] for note in report.notes if "two biases for each gate where" in note]
+    for path, leaf in flatten(model.variables["params"]).items():
+        if not any(name.endswith(path) for name in summed):
+            np.testing.assert_array_equal(flatten(holder.state[0]["mu"])[path], leaf, err_msg=path)

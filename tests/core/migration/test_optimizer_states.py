@@ -255,3 +255,7 @@ def test_a_schedule_counts_on_where_a_scheduler_stood(tmp_path: Path) -> None:
         report = own.agent.migrate(save(tmp_path / "file.pt", policy=NET, optimizer=kept(NET, "sgd"), **more))
         assert int(own.state[1]["count"]) == count
         assert any("schedules keep their own count" in each for each in report.warnings) is (not more)
+        plain = Flax(lambda _: ({}, {"count": np.int32(3)}))  # SGD without momentum keeps nothing else
+        report = plain.agent.migrate(save(tmp_path / "plain.pt", policy=NET, optimizer=kept(NET, "sgd"), **more))
+        assert int(plain.state[1]["count"]) == count
+        assert report.optimizers[0].status == ("migrated" if more else "left")

@@ -16,8 +16,8 @@ from keepfast.migration.calls import read_foreign
 from keepfast.migration.engine import MigrationOptions, Place, Plan, Source
 from keepfast.migration.layers import layers_of, side_of
 from keepfast.migration.optimizers.ownership import NotKnownError
-from keepfast.migration.optimizers.placing import optimizer_places
-from keepfast.migration.optimizers.states import is_scheduler, is_state
+from keepfast.migration.optimizers.placing import optimizer_places, unused
+from keepfast.migration.optimizers.states import OPT_STATE, is_scheduler, is_state
 from keepfast.migration.readers.own import separated
 from keepfast.migration.report import MigratedOptimizer, MigrationReport
 from keepfast.migration.roles import role_of
@@ -146,7 +146,7 @@ def _states(found: ForeignCheckpoint, made: Mapping[str, Tree], side: Side) -> t
     own = found.side or side_of(dict(found.modules))
     if own == side:
         return dict(found.optimizers), []
-    if not found.optimizers:
+    if not unused(found, []):
         return {}, []
     modules = {name or "module": tree for name, tree in found.modules.items()}
     source = Source(replace(found, modules=modules))
@@ -158,7 +158,8 @@ def _states(found: ForeignCheckpoint, made: Mapping[str, Tree], side: Side) -> t
         return {}, [f"the optimizers stay behind: {error}"]
     told = [line for each in states for line in (*each.told.notes, *each.told.warnings)]
     told += [str(each.entry) for each in states if each.tree is None]
-    return {each.place.name: each.tree for each in states if each.tree is not None}, told
+    kept = {each.place.name: each.tree for each in states if each.tree is not None}
+    return {name.replace(f".{OPT_STATE}", "_optimizer"): tree for name, tree in kept.items()}, told
 
 
 def _named(found: ForeignCheckpoint, states: Mapping[str, Tree], side: Side) -> dict[str, Any] | None:

@@ -118,11 +118,12 @@ class Carrying:
             return Carried(place, MigratedOptimizer(place.name, "left", why=self._reason(place, str(error))))
         active = [each for each in kept if each.slots]
         steps = {each.step for each in active if each.step is not None}
+        steps |= {self._scheduled} if not kept and self._scheduled is not None else set()
         entry = MigratedOptimizer(
             place.name,
             "migrated",
             sources=tuple(dict.fromkeys(each.optimizer for each in kept)),
-            kind=FAMILIES[frozenset(active[0].slots)] if active else "",
+            kind=FAMILIES[frozenset(active[0].slots)] if active else "" if kept else "SGD",
             steps=int(max(steps)) if steps else None,
         )
         return Carried(place, entry, tree, told)
@@ -236,7 +237,9 @@ class Carrying:
         told = Told()
         state, flat = taken_apart(place.tree, place.kinds), flatten(place.tree)
         require_known(state)
-        owned = by_name(shapes_of(state, flat), self._parameters, place.name)
+        if not state.slots and self._scheduled is None:
+            raise NotKnownError("it keeps nothing but the count of a schedule, and the file has no scheduler")
+        owned = by_name(shapes_of(state, flat), self._parameters, place.name) if state.slots else {}
         kept = self._all(owned, place, told)
         values: dict[str, Any] = {}
         for rest, slots in state.slots.items():
@@ -329,7 +332,7 @@ def _counts(
         values[path] = steps.pop() if steps else 0
     if not state.others:
         return values
-    steps = {each.step for each in kept.values() if each.slots} or {0}
+    steps = {each.step for each in kept.values() if each.slots} or {0 if kept else None}
     steps = {scheduled} if steps == {None} else steps
     if len(steps) != 1 or None in steps:
         told.warnings.append(

@@ -134,7 +134,7 @@ def _of_optax(
 ) -> Iterator[tuple[str, Kept]]:
     state, flat = taken_apart(tree), flatten(tree)
     require_known(state)
-    found = by_name(shapes_of(state, flat), parameters, name)
+    found = by_name(shapes_of(state, flat), parameters, name) if state.slots else {}
     others = {*map(float, beside), *(_number(flat[path]) for path in state.others)}
     for rest, slots in state.slots.items():
         if frozenset(slots) not in FAMILIES:
@@ -147,7 +147,9 @@ def _of_optax(
 
 
 def _number(leaf: Any) -> float:
-    return float(np.asarray(leaf))
+    """Return a number as it was written: 0.9 of the float32 that is next to it."""
+    array = np.asarray(leaf)
+    return float(str(array[()])) if array.dtype == np.float32 else float(array)
 
 
 def shapes_of(state: OptaxState, flat: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -163,5 +165,5 @@ def require_known(state: OptaxState) -> None:
     """
     if state.unknown:
         raise NotKnownError(f"it keeps what has no counterpart: {', '.join(f'`{each}`' for each in state.unknown[:4])}")
-    if not state.slots:
+    if not state.slots and not state.others:
         raise NotKnownError("it keeps nothing for any parameter")
