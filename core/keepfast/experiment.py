@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, final
 
 from keepfast._system.arguments.checks import function
-from keepfast._system.disk.directories import taken
+from keepfast._system.disk.directories import path_of, taken
 from keepfast._system.finishing import finish
 from keepfast._system.lifetimes import in_child
 from keepfast._system.warnings import Afterwards
@@ -24,7 +24,6 @@ from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
 from keepfast.modules.table import ModuleTable
 from keepfast.plugins.backends import prepare
-from keepfast.plugins.locations import writable
 from keepfast.runs.checkpointer import Checkpointer, Durable
 from keepfast.runs.directory import run_directory
 from keepfast.runs.in_vain import warn_of_idle_settings
@@ -94,7 +93,7 @@ class Experiment:
         config = ExperimentConfig.of(cfg)
         agent_config = agent_settings(cfg)[1]
         self.name = name
-        directory = run_directory(config, name) if directory is None else taken(writable(directory))
+        directory = run_directory(config, name) if directory is None else taken(path_of(directory))
         self._standing = Standing(config.distributed, directory, self._stand_aside)
         first = self._standing.first
         self._recorder = Recorder(config, directory, masked(agent_config), enabled=first)

@@ -182,16 +182,3 @@ def test_entries_that_are_named_from_several_layers_are_used() -> None:
     assert report
     assert set(report.unused) == {"one.bias", "other.weight"}
     assert torch.equal(net.bias, source["other.bias"])
-
-
-def test_unnamed_networks_are_told_apart_by_where_they_stand(tmp_path: Path) -> None:
-    """Of two that are alike but for the last layer, each goes where all of it has a place."""
-    random = np.random.default_rng(0)
-    sizes = {"0": [(3, 8), (8, 8), (8, 2)], "1": [(3, 8), (8, 8), (8, 1)]}
-    tree = {at: {f"Dense_{i}": dense(random, *size) for i, size in enumerate(sizes[at])} for at in sizes}
-    agent = keepfast.Agent({"policy": mlp(3, 8, 8, 2), "value": mlp(3, 8, 8, 1)})
-    assert agent.migrate(flax_file(tmp_path, tree))
-    for name, at in (("policy", "0"), ("value", "1")):
-        for number in range(3):
-            weight = agent.models[name][2 * number].weight.detach().numpy()
-            np.testing.assert_array_equal(weight, tree[at][f"Dense_{number}"]["kernel"].T)

@@ -219,30 +219,6 @@ def test_tianshou_brings_its_statistics(tmp_path: Path) -> None:
     assert any("clipped to 10.0" in note for note in report.notes)
 
 
-NORMS = {
-    "standard": {"standard_normal": np.array(True), "loc": np.array([1.0, 2, 3, 4]), "scale": np.array([2.0, 4, 5, 8])},
-    "affine": {
-        "standard_normal": np.array(False),
-        "loc": -np.array([1.0, 2, 3, 4]) / np.array([2.0, 4, 5, 8]),
-        "scale": 1 / np.array([2.0, 4, 5, 8]),
-    },
-}
-
-
-@pytest.mark.parametrize("kind", NORMS)
-def test_torchrl_brings_the_normalisers_of_its_environment(kind: str, tmp_path: Path) -> None:
-    """Of an ObservationNorm that multiplies, and of one that divides, the mean and the variance are the same."""
-    env = {f"transforms.0.{name}": array for name, array in NORMS[kind].items()}
-    actor = foreign.weights(tuple(f"module.0.module.0.{number}" for number in (0, 2, 4)))
-    critic = foreign.weights(tuple(f"module.{number}" for number in (0, 2, 4)), 1)
-    save({"policy": actor, "value": critic, "env": env}, tmp_path / "agent.pt")
-    agent = keepfast.Agent({"policy": value_of(2), "value": value()})
-    agent.checkpoint_modules["state_preprocessor"] = statistics = {"mean": np.zeros(4), "var": np.ones(4)}
-    assert agent.migrate(tmp_path / "agent.pt")
-    np.testing.assert_allclose(statistics["mean"], [1, 2, 3, 4])
-    np.testing.assert_allclose(statistics["var"], [4, 16, 25, 64])
-
-
 def test_no_code_of_an_archive_is_run(tmp_path: Path) -> None:
     """A policy that is a pickle with code is refused, and nothing is loaded."""
     victim = tmp_path / "victim"

@@ -37,7 +37,6 @@ Persistent = Callable[[Any], Any] | None
 MayBeUnread = Callable[[str, str], bool] | None
 """Says of a module and a name that are not in the table whether what is made of them can be left unread."""
 
-
 Instead = Callable[[Unread, list[Any]], Any]
 """Makes what stands for an object that is not made, of the name of its class and of what that would be given."""
 
