@@ -67,8 +67,12 @@ class Scaler(nn.Module):
         self.register_buffer("current_count", torch.ones((), dtype=torch.float64))
 
 
+def value_of(outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, outputs))
+
+
 def value() -> nn.Module:
-    return nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 1))
+    return value_of(1)
 
 
 def outputs(state: dict[str, Any], names: list[str], inputs: Any) -> Any:
@@ -187,6 +191,32 @@ def test_statistics_of_vec_normalize_are_read_beside_the_archive(tmp_path: Path)
     np.testing.assert_array_equal(scaler.running_variance.numpy(), statistics["var"])
     assert scaler.current_count.item() == statistics["count"]
     assert any("ppo_vecnormalize.pkl" in note for note in report.notes)
+
+
+class RunningMeanStd:
+    """Statistics as Tianshou's vectorised environments keep them: an object in the file."""
+
+    def __init__(self, mean: Any, var: Any) -> None:
+        self.mean, self.var, self.count, self.clip_max, self.eps = mean, var, 66, 10.0, 1e-8
+
+
+def test_tianshou_brings_its_statistics(tmp_path: Path) -> None:
+    """They are taken apart without their class; the report says how observations were normalised."""
+    state = foreign.tianshou(save, tmp_path / "policy.pth")
+    mean, var = foreign.normal(4, dtype="f8"), foreign.normal(4, dtype="f8") ** 2
+    made = {
+        "model": {name: torch.from_numpy(array) for name, array in state.items()},
+        "obs_rms": RunningMeanStd(mean, var),
+    }
+    torch.save(made, tmp_path / "agent.pth")
+    agent = keepfast.Agent({"policy": Policy(), "value": value()})
+    agent.checkpoint_modules["state_preprocessor"] = scaler = Scaler()
+    report = agent.migrate(tmp_path / "agent.pth")
+    assert report
+    np.testing.assert_array_equal(scaler.running_mean.numpy(), mean)
+    np.testing.assert_array_equal(scaler.running_variance.numpy(), var)
+    assert scaler.current_count.item() == 66
+    assert any("clipped to 10.0" in note for note in report.notes)
 
 
 def test_no_code_of_an_archive_is_run(tmp_path: Path) -> None:
