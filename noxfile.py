@@ -232,6 +232,21 @@ def pages(session: nox.Session) -> None:
 
 
 @nox.session
+def release(session: nox.Session) -> None:
+    """Build what is uploaded, check it, and import it from the wheel alone."""
+    install(session, "build", "twine", "hatchling")
+    folder = Path(session.create_tmp(), "dist").resolve()
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run("python", "-m", "build", "--no-isolation", "--outdir", str(folder))
+    built = sorted(map(str, folder.iterdir()))
+    session.run("python", "-m", "twine", "check", "--strict", *built)
+    (wheel,) = (path for path in built if path.endswith(".whl"))
+    install(session, wheel)
+    session.chdir(folder)
+    session.run("keepfast", "--version")
+
+
+@nox.session
 def powerloss(session: nox.Session) -> None:
     """Play two power losses at every call that changes the disk; arguments go to pytest."""
     install(session, project("all"), *TEST_TOOLS, *FURTHER_TOOLS)

@@ -27,7 +27,6 @@ BEYOND: dict[str, str] = {
     "keepfast._system.disk.directories.make_directory": "makes it durable with those above it; others use `mkdir`",
     "keepfast._system.disk.directories.path_of": "tells what is no path in our own words; others in Python's",
     "keepfast._system.disk.directories.sync_directory": "does without what a file system lacks; others use `os.fsync`",
-    "keepfast._system.disk.bounded.opened_zip": "bounds the records of an archive; others use `zipfile`",
     "keepfast._system.disk.directories.sync_file": "does without what a file system lacks; others use `os.fsync`",
     "keepfast._system.disk.mapping.mapped_file": "does without maps where a file system lacks them; others use `mmap`",
     "keepfast._system.disk.mapping.mapped_array": "does without maps where a file system lacks them; others use `mmap`",

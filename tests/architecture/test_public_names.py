@@ -85,3 +85,26 @@ def test_the_version_stands_in_one_place(project: Path, folders: dict[str, Path]
     files = [project / "pyproject.toml", *(path for folder in folders.values() for path in folder.rglob("*.py"))]
     saying = [path.name for path in files if quoted.search(path.read_text(encoding="utf-8"))]
     assert saying == ["_version.py"]
+
+
+_SECTION = re.compile(r"^## \[(\d+\.\d+\.\d+)\]", re.MULTILINE)
+
+
+def follows(version: str, changelog: str) -> bool:
+    """Say whether a version is that of the latest section, or, where what is not released stands above, a later one."""
+    sections = _SECTION.findall(changelog)
+    unreleased = re.search(r"^## \[Unreleased\]\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
+    is_pending = unreleased is not None and bool(unreleased[1].strip())
+    numbers = [tuple(map(int, re.match(r"\d+\.\d+\.\d+", each)[0].split("."))) for each in (version, *sections)]
+    if numbers[1:] != sorted(numbers[1:], reverse=True):
+        return False
+    return is_pending if not sections else numbers[0] > numbers[1] if is_pending else version == sections[0]
+
+
+def test_the_version_follows_the_changelog(project: Path) -> None:
+    """It is that of the topmost section, or the one to come where there are entries that were not released."""
+    assert follows(keepfast.__version__, (project / "CHANGELOG.md").read_text(encoding="utf-8"))
+    released = "## [0.2.0] - 2026-01-01\n- a\n## [0.1.0] - 2025-01-01\n"
+    pending = f"## [Unreleased]\n- b\n{released}"
+    assert [follows(each, released) for each in ("0.2.0", "0.1.0", "0.3.0")] == [True, False, False]
+    assert [follows(each, pending) for each in ("0.2.0", "0.3.0", "0.1.9")] == [False, True, False]
