@@ -52,7 +52,10 @@ def started(program: str, directory: Path) -> subprocess.Popen[str]:
 
 def finished(program: str, directory: Path) -> None:
     process = started(program, directory)
-    _, errors = process.communicate(timeout=280)
+    try:
+        _, errors = process.communicate(timeout=280)
+    finally:
+        process.kill()  # of no consequence where it has ended
     assert process.returncode == 0, errors
 
 
