@@ -314,6 +314,16 @@ def test_a_model_that_does_not_collect_rollouts_is_refused(tmp_path: Path) -> No
         assert "_init_callback" not in vars(model)
 
 
+def test_a_model_whose_networks_the_library_does_not_name_is_refused(tmp_path: Path) -> None:
+    """Those of sbx, say: its checkpoints would lack them."""
+    model = Model()
+    model._get_torch_save_params = lambda: ([], [])  # type: ignore[method-assign]
+    with keepfast.Experiment({"directory": tmp_path}) as experiment:
+        with pytest.raises(keepfast.UsageError, match="has no networks of PyTorch, as those of sbx have none"):
+            StableBaselines3Adapter().attach(model, experiment)
+        assert "_init_callback" not in vars(model)
+
+
 def test_the_samples_of_another_buffer_are_refused(tmp_path: Path) -> None:
     """One of another size; the error says both."""
     model = Model(replays=True)
