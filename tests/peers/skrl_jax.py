@@ -24,6 +24,7 @@ with warnings.catch_warnings():
 
     from tests.peers import skrl_torch
 
+EXTENSION, rows = ".pickle", skrl_torch.rows
 NEW, OBSERVED, ENVS = skrl_torch.NEW, skrl_torch.OBSERVED, skrl_torch.ENVS
 KINDS = [kind for kind in skrl_torch.KINDS if kind not in ("AMP", "Q-learning", "SARSA", "TRPO")]
 """Those that skrl has on JAX."""
@@ -107,12 +108,21 @@ def agent_and_env(kind: str, directory: Path, *, enabled: bool = True, **experim
     return agent, env
 
 
+def trainer_of(agent: Any, env: Any, timesteps: int) -> Any:
+    cfg = {"timesteps": timesteps, "headless": True, "disable_progressbar": True, "close_environment_at_exit": False}
+    return SequentialTrainer(cfg=cfg, env=env, agents=agent)
+
+
 def train(agent: Any, env: Any, start: int, timesteps: int) -> None:
-    cfg = {"timesteps": timesteps - start if NEW else timesteps, "headless": True, "disable_progressbar": True}
-    trainer = SequentialTrainer(cfg={**cfg, "close_environment_at_exit": False}, env=env, agents=agent)
+    """Train as users do; see `skrl_torch.train`."""
+    trainer = trainer_of(agent, env, timesteps - start if NEW else timesteps)
     if not NEW:
         trainer.initial_timestep = start
     trainer.train()
+
+
+def models(agent: Any) -> dict[str, Any]:
+    return {role: leaves(model.state_dict.params) for role, model in agent.models.items()}
 
 
 def state(agent: Any) -> dict[str, Any]:

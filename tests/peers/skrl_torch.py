@@ -25,7 +25,7 @@ with warnings.catch_warnings():
 
 NEW = skrl.__version__ >= "2"
 OBSERVED = "observations" if NEW else "states"
-ENVS = 2
+ENVS, EXTENSION = 2, ".pt"
 
 
 class Net:
@@ -253,6 +253,15 @@ def state(agent: Any) -> dict[str, Any]:
         for name, each in {**agent.checkpoint_modules, **schedulers(agent)}.items()
         if hasattr(each, "state_dict")
     } | {name: host(each.tensors) for name, each in memories(agent).items()}
+
+
+def models(agent: Any) -> dict[str, Any]:
+    return {role: host(model.state_dict()) for role, model in agent.models.items()}
+
+
+def rows(memory: Any) -> dict[str, Any]:
+    written = memory.memory_size if memory.filled else memory.memory_index
+    return {name: np.array(tensor[:written]) for name, tensor in sorted(memory.tensors.items())}
 
 
 def schedulers(agent: Any) -> dict[str, Any]:

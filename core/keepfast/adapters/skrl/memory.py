@@ -110,7 +110,8 @@ class MemoryState:
         memory = self._memory
         rows = memory.memory_size if memory.filled else memory.memory_index + (memory.env_index > 0)
         return {
-            "tensors": {name: tensor[:rows] for name, tensor in memory.tensors.items()},
+            # By their number, for they are as many as a file has, and not as many as there are already.
+            "tensors": {str(rows): {name: tensor[:rows] for name, tensor in memory.tensors.items()}},
             "row": int(memory.memory_index),
             "env": int(memory.env_index),
             "filled": bool(memory.filled),
@@ -120,7 +121,8 @@ class MemoryState:
     def copied(self) -> dict[str, Any]:
         """Return the state, of its own."""
         state = self.state_dict()
-        return {**state, "tensors": {name: np.array(host_array(rows)) for name, rows in state["tensors"].items()}}
+        ((number, tensors),) = state["tensors"].items()
+        return {**state, "tensors": {number: {name: np.array(host_array(rows)) for name, rows in tensors.items()}}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put rows back, into tensors that are made where they are yet to be."""
@@ -130,7 +132,7 @@ class MemoryState:
             raise LoadMismatch(
                 f"the memory has (memory_size, num_envs) = {tuple(own)}, the file {tuple(state['sizes'])}"
             )
-        self._put(state["tensors"], state)
+        self._put(next(iter(state["tensors"].values()), {}), state)
 
     def _put(self, tensors: Mapping[str, Any], where: Mapping[str, Any]) -> None:
         memory = self._memory

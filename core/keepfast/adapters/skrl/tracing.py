@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, final
 
+from keepfast._arrays import host_array
 from keepfast.modules.parts import keeps_itself
 
 COUNTERS = re.compile(r"_\w*(i|key)")
@@ -22,9 +24,9 @@ def counting_models(agent: Any) -> dict[str, Any]:
 class TracedActs:
     """Has a process that resumes compile an agent's functions as the one before it did.
 
-    `act` of a model on JAX counts in Python, and what it draws with comes of the count. While a function that calls it
-    is compiled it counts once more, and the function draws alike from then on. A process that resumes compiles anew:
-    each such call is given the count that it had then, and is not counted again.
+    `act` of a model on JAX counts in Python, and what it draws with comes of the count; without parameters it takes the
+    model's own. While a function that calls it is compiled, both become constants of that function. A process that
+    resumes compiles anew: each such call is given what it had then, and is not counted again.
 
     Args:
         agent: the agent.
@@ -32,8 +34,8 @@ class TracedActs:
 
     def __init__(self, agent: Any) -> None:
         self._models = counting_models(agent)
-        self._seen: dict[str, dict[str, int]] = {}
-        self._to_come: dict[str, dict[str, int]] = {}
+        self._seen: dict[str, dict[str, Any]] = {}
+        self._to_come: dict[str, dict[str, Any]] = {}
 
     def install(self) -> None:
         """Put a call before the `act` of each model."""
@@ -49,28 +51,57 @@ class TracedActs:
         def act(inputs: Any, *args: Any, **kwargs: Any) -> Any:
             if not _is_traced(inputs, args, kwargs):
                 return own(inputs, *args, **kwargs)
-            counts = {name: value for name, value in vars(model).items() if name.endswith("_i") and type(value) is int}
-            call = f"{role}: {_outline(inputs)}"
+            takes_own = kwargs.get("params", args[1] if len(args) > 1 else None) is None
+            call = f"{role}{' by its own parameters' if takes_own else ''}: {_outline(inputs)}"
             then = self._to_come.pop(call, None)
             if then is None:
-                self._seen[call] = counts
+                self._seen[call] = {"counts": _counts(model), "params": model.state_dict.params if takes_own else None}
                 return own(inputs, *args, **kwargs)
-            vars(model).update(then)
-            try:
+            with _as_it_was(model, then):
                 return own(inputs, *args, **kwargs)
-            finally:
-                vars(model).update(counts)
 
         return act
 
-    def state_dict(self) -> dict[str, dict[str, int]]:
-        """Return the counts of each call that was compiled last, by what it was given."""
-        return {call: dict(counts) for call, counts in self._seen.items()}
+    def state_dict(self) -> dict[str, Any]:
+        """Return what each call was compiled with last, by what it was given."""
+        return {
+            call: {"counts": dict(of["counts"]), "params": _on_host(of["params"])} for call, of in self._seen.items()
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Have the calls to come counted as they were."""
-        self._seen = {call: {name: int(count) for name, count in counts.items()} for call, counts in state.items()}
+        """Have the calls to come compiled with it."""
+        self._seen = {
+            call: {"counts": {name: int(count) for name, count in of["counts"].items()}, "params": of["params"]}
+            for call, of in state.items()
+        }
         self._to_come = dict(self._seen)
+
+
+def _counts(model: Any) -> dict[str, int]:
+    return {name: value for name, value in vars(model).items() if name.endswith("_i") and type(value) is int}
+
+
+@contextlib.contextmanager
+def _as_it_was(model: Any, then: Mapping[str, Any]) -> Iterator[None]:
+    """Give a model the counts, and the parameters if there are any, that it had; for the duration of a call."""
+    counts, held = _counts(model), model.state_dict
+    vars(model).update(then["counts"])
+    if then["params"] is not None:
+        tree: Any = sys.modules["jax"].tree_util
+        arrays = [sys.modules["jax"].numpy.asarray(leaf) for leaf in tree.tree_leaves(then["params"])]
+        model.state_dict = held.replace(params=tree.tree_unflatten(tree.tree_structure(held.params), arrays))
+    try:
+        yield
+    finally:
+        vars(model).update(counts)
+        model.state_dict = held
+
+
+def _on_host(params: Any) -> Any:
+    """Return parameters as NumPy arrays in dicts, None where there are none."""
+    if isinstance(params, Mapping):
+        return {str(key): _on_host(child) for key, child in params.items()}
+    return None if params is None else host_array(params)
 
 
 def _outline(inputs: Any) -> str:
