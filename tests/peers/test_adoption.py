@@ -37,7 +37,7 @@ BESIDE = ("time/", "Perf/", "performance/")
 
 
 def programs(project: Path, page: str) -> list[str]:
-    text = (project / "docs" / "adoption" / f"{page}.md").read_text("utf-8")
+    text = (project / "docs" / "adopt" / f"{page}.md").read_text("utf-8")
     before = BEFORE.get(page, "").format(project=str(project))
     return [before + each for each in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
 
