@@ -37,7 +37,7 @@ BESIDE = ("time/", "Perf/", "performance/")
 
 
 def programs(project: Path, page: str) -> list[str]:
-    text = (project / "docs" / "adoption" / f"{page}.md").read_text("utf-8")
+    text = (project / "docs" / "adopt" / f"{page}.md").read_text("utf-8")
     before = BEFORE.get(page, "").format(project=str(project))
     return [before + each for each in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
 
@@ -52,7 +52,10 @@ def started(program: str, directory: Path) -> subprocess.Popen[str]:
 
 def finished(program: str, directory: Path) -> None:
     process = started(program, directory)
-    _, errors = process.communicate(timeout=280)
+    try:
+        _, errors = process.communicate(timeout=280)
+    finally:
+        process.kill()  # of no consequence where it has ended
     assert process.returncode == 0, errors
 
 

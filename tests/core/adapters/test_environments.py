@@ -78,11 +78,12 @@ def test_an_environment_goes_on_where_another_one_was(extension: str, tmp_path: 
     """Through a file, into one that was never reset: the same steps to the bit, and all that the steps leave behind."""
     saved, other = under_way(), Wrapper(Lake())
     path = keepfast.save({"env": EnvironmentState(saved)}, tmp_path / f"env{extension}")
-    boat = other.env.boat
+    boat, position = other.env.boat, other.env.boat.position
     state = EnvironmentState(other)
     keepfast.load({"env": state}, path)
     assert state.is_restored
     assert other.env.boat is boat
+    assert boat.position is position
     assert other.env.sailor is boat
     for action in range(5):
         np.testing.assert_equal(other.step(action), saved.step(action))

@@ -295,6 +295,7 @@ def test_an_environment_that_cannot_be_kept_is_reset_by_a_resume(tmp_path: Path)
     with experiment:
         model.learn(8)
     other, experiment = begun()
+    other._last_obs = np.zeros(2)
     with experiment:
         assert experiment.resume() == 8
         assert other._last_obs is None
@@ -309,6 +310,16 @@ def test_a_model_that_does_not_collect_rollouts_is_refused(tmp_path: Path) -> No
     model.policy = None  # type: ignore[assignment]
     with keepfast.Experiment({"directory": tmp_path}) as experiment:
         with pytest.raises(keepfast.UsageError, match="has no policy yet"):
+            StableBaselines3Adapter().attach(model, experiment)
+        assert "_init_callback" not in vars(model)
+
+
+def test_a_model_whose_networks_the_library_does_not_name_is_refused(tmp_path: Path) -> None:
+    """Those of sbx, say: its checkpoints would lack them."""
+    model = Model()
+    model._get_torch_save_params = lambda: ([], [])  # type: ignore[method-assign]
+    with keepfast.Experiment({"directory": tmp_path}) as experiment:
+        with pytest.raises(keepfast.UsageError, match="has no networks of PyTorch, as those of sbx have none"):
             StableBaselines3Adapter().attach(model, experiment)
         assert "_init_callback" not in vars(model)
 

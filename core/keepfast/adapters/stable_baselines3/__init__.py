@@ -1,1 +1,1 @@
-"""stable-baselines3, and sbx over it: its models attached."""
+"""stable-baselines3: its models attached."""

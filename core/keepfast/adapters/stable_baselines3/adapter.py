@@ -1,4 +1,4 @@
-"""StableBaselines3Adapter: gives the models of stable-baselines3 and sbx an experiment."""
+"""StableBaselines3Adapter: gives the models of stable-baselines3 an experiment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keepfast.adapters.stable_baselines3.state import BufferState, ModelState
 from keepfast.config import LEVEL
 from keepfast.errors import UsageError
 from keepfast.interfaces.adapter import Adapter, descends
-from keepfast.modules.parts import Module, attribute
+from keepfast.modules.parts import Module
 
 _MODEL = "stable_baselines3.common.base_class.BaseAlgorithm"
 _SETTINGS = (bool, int, float, str, type(None))
@@ -20,7 +20,7 @@ _COUNTED = frozenset({"num_timesteps", "exploration_rate", "start_time"})
 
 @final
 class StableBaselines3Adapter(Adapter):
-    """Knows whatever trains by collecting rollouts: PPO, A2C, DQN, SAC, TD3, DDPG, those of sbx, and heirs of them."""
+    """Knows whatever trains by collecting rollouts: PPO, A2C, DQN, SAC, TD3, DDPG, and heirs of them."""
 
     library: ClassVar[str] = "stable_baselines3"
 
@@ -41,6 +41,11 @@ class StableBaselines3Adapter(Adapter):
                 f"this {type(agent).__name__} does not train in rollouts, or has no policy yet; attach a model that "
                 "was made with its policy and its environment"
             )
+        if not agent._get_torch_save_params()[0]:  # noqa: SLF001
+            raise UsageError(
+                f"this {type(agent).__module__}.{type(agent).__name__} has no networks of PyTorch, as those of sbx "
+                "have none, and checkpoints would lack them; use `keepfast.Experiment` in a callback of your own"
+            )
         from keepfast.adapters.stable_baselines3.hooks import Hooks
 
         environment = EnvironmentState(agent.get_env())
@@ -60,7 +65,6 @@ def _modules(model: Any, environment: EnvironmentState, state: ModelState) -> di
     """Return what checkpoints hold of a model, by the names that it has there."""
     networks, tensors = model._get_torch_save_params()  # noqa: SLF001  (what the library itself stores)
     modules = {name.replace(".", "_"): _within(model, name) for name in (*networks, *tensors)}
-    modules |= _jax_states(model)
     if (normalize := model.get_vec_normalize_env()) is not None:
         modules["vec_normalize"] = normalize
     if getattr(model, "replay_buffer", None) is not None:
@@ -72,13 +76,3 @@ def _within(owner: Any, path: str) -> Any:
     for name in path.split("."):
         owner = getattr(owner, name)
     return owner
-
-
-def _jax_states(model: Any) -> dict[str, Module]:
-    """Return what a model of sbx replaces as it learns: train states and keys, its own and its policy's."""
-    found: dict[str, Module] = {}
-    for owner in (model, model.policy) if type(model.policy).__module__.startswith("sbx.") else ():
-        for name, value in vars(owner).items():
-            if value is not None and (name.endswith("_state") or name in ("key", "noise_key")):
-                found[f"policy_{name}" if name in found else name] = attribute(owner, name)
-    return found
