@@ -59,9 +59,8 @@ class Experiment:
         env: the environment, which tells when it resets (see `set_environment`).
         device: where a resume puts what it restores, as the framework names it; None leaves each where it is.
 
-    In a distributed run the process of rank 0 alone writes and checkpoints; all of them resume. What writes owns its
-    directory until it is closed: a second experiment is refused there. A forked child's calls are refused, and those
-    after `close`, with `UsageError`.
+    In a distributed run rank 0 alone writes and checkpoints; all resume. What writes owns its directory until it is
+    closed: a second experiment is refused there. A forked child's calls, and those after `close`, raise `UsageError`.
 
     Raises:
         ConfigError: if a setting is wrong.
