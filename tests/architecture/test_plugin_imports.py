@@ -20,6 +20,8 @@ PLUGINS = ("backends/torch/keepfast_torch", "backends/jax/keepfast_jax", "writer
 FORMATS = "core/keepfast/formats"
 
 BEYOND: dict[str, str] = {
+    "keepfast._system.arguments.guarding.guarded": "tells what any argument raises in our words; others may as well",
+    "keepfast._system.arguments.guarding.guarded_calls": "the same, of every public method",
     "keepfast._system.commit.commit_directory": "Minari's data sets hold their own name; `fill` knows none",
     "keepfast._system.disk.bounded.opened_zip": "bounds the directory of an archive; others trust `zipfile.ZipFile`",
     "keepfast._system.disk.checksum.crc32": "the fastest there is, for every byte of a file; others use `zlib.crc32`",
@@ -28,6 +30,7 @@ BEYOND: dict[str, str] = {
     "keepfast._system.disk.directories.path_of": "tells what is no path in our own words; others in Python's",
     "keepfast._system.disk.directories.sync_directory": "does without what a file system lacks; others use `os.fsync`",
     "keepfast._system.disk.directories.sync_file": "does without what a file system lacks; others use `os.fsync`",
+    "keepfast._system.disk.special.special_kind": "tells pipes and devices apart; others use `stat`",
     "keepfast._system.disk.mapping.mapped_file": "does without maps where a file system lacks them; others use `mmap`",
     "keepfast._system.disk.mapping.mapped_array": "does without maps where a file system lacks them; others use `mmap`",
     "keepfast._system.notebook.live.Live": "a place in a notebook's cell; others use `IPython.display`",
