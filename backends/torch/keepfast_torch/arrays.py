@@ -126,7 +126,8 @@ def hold(tensor: torch.Tensor) -> torch.Tensor | NDArray[Any]:
     """
     if are_transformed() or tensor.is_meta:
         tensor = real_value(tensor)
-    elif lacks_memory(tensor):
+    elif lacks_memory(tensor):  # or stands for values to come
+        tensor = real_value(tensor)
         require_memory(tensor)
     elif tensor.is_cpu and tensor.dtype in NATIVE and not tensor.is_neg():
         try:
@@ -139,6 +140,8 @@ def hold(tensor: torch.Tensor) -> torch.Tensor | NDArray[Any]:
 
 def lacks_memory(tensor: torch.Tensor) -> bool:
     """Say whether a tensor's storage was freed: it has numbers by its shape, and no memory that they would be in."""
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter):  # which may have none of its own, and warn when asked
+        return False
     try:
         return tensor.data_ptr() == 0 and tensor.numel() > 0 and not (tensor.is_meta or tensor._is_zerotensor())  # noqa: SLF001
     except RuntimeError:  # it is made of others, or stands for values to come
