@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from keepfast._system.arguments.checks import listed
 from keepfast._system.arguments.guarding import guarded
 from keepfast._system.disk.bounded import within_memory
-from keepfast._system.disk.directories import path_of
 from keepfast._system.warnings import warn
 from keepfast.errors import NotFound
 from keepfast.metrics.events import has_summaries, read_events
 from keepfast.metrics.frames import Metrics, Series
 from keepfast.metrics.wanted import Wanted, WantedTags
+from keepfast.plugins.locations import located
 
 _Point = tuple[int, float, float]
 _Tags = dict[str, Series]
@@ -47,7 +47,7 @@ def read_metrics(run: str | Path) -> Metrics:
     over, counted, and told in one warning for each file.
 
     Args:
-        run: a run's directory, or one file in it.
+        run: a run's directory, or one file in it; a file on a hub too, by its address.
 
     Returns:
         Each tag with its steps, values and wall times, by rising step.
@@ -59,7 +59,7 @@ def read_metrics(run: str | Path) -> Metrics:
     Example:
         >>> steps, values, wall_times = keepfast.read_metrics("runs/my_run")["Loss / Policy loss"]  # doctest: +SKIP
     """
-    path = path_of(run)
+    path = located(run)
     if not path.exists():
         raise NotFound(f"there is no run at `{path}`")
     kinds = _sources(path)
@@ -116,7 +116,7 @@ def _several(tags: Wanted | Iterable[Wanted]) -> list[Wanted]:
 
 def _runs(pattern: str | os.PathLike[str]) -> list[Path]:
     """Return the runs that a pattern matches, and the files of metrics that it matches by themselves."""
-    text = str(path_of(pattern))
+    text = str(located(pattern))
     found = [text] if Path(text).exists() else glob.glob(text, recursive=True)  # noqa: PTH207  (absolute ones)
     matches = [path for path in sorted(map(Path, found)) if _sources(path)]
     if not matches:

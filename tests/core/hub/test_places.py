@@ -18,6 +18,7 @@ pytestmark = pytest.mark.needs("huggingface_hub")
 Called = tuple[int, str, str]
 CHECKPOINT, MEMORY = "hf://org/kept/agent.safetensors", "hf://org/kept/memory.npz"
 REVISED = f"hf://org/kept@{COMMIT}/agent.safetensors"
+METRICS = "hf://org/kept/metrics.jsonl"
 ELSEWHERE = "hf://org/kept/written"
 
 
@@ -37,13 +38,15 @@ def resumed(where: str) -> int:
 
 @pytest.fixture(autouse=True)
 def _kept(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a checkpoint and a memory on the hub, and on this machine."""
+    """Put a checkpoint, a memory and metrics on the hub, and on this machine."""
     monkeypatch.chdir(tmp_path)
     keepfast.Agent({"policy": {"w": np.arange(3.0)}}).save("agent.safetensors")
     states = np.arange(24, dtype="float32").reshape(4, 2, 3)
     snapshot = keepfast.MemorySnapshot({"states": states}, memory_index=0, env_index=0, filled=True, metadata={})
     format_of("memory format", Path("memory.npz")).save(snapshot, Path("memory.npz"))
-    hub.files["org/kept"] = {path.name: path.read_bytes() for path in map(Path, ("agent.safetensors", "memory.npz"))}
+    Path("metrics.jsonl").write_text('{"step": 1, "wall_time": 2.0, "scalars": {"Loss / Policy loss": 0.5}}\n')
+    names = ("agent.safetensors", "memory.npz", "metrics.jsonl")
+    hub.files["org/kept"] = {path.name: path.read_bytes() for path in map(Path, names)}
 
 
 READS: dict[str, Callable[[], Any]] = {
@@ -59,6 +62,8 @@ READS: dict[str, Callable[[], Any]] = {
     "iter_memories": lambda: len(list(keepfast.iter_memories(MEMORY))) == 1,
     "convert_memory": lambda: keepfast.convert_memory(MEMORY, "converted.npz"),
     "merge_memories": lambda: keepfast.merge_memories(MEMORY, "merged.npz"),
+    "read_metrics": lambda: keepfast.read_metrics(METRICS)["Loss / Policy loss"].steps.tolist() == [1],
+    "iter_metrics": lambda: len(list(keepfast.iter_metrics(METRICS))) == 1,
     "push": lambda: keepfast.hub.push(CHECKPOINT, "org/again"),
 }
 
