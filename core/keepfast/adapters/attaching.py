@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, final
 
+from keepfast._system.arguments.guarding import guarded
 from keepfast._system.finishing import finish
 from keepfast.config import LEVEL, ExperimentConfig, Source, agent_settings
 from keepfast.errors import InvalidValue, PluginConflict, UnsupportedModule, UsageError, as_given
@@ -15,6 +16,7 @@ from keepfast.interfaces.adapter import Adapter
 from keepfast.plugins.discovery import Provided, registry
 
 
+@guarded
 def attach(
     agent: Any, cfg: Source = None, *, env: object = None, timesteps: int | None = None, adapter: str | None = None
 ) -> Experiment:

@@ -17,6 +17,9 @@ from keepfast.adapters.stable_baselines3.adapter import StableBaselines3Adapter
 
 ROOT = "stable_baselines3.common"
 
+PLACE = {"checkpoint_interval": 8, "writers": ["jsonl"]}
+"""Settings of the experiments, to which a directory comes."""
+
 
 class BaseCallback:
     def __init__(self) -> None:
@@ -286,7 +289,7 @@ def test_an_environment_that_cannot_be_kept_is_reset_by_a_resume(tmp_path: Path)
     def begun() -> Any:
         model = Model()
         model.env.physics = memoryview(b"")  # type: ignore[attr-defined]
-        experiment = keepfast.Experiment({"directory": tmp_path, "experiment_name": "run", "checkpoint_interval": 8})
+        experiment = keepfast.Experiment({**PLACE, "directory": tmp_path, "experiment_name": "run"})
         with pytest.warns(UserWarning, match=r"cannot be kept, since `physics` is a builtins.memoryview; a resume"):
             experiment.when_closed(StableBaselines3Adapter().attach(model, experiment))
         return model, experiment
@@ -308,7 +311,7 @@ def test_a_model_that_does_not_collect_rollouts_is_refused(tmp_path: Path) -> No
     """And what the experiment did is nothing."""
     model = Model()
     model.policy = None  # type: ignore[assignment]
-    with keepfast.Experiment({"directory": tmp_path}) as experiment:
+    with keepfast.Experiment({**PLACE, "directory": tmp_path}) as experiment:
         with pytest.raises(keepfast.UsageError, match="has no policy yet"):
             StableBaselines3Adapter().attach(model, experiment)
         assert "_init_callback" not in vars(model)
@@ -318,7 +321,7 @@ def test_a_model_whose_networks_the_library_does_not_name_is_refused(tmp_path: P
     """Those of sbx, say: its checkpoints would lack them."""
     model = Model()
     model._get_torch_save_params = lambda: ([], [])  # type: ignore[method-assign]
-    with keepfast.Experiment({"directory": tmp_path}) as experiment:
+    with keepfast.Experiment({**PLACE, "directory": tmp_path}) as experiment:
         with pytest.raises(keepfast.UsageError, match="has no networks of PyTorch, as those of sbx have none"):
             StableBaselines3Adapter().attach(model, experiment)
         assert "_init_callback" not in vars(model)
@@ -327,7 +330,7 @@ def test_a_model_whose_networks_the_library_does_not_name_is_refused(tmp_path: P
 def test_the_samples_of_another_buffer_are_refused(tmp_path: Path) -> None:
     """One of another size; the error says both."""
     model = Model(replays=True)
-    cfg = {"directory": tmp_path, "checkpoint_interval": 8}
+    cfg = {**PLACE, "directory": tmp_path}
     with keepfast.Experiment({**cfg, "experiment_name": "run"}) as experiment:
         experiment.when_closed(StableBaselines3Adapter().attach(model, experiment))
         model.learn(8)

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import keepfast
-from keepfast.formats.checkpoints.msgpack import MsgpackStore
 from keepfast.formats.checkpoints.pt import PtStore
 from keepfast.formats.checkpoints.safetensors import SafetensorsStore
 from keepfast.plugins.discovery import registry
+from keepfast.plugins.formats import stores
 from tests.both_backends import foreign
 
 pytestmark = pytest.mark.needs("msgpack")
@@ -28,14 +28,14 @@ def save(content: Any, path: Path) -> None:
 
 def skrl_on_jax(path: Path) -> None:
     inner = path.with_suffix(".inner")
-    MsgpackStore().save(keepfast.Checkpoint(foreign.flax_mlp()), inner)
+    stores()[".msgpack"].save(keepfast.Checkpoint(foreign.flax_mlp()), inner)
     path.write_bytes(pickle.dumps({"policy": inner.read_bytes(), "value": inner.read_bytes()}, 4))
     inner.unlink()
 
 
 def flax_bytes(path: Path) -> None:
     statistics, policy, value = foreign.brax()
-    MsgpackStore().save(keepfast.Checkpoint({"0": statistics, "1": policy, "2": value}), path)
+    stores()[".msgpack"].save(keepfast.Checkpoint({"0": statistics, "1": policy, "2": value}), path)
 
 
 FILES: dict[str, Callable[[Path], Any]] = {

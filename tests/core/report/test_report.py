@@ -94,6 +94,7 @@ def test_a_page_tells_all_there_is_of_a_run(tmp_path: Path, net: Callable[..., A
     assert "prefers-color-scheme:dark" in text
 
 
+@pytest.mark.needs("matplotlib")
 def test_text_of_files_is_text_on_the_page(tmp_path: Path) -> None:
     """Names, tags, settings and warnings of runs are shown, and no part of the page."""
     run = make_run(tmp_path, "run", {EVIL: [1.0, 2.0]}, **{EVIL: EVIL})
@@ -151,6 +152,7 @@ def test_a_run_without_metrics_or_settings_has_a_page(tmp_path: Path) -> None:
     assert "Nothing was tracked." in text
 
 
+@pytest.mark.needs("matplotlib")
 @pytest.mark.parametrize("values", [[1.0], [2.0, 2.0], [np.nan, 1.0, np.inf], [1e300, -1e300], [0.0] * 5])
 def test_any_values_are_drawn(tmp_path: Path, values: list[float]) -> None:
     """One alone, the same again and again, and what is not finite beside others."""
@@ -162,6 +164,7 @@ def test_any_values_are_drawn(tmp_path: Path, values: list[float]) -> None:
     assert "nan" not in svg.read_text(encoding="utf-8")
 
 
+@pytest.mark.needs("matplotlib")
 def test_figures_have_a_name_each(tmp_path: Path) -> None:
     """Tags whose names have no place in a file's name get numbers."""
     run = make_run(tmp_path, "run", {"a/b": [1.0, 2.0], "a b": [1.0, 2.0], "../../x": [1.0], "": [1.0]})

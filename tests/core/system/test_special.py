@@ -89,11 +89,17 @@ def test_it_is_not_waited_for(kind: str, call: str, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.timeout(20)
-def test_a_configuration_and_a_companion_are_not_waited_for(tmp_path: Path) -> None:
-    """A pipe for a TOML file is told; one beside a csv is not ours, so that the csv is read by itself."""
+def test_a_configuration_is_not_waited_for(tmp_path: Path) -> None:
+    """A pipe for a TOML file is told."""
     os.mkfifo(tmp_path / "run.toml")
     with pytest.raises(keepfast.ConfigError, match="a pipe"):
         keepfast.ExperimentConfig.of(tmp_path / "run.toml")
+
+
+@pytest.mark.needs("polars")
+@pytest.mark.timeout(20)
+def test_a_companion_is_not_waited_for(tmp_path: Path) -> None:
+    """A pipe beside a csv is not ours, so that the csv is read by itself."""
     (tmp_path / "samples.csv").write_text("states\n1.0\n2.0\n")
     os.mkfifo(tmp_path / "samples.csv.json")
     with pytest.warns(keepfast.KeepfastWarning, match="passed over"):
