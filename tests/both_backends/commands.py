@@ -38,7 +38,7 @@ TABLE: dict[str, list[str]] = {
     "migrate": ["{checkpoint} {copy}/checkpoints/agent_20{extension} --dry-run"],
     "plot": ["{run} {other} --tag 'Loss / Policy loss'"],
     "plugins": ["", "--json"],
-    "report": ["{run} {other} -o {new}.html", "{run} -o {new}.html --figures {new} --json"],
+    "report": ["{run} {other} -o {new}.html", "{run} -o {new}.html --json"],
     "runs": ["{runs}", "{runs} --json", "{runs} --group lr", "{runs} --where lr=0.1 --sort best"],
     "show": ["{run}", "{run} --json", "{runs}"],
     "tag": ["{copy} good --name 'my run'", "{copy} --json"],
