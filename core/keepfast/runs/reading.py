@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, final
 
@@ -36,6 +36,9 @@ _OF_A_CONFIG = {"agent", "timesteps", "config"}
 
 _CONFIG_BYTES = 2**24
 """A longer ``config.json`` is not looked at where many are."""
+
+_DEEPEST = 150
+"""How many containers are in each other in what is known of a start; a configuration may have a hundred."""
 
 _MOST_SETTINGS = 10_000
 """How many values the settings of a run may have, each of which is checked."""
@@ -219,7 +222,18 @@ def _seconds(time: object) -> float | None:
 
 def _starts(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     told = document.get("starts")
-    return whole(start for start in told if isinstance(start, Mapping)) if isinstance(told, list) else []
+    if not isinstance(told, list):
+        return []
+    return whole(start for start in told if isinstance(start, Mapping) and not _is_deep(start))
+
+
+def _is_deep(start: Mapping[str, Any]) -> bool:
+    """Say whether what is known of a start has more containers in each other than any of ours has."""
+    level, depth = list[Any]([start]), 0
+    while level and depth <= _DEEPEST:
+        inner = chain.from_iterable(node.values() if isinstance(node, dict) else node for node in level)
+        level, depth = [child for child in inner if isinstance(child, dict | list)], depth + 1
+    return depth > _DEEPEST
 
 
 @final

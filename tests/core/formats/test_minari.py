@@ -498,15 +498,26 @@ def test_a_foreign_episode_with_a_wrong_part_is_refused(tmp_path, name, make):
         read_memory(path)
 
 
-def test_episodes_that_are_one_are_refused(tmp_path):
-    """A file does not grow by naming one episode many times."""
+@pytest.mark.parametrize(
+    ("whole", "told"),
+    [(True, "is another one as well"), (False, "shares its values with others")],
+    ids=["whole", "parts"],
+)
+def test_episodes_that_are_one_are_refused(tmp_path, whole, told):
+    """A file does not grow by naming one episode, or what it holds, many times."""
 
     def repeat(data):
         group = _episode(data, steps=10_000)
         for number in range(1, 20):
-            data[f"episode_{number}"] = group
+            if whole:
+                data[f"episode_{number}"] = group
+                continue
+            again = data.create_group(f"episode_{number}")
+            again.attrs.update({**group.attrs, "id": number})
+            for name, child in group.items():
+                again[name] = child
 
-    with pytest.raises(CorruptMemory, match="shares its values with others"):
+    with pytest.raises(CorruptMemory, match=told):
         read_memory(_foreign_dataset(tmp_path, repeat))
 
 
