@@ -27,7 +27,7 @@ def module() -> dict[str, Any]:
 
 
 def agent() -> keepfast.Agent:
-    return keepfast.Agent({"policy": module()})
+    return keepfast.Agent({"policy": module()}, cfg={"experiment": {"writers": []}})
 
 
 def resumed(where: str) -> int:
