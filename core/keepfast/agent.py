@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keepfast._system.arguments.checks import names, table
-from keepfast._system.arguments.guarding import guarded_calls
+from keepfast._system.arguments.guarding import guarded_calls, tell
 from keepfast._system.notebook.tables import facts
 from keepfast.config import LEVEL, Settings, Source, agent_settings, mapping_of
 from keepfast.errors import InvalidValue, as_given
@@ -31,7 +31,7 @@ from keepfast.runs.directory import run_directory
 from keepfast.tracking.multi_writer import MultiWriter
 
 
-@guarded_calls("__init__")
+@guarded_calls("__init__", inside=("post_interaction", "record_transition"))
 class Agent(Modes):
     """Keeps an agent's metrics and checkpoints; a base class for agents of any framework, and usable as it is.
 
@@ -276,7 +276,10 @@ class Agent(Modes):
             ShapeMismatch: if the numbers of elements differ.
             InvalidValue: if dicts have different agents, or the rewards are no numbers.
         """
-        self._running(timesteps).record_transition(rewards, terminated, truncated, valid)
+        try:
+            self._running(timesteps).record_transition(rewards, terminated, truncated, valid)
+        except Exception as error:  # noqa: BLE001  (it is told)
+            tell("Agent.record_transition", error)
 
     def reset_episodes(self, envs: Any = None) -> None:
         """Be told that environments were reset in mid-run, by an evaluation for example: count their episodes anew.
@@ -306,7 +309,10 @@ class Agent(Modes):
         Raises:
             Exception: what went wrong with an earlier checkpoint behind training.
         """
-        self._running(timesteps).step(timestep)
+        try:
+            self._running(timesteps).step(timestep)
+        except Exception as error:  # noqa: BLE001  (it is told)
+            tell("Agent.post_interaction", error)
 
     def write_tracking_data(self, timestep: int | None = None, timesteps: int | None = None) -> None:
         """Write what was tracked since the last write, due or not; when it is due, `post_interaction` calls this.

@@ -42,7 +42,7 @@ from keepfast.tracking.multi_writer import MultiWriter
 _CLOSED = "this experiment was closed; make another one"
 
 
-@guarded_calls("__init__")
+@guarded_calls("__init__", inside=("record_transition", "step", "track_data"))
 @final
 class Experiment:
     """Keeps what one run produces, for any loop that counts timesteps.

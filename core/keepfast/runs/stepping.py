@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from typing import final
 
+from keepfast._system.arguments.guarding import tell
 from keepfast._system.warnings import Afterwards, warn
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.in_vain import warn_of_counting_again
@@ -99,14 +100,17 @@ class Steps:
 
     def step(self, timestep: int) -> None:
         """Complete a timestep; see `Experiment.step`."""
-        if type(timestep) is not int:
-            timestep = whole_timestep(timestep)
-        completed = timestep + self.passes.after
-        if self.completed <= completed < self._busy_at and not self._failures and self.preemption.received is None:
-            self.completed = completed
-        else:
-            with Afterwards():
-                self._step_with_care(completed)
+        try:
+            if type(timestep) is not int:
+                timestep = whole_timestep(timestep)
+            completed = timestep + self.passes.after
+            if self.completed <= completed < self._busy_at and not self._failures and self.preemption.received is None:
+                self.completed = completed
+            else:
+                with Afterwards():
+                    self._step_with_care(completed)
+        except Exception as error:  # noqa: BLE001  (it is told)
+            tell("Experiment.step", error)
 
     def _step_with_care(self, completed: int) -> None:
         """Complete a timestep in which there is more to do than to count it."""

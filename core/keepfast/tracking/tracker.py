@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._arrays import check_number, host_array
+from keepfast._system.arguments.guarding import tell
 from keepfast._system.tally import Count, Tally
 from keepfast.errors import InvalidValue, UsageError, as_given
 from keepfast.tracking.episodes.tracker import EpisodeTracker
@@ -55,14 +56,17 @@ class Tracker:
         Raises:
             InvalidValue: if it is no single number.
         """
-        if type(tag) is not str:
-            tag = _plain(tag)
-        if type(value) is not float:
-            value = self._kept(tag, value)
-        self._waiting.append((tag, value))
-        if len(self._waiting) >= HELD_LIMIT:
-            with self._lock:
-                self._fold()
+        try:
+            if type(tag) is not str:
+                tag = _plain(tag)
+            if type(value) is not float:
+                value = self._kept(tag, value)
+            self._waiting.append((tag, value))
+            if len(self._waiting) >= HELD_LIMIT:
+                with self._lock:
+                    self._fold()
+        except Exception as error:  # noqa: BLE001  (it is told)
+            tell("track_data", error)
 
     def _kept(self, tag: str, value: Any) -> Any:
         """Return a number as a float, and an array as the holder keeps it."""

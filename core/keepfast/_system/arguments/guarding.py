@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import FunctionType
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, NoReturn, ParamSpec, TypeVar, cast
 
 from keepfast.errors import InvalidValue, KeepfastError, shown
 
@@ -48,12 +48,24 @@ def guarded(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
-def guarded_calls(*also: str) -> Callable[[_C], _C]:
-    """Guard the public methods and setters of a class that are of its own, and others by name."""
+def tell(name: str, error: Exception) -> NoReturn:
+    """Raise what a guarded call raises for an error; for calls of every step, which no wrapper is to make slower."""
+    if isinstance(error, KeepfastError) or (told := _error_for(f"keepfast's `{name}`", error)) is None:
+        raise error
+    raise told from error
+
+
+def guarded_calls(*also: str, inside: Collection[str] = ()) -> Callable[[_C], _C]:
+    """Guard the public methods and setters of a class that are of its own.
+
+    Args:
+        also: the names of others to guard.
+        inside: the names of those that guard themselves, by `tell`.
+    """
 
     def guard(kind: _C) -> _C:
         for name, value in list(vars(kind).items()):
-            if name.startswith("_") and name not in also:
+            if (name.startswith("_") and name not in also) or name in inside:
                 continue
             if isinstance(value, FunctionType) and not getattr(value, "__isabstractmethod__", False):
                 setattr(kind, name, guarded(value))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._arrays import environments, is_real
+from keepfast._system.arguments.guarding import tell
 from keepfast._system.warnings import Afterwards, warn
 from keepfast.errors import InvalidValue, ShapeMismatch, UsageError, as_given
 from keepfast.interfaces.ring import reset_rows
@@ -96,21 +97,24 @@ class EpisodeTracker:
             InvalidValue: if the rewards are no numbers, or have no values yet because they are being traced; if
                 something is given for other agents than the rewards are.
         """
-        if _layout(rewards, terminated, truncated) != self._layout:
-            if self._resumed or isinstance(rewards, Mapping):
-                self._record_apart(rewards, terminated, truncated, valid)
-                return
-            rewards, terminated, truncated = self._prepare(rewards, terminated, truncated)
-        if valid is None:
-            try:
-                self._buffer.add(rewards, terminated, truncated)
-            except _REFUSALS:
-                self._add_held(rewards, terminated, truncated)
-        else:
-            self._add_masked(rewards, terminated, truncated, valid)
-        self._buffered += 1
-        if self._buffered >= self._capacity:
-            self._fold()
+        try:
+            if _layout(rewards, terminated, truncated) != self._layout:
+                if self._resumed or isinstance(rewards, Mapping):
+                    self._record_apart(rewards, terminated, truncated, valid)
+                    return
+                rewards, terminated, truncated = self._prepare(rewards, terminated, truncated)
+            if valid is None:
+                try:
+                    self._buffer.add(rewards, terminated, truncated)
+                except _REFUSALS:
+                    self._add_held(rewards, terminated, truncated)
+            else:
+                self._add_masked(rewards, terminated, truncated, valid)
+            self._buffered += 1
+            if self._buffered >= self._capacity:
+                self._fold()
+        except Exception as error:  # noqa: BLE001  (it is told)
+            tell("record_transition", error)
 
     def _record_apart(self, rewards: Any, terminated: Any, truncated: Any, valid: Any) -> None:
         """Record a step by agent, or the first one after a resume, which may have something to tell."""
