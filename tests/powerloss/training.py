@@ -99,7 +99,7 @@ class Training:
             assert kept.metadata["timestep"] >= best
         training.run(start, TIMESTEPS)
         training.experiment.close()
-        assert [verdict for verdict in verify(training.path) if not _is_good(verdict)] == []
+        assert [str(verdict.problem) for verdict in verify(training.path) if not _is_good(verdict)] == []
         for name in ("metrics.jsonl", "metrics.csv"):
             series = keepfast.read_metrics(training.path / name)["Reward / Total reward (mean)"]
             assert series.steps.tolist() == list(range(WRITES, TIMESTEPS + 1, WRITES)), name

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import final
 
-from keepfast._system.commit import Content, commit_together, is_copy_of, link, make_durable, sweep
+from keepfast._system.commit import Content, Filling, commit_together, is_copy_of, link, make_durable, sweep
 from keepfast._system.disk.directories import make_directory, sync_directory
 from keepfast.checkpoints.index import (
     ASIDE,
@@ -118,7 +118,12 @@ class CheckpointDirectory:
             gone = self._removable(written, others, retention) if last else []
             return {self.path / INDEX: index_of([each for each in [*others, written] if each not in gone], gone)}
 
-        commit_together({self.path / name: content for name, content in contents.items()}, index, durable=last)
+        files = {self.path / name: content for name, content in contents.items()}
+        if len(files) == 1 and not any(isinstance(content, Filling) for content in files.values()):
+            commit_together(files, index, durable=last)
+        else:  # of which a loss of power may keep a part: the index is of what is durable
+            commit_together(files)
+            commit_together(index({path: path for path in files}))
         self._remove({name for checkpoint in gone for name in checkpoint.names})
         return written
 

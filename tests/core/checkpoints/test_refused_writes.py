@@ -74,6 +74,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch) -> Refusal:
 
 def experiment_of(policy: Any, directory: Path, **settings: Any) -> keepfast.Experiment:
     cfg = {"directory": str(directory), "experiment_name": "run", "writers": [], **settings}
+    cfg["provenance"] = False  # which is written once git has answered, amid the calls that are counted
     experiment = keepfast.Experiment(cfg, timesteps=10_000)
     experiment.register(policy=policy)
     return experiment
