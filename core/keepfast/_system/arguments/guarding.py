@@ -38,21 +38,15 @@ def guarded(function: Callable[_P, _R]) -> Callable[_P, _R]:
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
             return function(*args, **kwargs)
-        except KeepfastError:
-            raise
-        except BaseException as error:
-            if (told := _error_for(name, error)) is None:
-                raise
-            raise told from error
+        except BaseException as error:  # noqa: BLE001  (it is told)
+            _raise(name, error)
 
     return call
 
 
 def tell(name: str, error: Exception) -> NoReturn:
     """Raise what a guarded call raises for an error; for calls of every step, which no wrapper is to make slower."""
-    if isinstance(error, KeepfastError) or (told := _error_for(f"keepfast's `{name}`", error)) is None:
-        raise error
-    raise told from error
+    _raise(f"keepfast's `{name}`", error)
 
 
 def guarded_calls(*also: str, inside: Collection[str] = ()) -> Callable[[_C], _C]:
@@ -82,12 +76,14 @@ def guarded_calls(*also: str, inside: Collection[str] = ()) -> Callable[[_C], _C
 def _told(name: str) -> Iterator[None]:
     try:
         yield
-    except KeepfastError:
-        raise
-    except BaseException as error:
-        if (told := _error_for(name, error)) is None:
-            raise
-        raise told from error
+    except BaseException as error:  # noqa: BLE001  (it is told)
+        _raise(name, error)
+
+
+def _raise(name: str, error: BaseException) -> NoReturn:
+    if isinstance(error, KeepfastError) or (told := _error_for(name, error)) is None:
+        raise error
+    raise told from error
 
 
 def _error_for(name: str, error: BaseException) -> KeepfastError | None:
