@@ -19,7 +19,18 @@ nox.needs_version = ">=2024.10"
 
 CONSTRAINTS = ("-c", "constraints.txt")
 TEST_TOOLS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "pyyaml", "safetensors")
-FURTHER_TOOLS = ("matplotlib", "minari", "moviepy", "omegaconf", "pip", "hatchling", "editables", "pandas", "duckdb")
+FURTHER_TOOLS = (
+    "matplotlib",
+    "minari",
+    "moviepy",
+    "omegaconf",
+    "pip",
+    "hatchling",
+    "editables",
+    "pandas",
+    "duckdb",
+    "pygame",
+)
 """What some tests need beside the extra `all`: peers that read our files, and what builds a plugin."""
 
 OLDER_SKRL = "skrl==1.4.3"

@@ -8,6 +8,7 @@ advantage estimation.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple, final
 
@@ -25,18 +26,22 @@ from numpy.typing import NDArray
 import keepfast
 from keepfast_jax import Model, RandomMemory
 
-NUM_ENVS = 16
+NUM_ENVS = 64
 EPISODES = 10
 """How many episodes an evaluation takes."""
+
+FILMED, FRAME_EVERY = 250, 5
+"""How many timesteps of an episode are filmed, and how many are between two frames."""
 
 PPO_DEFAULTS: dict[str, Any] = {
     "seed": 0,  # of the agent's random key
     "rollouts": 50,  # timesteps between updates
-    "learning_epochs": 8,  # passes over a rollout in an update
+    "learning_epochs": 4,  # passes over a rollout in an update
     "mini_batches": 4,  # gradient steps in a pass
     "discount_factor": 0.99,
     "lambda": 0.95,  # of generalized advantage estimation
-    "learning_rate": 2e-3,  # at first; it falls to zero over the training
+    "learning_rate": 1e-3,  # at first
+    "final_learning_rate": 2e-4,  # at the end of the training, to which it falls in a line
     "ratio_clip": 0.2,
     "grad_norm_clip": 0.5,
     "value_loss_scale": 0.5,
@@ -127,7 +132,8 @@ class PPO(keepfast.Agent):
         super().init(trainer_cfg, env)
         updates = trainer_cfg["timesteps"] // self.settings["rollouts"]
         steps = updates * self.settings["learning_epochs"] * self.settings["mini_batches"]
-        schedule = optax.linear_schedule(self.settings["learning_rate"], 0.0, max(steps, 1))
+        rates = self.settings["learning_rate"], self.settings["final_learning_rate"]
+        schedule = optax.linear_schedule(*rates, max(steps, 1))
         self.optimizer = optax.chain(
             optax.clip_by_global_norm(self.settings["grad_norm_clip"]),
             optax.inject_hyperparams(optax.adam)(schedule, eps=1e-5),
@@ -206,23 +212,25 @@ class PPO(keepfast.Agent):
     def post_interaction(self, timestep: int, timesteps: int | None) -> None:
         """Learn from a complete rollout; then metrics and checkpoints are written where they are due."""
         if (timestep + 1) % self.settings["rollouts"] == 0:
-            self._update()
+            self._update(timestep + 1)
         super().post_interaction(timestep, timesteps)
 
-    def _update(self) -> None:
+    def _update(self, completed: int) -> None:
         stored = {name: self.memory.get_tensor_by_name(name) for name in self.memory.get_tensor_names()}
-        self.key, variables, self.optimizer_state, self.state_preprocessor, metrics = self._compiled_improve(
+        self.key, variables, self.optimizer_state, self.state_preprocessor, metrics, chosen = self._compiled_improve(
             self.key, self._variables, self.optimizer_state, self.state_preprocessor, stored
         )
         self.policy.variables, self.value.variables = variables["policy"], variables["value"]
+        shown = np.asarray(chosen)
+        self.writer.add_histogram("Policy / Probability of actions", shown[~np.isnan(shown)], completed)
         for tag, value in metrics.items():
             # Arrays, not numbers: they are fetched when metrics are written, all at once.
             self.track_data(tag, value)
 
     def _improve(
         self, key: jax.Array, variables: Any, optimizer_state: Any, scaler: RunningStandardScaler, stored: Any
-    ) -> tuple[jax.Array, Any, Any, RunningStandardScaler, dict[str, jax.Array]]:
-        """Return everything an update replaces, and its metrics."""
+    ) -> tuple[jax.Array, Any, Any, RunningStandardScaler, dict[str, jax.Array], jax.Array]:
+        """Return everything an update replaces, its metrics, and how likely the actions were, NaN where none was."""
         rollout, deviation = self._rollout(variables, scaler, stored)
         key, shuffle = jax.random.split(key)
         batches = self._mini_batches(rollout, shuffle)
@@ -232,7 +240,8 @@ class PPO(keepfast.Agent):
         metrics["Learning / Learning rate"] = optimizer_state[1].hyperparams["learning_rate"]
         # Only now, so that the whole update sees states scaled as they were when the actions were taken.
         scaler = scaler.updated(stored["states"].reshape(-1, stored["states"].shape[-1]), rollout["valid"])
-        return key, variables, optimizer_state, scaler, metrics
+        chosen = jnp.where(rollout["valid"], jnp.exp(rollout["log_probabilities"]), jnp.nan)
+        return key, variables, optimizer_state, scaler, metrics, chosen
 
     def _rollout(
         self, variables: Any, scaler: RunningStandardScaler, stored: Mapping[str, jax.Array]
@@ -310,13 +319,14 @@ def standard_deviation(log_probabilities: jax.Array, valid: jax.Array) -> jax.Ar
 
 def make_envs(env: str, count: int) -> VectorEnv[Any, Any, Any]:
     """Return environments that reset, as is Gymnasium's default, in the step after the one that ends an episode."""
-    return gymnasium.make_vec(env, count, vectorization_mode="sync")
+    return gymnasium.make_vec(env, count)
 
 
 def train(agent: PPO, envs: VectorEnv[Any, Any, Any], settings: keepfast.DemoSettings) -> None:
-    """Train an agent for the timesteps that the settings give."""
-    states, _ = envs.reset(seed=settings.seed)
-    for timestep in range(settings.timesteps):
+    """Train an agent for the timesteps that the settings give, or for those that are left of them."""
+    start = agent.resume("latest")
+    states, _ = envs.reset(seed=settings.seed + start)
+    for timestep in range(start, settings.timesteps):
         actions = agent.act(states)
         next_states, rewards, terminated, truncated, infos = envs.step(actions)
         agent.record_transition(
@@ -325,6 +335,8 @@ def train(agent: PPO, envs: VectorEnv[Any, Any, Any], settings: keepfast.DemoSet
         agent.post_interaction(timestep, settings.timesteps)
         states = next_states
         settings.progress(timestep + 1, agent.experiment.best_score)
+    if start < settings.timesteps and (video := film(agent, envs, settings)) is not None:
+        agent.writer.add_video("Evaluation / Episode", video, settings.timesteps, fps=10)
 
 
 def evaluate(agent: PPO, envs: VectorEnv[Any, Any, Any], seed: int) -> float:
@@ -338,6 +350,26 @@ def evaluate(agent: PPO, envs: VectorEnv[Any, Any, Any], seed: int) -> float:
     return float(returns.mean())
 
 
+def film(agent: PPO, envs: VectorEnv[Any, Any, Any], settings: keepfast.DemoSettings) -> NDArray[np.uint8] | None:
+    """Return an episode as a video of shape (1, time, 3, height, width), or None where nothing here can render it."""
+    if "rgb_array" not in envs.metadata.get("render_modes", ()):
+        return None
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws without a screen
+    try:
+        env = gymnasium.make(settings.env, render_mode="rgb_array", max_episode_steps=FILMED)
+        states, _ = env.reset(seed=settings.seed)
+        frames = [env.render()]
+    except (gymnasium.error.DependencyNotInstalled, ImportError):
+        return None
+    ended = False
+    while not ended:
+        states, _, terminated, truncated, _ = env.step(agent.act(states[None], deterministic=True)[0])
+        ended = terminated or truncated
+        frames.append(env.render())
+    env.close()
+    return np.stack(frames[::FRAME_EVERY])[None, :, ::4, ::4].transpose(0, 1, 4, 2, 3)
+
+
 def make_agent(envs: VectorEnv[Any, Any, Any], settings: keepfast.DemoSettings) -> PPO:
     """Return an agent for some environments, untrained."""
     states, actions = envs.single_observation_space, envs.single_action_space
@@ -348,10 +380,13 @@ def make_agent(envs: VectorEnv[Any, Any, Any], settings: keepfast.DemoSettings) 
         "policy": network(size, flatdim(actions), 0.01, keys[0], device),
         "value": network(size, 1, 1.0, keys[1], device),
     }
-    # Long intervals, and at least four episodes in each, so that a few lucky ones are not taken for the best agent.
-    intervals = {"write_interval": max(settings.timesteps // 20, 1), "best_min_episodes": 4}
-    experiment = {"directory": str(settings.directory), **intervals}
-    return PPO(models, None, states, actions, device, {"seed": settings.seed, "experiment": experiment})
+    experiment = {
+        "directory": str(settings.directory),
+        "experiment_name": settings.name,
+        "best_min_episodes": 12,  # so that a few lucky ones are not taken for the best agent
+    }
+    cfg = {**PPO_DEFAULTS, "env": settings.env, "num_envs": NUM_ENVS, "seed": settings.seed, "experiment": experiment}
+    return PPO(models, None, states, actions, device, cfg)
 
 
 def run(settings: keepfast.DemoSettings) -> keepfast.DemoResult:

@@ -7,6 +7,7 @@ al., "Proximal Policy Optimization Algorithms" (2017), with generalized advantag
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any, final
 
@@ -21,17 +22,21 @@ from torch import nn
 import keepfast
 from keepfast_torch import RandomMemory
 
-NUM_ENVS = 16
+NUM_ENVS = 64
 EPISODES = 10
 """How many episodes an evaluation takes."""
 
+FILMED, FRAME_EVERY = 250, 5
+"""How many timesteps of an episode are filmed, and how many are between two frames."""
+
 PPO_DEFAULTS: dict[str, Any] = {
     "rollouts": 50,  # timesteps between updates
-    "learning_epochs": 8,  # passes over a rollout in an update
+    "learning_epochs": 4,  # passes over a rollout in an update
     "mini_batches": 4,  # gradient steps in a pass
     "discount_factor": 0.99,
     "lambda": 0.95,  # of generalized advantage estimation
-    "learning_rate": 2e-3,  # at first; it falls to zero over the training
+    "learning_rate": 1e-3,  # at first
+    "final_learning_rate": 2e-4,  # at the end of the training, to which it falls in a line
     "ratio_clip": 0.2,
     "grad_norm_clip": 0.5,
     "value_loss_scale": 0.5,
@@ -113,7 +118,10 @@ class PPO(keepfast.Agent):
         steps = updates * self.settings["learning_epochs"] * self.settings["mini_batches"]
         self.parameters = [*self.policy.parameters(), *self.value.parameters()]
         self.optimizer = torch.optim.Adam(self.parameters, lr=self.settings["learning_rate"], eps=1e-5)
-        self.scheduler = torch.optim.lr_scheduler.LinearLR(self.optimizer, 1.0, 0.0, max(steps, 1))
+        least = self.settings["final_learning_rate"] / self.settings["learning_rate"]
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: max(1 - (1 - least) * step / max(steps, 1), least)
+        )
         self.checkpoint_modules["optimizer"] = self.optimizer
         self.checkpoint_modules["scheduler"] = self.scheduler
         if self.memory is not None:
@@ -174,11 +182,12 @@ class PPO(keepfast.Agent):
     def post_interaction(self, timestep: int, timesteps: int | None) -> None:
         """Learn from a complete rollout; then metrics and checkpoints are written where they are due."""
         if (timestep + 1) % self.settings["rollouts"] == 0:
-            self._update()
+            self._update(timestep + 1)
         super().post_interaction(timestep, timesteps)
 
-    def _update(self) -> None:
+    def _update(self, completed: int) -> None:
         rollout = self._rollout()
+        self.writer.add_histogram("Policy / Probability of actions", rollout["log_probabilities"].exp(), completed)
         for _ in range(self.settings["learning_epochs"]):
             for batch in self._mini_batches(rollout):
                 self._learn(batch)
@@ -259,13 +268,14 @@ def standard_deviation(log_probabilities: torch.Tensor) -> torch.Tensor:
 
 def make_envs(env: str, count: int) -> VectorEnv[Any, Any, Any]:
     """Return environments that reset, as is Gymnasium's default, in the step after the one that ends an episode."""
-    return gymnasium.make_vec(env, count, vectorization_mode="sync")
+    return gymnasium.make_vec(env, count)
 
 
 def train(agent: PPO, envs: VectorEnv[Any, Any, Any], settings: keepfast.DemoSettings) -> None:
-    """Train an agent for the timesteps that the settings give."""
-    states, _ = envs.reset(seed=settings.seed)
-    for timestep in range(settings.timesteps):
+    """Train an agent for the timesteps that the settings give, or for those that are left of them."""
+    start = agent.resume("latest")
+    states, _ = envs.reset(seed=settings.seed + start)
+    for timestep in range(start, settings.timesteps):
         actions = agent.act(states)
         next_states, rewards, terminated, truncated, infos = envs.step(actions)
         agent.record_transition(
@@ -274,6 +284,8 @@ def train(agent: PPO, envs: VectorEnv[Any, Any, Any], settings: keepfast.DemoSet
         agent.post_interaction(timestep, settings.timesteps)
         states = next_states
         settings.progress(timestep + 1, agent.experiment.best_score)
+    if start < settings.timesteps and (video := film(agent, envs, settings)) is not None:
+        agent.writer.add_video("Evaluation / Episode", video, settings.timesteps, fps=10)
 
 
 def evaluate(agent: PPO, envs: VectorEnv[Any, Any, Any], seed: int) -> float:
@@ -287,16 +299,39 @@ def evaluate(agent: PPO, envs: VectorEnv[Any, Any, Any], seed: int) -> float:
     return float(returns.mean())
 
 
+def film(agent: PPO, envs: VectorEnv[Any, Any, Any], settings: keepfast.DemoSettings) -> NDArray[np.uint8] | None:
+    """Return an episode as a video of shape (1, time, 3, height, width), or None where nothing here can render it."""
+    if "rgb_array" not in envs.metadata.get("render_modes", ()):
+        return None
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame draws without a screen
+    try:
+        env = gymnasium.make(settings.env, render_mode="rgb_array", max_episode_steps=FILMED)
+        states, _ = env.reset(seed=settings.seed)
+        frames = [env.render()]
+    except (gymnasium.error.DependencyNotInstalled, ImportError):
+        return None
+    ended = False
+    while not ended:
+        states, _, terminated, truncated, _ = env.step(agent.act(states[None], deterministic=True)[0])
+        ended = terminated or truncated
+        frames.append(env.render())
+    env.close()
+    return np.stack(frames[::FRAME_EVERY])[None, :, ::4, ::4].transpose(0, 1, 4, 2, 3)
+
+
 def make_agent(envs: VectorEnv[Any, Any, Any], settings: keepfast.DemoSettings) -> PPO:
     """Return an agent for some environments, untrained."""
     states, actions = envs.single_observation_space, envs.single_action_space
     size = flatdim(states)
     models = {"policy": network(size, flatdim(actions), 0.01), "value": network(size, 1, 1.0)}
     device = torch.device("cpu")  # networks this small are slower on an accelerator
-    # Long intervals, and at least four episodes in each, so that a few lucky ones are not taken for the best agent.
-    intervals = {"write_interval": max(settings.timesteps // 20, 1), "best_min_episodes": 4}
-    experiment = {"directory": str(settings.directory), **intervals}
-    return PPO(models, None, states, actions, device, {"experiment": experiment})
+    experiment = {
+        "directory": str(settings.directory),
+        "experiment_name": settings.name,
+        "best_min_episodes": 12,  # so that a few lucky ones are not taken for the best agent
+    }
+    cfg = {**PPO_DEFAULTS, "env": settings.env, "num_envs": NUM_ENVS, "seed": settings.seed, "experiment": experiment}
+    return PPO(models, None, states, actions, device, cfg)
 
 
 def run(settings: keepfast.DemoSettings) -> keepfast.DemoResult:

@@ -39,22 +39,25 @@ def demo(
         typer.Option(envvar="KEEPFAST_BACKEND", help="torch, jax or a plugin's; by default the installed one."),
     ] = None,
     env: Annotated[str, typer.Option(help="Gymnasium environment with discrete actions.")] = "CartPole-v1",
-    timesteps: Annotated[int, typer.Option(min=1, help="Timesteps of each environment.")] = 10_000,
+    timesteps: Annotated[int, typer.Option(min=1, help="Timesteps of each environment.")] = 5000,
     directory: Annotated[Path, typer.Option(help="Where the experiment's directory is made.")] = Path("runs"),
     seed: Annotated[int, typer.Option(min=0, max=_MAX_SEED, help="Seeds everything random.")] = 0,
+    name: Annotated[str, typer.Option(help="The run's name; by default it tells environment, backend and seed.")] = "",
 ) -> None:
     """Train PPO, keep its metrics, checkpoints and memory, and evaluate its best checkpoint.
 
-    Ctrl-C ends the training early, with a checkpoint.
+    Ctrl-C ends the training early, with a checkpoint. The same command again goes on from there; more --timesteps go on
+    with a training that was complete.
     """
-    name = installed_backend() if backend in (None, "", "auto") else str(backend)
-    run = demo_of(name)
+    chosen = installed_backend() if backend in (None, "", "auto") else str(backend)
+    run = demo_of(chosen)
     check_env(env)
     check_directory(directory)
     out = console.output()
-    out.print(f"PPO on {env} with {name}, {timesteps} timesteps", soft_wrap=True)
+    out.print(f"PPO on {env} with {chosen}, {timesteps} timesteps", soft_wrap=True)
+    name = name or f"PPO_{env.replace('/', '-')}_{chosen}_seed{seed}"
     with TrainingProgress(timesteps, out) as progress:
-        result = run(DemoSettings(env, timesteps, directory, seed, progress))
+        result = run(DemoSettings(env, timesteps, directory, seed, progress, name))
     out.print(_summary(result))
     out.print(Text(_next_step(result)), soft_wrap=True)
     if result.interrupted:
@@ -235,7 +238,7 @@ class TrainingProgress:
             KeyboardInterrupt: if Ctrl-C was pressed since the last call.
         """
         if not self._started:
-            self._start()
+            self._start(completed - 1)
         if self._bar is not None:
             self._update(self._bar, completed, score)
         elif completed * _LINES // self._timesteps > (completed - 1) * _LINES // self._timesteps:
@@ -244,8 +247,10 @@ class TrainingProgress:
             self._end()
         self._interrupt.check()
 
-    def _start(self) -> None:
+    def _start(self, before: int) -> None:
         self._started = True
+        if before > 0:
+            self._console.print(f"goes on from timestep {before}")
         self._interrupt.watch()
         if self._bar is not None:
             self._bar.add_task("training", total=self._timesteps, score="")

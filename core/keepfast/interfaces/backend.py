@@ -29,6 +29,7 @@ class DemoSettings:
         seed: seeds the environments, the parameters and the sampling.
         progress: is called after each timestep with the number of completed timesteps and the best score so far, or
             None where there is none. What it raises ends the training; a `KeyboardInterrupt` ends it cleanly.
+        name: the experiment's name, under which a second start goes on; by date, time and agent if empty.
     """
 
     env: str
@@ -36,6 +37,7 @@ class DemoSettings:
     directory: Path
     seed: int
     progress: Callable[[int, float | None], None]
+    name: str = ""
 
 
 @final
