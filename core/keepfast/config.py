@@ -93,76 +93,106 @@ class ExperimentConfig(BaseModel):
 
     directory: Annotated[str, BeforeValidator(_as_string)] = Field(
         "",
+        examples=["experiments"],
         description="where experiments are stored; `runs` in the working directory if empty",
     )
-    experiment_name: str = Field("", description="the experiment's own directory; date, time and agent if empty")
-    write_interval: _Whole | Literal["auto"] = Field("auto", description="timesteps between writes; 0 or less disables")
+    experiment_name: str = Field(
+        "", examples=["ppo-walker"], description="the experiment's own directory; date, time and agent if empty"
+    )
+    write_interval: _Whole | Literal["auto"] = Field(
+        "auto", examples=[1000], description="timesteps between writes; 0 or less disables"
+    )
     checkpoint_interval: _Whole | Literal["auto"] = Field(
-        "auto", description="timesteps between checkpoints; 0 or less disables"
+        "auto", examples=[50_000], description="timesteps between checkpoints; 0 or less disables"
     )
     checkpoint_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         None,
+        examples=[600.0],
         description="seconds after which a checkpoint is due too, counted from the one before; never if None",
         json_schema_extra={"allowed": "a number above 0, or None"},
     )
-    store_separately: bool = Field(False, description="store each module in a file of its own")
-    wandb: bool = Field(False, description="also track with Weights & Biases")
-    wandb_kwargs: dict[str, Any] = Field(default_factory=dict, description="arguments of wandb.init")
-    backend: _PluginName = Field("auto", description='"torch", "jax" or a plugin\'s name; "auto" infers it')
+    store_separately: bool = Field(False, examples=[True], description="store each module in a file of its own")
+    wandb: bool = Field(False, examples=[True], description="also track with Weights & Biases")
+    wandb_kwargs: dict[str, Any] = Field(
+        default_factory=dict, examples=[{"project": "walker"}], description="arguments of wandb.init"
+    )
+    backend: _PluginName = Field(
+        "auto", examples=["jax"], description='"torch", "jax" or a plugin\'s name; "auto" infers it'
+    )
     writers: Annotated[list[_PluginName | dict[str, Any]], Field(strict=False)] = Field(
         default_factory=_default_writers,
+        examples=[["tensorboard", {"name": "csv"}]],
         description='names, or {"name": ..., **options}',
         json_schema_extra={"allowed": "a list of names and mappings"},
     )
-    checkpoint_format: _PluginName = Field("auto", description="a format's name; \"auto\" is the backend's own")
-    keep_last: Annotated[int, Field(ge=1), _WHOLE] | None = Field(None, description="checkpoints to keep; all if None")
-    keep_every: Annotated[int, Field(ge=1), _WHOLE] | None = Field(
-        None, description="timesteps whose multiples `keep_last` never removes"
+    checkpoint_format: _PluginName = Field(
+        "auto", examples=["safetensors"], description="a format's name; \"auto\" is the backend's own"
     )
-    keep_best: Annotated[int, Field(ge=0), _WHOLE] = Field(1, description="best checkpoints to keep; 0 keeps none")
+    keep_last: Annotated[int, Field(ge=1), _WHOLE] | None = Field(
+        None, examples=[3], description="checkpoints to keep; all if None"
+    )
+    keep_every: Annotated[int, Field(ge=1), _WHOLE] | None = Field(
+        None, examples=[100_000], description="timesteps whose multiples `keep_last` never removes"
+    )
+    keep_best: Annotated[int, Field(ge=0), _WHOLE] = Field(
+        1, examples=[3], description="best checkpoints to keep; 0 keeps none"
+    )
     best_metric: Annotated[str, StringConstraints(min_length=1)] = Field(
         "Reward / Total reward (mean)",
+        examples=["Evaluation / Return"],
         description="the tag that says what is best",
         json_schema_extra={"allowed": "a tag"},
     )
-    best_mode: Literal["max", "min"] = Field("max", description="whether more or less of it is better")
+    best_mode: Literal["max", "min"] = Field(
+        "max", examples=["min"], description="whether more or less of it is better"
+    )
     best_min_episodes: Annotated[int, Field(ge=0), _WHOLE] = Field(
-        0, description="episodes that must have ended in the interval for it to be judged"
+        0, examples=[10], description="episodes that must have ended in the interval for it to be judged"
     )
     memory_checkpoint_interval: _Whole | Literal["auto"] = Field(
         "auto",
+        examples=[100_000],
         description="timesteps between checkpoints that hold the memories too, each the first at or past a multiple; "
         "auto: each one",
     )
-    async_checkpoints: bool = Field(True, description="write checkpoints behind training")
-    on_writer_error: Literal["warn", "raise"] = Field("warn", description="what a failing writer does to the run")
+    async_checkpoints: bool = Field(True, examples=[False], description="write checkpoints behind training")
+    on_writer_error: Literal["warn", "raise"] = Field(
+        "warn", examples=["raise"], description="what a failing writer does to the run"
+    )
     system_metrics: bool = Field(
-        False, description="track what the process takes of CPU, memory and GPU, as `Resource / ...`, at each write"
+        False,
+        examples=[True],
+        description="track what the process takes of CPU, memory and GPU, as `Resource / ...`, at each write",
     )
     distributed: Annotated[bool | Literal["auto"] | dict[str, int], BeforeValidator(_checked_place)] = Field(
         "auto",
+        examples=[{"rank": 0, "world_size": 4}],
         description="whether this process is one of a distributed run, of which rank 0 writes; auto: as its process "
         "group says, or RANK with a WORLD_SIZE above 1; False: it is a run of its own",
         json_schema_extra={"allowed": '"auto", False, or {"rank": r, "world_size": n} with 0 <= r < n'},
     )
     provenance: bool | Literal["without_changes"] = Field(
         True,
+        examples=["without_changes"],
         description="keep with each start where it comes from: command line, code, packages, machine, seeds; "
         '"without_changes" leaves out what differs from the commit of git and what is not tracked, False all of it',
     )
     autoreset: Literal["auto", "next_step", "same_step", "disabled"] = Field(
         "auto",
+        examples=["same_step"],
         description="when vector environments reset; auto: as the environment says. Rows that only reset (`next_step`) "
         "are in no statistic",
     )
     running_episodes: Literal["restart", "continue"] = Field(
         "restart",
+        examples=["continue"],
         description="what a resume makes of episodes that were under way: dropped, or continued by environments whose "
         "state comes back; with an environment among the restored modules, continue is the default",
     )
 
     seeds: Literal["mean", "each", "both"] = Field(
         "mean",
+        examples=["each"],
         description="what is written where several seeds are trained side by side in one compiled loop: their mean, "
         "standard error, minimum and maximum; each as a run of its own, in `seeds`; or both",
     )

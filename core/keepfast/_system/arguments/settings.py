@@ -22,22 +22,22 @@ def what_is_wrong(error: ValidationError, given: Mapping[str, Any], schemas: Sch
 def wrong_setting(key: Any, value: Any, schemas: Schemas) -> str:
     """Return the line about one key, and the nearest of the known ones where it is none of them."""
     if key in schemas:
-        allowed, meaning = _allowed(schemas[key]), schemas[key]["description"]
+        allowed, meaning = allowed_by(schemas[key]), schemas[key]["description"]
         return f"`{key}` is {as_given(value)} ({type(value).__name__}); allowed: {allowed} ({meaning})"
     close = nearest(str(key), schemas)
     hint = f" Did you mean `{close}`?" if close else ""
     return f"unknown key `{key}` (given {as_given(value)}); known: {', '.join(sorted(schemas))}.{hint}"
 
 
-def _allowed(schema: Mapping[str, Any]) -> str:
+def allowed_by(schema: Mapping[str, Any]) -> str:
     """Return which values the JSON schema of a setting allows; one that has better words for it says ``allowed``."""
     match schema:
         case {"allowed": str(words)}:
             return words
         case {"anyOf": [*alternatives, {"type": "null"}]}:
-            return f"{_allowed({'anyOf': alternatives})}, or None"
+            return f"{allowed_by({'anyOf': alternatives})}, or None"
         case {"anyOf": alternatives}:
-            return " or ".join(map(_allowed, alternatives))
+            return " or ".join(map(allowed_by, alternatives))
         case {"enum": values}:
             return " or ".join(f'"{value}"' for value in values)
         case {"const": value}:
