@@ -59,7 +59,8 @@ def names_page() -> str:
         parts += [f"## {package}", "", "| name | what it does |", "| --- | --- |", *_rows(package), ""]
     parts += [
         "`keepfast.testing` needs pytest. The modules `keepfast.metrics`, `keepfast.hub`, `keepfast.plugins`,",
-        "`keepfast.adapters`, `keepfast.tree` and `keepfast.codec` have [pages](metrics.md) of [their](hub.md) [own](plugins.md).",
+        "`keepfast.adapters`, `keepfast.tree` and `keepfast.codec` have pages of their own: [metrics](metrics.md),",
+        "[the Hub](hub.md), [plugins](plugins.md), [agents](agent.md) and [trees](trees.md).",
         "",
     ]
     return "\n".join(parts)

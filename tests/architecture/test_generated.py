@@ -38,7 +38,11 @@ def test_the_list_of_names_is_that_of_the_packages() -> None:
 
 def directives(docs: Path) -> set[str]:
     """Return what the pages have documented: each path, and the public names of each module."""
-    shown = {path for page in docs.rglob("*.md") for path in re.findall(r"^::: ([\w.]+)", page.read_text("utf-8"), re.M)}
+    shown = {
+        path
+        for page in docs.rglob("*.md")
+        for path in re.findall(r"^::: ([\w.]+)", page.read_text("utf-8"), re.MULTILINE)
+    }
     for path in list(shown):
         if importlib.util.find_spec(path.rpartition(".")[0]) and _is_module(path):
             shown |= {f"{path}.{name}" for name in vars(importlib.import_module(path)) if not name.startswith("_")}

@@ -58,6 +58,12 @@ def shown(address: str, width: int = 1000, milliseconds: int = 10_000) -> str:
     return _run(address, width, f"--virtual-time-budget={milliseconds}")
 
 
+def photograph(address: str, path: Path, width: int, height: int) -> None:
+    """Write a picture of an address, as a window of a size shows it, into a PNG file."""
+    sized = f"--window-size={width},{height}"
+    _run(address, width, sized, f"--screenshot={path}", "--hide-scrollbars", "--virtual-time-budget=60000")
+
+
 def look(page: Path, width: int, *, dark: bool = False) -> dict[str, Any]:
     """Return how a page looks in a window of a width, with no network: sizes, colours, pictures, what it loads."""
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))

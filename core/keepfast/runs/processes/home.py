@@ -78,7 +78,6 @@ class Home:
             lambda: recorder.environment,
         )
         self._process = os.getpid()
-        at_exit(self._end_with_process)
         self.timesteps: int | None = None
 
     @property
@@ -97,6 +96,7 @@ class Home:
         with self._ownership.unless_it_fails():
             self._take(self._ownership)
             self._start_in(self._ownership)
+            at_exit(self._end_with_process)
             self._checkpointer.tell()
             if self.earlier.is_nothing:
                 self._open_writers()  # else by `resume`, which tells them what is void, or at the first need
