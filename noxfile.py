@@ -45,6 +45,14 @@ OLDEST_HUB = "huggingface_hub==0.25.0"
 SHIPPING_TESTS = ("flax", "tensorboardX")
 """The peers whose sources on the index have tests that can be run over the product."""
 
+DOCS_TOOLS = ("zensical", "mkdocstrings[python]")
+"""What builds the documentation; it reads `mkdocs.yml`, and so does MkDocs."""
+
+NOTEBOOK_TOOLS = ("nbclient", "ipykernel")
+
+PYTHONS = ("3.11", "3.12", "3.13")
+"""What is supported, and so what types and style are checked for, whichever of them is here."""
+
 TYPE_TOOLS = ("mypy", "types-PyYAML")
 ENVIRONMENTS = ("core", "torch", "jax", "all")
 """Each test runs in the smallest of these that has what it needs; `tests/conftest.py` tells which that is."""
@@ -179,15 +187,17 @@ def guard(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """Check style and format."""
     install(session, "ruff")
-    session.run("ruff", "check", ".")
+    for version in PYTHONS:
+        session.run("ruff", "check", "--target-version", f"py{version.replace('.', '')}", ".")
     session.run("ruff", "format", "--check", ".")
 
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types alone, strictly, with everything installed."""
+    """Check the types alone, strictly, with everything installed, for each Python that is supported."""
     install(session, project("all"), *TYPE_TOOLS, "pytest")
-    session.run("mypy")
+    for version in PYTHONS:
+        session.run("mypy", "--python-version", version)
 
 
 @nox.session
@@ -237,8 +247,11 @@ def suites(session: nox.Session) -> None:
 
 @nox.session
 def pages(session: nox.Session) -> None:
-    """Look at the report, the documentation and TensorBoard's page of the demo in Chromium, where it is installed."""
-    install(session, project("all"), *TEST_TOOLS, "mkdocs-material", "mkdocstrings[python]")
+    """Look at the report, the documentation and TensorBoard's page of the demo in Chromium, where it is installed.
+
+    A notebook runs in a kernel of Jupyter, and the page on Hydra with Hydra, browser or not.
+    """
+    install(session, project("all"), *TEST_TOOLS, *DOCS_TOOLS, *NOTEBOOK_TOOLS, "hydra-core")
     pytest(session, "tests/pages", *session.posargs)
 
 
@@ -268,8 +281,8 @@ def powerloss(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; every warning is an error."""
-    install(session, project("torch,jax,demo"), "mkdocs-material", "mkdocstrings[python]")
-    session.run("mkdocs", "build", "--strict", *session.posargs)
+    install(session, project("torch,jax,demo"), *DOCS_TOOLS)
+    session.run("zensical", "build", "--strict", *session.posargs)
 
 
 @nox.session

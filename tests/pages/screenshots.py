@@ -1,4 +1,4 @@
-"""Makes the pictures of the documentation, with Chromium and both frameworks: ``python -m tests.pages.screenshots``.
+"""Makes the pictures of the documentation, with Chromium: ``python -m tests.pages.screenshots``.
 
 Two runs of the demo, their report, and TensorBoard's page of them; each is photographed as a person sees it.
 """
@@ -37,12 +37,12 @@ def main() -> None:
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder, "runs")
-        for backend in ("torch", "jax"):
-            keepfast("demo", "--backend", backend, "--directory", runs)
+        for seed in (0, 1):
+            keepfast("demo", "--seed", seed, "--directory", runs)
         keepfast("report", runs, "-o", Path(folder, "report.html"))
-        take(Path(folder, "report.html").as_uri(), "report", 1100, 900)
+        take(Path(folder, "report.html").as_uri(), "report", 1100, 1000)
         with served(runs) as address:
-            take(f"{address}#timeseries", "tensorboard", 1300, 900)
+            take(f"{address}#histograms", "tensorboard", 1300, 900)
 
 
 if __name__ == "__main__":
