@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ _MEASURE = """
   const seen = [...document.querySelectorAll("svg, img")].map(each => each.getBoundingClientRect());
   const labels = [...document.querySelectorAll("svg text")].map(each => each.getBoundingClientRect().height);
   parent.postMessage(JSON.stringify({
-    width: innerWidth, needed: root.scrollWidth, height: root.scrollHeight, title: document.title,
+    address: location.href, width: innerWidth,
+    needed: root.scrollWidth, height: root.scrollHeight, title: document.title,
     ground: style.backgroundColor, ink: style.color, text: document.body.innerText.length,
     pictures: seen.filter(box => box.width > 50 && box.height > 20).length, of: seen.length,
     smallest: labels.length ? Math.min(...labels) : null,
@@ -34,10 +36,15 @@ _MEASURE = """
 """
 
 _FRAME = """<!doctype html><meta charset="utf-8">
-<script>addEventListener("message", told => { document.documentElement.dataset.found = told.data; });</script>
-<iframe src="NAME" style="width:WIDTHpx;height:1000px;border:0"></iframe>
+<script>
+  const told = [];
+  addEventListener("message", each => {
+    told.push(JSON.parse(each.data)); document.documentElement.dataset.found = JSON.stringify(told);
+  });
+</script>
+FRAMES
 """
-"""What holds the page, since the window of a browser without a screen is no narrower than 500 pixels."""
+"""What holds pages, since the window of a browser without a screen is no narrower than 500 pixels."""
 
 
 def _run(address: str, width: int, *arguments: str, dark: bool = False) -> str:
@@ -66,11 +73,23 @@ def photograph(address: str, path: Path, width: int, height: int) -> None:
 
 def look(page: Path, width: int, *, dark: bool = False) -> dict[str, Any]:
     """Return how a page looks in a window of a width, with no network: sizes, colours, pictures, what it loads."""
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
-    copy, frame = page.with_name(f"looked-at-{page.name}"), page.with_name("frame-of-it.html")
-    copy.write_text(text.replace("</body>", f"{_MEASURE}</body>"), encoding="utf-8")
-    frame.write_text(_FRAME.replace("NAME", copy.name).replace("WIDTH", str(width)), encoding="utf-8")
-    document = _run(frame.as_uri(), width + 100, "--virtual-time-budget=10000", dark=dark)
+    (found,) = look_at_all([page], width, dark=dark)
+    return found
+
+
+def look_at_all(pages: Sequence[Path], width: int, *, dark: bool = False) -> list[dict[str, Any]]:
+    """Return how each of several pages looks, as `look` has it, in the order in which they came to be shown."""
+    frames = []
+    for page in pages:
+        text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
+        copy = page.with_name(f"looked-at-{page.name}")
+        copy.write_text(text.replace("</body>", f"{_MEASURE}</body>"), encoding="utf-8")
+        frames.append(f'<iframe src="{copy.as_uri()}" style="width:{width}px;height:1000px;border:0"></iframe>')
+    frame = pages[0].with_name("frame-of-it.html")
+    frame.write_text(_FRAME.replace("FRAMES", "\n".join(frames)), encoding="utf-8")
+    document = _run(frame.as_uri(), width + 100, f"--virtual-time-budget={10_000 + 1000 * len(pages)}", dark=dark)
     found = re.search(r'data-found="([^"]*)"', document)
-    assert found is not None, "the page did not load"
-    return dict(json.loads(html.unescape(found[1])))
+    assert found is not None, "no page did load"
+    told: list[dict[str, Any]] = json.loads(html.unescape(found[1]))
+    assert len(told) == len(pages)
+    return told

@@ -26,10 +26,10 @@ def keepfast(*arguments: object) -> None:
 
 
 def take(address: str, name: str, width: int, height: int) -> None:
-    """Photograph a page into the folder of pictures."""
+    """Photograph a page into the folder of pictures, so much of it as a size says."""
     path = PICTURES / f"{name}.png"
-    photograph(address, path, width, height)
-    Image.open(path).convert("RGB").quantize(COLOURS).save(path, optimize=True)
+    photograph(address, path, width, 1000)
+    Image.open(path).crop((0, 0, width, height)).convert("RGB").quantize(COLOURS).save(path, optimize=True)
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
         keepfast("report", runs, "-o", Path(folder, "report.html"))
         take(Path(folder, "report.html").as_uri(), "report", 1100, 1000)
         with served(runs) as address:
-            take(f"{address}#histograms", "tensorboard", 1300, 900)
+            take(f"{address}#histograms", "tensorboard", 1300, 425)
 
 
 if __name__ == "__main__":
