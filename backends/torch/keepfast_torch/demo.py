@@ -307,7 +307,7 @@ def film(agent: PPO, envs: VectorEnv[Any, Any, Any], settings: keepfast.DemoSett
     try:
         env = gymnasium.make(settings.env, render_mode="rgb_array", max_episode_steps=FILMED)
         states, _ = env.reset(seed=settings.seed)
-        frames = [env.render()]
+        frames: list[Any] = [env.render()]
     except (gymnasium.error.DependencyNotInstalled, ImportError):
         return None
     ended = False
