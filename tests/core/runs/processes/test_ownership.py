@@ -86,6 +86,18 @@ def test_a_second_experiment_of_the_process_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / LOCK).exists()
 
 
+def test_a_process_that_keeps_the_error_of_a_refusal_ends_quietly(tmp_path: Path) -> None:
+    """What could not start has no end to note, though the error still holds it."""
+    program = PREPARED + textwrap.dedent("""
+        try:
+            keepfast.Experiment(cfg, timesteps=10)
+        except keepfast.DirectoryError as refused:
+            kept = refused
+    """)
+    ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_an_experiment_that_was_dropped_frees_its_directory(tmp_path: Path, net: Callable[..., Any]) -> None:
     """Whoever forgot to close one can make another."""
     for _ in range(3):
