@@ -325,10 +325,11 @@ def make_agent(envs: VectorEnv[Any, Any, Any], settings: keepfast.DemoSettings) 
     size = flatdim(states)
     models = {"policy": network(size, flatdim(actions), 0.01), "value": network(size, 1, 1.0)}
     device = torch.device("cpu")  # networks this small are slower on an accelerator
+    enough = min(max(NUM_ENVS * settings.timesteps // 25_000, 2), 12)
     experiment = {
         "directory": str(settings.directory),
         "experiment_name": settings.name,
-        "best_min_episodes": 12,  # so that a few lucky ones are not taken for the best agent
+        "best_min_episodes": enough,  # so that a few lucky ones are not taken for the best agent
     }
     cfg = {**PPO_DEFAULTS, "env": settings.env, "num_envs": NUM_ENVS, "seed": settings.seed, "experiment": experiment}
     return PPO(models, None, states, actions, device, cfg)
