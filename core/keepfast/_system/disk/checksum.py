@@ -68,10 +68,10 @@ class SummedFile:
         view = view.cast("B") if nbytes else view
         own = 0 if _combined else digest
         for start in range(0, nbytes, _PIECE):
-            piece = view[start : start + _PIECE]
+            piece = bytes(view[start : start + _PIECE])  # of what another thread may be changing
             own = crc32(piece, own)
             self._file.write(piece)
-            self._begin_writing(self._start + self.position + start + piece.nbytes)
+            self._begin_writing(self._start + self.position + start + len(piece))
         self.position += nbytes
         if _combined is None:
             return own
