@@ -109,8 +109,8 @@ def test_every_plugin_is_looked_at(plugins: Sequence[Source]) -> None:
     ("statement", "found"),
     [
         (
-            "from keepfast._system.commit import commit",
-            ["keepfast._system.commit.commit"],
+            "from keepfast._system.tally import Tally",
+            ["keepfast._system.tally.Tally"],
         ),
         ("def late():\n    from keepfast.runs import schedule", ["keepfast.runs.schedule"]),
         ("import keepfast.runs.schedule", ["keepfast.runs.schedule"]),

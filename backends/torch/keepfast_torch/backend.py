@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from keepfast import Backend, Conversion, DemoResult, DemoSettings, FileEntries, Mismatch, Step, StepBuffer
+from keepfast._system.memory.staging import copied
 from keepfast.tree import Tree, Versions, map_leaves
 from keepfast_torch import converting, optimizer, parameter_order, scheduler
 from keepfast_torch.arrays import HostCopier, fetch, hold, host_array, tensor_copy
@@ -251,7 +252,7 @@ def _on_host(tree: Tree, copier: HostCopier) -> Tree:
         if isinstance(leaf, torch.Tensor):
             require_values(leaf, path)
             return copier.copy(leaf)
-        return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+        return copied(leaf) if isinstance(leaf, np.ndarray) else leaf
 
     made = map_leaves(copy, tree)
     copier.wait()
