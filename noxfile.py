@@ -247,6 +247,15 @@ def release(session: nox.Session) -> None:
 
 
 @nox.session
+def crash(session: nox.Session) -> None:
+    """Kill fifty times in every way, and write and read more than four gigabytes; arguments go to pytest."""
+    install(session, project("all"), *TEST_TOOLS, *FURTHER_TOOLS)
+    session.env |= {"KEEPFAST_KILLS": "50", "KEEPFAST_LARGE": "1"}
+    chosen = session.posargs or ("tests/crash", "tests/core/formats/test_pt.py")
+    pytest(session, "-s", "--timeout=0", *chosen)
+
+
+@nox.session
 def powerloss(session: nox.Session) -> None:
     """Play two power losses at every call that changes the disk; arguments go to pytest."""
     install(session, project("all"), *TEST_TOOLS, *FURTHER_TOOLS)
