@@ -103,9 +103,17 @@ def run_tests(session: nox.Session, environment: str) -> None:
     others = ("--ignore=tests/peers", "--ignore=tests/suites", "--ignore=tests/pages")
     recording = (*others, "-p", "tests.suite.record", "--record")
     parallel = (f"--numprocesses={WORKERS}", "--dist=loadgroup")
-    pytest(session, "-m", f"{environment} and not timing", *parallel, *recording, f"{records()}/{environment}.json")
+    chosen = ("-m", f"{environment} and not timing", *parallel, *recording, f"{records()}/{environment}.json")
+    pytest(session, *chosen, environment=compiled_once(session))
     if environment == "core":
         pytest(session, "-m", "core and timing", *recording, f"{records()}/{environment}-timing.json")
+
+
+def compiled_once(session: nox.Session) -> dict[str, str]:
+    """Return what has JAX keep what it compiled for the other processes of the session."""
+    folder = str(Path(session.create_tmp(), "compiled").resolve())
+    always = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+    return {"JAX_COMPILATION_CACHE_DIR": folder, **always}
 
 
 def pytest(
