@@ -38,7 +38,9 @@ def migrate(
         Path | None, typer.Option("--map", help="A JSON or TOML file: own name -> name in the source, by module.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
-    output: Annotated[Path | None, typer.Option("--output", help="Write here, and leave the checkpoint alone.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write here, and leave the checkpoint alone.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the checkpoint, or what is at --output.")] = False,
     as_json: console.AsJson = False,
 ) -> None:

@@ -41,7 +41,9 @@ def metrics(
     form: Annotated[
         Literal["csv", "json", "parquet", "markdown"], typer.Option("--format", help="What to print.")
     ] = "csv",
-    output: Annotated[Path | None, typer.Option(help="Write into this file instead.", show_default=False)] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write into this file instead.", show_default=False)
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file where it is there already.")] = False,
     as_json: console.AsJson = False,
 ) -> None:

@@ -26,7 +26,9 @@ _MAX_WIDTH = 120
 def plot(
     runs: Annotated[list[Path], typer.Argument(help="Runs, or directories of runs.", show_default=False)],
     tag: Annotated[str, typer.Option(help='What to draw: "Loss / Policy loss", say.', show_default=False)],
-    output: Annotated[Path | None, typer.Option(help="Draw into this file instead, .png or .svg.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Draw into this file instead, .png or .svg.")
+    ] = None,
 ) -> None:
     """Draw a tag's curves in the terminal or into a file, with a band.
 
