@@ -21,10 +21,12 @@ small = {"policy_hidden_layer_sizes": (16,), "value_hidden_layer_sizes": (16,)}
 factory = functools.partial(networks.make_ppo_networks, **small)
 
 held = SimpleNamespace(params=None)
-experiment = keepfast.Experiment({"experiment_name": "brax", "checkpoint_interval": 1024}, name="PPO", timesteps=TIMESTEPS)
+experiment = keepfast.Experiment(
+    {"experiment_name": "brax", "checkpoint_interval": 1024}, name="PPO", timesteps=TIMESTEPS
+)
 
 
-def policy_params_fn(step: int, make_policy: Any, params: Any) -> None:
+def policy_params_fn(step: int, _make_policy: Any, params: Any) -> None:
     """Take normaliser, policy and value, which is all that brax hands over."""
     held.params = params
     if step == 0:  # before the first epoch: what is registered here is restored, by a resume

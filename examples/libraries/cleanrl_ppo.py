@@ -53,7 +53,9 @@ agent = Agent()
 optimizer = optim.Adam(agent.parameters(), lr=RATE, eps=1e-5)
 next_done = torch.zeros(NUM_ENVS)
 
-experiment = keepfast.Experiment({"experiment_name": "cleanrl", "checkpoint_interval": 512}, name="PPO", timesteps=TOTAL)
+experiment = keepfast.Experiment(
+    {"experiment_name": "cleanrl", "checkpoint_interval": 512}, name="PPO", timesteps=TOTAL
+)
 experiment.register(agent=agent, optimizer=optimizer, next_done=next_done)
 envs = keepfast.adapters.watch(envs, experiment)  # instead of RecordEpisodeStatistics
 
@@ -83,7 +85,9 @@ for iteration in range(start // BATCH, TOTAL // BATCH):
     for _ in range(EPOCHS):
         order = np.random.permutation(BATCH)  # noqa: NPY002
         for begin in range(0, BATCH, MINIBATCH):
-            b_obs, b_actions, b_logprobs, b_advantages, b_returns = (each[order[begin : begin + MINIBATCH]] for each in flat)
+            b_obs, b_actions, b_logprobs, b_advantages, b_returns = (
+                each[order[begin : begin + MINIBATCH]] for each in flat
+            )
             _, newlogprob, entropy, newvalue = agent.get_action_and_value(b_obs, b_actions)
             ratio = (newlogprob - b_logprobs).exp()
             scaled = (b_advantages - b_advantages.mean()) / (b_advantages.std() + 1e-8)

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-import keepfast
 from keepfast.testing.checkpoint_store import assert_same
+from tests.peers.killing import finished, killed_at_its_first_checkpoint, last_checkpoint, metrics, without_times
 
 PAGES = {"stable-baselines3": ("stable_baselines3", 1), "rsl-rl": ("rsl_rl", 2)}
 """By the name of a page: the library that it is about, and which of its programs is the one after the adoption."""
@@ -32,52 +26,11 @@ env, train_cfg, device = Points(), configuration("plain"), "cpu"
 }
 """By the name of a page: what its readers have already, an environment and a configuration."""
 
-BESIDE = ("time/", "Perf/", "performance/")
-"""How tags begin whose values are the clock's."""
-
 
 def programs(project: Path, page: str) -> list[str]:
     text = (project / "docs" / "adopt" / f"{page}.md").read_text("utf-8")
     before = BEFORE.get(page, "").format(project=str(project))
     return [before + each for each in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
-
-
-def started(program: str, directory: Path) -> subprocess.Popen[str]:
-    directory.mkdir(exist_ok=True)
-    pipes: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(
-        [sys.executable, "-c", program], cwd=directory, env={**os.environ, "MPLBACKEND": "agg"}, **pipes
-    )
-
-
-def finished(program: str, directory: Path) -> None:
-    process = started(program, directory)
-    try:
-        _, errors = process.communicate(timeout=280)
-    finally:
-        process.kill()  # of no consequence where it has ended
-    assert process.returncode == 0, errors
-
-
-def killed_at_its_first_checkpoint(program: str, directory: Path) -> None:
-    process = started(program, directory)
-    while not (found := list(directory.glob("runs/*/checkpoints/agent_*"))) and process.poll() is None:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    _, errors = process.communicate()
-    assert found, errors
-    assert process.returncode == -signal.SIGKILL, "the program had come to its end before it was killed"
-
-
-def last_checkpoint(directory: Path) -> dict[str, Any]:
-    paths = [path for path in directory.glob("runs/*/checkpoints/agent_*") if path.suffix != ".json"]
-    return dict(keepfast.read_checkpoint(max(paths, key=lambda path: int(path.stem.rpartition("_")[2]))))
-
-
-def metrics(directory: Path) -> dict[str, Any]:
-    (run,) = directory.glob("runs/*")
-    read = keepfast.read_metrics(run)
-    return {tag: (each.steps, each.values) for tag, each in read.items() if not tag.startswith(BESIDE)}
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -100,25 +53,6 @@ def test_what_is_killed_and_started_again_ends_as_if_it_had_not_been(page: str, 
     for tag, columns in expected.items():
         for ours, theirs in zip(found[tag], columns, strict=True):
             np.testing.assert_array_equal(ours, theirs, tag)
-
-
-def without_times(node: Any) -> Any:
-    """Return a tree without what the clock told: the ages of episodes, and rates of steps."""
-    if isinstance(node, dict):
-        if "keys" in node and "values" in node:
-            kept = [(key, value) for key, value in zip(node["keys"], node["values"], strict=True) if is_no_time(key)]
-            return [[key, without_times(value)] for key, value in kept]
-        if "names" in node and "values" in node:
-            kept = [(key, value) for key, value in zip(node["names"], node["values"], strict=True) if is_no_time(key)]
-            return [[key, without_times(value)] for key, value in kept]
-        return {key: without_times(value) for key, value in node.items() if is_no_time(key)}
-    return [without_times(each) for each in node] if isinstance(node, list | tuple) else node
-
-
-def is_no_time(key: Any) -> bool:
-    return key not in ("t", "episode_times", "logger.tot_time") and not (
-        isinstance(key, str) and key.startswith(BESIDE)
-    )
 
 
 @pytest.mark.parametrize("page", PAGES)

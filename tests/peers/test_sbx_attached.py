@@ -60,5 +60,6 @@ def state(model: Any) -> dict[str, Any]:
 class TestStableBaselines3Adapter(testing.AdapterContract):
     @pytest.fixture(params=KINDS)
     def subject(self, request: pytest.FixtureRequest) -> testing.AdapterSubject:
-        return testing.AdapterSubject(StableBaselines3Adapter(), lambda: made(request.param), train, state, timesteps=64)
-
+        return testing.AdapterSubject(
+            StableBaselines3Adapter(), lambda: made(request.param), train, state, timesteps=64
+        )

@@ -50,7 +50,9 @@ def watch(envs: Env, experiment: Experiment, *, name: str = "env") -> Env:
     if isinstance(own, type) or not callable(getattr(own, "step", None)) or not callable(getattr(own, "reset", None)):
         raise UsageError(f"{as_given(envs)} has no `step` and `reset`; give an environment of Gymnasium that was made")
     if isinstance(getattr(vars(own).get("step"), "__self__", None), Watched):
-        raise UsageError("this environment is watched already; close that experiment first, or make another environment")
+        raise UsageError(
+            "this environment is watched already; close that experiment first, or make another environment"
+        )
     experiment.set_environment(envs)
     watched = Watched(own, experiment)
     experiment.register(**{name: watched})

@@ -28,15 +28,20 @@ def settings(directory: Path) -> dict[str, Any]:
     return {"directory": directory, "experiment_name": "run", "writers": ["jsonl"], "write_interval": 1}
 
 
-def stepped(envs: Any, experiment: keepfast.Experiment, timesteps: range) -> list[Any]:
+def stepped(envs: Any, experiment: keepfast.Experiment, timesteps: range, *, resets_before: bool = False) -> list[Any]:
     """Step environments as a loop does that knows nothing of an experiment but its end; return what it saw."""
     observations, _ = envs.reset(seed=4)
     seen = [observations]
     for timestep in timesteps:
         observations, _, terminated, truncated, _ = envs.step(envs.action_space.sample())
-        experiment.step(timestep)
-        if envs.metadata["autoreset_mode"].name == "DISABLED" and (terminated | truncated).any():
-            observations, _ = envs.reset(options={"reset_mask": terminated | truncated})
+        over = terminated | truncated
+        over &= envs.metadata["autoreset_mode"].name == "DISABLED"
+        if not resets_before:
+            experiment.step(timestep)
+        if over.any():
+            observations, _ = envs.reset(options={"reset_mask": over})
+        if resets_before:
+            experiment.step(timestep)
         seen.append(observations)
     return seen
 
@@ -58,6 +63,15 @@ def test_its_episodes_are_counted_by_its_mode(mode: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("half", [5, 7])
 def test_a_loop_goes_on_with_the_observation_it_was_about_to_act_on(mode: str, half: int, tmp_path: Path) -> None:
     """What it sees after a resume, in mid-episode or at an end, is what it would have seen."""
+    assert_goes_on(mode, half, tmp_path)
+
+
+def test_what_the_loop_has_reset_is_not_reset_by_a_resume(tmp_path: Path) -> None:
+    """Where a timestep is complete only after the loop's reset."""
+    assert_goes_on("DISABLED", 5, tmp_path, resets_before=True)
+
+
+def assert_goes_on(mode: str, half: int, tmp_path: Path, **order: bool) -> None:
     expected: list[Any] = []
     for name, ranges in (("through", [range(14)]), ("resumed", [range(half), range(half, 14)])):
         cfg = {**settings(tmp_path / name), "checkpoint_interval": half}
@@ -67,7 +81,7 @@ def test_a_loop_goes_on_with_the_observation_it_was_about_to_act_on(mode: str, h
                 envs = watch(made(mode), experiment)
                 envs.action_space.seed(1)
                 assert experiment.resume() == steps.start
-                seen = seen[:-1] + stepped(envs, experiment, steps)
+                seen = seen[:-1] + stepped(envs, experiment, steps, **order)
         if name == "through":
             expected = seen
     np.testing.assert_array_equal(np.array(seen), np.array(expected))

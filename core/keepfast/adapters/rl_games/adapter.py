@@ -32,7 +32,7 @@ class RlGamesAdapter(Adapter):
         return str(agent.config.get("name", type(agent).__name__))
 
     def configuration(self, agent: Any) -> Mapping[str, Any]:
-        """Return its configuration, without the objects in it; its environments reset in the step that ends an episode."""
+        """Return its configuration without the objects in it; environments reset in the step that ends an episode."""
         return {**_plain(agent.config), LEVEL: {"autoreset": "same_step"}}
 
     def attach(self, agent: Any, experiment: Any, env: Any = None) -> Callable[[], object]:
@@ -66,5 +66,9 @@ def _modules(agent: Any) -> dict[str, Module]:
 def _plain(node: Any) -> Any:
     """Return a configuration without what is no setting."""
     if isinstance(node, Mapping):
-        return {str(key): _plain(value) for key, value in node.items() if isinstance(value, (*_SETTINGS, Mapping, list))}
-    return [_plain(value) for value in node] if isinstance(node, list) else node if isinstance(node, _SETTINGS) else None
+        return {
+            str(key): _plain(value) for key, value in node.items() if isinstance(value, (*_SETTINGS, Mapping, list))
+        }
+    return (
+        [_plain(value) for value in node] if isinstance(node, list) else node if isinstance(node, _SETTINGS) else None
+    )

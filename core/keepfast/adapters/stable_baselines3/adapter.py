@@ -74,9 +74,7 @@ def _networks(model: Any) -> dict[str, Module]:
 
 def _is_of_jax(value: Any) -> bool:
     jax = sys.modules.get("jax")
-    return descends(value, "flax.training.train_state.TrainState") or (
-        jax is not None and isinstance(value, jax.Array)
-    )
+    return descends(value, "flax.training.train_state.TrainState") or (jax is not None and isinstance(value, jax.Array))
 
 
 def _modules(model: Any, environment: EnvironmentState, state: ModelState) -> dict[str, Module]:
