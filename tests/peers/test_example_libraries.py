@@ -1,12 +1,10 @@
-"""The examples of libraries that are not attached by a line: killed and started again, each ends as it would have.
-
-A table of all libraries but skrl is printed at the end.
-"""
+"""The examples of libraries that are not attached by a line: killed and started again, each ends as it would have."""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +51,7 @@ def prepared(source: str, name: str) -> str:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_that_is_killed_and_started_again_ends_as_if_it_had_not_been(
-    name: str, project: Path, tmp_path: Path
+    name: str, project: Path, tmp_path: Path, tabled: Any
 ) -> None:
     """SIGKILL at the first checkpoint; the last one, and all metrics, are bit for bit those of an uninterrupted run."""
     source = prepared(program(project, name), name)
@@ -65,6 +63,9 @@ def test_an_example_that_is_killed_and_started_again_ends_as_if_it_had_not_been(
     assert through.keys() == killed.keys()
     assert EXAMPLES[name][2] in expected
     assert expected.keys() == found.keys()
+    lines = sum(word in line for line in source.splitlines() for word in ("keepfast.", "experiment."))
+    found_of = {"killed and resumed": "goes on" if name in INEXACT else "bit for bit", "lines": f"{lines} (example)"}
+    tabled("libraries beside skrl", name, found_of)
     if name in INEXACT:
         return
     for part in through.keys() - {"env"}:  # in which vector environments have generators that the machine seeds
