@@ -20,17 +20,16 @@ settings |= {"num_minibatches": 4, "num_updates_per_batch": 2, "normalize_observ
 small = {"policy_hidden_layer_sizes": (16,), "value_hidden_layer_sizes": (16,)}
 factory = functools.partial(networks.make_ppo_networks, **small)
 
-held = SimpleNamespace(params=None)
-experiment = keepfast.Experiment(
-    {"experiment_name": "brax", "checkpoint_interval": 1024}, name="PPO", timesteps=TIMESTEPS
-)
+_, params, _ = train.train(environment=environment, num_timesteps=0, network_factory=factory, **settings)
+held = SimpleNamespace(params=params)
+cfg = {"experiment_name": "brax", "checkpoint_interval": 1024}
+experiment = keepfast.Experiment(cfg, name="PPO", timesteps=TIMESTEPS)
+experiment.register(params=keepfast.attribute(held, "params"))
 
 
-def policy_params_fn(step: int, _make_policy: Any, params: Any) -> None:
+def policy_params_fn(_step: int, _make_policy: Any, params: Any) -> None:
     """Take normaliser, policy and value, which is all that brax hands over."""
     held.params = params
-    if step == 0:  # before the first epoch: what is registered here is restored, by a resume
-        experiment.register(params=keepfast.attribute(held, "params"))
 
 
 def progress_fn(step: int, metrics: Any) -> None:
@@ -42,7 +41,6 @@ def progress_fn(step: int, metrics: Any) -> None:
 
 
 start = experiment.resume()
-restored = held.params
 train.train(
     environment=environment,
     num_timesteps=TIMESTEPS - start,
@@ -50,7 +48,7 @@ train.train(
     network_factory=factory,
     progress_fn=progress_fn,
     policy_params_fn=policy_params_fn,
-    restore_params=restored,
+    restore_params=held.params if start else None,
     **settings,
 )
 experiment.close()

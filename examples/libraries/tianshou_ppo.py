@@ -37,9 +37,12 @@ trainer = OnpolicyTrainer(
 
 experiment = keepfast.Experiment({"experiment_name": "tianshou", "checkpoint_interval": 2}, timesteps=EPOCHS)
 running = keepfast.adapters.EnvironmentState((envs, collector.data))
-experiment.register(policy=policy, optimizer=optimizer, env=running)
-trainer.start_epoch = experiment.resume()
-for epoch, statistics, _ in trainer if trainer.start_epoch < EPOCHS else ():  # instead of trainer.run()
+iter(trainer)  # begins the training, before what it counts is restored
+counts = keepfast.attributes(trainer, "epoch", "env_step", "gradient_step")
+experiment.register(policy=policy, optimizer=optimizer, env=running, trainer=counts)
+experiment.resume()
+while trainer.epoch < EPOCHS:  # instead of trainer.run()
+    epoch, statistics, _ = next(trainer)
     for tag, value in statistics.items():
         experiment.track_data(tag, value)
     experiment.step(epoch - 1)

@@ -52,13 +52,13 @@ def programs(project: Path, page: str) -> list[str]:
 
 
 def lines_added(project: Path, page: str, number: int) -> int:
-    """Return how many lines of the program after the adoption are not in the one before, but for imports and the end."""
+    """Return how many lines of the program after the adoption the one before has not, but for imports and the end."""
     before, after = ([] if at < 0 else programs(project, page)[at].splitlines() for at in (number - 1, number))
     passed_over = ("import ", "from ", "experiment.close()")
     return sum(bool(line.strip()) and line not in before and not line.startswith(passed_over) for line in after)
 
 
-UNLIKE = dict.fromkeys(("rl-games", "gymnasium"), {"env"})
+UNLIKE = {"rl-games": {"env"}, "gymnasium": {"env"}}
 """What of a checkpoint differs from run to run: vector environments have generators that the machine seeds."""
 
 MOST_LINES = 3
