@@ -39,6 +39,9 @@ OLDER_SKRL = "skrl==1.4.3"
 OLDER_RSL_RL = ("rsl-rl-lib==3.0.0", "rsl-rl-lib==4.0.0")
 """The older lines of rsl_rl, whose checkpoints are made otherwise; beside what is installed for the newest."""
 
+NEWER_RL_GAMES = "rl-games==1.6.5"
+"""The line of rl_games over Gymnasium; it asks for older tools than are installed, of which its agents use none."""
+
 OLDEST_HUB = "huggingface_hub==0.25.0"
 """The lowest client of the Hub that the extra `hub` allows; those before lack the errors that say what is missing."""
 
@@ -237,6 +240,8 @@ def peers(session: nox.Session) -> None:
     for older in OLDER_RSL_RL:
         session.install("--no-deps", older)
         pytest(session, "tests/peers/test_rsl_rl_trained.py")
+    session.install("--no-deps", NEWER_RL_GAMES)
+    pytest(session, "tests/peers/test_rl_games_attached.py")
 
 
 @nox.session

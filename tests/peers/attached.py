@@ -1,4 +1,4 @@
-"""What every attached agent of skrl is held to, whatever its framework; a table of it is printed at the end."""
+"""What every attached agent of skrl is held to, whatever its framework."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ from keepfast.testing.checkpoint_store import assert_same
 
 TIMESTEPS, HALF = 128, 64
 PAGE = Path(__file__).parents[2] / "docs" / "adopt" / "skrl.md"
-
-TABLE: dict[str, dict[str, str]] = {}
-"""By agent, what was found of it."""
 
 
 def held(zoo: ModuleType, kind: str, directory: Path) -> dict[str, str]:
@@ -42,7 +39,6 @@ def held(zoo: ModuleType, kind: str, directory: Path) -> dict[str, str]:
     found["results"] = found["resumed"] = "bit for bit"
     found["its own load"] = loaded(zoo, kind, directory / "loaded", agent, experiment)
     found["memory"] = "comes back" if memory_returns(zoo, kind, directory / "memory", agent) else "has none"
-    TABLE[kind] = found
     return found
 
 
@@ -151,12 +147,3 @@ def killed_and_resumed(zoo: ModuleType, kind: str, directory: Path) -> None:
     assert_same(zoo.state(agent), expected)
     steps = keepfast.read_metrics(experiment.directory)["Reward / Instantaneous reward (mean)"].steps
     assert list(steps) == list(range(16, TIMESTEPS + 1, 16))
-
-
-def printed(title: str) -> str:
-    """Return the table of all that was found."""
-    columns = list(dict.fromkeys(column for row in TABLE.values() for column in row))
-    rows = [["agent", *columns], *([kind, *(row.get(column, "") for column in columns)] for kind, row in TABLE.items())]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(["", title, *lines])

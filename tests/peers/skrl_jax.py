@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,17 +109,8 @@ def agent_and_env(kind: str, directory: Path, *, enabled: bool = True, **experim
     return agent, env
 
 
-def trainer_of(agent: Any, env: Any, timesteps: int) -> Any:
-    cfg = {"timesteps": timesteps, "headless": True, "disable_progressbar": True, "close_environment_at_exit": False}
-    return SequentialTrainer(cfg=cfg, env=env, agents=agent)
-
-
-def train(agent: Any, env: Any, start: int, timesteps: int) -> None:
-    """Train as users do; see `skrl_torch.train`."""
-    trainer = trainer_of(agent, env, timesteps - start if NEW else timesteps)
-    if not NEW:
-        trainer.initial_timestep = start
-    trainer.train()
+trainer_of = partial(skrl_torch.trainer_of, kind=SequentialTrainer)
+train = partial(skrl_torch.train, kind=SequentialTrainer)
 
 
 def models(agent: Any) -> dict[str, Any]:

@@ -233,14 +233,14 @@ def agent_and_env(kind: str, directory: Path, *, enabled: bool = True, **experim
     return made(models=models, memory=memory, cfg=cfg, device="cpu", **spaces, **more), env
 
 
-def trainer_of(agent: Any, env: Any, timesteps: int) -> Any:
+def trainer_of(agent: Any, env: Any, timesteps: int, kind: type[Any] = SequentialTrainer) -> Any:
     cfg = {"timesteps": timesteps, "headless": True, "disable_progressbar": True, "close_environment_at_exit": False}
-    return SequentialTrainer(cfg=cfg, env=env, agents=agent)
+    return kind(cfg=cfg, env=env, agents=agent)
 
 
-def train(agent: Any, env: Any, start: int, timesteps: int) -> None:
+def train(agent: Any, env: Any, start: int, timesteps: int, kind: type[Any] = SequentialTrainer) -> None:
     """Train as users do: skrl 1 is told where to begin, skrl 2 how many timesteps are left."""
-    trainer = trainer_of(agent, env, timesteps - start if NEW else timesteps)
+    trainer = trainer_of(agent, env, timesteps - start if NEW else timesteps, kind)
     if not NEW:
         trainer.initial_timestep = start
     trainer.train()

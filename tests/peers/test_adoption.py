@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import keepfast
 from keepfast.testing.checkpoint_store import assert_same
+from tests.peers.killing import finished, killed_at_its_first_checkpoint, last_checkpoint, metrics, without_times
 
-PAGES = {"stable-baselines3": ("stable_baselines3", 1), "rsl-rl": ("rsl_rl", 2)}
+PAGES = {
+    "stable-baselines3": ("stable_baselines3", 1),
+    "sbx": ("sbx", 1),
+    "rsl-rl": ("rsl_rl", 2),
+    "rl-games": ("rl_games", 1),
+    "gymnasium": ("gymnasium", 0),
+}
 """By the name of a page: the library that it is about, and which of its programs is the one after the adoption."""
+
+ON_THE_PAGE = {"sbx": ("stable-baselines3", "from stable_baselines3 import", "from sbx import")}
+"""By the name of a library without a page of its own: the page that it is on, and what is written otherwise."""
 
 BEFORE = {
     "rsl-rl": """
@@ -28,60 +32,42 @@ sys.path.insert(0, {project!r})
 from tests.peers.test_rsl_rl_attached import OnPolicyRunner, Points, configuration, keepfast, torch
 torch.manual_seed(5)
 env, train_cfg, device = Points(), configuration("plain"), "cpu"
-"""
+""",
+    "rl-games": """
+import sys
+sys.path.insert(0, {project!r})
+from tests.peers import rl_games_agents as zoo
+zoo.register()
+Runner, configuration = zoo.Runner, zoo.configuration("continuous", epochs=60)
+""",
 }
 """By the name of a page: what its readers have already, an environment and a configuration."""
 
-BESIDE = ("time/", "Perf/", "performance/")
-"""How tags begin whose values are the clock's."""
-
 
 def programs(project: Path, page: str) -> list[str]:
-    text = (project / "docs" / "adopt" / f"{page}.md").read_text("utf-8")
+    name, theirs, ours = ON_THE_PAGE.get(page, (page, "", ""))
+    text = (project / "docs" / "adopt" / f"{name}.md").read_text("utf-8")
     before = BEFORE.get(page, "").format(project=str(project))
-    return [before + each for each in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
+    return [before + each.replace(theirs, ours) for each in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
 
 
-def started(program: str, directory: Path) -> subprocess.Popen[str]:
-    directory.mkdir(exist_ok=True)
-    pipes: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(
-        [sys.executable, "-c", program], cwd=directory, env={**os.environ, "MPLBACKEND": "agg"}, **pipes
-    )
+def lines_added(project: Path, page: str, number: int) -> int:
+    """Return how many lines of the program after the adoption the one before has not, but for imports and the end."""
+    before, after = ([] if at < 0 else programs(project, page)[at].splitlines() for at in (number - 1, number))
+    passed_over = ("import ", "from ", "experiment.close()")
+    return sum(bool(line.strip()) and line not in before and not line.startswith(passed_over) for line in after)
 
 
-def finished(program: str, directory: Path) -> None:
-    process = started(program, directory)
-    try:
-        _, errors = process.communicate(timeout=280)
-    finally:
-        process.kill()  # of no consequence where it has ended
-    assert process.returncode == 0, errors
+UNLIKE = {"rl-games": {"env"}, "gymnasium": {"env"}}
+"""What of a checkpoint differs from run to run: vector environments have generators that the machine seeds."""
 
-
-def killed_at_its_first_checkpoint(program: str, directory: Path) -> None:
-    process = started(program, directory)
-    while not (found := list(directory.glob("runs/*/checkpoints/agent_*"))) and process.poll() is None:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    _, errors = process.communicate()
-    assert found, errors
-    assert process.returncode == -signal.SIGKILL, "the program had come to its end before it was killed"
-
-
-def last_checkpoint(directory: Path) -> dict[str, Any]:
-    paths = [path for path in directory.glob("runs/*/checkpoints/agent_*") if path.suffix != ".json"]
-    return dict(keepfast.read_checkpoint(max(paths, key=lambda path: int(path.stem.rpartition("_")[2]))))
-
-
-def metrics(directory: Path) -> dict[str, Any]:
-    (run,) = directory.glob("runs/*")
-    read = keepfast.read_metrics(run)
-    return {tag: (each.steps, each.values) for tag, each in read.items() if not tag.startswith(BESIDE)}
+MOST_LINES = 3
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_is_killed_and_started_again_ends_as_if_it_had_not_been(page: str, project: Path, tmp_path: Path) -> None:
+def test_what_is_killed_and_started_again_ends_as_if_it_had_not_been(
+    page: str, project: Path, tmp_path: Path, tabled: Any
+) -> None:
     """SIGKILL at the first checkpoint; the last one, and all metrics, are bit for bit those of an uninterrupted run."""
     library, number = PAGES[page]
     if importlib.util.find_spec(library) is None:
@@ -92,7 +78,7 @@ def test_what_is_killed_and_started_again_ends_as_if_it_had_not_been(page: str, 
     finished(program, tmp_path / "killed")
     through, killed = last_checkpoint(tmp_path / "through"), last_checkpoint(tmp_path / "killed")
     assert through.keys() == killed.keys()
-    for name in through:
+    for name in through.keys() - UNLIKE.get(page, set()):
         assert_same(without_times(killed[name]), without_times(through[name]), name)
     expected, found = metrics(tmp_path / "through"), metrics(tmp_path / "killed")
     assert expected.keys() == found.keys()
@@ -100,25 +86,11 @@ def test_what_is_killed_and_started_again_ends_as_if_it_had_not_been(page: str, 
     for tag, columns in expected.items():
         for ours, theirs in zip(found[tag], columns, strict=True):
             np.testing.assert_array_equal(ours, theirs, tag)
-
-
-def without_times(node: Any) -> Any:
-    """Return a tree without what the clock told: the ages of episodes, and rates of steps."""
-    if isinstance(node, dict):
-        if "keys" in node and "values" in node:
-            kept = [(key, value) for key, value in zip(node["keys"], node["values"], strict=True) if is_no_time(key)]
-            return [[key, without_times(value)] for key, value in kept]
-        if "names" in node and "values" in node:
-            kept = [(key, value) for key, value in zip(node["names"], node["values"], strict=True) if is_no_time(key)]
-            return [[key, without_times(value)] for key, value in kept]
-        return {key: without_times(value) for key, value in node.items() if is_no_time(key)}
-    return [without_times(each) for each in node] if isinstance(node, list | tuple) else node
-
-
-def is_no_time(key: Any) -> bool:
-    return key not in ("t", "episode_times", "logger.tot_time") and not (
-        isinstance(key, str) and key.startswith(BESIDE)
-    )
+    found = {"killed and resumed": "bit for bit"}
+    if page != "gymnasium":  # whose loop is one's own
+        found["lines"] = str(lines := lines_added(project, page, number))
+        assert lines <= MOST_LINES
+    tabled("libraries beside skrl", page, found)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -20,9 +20,9 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("kind", zoo.KINDS)
-def test_an_attached_agent_is_the_agent_and_all_of_it_is_kept(kind: str, tmp_path: Path) -> None:
+def test_an_attached_agent_is_the_agent_and_all_of_it_is_kept(kind: str, tmp_path: Path, tabled: Any) -> None:
     """It becomes what it becomes alone; its tags, checkpoints and memories are there, and a resume is exact."""
-    attached.held(zoo, kind, tmp_path)
+    tabled(f"skrl {zoo.skrl.__version__} on PyTorch", kind, attached.held(zoo, kind, tmp_path))
 
 
 @pytest.mark.parametrize("kind", ["PPO", "SAC"])
@@ -90,10 +90,3 @@ def test_what_an_agent_writes_itself_reaches_the_writers(tmp_path: Path) -> None
         assert found["Custom / Value"].values.tolist() == [2.0]
         assert found["Custom / Scalar"].steps.tolist() == [32]
         assert (experiment.directory / "checkpoints" / "agent_32.pt").exists()
-
-
-def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    """What was found is printed, a row an agent."""
-    assert attached.TABLE.keys() == set(zoo.KINDS)
-    with capsys.disabled():
-        print(attached.printed(f"skrl {zoo.skrl.__version__} on PyTorch"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,14 +23,6 @@ def _clip_of_older_jax(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", zoo.KINDS)
-def test_an_attached_agent_is_the_agent_and_all_of_it_is_kept(kind: str, tmp_path: Path) -> None:
+def test_an_attached_agent_is_the_agent_and_all_of_it_is_kept(kind: str, tmp_path: Path, tabled: Any) -> None:
     """It becomes what it becomes alone; its tags, checkpoints and memories are there, and a resume is exact."""
-    attached.TABLE.pop(kind, None)
-    attached.held(zoo, kind, tmp_path)
-
-
-def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    """What was found is printed, a row an agent."""
-    assert set(zoo.KINDS) <= attached.TABLE.keys()
-    with capsys.disabled():
-        print(attached.printed(f"skrl {zoo.skrl_torch.skrl.__version__} on JAX"))
+    tabled(f"skrl {zoo.skrl_torch.skrl.__version__} on JAX", kind, attached.held(zoo, kind, tmp_path))

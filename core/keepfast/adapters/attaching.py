@@ -14,6 +14,7 @@ from keepfast.errors import InvalidValue, PluginConflict, UnsupportedModule, Usa
 from keepfast.experiment import Experiment
 from keepfast.interfaces.adapter import Adapter
 from keepfast.plugins.discovery import Provided, registry
+from keepfast.runs.in_vain import idle_settings
 
 
 @guarded
@@ -68,11 +69,17 @@ def attach(
 
 
 def _configuration(adapter: Adapter, agent: Any, cfg: Source) -> dict[str, Any]:
-    """Return the agent's own configuration with the experiment's settings, those that users gave before its own."""
+    """Return the agent's own configuration with the experiment's settings, those that users gave before its own.
+
+    What the agent's own has in vain beside theirs is left away: they did not ask for it.
+    """
     own = dict(adapter.configuration(agent))
-    given, others = agent_settings(cfg)
-    settings = ExperimentConfig(own.pop(LEVEL, {})).model_dump(exclude_unset=True)
-    return {**own, **others, LEVEL: ExperimentConfig({**settings, **given.model_dump(exclude_unset=True)})}
+    config, others = agent_settings(cfg)
+    given = config.model_dump(exclude_unset=True)
+    settings = {**ExperimentConfig(own.pop(LEVEL, {})).model_dump(exclude_unset=True), **given}
+    vain = idle_settings(ExperimentConfig(settings)).keys() - given.keys()
+    kept = {name: value for name, value in settings.items() if name not in vain}
+    return {**own, **others, LEVEL: ExperimentConfig(kept)}
 
 
 def _adapter_of(agent: Any, name: str | None) -> Adapter:

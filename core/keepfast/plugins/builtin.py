@@ -60,6 +60,7 @@ def keepfast_migrations() -> Mapping[str, Callable[[], Any]]:
 def keepfast_adapters() -> Mapping[str, Callable[[], Any]]:
     """List the libraries whose agents are attached."""
     return {
+        "rl_games": lazy("keepfast.adapters.rl_games.adapter:RlGamesAdapter", requires=("rl_games",)),
         "rsl_rl": lazy("keepfast.adapters.rsl_rl.adapter:RslRlAdapter", requires=("rsl_rl",)),
         "skrl": lazy("keepfast.adapters.skrl.adapter:SkrlAdapter", requires=("skrl",)),
         "stable_baselines3": lazy(

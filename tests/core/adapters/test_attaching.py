@@ -62,6 +62,22 @@ class LearnerAdapter(keepfast.Adapter):
         return lambda: agent.callbacks.remove(callback)
 
 
+@final
+class FormatAdapter(keepfast.Adapter):
+    """One whose agents have a format of their own."""
+
+    library = "learners"
+
+    def recognizes(self, agent: object) -> bool:
+        return descends(agent, f"{__name__}.Learner")
+
+    def configuration(self, agent: Any) -> dict[str, Any]:
+        return {"experiment": {"checkpoint_format": "pt"}}
+
+    def attach(self, agent: Any, experiment: Any, env: Any = None) -> Callable[[], object]:
+        return lambda: None
+
+
 class TestLearnerAdapter(testing.AdapterContract):
     @pytest.fixture(params=[Learner, Heir])
     def subject(self, request: pytest.FixtureRequest) -> testing.AdapterSubject:
@@ -111,6 +127,15 @@ def test_one_line_gives_an_agent_an_experiment(registered: Callable[..., None], 
     content = keepfast.read_checkpoint(experiment.directory)
     np.testing.assert_array_equal(content["weights"], agent.weights)
     assert '"momentum": 0.9' in (experiment.directory / "config.json").read_text(encoding="utf-8")
+
+
+def test_what_the_adapter_sets_in_vain_is_left_away(registered: Callable[..., None], tmp_path: Path) -> None:
+    """Users are told of what they asked for in vain, and of nothing else."""
+    registered(formats=FormatAdapter)
+    cfg = {"directory": tmp_path, "writers": ["jsonl"], "checkpoint_interval": 0}
+    keepfast.attach(Learner(), cfg, adapter="formats").close()
+    with pytest.warns(keepfast.KeepfastWarning, match="`keep_last`"):
+        keepfast.attach(Learner(), {**cfg, "keep_last": 2}, adapter="formats").close()
 
 
 def test_an_agent_has_one_experiment_at_a_time(registered: Callable[..., None], tmp_path: Path) -> None:

@@ -318,11 +318,11 @@ def test_a_model_that_does_not_collect_rollouts_is_refused(tmp_path: Path) -> No
 
 
 def test_a_model_whose_networks_the_library_does_not_name_is_refused(tmp_path: Path) -> None:
-    """Those of sbx, say: its checkpoints would lack them."""
+    """Neither by modules of PyTorch nor by train states of Flax: its checkpoints would lack them."""
     model = Model()
     model._get_torch_save_params = lambda: ([], [])  # type: ignore[method-assign]
     with keepfast.Experiment({**PLACE, "directory": tmp_path}) as experiment:
-        with pytest.raises(keepfast.UsageError, match="has no networks of PyTorch, as those of sbx have none"):
+        with pytest.raises(keepfast.UsageError, match="has networks neither of PyTorch nor in train states of Flax"):
             StableBaselines3Adapter().attach(model, experiment)
         assert "_init_callback" not in vars(model)
 

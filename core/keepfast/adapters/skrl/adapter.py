@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, final
 
 from keepfast._system.finishing import finish
-from keepfast.adapters.skrl.environment import EnvironmentState, is_kept, told_lacking
+from keepfast.adapters.skrl.environment import kept
 from keepfast.adapters.skrl.hooks import Hooks
 from keepfast.adapters.skrl.memory import MEMORIES, MemoryState
 from keepfast.adapters.skrl.state import AgentState, further_modules, registered_modules
@@ -48,7 +48,7 @@ class SkrlAdapter(Adapter):
 
     def attach(self, agent: Any, experiment: Experiment, env: Any = None) -> Callable[[], object]:
         """Register all that it goes on from, and put calls of ours before its own."""
-        environment = EnvironmentState(env) if env is not None and is_kept(env) else None
+        environment = kept(env)
         memories = {name: MemoryState(memory, experiment) for name, memory in _memories(agent).items()}
         hooks = Hooks(agent, experiment, environment, memories.values())
         state = AgentState(agent, hooks)
@@ -58,7 +58,6 @@ class SkrlAdapter(Adapter):
         experiment.register(
             **own, **{AGENT_STATE: further}, **{name: each for name, each in rest.items() if name not in own}
         )
-        told_lacking(env)
         hooks.install(state)
         parts: list[TracedActs | MemoryState] = [state.traced, *memories.values()]
         for part in parts:

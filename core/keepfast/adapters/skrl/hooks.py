@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, final
 
-from keepfast.adapters.skrl.environment import EnvironmentState
+from keepfast.adapters.skrl.environment import WrappedEnvironment
 from keepfast.adapters.skrl.memory import MemoryState
 from keepfast.config import LEVEL
 from keepfast.experiment import Experiment
@@ -46,7 +46,7 @@ class Hooks:
         self,
         agent: Any,
         experiment: Experiment,
-        environment: EnvironmentState | None,
+        environment: WrappedEnvironment | None,
         memories: Iterable[MemoryState],
     ) -> None:
         self._agent, self._experiment, self._environment = agent, experiment, environment

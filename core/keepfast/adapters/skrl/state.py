@@ -12,7 +12,8 @@ from typing import Any, final
 import numpy as np
 
 from keepfast._arrays import host_array
-from keepfast.adapters.skrl.environment import put, tree_of
+from keepfast.adapters.environments import captured, restored
+from keepfast.adapters.skrl.environment import array_of
 from keepfast.adapters.skrl.hooks import METHODS, Hooks
 from keepfast.adapters.skrl.tracing import COUNTERS, TracedActs, counting_models
 from keepfast.interfaces.adapter import descends
@@ -157,7 +158,7 @@ class AgentState:
         return {
             "pass_start": self._hooks.pass_start,
             "values": {key: each for key, each in kept.items() if each},
-            "spaces": {name: tree_of(generator) for name, generator in self._generators()},
+            "spaces": {name: captured(generator) for name, generator in self._generators()},
             "traced": self.traced.state_dict(),
             "flat": [role for role, model in self._agent.models.items() if _is_flat(model)],
         }
@@ -177,7 +178,8 @@ class AgentState:
     def _put(self, state: Mapping[str, Any]) -> None:
         self._hooks.pass_start = int(state["pass_start"])
         for name, generator in state["spaces"].items():
-            put(getattr(self._agent, name), "_np_random", generator)
+            space = getattr(self._agent, name)
+            space._np_random = restored(vars(space).get("_np_random"), generator)  # noqa: SLF001
         self.traced.load_state_dict(state["traced"])
         for role in state["flat"]:
             _flatten(self._agent.models[role])
@@ -209,11 +211,7 @@ class AgentState:
         if getattr(own, "requires_grad", False):  # an optimizer holds it
             own.data.copy_(own.data.new_tensor(saved))
             return own
-        if isinstance(own, np.ndarray) or getattr(self._agent, "_jax", True) is False:
-            return np.array(saved)
-        if type(self._agent.device).__module__.startswith("torch"):
-            return sys.modules["torch"].tensor(saved, device=self._agent.device)
-        return sys.modules["jax"].numpy.array(saved)
+        return np.array(saved) if isinstance(own, np.ndarray) else array_of(self._agent, saved)
 
 
 _NOTHING, _NOTHING_AT_ALL = object(), SimpleNamespace()

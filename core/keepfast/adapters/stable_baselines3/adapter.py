@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, final
 
@@ -11,7 +12,7 @@ from keepfast.adapters.stable_baselines3.state import BufferState, ModelState
 from keepfast.config import LEVEL
 from keepfast.errors import UsageError
 from keepfast.interfaces.adapter import Adapter, descends
-from keepfast.modules.parts import Module
+from keepfast.modules.parts import Attribute, Module
 
 _MODEL = "stable_baselines3.common.base_class.BaseAlgorithm"
 _SETTINGS = (bool, int, float, str, type(None))
@@ -20,7 +21,7 @@ _COUNTED = frozenset({"num_timesteps", "exploration_rate", "start_time"})
 
 @final
 class StableBaselines3Adapter(Adapter):
-    """Knows whatever trains by collecting rollouts: PPO, A2C, DQN, SAC, TD3, DDPG, and heirs of them."""
+    """Knows whatever trains by collecting rollouts: PPO, A2C, DQN, SAC, TD3, DDPG, and heirs of them; so does sbx."""
 
     library: ClassVar[str] = "stable_baselines3"
 
@@ -41,10 +42,10 @@ class StableBaselines3Adapter(Adapter):
                 f"this {type(agent).__name__} does not train in rollouts, or has no policy yet; attach a model that "
                 "was made with its policy and its environment"
             )
-        if not agent._get_torch_save_params()[0]:  # noqa: SLF001
+        if not _networks(agent):
             raise UsageError(
-                f"this {type(agent).__module__}.{type(agent).__name__} has no networks of PyTorch, as those of sbx "
-                "have none, and checkpoints would lack them; use `keepfast.Experiment` in a callback of your own"
+                f"this {type(agent).__module__}.{type(agent).__name__} has networks neither of PyTorch nor in train "
+                "states of Flax, and checkpoints would lack them; use `keepfast.Experiment` in a callback of your own"
             )
         from keepfast.adapters.stable_baselines3.hooks import Hooks
 
@@ -61,10 +62,24 @@ class StableBaselines3Adapter(Adapter):
         return hooks.remove
 
 
+def _networks(model: Any) -> dict[str, Module]:
+    """Return the networks and optimizers of a model; of sbx, whose are on JAX, its train states and random keys."""
+    networks, tensors = model._get_torch_save_params()  # noqa: SLF001  (what the library itself stores)
+    found: dict[str, Module] = {name.replace(".", "_"): _within(model, name) for name in (*networks, *tensors)}
+    for prefix, owner in (("", model), ("policy_", model.policy)):
+        names = [name for name, value in vars(owner).items() if _is_of_jax(value)]
+        found |= {f"{prefix}{name}": Attribute(owner, name) for name in names}
+    return found
+
+
+def _is_of_jax(value: Any) -> bool:
+    jax = sys.modules.get("jax")
+    return descends(value, "flax.training.train_state.TrainState") or (jax is not None and isinstance(value, jax.Array))
+
+
 def _modules(model: Any, environment: EnvironmentState, state: ModelState) -> dict[str, Module]:
     """Return what checkpoints hold of a model, by the names that it has there."""
-    networks, tensors = model._get_torch_save_params()  # noqa: SLF001  (what the library itself stores)
-    modules = {name.replace(".", "_"): _within(model, name) for name in (*networks, *tensors)}
+    modules = _networks(model)
     if (normalize := model.get_vec_normalize_env()) is not None:
         modules["vec_normalize"] = normalize
     if getattr(model, "replay_buffer", None) is not None:

@@ -1,0 +1,1 @@
+"""rl_games: its agents attached, and an observer for its runner."""
