@@ -18,7 +18,7 @@ import pytest
 import keepfast
 from keepfast.testing.checkpoint_store import assert_same
 
-PAGES = {"stable-baselines3": ("stable_baselines3", 1), "rsl-rl": ("rsl_rl", 2)}
+PAGES = {"stable-baselines3": ("stable_baselines3", 1), "rsl-rl": ("rsl_rl", 2), "lightning": ("lightning", 1)}
 """By the name of a page: the library that it is about, and which of its programs is the one after the adoption."""
 
 BEFORE = {
@@ -28,7 +28,23 @@ sys.path.insert(0, {project!r})
 from tests.peers.test_rsl_rl_attached import OnPolicyRunner, Points, configuration, keepfast, torch
 torch.manual_seed(5)
 env, train_cfg, device = Points(), configuration("plain"), "cpu"
-"""
+""",
+    "lightning": """
+import warnings
+warnings.simplefilter("ignore")
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.demos.boring_classes import BoringModel
+seed_everything(1)
+class Module(BoringModel):
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)["loss"]
+        self.log("loss", loss)
+        return loss
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", self.step(batch))
+module = Module()
+""",
 }
 """By the name of a page: what its readers have already, an environment and a configuration."""
 
