@@ -42,6 +42,25 @@ class Stream(IterableDataset):
         return (Noisy()[at] for at in range(22))
 
 
+class Placed:
+    at = 0
+
+    def __len__(self):
+        return 6
+
+    def __iter__(self):
+        self.at %= 6
+        while self.at < 6:
+            self.at += 1
+            yield torch.full((4, 4), self.at / 6)
+
+    def state_dict(self):
+        return {"at": self.at}
+
+    def load_state_dict(self, state):
+        self.at = state["at"]
+
+
 class Module(LightningModule):
     def __init__(self, case):
         super().__init__()
@@ -73,6 +92,8 @@ class Module(LightningModule):
         return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 2)]
 
     def train_dataloader(self):
+        if self.case == "placed":
+            return Placed()
         if self.case == "stream":
             return DataLoader(Stream(), 4)
         return DataLoader(Noisy(), 4, shuffle=True, num_workers=2 if self.case == "workers" else 0)
@@ -117,7 +138,7 @@ for case, directory, kill_at in eval(sys.argv[1]):  # each in a process of its o
     print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
 """
 
-CASES = ("plain", "plateau", "accumulated", "validated within", "stream", "workers", "manual")
+CASES = ("plain", "plateau", "accumulated", "validated within", "stream", "workers", "placed", "manual")
 KILLED_AT = (2, 6, 9)
 """At which steps a fit is killed and started again: in an epoch, at the end of one, and in another."""
 

@@ -102,7 +102,7 @@ class Position:
         batches = self._epoch.batch_progress.current.ready if self._is_under_way() else 0
         self._calls[2](fetcher)
         self._fit.restarting = False
-        if self._is_under_way():
+        if self._is_under_way() and not self._goes_on_by_itself():
             made, first = self._state["drawn"]
             if self._trainer.current_epoch:
                 _draw_from(made)
@@ -117,6 +117,10 @@ class Position:
         if not self._is_under_way():
             iter(fetcher)
         return later
+
+    def _goes_on_by_itself(self) -> bool:
+        """Say whether the loaders keep their own place, which Lightning has restored then."""
+        return bool(self._fit.state_dict()["state_dict"].get("combined_loader"))
 
     def _before_fetch(self, fetcher: Any, own: Callable[[], None]) -> Callable[[], None]:
         def before_fetch() -> None:
