@@ -20,7 +20,7 @@ _NOT_RESUMABLE = "You're resuming from a checkpoint that ended before"
 
 @final
 class Position:
-    """Stands in for three calls of one trainer's loops, between which its data is made and fetched.
+    """Stands in for four calls of one trainer's loops, between which its data is made and fetched.
 
     Args:
         trainer: the trainer.
@@ -32,17 +32,19 @@ class Position:
         self._trainer, self._complete = trainer, complete
         self._state: dict[str, Any] = {}
         self._go_on: dict[str, Any] | None = None
-        self._calls = (self._fit.setup_data, self._epoch.reset, self._epoch.on_run_start)
+        self._validation = self._epoch.val_loop
+        self._calls = (self._fit.setup_data, self._epoch.reset, self._epoch.on_run_start, self._validation.setup_data)
 
     def install(self) -> None:
         """Put the calls there."""
         self._fit.setup_data, self._epoch.reset = self._set_up, self._reset
-        self._epoch.on_run_start = self._start_epoch
+        self._epoch.on_run_start, self._validation.setup_data = self._start_epoch, self._set_up_validation
 
     def remove(self) -> None:
         """Take them away."""
-        for owner, name in ((self._fit, "setup_data"), (self._epoch, "reset"), (self._epoch, "on_run_start")):
-            vars(owner).pop(name, None)
+        for owner in (self._fit, self._epoch, self._validation):
+            for name in ("setup_data", "reset", "on_run_start"):
+                vars(owner).pop(name, None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the generators when the data was made, when this epoch's order was drawn, and at the last fetch ahead.
@@ -60,14 +62,26 @@ class Position:
         self._go_on = _random()
 
     def _set_up(self) -> None:
-        """Have the loaders made, with the draws of the first time."""
-        before = _random()
-        if self._go_on is not None and "made" in self._state:
-            _draw_from(self._state["made"])
-        fetcher, now = self._fit._data_fetcher, _random()  # noqa: SLF001  (what it makes tells whether it does)
-        self._calls[0]()
-        if self._fit._data_fetcher is not fetcher:  # noqa: SLF001
-            self._state["made"] = now
+        self._make("made", self._calls[0], lambda: self._fit._data_fetcher)  # noqa: SLF001
+
+    def _set_up_validation(self) -> None:
+        self._make("validation made", self._calls[3], lambda: self._trainer.val_dataloaders)
+
+    def _make(self, name: str, make: Callable[[], object], made: Callable[[], Any]) -> None:
+        """Have loaders made, with the draws of the first time.
+
+        Args:
+            name: what the generators of that time are noted as.
+            make: makes them, where they are to be made.
+            made: returns them, or what is made with them.
+        """
+        before, there = _random(), made()
+        if self._go_on is not None and name in self._state:
+            _draw_from(self._state[name])
+        now = _random()
+        make()
+        if made() is not there:
+            self._state[name] = now
         if self._go_on is not None:
             _draw_from(before)
 
