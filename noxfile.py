@@ -36,6 +36,9 @@ FURTHER_TOOLS = (
 OLDER_SKRL = "skrl==1.4.3"
 """The other line of skrl, whose agents are called otherwise."""
 
+NEWER_SKRL = "skrl==2.1.1"
+"""The newer line, which the benchmarks have beside the other one."""
+
 OLDER_RSL_RL = ("rsl-rl-lib==3.0.0", "rsl-rl-lib==4.0.0")
 """The older lines of rsl_rl, whose checkpoints are made otherwise; beside what is installed for the newest."""
 
@@ -317,4 +320,8 @@ def bench(session: nox.Session) -> None:
     """Measure against peers; names of benchmarks after ``--`` choose some."""
     install(session, project("all"))
     install(session, "-r", "benchmarks/requirements.txt")
-    session.run("python", "-m", "benchmarks", *session.posargs, env={"WANDB_MODE": "offline"})
+    newer = Path(session.create_tmp(), "skrl").resolve()
+    install(session, "--no-deps", "--target", str(newer), NEWER_SKRL)
+    session.run(
+        "python", "-m", "benchmarks", *session.posargs, env={"WANDB_MODE": "offline", "KEEPFAST_SKRL": str(newer)}
+    )

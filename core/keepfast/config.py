@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal, TypeAlias, cast, final
+from typing import Annotated, Any, Literal, TypeAlias, cast, final, get_args
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
@@ -59,6 +59,9 @@ def whole(value: Any) -> Any:
     """Return a float that is a whole number, such as 1e6, as an int, and anything else as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
+
+Artifacts: TypeAlias = Literal["best", "checkpoints", "all", "none"]
+"""Which files go to the writers that keep files."""
 
 _WHOLE = BeforeValidator(whole)
 _Whole = Annotated[int, _WHOLE]
@@ -159,6 +162,12 @@ class ExperimentConfig(BaseModel):
     on_writer_error: Literal["warn", "raise"] = Field(
         "warn", examples=["raise"], description="what a failing writer does to the run"
     )
+    artifacts: Artifacts = Field(
+        "best",
+        examples=["all"],
+        description="which files go to the writers that keep files, once they are durable: the best checkpoints, every "
+        "checkpoint, all of them and exported memories, or none; an entry of `writers` may have its own",
+    )
     system_metrics: bool = Field(
         False,
         examples=[True],
@@ -235,6 +244,7 @@ class ExperimentConfig(BaseModel):
                 raise ConfigError(
                     f'an entry of `writers` has no "name": {as_given(entry)}; allowed: {{"name": ..., **options}}'
                 )
+            options.pop(_ARTIFACTS, None)
             table.append((name, options))
         names = [name for name, _ in table]
         if twice := {name for name in names if names.count(name) > 1}:
@@ -244,6 +254,24 @@ class ExperimentConfig(BaseModel):
         others = [(name, options) for name, options in table if name != "wandb"]
         return [("wandb", {**self.wandb_kwargs, **dict(table).get("wandb", {})}), *others]
 
+    def artifact_table(self) -> dict[str, Artifacts]:
+        """Return which files each writer gets, by its name.
+
+        Raises:
+            ConfigError: if an entry of `writers` asks for something else.
+        """
+        names = [name for name, _ in self.writer_table()]
+        entries = [entry for entry in self.writers if isinstance(entry, dict)]
+        own = {entry["name"]: entry[_ARTIFACTS] for entry in entries if _ARTIFACTS in entry}
+        for name, asked in own.items():
+            if asked not in get_args(Artifacts):
+                allowed = ", ".join(f'"{each}"' for each in get_args(Artifacts))
+                raise ConfigError(f"`artifacts` of the writer `{name}` is {as_given(asked)}; allowed: {allowed}")
+        return {name: own.get(name, self.artifacts) for name in names}
+
+
+_ARTIFACTS = "artifacts"
+"""What an entry of `writers` may have beside its name that is no option of the writer."""
 
 _DEEPEST = 100
 """How deep a configuration may be nested: Python itself goes no further than a few hundred levels."""

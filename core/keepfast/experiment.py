@@ -121,7 +121,7 @@ class Experiment:
         self._loop = CompiledLoop(self._recorder, lambda: self._home.resuming, self._steps, self._checkpointer)
         in_child(self._part_from_parent)
         self.resumed: LoadReport | None = None
-        parts = self._modules, self._recorder, self._checkpointer
+        parts = self._modules, self._recorder, self._checkpointer, self._steps
         self._home = Home(directory, name, agent_config, self._standing, *parts, is_named=bool(config.experiment_name))
         self.set_timesteps(timesteps)
         self.set_environment(env)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from conftest import Source
 
 FRAMEWORKS = {"torch", "torchvision", "jax", "jaxlib", "flax", "optax", "orbax"}
-WRITING = {"tensorboard", "tensorboardX", "wandb"}
+WRITING = {"tensorboard", "tensorboardX", "wandb", "mlflow", "trackio"}
 OURS = {"keepfast_torch", "keepfast_jax", "keepfast_writers"}
 
 FORBIDDEN = {

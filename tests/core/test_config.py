@@ -51,6 +51,7 @@ SETTINGS = {
     "checkpoint_seconds": 60.0,
     "provenance": False,
     "system_metrics": True,
+    "artifacts": "all",
 }
 
 
@@ -83,6 +84,7 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "checkpoint_seconds": None,
         "provenance": True,
         "system_metrics": False,
+        "artifacts": "best",
     }
 
 
@@ -348,6 +350,7 @@ WRONG = [
     ("checkpoint_seconds", 0, "a number above 0, or None"),
     ("provenance", "some", 'True or False or "without_changes"'),
     ("system_metrics", "yes", "True or False"),
+    ("artifacts", "last", '"best" or "checkpoints" or "all" or "none"'),
 ]
 """Of each setting: its key, a value that it cannot have, and what the error says is allowed."""
 

@@ -19,6 +19,7 @@ PAGES = {
     "rsl-rl": ("rsl_rl", 2),
     "rl-games": ("rl_games", 1),
     "gymnasium": ("gymnasium", 0),
+    "lightning": ("lightning", 1),
 }
 """By the name of a page: the library that it is about, and which of its programs is the one after the adoption."""
 
@@ -39,6 +40,22 @@ sys.path.insert(0, {project!r})
 from tests.peers import rl_games_agents as zoo
 zoo.register()
 Runner, configuration = zoo.Runner, zoo.configuration("continuous", epochs=60)
+""",
+    "lightning": """
+import warnings
+warnings.simplefilter("ignore")
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.demos.boring_classes import BoringModel
+seed_everything(1)
+class Module(BoringModel):
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)["loss"]
+        self.log("loss", loss)
+        return loss
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", self.step(batch))
+module = Module()
 """,
 }
 """By the name of a page: what its readers have already, an environment and a configuration."""

@@ -97,6 +97,12 @@ def logged(records: list[Any], tag: str, axis: str) -> list[tuple[int, float]]:
     return [(int(float(row[axis])), float(json.loads(row[tag]))) for row in rows]
 
 
+def artifacts_of(records: list[Any]) -> list[Any]:
+    """Return the artifacts of a run, in the order that they were logged in."""
+    asked = [record.request.log_artifact.artifact for record in records if record.request.HasField("log_artifact")]
+    return asked + [record.artifact for record in records if record.WhichOneof("record_type") == "artifact"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("used", [False, True])
 def test_a_run_that_goes_on_as_the_last_leaves_no_other(tmp_path: Path, used: bool) -> None:
@@ -188,6 +194,29 @@ def test_without_sync_every_value_is_logged_over_timesteps(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_the_best_checkpoint_becomes_an_artifact(tmp_path: Path) -> None:
+    """Each that was the best is a version of one artifact, and no other checkpoint goes there unless asked for."""
+    run_offline(
+        tmp_path / "out",
+        """
+        import numpy as np
+        cfg = {"directory": str(directory), "experiment_name": "run", "checkpoint_interval": 10, "write_interval": 10}
+        cfg |= {"writers": [], "wandb": True, "best_metric": "score"}
+        with keepfast.Experiment(cfg, name="PPO", timesteps=20) as experiment:
+            experiment.register(net=np.zeros(3))
+            for timestep in range(20):
+                experiment.track_data("score", float(timestep))
+                experiment.step(timestep)
+        """,
+    )
+    (records,) = runs(tmp_path / "out")
+    assert [(one.name, one.type, json.loads(one.metadata)["timestep"]) for one in artifacts_of(records)] == [
+        ("best_agent", "checkpoint", 10),
+        ("best_agent", "checkpoint", 20),
+    ]
+
+
+@pytest.mark.slow
 @pytest.mark.needs("tensorboard")
 def test_a_file_of_the_run_becomes_an_artifact(tmp_path: Path) -> None:
     """Each of one name is a version, with its timestep and what the file held at the call; a directory is taken whole.
@@ -217,8 +246,7 @@ def test_a_file_of_the_run_becomes_an_artifact(tmp_path: Path) -> None:
     assert printed.count("TensorBoardWriter does not keep artifacts") == 1
     assert printed.count("writer `wandb` failed: ValueError: Path is not a file") == 1
     (records,) = runs(tmp_path / "out")
-    artifacts = [record.request.log_artifact.artifact for record in records if record.request.HasField("log_artifact")]
-    artifacts += [record.artifact for record in records if record.WhichOneof("record_type") == "artifact"]
+    artifacts = artifacts_of(records)
     assert [(one.name, one.type, json.loads(one.metadata)["timestep"]) for one in artifacts] == [
         ("the-policy", "model", 10),
         ("the-policy", "model", 20),

@@ -15,8 +15,10 @@ def keepfast_writers() -> Mapping[str, Callable[..., Any]]:
     return {
         "console": keepfast.lazy("keepfast_writers.console:ConsoleWriter"),
         "csv": keepfast.lazy("keepfast_writers.csv:CsvWriter"),
+        "mlflow": keepfast.lazy("keepfast_writers.mlflow:MlflowWriter", requires=("mlflow", "PIL"), extra="mlflow"),
         "jsonl": keepfast.lazy("keepfast_writers.jsonl:JsonlWriter"),
         "tensorboard": keepfast.lazy("keepfast_writers.tensorboard:TensorBoardWriter", requires=_event_library()),
+        "trackio": keepfast.lazy("keepfast_writers.trackio:TrackioWriter", requires=("trackio",), extra="trackio"),
         "wandb": keepfast.lazy("keepfast_writers.wandb:WandbWriter", requires=("wandb",), extra="wandb"),
     }
 

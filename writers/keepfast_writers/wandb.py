@@ -20,6 +20,7 @@ import keepfast
 from keepfast._system.warnings import warn
 from keepfast.codec import plain
 from keepfast_writers._gif import encode_gif
+from keepfast_writers._pictures import channels_last
 
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
 
@@ -104,7 +105,7 @@ class WandbWriter(keepfast.Writer):
         self, tag: str, image: NDArray[Any], step: int, wall_time: float, *, dataformats: str = "CHW"
     ) -> None:
         """Log an image, or each of a batch."""
-        self._log_lazily(tag, lambda wandb: [wandb.Image(one) for one in _channels_last(image, dataformats)], step)
+        self._log_lazily(tag, lambda wandb: [wandb.Image(one) for one in channels_last(image, dataformats)], step)
 
     def write_text(self, tag: str, text: str, step: int, wall_time: float) -> None:
         """Log a text."""
@@ -249,12 +250,3 @@ def _config_of(given: Any) -> dict[str, Any]:
             "a mapping, a namespace, a dataclass, a pydantic model, or the path of a YAML file"
         )
         return {}
-
-
-def _channels_last(image: NDArray[Any], dataformats: str) -> NDArray[Any]:
-    """Return images of shape (N, H, W, C)."""
-    missing = [axis for axis in "NHWC" if axis not in dataformats]
-    expanded = image.reshape(*image.shape, *(1 for _ in missing))
-    order = [(dataformats + "".join(missing)).index(axis) for axis in "NHWC"]
-    ordered = expanded.transpose(order)
-    return ordered if ordered.dtype == np.uint8 else (ordered * 255).clip(0, 255).astype(np.uint8)

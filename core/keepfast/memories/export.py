@@ -79,6 +79,7 @@ class MemoryExport:
         self.cycles = 0
         self._token: str
         self._written: deque[Path]
+        self._told: list[Callable[[Path], object]]
         self._failed: Tally
         self._background: Background | None
         self._begin()
@@ -129,6 +130,11 @@ class MemoryExport:
             ) from error
         sweep(self.directory)
 
+    def when_exported(self, callback: Callable[[Path], object]) -> None:
+        """Have a function called, behind training, with each file that is written for a filling cycle."""
+        if callback not in self._told:
+            self._told.append(callback)
+
     def filled(self, cycle: int, snapshot: Callable[[], MemorySnapshot]) -> None:
         """Export the memory where that is asked for; tell first if an export before this one failed."""
         with Afterwards():
@@ -164,6 +170,7 @@ class MemoryExport:
             self._written.append(path)
             while self.keep is not None and len(self._written) > self.keep:
                 self._exporter.remove(self._written.popleft())
+            finish(*(partial(told, path) for told in self._told))
         except Exception as error:  # noqa: BLE001  (whatever keeps a memory from its file does not end training)
             reason = f"{error}" if isinstance(error, KeepfastError) else f"{type(error).__name__}: {error}"
             self._failed.count(_EXPORT, reason)
@@ -229,6 +236,7 @@ def _of_its_own() -> dict[str, Any]:
     return {
         "_token": secrets.token_hex(4),
         "_written": deque(),
+        "_told": [],
         "_failed": Tally(),
         "_background": None,
     }

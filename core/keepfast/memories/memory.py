@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -90,8 +90,6 @@ class Memory:
         self._buffer.__setstate__(state["_buffer"])
         self._sampler = Sampler(self._buffer, *state["_sampler"])
         self._begin()
-
-    # what a memory is ------------------------------------------------------------------------------------------------
 
     @property
     def storage(self) -> Storage:
@@ -216,6 +214,10 @@ class Memory:
             DirectoryError: if exports are to go there, and it cannot be made or written in.
         """
         self._exports.belong_to(run)
+
+    def when_exported(self, callback: Callable[[Path], object]) -> None:
+        """Have a function called, behind training, with each file that is written for a filling cycle."""
+        self._exports.when_exported(callback)
 
     def __repr__(self) -> str:
         return line(self)
@@ -444,8 +446,6 @@ class Memory:
         with self._lock:
             self.restore(snapshot)
             self._buffer.after_end = ended
-
-    # files -----------------------------------------------------------------------------------------------------------
 
     def save(self, directory: str | os.PathLike[str] = "", format: str | None = None) -> Path:  # noqa: A002  (the design's name)
         """Write the memory, full or not, into a new file, and return its path once it is on disk.

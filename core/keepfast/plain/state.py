@@ -21,6 +21,7 @@ from keepfast.tree import Growing, Tree, is_array, items, map_leaves, rebuild
 
 _LEAVES = (*NUMBERS, str, bytes, type(None), set, frozenset, np.generic)
 _KEYS = (*NUMBERS, str, bytes, type(None), tuple, np.number, np.bool_)
+_AS_THEY_ARE = frozenset({bool, int, float, str, bytes, type(None)})
 _SEQUENCES = (list, tuple, deque)
 CONTAINERS = (dict, OrderedDict, defaultdict, Counter, list, tuple)
 """The containers that are surely nobody else's; another may be a pytree of some framework."""
@@ -311,6 +312,8 @@ def capture(node: Any, path: str = "") -> Tree:
     Raises:
         UnsupportedModule: if a part of it is nothing that a file can hold; names its path.
     """
+    if type(node) in _AS_THEY_ARE:  # most of a state are such, and to ask each kind took half of the time
+        return node
     return kind_of(node, path).capture(node, path)
 
 

@@ -65,6 +65,7 @@ class Recorder:
 
     Attributes:
         enabled: whether anything is tracked and written at all.
+        artifacts: which files each writer gets, by its name.
         writer: the writers behind one, which stays the same as long as this does; also where no interval has them
             written to.
         record: takes a step of every environment; see `EpisodeTracker.record`.
@@ -89,6 +90,7 @@ class Recorder:
         self._first = enabled
         self.enabled = enabled and (interval == "auto" or interval > 0)
         self._config, self._directory, self.agent_config = config, directory, agent_config
+        self.artifacts = config.artifact_table()
         self._factories = [
             (name, options, _checked(name, options, registry().get("writer", name)))
             for name, options in config.writer_table()

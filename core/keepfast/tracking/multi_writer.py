@@ -216,6 +216,34 @@ class MultiWriter(Writer):
         """Tell every writer of a file."""
         self._write("write_artifact", path, step=step, wall_time=wall_time, name=name, kind=kind)
 
+    def keeps_files(self, name: str) -> bool:
+        """Say whether there is a writer of a name that is at work and keeps files."""
+        return self._keeper(name) is not None
+
+    def _keeper(self, name: str) -> Lane | None:
+        lanes = () if self._closed else self._lanes
+        found = (lane for lane in lanes if lane.name == name)
+        return next((lane for lane in found if lane.writer and _overrides(lane.writer, "write_artifact")), None)
+
+    def offer(self, to: str, path: Path, step: int, *, name: str, kind: str, after: Callable[[], object]) -> None:
+        """Hand one writer a file, from whatever thread, where it keeps files; see `Writer.write_artifact`.
+
+        It raises and warns of nothing: what goes wrong is told, or raised, by the next call that reaches the writer.
+
+        Args:
+            to: the writer's name.
+            path: the file.
+            step: the completed timesteps.
+            name: what it is called.
+            kind: what kind of file it is.
+            after: called once the writer is done with the file, or will never get it.
+        """
+        lane = self._keeper(to)
+        if lane is None:
+            after()
+            return
+        lane.submit_behind(Call("write_artifact", (path, step, time.time()), {"name": name, "kind": kind}, after=after))
+
     def flush(self) -> None:
         """Return when every writer has flushed, or has not within the patience, which is reported.
 

@@ -78,9 +78,10 @@ class Call:
         kwargs: its named arguments.
         awaited: whether somebody waits for it; thousands wait in queues for which nobody does, so those are small.
         check: turns what the method returns into the result, or raises what is wrong with it.
+        after: called once nothing more will come of it, whether it was performed or dropped.
     """
 
-    __slots__ = ("_done", "args", "check", "kwargs", "method", "result", "size")
+    __slots__ = ("_after", "_done", "args", "check", "kwargs", "method", "result", "size")
 
     def __init__(
         self,
@@ -90,8 +91,10 @@ class Call:
         *,
         awaited: bool = False,
         check: Callable[[Any], Any] | None = None,
+        after: Callable[[], object] | None = None,
     ) -> None:
         self.method, self.args, self.kwargs, self.check = method, args, kwargs, check
+        self._after = after
         self.size = CALL_BYTES + sum(map(_bytes_of, args))
         self.result: Any = None
         self._done = threading.Event() if awaited else None
@@ -103,6 +106,8 @@ class Call:
 
     def finish(self) -> None:
         """Tell whoever waits that nothing more will come of it."""
+        if self._after is not None:
+            self._after()
         if self._done is not None:
             self._done.set()
 

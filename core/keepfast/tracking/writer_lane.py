@@ -31,6 +31,9 @@ QUARANTINE_AFTER = 10
 QUARANTINE_SECONDS = 60.0
 """How long it stays there before it is tried again."""
 
+_TIMED = frozenset(name for name in vars(Writer) if name.startswith("write_")) - {"write_artifact"}
+"""The calls that tell a slow writer: a flush waits for a disk, and a file for a network, as they should."""
+
 _EXIT_SECONDS = 10.0
 """How long the end of the interpreter waits for a writer that was not closed."""
 
@@ -89,11 +92,15 @@ class DirectLane:
     def start_flush(self, patience: float) -> Call:
         """Flush, in whatever thread this is and for as long as it takes; an error is raised by the next `submit`."""
         call = Call("flush", awaited=True)
+        self.submit_behind(call)
+        return call
+
+    def submit_behind(self, call: Call) -> None:
+        """Perform a call, in whatever thread this is; an error is raised by the next `submit`."""
         try:
             self.submit(call)
         except WriterFailed as error:
             self._late = error
-        return call
 
     def end(self) -> None:
         """Do nothing: there is no thread to end."""
@@ -197,6 +204,10 @@ class QueueLane:
         started = self._started
         return self._average > _SLOW_AVERAGE or (started is not None and time.monotonic() - started > SLOW_CALL)
 
+    def submit_behind(self, call: Call) -> None:
+        """Queue a call, from whatever thread this is, or drop it as `submit` does."""
+        self.submit(call)
+
     def _is_left_alone(self) -> bool:
         if (unstarted := self.unstarted) is not None:
             return unstarted.rests
@@ -253,7 +264,7 @@ class QueueLane:
             del call  # it may hold megabytes of an image
 
     def _note_time(self, call: Call) -> None:
-        if self._started is not None and call.method.startswith("write_"):  # a flush waits for a disk, as it should
+        if self._started is not None and call.method in _TIMED:
             self._average += 0.1 * (time.monotonic() - self._started - self._average)
         self._started = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -127,3 +127,21 @@ def test_the_directory_is_taken_at_construction(tmp_path: Path, monkeypatch: pyt
     assert [path.name.partition("-2.")[2] for path in (tmp_path / "memory").iterdir()] == ["npz"]
     assert list((tmp_path / "elsewhere").iterdir()) == []
     assert MemoryExport("np", "~/memory").directory == tmp_path / "home" / "memory"
+
+
+def test_whoever_asks_is_told_of_each_file_that_is_exported(numpy_memory: type[Any], tmp_path: Path) -> None:
+    """Once it is complete, behind training, and each function once, however often it was named."""
+    told: list[tuple[Path, bool]] = []
+    memory = numpy_memory(2, export=True, export_format="np", export_directory=tmp_path)
+    memory.create_tensor("states", size=2, dtype=np.float32)
+
+    def note(path: Path) -> None:
+        told.append((path, path.exists()))
+
+    memory.when_exported(note)
+    memory.when_exported(note)
+    for _ in range(4):
+        memory.add_samples(states=np.zeros((1, 2), np.float32))
+    memory.close()
+    assert sorted(told) == [(path, True) for path in sorted(tmp_path.iterdir())]
+    assert len(told) == 2

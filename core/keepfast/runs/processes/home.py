@@ -18,6 +18,7 @@ from keepfast.metrics.reading import has_entries
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.table import ModuleTable
 from keepfast.plugins.backends import prepare
+from keepfast.runs.artifacts.offering import Offering
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import (
     CONFIG,
@@ -33,6 +34,7 @@ from keepfast.runs.processes.place import Standing
 from keepfast.runs.reading import Progress, latest_complete, latest_unfinished
 from keepfast.runs.recorder import Recorder
 from keepfast.runs.resuming import Resuming, warn_of_complete, warn_of_unfinished, warn_where_complete
+from keepfast.runs.stepping import Steps
 
 
 @final
@@ -47,6 +49,7 @@ class Home:
         modules: what the run's checkpoints hold.
         recorder: what tracks and writes.
         checkpointer: what stores.
+        steps: what counts the timesteps.
         is_named: whether somebody chose the directory's name; else it is of the moment the run was made.
 
     Attributes:
@@ -64,12 +67,15 @@ class Home:
         modules: ModuleTable,
         recorder: Recorder,
         checkpointer: Checkpointer,
+        steps: Steps,
         *,
         is_named: bool,
     ) -> None:
         self._agent, self._standing, self._is_named = agent, standing, is_named
         self._modules, self._recorder, self._checkpointer = modules, recorder, checkpointer
         self._agent_config: Mapping[str, Any] = agent_config
+        self._offering = Offering(recorder.artifacts, recorder.writer, lambda: self.directory, lambda: steps.completed)
+        checkpointer.when_durable(self._offering.offer_checkpoint)
         self._ownership = Ownership(directory)
         self._new: NewDirectory | None = None
         self._origin = Origin(
@@ -128,6 +134,7 @@ class Home:
     def begin(self) -> None:
         """Be told that training begins."""
         self.earlier.warn()
+        self._offering.listen(self._modules.memories())
         self._origin.begin(self._tell_news)
 
     def describe(self, config: Mapping[str, Any]) -> None:

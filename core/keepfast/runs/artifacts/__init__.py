@@ -1,0 +1,1 @@
+"""Files of a run for trackers that keep files."""
