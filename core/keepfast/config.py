@@ -134,6 +134,11 @@ class ExperimentConfig(BaseModel):
         description="timesteps between checkpoints that hold the memories too, each the first at or past a multiple; "
         "auto: each one",
     )
+    memory_checkpoints: Literal["log", "whole"] = Field(
+        "log",
+        description="what a checkpoint holds of memories: the rows that were added, each in a file beside it that "
+        "later ones share; or the whole memory, in its own file",
+    )
     async_checkpoints: bool = Field(True, description="write checkpoints behind training")
     on_writer_error: Literal["warn", "raise"] = Field("warn", description="what a failing writer does to the run")
     system_metrics: bool = Field(
