@@ -160,10 +160,12 @@ class Checkpoint:
             Arrays are NumPy arrays on the host.
         metadata: a tree beside the state that readers of the modules alone never meet, which formats keep as it is;
             `about` tells what it means. Empty in files of other tools.
+        segments: the files, from the folder of the checkpoint on, that `read_checkpoint` had rows of its memories from.
     """
 
     state: Tree
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    segments: tuple[str, ...] = field(default=(), compare=False)
 
     def __repr__(self) -> str:
         return f"Checkpoint({contents_line(self.modules, self.metadata)})"

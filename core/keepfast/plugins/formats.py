@@ -23,7 +23,7 @@ from keepfast.errors import (
     did_you_mean,
 )
 from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, Checkpoint, CheckpointStore
-from keepfast.interfaces.loading.memory_log import MemoryLog, Segment, path_of_segment
+from keepfast.interfaces.loading.memory_log import MemoryLog, Segment, path_of_segment, segments_of
 from keepfast.interfaces.memory_exporter import MemoryExporter
 from keepfast.plugins.discovery import registry
 from keepfast.plugins.locations import located
@@ -149,7 +149,8 @@ def _with_rows(checkpoint: Checkpoint, path: Path, wanted: Container[str] | None
     metadata = {key: value for key, value in checkpoint.metadata.items() if key != "logs"}
     alone = checkpoint.about.module
     state = modules if alone is None else modules[alone]
-    return replace(checkpoint, state=state, metadata={**metadata, "logs": left} if left else metadata)
+    read = segments_of({name: log for name, log in told.items() if name in modules and name not in left})
+    return replace(checkpoint, state=state, metadata={**metadata, "logs": left} if left else metadata, segments=read)
 
 
 def _rows_of(name: str, told: Any, path: Path) -> dict[str, Any]:
