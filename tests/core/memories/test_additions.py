@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -112,20 +113,21 @@ def add(memory: Any, count: int, **more: Any) -> None:
 
 
 def refused(run: Run, calls: int) -> None:
-    """Write a checkpoint at whose n-th rename the disk is full."""
-    import os
+    """Write a checkpoint at whose n-th call of the disk, from 0 on, that is full: files are synced, then renamed."""
+    left = iter(range(calls))
 
-    left, real = iter(range(calls)), os.replace
+    def refusing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            if next(left, None) is None:
+                raise OSError(28, "No space left on device")
+            return real(*args)
 
-    def replace(*args: Any) -> None:
-        if next(left, None) is None:
-            raise OSError(28, "No space left on device")
-        real(*args)
+        return call
 
-    with mock.patch("os.replace", replace):
+    with mock.patch("os.replace", refusing(os.replace)), mock.patch("os.fsync", refusing(os.fsync)):
         try:
             run.checkpoint()
-        except keepfast.WriteFailed:
+        except OSError:
             run.kept[run.timestep] = run.memory.snapshot()  # it may be there nevertheless
 
 
@@ -166,9 +168,7 @@ STEPS: dict[str, Callable[[Run], object]] = {
     "move": lambda run: setattr(run.memory, "memory_index", 1),
     "part": lambda run: run.memory.reset_episodes(),
     "checkpoint": lambda run: run.checkpoint(),
-    "a full disk": lambda run: refused(run, 0),
-    "a disk full a little later": lambda run: refused(run, 1),
-    "a disk full at the index": lambda run: refused(run, 2),
+    **{f"a disk full at call {calls}": lambda run, calls=calls: refused(run, calls) for calls in range(9)},
 }
 """What may become of a memory and its checkpoints."""
 
@@ -275,7 +275,7 @@ def test_rows_of_a_checkpoint_that_was_refused_are_in_the_next(run: Run, make: M
     add(run.memory, 2)
     run.checkpoint()
     add(run.memory, 2)
-    refused(run, 1)
+    refused(run, 4)
     assert len(segments.present(run.path)) == 2
     add(run.memory, 2)
     assert run.checkpoint()[0]["states"] == (2, 4)
