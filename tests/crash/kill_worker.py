@@ -20,7 +20,10 @@ ELEMENTS = 5 * 2**20
 """Of float32: 20 MB."""
 
 ADDED, MEMORY_SIZE = 3, 40
-"""Of rows, of which each checkpoint has a few more."""
+"""How many rows a memory gets before each checkpoint, and how many it holds."""
+
+WITH_MEMORY = {("torch", "same"), ("torch", "successive"), ("jax", "successive")}
+"""Where there is one; each process of JAX compiles it anew, so that once is enough there."""
 
 
 def torch_module() -> Any:
@@ -65,14 +68,16 @@ def save_forever(backend: str, mode: str, naming: str, directory: Path) -> None:
         "keep_last": 3,
     }
     experiment = keepfast.Experiment(cfg, timesteps=1_000_000)
-    memory = memory_of(backend)
-    experiment.register(policy=module if backend == "torch" else keepfast.attribute(module, "params"), memory=memory)
+    experiment.register(policy=module if backend == "torch" else keepfast.attribute(module, "params"))
+    memory = memory_of(backend) if (backend, naming) in WITH_MEMORY else None
+    if memory is not None:
+        experiment.register(memory=memory)
     start = experiment.resume()
     number = int(value_of(module, backend))
     while True:
         number += 1
         fill(module, number)
-        for _ in range(ADDED):
+        for _ in range(ADDED if memory is not None else 0):
             memory.add_samples(number=np.full((1, 64), float(number), np.float32))
         experiment.write_checkpoint(1 if naming == "same" else start + number)
         if mode == "async":
