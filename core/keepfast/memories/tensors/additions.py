@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _BLOCKS = 1024
 """In how many parts a tensor is looked at that somebody else may have changed."""
 
-_AT_ONCE = 1 << 24
+_AT_ONCE = 1 << 20
 """How many bytes of a tensor are looked at at once."""
 
 
