@@ -354,7 +354,7 @@ WRONG: dict[str, Callable[[dict[str, Any]], object]] = {
     "no dtype": lambda log: log["tensors"].update(states=[3, [3]]),
     "no segments": lambda log: log.pop("segments"),
     "a part of other rows": lambda log: log["segments"][0].update(parts={"states": [0, 3]}),
-    "an unknown dtype": lambda log: log["tensors"].update(states=["float99", [3]]),
+    "an unknown dtype": lambda log: log["tensors"].update(states=["nonsense", [3]]),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,7 @@ class MemoryAdditionsContract(MemoryLoadingContract):
             stored.checkpoint(memory)
 
 
+@final
 class _Stored:
     """The segments that the checkpoints of one memory have."""
 
