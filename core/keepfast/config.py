@@ -158,6 +158,12 @@ class ExperimentConfig(BaseModel):
         description="timesteps between checkpoints that hold the memories too, each the first at or past a multiple; "
         "auto: each one",
     )
+    memory_checkpoints: Literal["log", "whole"] = Field(
+        "log",
+        examples=["whole"],
+        description="what a checkpoint holds of memories: the rows that were added, each in a file beside it that "
+        "later ones share; or the whole memory, in its own file",
+    )
     async_checkpoints: bool = Field(True, examples=[False], description="write checkpoints behind training")
     on_writer_error: Literal["warn", "raise"] = Field(
         "warn", examples=["raise"], description="what a failing writer does to the run"

@@ -1,4 +1,4 @@
-"""Saves 20 MB again and again until it is killed; started by `test_kill.py`.
+"""Saves 20 MB and a memory again and again until it is killed; started by `test_kill.py`.
 
 The process imports a framework once and then forks a child for each line it reads, so that fifty kills do not pay for
 fifty imports. A child tells of each checkpoint once it is durable.
@@ -11,11 +11,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import keepfast
 import keepfast.experiment  # what a child would otherwise import after the fork
 
 ELEMENTS = 5 * 2**20
 """Of float32: 20 MB."""
+
+ADDED, MEMORY_SIZE = 3, 40
+"""How many rows a memory gets before each checkpoint, and how many it holds."""
+
+WITH_MEMORY = {("torch", "same"), ("torch", "successive"), ("jax", "successive")}
+"""Where there is one; each process of JAX compiles it anew, so that once is enough there."""
 
 
 def torch_module() -> Any:
@@ -43,6 +51,12 @@ def fill_jax(owner: JaxOwner, value: int) -> None:
     owner.params = {"weight": jax.numpy.full((16, ELEMENTS // 16), float(value), "float32")}
 
 
+def memory_of(backend: str) -> Any:
+    made = __import__(f"keepfast_{backend}").RandomMemory(MEMORY_SIZE, 1)
+    made.create_tensor("number", 64)
+    return made
+
+
 def save_forever(backend: str, mode: str, naming: str, directory: Path) -> None:
     module: Any = torch_module() if backend == "torch" else JaxOwner()
     fill = fill_torch if backend == "torch" else fill_jax
@@ -55,11 +69,16 @@ def save_forever(backend: str, mode: str, naming: str, directory: Path) -> None:
     }
     experiment = keepfast.Experiment(cfg, timesteps=1_000_000)
     experiment.register(policy=module if backend == "torch" else keepfast.attribute(module, "params"))
+    memory = memory_of(backend) if (backend, naming) in WITH_MEMORY else None
+    if memory is not None:
+        experiment.register(memory=memory)
     start = experiment.resume()
     number = int(value_of(module, backend))
     while True:
         number += 1
         fill(module, number)
+        for _ in range(ADDED if memory is not None else 0):
+            memory.add_samples(number=np.full((1, 64), float(number), np.float32))
         experiment.write_checkpoint(1 if naming == "same" else start + number)
         if mode == "async":
             fill(module, -1)  # must never reach the file

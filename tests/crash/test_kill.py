@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from keepfast.checkpoints.directory import CheckpointDirectory
+from tests.crash.kill_worker import ADDED, MEMORY_SIZE
 
 KILLS = int(os.environ.get("KEEPFAST_KILLS", "15"))
 """How many in the suite; the session `crash` asks for fifty."""
@@ -68,7 +71,20 @@ def _kill_one(lines: object, delay: float) -> int:
 
 def _newest_value(directory: CheckpointDirectory) -> int:
     newest = next(iter(directory.newest_first(best=False)))
-    tree = directory.read(newest).state["policy"]
+    checkpoint = directory.read(newest)
+    tree = checkpoint.state["policy"]
     weight = np.asarray(tree["weight"])
     assert (weight == weight.flat[0]).all()  # all of one save, nothing of another
-    return int(weight.flat[0])
+    number = int(weight.flat[0])
+    if "memory" in checkpoint.modules:
+        _check_memory(checkpoint.modules["memory"], number)
+    return number
+
+
+def _check_memory(state: Mapping[str, Any], number: int) -> None:
+    """Check that the rows of a memory are those that were added until a save, and no others, in their order."""
+    rows = np.asarray(state["tensors"]["number"])[:, 0]
+    added = number * ADDED
+    expected = [1 + place // ADDED for place in range(max(added - MEMORY_SIZE, 0), added)]
+    order = (np.arange(MEMORY_SIZE) + state["memory_index"] * bool(state["filled"])) % MEMORY_SIZE
+    assert rows[order[: len(expected)]].tolist() == [[float(each)] * 64 for each in expected]

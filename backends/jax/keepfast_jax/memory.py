@@ -86,6 +86,8 @@ class JaxStorage(keepfast.Storage):
 
     backend: ClassVar[str] = "jax"
 
+    gives_views: ClassVar[bool] = False
+
     keeps_wide: ClassVar[str] = (
         'JAX keeps 64 bits with JAX_ENABLE_X64=1 in the environment, or jax.config.update("jax_enable_x64", True)'
     )
@@ -160,6 +162,14 @@ class JaxStorage(keepfast.Storage):
 
     def host_part(self, name: str, start: int, stop: int) -> NDArray[Any]:  # noqa: D102  (the interface's)
         return np.asarray(self.buffers[name])[start:stop]  # all of it, for JAX compiles anew for every length
+
+    def host_rows(self, name: str, start: int, stop: int) -> NDArray[Any]:  # noqa: D102  (the interface's)
+        buffer, count = self.buffers[name], stop - start
+        # Of few lengths, for each of which JAX compiles once. A view of the whole would have `_update` copy it.
+        length = min(1 << (count - 1).bit_length(), len(buffer))
+        first = min(start, len(buffer) - length)
+        part = np.asarray(eagerly(_part, buffer, first, length))
+        return np.array(part[start - first : stop - first])
 
     def take(self, names: Sequence[str], places: Any) -> list[jax.Array]:  # noqa: D102  (the interface's)
         found: list[jax.Array] = eagerly(_gather, [self.buffers[name] for name in names], places)

@@ -180,6 +180,9 @@ class TorchStorage(keepfast.Storage):
     def is_on_host(self, array: torch.Tensor) -> bool:  # noqa: D102  (the interface's)
         return array.is_cpu
 
+    def host_rows(self, name: str, start: int, stop: int) -> NDArray[Any]:  # noqa: D102  (the interface's)
+        return self.host_part(name, start, stop)  # a copy by itself
+
     def host(self, name: str) -> NDArray[Any]:  # noqa: D102  (the interface's)
         return _host_copy(self.buffers[name])
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from keepfast._system.commit import Content, Filling, Unnamed, commit_together, is_copy_of, link, make_durable, sweep
 from keepfast._system.disk.directories import make_directory, sync_directory
+from keepfast.checkpoints import segments
 from keepfast.checkpoints.index import (
     ASIDE,
+    GROUPED,
     INDEX,
     IndexedCheckpoint,
     IndexedFile,
@@ -22,10 +24,11 @@ from keepfast.checkpoints.index import (
 )
 from keepfast.checkpoints.placing import documents_of, file_name, whole
 from keepfast.checkpoints.retention import Retention
-from keepfast.checkpoints.scan import adoptable, merged
+from keepfast.checkpoints.scan import adoptable, merged, unlisted_segments
 from keepfast.errors import NotFound
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
 from keepfast.interfaces.format import DirectoryFormat
+from keepfast.interfaces.loading.memory_log import NewRows
 from keepfast.plugins.formats import owner_of, read_checkpoint
 from keepfast.tree import Tree
 
@@ -40,12 +43,14 @@ class CheckpointDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._doubtful: set[str] = set()
 
     def sweep(self) -> None:
         """Remove what killed saves left behind."""
         if not self.path.is_dir():
             return
         sweep(self.path)
+        segments.sweep_logs(self.path)
         with exclusive(self.path):
             listed = {name for checkpoint in read_index(self.path) for name in checkpoint.names}
             for aside in self.path.glob(f"*{ASIDE}.*"):
@@ -62,6 +67,7 @@ class CheckpointDirectory:
         separately: bool,
         best: bool,
         retention: Retention,
+        rows: Mapping[str, NewRows] = segments.NO_ROWS,
         last: bool = True,
     ) -> IndexedCheckpoint:
         """Write one checkpoint, list it in the index, and remove what the retention lets go; durable when it returns.
@@ -73,29 +79,48 @@ class CheckpointDirectory:
             separately: whether each module gets a file of its own.
             best: whether it is the best so far rather than a periodic one.
             retention: what stays.
+            rows: what is new of memories, by name, whose state has no tensors then; each gets a segment, which is on
+                disk before the checkpoint is there.
             last: whether no other is written right behind it, which removes what is to go, and makes both durable.
 
         Raises:
             WriteFailed: if the operating system refused; earlier checkpoints are untouched.
             InvalidValue: if a module's name cannot be part of a file's name, or its tree cannot be stored.
         """
-        timestep = metadata.timestep
-        assert timestep is not None  # noqa: S101  (the caller's duty)
         documents = documents_of(state, metadata, separately=separately)
         make_directory(self.path)
         with exclusive(self.path):
             self._adopt()
-            first = best and self._is_first(metadata, retention)
-            names = {
-                key: file_name(key, timestep, store.extension, best=best, first=first, keys=documents)
-                for key in documents
-            }
-            # Neither several names nor that of a directory change in one step.
-            if separately or (best and retention.keep_best > 1) or isinstance(store, DirectoryFormat):
-                self._set_aside(set(names.values()), set(documents))
-            contents = {name: store.writing(documents[key]) for key, name in names.items()}
-            unwritten = IndexedCheckpoint(timestep, best, {key: IndexedFile(name, 0) for key, name in names.items()})
-            return self._commit(unwritten, metadata, contents, retention, last=last)
+            self._remove_doubtful()
+            with segments.written(self.path, rows, store, self._doubtful) as logs:
+                if logs:
+                    told = {name: log.as_mapping() for name, log in logs.items()}
+                    metadata = replace(metadata, logs=told)
+                    documents = {key: _with_logs(document, told) for key, document in documents.items()}
+                return self._write(documents, metadata, store, retention, best=best, last=last)
+
+    def _write(
+        self,
+        documents: Mapping[str, Checkpoint],
+        metadata: CheckpointMetadata,
+        store: CheckpointStore,
+        retention: Retention,
+        *,
+        best: bool,
+        last: bool,
+    ) -> IndexedCheckpoint:
+        timestep = metadata.timestep
+        assert timestep is not None  # noqa: S101  (the caller's duty)
+        first = best and self._is_first(metadata, retention)
+        names = {
+            key: file_name(key, timestep, store.extension, best=best, first=first, keys=documents) for key in documents
+        }
+        # Neither several names nor that of a directory change in one step.
+        if GROUPED not in documents or (best and retention.keep_best > 1) or isinstance(store, DirectoryFormat):
+            self._set_aside(set(names.values()), set(documents))
+        contents = {name: store.writing(documents[key]) for key, name in names.items()}
+        unwritten = IndexedCheckpoint(timestep, best, {key: IndexedFile(name, 0) for key, name in names.items()})
+        return self._commit(unwritten, metadata, contents, retention, last=last)
 
     def _commit(
         self,
@@ -108,15 +133,18 @@ class CheckpointDirectory:
     ) -> IndexedCheckpoint:
         """Write files by name and the index of them, all or none; then remove what the retention lets go."""
         written, gone = unwritten, list[IndexedCheckpoint]()
+        unneeded = set[str]()
 
         def index(unnamed: Mapping[Path, Unnamed]) -> Mapping[Path, Content]:
-            nonlocal written, gone
+            nonlocal written, gone, unneeded
             names = {key: file.name for key, file in unwritten.files.items()}
             files = {key: IndexedFile.written(unnamed[self.path / name], name) for key, name in names.items()}
             written = replace(replace(unwritten, files=files).described_by(metadata), own=True)
             others = self._others(written)
             gone = self._removable(written, others, retention) if last else []
-            return {self.path / INDEX: index_of([each for each in [*others, written] if each not in gone], gone)}
+            kept = [each for each in [*others, written] if each not in gone]
+            unneeded = segments.needed(read_index(self.path)) - segments.needed(kept)
+            return {self.path / INDEX: index_of(kept, gone)}
 
         files = {self.path / name: content for name, content in contents.items()}
         if len(files) == 1 and not any(isinstance(content, Filling) for content in files.values()):
@@ -126,7 +154,14 @@ class CheckpointDirectory:
             commit_together(files, lambda unnamed: later.update(index(unnamed)) or {})
             commit_together(later)
         self._remove({name for checkpoint in gone for name in checkpoint.names})
+        self._remove(unneeded)
         return written
+
+    def _remove_doubtful(self) -> None:
+        """Remove the segments of checkpoints that did not come to be."""
+        if self._doubtful:
+            self._remove(self._doubtful - segments.needed(read_index(self.path)))
+            self._doubtful.clear()
 
     def _remove(self, names: Iterable[str]) -> None:
         """Remove files and directories of which a format knows that Keepfast wrote them, whatever the index says."""
@@ -214,6 +249,9 @@ class CheckpointDirectory:
                 latest = max((checkpoint.time for checkpoint in listed), default=None)
                 doubtful = [checkpoint for checkpoint in listed if checkpoint.best or checkpoint.time == latest]
                 self._adopt([checkpoint for checkpoint in doubtful if not self._is_as_listed(checkpoint)])
+                if orphans := segments.present(self.path) - segments.needed(listed := read_index(self.path)):
+                    others = unlisted_segments(self.path, listed)
+                    self._remove(set() if others is None else orphans - others)
 
     def _is_as_listed(self, checkpoint: IndexedCheckpoint) -> bool:
         paths = {self.path / file.name: file for file in checkpoint.files.values() if file.digest}
@@ -276,8 +314,12 @@ class CheckpointDirectory:
         live = [checkpoint for checkpoint in found if not checkpoint.superseded]
         yield from sorted(live or found, key=_age, reverse=True)
 
-    def read(self, indexed: IndexedCheckpoint) -> Checkpoint:
+    def read(self, indexed: IndexedCheckpoint, wanted: Container[str] | None = None) -> Checkpoint:
         """Read and verify one checkpoint, all its files.
+
+        Args:
+            indexed: the checkpoint.
+            wanted: the names of the modules that are asked for; see `read_checkpoint`.
 
         Raises:
             CorruptCheckpoint: if a file is damaged, or its files do not make one whole.
@@ -290,8 +332,12 @@ class CheckpointDirectory:
             path = self.path / file.name
             if not path.exists():
                 raise NotFound(f"`{path}` is listed in the index but is not there")
-            documents[path] = read_checkpoint(path)
+            documents[path] = read_checkpoint(path, wanted)
         return whole(documents)
+
+
+def _with_logs(document: Checkpoint, logs: Mapping[str, Any]) -> Checkpoint:
+    return replace(document, metadata={**document.metadata, "logs": logs})
 
 
 def _scores(checkpoints: Sequence[IndexedCheckpoint], metric: str) -> list[float]:

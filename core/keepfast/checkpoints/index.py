@@ -16,6 +16,7 @@ from keepfast._system.disk.checksum import crc32
 from keepfast._system.lock import holding_file
 from keepfast.errors import InvalidValue
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata
+from keepfast.interfaces.loading.memory_log import is_segment, segments_of
 
 INDEX = "index.json"
 _INDEX_VERSION = 1
@@ -75,6 +76,7 @@ class IndexedCheckpoint:
         versions: what wrote it.
         own: whether Keepfast wrote it, so that retention may remove it.
         superseded: whether training went on from before it, so that it is no longer the latest.
+        segments: the files of rows that its memories need, from the directory of the checkpoints on.
         going: whether retention is removing it, so that files of it may be missing.
     """
 
@@ -87,6 +89,7 @@ class IndexedCheckpoint:
     versions: Mapping[str, Any] = field(default_factory=dict)
     own: bool = True
     superseded: bool = False
+    segments: tuple[str, ...] = ()
     going: bool = False
 
     @property
@@ -136,6 +139,7 @@ class IndexedCheckpoint:
             "time": metadata.time or 0.0,
             "versions": {"keepfast": metadata.keepfast, "format": metadata.format_version},
             "own": metadata.resume is not None,
+            "segments": segments_of(metadata.logs),
         }
         return IndexedCheckpoint.from_json({**asdict(self), **told})
 
@@ -161,7 +165,14 @@ def _of_row(row: Mapping[str, Any]) -> IndexedCheckpoint:
         versions={key: version for key, version in row["versions"].items() if isinstance(version, str | int | None)},
         own=_checked(row["own"], bool),
         superseded=_checked(row.get("superseded", False), bool),
+        segments=tuple(map(_segment, row.get("segments", ()))),
     )
+
+
+def _segment(name: Any) -> str:
+    if not is_segment(_checked(name, str)):
+        raise ValueError(f"{name!r:.100} is no name of a segment")
+    return str(name)
 
 
 def _file_of_row(file: Mapping[str, Any]) -> IndexedFile:
@@ -241,6 +252,8 @@ def index_of(checkpoints: Iterable[IndexedCheckpoint], leaving: Iterable[Indexed
 def _row(checkpoint: IndexedCheckpoint) -> dict[str, Any]:
     row = asdict(checkpoint)
     del row["going"]  # where it stands says so
+    if not checkpoint.segments:
+        del row["segments"]
     return row
 
 

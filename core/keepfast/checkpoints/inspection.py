@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
 
 from keepfast._system.commit import size_of
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata
+from keepfast.interfaces.loading.memory_log import path_of_segment
 from keepfast.plugins.formats import read_checkpoint
 from keepfast.plugins.locations import located
 from keepfast.tree import Tree, flatten, is_array, nbytes
@@ -36,6 +37,7 @@ class Inspection:
         metadata: what the file tells beside the modules, except for what a resume alone needs.
         resumable: whether it holds what an exact resume needs beyond the modules.
         modules: the entries of each module, by the module's name.
+        segments: the bytes of each file that rows of its memories lie in, by its name from the file's directory on.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class Inspection:
     metadata: CheckpointMetadata
     resumable: bool
     modules: Mapping[str, list[InspectedEntry]]
+    segments: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -70,7 +73,8 @@ def describe(path: Path, checkpoint: Checkpoint) -> Inspection:
     """Say what a checkpoint holds that was read from a file."""
     about = checkpoint.about
     modules = {name: _entries(tree) for name, tree in _modules(checkpoint, path).items()}
-    return Inspection(path, size_of(path), replace(about, resume=None), about.resume is not None, modules)
+    sizes = {file: size_of(path_of_segment(path.parent, file)) for file in checkpoint.segments}
+    return Inspection(path, size_of(path), replace(about, resume=None), about.resume is not None, modules, sizes)
 
 
 def _modules(checkpoint: Checkpoint, path: Path) -> dict[str, Tree]:

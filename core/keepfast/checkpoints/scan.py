@@ -14,6 +14,7 @@ import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -29,8 +30,10 @@ from keepfast.checkpoints.index import (
     write_index,
 )
 from keepfast.checkpoints.placing import Form, form_of, key_of
+from keepfast.checkpoints.segments import problem_of
 from keepfast.errors import InvalidValue, KeepfastError
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata
+from keepfast.interfaces.loading.memory_log import MemoryLog, Segment, path_of_segment, segments_of
 from keepfast.plugins.formats import read_checkpoint, stores
 
 _NUMBERED = re.compile(r"^(?P<key>.+)_(?P<timestep>\d{1,18})$")
@@ -105,6 +108,15 @@ def rebuild(directory: Path) -> tuple[list[IndexedCheckpoint], dict[Path, str]]:
                 found.append(_with_digests(directory, replace(checkpoint, superseded=superseded)))
         write_index(directory, found)
     return found, damaged
+
+
+def unlisted_segments(directory: Path, listed: Sequence[IndexedCheckpoint]) -> set[str] | None:
+    """Return the segments of memories' logs that files need which are not listed; None where one cannot be read."""
+    known = {name for checkpoint in listed for name in checkpoint.names}
+    contents = [each.content for each in _candidates(directory, known, thorough=True)]
+    if any(content.problem for content in contents):
+        return None
+    return {file for content in contents for file in segments_of(content.metadata.logs)}
 
 
 def _with_digests(directory: Path, checkpoint: IndexedCheckpoint) -> IndexedCheckpoint:
@@ -184,7 +196,8 @@ def _checkpoint(group: list[_Candidate]) -> tuple[IndexedCheckpoint, bool]:
     checkpoint = IndexedCheckpoint(group[0].timestep, group[0].best, files, own=False)
     if own and not lost and _is_whole(own, names):
         with contextlib.suppress(InvalidValue):  # it tells of another timestep than its name: somebody renamed it
-            checkpoint = checkpoint.described_by(own[0].content.metadata)
+            told = dict.fromkeys(file for each in own for file in segments_of(each.content.metadata.logs))
+            checkpoint = replace(checkpoint.described_by(own[0].content.metadata), segments=tuple(told))
     return checkpoint, bool(own) or GROUPED in files
 
 
@@ -196,14 +209,40 @@ def _is_whole(own: Sequence[_Candidate], modules: set[str]) -> bool:
 
 def _content(path: Path) -> _Content:
     """Return what a file says of itself, read once for as long as it does not change."""
-    states = ((file, file.stat()) for file in files_of(path))
-    return _read_content(path, tuple((file, state.st_size, state.st_mtime_ns) for file, state in states))
+    found = _read_content(path, _states(path))
+    problem = next(filter(None, map(partial(_problem_of_log, path.parent), (found.metadata.logs or {}).values())), None)
+    return found if problem is None else _Content(problem=problem)
+
+
+def _problem_of_log(directory: Path, told: Any) -> str | None:
+    try:
+        segments = MemoryLog.of(told).segments
+    except InvalidValue as error:
+        return str(error)
+    return next(filter(None, (_segment_problem(directory, segment) for segment in segments)), None)
+
+
+def _segment_problem(directory: Path, segment: Segment) -> str | None:
+    path = path_of_segment(directory, segment.file)
+    return _checked_segment(directory, segment.file, segment.size, segment.digest, _states(path))
+
+
+@functools.lru_cache(maxsize=4096)
+def _checked_segment(
+    directory: Path, file: str, size: int, digest: str, _states: tuple[tuple[Path, int, int], ...]
+) -> str | None:
+    return problem_of(directory, Segment(file, size, digest, {}))
+
+
+def _states(path: Path) -> tuple[tuple[Path, int, int], ...]:
+    states = ((file, file.stat()) for file in files_of(path) if file.exists())
+    return tuple((file, state.st_size, state.st_mtime_ns) for file, state in states)
 
 
 @functools.lru_cache(maxsize=1024)
 def _read_content(path: Path, _states: tuple[tuple[Path, int, int], ...]) -> _Content:
     try:
-        metadata = read_checkpoint(path).about
+        metadata = read_checkpoint(path, wanted=()).about
     except (KeepfastError, OSError) as error:
         return _Content(problem=str(error))
     return _Content(metadata if metadata.resume is None else replace(metadata, resume={}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -20,8 +20,10 @@ from keepfast.checkpoints.index import (
 )
 from keepfast.checkpoints.placing import whole
 from keepfast.checkpoints.scan import merged
+from keepfast.checkpoints.segments import problem_of
 from keepfast.errors import CorruptCheckpoint, KeepfastError, NotFound
 from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.interfaces.loading.memory_log import MemoryLog, Segment, path_of_segment
 from keepfast.plugins.formats import is_checkpoint, read_checkpoint
 from keepfast.plugins.locations import located
 
@@ -54,8 +56,10 @@ def verify(path: str | Path) -> Iterator[Verdict]:
         NotFound: if there is nothing to verify.
     """
     path = located(path)
+    segments: dict[str, Segment] = {}
     if is_checkpoint(path):
-        yield _verify_file(path, _indexed(path), {})
+        yield _verify_file(path, _indexed(path), {}, segments)
+        yield from _verify_segments(path.parent, segments)
         return
     directory = path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path
     problem = index_problem(directory)
@@ -65,14 +69,22 @@ def verify(path: str | Path) -> Iterator[Verdict]:
     if problem is not None:
         yield Verdict(directory / INDEX, problem)
     for checkpoint in checkpoints:
-        yield from _verify_checkpoint(directory, checkpoint)
+        yield from _verify_checkpoint(directory, checkpoint, segments)
+    yield from _verify_segments(directory, segments)
 
 
-def _verify_checkpoint(directory: Path, checkpoint: IndexedCheckpoint) -> Iterator[Verdict]:
+def _verify_segments(directory: Path, segments: Mapping[str, Segment]) -> Iterator[Verdict]:
+    for segment in segments.values():
+        yield Verdict(path_of_segment(directory, segment.file), problem_of(directory, segment))
+
+
+def _verify_checkpoint(
+    directory: Path, checkpoint: IndexedCheckpoint, segments: dict[str, Segment]
+) -> Iterator[Verdict]:
     documents: dict[Path, Checkpoint] = {}
     for file in checkpoint.files.values():
         if (directory / file.name).exists():
-            yield _verify_file(directory / file.name, file, documents)
+            yield _verify_file(directory / file.name, file, documents, segments)
     gone = [] if checkpoint.going else [name for name in _names(checkpoint) if not (directory / name).exists()]
     listed = _listed(directory) if gone else set()  # retention may have removed them since the index was read
     for path in (directory / name for name in gone if name in listed):
@@ -99,15 +111,19 @@ def _indexed(path: Path) -> IndexedFile | None:
     return next((file for file in files if file.name == path.name), None)
 
 
-def _verify_file(path: Path, indexed: IndexedFile | None, documents: dict[Path, Checkpoint]) -> Verdict:
-    """Return the verdict on a file, whose content joins the documents if it is good."""
+def _verify_file(
+    path: Path, indexed: IndexedFile | None, documents: dict[Path, Checkpoint], segments: dict[str, Segment]
+) -> Verdict:
+    """Return the verdict on a file, whose content joins the documents if it is good, and what it needs the segments."""
     if indexed is not None and not path.exists():
         return Verdict(path, f"`{path}` is listed in the index but is not there")
     try:
-        document = read_checkpoint(path)
+        document = read_checkpoint(path, wanted=())
+        logs = [MemoryLog.of(told) for told in (document.about.logs or {}).values()]
     except (KeepfastError, OSError) as error:
         return Verdict(path, str(error))
     if indexed is not None and indexed.digest and file_digest(path) != indexed.digest:
         return Verdict(path, f"`{path}` is whole, but not the file that the index lists under this name")
     documents[path] = document
+    segments.update({segment.file: segment for log in logs for segment in log.segments})
     return Verdict(path, None)

@@ -51,6 +51,7 @@ def document_of(checkpoint: IndexedCheckpoint) -> dict[str, Any]:
         "metric": checkpoint.metric,
         "time": checkpoint.time or None,
         "superseded": checkpoint.superseded,
+        "segments": list(checkpoint.segments),
         "files": {
             key: {"name": file.name, "size": file.size, "digest": file.digest} for key, file in checkpoint.files.items()
         },
@@ -69,7 +70,8 @@ def _row(checkpoint: IndexedCheckpoint) -> tuple[str, ...]:
     metric = "" if checkpoint.metric is None else f"{checkpoint.metric['tag']} = {checkpoint.metric['value']:g}"
     return (
         "" if checkpoint.timestep is None else str(checkpoint.timestep),
-        ", ".join(sorted(checkpoint.names)),
+        ", ".join(sorted(checkpoint.names))
+        + (f" + {len(checkpoint.segments)} segments" if checkpoint.segments else ""),
         ", ".join(checkpoint.modules),
         metric,
         f"{sum(file.size for file in checkpoint.files.values()):,}",

@@ -20,7 +20,7 @@ from keepfast.hub.failures import endpoint, told
 from keepfast.interfaces.summary.checks import mapping, string
 from keepfast.metrics.frames import Series
 from keepfast.metrics.reading import has_metrics, read_metrics
-from keepfast.plugins.formats import is_checkpoint, read_checkpoint
+from keepfast.plugins.formats import format_of, is_checkpoint, read_checkpoint
 from keepfast.plugins.locations import located
 from keepfast.provenance.starts import for_strangers
 from keepfast.runs.reading import is_run, read_run
@@ -102,9 +102,12 @@ def fill(
     if checkpoint.is_dir():
         raise InvalidValue(f"`{checkpoint}` is a directory; convert it into a file first: `keepfast convert`")
     run = next((each for each in (path, *path.absolute().parents[:2]) if each.is_dir() and is_run(each)), None)
-    about = read_checkpoint(checkpoint).about
-    name = f"agent{checkpoint.suffix}"
-    shutil.copyfile(checkpoint, folder / name)
+    read, name = read_checkpoint(checkpoint), f"agent{checkpoint.suffix}"
+    about = read.about
+    if read.segments:  # whose rows lie in other files
+        format_of("checkpoint format", folder / name).save(read, folder / name)
+    else:
+        shutil.copyfile(checkpoint, folder / name)
     metrics = read_metrics(run) if run is not None and has_metrics(run) else {}
     document = _document(run)
     told_results = {"timestep": about.timestep, "time": about.time, "checkpoint": name}

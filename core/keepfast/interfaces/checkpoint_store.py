@@ -45,6 +45,7 @@ class CheckpointMetadata:
         timestep: the completed timesteps it was taken at.
         metric: the tag and the value that it was judged by, for one of the best.
         resume: what an exact resume needs beyond the modules; files of an experiment alone have it.
+        logs: where the rows of memories lie that the file itself does not hold, by name; see `MemoryLog`.
         set: an id that the files of one checkpoint share, where each module has a file of its own.
         module: the name of the file's module, where it holds one alone.
     """
@@ -59,6 +60,7 @@ class CheckpointMetadata:
     timestep: int | None = None
     metric: Mapping[str, Any] | None = None
     resume: Mapping[str, Any] | None = None
+    logs: Mapping[str, Any] | None = None
     set: str | None = None
     module: str | None = None
 
@@ -142,6 +144,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "timestep": ("a whole number of at least 0", _count),
     "metric": ("a mapping of `tag` to a text and of `value` to a number", _metric),
     "resume": ("a mapping", _mapping),
+    "logs": ("a mapping", _mapping),
     "set": ("a text", _text),
     "module": ("a text", _text),
 }
@@ -158,10 +161,12 @@ class Checkpoint:
             Arrays are NumPy arrays on the host.
         metadata: a tree beside the state that readers of the modules alone never meet, which formats keep as it is;
             `about` tells what it means. Empty in files of other tools.
+        segments: the files, from the folder of the checkpoint on, that `read_checkpoint` had rows of its memories from.
     """
 
     state: Tree
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    segments: tuple[str, ...] = field(default=(), compare=False)
 
     def __repr__(self) -> str:
         return f"Checkpoint({contents_line(self.modules, self.metadata)})"

@@ -177,13 +177,14 @@ class Cursor:
         place: the place that the next sample goes to.
         filled: whether every row has been written.
         cycles: how many times the last row was completed.
+        moves: how many times it was moved elsewhere than samples move it on.
         invalid: the places, ascending, of samples that are known to be no transitions.
     """
 
     def __init__(self, memory_size: int, num_envs: int) -> None:
         self.memory_size, self.num_envs = memory_size, num_envs
         self.capacity = memory_size * num_envs
-        self.place, self.filled, self.cycles = 0, False, 0
+        self.place, self.filled, self.cycles, self.moves = 0, False, 0, 0
         self.invalid = np.empty(0, np.intp)
         self.seams = set()
 
@@ -223,6 +224,7 @@ class Cursor:
     def move(self, ring: Ring, seams: Iterable[int] = (), invalid: NDArray[np.intp] | None = None) -> None:
         """Go to where another ring of the same sizes is."""
         self.place, self.filled = ring.memory_index * self.num_envs + ring.env_index, ring.filled
+        self.moves += 1
         self.seams = seams
         self.invalid = np.empty(0, np.intp) if invalid is None else invalid
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, final
@@ -68,6 +69,9 @@ class SampleBuffer:
         metadata: what snapshots tell beside what the buffer knows.
         listeners: who is told of every change.
         changes: how many changes there were.
+        exposed: the names of tensors whose memory somebody was given, who may change it at any time.
+        is_lent: whether somebody was given the storage, and with it all tensors.
+        settings: how many times all values of a tensor were set, by its name.
         autoreset: when the environments reset. With "next_step" the sample after one that ended an episode is no
             transition, as the buffer's own tensors tell.
     """
@@ -80,6 +84,9 @@ class SampleBuffer:
         self.metadata: dict[str, Any] = {}
         self.listeners = Listeners()
         self.changes = 0
+        self.exposed: set[str] = set()
+        self.is_lent = False
+        self.settings: Counter[str] = Counter()
         self._rest_at = 0, 0  # cycles and place up to which no sample is new
         self.autoreset: str | None = None
         self._unsettled = 0  # how many of the newest samples were not looked at yet
@@ -91,8 +98,10 @@ class SampleBuffer:
         cursor = copy.copy(self.cursor)
         cursor.seams = set(cursor.seams)
         storage = type(self.storage), self.storage.__getstate__()
+        self.is_lent = True  # frameworks have processes share what they send each other
         own = {"cursor": cursor, "storage": storage, "tensors": self.tensors.over(self.storage), "specs": None}
-        return {**self.__dict__, **own, "_after_end": self._after_end.copy()}
+        copied = {"_after_end": self._after_end.copy(), "exposed": set(self.exposed), "settings": self.settings.copy()}
+        return {**self.__dict__, **own, **copied}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         kind, stored = state["storage"]
@@ -150,15 +159,23 @@ class SampleBuffer:
         if name == VALID:
             self.settle()
         size = self.tensors.spec(name).size
+        self.expose([name])
         with self.storage.plainly():
             whole = self.tensors.shape(size) if truth("keepdim", keepdim) else self.tensors.flat_shape(size)
             return self.storage.view(name, whole)
+
+    def expose(self, names: Iterable[str]) -> None:
+        """Take note that somebody is given the memory of some tensors, where the storage gives that out."""
+        if self.storage.gives_views:
+            self.exposed.update(names)
 
     def set_tensor(self, name: str, tensor: Any) -> None:
         """Replace all values of a tensor, or of those that a name stands for."""
         self.tensors.check_name(name)
         with self.storage.plainly():
-            self.storage.write(0, self.tensors.whole(name, tensor))
+            values = self.tensors.whole(name, tensor)
+            self.settings.update(values.keys())
+            self.storage.write(0, values)
             if name == VALID:
                 self._unsettled = 0
                 self.cursor.invalid = np.flatnonzero(~self._flags(VALID, 0, len(self)))
@@ -358,6 +375,13 @@ class SampleBuffer:
         self._rest_at = self.cursor.cycles, self.cursor.place
 
     # states ----------------------------------------------------------------------------------------------------------
+
+    def position(self) -> dict[str, Any]:
+        """Return where the next sample goes, and what follows what: the state of a memory beside its tensors."""
+        self.settle()
+        places = dict(zip(("memory_index", "env_index", "filled"), self.cursor.ring.position, strict=True))
+        running = {"after_end": self.after_end} if self.autoreset == NEXT_STEP else {}
+        return {**running, **places, "seams": sorted(self.cursor.seams)}
 
     def snapshot(self) -> MemorySnapshot:
         """Return an independent copy of everything, in host memory."""

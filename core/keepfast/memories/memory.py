@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from keepfast._system.arguments.checks import table, truth
@@ -17,7 +16,7 @@ from keepfast.errors import InvalidValue, UsageError, as_given
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.interfaces.ring import Ring
-from keepfast.memories.buffer import NEXT_STEP, SampleBuffer
+from keepfast.memories.buffer import SampleBuffer
 from keepfast.memories.export import DEFAULT_DIRECTORY, DEFAULT_FORMAT, MemoryExport
 from keepfast.memories.files import read_memory
 from keepfast.memories.fitting import Fit, of_state
@@ -81,8 +80,8 @@ class Memory:
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
             state = {name: value for name, value in self.__dict__.items() if name != "_lock"}
-            drawing = self._sampler.replacement, self._sampler.last
-            return {**state, "_buffer": self._buffer.__getstate__(), "_sampler": drawing}
+            sampler = self._sampler.replacement, self._sampler.last
+            return {**state, "_buffer": self._buffer.__getstate__(), "_sampler": sampler}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -94,27 +93,28 @@ class Memory:
     @property
     def storage(self) -> Storage:
         """Return what keeps the tensors."""
+        self._buffer.is_lent = True
         return self._buffer.storage
 
     @property
     def backend(self) -> str:
         """Return the name of the framework's backend."""
-        return self.storage.backend
+        return self._buffer.storage.backend
 
     @property
     def device(self) -> Any:
         """Return where the tensors live."""
-        return self.storage.device
+        return self._buffer.storage.device
 
     @property
     def memory_size(self) -> int:
         """Return the number of rows; each holds one sample of every environment."""
-        return self.storage.memory_size
+        return self._buffer.storage.memory_size
 
     @property
     def num_envs(self) -> int:
         """Return the number of environments."""
-        return self.storage.num_envs
+        return self._buffer.storage.num_envs
 
     @property
     def ring(self) -> Ring:
@@ -150,8 +150,7 @@ class Memory:
 
     def _move(self, **position: Any) -> None:
         with self._lock:
-            cursor = self._buffer.cursor
-            cursor.move(cursor.ring.moved(**position), cursor.seams)
+            self._buffer.cursor.move(self.ring.moved(**position), self._buffer.cursor.seams)
 
     @property
     def autoreset(self) -> str | None:
@@ -343,8 +342,7 @@ class Memory:
 
         Raises:
             UnknownTensor: if there is no tensor of a name.
-            InvalidValue: if an index is not that of a place. An accelerator's own tensors are not checked, for that
-                would mean to wait for it.
+            InvalidValue: if an index is not that of a place. Those on an accelerator are not waited for and checked.
         """
         with self._lock:
             return self._sampler.by_index(names, indexes, mini_batches)
@@ -424,16 +422,10 @@ class Memory:
     def state_dict(self) -> dict[str, Any]:
         """Return the tensors and where the next sample goes, so that a memory can be a module of a checkpoint."""
         with self._lock:
-            self._buffer.settle()
-            ring = self.ring
-            running = {"after_end": self._buffer.after_end} if self.autoreset == NEXT_STEP else {}
+            position = self._buffer.position()  # first: it may make a tensor
             return {
-                **running,
                 "tensors": {name: self._buffer.tensor(name, keepdim=True) for name in self._buffer.specs},
-                "memory_index": ring.memory_index,
-                "env_index": ring.env_index,
-                "filled": ring.filled,
-                "seams": sorted(self._buffer.cursor.seams),
+                **position,
             }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -442,7 +434,7 @@ class Memory:
         Raises:
             LoadMismatch: if the tensors or sizes differ, or it is no such state. The memory is unchanged.
         """
-        snapshot, ended = of_state(state_dict, self.memory_size, self.num_envs, self.storage.host_array)
+        snapshot, ended = of_state(state_dict, self.memory_size, self.num_envs, self._buffer.storage.host_array)
         with self._lock:
             self.restore(snapshot)
             self._buffer.after_end = ended
@@ -493,7 +485,5 @@ class Memory:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

@@ -130,6 +130,7 @@ class Sampler:
                 return self._split(names, places, mini_batches, sequence_length)
             bounds = _bounds(len(cursor), mini_batches)
             tensors, together = self._composites.tensors_of(names), self._composites.together
+            self._buffer.expose(tensors)
             parts = [[storage.slice(name, start, stop) for name in tensors] for start, stop in pairwise(bounds)]
             return [together(names, part) for part in parts]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from keepfast._system.notebook.tables import facts, table
 from keepfast.errors import shown
+from keepfast.memories.tensors.additions import only_read
 
 if TYPE_CHECKING:
     from keepfast.memories.memory import Memory
@@ -32,5 +33,6 @@ def page(memory: Memory) -> str:
 
 def _tensors(memory: Memory) -> Iterator[tuple[str, str, tuple[int, ...]]]:
     for name in memory.get_tensor_names():
-        tensor = memory.get_tensor_by_name(name, keepdim=False)
+        with only_read(memory):
+            tensor = memory.get_tensor_by_name(name, keepdim=False)
         yield name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)

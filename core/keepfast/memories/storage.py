@@ -74,6 +74,9 @@ class Storage(abc.ABC):
     keeps_wide: ClassVar[str] = ""
     """How to have the framework keep dtypes that it narrows, where it narrows any."""
 
+    gives_views: ClassVar[bool] = True
+    """Whether what `view` and `slice` return is of the buffers' own memory, so that whoever has it can change it."""
+
     def __init__(self, memory_size: int, num_envs: int = 1, device: Any = None) -> None:
         self.memory_size = positive("memory_size", memory_size)
         self.num_envs = positive("num_envs", num_envs)
@@ -159,6 +162,10 @@ class Storage(abc.ABC):
     def host_part(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Return the samples from one place to another as a NumPy array."""
         return self.host_array(self.slice(name, start, stop))
+
+    def host_rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Return an independent copy of the samples from one place to another as a NumPy array."""
+        return np.array(self.host_part(name, start, stop))
 
     def host(self, name: str) -> NDArray[Any]:
         """Return an independent copy of a buffer as a NumPy array."""

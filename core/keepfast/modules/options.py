@@ -56,6 +56,19 @@ class LoadOptions:
             raise InvalidValue(f"`rename` is {as_given(rename)}; allowed: a mapping from text to text")
         return cls(chosen, truth("strict", strict), truth("cast", cast), renamed, device, checked_fit(fit))
 
+    def wanted(self, own: Iterable[str] | None = None) -> set[str] | None:
+        """Return what a file may call the modules that are asked for, also by a path in them; None where all are.
+
+        Args:
+            own: the names of the modules to load into; all that the file has if None.
+        """
+        names = self.modules if self.modules is not None else own
+        if names is None:
+            return None
+        paths = {*names, *(old for old, new in self.rename.items() if new.partition(".")[0] in {*names, ""})}
+        parts = (path.split(".") for path in paths)
+        return {".".join(part[:count]) for part in parts for count in range(1, len(part) + 1)}
+
     def of_file(self, single: str | None) -> LoadOptions:
         """Return the options for a file of a single module, which is the only one wanted if no other was asked for.
 

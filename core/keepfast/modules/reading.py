@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -74,8 +74,12 @@ def read_checkpoint(path: str | Path) -> CheckpointContent:
     return CheckpointContent(modules_of(checkpoint), file, checkpoint)
 
 
-def checkpoint_at(path: Path) -> tuple[Checkpoint, Path]:
+def checkpoint_at(path: Path, wanted: Container[str] | None = None) -> tuple[Checkpoint, Path]:
     """Return the checkpoint of a path, and its file: of a run's directory the best, or else the latest, that is whole.
+
+    Args:
+        path: the file or the directory.
+        wanted: the names of the modules that are asked for; see `keepfast.plugins.formats.read_checkpoint`.
 
     Raises:
         NotFound: if there is no such file, or nothing in the directory can be read; lists what is damaged.
@@ -84,13 +88,13 @@ def checkpoint_at(path: Path) -> tuple[Checkpoint, Path]:
     wait_for_writing(path / CHECKPOINTS)
     wait_for_writing(path)
     if not path.is_dir() or is_checkpoint(path):
-        return read_file(path), path
+        return read_file(path, wanted), path
     inner = path / CHECKPOINTS
     directory = CheckpointDirectory(inner if inner.is_dir() else path)
     skipped: list[str] = []
     for indexed in (*directory.newest_first(best=True), *directory.newest_first(best=False)):
         try:
-            checkpoint = _with_modules(directory.read(indexed), directory.path / min(indexed.names))
+            checkpoint = _with_modules(directory.read(indexed, wanted), directory.path / min(indexed.names))
         except OSError as error:  # damaged, vanished, not to be read, or of a later format
             skipped.append(str(error))
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from keepfast.interfaces.loading.conversion import Conversion, FileEntries
 from keepfast.interfaces.loading.report import Entry
 from keepfast.memories.fitting import fitted_state
 from keepfast.memories.memory import Memory
+from keepfast.memories.tensors.additions import only_read
 from keepfast.modules.comparing.adopting import adopted, are_alike, are_resized, rebuilt, resizable
 from keepfast.modules.comparing.matching import Match, match, match_open, missing_module, reject
 from keepfast.modules.comparing.older_tuples import with_today_s_tuples
@@ -123,7 +125,9 @@ class RegisteredModule:
         """Return the module's present tree, its arrays still shared with it."""
         if self.assemble is not None:
             return self.assemble([part.capture() for part in self.parts.values()])
-        return _told(self.name, self.backend.capture, self.value)
+        value = self.value
+        with only_read(value) if isinstance(value, Memory) else contextlib.nullcontext():
+            return _told(self.name, self.backend.capture, value)
 
     def copy(self) -> Tree:
         """Return an independent copy of the module's present tree on the host."""

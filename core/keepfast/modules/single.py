@@ -96,11 +96,11 @@ def read_single(path: str | Path, modules: Sequence[str] | None = None) -> Check
         CorruptCheckpoint: if the file is damaged.
         NotFound: if there is no such file.
     """
-    return _read_single(path, modules)[0]
+    return _read_single(path, modules if modules is None else tuple(modules))[0]
 
 
-def _read_single(path: str | Path, modules: Sequence[str] | None) -> tuple[Checkpoint, Path]:
-    checkpoint, file = checkpoint_at(located(path))
+def _read_single(path: str | Path, modules: tuple[str, ...] | None) -> tuple[Checkpoint, Path]:
+    checkpoint, file = checkpoint_at(located(path), LoadOptions(modules).wanted())
     return _single(checkpoint, file, modules), file
 
 

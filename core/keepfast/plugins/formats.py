@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 from keepfast._system.background import wait_for_writing
+from keepfast._system.disk.bounded import within_memory
 from keepfast._version import __version__
 from keepfast.errors import (
     ConfigError,
@@ -21,6 +23,7 @@ from keepfast.errors import (
     did_you_mean,
 )
 from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, Checkpoint, CheckpointStore
+from keepfast.interfaces.loading.memory_log import MemoryLog, Segment, path_of_segment, segments_of
 from keepfast.interfaces.memory_exporter import MemoryExporter
 from keepfast.plugins.discovery import registry
 from keepfast.plugins.locations import located
@@ -106,8 +109,13 @@ def is_checkpoint(path: Path) -> bool:
         return False
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read and verify a checkpoint of any known format.
+def read_checkpoint(path: str | Path, wanted: Container[str] | None = None) -> Checkpoint:
+    """Read and verify a checkpoint of any known format, with the rows of its memories, wherever they lie.
+
+    Args:
+        path: the file, or the directory that a format has in its place.
+        wanted: the names of the modules that are asked for; all if None. A memory that is not stays without its rows,
+            where they lie in segments, which need not be there then.
 
     Raises:
         NotFound: if there is no such file.
@@ -126,7 +134,43 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         _ = checkpoint.about
     except InvalidValue as error:
         raise CorruptCheckpoint(f"`{path}` is damaged: its metadata makes no sense: {error}") from error
-    return checkpoint
+    return _with_rows(checkpoint, path, wanted) if checkpoint.about.logs else checkpoint
+
+
+def _with_rows(checkpoint: Checkpoint, path: Path, wanted: Container[str] | None) -> Checkpoint:
+    """Return a checkpoint as one file would hold it, with the rows of those memories that are wanted."""
+    told = checkpoint.about.logs or {}
+    modules = checkpoint.modules
+    left = {name: log for name, log in told.items() if name in modules and not (wanted is None or name in wanted)}
+    for name in (name for name in told if name in modules and name not in left):
+        if not isinstance(state := modules[name], Mapping):
+            raise CorruptCheckpoint(f"`{path}` is damaged: the memory `{name}` is no mapping")
+        modules[name] = {"tensors": _rows_of(name, told[name], path), **state}
+    metadata = {key: value for key, value in checkpoint.metadata.items() if key != "logs"}
+    alone = checkpoint.about.module
+    state = modules if alone is None else modules[alone]
+    read = segments_of({name: log for name, log in told.items() if name in modules and name not in left})
+    return replace(checkpoint, state=state, metadata={**metadata, "logs": left} if left else metadata, segments=read)
+
+
+def _rows_of(name: str, told: Any, path: Path) -> dict[str, Any]:
+    """Return the tensors of a memory, of the segments that a checkpoint names."""
+
+    def read(segment: Segment) -> Mapping[str, Any]:
+        file = path_of_segment(path.parent, segment.file)
+        if not file.exists():
+            raise CorruptCheckpoint(
+                f"`{file}` is missing, which `{path.name}` needs for the memory `{name}`: where checkpoints are moved, "
+                f"the folder `{file.parent.name}` goes with them. Without it the other modules can be loaded by name"
+            )
+        rows = _format_to_read(file).load(file).state
+        return rows if isinstance(rows, Mapping) else {}
+
+    try:
+        with within_memory(path):
+            return MemoryLog.of(told).assembled(read)
+    except (InvalidValue, ValueError, TypeError) as error:
+        raise CorruptCheckpoint(f"`{path}` is damaged: the memory `{name}` cannot be put together: {error}") from error
 
 
 _BUILTIN = {".pt", ".safetensors", ".msgpack", ".pickle"}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, final
@@ -20,9 +21,12 @@ from keepfast.checkpoints.best import BestJudge, Candidate, Improvement
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import INDEX
 from keepfast.checkpoints.retention import Retention
+from keepfast.checkpoints.segments import present
 from keepfast.config import ExperimentConfig
 from keepfast.errors import KeepfastError, WaitedInVain
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata, CheckpointStore
+from keepfast.interfaces.loading.memory_log import NewRows
+from keepfast.memories.tensors.additions import RowLog
 from keepfast.modules.comparing.growth import Growth
 from keepfast.modules.registered import RegisteredModule, copy_all, main_backend, metadata, view_all
 from keepfast.modules.table import ModuleTable
@@ -46,6 +50,7 @@ class _Promised:
     state: Mapping[str, Tree]
     metadata: CheckpointMetadata
     candidate: Candidate | None = None
+    rows: Mapping[str, NewRows] = field(default_factory=dict)
 
 
 @final
@@ -209,9 +214,9 @@ class Checkpointer:
         in_turn = self._take_turn(timestep)
         modules = known if with_memories or in_turn else _without_memories(known)
         # The best first: once the periodic one is durable, so is the best that its resume state speaks of.
-        state, resume = self._capture_at(timestep, modules)
+        state, rows, resume = self._capture_at(timestep, modules)
         promised = self._promised_best(known)
-        promised.append(_Promised(state, metadata(modules, timestep=timestep, resume=resume)))
+        promised.append(_Promised(state, metadata(modules, timestep=timestep, resume=resume), rows=rows))
         self._submit(promised, known)
         self.latest = timestep
         self._tell_no_memory(known)
@@ -245,15 +250,27 @@ class Checkpointer:
                     "the memory, or leave the setting out"
                 )
 
-    def _capture_at(self, timestep: int, modules: Sequence[RegisteredModule]) -> tuple[dict[str, Tree], dict[str, Any]]:
-        """Return a copy of the modules, sharing what the best candidate copied at this very timestep."""
+    def _capture_at(
+        self, timestep: int, modules: Sequence[RegisteredModule]
+    ) -> tuple[dict[str, Tree], dict[str, NewRows], dict[str, Any]]:
+        """Return a copy of the modules, sharing what the best candidate copied at this timestep, and of new rows."""
         candidate = self.best.candidate
-        copied = candidate.state if candidate is not None and candidate.timestep == timestep else {}
+        copied = dict(candidate.state) if candidate is not None and candidate.timestep == timestep else {}
+        logged = self._added(modules)
+        copied |= {name: position for name, (position, _) in logged.items()}
         others = [module for module in modules if module.name not in copied]
         with self._staging.in_use():  # which need no copy of their own if they are written before anything changes them
             fresh = copy_all(others) if self._config.async_checkpoints else view_all(others)
         state = {module.name: copied.get(module.name, fresh.get(module.name)) for module in modules}
-        return state, self._resume_state(modules)
+        return state, {name: rows for name, (_, rows) in logged.items()}, self._resume_state(modules)
+
+    def _added(self, modules: Sequence[RegisteredModule]) -> dict[str, tuple[dict[str, Any], NewRows]]:
+        """Return where each memory is, and its rows that no checkpoint has, where those are what is stored."""
+        memories = {each.name: each.value for each in modules if each.is_memory}
+        if self._config.memory_checkpoints == "whole" or not memories:
+            return {}
+        there = present(self.directory.path)
+        return {name: self._logs[name].take(memory, there) for name, memory in memories.items()}
 
     def _store_best(self) -> None:
         """Write the best candidate, if there is one that is not stored yet."""
@@ -315,6 +332,7 @@ class Checkpointer:
                 separately=self._config.store_separately,
                 best=promised.candidate is not None,
                 retention=retention,
+                rows=promised.rows,
                 last=last,
             )
             paths = tuple(self.directory.path / name for name in sorted(indexed.names))
@@ -362,6 +380,7 @@ class Checkpointer:
     def move(self, directory: Path) -> None:
         """Have checkpoints go to another directory, from its `start` on."""
         self.directory = CheckpointDirectory(directory)
+        self._logs = defaultdict[str, RowLog](RowLog)
         self._background.place = directory.absolute()
 
     def start(self) -> bool:

@@ -15,6 +15,7 @@ _OF_CHECKPOINTS = (
     "store_separately",
     "checkpoint_format",
     "memory_checkpoint_interval",
+    "memory_checkpoints",
     "async_checkpoints",
     "best_min_episodes",
 )

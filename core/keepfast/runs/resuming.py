@@ -74,7 +74,7 @@ class Resuming:
             LoadMismatch: if the checkpoint does not fit; nothing was changed then.
             CorruptCheckpoint: if the one given file is damaged.
         """
-        found = find(which, self._checkpointer.directory, self._check)
+        found = find(which, self._checkpointer.directory, self._check, options.wanted())
         if found is None:
             self._start_anew()
             return None
@@ -275,13 +275,16 @@ def _pass(_found: Found) -> None:
     """Take a checkpoint as it is."""
 
 
-def find(which: str | Path, own: CheckpointDirectory, check: Check = _pass) -> Found | None:
+def find(
+    which: str | Path, own: CheckpointDirectory, check: Check = _pass, wanted: Container[str] | None = None
+) -> Found | None:
     """Return the checkpoint that `Experiment.resume` is asked for, read and verified.
 
     Args:
         which: ``"latest"``, ``"best"``, or a path.
         own: the run's own directory of checkpoints.
         check: says of one that was read whether it can be resumed from.
+        wanted: the names of the modules that are asked for; all if None.
 
     Returns:
         None where the own directory has none such.
@@ -293,24 +296,24 @@ def find(which: str | Path, own: CheckpointDirectory, check: Check = _pass) -> F
     if isinstance(which, str) and which in ("latest", "best"):
         candidates = list(own.newest_first(best=which == "best"))
         try:
-            return _first_good(candidates, own, own, check) if candidates else None
+            return _first_good(candidates, own, own, check, wanted) if candidates else None
         except _NoModules as nothing:
             warn(f"{nothing}; starting anew")
             return None
-    return find_at(located(which), own, check)
+    return find_at(located(which), own, check, wanted)
 
 
-def find_at(path: Path, own: CheckpointDirectory, check: Check = _pass) -> Found:
+def find_at(path: Path, own: CheckpointDirectory, check: Check = _pass, wanted: Container[str] | None = None) -> Found:
     """Return the checkpoint of a path: the file's, or the newest good one of a directory; see `find`."""
     wait_for_writing(path / CHECKPOINTS)
     wait_for_writing(path)
     if path.is_dir() and not is_checkpoint(path):
         inner = path / CHECKPOINTS
         directory = CheckpointDirectory(inner if inner.is_dir() else path)
-        return _first_good(directory.newest_first(best=False), directory, own, check)
+        return _first_good(directory.newest_first(best=False), directory, own, check, wanted)
     if not path.exists():
         raise NotFound(f'there is nothing to resume from at `{path}`; allowed: "latest", "best", or an existing path')
-    found = _whole_of(path, own)
+    found = _whole_of(path, own, wanted)
     check(found)
     return found
 
@@ -320,6 +323,7 @@ def _first_good(
     directory: CheckpointDirectory,
     own: CheckpointDirectory,
     check: Check,
+    wanted: Container[str] | None,
 ) -> Found:
     """Return the first of a directory's checkpoints that can be loaded, and warn of those passed over."""
     skipped: dict[Path, str] = {}
@@ -327,7 +331,7 @@ def _first_good(
     for indexed in candidates:
         path = directory.path / min(indexed.names)
         try:
-            found = _found(path, directory.read(indexed), indexed.timestep, own)
+            found = _found(path, directory.read(indexed, wanted), indexed.timestep, own)
             _require_modules(found)
             check(found)
         except OSError as error:  # damaged, vanished, not to be read, of a later format, or no checkpoint
@@ -370,13 +374,13 @@ def _is_state(tree: Tree) -> bool:
     return isinstance(tree, Mapping) and any(isinstance(key, str) for key in tree)
 
 
-def _whole_of(path: Path, own: CheckpointDirectory) -> Found:
+def _whole_of(path: Path, own: CheckpointDirectory, wanted: Container[str] | None) -> Found:
     """Return the whole checkpoint that a file belongs to, which may be one of several."""
     directory = CheckpointDirectory(path.parent)
     indexed = next((listed for listed in directory.checkpoints() if path.name in listed.names), None)
     if indexed is None:
-        return _found(path, read_checkpoint(path), None, own)
-    return _found(path, directory.read(indexed), indexed.timestep, own)
+        return _found(path, read_checkpoint(path, wanted), None, own)
+    return _found(path, directory.read(indexed, wanted), indexed.timestep, own)
 
 
 def _found(path: Path, checkpoint: Checkpoint, named: int | None, own: CheckpointDirectory) -> Found:

@@ -32,6 +32,7 @@ def run(net: Net, directory: Path, tags: dict[str, float], writes: int, **settin
         ({"checkpoint_interval": 0, "keep_last": 2, "store_separately": True}, {"keep_last", "store_separately"}),
         ({"checkpoint_interval": -1, "checkpoint_format": "pt"}, {"checkpoint_format"}),
         ({"checkpoint_interval": 0, "memory_checkpoint_interval": 5}, {"memory_checkpoint_interval"}),
+        ({"checkpoint_interval": 0, "memory_checkpoints": "whole"}, {"memory_checkpoints"}),
         ({"checkpoint_interval": 0, "async_checkpoints": False}, {"async_checkpoints"}),
         ({"checkpoint_interval": 0, "best_metric": "Eval / return"}, set()),
         ({"keep_every": 10}, {"keep_every"}),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -144,3 +146,119 @@ def test_a_signal_has_all_of_it_stored_where_a_checkpoint_is_due(
     with pytest.raises(SystemExit):
         experiment.step(12)
     assert holding(tmp_path) == {13: True}
+
+
+def stored(directory: Path, net: Net, kept: keepfast.Memory, until: int = 35, **settings: Any) -> Path:
+    """Train a run to the end of some timesteps, and return its checkpoints."""
+    with start(directory, net, kept, **settings) as experiment:
+        train(experiment, kept, range(until))
+    return directory / "run" / "checkpoints"
+
+
+def rows(memory: keepfast.Memory) -> list[float]:
+    return [float(each) for each in np.concatenate(memory.snapshot().chronological()["states"]).ravel()]
+
+
+@pytest.mark.parametrize("way", ["log", "whole"])
+@pytest.mark.parametrize("separately", [False, True])
+def test_a_memory_resumes_from_its_rows_and_as_a_whole(
+    net: Callable[..., Net], memory: Any, tmp_path: Path, way: str, separately: bool
+) -> None:
+    """The setting decides whether its rows lie in segments or in the checkpoint; either way it is exact."""
+    settings = {"memory_checkpoints": way, "store_separately": separately, "keep_last": 2}
+    checkpoints = stored(tmp_path, net(), memory(), **settings)
+    assert (checkpoints / "memory_log").exists() == (way == "log")
+    fresh = memory()
+    with start(tmp_path, net(), fresh, **settings) as experiment:
+        assert experiment.resume() == 35
+        assert rows(fresh) == [31.0, 32.0, 33.0, 34.0]
+    (checkpoints / "index.json").unlink()
+    fresh = memory()
+    with start(tmp_path, net(), fresh, **settings) as experiment:
+        assert experiment.resume() == 35
+    assert rows(fresh) == [31.0, 32.0, 33.0, 34.0]
+
+
+def test_the_first_checkpoint_after_a_resume_has_all_rows(net: Callable[..., Net], memory: Any, tmp_path: Path) -> None:
+    """Nothing is taken for stored that another process stored; what it stored goes once none needs it."""
+    checkpoints = stored(tmp_path, net(), memory(), keep_last=1)
+    before = set(checkpoints.glob("memory_log/*"))
+    fresh = memory()
+    with start(tmp_path, net(), fresh, keep_last=1) as experiment:
+        train(experiment, fresh, range(experiment.resume(), 45))
+    assert before.isdisjoint(checkpoints.glob("memory_log/*"))
+    assert list(
+        keepfast.read_checkpoint(checkpoints / "agent_45.safetensors")["memory"]["tensors"]["states"].ravel()
+    ) == [
+        44.0,
+        41.0,
+        42.0,
+        43.0,
+    ]
+
+
+def test_a_resume_passes_over_a_checkpoint_whose_rows_are_damaged(
+    net: Callable[..., Net], memory: Any, tmp_path: Path
+) -> None:
+    """It goes on from the newest whose rows are whole, and names the file that is not."""
+    checkpoints = stored(tmp_path, net(), memory())
+    newest = max(checkpoints.glob("memory_log/*"), key=lambda path: int(path.name.split("_")[1]))
+    newest.write_bytes(newest.read_bytes()[:-1])
+    fresh = memory()
+    experiment = start(tmp_path, net(), fresh)
+    with pytest.warns(keepfast.KeepfastWarning, match=rf"skipped .*{newest.name}"):
+        assert experiment.resume() == 30
+    assert rows(fresh) == [26.0, 27.0, 28.0, 29.0]
+    experiment.close()
+
+
+def test_a_checkpoint_that_is_moved_by_itself_gives_its_other_modules(
+    net: Callable[..., Net], memory: Any, tmp_path: Path
+) -> None:
+    """Whoever asks for the memory is told which folder is missing; whoever has none need not."""
+    moved = shutil.copyfile(stored(tmp_path, net(), memory()) / "agent_30.safetensors", tmp_path / "agent.safetensors")
+    assert keepfast.load(net(), moved, modules=["policy"]).loaded
+    agent = keepfast.Agent(models={})
+    agent.checkpoint_modules["policy"] = net()
+    with pytest.warns(keepfast.KeepfastWarning, match="Cannot load the memory module"):
+        assert agent.load(moved).loaded
+    agent.checkpoint_modules["memory"] = memory()
+    with pytest.raises(keepfast.CorruptCheckpoint, match=r"is missing, which `agent\.safetensors` needs"):
+        agent.load(moved)
+    assert agent.load(moved, modules=["policy"]).loaded
+    with start(tmp_path / "other", net(), memory()) as experiment, pytest.warns(match="stays as it is"):
+        assert experiment.resume(moved, modules=["policy"]) == 30
+
+
+def test_a_push_takes_the_rows_along(net: Callable[..., Net], memory: Any, tmp_path: Path) -> None:
+    """What is pushed is one file with everything."""
+    from keepfast.hub.push import fill
+
+    checkpoints = stored(tmp_path, net(), memory())
+    (tmp_path / "pushed").mkdir()
+    fill(tmp_path / "pushed", checkpoints / "agent_30.safetensors", "me/run")
+    pushed = keepfast.read_checkpoint(tmp_path / "pushed" / "agent.safetensors")
+    assert sorted(pushed["memory"]["tensors"]["states"].ravel()) == [26.0, 27.0, 28.0, 29.0]
+
+
+def test_the_commands_know_of_segments(
+    net: Callable[..., Net], memory: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`inspect` counts them, `index` lists them, and `verify` reads each once."""
+    from keepfast.cli.checkpoints import index, verify
+    from keepfast.cli.inspection.inspect import inspect
+
+    checkpoints = stored(tmp_path, net(), memory(), keep_last=2)
+    names = {path.relative_to(checkpoints).as_posix() for path in checkpoints.glob("memory_log/*")}
+    inspect(checkpoints / "agent_35.safetensors")
+    assert "segments in memory_log" in capsys.readouterr().out
+    inspect(checkpoints / "agent_35.safetensors", as_json=True)
+    assert json.loads(capsys.readouterr().out)["segments"].keys() <= names
+    index(checkpoints, as_json=True)
+    listed = json.loads(capsys.readouterr().out)["checkpoints"]
+    assert {file for each in listed for file in each["segments"]} == names
+    index(checkpoints)
+    assert "segments" in capsys.readouterr().out
+    verify(checkpoints, as_json=True)
+    verdict = json.loads(capsys.readouterr().out)
+    assert (verdict["good"], verdict["damaged"]) == (len(listed) + len(names), 0)

@@ -61,6 +61,7 @@ def _document_of(found: Inspection) -> dict[str, Any]:
         "kind": "checkpoint",
         "path": str(found.path),
         "size": found.size,
+        "segments": dict(found.segments),
         "array_bytes": found.total,
         "written_by": about.keepfast,
         "backend": about.backend,
@@ -84,6 +85,10 @@ def _facts(found: Inspection) -> list[tuple[str, str]]:
         ("written by", f"keepfast {metadata.keepfast}, backend {metadata.backend}, {_moment(metadata.time)}"),
         ("timestep", "not known" if metadata.timestep is None else str(metadata.timestep)),
     ]
+    if found.segments:
+        folders = ", ".join(sorted({name.partition("/")[0] for name in found.segments}))
+        total = sum(found.segments.values())
+        facts.append(("rows of memories", f"{len(found.segments)} segments in {folders} ({total:,} bytes)"))
     if metadata.metric is not None:
         facts.append(("metric", f"{metadata.metric['tag']} = {metadata.metric['value']:g}"))
     return [*facts, ("exact resume", "yes" if found.resumable else "modules only")]

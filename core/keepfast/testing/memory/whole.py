@@ -28,10 +28,10 @@ from keepfast.errors import (
 )
 from keepfast.memories.files import iter_memories, read_memory
 from keepfast.memories.memory import Memory
-from keepfast.testing.memory.loading import MemoryLoadingContract
+from keepfast.testing.memory.additions import MemoryAdditionsContract
 
 
-class MemoryContract(MemoryLoadingContract):
+class MemoryContract(MemoryAdditionsContract):
     """Proves the `RandomMemory` of a framework; inherit it, name the class ``Test...``, and give the two fixtures."""
 
     @pytest.mark.parametrize("memory_format", ["pt", "np", "npz", "csv"])

@@ -1,0 +1,98 @@
+"""The segments of memories' logs, beside the checkpoints that need them: written before these, removed after them."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from keepfast._system.commit import commit_together, sweep
+from keepfast._version import __version__
+from keepfast.checkpoints.index import IndexedCheckpoint, IndexedFile
+from keepfast.checkpoints.placing import key_of
+from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, Checkpoint, CheckpointMetadata, CheckpointStore
+from keepfast.interfaces.loading.memory_log import (
+    LOG,
+    MemoryLog,
+    NewRows,
+    Segment,
+    is_segment,
+    path_of_segment,
+)
+
+NO_ROWS: Mapping[str, NewRows] = {}
+"""Nothing new of any memory."""
+
+
+@contextlib.contextmanager
+def written(
+    directory: Path, rows: Mapping[str, NewRows], store: CheckpointStore, doubtful: set[str]
+) -> Iterator[dict[str, MemoryLog]]:
+    """Write what is new of memories, durable before the block begins, and tell them of it once that is through.
+
+    Args:
+        directory: that of the checkpoints.
+        rows: what is new, by the memory's name.
+        store: the format.
+        doubtful: gets the files that nothing may need, where the block raises.
+
+    Yields:
+        The log of each memory, with its new segment.
+
+    Raises:
+        WriteFailed: if the operating system refused.
+    """
+    files = {name: _file_of(name, each, store) for name, each in rows.items() if each.parts}
+    doubtful.update(files.values())
+    logs = {name: _written(directory, files.get(name), name, each, store) for name, each in rows.items()}
+    yield logs
+    doubtful.difference_update(files.values())
+    for name, each in rows.items():
+        each.durable(logs[name])
+
+
+def _file_of(name: str, rows: NewRows, store: CheckpointStore) -> str:
+    return f"{key_of(name)}{LOG}/segment_{rows.position}_{secrets.token_hex(4)}{store.extension}"
+
+
+def _written(directory: Path, file: str | None, name: str, rows: NewRows, store: CheckpointStore) -> MemoryLog:
+    if file is None:
+        return rows.log
+    path = path_of_segment(directory, file)
+    about = CheckpointMetadata(format_version=FORMAT_VERSION, keepfast=__version__, module=name)
+    commit_together({path: store.writing(Checkpoint(dict(rows.rows), about.as_mapping()))})
+    made = IndexedFile.of(path)
+    return rows.log.with_segment(Segment(file, made.size, made.digest, rows.parts))
+
+
+def needed(checkpoints: Iterable[IndexedCheckpoint]) -> set[str]:
+    """Return the segments that checkpoints need."""
+    return {file for checkpoint in checkpoints for file in checkpoint.segments}
+
+
+def present(directory: Path) -> set[str]:
+    """Return the segments that are there."""
+    files = (path.relative_to(directory).as_posix() for path in directory.glob(f"*{LOG}/segment_*"))
+    return {file for file in files if is_segment(file)}
+
+
+def sweep_logs(directory: Path) -> None:
+    """Remove what killed saves left behind among the segments."""
+    for log in directory.glob(f"*{LOG}"):
+        if log.is_dir():
+            sweep(log)
+
+
+def problem_of(directory: Path, segment: Segment) -> str | None:
+    """Return what is wrong with a segment, each byte of it, or None."""
+    path = path_of_segment(directory, segment.file)
+    if not path.exists():
+        return f"`{path}` is missing, and a checkpoint needs it for the rows of a memory"
+    try:
+        found = IndexedFile.of(path)
+    except OSError as error:
+        return f"`{path}` cannot be read: {error}"
+    if (found.size, found.digest) != (segment.size, segment.digest):
+        return f"`{path}` is damaged, or another file: the rows of a memory in it are not those that were written"
+    return None
