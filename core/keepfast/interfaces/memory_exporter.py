@@ -153,8 +153,8 @@ class MemorySnapshot:
             CorruptMemory: if a tensor is memory-mapped, and its file was truncated or written to since it was read.
         """
         self.require_unchanged()
-        if not self.filled:
-            return {name: tensor[: self.memory_index] for name, tensor in self.tensors.items()}
+        if not self.filled or not (self.memory_index or self.env_index):
+            return {name: tensor[: self.ring.complete_rows] for name, tensor in self.tensors.items()}
         return {name: self._in_order(tensor) for name, tensor in self.tensors.items()}
 
     def _in_order(self, tensor: NDArray[Any]) -> NDArray[Any]:

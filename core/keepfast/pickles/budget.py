@@ -24,6 +24,9 @@ _ALIKE = (tuple, frozenset, complex)
 """Keys of which a file can have any number with one hash: those of texts and bytes are another's in each process."""
 
 _PLAIN_KEYS = (str, bytes, bool, int, type(None), float, complex, Unread, Pickled)
+_OF_ONE = frozenset((int, bool, float, type(None), Unread))
+"""What has no length; asked for first, for it is most of what functions are given."""
+
 _SIZED = (str, bytes, bytearray, tuple, list, dict, set, frozenset)
 
 
@@ -62,10 +65,12 @@ class Budget:
         """Charge the lengths of what a function is given, and of what is in it where that is a tuple."""
         amount = 1 + len(arguments)
         for argument in arguments:
-            if isinstance(argument, _SIZED):
+            if type(argument) not in _OF_ONE and isinstance(argument, _SIZED):
                 amount += len(argument)
                 if type(argument) is tuple and len(argument) < 16:
-                    amount += sum(len(part) for part in argument if isinstance(part, _SIZED))
+                    for part in argument:
+                        if type(part) not in _OF_ONE and isinstance(part, _SIZED):
+                            amount += len(part)
         self.spend(amount)
 
 
