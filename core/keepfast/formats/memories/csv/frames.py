@@ -52,9 +52,9 @@ def tables(text: bytes, columns: Sequence[Column]) -> list[NDArray[Any]]:
         BadText: if polars cannot tell the value of a cell, which may have one nevertheless.
         MemoryError: if there is not the memory, at which polars would end the process.
     """
-    dtypes = [_dtype_read(column.dtype) for column in columns for _ in range(column.width)]
     row = sum(column.width * max(column.dtype.itemsize, 4) for column in columns)
     require_room(_ROOM + 2 * len(text) + 4 * row * text.count(b"\n"))
+    dtypes = [_dtype_read(column.dtype) for column in columns for _ in range(column.width)]
     schema = {str(index): dtype for index, dtype in enumerate(dtypes)}
     try:
         frame = pl.read_csv(text, has_header=False, schema=schema, quote_char=None)
