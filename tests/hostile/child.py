@@ -21,7 +21,6 @@ from tests.hostile import BEGUN, TIMES
 from tests.hostile.doors import DOORS
 from tests.hostile.honest import LINES, emptied, honest, within
 
-
 STOPS = signal.SIGXCPU, signal.SIGALRM
 """What ends a reading: the processor was busy with it for too long, or it waits for what does not come."""
 

@@ -71,7 +71,9 @@ class Budget:
                     for part in argument:
                         if type(part) not in _OF_ONE and isinstance(part, _SIZED):
                             amount += len(part)
-        self.spend(amount)
+        self._left -= amount
+        if self._left < 0:
+            self.spend(0)
 
 
 def checked_key(key: Any, budget: Budget, into: int) -> Any:
@@ -112,14 +114,14 @@ _HASHING: tuple[Any, ...] = (set, frozenset, Counter)
 class StandIn:
     """A function that a pickle may call but not change, for as much as its budget has."""
 
-    __slots__ = ("_budget", "_function")
+    __slots__ = ("_budget", "_function", "_hashes")
 
     def __init__(self, function: Callable[..., Any], budget: Budget) -> None:
-        self._function, self._budget = function, budget
+        self._function, self._budget, self._hashes = function, budget, function in _HASHING
 
     def __call__(self, *args: Any) -> Any:  # noqa: D102  (the function's)
         self._budget.spend_on(args)
-        if self._function in _HASHING:
+        if self._hashes:
             into = self._budget.fresh()
             for argument in args:
                 for member in argument:

@@ -172,14 +172,6 @@ class _Machine:
         end = self.content.index(b"\n", at)
         return self.content[at:end], end + 1
 
-    def prefixed(self, at: int, prefix: struct.Struct) -> tuple[bytes, int]:
-        (length,) = prefix.unpack_from(self.content, at)
-        at += prefix.size
-        found = self.content[at : at + length]
-        if len(found) != length:
-            raise pickle.UnpicklingError("the pickle is cut")
-        return found, at + length
-
     def protocol(self, at: int) -> int:
         if self.content[at] > pickle.HIGHEST_PROTOCOL:
             raise pickle.UnpicklingError(f"the pickle is of the protocol {self.content[at]}, which nobody knows")
@@ -344,12 +336,14 @@ class _Machine:
         return StandIn(found, self._budget) if callable(found) else Unread(full)
 
     def call(self, at: int) -> int:
-        if type(self.stack[-2]) is Unread:
+        stack = self.stack
+        function = stack[-2]
+        if type(function) is Unread:
             return self.leave(at, 2)
-        arguments, function = self.stack.pop(), self.stack.pop()
+        arguments = stack.pop()
         if type(function) is not StandIn or type(arguments) is not tuple:
             raise pickle.UnpicklingError("the pickle calls what is no function")
-        self.stack.append(function(*arguments))
+        stack[-1] = function(*arguments)
         return at
 
     def leave(self, at: int, parts: int) -> int:
@@ -411,12 +405,15 @@ def _number(layout: str) -> _Instruction:
 
 def _prefixed(layout: str, made: Callable[[bytes], Any]) -> _Instruction:
     """Return the instruction for what has its length before it."""
-    prefix = struct.Struct(layout)
+    unpack, size = struct.Struct(layout).unpack_from, struct.calcsize(layout)
 
     def push(machine: _Machine, at: int) -> int:
-        found, at = machine.prefixed(at, prefix)
-        machine.stack.append(made(found))
-        return at
+        at += size
+        end = at + unpack(machine.content, at - size)[0]
+        if end > len(machine.content):
+            raise pickle.UnpicklingError("the pickle is cut")
+        machine.stack.append(made(machine.content[at:end]))
+        return end
 
     return push
 

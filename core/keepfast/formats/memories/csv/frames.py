@@ -20,7 +20,6 @@ from keepfast import codec
 from keepfast._system.disk.bounded import require_room
 from keepfast.formats.memories.csv.cells import BadText, Column, cell_texts, is_float
 
-
 _ROOM = 1 << 22
 """How many bytes of memory polars takes beside what it reads, about."""
 
