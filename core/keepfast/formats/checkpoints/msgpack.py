@@ -116,6 +116,6 @@ def read_flax(file: BinaryIO) -> Checkpoint:
         if any(map(is_introduction, repeated.values)):
             raise Damage("introduction", "is not what was written") from repeated
         raise Damage("content", str(repeated)) from repeated
-    if isinstance(state, dict) and (is_trailer(state.get(_KEY)) or is_introduction(state.get(_KEY))):
+    if isinstance(state, dict) and (is_trailer(state.get(_KEY)) or any(map(is_introduction, state.values()))):
         raise Damage("ending", "is not what was written")
     return Checkpoint(state)
