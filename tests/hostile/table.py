@@ -83,6 +83,8 @@ def pickles() -> Iterator[Row]:
     yield Row("a long number.pt", OF_CHECKPOINTS, lambda at: archive(at / "x.pt", long))
     named = b"}(" + text(ESCAPES) + tensor((1,), (1,)) + text("w") + b"cargparse\nNamespace\n)\x81u."
     yield Row("a name.pt", OF_CHECKPOINTS, lambda at: archive(at / "x.pt", named))
+    repeated = b"}" + text("w") + tensor((1 << 20, 1 << 20), (0, 0)) + b"s."
+    yield Row("one number.pt", ("checkpoint", "convert by command"), lambda at: archive(at / "x.pt", repeated))
     yield Row("marks.pt", ("checkpoint",), lambda at: archive(at / "x.pt", b"(" * 2_000_000 + b"."))
 
 
@@ -191,12 +193,13 @@ def runs() -> Iterator[Row]:
         + "[" * 800
         + "]" * 800
         + "}]}",
+        "provenance": {"agent": "a", "timesteps": 5, "config": {}, "starts": [{"provenance": {"git": [ESCAPES]}}]},
         "many": {"agent": "PPO", "timesteps": 5, "config": {"experiment": {"writers": [1] * 30_000}}},
         "elsewhere": {"agent": "PPO", "timesteps": 5, "config": {"experiment": "/etc/passwd", "directory": "../../"}},
     }
     for name, told in configs.items():
         content = told if isinstance(told, str) else json.dumps(told)
-        doors = OF_RUNS if name == "extremes" else ("run", "start", "show")
+        doors = OF_RUNS if name in ("extremes", "provenance") else ("run", "start", "show")
         yield Row(f"{name}.config", doors, file("run/config.json", content.encode()))
     yield from _indexes()
     yield Row("links", OF_RUNS, _links)

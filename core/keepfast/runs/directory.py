@@ -229,7 +229,7 @@ def _starts(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
             starts = [_start(time, {"versions": {}, "timesteps": None, **document}, {})]
         kept = plain([dict(start) for start in starts])
         json.dumps([[[kept]]], indent=2)  # refuses what is in itself too deep to be written again
-        return kept, config
+        return kept, plain(config)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return [], {}
 
