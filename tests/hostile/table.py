@@ -203,6 +203,7 @@ def runs() -> Iterator[Row]:
         yield Row(f"{name}.config", doors, file("run/config.json", content.encode()))
     yield from _indexes()
     yield Row("links", OF_RUNS, _links)
+    yield Row("endless", OF_RUNS, _endless)
     yield Row("directories", OF_RUNS, _directories)
     yield Row("names", OF_RUNS, _names)
 
@@ -238,6 +239,14 @@ def _links(directory: Path) -> Path:
     (checkpoints / "agent_6.pt").symlink_to("agent_6.pt")
     (checkpoints / "best_agent.pt").symlink_to("nothing")
     (directory / "run" / "below").symlink_to(".")
+    return directory / "run"
+
+
+def _endless(directory: Path) -> Path:
+    """Make a run with links to what is a file, by what the system says of it, and never ends."""
+    (checkpoints := directory / "run" / "checkpoints").mkdir(parents=True)
+    for name in ("index.json", "../config.json", "../tags.json", "../.keepfast.runs"):
+        (checkpoints / name).symlink_to("/proc/kmsg")
     return directory / "run"
 
 

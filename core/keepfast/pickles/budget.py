@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from collections.abc import Callable
-from itertools import count
+from itertools import chain, count
 from typing import Any, final
 
 from keepfast.pickles.objects import Pickled
@@ -13,6 +13,12 @@ from keepfast.tree import Unread
 
 _WORK, _WORK_IN_A_BYTE = 1 << 20, 4
 """How many bytes and entries the functions of the table may be given, at the least and by the size of the pickle."""
+
+_SHARED = 1_000_000
+"""How many more entries than bytes a pickle may have: an object that stands in several places is stored once."""
+
+_DEEPEST = 10_000
+"""How many containers may be in each other; whoever goes through them by recursion ends long before."""
 
 _DEEPEST_KEY = 500
 """How many tuples may be in each other in a key, whose hash is taken by a recursion in C."""
@@ -104,6 +110,28 @@ def checked_key(key: Any, budget: Budget, into: int) -> Any:
             raise pickle.UnpicklingError("a key is of tuples in each other without end")
     budget.spend_on_alike(key, into)
     return key
+
+
+def require_at_most(size: int, value: Any) -> None:
+    """Check that a value has few more entries than its pickle has bytes: forty lists, each twice in the next, have not.
+
+    Raises:
+        UnpicklingError: if it has more.
+    """
+    pending, limit = [iter((value,))], size + _SHARED
+    while pending:
+        for node in pending[-1]:
+            limit -= 1
+            if isinstance(node, dict):
+                pending.append(chain(node, node.values()))
+                break
+            if isinstance(node, list | tuple | set | frozenset):
+                pending.append(iter(node))
+                break
+        else:
+            pending.pop()
+        if limit < 0 or len(pending) > _DEEPEST:
+            raise pickle.UnpicklingError("the pickle repeats its parts without end")
 
 
 _HASHING: tuple[Any, ...] = (set, frozenset, Counter)

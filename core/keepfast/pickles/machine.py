@@ -11,10 +11,9 @@ import pickle
 import struct
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import chain
 from typing import Any, BinaryIO, final
 
-from keepfast.pickles.budget import Budget, StandIn, checked_key
+from keepfast.pickles.budget import Budget, StandIn, checked_key, require_at_most
 from keepfast.pickles.objects import Pickled
 from keepfast.pickles.written import index, quoted, real, whole
 from keepfast.tree import Unread
@@ -23,12 +22,6 @@ _LENGTH = struct.Struct("<Q")
 """What stands before a frame."""
 
 _INDEX = struct.Struct("<I").unpack_from
-
-_SHARED = 1_000_000
-"""How many more entries than bytes a pickle may have: an object that stands in several places is stored once."""
-
-_DEEPEST = 10_000
-"""How many containers may be in each other; whoever goes through them by recursion ends long before."""
 
 Admitted = Mapping[str, Any]
 """What a pickle may name, as ``module.name``, and the function of ours that stands in for it, or itself."""
@@ -75,7 +68,7 @@ def safe_load(
     """
     content = file.read()
     value = _Machine(content, admitted, persistent, may_be_unread).checked()
-    _require_at_most(len(content) + _SHARED, value)
+    require_at_most(len(content), value)
     return value
 
 
@@ -95,24 +88,6 @@ def load_objects(content: bytes, persistent: Persistent = None) -> Any:
 
 def _any_name(_module: str, _name: str) -> bool:
     return True
-
-
-def _require_at_most(limit: int, value: Any) -> None:
-    """Refuse a value of more entries than that: forty lists, each twice in the next, are a million million entries."""
-    pending = [iter((value,))]
-    while pending:
-        for node in pending[-1]:
-            limit -= 1
-            if isinstance(node, dict):
-                pending.append(chain(node, node.values()))
-                break
-            if isinstance(node, list | tuple | set | frozenset):
-                pending.append(iter(node))
-                break
-        else:
-            pending.pop()
-        if limit < 0 or len(pending) > _DEEPEST:
-            raise pickle.UnpicklingError("the pickle repeats its parts without end")
 
 
 @final
@@ -409,7 +384,7 @@ def _prefixed(layout: str, made: Callable[[bytes], Any]) -> _Instruction:
 
     def push(machine: _Machine, at: int) -> int:
         at += size
-        end = at + unpack(machine.content, at - size)[0]
+        end: int = at + unpack(machine.content, at - size)[0]
         if end > len(machine.content):
             raise pickle.UnpicklingError("the pickle is cut")
         machine.stack.append(made(machine.content[at:end]))
