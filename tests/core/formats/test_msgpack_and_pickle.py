@@ -333,6 +333,15 @@ def test_a_word_of_ours_is_not_our_seal(flax: Any, tmp_path: Path, state: dict[s
         assert (found.state, found.metadata, store.wrote(path)) == (state, {}, False)
 
 
+@pytest.mark.parametrize("size", range(1, 12))
+def test_a_pickle_that_was_cut_after_its_first_bytes_is_damage(pickle_path: Path, size: int) -> None:
+    """Its first byte alone is an empty map in MessagePack, which nobody wrote."""
+    PickleStore().save(Checkpoint(STATE, {"timestep": 3}), pickle_path)
+    pickle_path.write_bytes(pickle_path.read_bytes()[:size])
+    with pytest.raises(CorruptCheckpoint):
+        PickleStore().load(pickle_path)
+
+
 KEYS = (b"\xa6policy", b"\xa6pol)cy")
 DAMAGES: list[tuple[bytes, bytes]] = [
     (b"keepfast 2 ", b"keepfast \x12 "),
