@@ -113,7 +113,7 @@ _PLAIN = (bool, int, float, str, type(None))
 
 def items(node: Tree) -> Iterator[tuple[Any, Tree]] | None:
     """Return the (key, child) pairs of a container, or None for a leaf."""
-    if isinstance(node, Mapping):
+    if type(node) is dict or isinstance(node, Mapping):
         return iter(node.items())
     if isinstance(node, list | tuple):
         return iter(enumerate(node))

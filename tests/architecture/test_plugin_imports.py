@@ -24,6 +24,8 @@ BEYOND: dict[str, str] = {
     "keepfast._system.arguments.guarding.guarded_calls": "the same, of every public method",
     "keepfast._system.commit.commit_directory": "Minari's data sets hold their own name; `fill` knows none",
     "keepfast._system.disk.bounded.opened_zip": "bounds the directory of an archive; others trust `zipfile.ZipFile`",
+    "keepfast._system.disk.bounded.require_room": "asks for memory before polars, which ends the process without",
+    "keepfast._system.disk.special.content_of": "reads what lies beside a csv, which may be a link to what has no end",
     "keepfast._system.disk.checksum.crc32": "the fastest there is, for every byte of a file; others use `zlib.crc32`",
     "keepfast._system.disk.checksum.Summed": "the sum of a file that was just written; without it, the file is read",
     "keepfast._system.disk.checksum.SummedFile": "sums what it writes, with the same",

@@ -21,6 +21,12 @@ from tests.hostile import BEGUN, TIMES
 from tests.hostile.doors import DOORS
 from tests.hostile.honest import LINES, emptied, honest, within
 
+STOPS = signal.SIGXCPU, signal.SIGALRM
+"""What ends a reading: the processor was busy with it for too long, or it waits for what does not come."""
+
+_WAITING = 60
+"""How many times as long as the processor may be busy with a file it may take, on a machine with much else to do."""
+
 
 class TooLong(BaseException):
     """The time is over; no error of reading, so that no reader takes it for damage."""
@@ -33,7 +39,8 @@ def main() -> None:
     registry()
     if warm:
         _warm_up()
-    signal.signal(signal.SIGXCPU, stop)
+    for number in STOPS:
+        signal.signal(number, stop)
     print(BEGUN, flush=True)
     for line in sys.stdin:
         kind, path = json.loads(line)
@@ -65,6 +72,7 @@ def became(read: Callable[[Path], Any], path: Path, memory: int, seconds: int) -
     limit(resource.RLIMIT_AS, address_space() + memory + TIMES * size)
     used = resource.getrusage(resource.RUSAGE_SELF)
     limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + seconds)
+    signal.alarm(_WAITING * seconds)
     try:
         return "", read(path)
     except keepfast.KeepfastError as error:
@@ -72,6 +80,7 @@ def became(read: Callable[[Path], Any], path: Path, memory: int, seconds: int) -
     except BaseException as error:  # noqa: BLE001  (whatever it is, it is told)
         return f"raised {type(error).__name__}: {error}"[:2000], None
     finally:
+        signal.alarm(0)
         limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)
 
 

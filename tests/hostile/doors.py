@@ -102,6 +102,11 @@ def _converted_by_command(path: Path) -> Any:
         return [merged, _command("convert", path, Path(made, "other.safetensors"))]
 
 
+def _reported(path: Path) -> Any:
+    with tempfile.TemporaryDirectory() as made:
+        return _command("report", path, "-o", Path(made, "report.html"))
+
+
 def _copied(door: Door) -> Door:
     """Return a door that changes what it is given, for a copy of it."""
 
@@ -131,6 +136,10 @@ DOORS: dict[str, Door] = {
     "inspect": _commands("inspect PATH", "inspect --json PATH", "verify PATH", "verify --json PATH"),
     "inspect memory": _commands("memory inspect PATH", "memory inspect --json PATH", "memory verify PATH"),
     "show": _commands("show PATH", "show --json PATH", "runs PATH", "runs --json PATH", "metrics PATH"),
+    "compare": _commands(
+        "show --diff PATH", "diff PATH PATH", "tag PATH", "watch --once PATH", "runs --group agent PATH"
+    ),
+    "report": _reported,
     "index": _copied(_commands("index PATH", "index --json PATH", "verify PATH", "index --rebuild PATH")),
     "convert by command": _converted_by_command,
 }
@@ -139,4 +148,4 @@ DOORS: dict[str, Door] = {
 OF_CHECKPOINTS = ("checkpoint", "content", "load", "migrate", "foreign", "resume", "inspect", "convert by command")
 OF_MEMORIES = ("memory", "memories", "convert", "inspect memory", "inspect")
 OF_METRICS = ("metrics", "many metrics", "inspect")
-OF_RUNS = ("run", "runs", "content", "resume", "start", "start beside", "inspect", "show", "index")
+OF_RUNS = ("compare", "report", "run", "runs", "content", "resume", "start", "start beside", "inspect", "show", "index")

@@ -23,7 +23,7 @@ from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.plugins import registry
 from keepfast.tree import nodes_of
 from tests.hostile import MEMORY
-from tests.hostile.child import became, stop
+from tests.hostile.child import STOPS, became, stop
 from tests.hostile.doors import DOORS
 from tests.hostile.fuzz import SECONDS, content_of
 from tests.hostile.honest import Honest, emptied, honest
@@ -103,7 +103,8 @@ def main() -> None:
     """Read the cases that standard input tells of."""
     asked = json.loads(sys.stdin.read())
     registry()
-    signal.signal(signal.SIGXCPU, stop)
+    for number in STOPS:
+        signal.signal(number, stop)
     with tempfile.TemporaryDirectory(prefix="fuzzed") as made:
         scratch = Path(made)
         known = {each.name: each for each in honest(emptied(scratch / "honest"))}

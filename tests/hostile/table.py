@@ -83,6 +83,8 @@ def pickles() -> Iterator[Row]:
     yield Row("a long number.pt", OF_CHECKPOINTS, lambda at: archive(at / "x.pt", long))
     named = b"}(" + text(ESCAPES) + tensor((1,), (1,)) + text("w") + b"cargparse\nNamespace\n)\x81u."
     yield Row("a name.pt", OF_CHECKPOINTS, lambda at: archive(at / "x.pt", named))
+    repeated = b"}" + text("w") + tensor((1 << 20, 1 << 20), (0, 0)) + b"s."
+    yield Row("one number.pt", ("checkpoint", "convert by command"), lambda at: archive(at / "x.pt", repeated))
     yield Row("marks.pt", ("checkpoint",), lambda at: archive(at / "x.pt", b"(" * 2_000_000 + b"."))
 
 
@@ -150,7 +152,7 @@ def tables() -> Iterator[Row]:
     yield Row("sides.csv", ("memory",), file("x.csv", b"a" + b".999999999" * 12_000 + b"\n1\n"))
     twice = b",".join(b"c%d" % each for each in [*range(100_000), 99_999])
     yield Row("twice.csv", ("memory",), file("x.csv", twice + b"\n"))
-    yield Row("numbers.csv", ("memory",), file("x.csv", b"a,b\n" + b"1,2\n" * 500_000))
+    yield Row("numbers.csv", ("memory",), file("x.csv", b"a,b\n" + b"1,2\n" * 2_000_000))
     yield Row("exponent.csv", ("memory",), file("x.csv", b"a\n1e1" + b"0" * 26 + b"\n0e9999999999999999999\n"))
     yield Row("digits.csv", ("memory",), file("x.csv", b"a\n" + b"9" * 120_000 + b"\n"))
     yield Row("a name.csv", OF_MEMORIES, file("x.csv", f'"{ESCAPES}",b\n1,2\n'.encode()))
@@ -191,15 +193,17 @@ def runs() -> Iterator[Row]:
         + "[" * 800
         + "]" * 800
         + "}]}",
+        "provenance": {"agent": "a", "timesteps": 5, "config": {}, "starts": [{"provenance": {"git": [ESCAPES]}}]},
         "many": {"agent": "PPO", "timesteps": 5, "config": {"experiment": {"writers": [1] * 30_000}}},
         "elsewhere": {"agent": "PPO", "timesteps": 5, "config": {"experiment": "/etc/passwd", "directory": "../../"}},
     }
     for name, told in configs.items():
         content = told if isinstance(told, str) else json.dumps(told)
-        doors = OF_RUNS if name == "extremes" else ("run", "start", "show")
+        doors = OF_RUNS if name in ("extremes", "provenance") else ("run", "start", "show")
         yield Row(f"{name}.config", doors, file("run/config.json", content.encode()))
     yield from _indexes()
     yield Row("links", OF_RUNS, _links)
+    yield Row("endless", OF_RUNS, _endless)
     yield Row("directories", OF_RUNS, _directories)
     yield Row("names", OF_RUNS, _names)
 
@@ -235,6 +239,14 @@ def _links(directory: Path) -> Path:
     (checkpoints / "agent_6.pt").symlink_to("agent_6.pt")
     (checkpoints / "best_agent.pt").symlink_to("nothing")
     (directory / "run" / "below").symlink_to(".")
+    return directory / "run"
+
+
+def _endless(directory: Path) -> Path:
+    """Make a run with links to what is a file, by what the system says of it, and never ends."""
+    (checkpoints := directory / "run" / "checkpoints").mkdir(parents=True)
+    for name in ("index.json", "../config.json", "../tags.json", "../.keepfast.runs"):
+        (checkpoints / name).symlink_to("/proc/kmsg")
     return directory / "run"
 
 

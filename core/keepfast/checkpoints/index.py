@@ -13,6 +13,7 @@ from typing import Any, TypeVar, final
 
 from keepfast._system.commit import Unnamed, Write, commit, files_of, size_of
 from keepfast._system.disk.checksum import crc32
+from keepfast._system.disk.special import content_of
 from keepfast._system.lock import holding_file
 from keepfast.errors import InvalidValue
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata
@@ -212,7 +213,7 @@ def _read(directory: Path) -> tuple[list[IndexedCheckpoint], str | None]:
     if path.exists() and not path.is_file():  # a pipe would be waited for
         return [], f"`{path}` is no file; remove it, and `keepfast index --rebuild` makes one"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(content_of(path).decode())
         rows, leaving = _checked(document["checkpoints"], list), _checked(document.get("leaving", []), list)
     except FileNotFoundError:
         return [], None

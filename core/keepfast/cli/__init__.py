@@ -102,6 +102,9 @@ def main() -> None:
     except OSError as error:
         console.fail(console.cause_of(error))
         sys.exit(1)
+    except MemoryError as error:
+        console.fail(f"there is not the memory for it: {console.cause_of(error)}")
+        sys.exit(1)
     except Exception as error:
         if traced:
             raise

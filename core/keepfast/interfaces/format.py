@@ -16,7 +16,7 @@ from keepfast._system.disk.checksum import Summed
 from keepfast._system.disk.directories import file_of, path_of
 from keepfast._system.disk.optional import tell_lacking
 from keepfast._system.disk.special import require_file
-from keepfast.errors import CorruptFile, InvalidValue, KeepfastError, UsageError, as_given, shown
+from keepfast.errors import CorruptFile, InvalidValue, KeepfastError, MissingDependency, UsageError, as_given, shown
 
 T = TypeVar("T")
 
@@ -110,6 +110,8 @@ class Format(abc.ABC, Generic[T]):
                 return self.read(path)
         except (KeepfastError, OSError):
             raise
+        except ImportError as error:
+            raise MissingDependency(f"`{path}` cannot be read: {shown(str(error), 500)}") from error
         except Exception as error:
             reason = shown(f"{type(error).__name__}: {error}", 500)
             raise self.corrupt(f"`{path}` is damaged: its content cannot be read ({reason})") from error

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from keepfast._system.arguments.guarding import guarded_calls
 from keepfast._system.disk.checksum import Summed
-from keepfast._system.disk.mapping import change_below
+from keepfast._system.disk.mapping import change_below, is_mapped
 from keepfast._system.notebook.tables import facts, table
 from keepfast.errors import CorruptFile, CorruptMemory, InvalidValue, UnknownTensor, as_given, did_you_mean, shown
 from keepfast.interfaces.format import Format
@@ -23,14 +23,41 @@ GUESSED = "guessed"
 """In the metadata of a snapshot: what its file does not tell and was guessed; a memory may have it otherwise."""
 
 
-@guarded_calls()
+@final
+class _Watched(Mapping[str, NDArray[Any]]):
+    """Tensors of which some are memory-mapped: one is handed out as long as its file is as it was.
+
+    Attributes:
+        bare: the tensors, of which nobody asks that.
+    """
+
+    def __init__(self, bare: Mapping[str, NDArray[Any]]) -> None:
+        self.bare = bare
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        tensor = self.bare[name]
+        _require_unchanged(name, tensor)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.bare)
+
+    def __len__(self) -> int:
+        return len(self.bare)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.bare
+
+
+@guarded_calls("__post_init__")
 @final
 @dataclass(frozen=True, repr=False)
 class MemorySnapshot:
     """A memory (rollout or replay buffer) at one moment.
 
     Attributes:
-        tensors: each tensor by name, of shape (memory_size, num_envs, *size). Rows never written are zeros.
+        tensors: each tensor by name, of shape (memory_size, num_envs, *size). Rows never written are zeros. One that is
+            memory-mapped raises `CorruptMemory` where its file was truncated or written to since it was read.
         memory_index: the row that the next sample goes to.
         env_index: the environment that the next sample of fewer than `num_envs` environments goes to.
         filled: whether every row has been written at least once, so that rows from `memory_index` on are the oldest.
@@ -43,24 +70,46 @@ class MemorySnapshot:
     filled: bool
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Check that these are tensors of a memory.
+
+        Raises:
+            InvalidValue: if they are not.
+        """
+        if not isinstance(self.tensors, Mapping):
+            raise InvalidValue(f"`tensors` is {as_given(self.tensors)}; allowed: arrays by name")
+        for name, tensor in self._bare.items():
+            if not (hasattr(tensor, "dtype") and len(getattr(tensor, "shape", ())) >= 2):
+                raise InvalidValue(
+                    f"the tensor `{shown(str(name))}` is {as_given(tensor)}; allowed: arrays of shape (memory_size, "
+                    "num_envs, *size)"
+                )
+        if self._bare is self.tensors and any(map(is_mapped, self.tensors.values())):
+            object.__setattr__(self, "tensors", _Watched(self.tensors))
+
+    @property
+    def _bare(self) -> Mapping[str, NDArray[Any]]:
+        """Return the tensors for what they are, not for what is in them."""
+        return self.tensors.bare if isinstance(self.tensors, _Watched) else self.tensors
+
     def __repr__(self) -> str:
-        tensors = ", ".join(f"{shown(name)}: {tensor.dtype}{tensor.shape}" for name, tensor in self.tensors.items())
+        tensors = ", ".join(f"{shown(name)}: {tensor.dtype}{tensor.shape}" for name, tensor in self._bare.items())
         return f"MemorySnapshot({len(self)} samples of {self.memory_size} x {self.num_envs}: {tensors})"
 
     def _repr_html_(self) -> str:
         head = f"{len(self)} samples of {self.memory_size} rows and {self.num_envs} environments"
-        rows = ((name, tensor.dtype, tensor.shape) for name, tensor in self.tensors.items())
+        rows = ((name, tensor.dtype, tensor.shape) for name, tensor in self._bare.items())
         return facts(head, self.metadata.items()) + table(("tensor", "dtype", "shape"), rows)
 
     @property
     def memory_size(self) -> int:
         """Return the number of rows."""
-        return next((int(tensor.shape[0]) for tensor in self.tensors.values()), 0)
+        return next((int(tensor.shape[0]) for tensor in self._bare.values()), 0)
 
     @property
     def num_envs(self) -> int:
         """Return the number of environments."""
-        return next((int(tensor.shape[1]) for tensor in self.tensors.values()), 0)
+        return next((int(tensor.shape[1]) for tensor in self._bare.values()), 0)
 
     @property
     def ring(self) -> Ring:
@@ -82,7 +131,7 @@ class MemorySnapshot:
 
         In the file of others it may be anything, and counts if it has one truth value for each sample.
         """
-        marks = self.tensors.get(VALID)
+        marks = self._bare.get(VALID)
         return marks is not None and marks.dtype.kind == "b" and marks.shape[2:] == (1,)
 
     @property
@@ -114,11 +163,9 @@ class MemorySnapshot:
             CorruptMemory: if it is memory-mapped, and its file was truncated or written to since it was read.
         """
         try:
-            tensor = self.tensors[name]
+            return self.tensors[name]
         except KeyError:
             raise UnknownTensor(f"the memory has no tensor `{name}`{did_you_mean(name, self.tensors)}") from None
-        _require_unchanged(name, tensor)
-        return tensor
 
     def require_unchanged(self) -> None:
         """Check that the files that tensors are memory-mapped from are as they were when they were read and verified.
@@ -129,7 +176,7 @@ class MemorySnapshot:
         Raises:
             CorruptMemory: if one was truncated or written to since; one that was replaced by another is still there.
         """
-        for name, tensor in self.tensors.items():
+        for name, tensor in self._bare.items():
             _require_unchanged(name, tensor)
 
     def histories(self) -> list[NDArray[np.intp]]:
@@ -153,9 +200,8 @@ class MemorySnapshot:
         Raises:
             CorruptMemory: if a tensor is memory-mapped, and its file was truncated or written to since it was read.
         """
-        self.require_unchanged()
-        if not self.filled:
-            return {name: tensor[: self.memory_index] for name, tensor in self.tensors.items()}
+        if not self.filled or not (self.memory_index or self.env_index):
+            return {name: tensor[: self.ring.complete_rows] for name, tensor in self.tensors.items()}
         return {name: self._in_order(tensor) for name, tensor in self.tensors.items()}
 
     def _in_order(self, tensor: NDArray[Any]) -> NDArray[Any]:
@@ -177,9 +223,8 @@ class MemorySnapshot:
             raise InvalidValue(f"`nbytes` is {as_given(nbytes)}; allowed: a whole number of at least 1")
         ring = self.ring
         count = ring.complete_rows
-        rows = max(1, nbytes // max(1, sum(tensor[:1].nbytes for tensor in self.tensors.values())))
+        rows = max(1, nbytes // max(1, sum(tensor[:1].nbytes for tensor in self._bare.values())))
         for part in (slice(start, min(start + rows, count)) for start in range(0, count, rows)):
-            self.require_unchanged()
             order: Any = (ring.order(part), np.arange(ring.num_envs)) if self.filled else part
             yield {name: tensor[order] for name, tensor in self.tensors.items()}
 

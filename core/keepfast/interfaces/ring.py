@@ -123,12 +123,16 @@ class Ring:
         """
         newer = np.arange(self.num_envs) < self.env_index
         oldest = self.memory_index + newer if self.filled else np.zeros(self.num_envs, np.intp)
-        return (np.arange(self.memory_size)[part, None] + oldest) % self.memory_size
+        rows: NDArray[np.intp] = np.arange(self.memory_size)[part, None] + oldest
+        rows %= self.memory_size
+        return rows
 
     def histories(self) -> list[NDArray[np.intp]]:
         """Return, for each environment, the places of its samples, oldest first."""
         rows = self.order()
-        return [rows[: self.count(each), each] * self.num_envs + each for each in range(self.num_envs)]
+        rows *= self.num_envs
+        rows += np.arange(self.num_envs)
+        return [rows[: self.count(each), each] for each in range(self.num_envs)]
 
     def sequence_starts(self, ends: NDArray[Any], length: int) -> NDArray[np.intp]:
         """Return the places where a sequence can start.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from collections.abc import Callable
-from itertools import count
+from itertools import chain, count
 from typing import Any, final
 
 from keepfast.pickles.objects import Pickled
@@ -13,6 +13,12 @@ from keepfast.tree import Unread
 
 _WORK, _WORK_IN_A_BYTE = 1 << 20, 4
 """How many bytes and entries the functions of the table may be given, at the least and by the size of the pickle."""
+
+_SHARED = 1_000_000
+"""How many more entries than bytes a pickle may have: an object that stands in several places is stored once."""
+
+_DEEPEST = 10_000
+"""How many containers may be in each other; whoever goes through them by recursion ends long before."""
 
 _DEEPEST_KEY = 500
 """How many tuples may be in each other in a key, whose hash is taken by a recursion in C."""
@@ -24,6 +30,9 @@ _ALIKE = (tuple, frozenset, complex)
 """Keys of which a file can have any number with one hash: those of texts and bytes are another's in each process."""
 
 _PLAIN_KEYS = (str, bytes, bool, int, type(None), float, complex, Unread, Pickled)
+_OF_ONE = frozenset((int, bool, float, type(None), Unread))
+"""What has no length; asked for first, for it is most of what functions are given."""
+
 _SIZED = (str, bytes, bytearray, tuple, list, dict, set, frozenset)
 
 
@@ -62,11 +71,15 @@ class Budget:
         """Charge the lengths of what a function is given, and of what is in it where that is a tuple."""
         amount = 1 + len(arguments)
         for argument in arguments:
-            if isinstance(argument, _SIZED):
+            if type(argument) not in _OF_ONE and isinstance(argument, _SIZED):
                 amount += len(argument)
                 if type(argument) is tuple and len(argument) < 16:
-                    amount += sum(len(part) for part in argument if isinstance(part, _SIZED))
-        self.spend(amount)
+                    for part in argument:
+                        if type(part) not in _OF_ONE and isinstance(part, _SIZED):
+                            amount += len(part)
+        self._left -= amount
+        if self._left < 0:
+            self.spend(0)
 
 
 def checked_key(key: Any, budget: Budget, into: int) -> Any:
@@ -99,6 +112,28 @@ def checked_key(key: Any, budget: Budget, into: int) -> Any:
     return key
 
 
+def require_at_most(size: int, value: Any) -> None:
+    """Check that a value has few more entries than its pickle has bytes: forty lists, each twice in the next, have not.
+
+    Raises:
+        UnpicklingError: if it has more.
+    """
+    pending, limit = [iter((value,))], size + _SHARED
+    while pending:
+        for node in pending[-1]:
+            limit -= 1
+            if isinstance(node, dict):
+                pending.append(chain(node, node.values()))
+                break
+            if isinstance(node, list | tuple | set | frozenset):
+                pending.append(iter(node))
+                break
+        else:
+            pending.pop()
+        if limit < 0 or len(pending) > _DEEPEST:
+            raise pickle.UnpicklingError("the pickle repeats its parts without end")
+
+
 _HASHING: tuple[Any, ...] = (set, frozenset, Counter)
 """Functions that take the hashes of what is in their argument."""
 
@@ -107,14 +142,14 @@ _HASHING: tuple[Any, ...] = (set, frozenset, Counter)
 class StandIn:
     """A function that a pickle may call but not change, for as much as its budget has."""
 
-    __slots__ = ("_budget", "_function")
+    __slots__ = ("_budget", "_function", "_hashes")
 
     def __init__(self, function: Callable[..., Any], budget: Budget) -> None:
-        self._function, self._budget = function, budget
+        self._function, self._budget, self._hashes = function, budget, function in _HASHING
 
     def __call__(self, *args: Any) -> Any:  # noqa: D102  (the function's)
         self._budget.spend_on(args)
-        if self._function in _HASHING:
+        if self._hashes:
             into = self._budget.fresh()
             for argument in args:
                 for member in argument:

@@ -11,10 +11,9 @@ import pickle
 import struct
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import chain
 from typing import Any, BinaryIO, final
 
-from keepfast.pickles.budget import Budget, StandIn, checked_key
+from keepfast.pickles.budget import Budget, StandIn, checked_key, require_at_most
 from keepfast.pickles.objects import Pickled
 from keepfast.pickles.written import index, quoted, real, whole
 from keepfast.tree import Unread
@@ -22,11 +21,7 @@ from keepfast.tree import Unread
 _LENGTH = struct.Struct("<Q")
 """What stands before a frame."""
 
-_SHARED = 1_000_000
-"""How many more entries than bytes a pickle may have: an object that stands in several places is stored once."""
-
-_DEEPEST = 10_000
-"""How many containers may be in each other; whoever goes through them by recursion ends long before."""
+_INDEX = struct.Struct("<I").unpack_from
 
 Admitted = Mapping[str, Any]
 """What a pickle may name, as ``module.name``, and the function of ours that stands in for it, or itself."""
@@ -73,7 +68,7 @@ def safe_load(
     """
     content = file.read()
     value = _Machine(content, admitted, persistent, may_be_unread).checked()
-    _require_at_most(len(content) + _SHARED, value)
+    require_at_most(len(content), value)
     return value
 
 
@@ -95,22 +90,12 @@ def _any_name(_module: str, _name: str) -> bool:
     return True
 
 
-def _require_at_most(limit: int, value: Any) -> None:
-    """Refuse a value of more entries than that: forty lists, each twice in the next, are a million million entries."""
-    pending = [iter((value,))]
-    while pending:
-        for node in pending[-1]:
-            limit -= 1
-            if isinstance(node, dict):
-                pending.append(chain(node, node.values()))
-                break
-            if isinstance(node, list | tuple | set | frozenset):
-                pending.append(iter(node))
-                break
-        else:
-            pending.pop()
-        if limit < 0 or len(pending) > _DEEPEST:
-            raise pickle.UnpicklingError("the pickle repeats its parts without end")
+@final
+class _Memo(dict[int, Any]):
+    """The parts of a pickle that it refers to, by their numbers."""
+
+    def __missing__(self, number: int) -> Any:
+        raise pickle.UnpicklingError(f"the pickle refers to its part {number}, which it has not")
 
 
 @final
@@ -129,7 +114,7 @@ class _Machine:
         self._persistent, self._may_be_unread = persistent, may_be_unread
         self.stack: list[Any] = []
         self._marked: list[list[Any]] = []
-        self.memo: dict[int, Any] = {}
+        self.memo = _Memo()
         self._budget = Budget(len(content))
         self._frame_end = self._no_frame = len(content) + 1
 
@@ -149,9 +134,9 @@ class _Machine:
 
     def run(self) -> Any:
         """Return what the pickle leaves on the stack."""
-        content, at, stop = self.content, 0, pickle.STOP[0]
+        content, at, stop, instructions = self.content, 0, pickle.STOP[0], _INSTRUCTIONS
         while (code := content[at]) != stop:
-            at = _INSTRUCTIONS[code](self, at + 1)
+            at = instructions[code](self, at + 1)
             if at >= self._frame_end:
                 self._end_frame(at)
         if at + 1 != len(content):
@@ -161,14 +146,6 @@ class _Machine:
     def line(self, at: int) -> tuple[bytes, int]:
         end = self.content.index(b"\n", at)
         return self.content[at:end], end + 1
-
-    def prefixed(self, at: int, prefix: struct.Struct) -> tuple[bytes, int]:
-        (length,) = prefix.unpack_from(self.content, at)
-        at += prefix.size
-        found = self.content[at : at + length]
-        if len(found) != length:
-            raise pickle.UnpicklingError("the pickle is cut")
-        return found, at + length
 
     def protocol(self, at: int) -> int:
         if self.content[at] > pickle.HIGHEST_PROTOCOL:
@@ -256,6 +233,11 @@ class _Machine:
             raise pickle.UnpicklingError(f"a {type(found).__name__} stands where a {kind.__name__} belongs")
         return found
 
+    def tuple_of_all(self, at: int) -> int:
+        found, self.stack = self.stack, self._marked.pop()
+        self.stack.append(tuple(found))
+        return at
+
     def make(self, kind: Callable[[list[Any]], Any], at: int) -> int:
         found = self._since_mark()
         self.stack.append(kind(found))
@@ -274,14 +256,39 @@ class _Machine:
         self.memo[len(self.memo)] = self.stack[-1]
         return at
 
-    def kept(self, index: int) -> Any:
-        self.memo[index] = found = self.stack.pop()
-        return found
+    def keep(self, at: int) -> int:
+        self.memo[self.content[at]] = self.stack[-1]
+        return at + 1
 
-    def remembered(self, index: int) -> Any:
-        if index not in self.memo:
-            raise pickle.UnpicklingError(f"the pickle refers to its part {index}, which it has not")
-        return self.memo[index]
+    def keep_far(self, at: int) -> int:
+        self.memo[_INDEX(self.content, at)[0]] = self.stack[-1]
+        return at + 4
+
+    def keep_told(self, at: int) -> int:
+        line, at = self.line(at)
+        self.memo[index(line)] = self.stack[-1]
+        return at
+
+    def remember(self, at: int) -> int:
+        self.stack.append(self.memo[self.content[at]])
+        return at + 1
+
+    def remember_far(self, at: int) -> int:
+        self.stack.append(self.memo[_INDEX(self.content, at)[0]])
+        return at + 4
+
+    def remember_told(self, at: int) -> int:
+        line, at = self.line(at)
+        self.stack.append(self.memo[index(line)])
+        return at
+
+    def byte(self, at: int) -> int:
+        self.stack.append(self.content[at])
+        return at + 1
+
+    def alone(self, at: int) -> int:
+        self.stack[-1] = (self.stack[-1],)
+        return at
 
     def name(self, at: int) -> int:
         module, at = self.line(at)
@@ -304,12 +311,14 @@ class _Machine:
         return StandIn(found, self._budget) if callable(found) else Unread(full)
 
     def call(self, at: int) -> int:
-        if type(self.stack[-2]) is Unread:
+        stack = self.stack
+        function = stack[-2]
+        if type(function) is Unread:
             return self.leave(at, 2)
-        arguments, function = self.stack.pop(), self.stack.pop()
+        arguments = stack.pop()
         if type(function) is not StandIn or type(arguments) is not tuple:
             raise pickle.UnpicklingError("the pickle calls what is no function")
-        self.stack.append(function(*arguments))
+        stack[-1] = function(*arguments)
         return at
 
     def leave(self, at: int, parts: int) -> int:
@@ -369,25 +378,17 @@ def _number(layout: str) -> _Instruction:
     return push
 
 
-def _numbered(layout: str, made: Callable[[_Machine, int], Any]) -> _Instruction:
-    """Return the instruction for a part of the pickle that has a number."""
+def _prefixed(layout: str, made: Callable[[bytes], Any]) -> _Instruction:
+    """Return the instruction for what has its length before it."""
     unpack, size = struct.Struct(layout).unpack_from, struct.calcsize(layout)
 
     def push(machine: _Machine, at: int) -> int:
-        machine.stack.append(made(machine, unpack(machine.content, at)[0]))
-        return at + size
-
-    return push
-
-
-def _prefixed(layout: str, made: Callable[[bytes], Any]) -> _Instruction:
-    """Return the instruction for what has its length before it."""
-    prefix = struct.Struct(layout)
-
-    def push(machine: _Machine, at: int) -> int:
-        found, at = machine.prefixed(at, prefix)
-        machine.stack.append(made(found))
-        return at
+        at += size
+        end: int = at + unpack(machine.content, at - size)[0]
+        if end > len(machine.content):
+            raise pickle.UnpicklingError("the pickle is cut")
+        machine.stack.append(made(machine.content[at:end]))
+        return end
 
     return push
 
@@ -428,7 +429,7 @@ _KNOWN: dict[bytes, _Instruction] = {
     pickle.EMPTY_DICT: _fresh(dict),
     pickle.EMPTY_SET: _fresh(set),
     pickle.BININT: _number("<i"),
-    pickle.BININT1: _number("<B"),
+    pickle.BININT1: _Machine.byte,
     pickle.BININT2: _number("<H"),
     pickle.BINFLOAT: _number(">d"),
     pickle.LONG1: _prefixed("<B", pickle.decode_long),
@@ -447,15 +448,15 @@ _KNOWN: dict[bytes, _Instruction] = {
     pickle.FLOAT: _line(real),
     pickle.STRING: _line(quoted),
     pickle.UNICODE: _line(lambda line: line.decode("raw-unicode-escape")),
-    pickle.TUPLE1: _tuple_of(1),
+    pickle.TUPLE1: _Machine.alone,
     pickle.TUPLE2: _tuple_of(2),
     pickle.TUPLE3: _tuple_of(3),
-    pickle.BINGET: _numbered("<B", _Machine.remembered),
-    pickle.LONG_BINGET: _numbered("<I", _Machine.remembered),
-    pickle.BINPUT: _numbered("<B", _Machine.kept),
-    pickle.LONG_BINPUT: _numbered("<I", _Machine.kept),
-    pickle.GET: lambda machine, at: _line(lambda line: machine.remembered(index(line)))(machine, at),
-    pickle.PUT: lambda machine, at: _line(lambda line: machine.kept(index(line)))(machine, at),
+    pickle.BINGET: _Machine.remember,
+    pickle.LONG_BINGET: _Machine.remember_far,
+    pickle.GET: _Machine.remember_told,
+    pickle.BINPUT: _Machine.keep,
+    pickle.LONG_BINPUT: _Machine.keep_far,
+    pickle.PUT: _Machine.keep_told,
     pickle.MEMOIZE: _Machine.memoize,
     pickle.MARK: _Machine.mark,
     pickle.POP_MARK: _Machine.pop_mark,
@@ -467,7 +468,7 @@ _KNOWN: dict[bytes, _Instruction] = {
     pickle.SETITEMS: _Machine.set_items,
     pickle.ADDITEMS: _Machine.add_all,
     pickle.LIST: lambda machine, at: machine.make(list, at),
-    pickle.TUPLE: lambda machine, at: machine.make(tuple, at),
+    pickle.TUPLE: _Machine.tuple_of_all,
     pickle.DICT: lambda machine, at: machine.make(machine.dict_of, at),
     pickle.FROZENSET: lambda machine, at: machine.make(machine.frozenset_of, at),
     pickle.GLOBAL: _Machine.name,

@@ -17,6 +17,7 @@ from typing import Any, final
 from keepfast._system.commit import commit
 from keepfast._system.disk.bounded import within_memory
 from keepfast._system.disk.directories import make_directory, taken
+from keepfast._system.disk.special import content_of
 from keepfast._system.lifetimes import in_child
 from keepfast._system.warnings import warn
 from keepfast._version import __version__
@@ -220,7 +221,7 @@ def _starts(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     try:
         if not path.is_file():  # a pipe would be waited for
             return [], {}
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(content_of(path).decode())
         config = dict(document["config"])
         require_short_paths(config, LONGEST_PATHS)
         starts = document.get("starts")
@@ -229,7 +230,7 @@ def _starts(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
             starts = [_start(time, {"versions": {}, "timesteps": None, **document}, {})]
         kept = plain([dict(start) for start in starts])
         json.dumps([[[kept]]], indent=2)  # refuses what is in itself too deep to be written again
-        return kept, config
+        return kept, plain(config)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return [], {}
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.disk.bounded import within_memory
+from keepfast._system.disk.special import content_of
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
@@ -320,7 +321,7 @@ def _document(path: Path) -> dict[str, Any]:
     try:
         if not (path / CONFIG).is_file():  # a pipe would be waited for
             return {}
-        document = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        document = json.loads(content_of(path / CONFIG).decode())
     except (OSError, ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) and document.keys() >= _OF_A_CONFIG else {}

@@ -333,6 +333,37 @@ def test_a_word_of_ours_is_not_our_seal(flax: Any, tmp_path: Path, state: dict[s
         assert (found.state, found.metadata, store.wrote(path)) == (state, {}, False)
 
 
+@pytest.mark.parametrize("size", range(1, 12))
+def test_a_pickle_that_was_cut_after_its_first_bytes_is_damage(pickle_path: Path, size: int) -> None:
+    """Its first byte alone is an empty map in MessagePack, which nobody wrote."""
+    PickleStore().save(Checkpoint(STATE, {"timestep": 3}), pickle_path)
+    pickle_path.write_bytes(pickle_path.read_bytes()[:size])
+    with pytest.raises(CorruptCheckpoint):
+        PickleStore().load(pickle_path)
+
+
+KEYS = (b"\xa6policy", b"\xa6pol)cy")
+DAMAGES: list[tuple[bytes, bytes]] = [
+    (b"keepfast 2 ", b"keepfast \x12 "),
+    (b" keepfast 2", b" keepfast 0"),
+    (b'{"payloads":[', b'{"payloafs":['),
+    (b'"metadata":', b'"metadatb":'),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=str)
+def test_an_introduction_whose_key_is_damaged_too_is_no_entry(msgpack_path: Path, damage: tuple[bytes, bytes]) -> None:
+    """The key that stands there twice hides it from Flax; with another second one it is a text that nobody wrote."""
+    MsgpackStore().save(Checkpoint(STATE, {"timestep": 3}), msgpack_path)
+    content = msgpack_path.read_bytes()
+    second = content.rindex(KEYS[0])
+    content = content[:second] + KEYS[1] + content[second + len(KEYS[1]) :]
+    assert damage[0] in content
+    msgpack_path.write_bytes(content.replace(*damage, 1))
+    with pytest.raises(CorruptCheckpoint):
+        MsgpackStore().load(msgpack_path)
+
+
 def test_what_flax_wrote_anew_is_flaxs(flax: Any, msgpack_path: Path) -> None:
     """A file of ours that Flax has read, changed and written has nothing of ours left, and no damage."""
     MsgpackStore().save(Checkpoint(STATE, {"timestep": 3}), msgpack_path)

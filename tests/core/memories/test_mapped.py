@@ -49,6 +49,9 @@ def overwritten(path: Path) -> None:
 
 ACCESSES: dict[str, Callable[[MemorySnapshot, Path], Any]] = {
     "a tensor": lambda snapshot, _: snapshot["x"].sum(),
+    "one of all": lambda snapshot, _: snapshot.tensors["x"].sum(),
+    "all of them": lambda snapshot, _: dict(snapshot.tensors),
+    "their values": lambda snapshot, _: [tensor.sum() for tensor in snapshot.tensors.values()],
     "in the order of time": lambda snapshot, _: snapshot.chronological(),
     "in blocks": lambda snapshot, _: list(snapshot.chronological_blocks()),
     "written": lambda snapshot, path: format_of("memory format", path).save(snapshot, path.with_stem("other")),
@@ -66,6 +69,8 @@ def test_a_file_that_changes_under_a_mapped_memory_is_noticed(path: Path, change
     for name in ACCESSES:
         with pytest.raises(CorruptMemory, match=r"was memory-mapped from it; read the memory again"):
             ACCESSES[name](snapshot, path)
+    assert (len(snapshot), snapshot.memory_size, list(snapshot)) == (ROWS, ROWS, ["x"])
+    assert "x: float32" in repr(snapshot)
 
 
 def test_a_file_that_is_replaced_or_removed_leaves_a_mapped_memory_whole(path: Path) -> None:

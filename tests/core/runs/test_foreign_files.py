@@ -48,6 +48,19 @@ def test_a_configuration_points_to_no_other_file(tmp_path: Path) -> None:
         assert read_run(tmp_path / "run").best_metric == default
 
 
+@pytest.mark.parametrize("number", ["1e999", "-Infinity", "NaN"])
+def test_a_run_goes_on_beside_numbers_that_json_has_not(tmp_path: Path, number: str) -> None:
+    """They are kept as text where the next start tells what it changed."""
+    settings = {"directory": str(tmp_path), "experiment_name": "run", "writers": []}
+    write_config(tmp_path / "run", {"keep_last": 1})
+    told = (tmp_path / "run" / "config.json").read_text()
+    (tmp_path / "run" / "config.json").write_text(told.replace('"keep_last": 1', f'"keep_last": {number}'))
+    with keepfast.Experiment(settings, timesteps=3):
+        pass
+    changed = json.loads((tmp_path / "run" / "config.json").read_text())["starts"][-1]["changed"]
+    assert changed["experiment.keep_last"] == [{"1e999": "Infinity"}.get(number, number), None]
+
+
 @needs_pipes
 @pytest.mark.parametrize("name", ["config.json", "checkpoints/index.json", "checkpoints/agent_5.pt", "metrics.jsonl"])
 def test_a_pipe_is_not_waited_for(name: str, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -51,3 +53,30 @@ def test_an_error_comes_where_its_result_would() -> None:
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(ValueError, match="broken"):
         next(results)
+
+
+def _thread(_item: int) -> str:
+    return threading.current_thread().name
+
+
+def test_one_item_alone_needs_no_thread() -> None:
+    """As a small file is, which threads only make slower."""
+    assert list(side_by_side(_thread, [5])) == ["MainThread"]
+    assert list(side_by_side(_thread, [])) == []
+
+
+WITHOUT_ROOM = """
+import resource, threading
+from pathlib import Path
+from keepfast._system.side_by_side import side_by_side
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 25), resource.RLIM_INFINITY))
+print(set(side_by_side(lambda item: threading.current_thread().name, range(20))))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux tells how much address space a process has")
+def test_where_there_is_no_room_for_a_thread_none_is_waited_for() -> None:
+    """One that cannot begin is waited for forever by Python: the work is done without."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT_ROOM], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("{'MainThread'}\n", "")

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from keepfast.errors import KeepfastError, OutOfMemory
 
 _END, _END64 = struct.Struct("<4s4H2IH"), struct.Struct("<4sQ2H2I4Q")
@@ -39,6 +41,15 @@ def within_memory(path: object) -> Iterator[None]:
         raise OutOfMemory(
             f"`{path}` holds what takes more memory than there is; let the process have more, or read it elsewhere"
         ) from error
+
+
+def require_room(nbytes: int) -> None:
+    """Check that there is so much more memory, before a library is called that ends the process where there is not.
+
+    Raises:
+        MemoryError: if there is not.
+    """
+    np.empty(nbytes, np.uint8)
 
 
 def opened_zip(file: BinaryIO | Path) -> zipfile.ZipFile:

@@ -71,6 +71,12 @@ def change_below(array: NDArray[Any]) -> str:
     return "" if memory is None or known is None else known.change(memory)
 
 
+def is_mapped(array: NDArray[Any]) -> bool:
+    """Say whether an array lies in a file whose changes `change_below` tells."""
+    memory = _memory_of(array)
+    return memory is not None and memory in _mapped
+
+
 def _memory_of(array: Any) -> mmap.mmap | None:
     """Return the mapped file that an array, or what it is a view of, lies in."""
     while array is not None and not isinstance(array, mmap.mmap):

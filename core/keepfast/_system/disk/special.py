@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from pathlib import Path
 
@@ -17,6 +18,16 @@ def special_kind(path: Path) -> str:
         return _KINDS.get(stat.S_IFMT(path.stat().st_mode), "")
     except (OSError, ValueError):
         return ""
+
+
+def content_of(path: Path) -> bytes:
+    """Return the content of a file, so much of it as the system says there is: files of its own have no end.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(os.fstat(file.fileno()).st_size)
 
 
 def require_replaceable(path: Path) -> None:

@@ -61,8 +61,8 @@ def _show(found: Run) -> None:
 
 
 def _show_difference(found: Run) -> None:
-    code = (found.starts[-1][PROVENANCE] if found.starts else {}).get("git") or {}
-    if not code.get("diff"):
+    code = found.starts[-1][PROVENANCE].get("git") if found.starts else None
+    if not isinstance(code, Mapping) or not code.get("diff"):
         raise NotFound(f"`{found.path}` keeps no difference of its code to a commit")
     console.print_text(str(code["diff"]))
 

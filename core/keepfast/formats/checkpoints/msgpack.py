@@ -41,7 +41,7 @@ from keepfast.tree import Tree, items
 
 _KEY = "__keepfast__"
 _MAPS_AND_EXTENSIONS = tuple(bytes([code]) for code in (*range(0x81, 0x90), 0xDE, 0xDF, *range(0xC7, 0xCA)))
-"""How MessagePack begins that is no empty map, which is one byte; a pickle with two of them begins as that does."""
+"""How MessagePack begins that is no empty map: a pickle that was cut behind its first byte is the same byte."""
 
 _VALUE = "value"
 """The key of a state that is no container."""
@@ -98,7 +98,7 @@ def is_ours(path: Path) -> bool:
 
 def is_flax(beginning: bytes) -> bool:
     """Say whether a file that begins so holds Flax's bytes, a map or an array, and no pickle."""
-    return beginning[:1] in _MAPS_AND_EXTENSIONS or beginning == b"\x80"
+    return beginning[:1] in _MAPS_AND_EXTENSIONS
 
 
 def read_flax(file: BinaryIO) -> Checkpoint:
@@ -117,6 +117,6 @@ def read_flax(file: BinaryIO) -> Checkpoint:
         if any(map(is_introduction, repeated.values)):
             raise Damage("introduction", "is not what was written") from repeated
         raise Damage("content", str(repeated)) from repeated
-    if isinstance(state, dict) and (is_trailer(state.get(_KEY)) or is_introduction(state.get(_KEY))):
+    if isinstance(state, dict) and (is_trailer(state.get(_KEY)) or any(map(is_introduction, state.values()))):
         raise Damage("ending", "is not what was written")
     return Checkpoint(state)

@@ -36,7 +36,7 @@ _LEGACY_BEGINNING = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 _OF_SCRIPTS = ("constants.pkl", "code/__torch__.py")
 """Records that only files of ``torch.jit.save`` have, which are programs."""
 
-_LEAVES = (type(None), bool, int, float, complex, str, bytes)
+_LEAVES = frozenset((type(None), bool, int, float, complex, str, bytes))
 
 
 def write_archive(file: BinaryIO, tree: Tree, metadata: Mapping[str, Any]) -> Summed | None:
@@ -185,6 +185,8 @@ class _Reader:
         """Return clean containers with arrays in them for those that the pickle described."""
         if isinstance(node, StoredTensor):
             return self._tensor(node, trail)
+        if type(node) in _LEAVES:
+            return node
         if (unread := _unread(node)) is not None:
             self._foreign += [unread] if is_foreign(unread) else []
             return unread
@@ -256,7 +258,7 @@ def _unread(node: Any) -> Unread | None:
         return Unread("torch.storage.UntypedStorage")
     if isinstance(node, frozenset):
         return Unread("builtins.frozenset")
-    if isinstance(node, dict | set) and not _is_plain(tuple(node)):
+    if isinstance(node, dict | set) and not (_LEAVES.issuperset(map(type, node)) or _is_plain(tuple(node))):
         named = next((key.name for key in node if isinstance(key, Unread)), "what is no plain data")
         return Unread(f"{type(node).__name__} by {named}")
     return None

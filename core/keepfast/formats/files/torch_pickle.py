@@ -228,7 +228,7 @@ class TreePickler:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class StoredTensor:
     """A tensor that a pickle describes, before its storage is read.
 
@@ -339,10 +339,12 @@ def _rebuild(
 
 
 def _ints(values: Any) -> tuple[int, ...]:
-    return tuple(map(_int, values))
+    return values if type(values) is tuple and {*map(type, values)} <= {int} else tuple(map(_int, values))
 
 
 def _int(value: Any) -> int:
+    if type(value) is int:
+        return value
     if isinstance(value, bool):
         raise pickle.UnpicklingError("a place or a size of a tensor is a truth value")
     return operator.index(value)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from keepfast._system.disk.bounded import within_memory
 from keepfast._version import __version__
 from keepfast.errors import InvalidValue, UsageError, did_you_mean
 from keepfast.interfaces.checkpoint_reader import ForeignCheckpoint, Side
@@ -107,11 +108,24 @@ def convert_file(
         UsageError: if the target is there and is not to be replaced.
         InvalidValue: if there is no module of a name.
         LoadMismatch: if a network does not fit into those of `like`, or cannot be laid out without it.
+        OutOfMemory: if the file holds what takes more memory than there is, as one number that stands for many.
     """
     target = writable(target)
     if target.exists() and not replace_file:
         raise UsageError(f"`{target}` is there already; give another name, or replace it (`--force`)")
     format_of("checkpoint format", target)
+    with within_memory(source):
+        return _converted(source, target, to, like, modules)
+
+
+def _converted(
+    source: str | Path,
+    target: Path,
+    to: Framework | None,
+    like: str | Path | None,
+    modules: Sequence[str] | None,
+) -> list[str]:
+    """Convert a checkpoint, as `convert_file` does, into a file that may be replaced."""
     read = read_foreign(source)
     if to is None and like is None and modules is None and read.reader == "keepfast":
         checkpoint = read_checkpoint(Path(source))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.commit import commit
+from keepfast._system.disk.special import content_of
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.codec import plain
 from keepfast.errors import KeepfastError
@@ -190,7 +191,7 @@ def _read_index(directory: Path) -> dict[str, tuple[str, Callable[[Path], Run]]]
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST:
             return {}
-        head, *lines = path.read_text(encoding="ascii").splitlines()
+        head, *lines = content_of(path).decode("ascii").splitlines()
     except (OSError, ValueError):
         return {}
     return dict(_entries(lines)) if head == _HEAD else {}

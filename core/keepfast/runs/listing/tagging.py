@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import final
 
 from keepfast._system.commit import commit
+from keepfast._system.disk.special import content_of
 from keepfast.errors import InvalidValue, as_given, shown
 
 TAGS = "tags.json"
@@ -59,7 +60,7 @@ def read_label(run: Path) -> Label:
     try:
         if not path.is_file() or path.stat().st_size > _BYTES:
             return Label()
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(content_of(path).decode())
         name, tags = document.get("name", ""), document.get("tags", [])
         return Label(str(name)[:_LONGEST], tuple(sorted(str(tag)[:_LONGEST] for tag in list(tags)[:_MOST])))
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):

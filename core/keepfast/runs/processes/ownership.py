@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
+from keepfast._system.disk.special import content_of
 from keepfast._system.lock import holding
 from keepfast.errors import DirectoryError
 
@@ -132,7 +133,7 @@ def _remove(file: BinaryIO, path: Path, process: int) -> None:
 def _read(path: Path) -> dict[str, Any]:
     """Return what a lock file says, nothing where it does not say it yet."""
     try:
-        said = json.loads(path.read_bytes())
+        said = json.loads(content_of(path))
     except (OSError, ValueError):
         return {}
     return said if isinstance(said, dict) else {}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self, final
 
 from keepfast._system.disk.checksum import crc32
-from keepfast._system.disk.special import special_kind
+from keepfast._system.disk.special import content_of, special_kind
 from keepfast.errors import CorruptMemory
 
 _KIND = "memory.csv"
@@ -151,7 +151,7 @@ def said_in(companion: Path) -> list[Said] | None:
     if special_kind(companion):
         return None
     try:
-        content = companion.read_bytes()
+        content = content_of(companion)
     except FileNotFoundError:
         return []
     try:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from keepfast.errors import CorruptMemory, InvalidValue, shown
 from keepfast.formats.memories.csv import frames, text
 from keepfast.formats.memories.csv.cells import BadText, Column
+from keepfast.formats.memories.csv.growing import Growing
 from keepfast.tree import first_repeated
 
 _INDEX = re.compile(r"0|[1-9]\d{0,8}")
@@ -33,6 +34,9 @@ _MOST_COLUMNS, _MOST_TENSORS = 1 << 18, 1 << 14
 _MOST_SIDES = 60
 _PART = 1 << 19
 """How many characters are taken apart at a time; as objects of Python they take thirty times as much."""
+
+_PART_OF_FRAMES = 1 << 20
+"""How many characters go through polars at a time: more are no faster."""
 
 _LONGEST = 40
 
@@ -47,26 +51,24 @@ class _Run:
         names: the columns.
         places: where in the tensor each is; empty ones for a column that is a tensor by itself.
         kinds: what their cells were: ``bool``, ``int``, ``float``, ``empty``.
-        blocks: the values of some rows each.
+        table: the values so far.
     """
 
     base: str
     names: list[str] = field(default_factory=list)
     places: list[tuple[int, ...]] = field(default_factory=list)
     kinds: set[str] = field(default_factory=set)
-    blocks: list[NDArray[Any]] = field(default_factory=list)
+    table: Growing = field(default_factory=Growing)
 
     def values(self) -> NDArray[Any]:
         """Return all values, of shape (rows, columns), in the one dtype that has them all."""
         if "bool" in self.kinds and not self.kinds <= {"bool", "empty"}:
             raise InvalidValue(f"`{shown(self.names[0], _LONGEST)}` has both numbers and truth values")
-        if not self.blocks:
-            return np.zeros((0, len(self.names)))
-        return np.concatenate(self.blocks).astype(np.result_type(*self.blocks), copy=False)
+        return self.table.taken() if self.table.latest else np.zeros((0, len(self.names)))
 
     def likely(self) -> np.dtype[Any] | None:
         """Return the dtype that the next rows have too, if nothing changes."""
-        return self.blocks[-1].dtype if self.blocks and "empty" not in self.kinds else None
+        return None if "empty" in self.kinds else self.table.latest
 
 
 def foreign_tensors(data: mmap.mmap, path: Path) -> dict[str, NDArray[Any]]:
@@ -140,10 +142,10 @@ def _read_rows(data: mmap.mmap, start: int, runs: list[_Run]) -> None:
     """Read all rows: through polars as long as they are of the dtypes of those before, else cell by cell."""
     line, position = data[:start].count(b"\n") + 1, start
     while position < len(data):
-        part = next(text.parts(data, position, len(data), text.PART))
-        if not _add_frame(data[part], runs):
+        part = next(text.parts(data, position, len(data), _PART_OF_FRAMES))
+        if not _add_frame(data[part], runs, (len(data) - start) / (part.stop - start)):
             part = next(text.parts(data, position, len(data), _PART))
-            _add_cells(data[part], runs, line)
+            _add_cells(data[part], runs, line, (len(data) - start) / (part.stop - start))
         line += data[part].count(b"\n")
         position = part.stop
 
@@ -155,19 +157,25 @@ def _likely(runs: list[_Run]) -> list[Column] | None:
     return [Column(run.base, dtype, len(run.names)) for run, dtype in zip(runs, dtypes, strict=True) if dtype]
 
 
-def _add_frame(content: bytes, runs: list[_Run]) -> bool:
-    """Add rows whose cells are all of the dtypes before them; say whether they are."""
+def _add_frame(content: bytes, runs: list[_Run], whole: float) -> bool:
+    """Add rows whose cells are all of the dtypes before them; say whether they are.
+
+    Args:
+        content: their text.
+        runs: the columns.
+        whole: how many times as much text there is as up to the end of these rows.
+    """
     columns = None if text.is_forked() else _likely(runs)
     if columns is None:
         return False
     with contextlib.suppress(BadText):
         for run, table in zip(runs, frames.tables(content, columns), strict=True):
-            run.blocks.append(table)
+            run.table.add(table, whole)
         return True
     return False
 
 
-def _add_cells(content: bytes, runs: list[_Run], line: int) -> None:
+def _add_cells(content: bytes, runs: list[_Run], line: int, whole: float) -> None:
     width = sum(len(run.names) for run in runs)
     if b"\0" in content:
         raise ValueError("it is no text")
@@ -191,7 +199,7 @@ def _add_cells(content: bytes, runs: list[_Run], line: int) -> None:
                 f"the column `{shown(run.names[column], _LONGEST)}` holds text, "
                 f"{shown(repr(found[error.index]), _LONGEST)} in line {numbers[at]}, and a memory has numbers"
             ) from error
-        run.blocks.append(values.reshape(len(rows), len(run.names)))
+        run.table.add(values.reshape(len(rows), len(run.names)), whole)
         run.kinds |= kinds
         first = end
 

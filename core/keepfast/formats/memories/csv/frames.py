@@ -17,7 +17,16 @@ import polars as pl
 from numpy.typing import NDArray
 
 from keepfast import codec
+from keepfast._system.disk.bounded import require_room
 from keepfast.formats.memories.csv.cells import BadText, Column, cell_texts, is_float
+
+_ROOM = 1 << 22
+"""How many bytes of memory polars takes beside what it reads, about."""
+
+try:
+    pl.Series(dtype=pl.Int64)
+except NameError as error:  # polars passes over it that its own library was not loaded
+    raise ImportError("polars cannot be loaded, as where there is not the memory for it", name="polars") from error
 
 
 def lines(tensors: Sequence[NDArray[Any]]) -> memoryview:
@@ -40,7 +49,10 @@ def tables(text: bytes, columns: Sequence[Column]) -> list[NDArray[Any]]:
 
     Raises:
         BadText: if polars cannot tell the value of a cell, which may have one nevertheless.
+        MemoryError: if there is not the memory, at which polars would end the process.
     """
+    row = sum(column.width * max(column.dtype.itemsize, 4) for column in columns)
+    require_room(_ROOM + 2 * len(text) + 4 * row * text.count(b"\n"))
     dtypes = [_dtype_read(column.dtype) for column in columns for _ in range(column.width)]
     schema = {str(index): dtype for index, dtype in enumerate(dtypes)}
     try:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from keepfast.formats.memories.csv import cells, frames
 from keepfast.formats.memories.csv.cells import BadText, Column
 
-PART = 1 << 23
+PART = 1 << 22
 """How many characters are turned into values at a time."""
 
 _PROCESS = os.getpid()
