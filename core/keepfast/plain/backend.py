@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, final
 
+from keepfast._system.arguments.guarding import guarded_calls_outside
 from keepfast.interfaces.backend import Backend, Mismatch
 from keepfast.plain.state import find_kind, kind_of, recognizes
 from keepfast.tree import Tree
 
 
 @final
+@guarded_calls_outside()
 class PlainBackend(Backend):
     """Captures and restores what needs no framework.
 
