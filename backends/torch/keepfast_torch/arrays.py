@@ -200,7 +200,7 @@ def fetch(held: Sequence[torch.Tensor | NDArray[Any]]) -> list[NDArray[Any]]:
     for position, value in enumerate(fetched):
         if isinstance(value, torch.Tensor):
             if value.is_cpu:  # as few are that were held, for which there are arrays of NumPy
-                require_memory(value)
+                fetched[position] = with_numbers(value)
             by_device.setdefault(value.device, []).append(position)
     for positions in by_device.values():
         arrays = _fetch_together([fetched[position] for position in positions])
