@@ -157,13 +157,12 @@ class JaxBackend(Backend):
         try:
             if isinstance(value, jax.Array):
                 return tracked(value)
-            array = np.array(value)
+            if (array := np.array(value)).dtype.hasobject:
+                raise InvalidValue(f"a {type(value).__qualname__} has no values; give an array or a number")
+            return array
         except Exception as error:
             tell_outside("JaxBackend.hold", error)
             raise
-        if array.dtype.hasobject:
-            raise InvalidValue(f"a {type(value).__qualname__} has no values; give an array or a number")
-        return array
 
     @outside_of_modes
     def fetch(self, held: Sequence[Any]) -> list[NDArray[Any]]:
