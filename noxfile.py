@@ -103,9 +103,17 @@ def run_tests(session: nox.Session, environment: str) -> None:
     others = ("--ignore=tests/peers", "--ignore=tests/suites", "--ignore=tests/pages")
     recording = (*others, "-p", "tests.suite.record", "--record")
     parallel = (f"--numprocesses={WORKERS}", "--dist=loadgroup")
-    pytest(session, "-m", f"{environment} and not timing", *parallel, *recording, f"{records()}/{environment}.json")
+    chosen = ("-m", f"{environment} and not timing", *parallel, *recording, f"{records()}/{environment}.json")
+    pytest(session, *chosen, environment=compiled_once(session))
     if environment == "core":
         pytest(session, "-m", "core and timing", *recording, f"{records()}/{environment}-timing.json")
+
+
+def compiled_once(session: nox.Session) -> dict[str, str]:
+    """Return what has JAX keep what it compiled for the other processes of the session."""
+    folder = str(Path(session.create_tmp(), "compiled").resolve())
+    always = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+    return {"JAX_COMPILATION_CACHE_DIR": folder, **always}
 
 
 def pytest(
@@ -244,6 +252,15 @@ def release(session: nox.Session) -> None:
     install(session, wheel)
     session.chdir(folder)
     session.run("keepfast", "--version")
+
+
+@nox.session
+def crash(session: nox.Session) -> None:
+    """Kill fifty times in every way, and write and read more than four gigabytes; arguments go to pytest."""
+    install(session, project("all"), *TEST_TOOLS, *FURTHER_TOOLS)
+    session.env |= {"KEEPFAST_KILLS": "50", "KEEPFAST_LARGE": "1"}
+    chosen = session.posargs or ("tests/crash", "tests/core/formats/test_pt.py")
+    pytest(session, "-s", "--timeout=0", *chosen)
 
 
 @nox.session

@@ -22,7 +22,7 @@ from keepfast.modules.modes import Modes, evaluate_loaded, gives_arrays_of_jax
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module, description
 from keepfast.modules.reading import checkpoint_at
-from keepfast.modules.registered import RegisteredModule, copy_all, metadata
+from keepfast.modules.registered import RegisteredModule, metadata, view_all
 from keepfast.modules.restoring import restore_all
 from keepfast.modules.table import CheckedModules, ModuleTable, name_places
 from keepfast.plugins.formats import format_of
@@ -354,7 +354,7 @@ class Agent(Modes):
         store = format_of("checkpoint format", path)
         modules = self._look_up()
         completed = 0 if self._experiment is None else self._experiment.completed
-        store.save(Checkpoint(copy_all(modules), metadata(modules, timestep=completed).as_mapping()), path)
+        store.save(Checkpoint(view_all(modules), metadata(modules, timestep=completed).as_mapping()), path)
         return path
 
     def load(

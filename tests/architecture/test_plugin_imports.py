@@ -27,7 +27,8 @@ BEYOND: dict[str, str] = {
     "keepfast._system.commit.commit_directory": "Minari's data sets hold their own name; `fill` knows none",
     "keepfast._system.disk.bounded.opened_zip": "bounds the directory of an archive; others trust `zipfile.ZipFile`",
     "keepfast._system.disk.checksum.crc32": "the fastest there is, for every byte of a file; others use `zlib.crc32`",
-    "keepfast._system.disk.checksum.write_summed": "sums what it writes, with the same",
+    "keepfast._system.disk.checksum.Summed": "the sum of a file that was just written; without it, the file is read",
+    "keepfast._system.disk.checksum.SummedFile": "sums what it writes, with the same",
     "keepfast._system.disk.directories.make_directory": "makes it durable with those above it; others use `mkdir`",
     "keepfast._system.disk.directories.path_of": "tells what is no path in our own words; others in Python's",
     "keepfast._system.disk.directories.sync_directory": "does without what a file system lacks; others use `os.fsync`",
@@ -40,7 +41,8 @@ BEYOND: dict[str, str] = {
     "keepfast._system.notebook.tables.facts": "a title as HTML, escaped; others use `html.escape`",
     "keepfast._system.notebook.tables.table": "a table as HTML, escaped; others use `html.escape`",
     "keepfast._system.side_by_side.side_by_side": "spares csv the time that its texts take; others do without",
-    "keepfast._system.spacious.spacious_tensors": "for memories larger than the machine's; NumPy's own zeros do too",
+    "keepfast._system.memory.spacious.spacious_tensors": "memories larger than the machine's; NumPy's zeros do too",
+    "keepfast._system.memory.staging.copied": "a copy into warm memory; others call `numpy.array`",
     "keepfast._system.warnings.warn": "points past our own frames; others call `warnings.warn` with `KeepfastWarning`",
     "keepfast.errors.as_given": "shows a value short, whatever its `repr` raises; others use `repr`",
     "keepfast.errors.shown": "shows text of a file, short and printable; others use `repr`",
@@ -108,7 +110,10 @@ def test_every_plugin_is_looked_at(plugins: Sequence[Source]) -> None:
 @pytest.mark.parametrize(
     ("statement", "found"),
     [
-        ("from keepfast._system.spacious import spacious_tensors", ["keepfast._system.spacious.spacious_tensors"]),
+        (
+            "from keepfast._system.tally import Tally",
+            ["keepfast._system.tally.Tally"],
+        ),
         ("def late():\n    from keepfast.runs import schedule", ["keepfast.runs.schedule"]),
         ("import keepfast.runs.schedule", ["keepfast.runs.schedule"]),
         ("import keepfast\nkeepfast.errors.InvalidValue", ["keepfast.errors"]),

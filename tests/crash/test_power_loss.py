@@ -34,7 +34,7 @@ takes_long = pytest.mark.timeout(0 if playing.EVERYTHING in os.environ else 600)
 """All losses take as long as they take."""
 
 _STRACE = shutil.which("strace")
-STATES = 40
+STATES = 24
 """How many losses of each kind of work are looked at in the suite; the session `powerloss` looks at all."""
 
 SETTINGS = {

@@ -146,17 +146,51 @@ def test_only_objects_that_restore_themselves_are_open() -> None:
     assert not any(backend.is_open(RECOGNIZED[kind]()) for kind in RECOGNIZED if kind != "scaler of JAX arrays")
 
 
-def test_a_host_copy_survives_donation_and_does_not_prevent_it() -> None:
-    """The next step may consume the arrays at once, and still gets to reuse their memory."""
+def test_a_host_copy_survives_donation_and_prevents_none_but_one() -> None:
+    """The next step may be given the arrays at once; those after it consume what the one before made."""
     state = {"w": jnp.arange(1 << 20, dtype=jnp.float32) * 1, "half": jnp.ones(1 << 20, jnp.bfloat16) * 1}
+    state |= {"small": jnp.arange(9.0) * 1, "deleted": jnp.arange(1 << 20) * 1}
     copied = backend.host_copy(backend.capture(state))
-    donated = dict(state)
-    for _ in range(3):
+    state.pop("deleted").delete()
+    passed = []
+    for _ in range(30):
+        passed.append(dict(state))
         state = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf - 7, tree), donate_argnums=0)(state)
     jax.block_until_ready(state)
-    assert all(array.is_deleted() for array in donated.values())
+    assert all(array.is_deleted() for arrays in passed[1:] for array in arrays.values())
     assert (copied["w"] == np.arange(1 << 20)).all()
     assert (copied["half"] == 1).all()
+    assert (copied["small"] == np.arange(9)).all()
+    assert (copied["deleted"] == np.arange(1 << 20)).all()
+
+
+def test_a_large_array_is_not_copied() -> None:
+    """It is immutable, so that what is written behind training takes neither time nor memory of it."""
+    array = jnp.arange(1 << 20, dtype=jnp.float32) * 1
+    copied = backend.host_copy(backend.capture({"w": array, "transposed": array.reshape(1 << 10, -1).T}))
+    assert np.shares_memory(copied["w"], np.asarray(array))
+    assert not copied["w"].flags.writeable
+    assert copied["transposed"].flags.c_contiguous
+
+
+@pytest.mark.parametrize("rows", [1, 4096])
+def test_a_host_copy_is_no_memory_that_an_environment_writes_to(rows: int) -> None:
+    """`jax.device_put` takes an aligned array of NumPy over as it is, and its owner goes on with it."""
+    room = np.zeros(rows * 16 + 16, np.float32)
+    start = -room.ctypes.data % 64 // 4
+    observations = room[start : start + rows * 16].reshape(rows, 16)
+    copied = backend.host_copy(backend.capture({"observations": jax.device_put(observations)}))
+    observations[:] = 7
+    assert not copied["observations"].any()
+
+
+def test_a_view_is_the_memory_of_every_array() -> None:
+    """For whoever is done with it before training goes on."""
+    tree = {"jax": jnp.arange(6.0), "numpy": np.arange(6.0), "transposed": np.ones((2, 3)).T}
+    viewed = backend.host_view(backend.capture(tree))
+    assert np.shares_memory(viewed["jax"], np.asarray(tree["jax"]))
+    assert np.shares_memory(viewed["numpy"], tree["numpy"])
+    assert viewed["transposed"].flags.c_contiguous
 
 
 def test_a_host_copy_is_of_numpy_in_c_order_and_shares_nothing() -> None:

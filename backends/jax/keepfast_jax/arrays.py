@@ -19,9 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast import InvalidValue, LoadMismatch, UnsupportedModule, UsageError
+from keepfast._system.memory.staging import copied
 from keepfast.tree import Tree, is_array, items, rebuild
 from keepfast_jax.device import Placement
 from keepfast_jax.modes import outside
+
+_LARGE = 1 << 20
+"""From how many bytes on an array is surely no observation of an environment, but what is trained or remembered."""
 
 Number = bool | int | float | complex
 _LEAVES = (jax.Array, np.ndarray, np.generic, bool, int, float, complex, str, bytes, type(None))
@@ -112,16 +116,26 @@ def host_array(value: Any) -> NDArray[Any] | None:
         return np.asarray(tracked(value))
 
 
-def host_leaf(leaf: Any) -> Any:
-    """Return an independent copy of a leaf on the host, in C order; waits for its device."""
+def host_leaf(leaf: Any, *, shared: bool) -> Any:
+    """Return a leaf on the host, in C order; waits for its device.
+
+    Args:
+        leaf: any leaf.
+        shared: whether it may be memory that its owner will change; where not, nothing reaches it any more.
+    """
     if not isinstance(leaf, jax.Array):
-        return np.array(leaf, order="C") if isinstance(leaf, np.ndarray | np.generic) else leaf
+        return _copied(leaf, shared=shared) if isinstance(leaf, np.ndarray | np.generic) else leaf
     array = np.asarray(leaf)
     if leaf.ndim == 0 and leaf.weak_type and array.dtype == _weak_dtype(number := array.item()):
         return number
-    # NumPy owns what came over from an accelerator. On the CPU the array is JAX's own memory, which the next donation
-    # overwrites, and which is not donated at all while somebody looks at it.
-    return array if array.flags.owndata and array.flags.c_contiguous else np.array(array, order="C")
+    # NumPy owns what came over from an accelerator. On the CPU the array is JAX's own memory, which nobody writes to:
+    # it is not donated while somebody looks at it. A small one may be NumPy's, which `jax.device_put` took over, and
+    # its owner, an environment, writes to all the same.
+    return _copied(array, shared=shared or array.flags.owndata or array.nbytes >= _LARGE)
+
+
+def _copied(array: Any, *, shared: bool) -> NDArray[Any]:
+    return np.asarray(array, order="C") if shared else copied(np.asarray(array))
 
 
 def host_views(arrays: Sequence[Any]) -> list[NDArray[Any]]:

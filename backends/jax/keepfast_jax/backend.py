@@ -130,13 +130,21 @@ class JaxBackend(Backend):
 
         Whatever happens to the arrays afterwards, donation and deletion included, does not reach the copy. Numbers in
         a 0-d array of weak type become Python numbers (see `keepfast_jax.arrays`). An array that came over from an
-        accelerator is read-only.
+        accelerator is read-only, and so is a large one of the CPU, which is JAX's own memory: nobody changes it.
         """
+        return self._on_host(tree, shared=False)
+
+    @outside_of_modes
+    def host_view(self, tree: Tree) -> Tree:
+        """Return the same with the memory of every array that is on the CPU and in C order."""
+        return self._on_host(tree, shared=True)
+
+    def _on_host(self, tree: Tree, *, shared: bool) -> Tree:
         if jax.default_backend() != "cpu":
             for _, leaf in leaves(tree):
                 if isinstance(leaf, jax.Array):
                     leaf.copy_to_host_async()  # all under way before the first is waited for
-        return _host(tree)
+        return _host(tree, shared=shared)
 
     def host_array(self, value: Any) -> NDArray[Any] | None:
         """Return a NumPy array of a JAX array; None of anything else.
@@ -201,11 +209,13 @@ class JaxBackend(Backend):
         return run
 
 
-def _host(tree: Tree) -> Tree:
+def _host(tree: Tree, *, shared: bool) -> Tree:
     if type(tree) is dict:  # as most containers are
-        return {key: _host(child) for key, child in tree.items()}
+        return {key: _host(child, shared=shared) for key, child in tree.items()}
     children = items(tree)
-    return host_leaf(tree) if children is None else rebuild(tree, [_host(child) for _, child in children])
+    if children is None:
+        return host_leaf(tree, shared=shared)
+    return rebuild(tree, [_host(child, shared=shared) for _, child in children])
 
 
 def _sign(node: Any) -> str:

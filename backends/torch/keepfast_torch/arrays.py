@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from keepfast import InvalidValue
+from keepfast._system.memory.staging import copied
 from keepfast.codec import dtype_of
 from keepfast_torch.modes import are_transformed, outside, real_value
 
@@ -43,12 +44,16 @@ DTYPES = NATIVE | {torch.complex64, torch.complex128} | set(_CARRIERS)
 
 @final
 class HostCopier:
-    """Makes independent NumPy arrays of tensors, having waited once for each accelerator in the end.
+    """Makes NumPy arrays of tensors, having waited once for each accelerator in the end.
 
     Tensors that are one and the same in memory, as tied weights are, become one array, which files then hold once.
+
+    Args:
+        shared: whether an array may be the tensor's own memory; where not, it is independent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool = False) -> None:
+        self._shared = shared
         self._first: dict[int, tuple[torch.Tensor, NDArray[Any]]] = {}
         self._devices: set[torch.device] = set()
 
@@ -62,7 +67,7 @@ class HostCopier:
         known = self._first.get(place)
         if known is not None and _same_memory(known[0], tensor):
             return known[1]
-        copy = _begin_copy(tensor.detach() if tensor.requires_grad else tensor)
+        copy = _begin_copy(tensor.detach() if tensor.requires_grad else tensor, shared=self._shared)
         self._first.setdefault(place, (tensor, copy))
         if tensor.is_cuda:
             self._devices.add(tensor.device)
@@ -83,7 +88,7 @@ def _same_memory(tensor: torch.Tensor, other: torch.Tensor) -> bool:
     )
 
 
-def _begin_copy(tensor: torch.Tensor) -> NDArray[Any]:
+def _begin_copy(tensor: torch.Tensor, *, shared: bool) -> NDArray[Any]:
     """Return an array in C order that has the tensor's values as soon as its device is done."""
     if tensor._is_zerotensor():  # noqa: SLF001  (nothing public tells; it has no memory)
         tensor = tensor.clone()
@@ -93,7 +98,7 @@ def _begin_copy(tensor: torch.Tensor) -> NDArray[Any]:
     plain = tensor if carrier is None else tensor.view(carrier)
     if plain.is_cpu:
         # NumPy asks for huge pages, so that large copies cost a fraction of the page faults that a clone costs.
-        copy = plain.numpy().copy()
+        copy = np.ascontiguousarray(plain.numpy()) if shared and plain.dim() else copied(plain.numpy())
     else:
         copy = torch.empty(plain.shape, dtype=plain.dtype).copy_(plain, non_blocking=plain.is_cuda).numpy()
     return copy if carrier is None else copy.view(_numpy_dtype(tensor.dtype))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from keepfast import Backend, Conversion, DemoResult, DemoSettings, FileEntries, Mismatch, Step, StepBuffer
 from keepfast._system.arguments.guarding import guarded_calls_outside, tell_outside
+from keepfast._system.memory.staging import copied
 from keepfast.tree import Tree, Versions, map_leaves
 from keepfast_torch import converting, optimizer, parameter_order, scheduler
 from keepfast_torch.arrays import HostCopier, fetch, hold, host_array, tensor_copy
@@ -166,17 +167,12 @@ class TorchBackend(Backend):
         Raises:
             UsageError: if a parameter of a module is not initialized yet; names it.
         """
-        copier = HostCopier()
+        return _on_host(tree, HostCopier())
 
-        def copy(path: str, leaf: Any) -> Any:
-            if isinstance(leaf, torch.Tensor):
-                require_values(leaf, path)
-                return copier.copy(leaf)
-            return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
-
-        copied = map_leaves(copy, tree)
-        copier.wait()
-        return copied
+    @outside_of_modes
+    def host_view(self, tree: Tree) -> Tree:
+        """Return the same with the memory of the tensors themselves where that is on the CPU and in C order."""
+        return _on_host(tree, HostCopier(shared=True))
 
     def host_array(self, value: Any) -> NDArray[Any] | None:
         """Return a NumPy array of a tensor; None of anything else.
@@ -255,3 +251,15 @@ class TorchBackend(Backend):
         from keepfast_torch.demo import run
 
         return run
+
+
+def _on_host(tree: Tree, copier: HostCopier) -> Tree:
+    def copy(path: str, leaf: Any) -> Any:
+        if isinstance(leaf, torch.Tensor):
+            require_values(leaf, path)
+            return copier.copy(leaf)
+        return copied(leaf) if isinstance(leaf, np.ndarray) else leaf
+
+    made = map_leaves(copy, tree)
+    copier.wait()
+    return made

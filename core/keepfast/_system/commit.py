@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, final
 
 from keepfast._system.arguments.guarding import guarded
+from keepfast._system.disk.checksum import Summed
 from keepfast._system.disk.directories import (
     file_of,
     link_or_copy,
@@ -40,7 +41,7 @@ _AMPLE = 100
 _OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST}
 
 Write = Callable[[BinaryIO], object]
-"""Writes the content of a file, which it is given open: readable, writable and seekable."""
+"""Writes the content of a file, which it is given open: readable, writable and seekable; may return it `Summed`."""
 
 
 @final
@@ -56,6 +57,22 @@ class Filling:
 
     fill: Callable[[Path], object]
     parts: Sequence[str] = ()
+
+
+@final
+@dataclass(frozen=True)
+class Unnamed:
+    """A file or a directory that is whole and durable, and has no final name yet.
+
+    Attributes:
+        path: where it is.
+        size: its size in bytes, that of a directory being the size of all files in it.
+        summed: what it was written with, where that is known.
+    """
+
+    path: Path
+    size: int
+    summed: Summed | None = None
 
 
 Content = Write | Filling
@@ -89,7 +106,7 @@ def commit(path: Path, write: Write) -> int:
 
 def commit_together(
     contents: Mapping[Path, Content],
-    about: Callable[[Mapping[Path, Path]], Mapping[Path, Content]] | None = None,
+    about: Callable[[Mapping[Path, Unnamed]], Mapping[Path, Content]] | None = None,
     *,
     durable: bool = True,
 ) -> dict[Path, int]:
@@ -97,7 +114,7 @@ def commit_together(
 
     Args:
         contents: what writes each, by its final name; they are renamed in this order.
-        about: gets where each lies, whole, under its temporary name, and returns what else is to be written, as an
+        about: gets each under its temporary name, by its final one, and returns what else is to be written, as an
             index of them; it is renamed behind them.
         durable: whether the directories are fsynced, without which a power loss may undo any of the renames.
 
@@ -107,7 +124,7 @@ def commit_together(
     Raises:
         WriteFailed: as for `commit` and `commit_directory`; when writing any of them failed, none was renamed.
     """
-    path, written, left = next(iter(contents)), dict[Path, tuple[Path, Path, int]](), dict(contents)
+    path, written, left = next(iter(contents)), dict[Path, tuple[Path, Unnamed]](), dict(contents)
     try:
         with contextlib.ExitStack() as stack:
             while left:
@@ -115,16 +132,19 @@ def commit_together(
                     target = _written_to(path)
                     require_replaceable(target)
                     make_directory(target.parent)
-                    written[path] = (target, *stack.enter_context(_written(target, content)))
-                left, about = dict(about({path: part[1] for path, part in written.items()}) if about else {}), None
+                    written[path] = (target, stack.enter_context(_written(target, content)))
+                left, about = (
+                    dict(about({path: unnamed for path, (_, unnamed) in written.items()}) if about else {}),
+                    None,
+                )
                 contents = {**contents, **left}
-            for path, (target, temporary, _) in written.items():
-                _put_in_place(temporary, target, contents[path])
+            for path, (target, part) in written.items():
+                _put_in_place(part.path, target, contents[path])
     except OSError as error:
         raise WriteFailed(f"cannot write `{path}`: {_reason(error)}; what was there before is untouched") from error
-    for target in {target.parent: target for target, _, _ in written.values()}.values() if durable else ():
+    for target in {target.parent: target for target, _ in written.values()}.values() if durable else ():
         make_durable(target)
-    return {path: size for path, (_, _, size) in written.items()}
+    return {path: part.size for path, (_, part) in written.items()}
 
 
 def _written_to(path: Path) -> Path:
@@ -274,21 +294,22 @@ def _open_locked(path: Path, stack: contextlib.ExitStack) -> tuple[BinaryIO, Pat
 
 
 @contextlib.contextmanager
-def _written(path: Path, content: Content) -> Iterator[tuple[Path, int]]:
-    """Write a file or a directory under a temporary name, and give that with its size; removed unless it is renamed."""
+def _written(path: Path, content: Content) -> Iterator[Unnamed]:
+    """Write a file or a directory under a temporary name; removed unless it is renamed."""
     if isinstance(content, Filling):
         with _locked_temporary_directory(path) as temporary:
             content.fill(temporary)
             size = _sync_files(temporary)
             _take_mode(temporary, path)
-            yield temporary, size
+            yield Unnamed(temporary, size)
         return
     with _locked_temporary(path) as (file, temporary):
         _take_mode(temporary, path)  # before there is anything in it that others were not to read
-        content(file)
+        told = content(file)
         file.flush()
         sync_file(file.fileno())
-        yield temporary, os.fstat(file.fileno()).st_size
+        summed = told if isinstance(told, Summed) else None
+        yield Unnamed(temporary, os.fstat(file.fileno()).st_size, summed)
 
 
 def _take_mode(temporary: Path, path: Path) -> None:

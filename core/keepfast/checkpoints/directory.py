@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import final
 
-from keepfast._system.commit import Content, Filling, commit_together, is_copy_of, link, make_durable, sweep
+from keepfast._system.commit import Content, Filling, Unnamed, commit_together, is_copy_of, link, make_durable, sweep
 from keepfast._system.disk.directories import make_directory, sync_directory
 from keepfast.checkpoints.index import (
     ASIDE,
@@ -109,10 +109,10 @@ class CheckpointDirectory:
         """Write files by name and the index of them, all or none; then remove what the retention lets go."""
         written, gone = unwritten, list[IndexedCheckpoint]()
 
-        def index(temporary: Mapping[Path, Path]) -> Mapping[Path, Content]:
+        def index(unnamed: Mapping[Path, Unnamed]) -> Mapping[Path, Content]:
             nonlocal written, gone
             names = {key: file.name for key, file in unwritten.files.items()}
-            files = {key: IndexedFile.of(temporary[self.path / name], name) for key, name in names.items()}
+            files = {key: IndexedFile.written(unnamed[self.path / name], name) for key, name in names.items()}
             written = replace(replace(unwritten, files=files).described_by(metadata), own=True)
             others = self._others(written)
             gone = self._removable(written, others, retention) if last else []
@@ -122,8 +122,9 @@ class CheckpointDirectory:
         if len(files) == 1 and not any(isinstance(content, Filling) for content in files.values()):
             commit_together(files, index, durable=last)
         else:  # of which a loss of power may keep a part: the index is of what is durable
-            commit_together(files)
-            commit_together(index({path: path for path in files}))
+            later = dict[Path, Content]()
+            commit_together(files, lambda unnamed: later.update(index(unnamed)) or {})
+            commit_together(later)
         self._remove({name for checkpoint in gone for name in checkpoint.names})
         return written
 

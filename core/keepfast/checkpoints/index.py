@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, final
 
-from keepfast._system.commit import Write, commit, files_of, size_of
+from keepfast._system.commit import Unnamed, Write, commit, files_of, size_of
 from keepfast._system.disk.checksum import crc32
 from keepfast._system.lock import holding_file
 from keepfast.errors import InvalidValue
@@ -49,9 +49,15 @@ class IndexedFile:
     digest: str = ""
 
     @classmethod
-    def of(cls, path: Path, name: str | None = None) -> IndexedFile:
-        """Return what the index says of a file, which is read for it; with another name, where it is to get that."""
-        return cls(name or path.name, size_of(path), file_digest(path))
+    def of(cls, path: Path) -> IndexedFile:
+        """Return what the index says of a file, which is read for it."""
+        return cls(path.name, size_of(path), file_digest(path))
+
+    @classmethod
+    def written(cls, unnamed: Unnamed, name: str) -> IndexedFile:
+        """Return what the index says of what is about to get its name; it is read where nobody summed it."""
+        digest = file_digest(unnamed.path) if unnamed.summed is None else _digest_of(unnamed.summed.crc32)
+        return cls(name, unnamed.size, digest)
 
 
 @final
@@ -268,6 +274,10 @@ def file_digest(path: Path) -> str:
         with each.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 value = crc32(chunk, value)
+    return _digest_of(value)
+
+
+def _digest_of(value: int) -> str:
     return f"crc32:{value:08x}"
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._system.arguments.guarding import guarded_calls_outside, tell_outside
+from keepfast._system.memory.staging import copied
 from keepfast.errors import InvalidValue
 from keepfast.interfaces.loading.conversion import Conversion, FileEntries
 from keepfast.interfaces.step_buffer import Step, StepBuffer
@@ -261,7 +262,14 @@ class Backend(abc.ABC):
 
         Nothing done to the module afterwards reaches the copy. NumPy scalars become 0-d arrays.
         """
-        return map_leaves(lambda _path, leaf: np.array(leaf, order="C") if is_array(leaf) else leaf, tree)
+        return map_leaves(lambda _path, leaf: copied(np.asarray(leaf)) if is_array(leaf) else leaf, tree)
+
+    def host_view(self, tree: Tree) -> Tree:
+        """Return what `host_copy` does, but for whoever is done with it before anything is done to the module.
+
+        Arrays may be the module's own memory then, and are not to be written to.
+        """
+        return self.host_copy(tree)
 
     def hold(self, value: Any) -> Any:
         """Return something that keeps the present value of an array without waiting for its device.

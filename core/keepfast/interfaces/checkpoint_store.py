@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, ClassVar, final
 import numpy as np
 
 from keepfast._system.arguments.guarding import guarded_calls
+from keepfast._system.disk.checksum import Summed
 from keepfast.codec import native
 from keepfast.errors import CorruptCheckpoint, CorruptFile, InvalidValue, as_given
 from keepfast.interfaces.format import Format
@@ -222,12 +223,15 @@ class CheckpointStore(Format[Checkpoint]):
     holds: ClassVar[type] = Checkpoint
 
     @abc.abstractmethod
-    def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
+    def write(self, checkpoint: Checkpoint, file: BinaryIO) -> Summed | None:
         """Write a checkpoint into an open file, without changing or keeping any of its arrays.
 
         Args:
             checkpoint: what to write.
             file: an empty regular file, readable, writable and seekable.
+
+        Returns:
+            The CRC-32 of all the bytes, where it is known; None has them read again for it.
 
         Raises:
             InvalidValue: if the state has a leaf that the format cannot hold; names its path.

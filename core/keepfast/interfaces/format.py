@@ -12,6 +12,7 @@ from typing import BinaryIO, ClassVar, Generic, TypeVar
 from keepfast._system.arguments.guarding import foreign, guarded_calls
 from keepfast._system.commit import Content, Filling, commit_together, remove_directory
 from keepfast._system.disk.bounded import within_memory
+from keepfast._system.disk.checksum import Summed
 from keepfast._system.disk.directories import file_of, path_of
 from keepfast._system.disk.optional import tell_lacking
 from keepfast._system.disk.special import require_file
@@ -34,12 +35,15 @@ class Format(abc.ABC, Generic[T]):
     """What files are made of."""
 
     @abc.abstractmethod
-    def write(self, content: T, file: BinaryIO) -> None:
+    def write(self, content: T, file: BinaryIO) -> Summed | None:
         """Write into an open file, without changing or keeping any of the arrays.
 
         Args:
             content: what to write.
             file: an empty regular file, readable, writable and seekable.
+
+        Returns:
+            The CRC-32 of all the bytes, where it is known; None has them read again for it.
 
         Raises:
             OSError: if the file cannot be written.
@@ -159,7 +163,7 @@ class DirectoryFormat(Format[T]):
             OSError: if a file cannot be written.
         """
 
-    def write(self, content: T, file: BinaryIO) -> None:
+    def write(self, content: T, file: BinaryIO) -> Summed | None:
         """Refuse: one file does not hold it."""
         raise UsageError(f"{type(self).__name__} writes a directory, which no open file can take; call `save`")
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._system.arguments.guarding import guarded_calls
+from keepfast._system.disk.checksum import Summed
 from keepfast._system.disk.mapping import change_below
 from keepfast._system.notebook.tables import facts, table
 from keepfast.errors import CorruptFile, CorruptMemory, InvalidValue, UnknownTensor, as_given, did_you_mean, shown
@@ -230,7 +231,7 @@ class MemoryExporter(Format[MemorySnapshot]):
         return super().save(content, path)
 
     @abc.abstractmethod
-    def write(self, snapshot: MemorySnapshot, file: BinaryIO) -> None:
+    def write(self, snapshot: MemorySnapshot, file: BinaryIO) -> Summed | None:
         """Write a snapshot into an open file, without changing or keeping any of its arrays.
 
         Args:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from keepfast._system.arguments.checks import function
 from keepfast._system.arguments.guarding import guarded
-from keepfast._system.spacious import spacious_tensors
+from keepfast._system.memory.spacious import spacious_tensors
 from keepfast.errors import InvalidValue, LoadMismatch
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.interfaces.ring import VALID

@@ -131,6 +131,12 @@ class RegisteredModule:
             return self.assemble([part.copy() for part in self.parts.values()])
         return self.backend.host_copy(self.capture())
 
+    def view(self) -> Tree:
+        """Return the same for whoever is done with it before the module changes; see `Backend.host_view`."""
+        if self.assemble is not None:
+            return self.assemble([part.view() for part in self.parts.values()])
+        return self.backend.host_view(self.capture())
+
     def match(self, found: FileModule, options: LoadOptions) -> Match:
         """Compare the module, which is not made of parts, with a file's.
 
@@ -422,6 +428,11 @@ def match_parts(
 def copy_all(modules: Sequence[RegisteredModule]) -> dict[str, Tree]:
     """Return an independent host copy of each module's tree, by name."""
     return {module.name: module.copy() for module in modules}
+
+
+def view_all(modules: Sequence[RegisteredModule]) -> dict[str, Tree]:
+    """Return the same for whoever is done with it before a module changes; see `Backend.host_view`."""
+    return {module.name: module.view() for module in modules}
 
 
 def metadata(modules: Sequence[RegisteredModule], **more: Any) -> CheckpointMetadata:

@@ -43,7 +43,7 @@ def save(module: Module, path: str | Path) -> Path:
     path = writable(path)
     store = format_of("checkpoint format", path)
     modules = registered({SINGLE: module}, configured("auto"))
-    state = modules[0].copy()
+    state = modules[0].view()
     flatten(state)  # two entries of one path could be stored, but neither told apart nor restored
     store.save(Checkpoint(state, metadata(modules, module=SINGLE).as_mapping()), path)
     return path

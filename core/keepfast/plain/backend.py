@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, final
 
+import numpy as np
+
 from keepfast._system.arguments.guarding import guarded_calls_outside
 from keepfast.interfaces.backend import Backend, Mismatch
 from keepfast.plain.state import find_kind, kind_of, recognizes
-from keepfast.tree import Tree
+from keepfast.tree import Tree, is_array, map_leaves
 
 
 @final
@@ -52,6 +54,10 @@ class PlainBackend(Backend):
             LoadMismatch: if a generator of another kind has such a state, or an object refuses it.
         """
         return kind_of(module).restore(module, state)
+
+    def host_view(self, tree: Tree) -> Tree:
+        """Return the same with the module's own arrays, where they are in C order."""
+        return map_leaves(lambda _path, leaf: np.asarray(leaf, order="C") if is_array(leaf) else leaf, tree)
 
     def replaces(self, module: Any) -> bool:
         """Say whether a module is immutable, so that `restore` returns a new one."""

@@ -13,6 +13,7 @@ from keepfast._system.arguments.checks import function
 from keepfast._system.background import Background
 from keepfast._system.disk.optional import tell_lacking
 from keepfast._system.finishing import finish
+from keepfast._system.memory.staging import Staging
 from keepfast._system.tally import Count, Tally
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.best import BestJudge, Candidate, Improvement
@@ -23,7 +24,7 @@ from keepfast.config import ExperimentConfig
 from keepfast.errors import KeepfastError, WaitedInVain
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata, CheckpointStore
 from keepfast.modules.comparing.growth import Growth
-from keepfast.modules.registered import RegisteredModule, copy_all, main_backend, metadata
+from keepfast.modules.registered import RegisteredModule, copy_all, main_backend, metadata, view_all
 from keepfast.modules.table import ModuleTable
 from keepfast.plugins.discovery import registry
 from keepfast.runs.in_vain import UntrackedMetric
@@ -105,6 +106,7 @@ class Checkpointer:
         if config.checkpoint_format != "auto":
             self._store = registry().get("checkpoint format", config.checkpoint_format)()
         self._background = Background("keepfast-checkpoints", does="a checkpoint to be written")
+        self._staging = Staging()
         self._retention = Retention(config.keep_last, config.keep_every, config.keep_best, config.best_mode)
         self._refused = Tally()
         self._stored = 0
@@ -173,7 +175,8 @@ class Checkpointer:
 
     def _capture_for_best(self) -> tuple[dict[str, Tree], dict[str, Any]]:
         modules = _without_memories(self._modules.look_up())
-        return copy_all(modules), self._resume_state(modules)
+        with self._staging.in_use():
+            return copy_all(modules), self._resume_state(modules)
 
     def _take_turn(self, timestep: int) -> bool:
         """Take the turn of a checkpoint, and say whether it is one that holds the memories.
@@ -246,7 +249,9 @@ class Checkpointer:
         """Return a copy of the modules, sharing what the best candidate copied at this very timestep."""
         candidate = self.best.candidate
         copied = candidate.state if candidate is not None and candidate.timestep == timestep else {}
-        fresh = copy_all([module for module in modules if module.name not in copied])
+        others = [module for module in modules if module.name not in copied]
+        with self._staging.in_use():  # which need no copy of their own if they are written before anything changes them
+            fresh = copy_all(others) if self._config.async_checkpoints else view_all(others)
         state = {module.name: copied.get(module.name, fresh.get(module.name)) for module in modules}
         return state, self._resume_state(modules)
 
@@ -423,6 +428,7 @@ class Checkpointer:
         try:
             self._background.close()
         finally:
+            self._staging.close()
             self.tell()
             self._untracked.tell_at_end()
             self._refused.tell_sum(_all_refused, clear=True)

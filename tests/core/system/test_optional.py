@@ -18,7 +18,7 @@ import keepfast
 from keepfast._system import lock
 from keepfast._system.commit import commit_directory, is_copy_of, link
 from keepfast._system.disk import mapping, optional
-from keepfast._system.spacious import spacious_zeros
+from keepfast._system.memory.spacious import spacious_zeros
 from tests.core.formats import shard_store
 
 

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from keepfast._system.spacious import spacious_tensors
+from keepfast._system.memory.spacious import spacious_tensors
 from keepfast.errors import WriteFailed
 
 

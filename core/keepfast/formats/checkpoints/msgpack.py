@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
+from keepfast._system.disk.checksum import Summed
 from keepfast._system.disk.directories import path_of
 from keepfast.codec import check_leaves
 from keepfast.formats.files.flax_bytes import (
@@ -52,9 +53,9 @@ class MsgpackStore(CheckpointStore):
 
     extension = ".msgpack"
 
-    def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
+    def write(self, checkpoint: Checkpoint, file: BinaryIO) -> Summed | None:
         """Write a checkpoint as one map of Flax's."""
-        write_flax(checkpoint, file)
+        return write_flax(checkpoint, file)
 
     def check(self, state: Tree) -> None:
         """Check the kind of each leaf."""
@@ -70,14 +71,14 @@ class MsgpackStore(CheckpointStore):
             return read_flax(file)
 
 
-def write_flax(checkpoint: Checkpoint, file: BinaryIO) -> None:
+def write_flax(checkpoint: Checkpoint, file: BinaryIO) -> Summed | None:
     """Write a checkpoint as Flax's bytes, with our introduction in them."""
     children = items(checkpoint.state)
     entries = [(_VALUE, checkpoint.state)] if children is None else list(children)
     first = pack(str(entries[0][0])) if entries else pack(_KEY)
     before = pack_map_header(len(entries) + 1) + first + TEXT
     document = _document(entries, named=children is not None)
-    write_with_introduction(file, checkpoint, document, lambda length: before + struct.pack(">I", length))
+    return write_with_introduction(file, checkpoint, document, lambda length: before + struct.pack(">I", length))
 
 
 def _document(entries: list[tuple[Any, Tree]], *, named: bool) -> Iterator[Piece]:

@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
+from keepfast._system.disk.checksum import Summed
 from keepfast.codec import check_leaves
 from keepfast.formats.checkpoints.msgpack import is_flax, is_ours, read_flax, write_flax
 from keepfast.formats.files.flax_bytes import Piece, pieces, restore
@@ -34,14 +35,13 @@ class PickleStore(CheckpointStore):
 
     extension = ".pickle"
 
-    def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
+    def write(self, checkpoint: Checkpoint, file: BinaryIO) -> Summed | None:
         """Write a checkpoint; the names of the modules become strings for readers of the older layout."""
         if checkpoint.about.module == SINGLE:
-            write_flax(checkpoint, file)
-            return
+            return write_flax(checkpoint, file)
         one_module = checkpoint.about.module is not None or not isinstance(checkpoint.state, Mapping)
         value = _bytes(checkpoint.state, "") if one_module else _dict_of_bytes(checkpoint.state)
-        write_with_trailer(file, checkpoint, chain([_MARKER], value, [pickle.STOP]), lambda _length: b"")
+        return write_with_trailer(file, checkpoint, chain([_MARKER], value, [pickle.STOP]), lambda _length: b"")
 
     def check(self, state: Tree) -> None:
         """Check the kind of each leaf."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO, final
 
+from keepfast._system.disk.checksum import Summed
 from keepfast.formats.files.sealed_zip import is_sealed_zip
 from keepfast.formats.files.torch_archive import read_archive, write_archive
 from keepfast.formats.files.torch_pickle import TreePickler
@@ -18,9 +19,9 @@ class PtStore(CheckpointStore):
 
     extension = ".pt"
 
-    def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
+    def write(self, checkpoint: Checkpoint, file: BinaryIO) -> Summed | None:
         """Write a checkpoint; arrays that share memory are stored once and share it again when PyTorch loads them."""
-        write_archive(file, checkpoint.state, checkpoint.metadata)
+        return write_archive(file, checkpoint.state, checkpoint.metadata)
 
     def check(self, state: Tree) -> None:
         """Check the kind of each leaf, and that PyTorch has its dtype."""

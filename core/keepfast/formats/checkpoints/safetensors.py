@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO, final
 
+from keepfast._system.disk.checksum import Summed
 from keepfast.codec import check_leaves
 from keepfast.formats.files.safetensors.container import is_ours, read_safetensors, write_safetensors
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
@@ -17,9 +18,9 @@ class SafetensorsStore(CheckpointStore):
 
     extension = ".safetensors"
 
-    def write(self, checkpoint: Checkpoint, file: BinaryIO) -> None:
+    def write(self, checkpoint: Checkpoint, file: BinaryIO) -> Summed | None:
         """Write a checkpoint; every array is there under its path, also where two share memory."""
-        write_safetensors(file, checkpoint.state, checkpoint.metadata)
+        return write_safetensors(file, checkpoint.state, checkpoint.metadata)
 
     def check(self, state: Tree) -> None:
         """Check the kind of each leaf."""

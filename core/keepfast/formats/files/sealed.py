@@ -15,7 +15,7 @@ from typing import BinaryIO, final
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast._system.disk.checksum import crc32, write_summed
+from keepfast._system.disk.checksum import Summed, SummedFile, crc32
 from keepfast._system.disk.directories import path_of
 from keepfast._system.disk.mapping import mapped_array
 from keepfast._system.warnings import warn
@@ -102,24 +102,27 @@ class SealedWriter:
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.position = 0
+        self._file = SummedFile(file)
         self._seal = 0
+
+    @property
+    def position(self) -> int:
+        """Return how many bytes were written."""
+        return self._file.position
 
     def structure(self, data: bytes) -> None:
         """Write bytes that the seal protects."""
-        self._file.write(data)
         self._seal = crc32(data, self._seal)
-        self.position += len(data)
+        self._file.write(data)
 
     def payload(self, data: memoryview, digest: int = 0) -> int:
         """Write bytes that have a digest of their own; return that, going on from the one of what came before."""
-        self.position += data.nbytes
-        return write_summed(self._file, data, digest)
+        return self._file.write(data, digest)
 
-    def finish(self) -> None:
-        """Write the seal."""
+    def finish(self) -> Summed | None:
+        """Write the seal, and return what the file was written with, where that is known."""
         self._file.write(f"{self._seal:08x}".encode())
+        return self._file.after(b"")
 
 
 def ends_with_seal(path: Path, mark: bytes, between: int = 0) -> bool:

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._system.disk.bounded import opened_zip
+from keepfast._system.disk.checksum import Summed
 from keepfast.errors import Unreadable, shown
 from keepfast.formats.files.sealed import (
     SEAL_DIGITS,
@@ -110,15 +111,15 @@ class SealedZipWriter:
             self._out.structure(_data_descriptor(entry))
             self._entries.append(entry)
 
-    def finish(self, document: bytes = b"") -> None:
-        """Write the directory and the seal, and before them a document, if there is one."""
+    def finish(self, document: bytes = b"") -> Summed | None:
+        """Write the directory and the seal, and before them a document, if there is one; see `SealedWriter.finish`."""
         if document:
             self._out.structure(document + _DOCUMENT.pack(len(document), _DOCUMENT_MARK))
         start = self._out.position
         for entry in self._entries:
             self._out.structure(_central_header(entry))
         self._out.structure(_end_records(start, self._out.position - start, len(self._entries)))
-        self._out.finish()
+        return self._out.finish()
 
 
 def _local_header(entry: _Entry) -> bytes:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from keepfast import codec
 from keepfast._system.disk.bounded import opened_zip
+from keepfast._system.disk.checksum import Summed
 from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError, Unreadable, shown
 from keepfast.formats.files.numpy_pickle import PickledArray, PickledDtype
 from keepfast.formats.files.sealed import Damage, verified, warn_of_anew
@@ -38,7 +39,7 @@ _OF_SCRIPTS = ("constants.pkl", "code/__torch__.py")
 _LEAVES = (type(None), bool, int, float, complex, str, bytes)
 
 
-def write_archive(file: BinaryIO, tree: Tree, metadata: Mapping[str, Any]) -> None:
+def write_archive(file: BinaryIO, tree: Tree, metadata: Mapping[str, Any]) -> Summed | None:
     """Write a tree so that ``torch.load(path, weights_only=True)`` gives it with tensors in the place of arrays.
 
     Arrays that are not scattered in memory are written from where they are; those over the same bytes are stored once.
@@ -47,6 +48,9 @@ def write_archive(file: BinaryIO, tree: Tree, metadata: Mapping[str, Any]) -> No
         file: an empty file, open for writing.
         tree: containers and leaves; arrays are NumPy arrays of any shape and of the dtypes PyTorch has.
         metadata: a tree that `torch.load` never shows; see `keepfast.codec` for what it may hold.
+
+    Returns:
+        What the file was written with, where that is known.
 
     Raises:
         InvalidValue: if a leaf cannot be stored; names its path. Nothing is written then.
@@ -66,7 +70,7 @@ def write_archive(file: BinaryIO, tree: Tree, metadata: Mapping[str, Any]) -> No
     ]
     writer = SealedZipWriter(file)
     writer.write((f"archive/{name}", data) for name, data in records)
-    writer.finish()
+    return writer.finish()
 
 
 def read_archive(

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast import codec
-from keepfast._system.disk.checksum import crc32, write_summed
+from keepfast._system.disk.checksum import Summed, SummedFile, crc32
 from keepfast.errors import NewerFormat
 from keepfast.formats.files.flax_bytes import Piece
 from keepfast.formats.files.sealed import (
@@ -56,8 +56,8 @@ _ENDING = len(_BEGINNING) + _OFFSET_DIGITS + 1 + SEAL_DIGITS
 
 def write_with_trailer(
     file: BinaryIO, checkpoint: Checkpoint, pieces: Iterable[Piece], introduce: Callable[[int], bytes]
-) -> None:
-    """Write a document and its trailer.
+) -> Summed | None:
+    """Write a document and its trailer; return what the file was written with, where that is known.
 
     Args:
         file: an empty file, open for writing.
@@ -81,7 +81,7 @@ def write_with_trailer(
     out.structure(introduce(len(text) + _ENDING))
     start = out.position
     out.structure(text + _BEGINNING + f"{start:0{_OFFSET_DIGITS}x} ".encode())
-    out.finish()
+    return out.finish()
 
 
 def _described(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -153,8 +153,8 @@ def _checkpoint(document: Mapping[str, Any], file: BinaryIO, payloads: Iterable[
 
 def write_with_introduction(
     file: BinaryIO, checkpoint: Checkpoint, pieces: Iterable[Piece], introduce: Callable[[int], bytes]
-) -> None:
-    """Write a document that has its introduction first.
+) -> Summed | None:
+    """Write a document that has its introduction first; return what the file was written with, where that is known.
 
     Args:
         file: an empty file, open for writing, in which can be sought.
@@ -166,15 +166,16 @@ def write_with_introduction(
     parts = [piece if isinstance(piece, bytes) else (piece[0], codec.array_bytes(piece[1])) for piece in pieces]
     buffers = [part[1] for part in parts if isinstance(part, tuple)]
     file.write(_introduction(document, parts, [0] * len(buffers), introduce))
-    found = []
+    behind, found = SummedFile(file), []
     for part in parts:
         if isinstance(part, bytes):
-            file.write(part)
+            behind.write(part)
         else:
-            found.append(write_summed(file, part[1]))
+            found.append(behind.write(part[1]))
     file.seek(0)
-    file.write(_introduction(document, parts, found, introduce))
+    file.write(introduction := _introduction(document, parts, found, introduce))
     file.seek(0, 2)
+    return behind.after(introduction)
 
 
 def _introduction(

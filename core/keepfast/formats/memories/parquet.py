@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from keepfast._system.disk.checksum import crc32
-from keepfast._system.spacious import spacious_tensors
+from keepfast._system.memory.spacious import spacious_tensors
 from keepfast.codec import dtype_of
 from keepfast.errors import CorruptMemory, InvalidValue, Unreadable
 from keepfast.formats.files.sealed import Damage, verified

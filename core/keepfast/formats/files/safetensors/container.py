@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast import codec
-from keepfast._system.disk.checksum import crc32, write_summed
+from keepfast._system.disk.checksum import Summed, SummedFile, crc32
 from keepfast._system.disk.directories import path_of
 from keepfast.errors import CorruptCheckpoint, CorruptFile, InvalidValue, NewerFormat, Unreadable, shown
 from keepfast.formats.files.safetensors.header import DTYPES, LENGTH, LONGEST, PACKED, Entry, Header, read_header
@@ -81,13 +81,16 @@ class _Written(enum.Enum):
     """By others, who took over what stood beside the arrays in a file of ours."""
 
 
-def write_safetensors(file: BinaryIO, tree: Tree, metadata: Mapping[str, Any]) -> None:
+def write_safetensors(file: BinaryIO, tree: Tree, metadata: Mapping[str, Any]) -> Summed | None:
     """Write a tree so that any reader of safetensors gives each array by its path, also where two share memory.
 
     Args:
         file: an empty file, open for writing.
         tree: containers and leaves; arrays are NumPy arrays. Dtypes that safetensors lacks are stored as their bytes.
         metadata: a tree that stands in the header; see `keepfast.codec` for what it may hold.
+
+    Returns:
+        What the file was written with, where that is known.
 
     Raises:
         InvalidValue: if a leaf cannot be stored; names its path. If what is told beside the arrays is longer than a
@@ -102,7 +105,7 @@ def write_safetensors(file: BinaryIO, tree: Tree, metadata: Mapping[str, Any]) -
         return [name, str(array.dtype)]
 
     encoded = json.dumps(codec.encode(tree, put), separators=(",", ":"))
-    _write(file, arrays, {"tree": encoded, "metadata": codec.dumps(dict(metadata))})
+    return _write(file, arrays, {"tree": encoded, "metadata": codec.dumps(dict(metadata))})
 
 
 def read_safetensors(
@@ -151,16 +154,18 @@ def _free_name(path: str, taken: Container[str]) -> str:
     return name
 
 
-def _write(file: BinaryIO, arrays: dict[str, NDArray[Any]], texts: dict[str, str]) -> None:
+def _write(file: BinaryIO, arrays: dict[str, NDArray[Any]], texts: dict[str, str]) -> Summed | None:
     # Widest items first, so that each array begins at a multiple of its own item's size.
     ordered = dict(sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize))
     buffers = [codec.array_bytes(array) for array in ordered.values()]
     header = _unsealed_header(ordered, texts)
     file.write(header)
-    found = [write_summed(file, buffer) for buffer in buffers]
+    behind = SummedFile(file)
+    sealed = _sealed_header(header, [behind.write(buffer) for buffer in buffers])
     file.seek(0)
-    file.write(_sealed_header(header, found))
+    file.write(sealed)
     file.seek(0, os.SEEK_END)
+    return behind.after(sealed)
 
 
 def _unsealed_header(arrays: dict[str, NDArray[Any]], texts: dict[str, str]) -> bytes:

@@ -26,8 +26,8 @@ from keepfast import codec
 from keepfast._system.commit import commit
 from keepfast._system.disk.directories import sync_file
 from keepfast._system.disk.mapping import mapped_file
+from keepfast._system.memory.spacious import spacious_tensors
 from keepfast._system.side_by_side import side_by_side
-from keepfast._system.spacious import spacious_tensors
 from keepfast._system.warnings import warn
 from keepfast.errors import CorruptMemory, WriteFailed
 from keepfast.formats.memories.csv import beside, cells, text

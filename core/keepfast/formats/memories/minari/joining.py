@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast._system.spacious import spacious_tensors
+from keepfast._system.memory.spacious import spacious_tensors
 from keepfast.formats.files.sealed import Damage
 from keepfast.formats.memories.minari.episodes import pieces
 

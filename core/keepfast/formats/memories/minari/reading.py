@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast._system.spacious import spacious_tensors
+from keepfast._system.memory.spacious import spacious_tensors
 from keepfast.codec import dtype_of
 from keepfast.errors import KeepfastError, Unreadable, shown
 from keepfast.formats.files.sealed import Damage
