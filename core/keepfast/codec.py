@@ -17,8 +17,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast._system.arguments.guarding import guarded_outside
 from keepfast.errors import InvalidValue, MissingDependency, Unreadable, as_given, shown
 from keepfast.tree import Tree, versions_of, with_versions
+
+__all__ = [
+    "GetArray",
+    "MOST_DIMENSIONS",
+    "MOST_ROWS_OF_NOTHING",
+    "PutArray",
+    "array_bytes",
+    "array_from_bytes",
+    "check_leaves",
+    "check_shape",
+    "decode",
+    "dtype_of",
+    "dumps",
+    "encode",
+    "loads",
+    "native",
+    "plain",
+    "shaped",
+]
 
 PutArray = Callable[[str, NDArray[Any]], Any]
 GetArray = Callable[[Any], NDArray[Any]]
@@ -38,6 +58,7 @@ _MACHINE_LEARNING = ("bfloat", "float", "int", "uint")
 """How the names of `ml_dtypes` begin."""
 
 
+@guarded_outside
 def dtype_of(name: str) -> np.dtype[Any]:
     """Return the NumPy dtype of a name, with the machine-learning ones (bfloat16, float8) where `ml_dtypes` is there.
 
@@ -45,11 +66,13 @@ def dtype_of(name: str) -> np.dtype[Any]:
         TypeError: if no such dtype is known.
         MissingDependency: if NumPy has no such dtype and `ml_dtypes` is not installed.
     """
+    if not isinstance(name, str | np.dtype | type):  # which NumPy would show, and showing some ends the process
+        raise TypeError(f"a dtype is told by its name; got {as_given(name)}")
     try:
         found: np.dtype[Any] = np.dtype(name)
         return found
     except TypeError:
-        if not name.startswith(_MACHINE_LEARNING):
+        if not isinstance(name, str) or not name.startswith(_MACHINE_LEARNING):
             raise TypeError(f"unknown dtype `{name}`") from None
         try:
             import ml_dtypes
@@ -62,16 +85,19 @@ def dtype_of(name: str) -> np.dtype[Any]:
         return np.dtype(scalar)  # type: ignore[no-any-return]
 
 
+@guarded_outside
 def array_bytes(array: NDArray[Any]) -> memoryview:
     """Return the bytes of an array in C order, without a copy where it is contiguous already."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
+@guarded_outside
 def array_from_bytes(data: Any, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
     """Return an array over bytes, sharing their memory."""
     return shaped(np.frombuffer(data, np.uint8).view(dtype_of(dtype)), shape)
 
 
+@guarded_outside
 def shaped(flat: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
     """Return the values of a file in the shape that it tells.
 
@@ -83,6 +109,7 @@ def shaped(flat: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
     return flat.reshape(shape)
 
 
+@guarded_outside
 def check_shape(shape: Sequence[int]) -> None:
     """Check that there are arrays of such a shape, and nobody who goes through the rows of one goes on forever.
 
@@ -103,12 +130,14 @@ def check_shape(shape: Sequence[int]) -> None:
         )
 
 
+@guarded_outside
 def native(array: NDArray[Any], path: str) -> NDArray[Any]:
     """Return an array in the machine's byte order, itself if it is.
 
     Raises:
         InvalidValue: if its bytes alone do not hold it (objects, structures); names its path.
     """
+    _require_text(path)
     dtype = array.dtype.newbyteorder("=")
     if dtype.hasobject or dtype.names is not None or not _has_a_name(dtype):
         raise InvalidValue(f"`{path or '(root)'}` is an array of dtype {dtype}, which cannot be stored")
@@ -131,16 +160,21 @@ def _outline(stored: Any) -> NDArray[Any]:
     return array_from_bytes(base64.b64decode(data), dtype, tuple(shape)).copy()
 
 
+@guarded_outside
 def plain(value: Any) -> Any:
     """Return a value in what strict JSON has, at every depth: for people and other tools, and no way back.
 
     Keys become text, tuples lists, and arrays and tensors without dimensions numbers. Numbers that are not finite are
     "NaN", "Infinity" and "-Infinity", which Python's `float` takes. What else JSON has no words for becomes text.
     """
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {_text(key): plain(child) for key, child in value.items()}
+        return {_text(key): _plain(child) for key, child in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(child) for child in value]
+        return [_plain(child) for child in value]
     if getattr(value, "ndim", None) == 0:
         with contextlib.suppress(TypeError, ValueError, RuntimeError):  # a tensor that holds no number
             value = value.item()
@@ -162,6 +196,7 @@ def _is_gone(value: Any) -> bool:
     return storage is not None and bool(storage().nbytes() < value.nbytes)
 
 
+@guarded_outside
 def encode(tree: Tree, put: PutArray = _inline, path: str = "") -> Any:
     """Return a tree as values that JSON can hold.
 
@@ -173,26 +208,38 @@ def encode(tree: Tree, put: PutArray = _inline, path: str = "") -> Any:
     Raises:
         InvalidValue: if a leaf is of a kind that no file of ours can hold; names its path.
     """
+    _require_text(path)
+    return _encode(tree, put, path)
 
+
+def _require_text(path: str) -> None:
+    """Check a path, for there are tensors that end the process where they are shown."""
+    if not isinstance(path, str):
+        raise InvalidValue(f"a path is text; got {as_given(path)}")
+
+
+def _encode(tree: Tree, put: PutArray = _inline, path: str = "") -> Any:
     def below(key: Any) -> str:
         return f"{path}.{key}" if path else str(key)
 
     if isinstance(tree, Mapping):
         kind = next((name for name, cls in _MAPPINGS.items() if type(tree) is cls), "dict")
-        pairs = [[_encode_key(key, path), encode(child, put, below(key))] for key, child in tree.items()]
+        pairs = [[_encode_key(key, path), _encode(child, put, below(key))] for key, child in tree.items()]
         versions = versions_of(tree)
-        return {kind: pairs} if versions is None else {"state_dict": [encode(versions), pairs]}
+        return {kind: pairs} if versions is None else {"state_dict": [_encode(versions), pairs]}
     if isinstance(tree, list | tuple):
-        children = [encode(child, put, below(key)) for key, child in enumerate(tree)]
+        children = [_encode(child, put, below(key)) for key, child in enumerate(tree)]
         return children if isinstance(tree, list) else {"tuple": children}
     if isinstance(tree, set | frozenset):
-        return {"set": [_encode_key(child, path) for child in sorted(tree, key=repr)]}
+        made = [(_encode_key(child, path), child) for child in tree]  # what it refuses had better not be shown
+        return {"set": [encoded for encoded, child in sorted(made, key=lambda pair: repr(pair[1]))]}
     if isinstance(tree, np.ndarray | np.generic):
         array = native(np.asarray(tree), path)  # refuses what bytes do not hold
         return {"array": put(path, np.asarray(tree) if put is _inline else array)}  # a text tells the byte order too
     return _encode_plain(tree, path)
 
 
+@guarded_outside
 def check_leaves(tree: Tree) -> None:
     """Check that files of ours can hold all that is in a tree.
 
@@ -204,7 +251,7 @@ def check_leaves(tree: Tree) -> None:
 
 def _encode_key(key: Any, path: str) -> Any:
     # An array cannot be a key again, so NumPy's numbers become Python's, which are equal to them and hash alike.
-    return encode(key.item() if isinstance(key, np.generic) else key, path=path)
+    return _encode(key.item() if isinstance(key, np.generic) else key, path=path)
 
 
 def _encode_plain(leaf: Any, path: str) -> Any:
@@ -224,14 +271,19 @@ def _encode_plain(leaf: Any, path: str) -> Any:
     )
 
 
+@guarded_outside
 def decode(stored: Any, get: GetArray = _outline) -> Tree:
     """Return the tree that `encode` made the values of.
 
     Raises:
         ValueError: if the values are not of `encode`'s making.
     """
+    return _decode(stored, get)
+
+
+def _decode(stored: Any, get: GetArray = _outline) -> Tree:
     if isinstance(stored, list):
-        return [decode(child, get) for child in stored]
+        return [_decode(child, get) for child in stored]
     if not isinstance(stored, dict):
         return stored
     if len(stored) != 1:
@@ -245,18 +297,18 @@ def decode(stored: Any, get: GetArray = _outline) -> Tree:
 
 def _decode_kind(kind: str, body: Any, get: GetArray) -> Tree:
     if kind in _MAPPINGS:
-        keys = _few_alike([decode(key) for key, _ in body])
-        return _MAPPINGS[kind](dict(zip(keys, [decode(child, get) for _, child in body], strict=True)))
+        keys = _few_alike([_decode(key) for key, _ in body])
+        return _MAPPINGS[kind](dict(zip(keys, [_decode(child, get) for _, child in body], strict=True)))
     match kind:
         case "array":
             return get(body)
         case "state_dict":
             versions, pairs = body
-            return with_versions(_decode_kind("odict", pairs, get), decode(versions))
+            return with_versions(_decode_kind("odict", pairs, get), _decode(versions))
         case "tuple":
-            return tuple(decode(child, get) for child in body)
+            return tuple(_decode(child, get) for child in body)
         case "set":
-            return set(_few_alike([decode(child) for child in body]))
+            return set(_few_alike([_decode(child) for child in body]))
         case "float":
             return float(body)
         case "complex":
@@ -279,11 +331,13 @@ def _few_alike(keys: list[Any]) -> list[Any]:
     return keys
 
 
+@guarded_outside
 def dumps(tree: Tree) -> str:
     """Return a tree as JSON text, its arrays inline."""
     return json.dumps(encode(tree), separators=(",", ":"), ensure_ascii=True)
 
 
+@guarded_outside
 def loads(text: str | bytes) -> Tree:
     """Return the tree of `dumps`.
 

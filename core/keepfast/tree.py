@@ -12,7 +12,34 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
+from keepfast._system.arguments.guarding import guarded_outside
 from keepfast.errors import InvalidValue, as_given, shown
+
+__all__ = [
+    "Growing",
+    "Tree",
+    "Unread",
+    "Versions",
+    "Whole",
+    "describe",
+    "dtype_name",
+    "first_repeated",
+    "flatten",
+    "grown",
+    "is_array",
+    "items",
+    "leaves",
+    "map_leaves",
+    "nbytes",
+    "nodes_of",
+    "rebuild",
+    "require_short_paths",
+    "values",
+    "versions_of",
+    "with_versions",
+    "with_wholes",
+    "without_wholes",
+]
 
 Tree = Any
 """A nested container, or a leaf. Python's type system cannot say it more narrowly and stay of use."""
@@ -46,40 +73,55 @@ class Whole:
     content: Tree
 
 
+@guarded_outside
 def with_wholes(tree: Tree, names: Container[str]) -> Tree:
     """Return a tree in which each part whose path ends in one of these names is a leaf, a `Whole`."""
+    return _with_wholes(tree, names)
+
+
+def _with_wholes(tree: Tree, names: Container[str]) -> Tree:
     children = items(tree)
     if children is None:
         return tree
-    made = [Whole(each) if str(key).rpartition(".")[2] in names else with_wholes(each, names) for key, each in children]
+    made = [
+        Whole(each) if str(key).rpartition(".")[2] in names else _with_wholes(each, names) for key, each in children
+    ]
     return rebuild(tree, made)
 
 
+@guarded_outside
 def without_wholes(tree: Tree) -> Tree:
     """Return a tree of `with_wholes` as it was."""
     return map_leaves(lambda _, leaf: leaf.content if isinstance(leaf, Whole) else leaf, tree)
 
 
+@guarded_outside
 def grown(own: Tree, found: Tree) -> Tree:
     """Return a module's own tree with the entries of a file in the place of each `Growing` list that the file has."""
+    return _grown(own, found)
+
+
+def _grown(own: Tree, found: Tree) -> Tree:
     if isinstance(own, Growing):
         return list(found) if isinstance(found, list | tuple) else own
     children = items(own)
     if children is None or items(found) is None:
         return own
     theirs = dict(items(found) or ())
-    return rebuild(own, [grown(child, theirs.get(key)) for key, child in children])
+    return rebuild(own, [_grown(child, theirs.get(key)) for key, child in children])
 
 
 Versions = Mapping[str, Mapping[str, Any]]
 """Of each module within a PyTorch module, by its path, what its state dict tells of it: ``{"bn": {"version": 2}}``."""
 
 
+@guarded_outside
 def versions_of(node: Tree) -> Versions | None:
     """Return the versions that PyTorch hangs on a state dict, as its ``_metadata``; None where there are none."""
     return getattr(node, "_metadata", None) if isinstance(node, OrderedDict) else None
 
 
+@guarded_outside
 def with_versions(node: Tree, versions: Any, seen: dict[int, Any] | None = None) -> Tree:
     """Hang versions on a state dict, as PyTorch does, and return it; what is no plain value in them is left out.
 
@@ -111,6 +153,7 @@ def _once(told: Any, made: Callable[[Any, dict[int, Any]], Any], seen: dict[int,
 _PLAIN = (bool, int, float, str, type(None))
 
 
+@guarded_outside
 def items(node: Tree) -> Iterator[tuple[Any, Tree]] | None:
     """Return the (key, child) pairs of a container, or None for a leaf."""
     if type(node) is dict or isinstance(node, Mapping):
@@ -120,16 +163,29 @@ def items(node: Tree) -> Iterator[tuple[Any, Tree]] | None:
     return None
 
 
+@guarded_outside
 def leaves(tree: Tree, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (path, leaf) for every leaf, in order; the root's own path is the empty string."""
+    _require_text(path)
+    yield from _leaves(tree, path)
+
+
+def _leaves(tree: Tree, path: str) -> Iterator[tuple[str, Any]]:
     children = items(tree)
     if children is None:
         yield path, tree
         return
     for key, child in children:
-        yield from leaves(child, f"{path}.{key}" if path else str(key))
+        yield from _leaves(child, f"{path}.{key}" if path else str(key))
 
 
+def _require_text(path: str) -> None:
+    """Check a path, for there are tensors that end the process where they are shown."""
+    if not isinstance(path, str):
+        raise InvalidValue(f"a path is text; got {as_given(path)}")
+
+
+@guarded_outside
 def values(tree: Tree) -> Iterator[Any]:
     """Yield every leaf, in order, for whoever does not ask where it is."""
     pending = [iter((tree,))]
@@ -137,6 +193,8 @@ def values(tree: Tree) -> Iterator[Any]:
         for node in pending[-1]:
             children = items(node)
             if children is not None:
+                if len(pending) > _ENDLESS:
+                    raise InvalidValue(f"more than {_ENDLESS:,} containers are in each other, or one is in itself")
                 pending.append(child for _, child in children)
                 break
             yield node
@@ -144,10 +202,14 @@ def values(tree: Tree) -> Iterator[Any]:
             pending.pop()
 
 
+_ENDLESS = 10_000
+"""From how many containers in each other on a tree is taken to have no end."""
+
 _DEEPEST = 800
 """How many containers may be in each other: whoever goes through a tree by recursion has a thousand calls for it."""
 
 
+@guarded_outside
 def require_short_paths(tree: Tree, most: int) -> None:
     """Check that the paths of all containers and leaves, written out, are not longer than that together.
 
@@ -155,6 +217,8 @@ def require_short_paths(tree: Tree, most: int) -> None:
         ValueError: if they are: a key of a million characters, and a thousand dicts in each other below it, say; or if
             more containers are in each other than a recursion can go through.
     """
+    if not isinstance(most, int):
+        raise InvalidValue(f"a length is a whole number; got {as_given(most)}")
     pending = [(0, items(tree) or iter(()))]
     while pending:
         if len(pending) > _DEEPEST:
@@ -186,13 +250,20 @@ def _length(key: Any, most: int) -> int:
     return length
 
 
+@guarded_outside
 def nodes_of(tree: Tree, path: str = "") -> Iterator[tuple[str, Tree]]:
     """Yield (path, node) for every container and every leaf, the root first."""
+    _require_text(path)
+    yield from _nodes_of(tree, path)
+
+
+def _nodes_of(tree: Tree, path: str) -> Iterator[tuple[str, Tree]]:
     yield path, tree
     for key, child in items(tree) or ():
-        yield from nodes_of(child, f"{path}.{key}" if path else str(key))
+        yield from _nodes_of(child, f"{path}.{key}" if path else str(key))
 
 
+@guarded_outside
 def flatten(tree: Tree) -> dict[str, Any]:
     """Return every leaf by its path.
 
@@ -207,6 +278,7 @@ def flatten(tree: Tree) -> dict[str, Any]:
     return flat
 
 
+@guarded_outside
 def rebuild(node: Tree, children: list[Tree]) -> Tree:
     """Return a container of the same type and keys as `node`, with other children."""
     if isinstance(node, Counter):
@@ -222,15 +294,22 @@ def rebuild(node: Tree, children: list[Tree]) -> Tree:
     return children if isinstance(node, Growing) else type(node)(children)
 
 
+@guarded_outside
 def map_leaves(change: Callable[[str, Any], Any], tree: Tree, path: str = "") -> Tree:
     """Return the same containers with ``change(path, leaf)`` in the place of each leaf."""
+    _require_text(path)
+    return _map_leaves(change, tree, path)
+
+
+def _map_leaves(change: Callable[[str, Any], Any], tree: Tree, path: str) -> Tree:
     children = items(tree)
     if children is None:
         return change(path, tree)
-    changed = [map_leaves(change, child, f"{path}.{key}" if path else str(key)) for key, child in children]
+    changed = [_map_leaves(change, child, f"{path}.{key}" if path else str(key)) for key, child in children]
     return rebuild(tree, changed)
 
 
+@guarded_outside
 def first_repeated(values: Iterable[Any]) -> Any:
     """Return the first of some values that is there a second time; None where each is there once."""
     seen = set[Any]()
@@ -241,6 +320,7 @@ def first_repeated(values: Iterable[Any]) -> Any:
     return None
 
 
+@guarded_outside
 def is_array(leaf: object) -> bool:
     """Say whether a leaf is an array or tensor of any framework; one that cannot tell its shape is none."""
     try:
@@ -249,16 +329,19 @@ def is_array(leaf: object) -> bool:
         return False
 
 
+@guarded_outside
 def dtype_name(leaf: Any) -> str:
     """Return the dtype as all frameworks name it: ``float32``, ``bfloat16``, ``bool``."""
     return str(leaf.dtype).removeprefix("torch.")
 
 
+@guarded_outside
 def nbytes(tree: Tree) -> int:
     """Return how many bytes the arrays of a tree hold."""
     return sum(int(leaf.nbytes) for leaf in values(tree) if is_array(leaf))
 
 
+@guarded_outside
 def describe(leaf: Any) -> str:
     """Return what a leaf is, in a few words: dtype and shape of an array, type and value of anything else."""
     if is_array(leaf):

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 LAYERS = (
     ("errors", "_version"),
+    ("_system",),
     ("tree",),
-    ("codec", "_arrays", "_system", "pickles"),
+    ("codec", "_arrays", "pickles"),
     ("interfaces", "config"),
     ("plugins", "plain", "provenance"),
     ("metrics", "tracking", "memories", "checkpoints"),

@@ -22,6 +22,8 @@ FORMATS = "core/keepfast/formats"
 BEYOND: dict[str, str] = {
     "keepfast._system.arguments.guarding.guarded": "tells what any argument raises in our words; others may as well",
     "keepfast._system.arguments.guarding.guarded_calls": "the same, of every public method",
+    "keepfast._system.arguments.guarding.guarded_calls_outside": "the same, but for what Keepfast itself calls",
+    "keepfast._system.arguments.guarding.tell_outside": "the same, in a call of every step",
     "keepfast._system.commit.commit_directory": "Minari's data sets hold their own name; `fill` knows none",
     "keepfast._system.disk.bounded.opened_zip": "bounds the directory of an archive; others trust `zipfile.ZipFile`",
     "keepfast._system.disk.bounded.require_room": "asks for memory before polars, which ends the process without",

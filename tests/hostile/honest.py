@@ -18,6 +18,7 @@ from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.interfaces.memory_exporter import MemorySnapshot
 from keepfast.metrics.tfrecord import frame
 from keepfast.plugins.discovery import registry
+from tests.hostile import episodes
 from tests.hostile.making import archive, npy, safetensors, tensor, text
 
 Place = Callable[[Path, bytes], Path]
@@ -93,6 +94,7 @@ def honest(directory: Path) -> Iterator[Honest]:
     """Yield the files of every format that this environment reads."""
     yield from _checkpoints(directory)
     yield from _memories(directory)
+    yield from _of_minari()
     yield from _of_runs()
     yield from _of_others(directory)
 
@@ -141,6 +143,16 @@ def _memory(name: str, path: Path) -> Iterator[Honest]:
         return
     sealed = name != "parquet"
     yield Honest(f"memory.{name}", "memory", path.read_bytes(), file(f"m.{name}"), sealed=sealed)
+
+
+def _of_minari() -> Iterator[Honest]:
+    for kind, write in episodes.WRITE.items():
+        try:
+            files = episodes.parts(kind, write(episodes.table()))
+        except ModuleNotFoundError:
+            continue
+        for name, content in files.items():
+            yield Honest(f"foreign.minari.{kind}/{name}", "memory", content, within(f"of {kind}", name, files))
 
 
 def _of_runs() -> Iterator[Honest]:

@@ -9,10 +9,12 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
 from tests.hostile.doors import OF_CHECKPOINTS, OF_MEMORIES, OF_METRICS, OF_RUNS
+from tests.hostile.episodes import METADATA, hostile, parts, placed
 from tests.hostile.events import EVENTS
 from tests.hostile.making import archive, number, safetensors, tensor, text
 
@@ -159,6 +161,14 @@ def tables() -> Iterator[Row]:
     yield Row("text.csv", OF_MEMORIES, file("x.csv", f"a\n{ESCAPES}\n".encode()))
 
 
+def datasets() -> Iterator[Row]:
+    """Yield rows of what Minari has as Arrow and Parquet."""
+    for name, kind, content in hostile():
+        doors = OF_MEMORIES if name in ("deep.arrow", "cut.arrow") else ("memory",)
+        yield Row(f"{name} of Minari", doors, partial(placed, parts(kind, content)))
+    yield Row("no episode of Minari", ("memory", "inspect"), partial(placed, {"metadata.json": METADATA}))
+
+
 def metrics() -> Iterator[Row]:
     """Yield rows of what writers keep."""
     for name, content in EVENTS.items():
@@ -278,5 +288,5 @@ def _names(directory: Path) -> Path:
 
 def rows() -> Iterator[Row]:
     """Yield all of them."""
-    for part in (pickles, archives, maps, tables, metrics, runs):
+    for part in (pickles, archives, maps, tables, datasets, metrics, runs):
         yield from part()

@@ -104,11 +104,11 @@ class TestEveryCall(EveryCallSuite):
         self.check("Model.load", held.load, at)
 
     def test_nothing_foreign_is_raised_by_a_loop(self, at: Place) -> None:
-        """A loop refuses what is no length and no experiment; what its function raises is that function's."""
+        """A loop refuses what is no state, inputs, length or experiment; its function's errors are its own."""
 
-        def scan(length: Any = 0, experiment: Any = None) -> Any:
+        def scan(init: Any = 0.0, xs: Any = None, length: Any = 0, experiment: Any = None) -> Any:
             run = at.experiment if experiment is None else experiment
             length = 0 if type(length) is int and length > 0 else length  # nobody waits for so many steps
-            return keepfast_jax.scan(lambda carry, _: (carry, {"a": 1.0}), 0.0, None, length, experiment=run)
+            return keepfast_jax.scan(lambda carry, _: (carry, {"a": 1.0}), init, xs, length, experiment=run)
 
         self.check("scan", scan, at)

@@ -101,10 +101,10 @@ def test_an_agent_of_skrl_trains_with_our_memory(name: str, task: str, tmp_path:
 def test_further_agents_of_skrl(name: str) -> None:
     """Some have no transitions to keep, or need what no test here has."""
     reasons = {
-        "AMP": "needs the motions of an Isaac environment",
-        "TRPO": "does not train over the lazy layers of skrl's own models, with skrl's own memory neither",
-        "Q_LEARNING": "has a table and no memory",
-        "SARSA": "has a table and no memory",
+        "AMP": "imitates motions; it trains on drawn ones in test_skrl_agents.py",
+        "TRPO": "trains in test_skrl_agents.py, where its models have their shapes before",
+        "Q_LEARNING": "has a table and no memory; it trains in test_skrl_agents.py",
+        "SARSA": "has a table and no memory; it trains in test_skrl_agents.py",
         "IPPO": "has a memory for each agent of an environment of several, each used as PPO's is",
         "MAPPO": "has a memory for each agent of an environment of several, each used as PPO's is",
         "the recurrent agents": "draw sequences, which tests/core/memories asks of our memories",

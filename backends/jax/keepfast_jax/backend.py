@@ -13,6 +13,7 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from keepfast import Backend, DemoResult, DemoSettings, InvalidValue, Mismatch, Step, StepBuffer
+from keepfast._system.arguments.guarding import guarded_calls_outside, tell_outside
 from keepfast.tree import Tree, items, leaves, rebuild
 from keepfast_jax.arrays import host_array, host_leaf, host_views, tracked
 from keepfast_jax.containers import is_serialized_by_its_own, open_container
@@ -28,6 +29,7 @@ _PACKAGES = frozenset({"jax", "jaxlib", "flax", "optax", "keepfast_jax"})
 
 
 @final
+@guarded_calls_outside(inside={"hold"})
 class JaxBackend(Backend):
     """Captures and restores what programs on JAX keep.
 
@@ -160,11 +162,15 @@ class JaxBackend(Backend):
         Raises:
             InvalidValue: if the array is being traced, or has no values at all.
         """
-        if isinstance(value, jax.Array):
-            return tracked(value)
-        if (array := np.array(value)).dtype.hasobject:
-            raise InvalidValue(f"a {type(value).__qualname__} has no values; give an array or a number")
-        return array
+        try:
+            if isinstance(value, jax.Array):
+                return tracked(value)
+            if (array := np.array(value)).dtype.hasobject:
+                raise InvalidValue(f"a {type(value).__qualname__} has no values; give an array or a number")
+            return array
+        except Exception as error:
+            tell_outside("JaxBackend.hold", error)
+            raise
 
     @outside_of_modes
     def fetch(self, held: Sequence[Any]) -> list[NDArray[Any]]:

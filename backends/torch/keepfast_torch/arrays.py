@@ -202,8 +202,10 @@ def fetch(held: Sequence[torch.Tensor | NDArray[Any]]) -> list[NDArray[Any]]:
     """Return held values as NumPy arrays of their own shapes and dtypes, in one transfer from each device."""
     fetched: list[Any] = list(held)
     by_device: dict[torch.device, list[int]] = {}
-    for position, value in enumerate(held):
+    for position, value in enumerate(fetched):
         if isinstance(value, torch.Tensor):
+            if value.is_cpu:  # as few are that were held, for which there are arrays of NumPy
+                fetched[position] = with_numbers(value)
             by_device.setdefault(value.device, []).append(position)
     for positions in by_device.values():
         arrays = _fetch_together([fetched[position] for position in positions])

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from keepfast import Backend, Conversion, DemoResult, DemoSettings, FileEntries, Mismatch, Step, StepBuffer
+from keepfast._system.arguments.guarding import guarded_calls_outside, tell_outside
 from keepfast._system.memory.staging import copied
 from keepfast.tree import Tree, Versions, map_leaves
 from keepfast_torch import converting, optimizer, parameter_order, scheduler
@@ -26,6 +27,7 @@ from keepfast_torch.wrappers import unwrapped
 
 
 @final
+@guarded_calls_outside(inside={"hold"})
 class TorchBackend(Backend):
     """Captures and restores what programs on PyTorch keep.
 
@@ -186,7 +188,11 @@ class TorchBackend(Backend):
         Raises:
             InvalidValue: if the tensor has none, or many: it is being traced, or one of a batch in a vmap.
         """
-        return hold(value)
+        try:
+            return hold(value)
+        except Exception as error:
+            tell_outside("TorchBackend.hold", error)
+            raise
 
     @outside_of_modes
     def fetch(self, held: Sequence[Any]) -> list[NDArray[Any]]:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast._system.arguments.guarding import guarded_calls_outside, tell_outside
 from keepfast._system.memory.staging import copied
 from keepfast.errors import InvalidValue
 from keepfast.interfaces.loading.conversion import Conversion, FileEntries
@@ -64,6 +65,7 @@ class DemoResult:
     timesteps: int
 
 
+@guarded_calls_outside(inside={"hold"})
 class Backend(abc.ABC):
     """Captures and restores the modules of one framework.
 
@@ -277,7 +279,11 @@ class Backend(abc.ABC):
         What is held may be changed in place by its owner afterwards (environments reuse their buffers), so a mutable
         array is copied, on its own device and asynchronously where there is one.
         """
-        return np.array(value)
+        try:
+            return np.array(value)
+        except Exception as error:
+            tell_outside("Backend.hold", error)
+            raise
 
     def fetch(self, held: Sequence[Any]) -> list[NDArray[Any]]:
         """Return held values as NumPy arrays of their own shapes, in one transfer where possible."""

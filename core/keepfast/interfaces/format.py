@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Generic, TypeVar
 
-from keepfast._system.arguments.guarding import guarded_calls
+from keepfast._system.arguments.guarding import foreign, guarded_calls
 from keepfast._system.commit import Content, Filling, commit_together, remove_directory
 from keepfast._system.disk.bounded import within_memory
 from keepfast._system.disk.checksum import Summed
@@ -108,12 +108,15 @@ class Format(abc.ABC, Generic[T]):
             require_file(path := path_of(path, longest=None))
             with within_memory(path):
                 return self.read(path)
-        except (KeepfastError, OSError):
+        except OSError:
             raise
         except ImportError as error:
             raise MissingDependency(f"`{path}` cannot be read: {shown(str(error), 500)}") from error
         except Exception as error:
-            reason = shown(f"{type(error).__name__}: {error}", 500)
+            found = foreign(error) if isinstance(error, KeepfastError) else error
+            if found is None:
+                raise
+            reason = shown(f"{type(found).__name__}: {found}", 500)
             raise self.corrupt(f"`{path}` is damaged: its content cannot be read ({reason})") from error
 
     def remove(self, path: Path) -> None:

@@ -7,12 +7,14 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
+from keepfast._system.arguments.guarding import guarded_calls_outside
 from keepfast.interfaces.backend import Backend, Mismatch
 from keepfast.plain.state import find_kind, kind_of, recognizes
 from keepfast.tree import Tree, is_array, map_leaves
 
 
 @final
+@guarded_calls_outside()
 class PlainBackend(Backend):
     """Captures and restores what needs no framework.
 

@@ -134,23 +134,6 @@ def test_compressed_images_are_those_that_minari_gives(tmp_path, alike, size):
     assert found["states.speed"][:, 0, 0].tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("kind", ["arrow", "parquet"])
-def test_a_dataset_that_minari_has_as_arrow_is_no_damage(tmp_path, kind):
-    """It is whole, and Keepfast that reads datasets as HDF5 alone."""
-    pytest.importorskip("pyarrow")
-    import gymnasium
-    from minari.data_collector import EpisodeBuffer
-    from minari.dataset.minari_storage import MinariStorage
-
-    (tmp_path / "made").mkdir()
-    space = gymnasium.spaces.Discrete(9)
-    storage = MinariStorage.new(tmp_path / "made", space, space, data_format=kind)
-    flags = np.zeros(2, bool)
-    storage.update_episodes([EpisodeBuffer(0, None, None, np.arange(3), np.arange(2), np.ones(2), flags, flags)])
-    with pytest.raises(Unreadable, match=f"Minari has it as {kind}; let it have the dataset as HDF5"):
-        read_memory(tmp_path / "made")
-
-
 def test_directories_are_found_among_files(tmp_path):
     """A pattern finds datasets as it finds files."""
     MinariExporter().save(_memory(), tmp_path / "memory.minari")

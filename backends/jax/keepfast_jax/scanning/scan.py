@@ -82,6 +82,14 @@ def _taken(init: Any, xs: Any, length: Any, experiment: object) -> tuple[Any, in
         raise InvalidValue(f"`experiment` is {as_given(experiment)}; allowed: a keepfast.Experiment")
     count = _length(xs, length)
     jax.tree.map(jnp.asarray, init)
+    for path, leaf in jax.tree_util.tree_leaves_with_path((init, xs)):
+        where = jax.tree_util.keystr(path)
+        if isinstance(leaf, jax.core.Tracer):
+            jnp.copy(leaf)  # raises where its tracing has ended
+        elif isinstance(leaf, jax.Array) and leaf.is_deleted():
+            raise InvalidValue(
+                f"an array that a loop is given, at `{where}`, was deleted or donated; give a copy of it"
+            )
     return jax.tree.map(jnp.asarray, xs), count
 
 

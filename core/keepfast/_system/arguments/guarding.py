@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Collection, Iterator
 from types import FunctionType
 from typing import Any, NoReturn, ParamSpec, TypeVar, cast
@@ -18,6 +19,9 @@ from keepfast.errors import InvalidValue, KeepfastError, shown
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _C = TypeVar("_C", bound=type)
+
+_OURS = frozenset({"keepfast", "keepfast_torch", "keepfast_jax", "keepfast_writers"})
+"""Packages that know what the errors of their own calls are about, and tell it: as damage of a file, say."""
 
 _OF_THE_MACHINE = (OSError, MemoryError, Warning)
 """What is raised at no argument: by the operating system, and by warnings that are made errors."""
@@ -44,6 +48,34 @@ def guarded(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
+def guarded_outside(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Guard a public call that Keepfast itself makes as well, and to whose own modules its errors stay as they are."""
+    guard = guarded(function)
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        return (function if _is_ours(1) else guard)(*args, **kwargs)
+
+    return call
+
+
+def _is_ours(depth: int) -> bool:
+    """Say whether the function so many frames above the one that asks was called by Keepfast."""
+    caller = sys._getframe(depth + 1)  # noqa: SLF001  (nothing else is as fast)
+    return caller.f_globals.get("__name__", "").partition(".")[0] in _OURS
+
+
+def foreign(error: KeepfastError) -> BaseException | None:
+    """Return the error of something else in the place of which a guarded call raised one; None of any other."""
+    return error.__cause__ if getattr(error, "is_told", False) else None
+
+
+def tell_outside(name: str, error: BaseException) -> None:
+    """Raise what a guarded call raises for an error, unless Keepfast itself made the call that asks."""
+    if not _is_ours(2):
+        _raise(f"keepfast's `{name}`", error)
+
+
 def tell(name: str, error: Exception) -> NoReturn:
     """Raise what a guarded call raises for an error; for calls of every step, which no wrapper is to make slower."""
     _raise(f"keepfast's `{name}`", error)
@@ -56,7 +88,15 @@ def guarded_calls(*also: str, inside: Collection[str] = ()) -> Callable[[_C], _C
         also: the names of others to guard.
         inside: the names of those that guard themselves, by `tell`.
     """
+    return _guarding(guarded, also, inside)
 
+
+def guarded_calls_outside(*, inside: Collection[str] = ()) -> Callable[[_C], _C]:
+    """Guard those of a class that Keepfast itself calls as well; see `guarded_outside`."""
+    return _guarding(guarded_outside, (), inside)
+
+
+def _guarding(guarded: Callable[[Any], Any], also: Collection[str], inside: Collection[str]) -> Callable[[_C], _C]:
     def guard(kind: _C) -> _C:
         for name, value in list(vars(kind).items()):
             if (name.startswith("_") and name not in also) or name in inside:
@@ -83,6 +123,7 @@ def _told(name: str) -> Iterator[None]:
 def _raise(name: str, error: BaseException) -> NoReturn:
     if isinstance(error, KeepfastError) or (told := _error_for(name, error)) is None:
         raise error
+    told.is_told = True  # type: ignore[attr-defined]  # see `foreign`
     raise told from error
 
 

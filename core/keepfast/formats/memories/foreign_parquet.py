@@ -6,14 +6,16 @@ each environment once, as ours do, samples lie by them; else they are one enviro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from keepfast.errors import Unreadable, shown
+from keepfast.errors import KeepfastError, Unreadable, shown
+from keepfast.formats.files.sealed import Damage
 from keepfast.formats.memories.parquet_footer import Group
 
 PLACES = ("timestep", "environment")
@@ -23,6 +25,21 @@ _ROOM, _TIMES = 1 << 26, 1100
 """How many bytes the values of a file may take: so many, and so many times what is stored of them."""
 
 _MOST_COLUMNS = 1 << 14
+
+
+@contextlib.contextmanager
+def damage_of_arrow() -> Iterator[None]:
+    """Make damage of the errors that Arrow has for files that are none, which are no errors of the system's."""
+    try:
+        yield
+    except KeepfastError:
+        raise
+    except pa.ArrowNotImplementedError as error:
+        raise Unreadable(f"Arrow has no way to read it ({shown(str(error))})") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise Damage("table", f"cannot be read ({error})") from error
 
 
 def foreign_tensors(table: Any, groups: Sequence[Group]) -> dict[str, NDArray[Any]]:
@@ -35,7 +52,7 @@ def foreign_tensors(table: Any, groups: Sequence[Group]) -> dict[str, NDArray[An
     Raises:
         Unreadable: if there are columns of something else than numbers, or it would take more memory than it may.
     """
-    _check_size(table, groups)
+    check_size(table, groups)
     names = table.schema_arrow.names
     if len(set(names)) < len(names) or len(names) > _MOST_COLUMNS:
         raise Unreadable("it has two columns of one name, or more columns than a memory may have")
@@ -49,7 +66,8 @@ def foreign_tensors(table: Any, groups: Sequence[Group]) -> dict[str, NDArray[An
     return _placed({name: _joined(name, found) for name, found in parts.items() if found})
 
 
-def _check_size(table: Any, groups: Sequence[Group]) -> None:
+def check_size(table: Any, groups: Sequence[Group]) -> None:
+    """Check that the values of an open file take no more memory than what is stored of them may."""
     stored = sum(each.stored for group in groups for each in group.columns)
     told = max(sum(group.nbytes for group in groups), 8 * table.metadata.num_rows * len(table.schema_arrow))
     if told > _ROOM + _TIMES * stored:

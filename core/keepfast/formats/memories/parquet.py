@@ -10,7 +10,6 @@ What another tool wrote anew has nothing in that gap. It is that tool's then, as
 
 from __future__ import annotations
 
-import contextlib
 import io
 import math
 import os
@@ -27,9 +26,9 @@ from numpy.typing import NDArray
 from keepfast._system.disk.checksum import crc32
 from keepfast._system.memory.spacious import spacious_tensors
 from keepfast.codec import dtype_of
-from keepfast.errors import CorruptMemory, InvalidValue, KeepfastError, Unreadable, shown
+from keepfast.errors import CorruptMemory, InvalidValue, Unreadable
 from keepfast.formats.files.sealed import Damage, verified
-from keepfast.formats.memories.foreign_parquet import PLACES, foreign_tensors
+from keepfast.formats.memories.foreign_parquet import PLACES, damage_of_arrow, foreign_tensors
 from keepfast.formats.memories.header import (
     check_header,
     flat_tensors,
@@ -86,7 +85,7 @@ class ParquetExporter(MemoryExporter):
         with verified(path, CorruptMemory) as file:
             text = _document(file)
             groups = groups_of(file)
-            with _damage_of_arrow():
+            with damage_of_arrow():
                 table = pq.ParquetFile(file, page_checksum_verification=text is None)
                 if text is None:
                     _require_no_mark(file, groups, table.metadata.serialized_size)
@@ -96,21 +95,6 @@ class ParquetExporter(MemoryExporter):
                 header = header_from(text)
                 check_header(header, path)
                 return snapshot_from(_tensors(table, groups, header), header, path)
-
-
-@contextlib.contextmanager
-def _damage_of_arrow() -> Iterator[None]:
-    """Make damage of the errors that Arrow has for files that are none, which are no errors of the system's."""
-    try:
-        yield
-    except KeepfastError:
-        raise
-    except pa.ArrowNotImplementedError as error:
-        raise Unreadable(f"Arrow has no way to read it ({shown(str(error))})") from error
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise Damage("Parquet", f"cannot be read ({error})") from error
 
 
 def _write_document(file: BinaryIO, document: bytes) -> int:

@@ -8,7 +8,7 @@ tool changes the file, which is that tool's then.
 
 Where Minari has a place for a tensor, it is there: ``states`` (or ``observations``) with the observation after the last
 step, ``actions``, ``rewards``, ``terminated`` and ``truncated``; all others are among the infos. Values of bfloat16 and
-float8 are stored as equal ones of float32.
+float8 are stored as equal ones of float32. What Minari itself wrote as Arrow or Parquet is read, too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import h5py
 
 from keepfast._system.commit import commit_directory
 from keepfast._system.disk.checksum import crc32
-from keepfast.errors import CorruptMemory, NotFound, Unreadable, shown
+from keepfast.errors import CorruptMemory, MissingDependency, NotFound, Unreadable, shown
 from keepfast.formats.files.sealed import Damage, verified
 from keepfast.formats.memories.header import check_header, header_from, header_text, snapshot_from
 from keepfast.formats.memories.minari.metadata import is_changed_by_others, metadata_of
@@ -39,6 +39,9 @@ _MARK = b"keepfast memory\n"
 _METADATA_CRC, _EPISODES = "minari_metadata_crc32", "episodes"
 _LARGEST_METADATA = 1 << 24
 _SUPERBLOCK = 96
+_OTHERS = ("arrow", "parquet")
+"""How else than as HDF5 Minari has datasets."""
+
 _ENDS = {0: 40, 1: 44, 2: 28, 3: 28}
 """By the version of a superblock of HDF5: where it says where the file ends."""
 
@@ -77,10 +80,7 @@ class MinariExporter(DirectoryFormat[MemorySnapshot], MemoryExporter):
         """Read a dataset, verified where Keepfast wrote it; the episodes of others follow one another."""
         source = _data_file(path)
         if not source.is_file() and (other := _other_format(path)) is not None:
-            raise Unreadable(
-                f"`{path}` cannot be read by Keepfast, whole as it may be: Minari has it as {shown(other)}; let it "
-                "have the dataset as HDF5 (`data_format='hdf5'`)"
-            )
+            return _of_arrow(path, *other)
         if not source.is_file():
             raise NotFound(f"`{path}` is no Minari dataset: there is no `{_DATA}` in it")
         with verified(source, CorruptMemory) as file:
@@ -98,15 +98,32 @@ def _data_file(path: Path) -> Path:
     return path / _DATA if (path / _DATA).exists() else path / "data" / _DATA
 
 
-def _other_format(path: Path) -> str | None:
-    """Return how a dataset of Minari that is not HDF5 has its data, or None for what is none."""
+def _other_format(path: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return Minari's metadata of a dataset that is not HDF5, and what they say; None for what is none."""
     for metadata in (path / _METADATA, path / "data" / _METADATA):
         if metadata.is_file() and metadata.stat().st_size <= _LARGEST_METADATA:
             with contextlib.suppress(ValueError, RecursionError):
                 told = json.loads(metadata.read_bytes())
                 other = told.get("data_format") if isinstance(told, dict) and "observation_space" in told else None
-                return other if isinstance(other, str) and other != "hdf5" else None
+                return (metadata, told) if isinstance(other, str) and other != "hdf5" else None
     return None
+
+
+def _of_arrow(path: Path, metadata: Path, told: dict[str, Any]) -> MemorySnapshot:
+    """Read a dataset that Minari has as Arrow or Parquet."""
+    if (kind := told["data_format"]) not in _OTHERS:
+        raise Unreadable(
+            f"`{path}` cannot be read by Keepfast, whole as it may be: Minari has it as {shown(kind)}; let it have the "
+            "dataset as HDF5 (`data_format='hdf5'`)"
+        )
+    try:
+        from keepfast.formats.memories.minari.arrow.dataset import arrow_tensors
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            f"`{path}` is a dataset that Minari has as {kind}, which `pyarrow` reads, and it is not installed; run: "
+            'pip install "keepfast[data]"'
+        ) from error
+    return snapshot_from(arrow_tensors(metadata, told), {}, metadata)
 
 
 def _fill(snapshot: MemorySnapshot, directory: Path, name: str) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from keepfast.errors import MissingDependency, Unreadable, shown
 from keepfast.formats.files.sealed import Damage
 
-_COMPRESSION = 1100
+COMPRESSION = 1100
 """How many times smaller than its pixels an image can be; JPEG has a few bits for a block of 8 x 8 at the least."""
 
 
@@ -42,16 +42,35 @@ class Images:
         return np.stack(found)
 
     def _image(self, index: int) -> NDArray[np.uint8]:
-        content = self._dataset[index].tobytes()
-        try:
-            from PIL import Image
-        except ImportError:
-            what = f"the dataset `{shown(self.name)}` holds JPEG images, which `pillow` reads"
-            raise MissingDependency(f"{what}, and it is not installed; run: pip install pillow") from None
+        return image_of(self._dataset[index].tobytes(), f"dataset `{shown(self.name)}`")
+
+
+def image_of(content: bytes, where: str) -> NDArray[np.uint8]:
+    """Return the pixels of a JPEG image, as Minari gives them.
+
+    Args:
+        content: the image.
+        where: what holds it, as errors tell.
+
+    Raises:
+        Damage: if it is none.
+        MissingDependency: without pillow.
+        Unreadable: if it has more pixels than an image of so many bytes may have.
+    """
+    try:
+        from PIL import Image
+    except ImportError:
+        what = f"the {where} holds JPEG images, which `pillow` reads"
+        raise MissingDependency(f"{what}, and it is not installed; run: pip install pillow") from None
+    try:
         image = Image.open(io.BytesIO(content), formats=("JPEG",))
-        if math.prod(image.size) * len(image.getbands()) > _COMPRESSION * len(content):
-            raise Unreadable(f"the dataset `{shown(self.name)}` has an image of {image.size} in {len(content)} bytes")
+        if math.prod(image.size) * len(image.getbands()) > COMPRESSION * len(content):
+            raise Unreadable(f"the {where} has an image of {image.size} in {len(content)} bytes")
         return np.array(image, np.uint8)
+    except Image.DecompressionBombError as error:
+        raise Unreadable(f"the {where} has a larger image than `pillow` reads ({error})") from error
+    except OSError as error:
+        raise Damage(where, "has what is no whole JPEG image") from error
 
 
 def are_compressed(dataset: Any) -> bool:

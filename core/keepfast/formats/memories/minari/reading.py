@@ -21,6 +21,7 @@ from keepfast.formats.files.sealed import Damage
 from keepfast.formats.memories.header import ring_of
 from keepfast.formats.memories.minari.episodes import pieces
 from keepfast.formats.memories.minari.images import Images, are_compressed
+from keepfast.formats.memories.minari.joining import MEMBERS, OF_STEPS, Column, Columns, one_after_another
 from keepfast.formats.memories.minari.spaces import OBSERVATIONS, dtype_of_space
 from keepfast.formats.memories.minari.values import member_name, restored, stored_dtype
 
@@ -32,9 +33,6 @@ _COMPRESSION = 1100
 
 _EPISODE = re.compile("episode_[0-9]+")
 _PLACES = {"terminated": "terminations", "truncated": "truncations", **dict.fromkeys(OBSERVATIONS, "observations")}
-
-Column = tuple[Any, int]
-"""A dataset with a value for each step, and how many values come before the first step's."""
 
 
 @contextlib.contextmanager
@@ -161,19 +159,19 @@ def _read_episode(
         dtypes = {stored_dtype(tensor.dtype), spaces[name] if place in {"observations", "actions"} else None}
         if dataset.dtype not in dtypes - {None} or math.prod(dataset.shape[1:]) != math.prod(tensor.shape[2:]):
             raise Damage(f"dataset `{dataset.name}`", f"of {dataset.dtype} has not the values of `{name}`")
-        _read(dataset, 0, pieces(tensor, environment, rows), exact=True)
+        _read(dataset, pieces(tensor, environment, rows))
     if "truncated" in tensors.keys() - further and episode.is_open:
         tensors["truncated"][rows[-1].stop - 1, environment] = False
 
 
-def _read(dataset: Any, start: int, targets: Iterator[NDArray[Any]], *, exact: bool) -> None:
-    """Read values from a place in a dataset on into views; exact ones as they were stored, others as numbers."""
+def _read(dataset: Any, targets: Iterator[NDArray[Any]]) -> None:
+    """Read the values of a dataset into views, exactly as they were stored."""
+    start = 0
     for target in targets:
         if target.size:
             values = dataset[start : start + len(target)]
-            if exact:
-                with np.errstate(invalid="ignore"):
-                    values = restored(values.astype(stored_dtype(target.dtype), copy=False), target.dtype)
+            with np.errstate(invalid="ignore"):
+                values = restored(values.astype(stored_dtype(target.dtype), copy=False), target.dtype)
             target[...] = values.reshape(target.shape)
         start += len(target)
 
@@ -184,10 +182,13 @@ def foreign_tensors(data: Any) -> dict[str, NDArray[Any]]:
     Raises:
         Damage: if an episode is not as Minari lays it out, or unlike the others.
     """
-    layout: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
-    total = stored = 0
     count = sum(1 for name in data if _EPISODE.fullmatch(name))
-    places = set[int]()
+    return one_after_another(_checked(data, count), (_columns(data, number) for number in range(count)))
+
+
+def _checked(data: Any, count: int) -> Iterator[Columns]:
+    """Yield the columns of each episode, none of which is another one as well."""
+    stored, places = 0, set[int]()
     for number in range(count):
         places.add(h5py.h5o.get_info(_child(data, f"episode_{number}", h5py.Group).id).addr)
         if len(places) <= number:
@@ -196,31 +197,18 @@ def foreign_tensors(data: Any) -> dict[str, NDArray[Any]]:
         stored += sum(dataset.id.get_storage_size() for dataset, offset in columns.values() if not offset)
         if stored > data.id.get_filesize():
             raise Damage(f"episode {number}", "shares its values with others: together they are larger than the file")
-        found = {name: (dataset.shape[1:] or (1,), dataset.dtype) for name, (dataset, _) in columns.items()}
-        layout = layout or found
-        if {name: size for name, (size, _) in found.items()} != {name: size for name, (size, _) in layout.items()}:
-            raise Damage(f"episode {number}", "has other observations or actions than the first one")
-        layout = {name: (size, np.promote_types(dtype, found[name][1])) for name, (size, dtype) in layout.items()}
-        total += steps
-    tensors = spacious_tensors({name: ((total, 1, *size), dtype) for name, (size, dtype) in layout.items()})
-    start = 0
-    for number in range(count):
-        columns, steps = _columns(data, number)
-        for name, (dataset, offset) in columns.items():
-            _read(dataset, offset, pieces(tensors[name], 0, (slice(start, start + steps),)), exact=False)
-        start += steps
-    return tensors
+        yield columns, steps
 
 
-def _columns(data: Any, number: int) -> tuple[dict[str, Column], int]:
+def _columns(data: Any, number: int) -> Columns:
     """Return the tensors of one of Minari's episodes, and how many steps it has."""
     group = _child(data, f"episode_{number}", h5py.Group)
     steps = len(_dataset(group, "rewards"))
     columns: dict[str, Column] = {}
-    for kind, names in (("observations", ("states", "next_states")), ("actions", ("actions",))):
+    for kind, names in MEMBERS.items():
         for suffix, dataset in _leaves(group, kind, steps + len(names) - 1, seen=set()):
             columns |= {name + suffix: (dataset, offset) for offset, name in enumerate(names)}
-    for name, kind in (("rewards", "rewards"), ("terminated", "terminations"), ("truncated", "truncations")):
+    for name, kind in OF_STEPS.items():
         columns[name] = (_dataset(group, kind, steps), 0)
     return columns, steps
 
