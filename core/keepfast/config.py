@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from keepfast._system.arguments.documents import READERS
 from keepfast._system.arguments.guarding import guarded_calls
-from keepfast._system.arguments.settings import what_is_wrong, wrong_setting
+from keepfast._system.arguments.settings import checked_place, what_is_wrong, wrong_setting
 from keepfast._system.disk.special import require_file
 from keepfast._system.warnings import warn
 from keepfast.errors import ConfigError, NotFound, as_given, nearest
@@ -41,18 +41,6 @@ def _as_string(value: Any) -> Any:
 
 def _default_writers() -> list[str | dict[str, Any]]:
     return ["tensorboard"]
-
-
-def _checked_place(value: Any) -> Any:
-    """Return a setting of `distributed`, once it is known to make sense."""
-    if value == "auto" or value is False:
-        return value
-    if not isinstance(value, Mapping) or value.keys() != {"rank", "world_size"}:
-        raise ValueError("no place")
-    rank, size = value["rank"], value["world_size"]
-    if type(rank) is not int or type(size) is not int or not 0 <= rank < size:
-        raise ValueError("no such rank")
-    return dict(value)
 
 
 def whole(value: Any) -> Any:
@@ -179,7 +167,7 @@ class ExperimentConfig(BaseModel):
         examples=[True],
         description="track what the process takes of CPU, memory and GPU, as `Resource / ...`, at each write",
     )
-    distributed: Annotated[bool | Literal["auto"] | dict[str, int], BeforeValidator(_checked_place)] = Field(
+    distributed: Annotated[bool | Literal["auto"] | dict[str, int], BeforeValidator(checked_place)] = Field(
         "auto",
         examples=[{"rank": 0, "world_size": 4}],
         description="whether this process is one of a distributed run, of which rank 0 writes; auto: as its process "

@@ -47,3 +47,15 @@ def allowed_by(schema: Mapping[str, Any]) -> str:
         case {"type": "string"}:
             return "a non-empty string" if "minLength" in schema else "a string"
     return {"boolean": "True or False", "object": "a mapping with string keys"}[schema["type"]]
+
+
+def checked_place(value: Any) -> Any:
+    """Return a setting of `distributed`, once it is known to make sense."""
+    if value == "auto" or value is False:
+        return value
+    if not isinstance(value, Mapping) or value.keys() != {"rank", "world_size"}:
+        raise ValueError("no place")
+    rank, size = value["rank"], value["world_size"]
+    if type(rank) is not int or type(size) is not int or not 0 <= rank < size:
+        raise ValueError("no such rank")
+    return dict(value)
