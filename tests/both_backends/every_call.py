@@ -397,6 +397,7 @@ CALLS = _calls()
 COUNTS = (1, 2, 3)
 
 GOOD: dict[str, Callable[[Place], Any]] = {
+    "after": lambda _: lambda: None,
     "agent": lambda _: "PPO",
     "batch_size": lambda _: 1,
     "box_tensor": lambda _: np.zeros((1, 4)),
@@ -418,6 +419,7 @@ GOOD: dict[str, Callable[[Place], Any]] = {
     "img_tensor": lambda _: np.zeros((3, 2, 2)),
     "indexes": lambda _: [0],
     "labels": lambda _: [0, 1],
+    "kind": lambda _: "file",
     "layout": lambda _: {"a": {"b": ["Multiline", ["c"]]}},
     "main_tag": lambda _: "a",
     "mat": lambda _: np.zeros((2, 2)),
@@ -463,6 +465,7 @@ GOOD: dict[str, Callable[[Place], Any]] = {
     "text_string": lambda _: "text",
     "timestep": lambda _: 1,
     "timesteps": lambda _: 10,
+    "to": lambda _: "jsonl",
     "true_negative_counts": lambda _: COUNTS,
     "true_positive_counts": lambda _: COUNTS,
     "truncated": lambda _: np.zeros(2, bool),

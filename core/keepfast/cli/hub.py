@@ -10,9 +10,6 @@ import typer
 from rich.text import Text
 
 from keepfast.cli import console
-from keepfast.hub.download import pull as pull_files
-from keepfast.hub.push import fill
-from keepfast.hub.push import push as push_run
 
 app = typer.Typer(
     help="Push, pull and describe runs on the Hugging Face Hub.", no_args_is_help=True, rich_markup_mode=None
@@ -32,6 +29,8 @@ def push(
     revision: Annotated[str | None, typer.Option(help="The branch.")] = None,
 ) -> None:
     """Push a run's best checkpoint with its configuration, results and card."""
+    from keepfast.hub.push import push as push_run
+
     address = push_run(run, repo, environment=environment, private=private or None, revision=revision)
     console.output().print(Text(f"pushed to {address}"))
 
@@ -43,6 +42,8 @@ def pull(
     revision: Annotated[str | None, typer.Option(help="A branch, tag or commit.")] = None,
 ) -> None:
     """Pull what was pushed into a directory."""
+    from keepfast.hub.download import pull as pull_files
+
     for path in pull_files(repo, directory, revision):
         console.output().print(Text(str(path)))
 
@@ -50,6 +51,8 @@ def pull(
 @app.command()
 def card(run: _Run, repo: _Repo, environment: _Environment = "") -> None:
     """Print the card that a push would write; nothing is pushed."""
+    from keepfast.hub.push import fill
+
     with tempfile.TemporaryDirectory(prefix="keepfast") as folder:
         fill(Path(folder), run, repo, environment)
         typer.echo((Path(folder) / "README.md").read_text(encoding="utf-8"), nl=False)

@@ -6,16 +6,16 @@ import json
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.text import Text
 
 from keepfast.cli import console
 from keepfast.errors import InvalidValue, LoadMismatch, NotFound, UsageError
-from keepfast.migration.engine import MigrationOptions
-from keepfast.migration.files.converting import convert_file, migrate_file
-from keepfast.migration.report import MigrationReport
+
+if TYPE_CHECKING:
+    from keepfast.migration.report import MigrationReport
 
 LEGEND = {
     "migrated": "has a new value",
@@ -45,6 +45,9 @@ def migrate(
     as_json: console.AsJson = False,
 ) -> None:
     """Migrate a checkpoint into the modules of another, and show what came from where."""
+    from keepfast.migration.engine import MigrationOptions
+    from keepfast.migration.files.converting import migrate_file
+
     written = output or Path(checkpoint)
     if not dry_run:
         _require_place(written, checkpoint if output is None else "", force=force)
@@ -155,6 +158,8 @@ def convert(
     force: Annotated[bool, typer.Option("--force", help="Replace the file where it is there already.")] = False,
 ) -> None:
     """Convert a checkpoint into another format, into the other framework, or into a part of it."""
+    from keepfast.migration.files.converting import convert_file
+
     chosen = [name for given in modules or [] for name in given.split(",")] or None
     for note in convert_file(source, target, to, like, chosen, replace_file=force):
         console.warn(note)

@@ -108,7 +108,7 @@ class Format(abc.ABC, Generic[T]):
             require_file(path := path_of(path, longest=None))
             with within_memory(path):
                 return self.read(path)
-        except OSError:
+        except (OSError, MissingDependency):
             raise
         except ImportError as error:
             raise MissingDependency(f"`{path}` cannot be read: {shown(str(error), 500)}") from error

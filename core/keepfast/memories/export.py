@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._system.arguments.checks import function
 from keepfast._system.background import Background
 from keepfast._system.commit import sweep
 from keepfast._system.disk.directories import make_directory, taken
@@ -131,8 +132,12 @@ class MemoryExport:
         sweep(self.directory)
 
     def when_exported(self, callback: Callable[[Path], object]) -> None:
-        """Have a function called, behind training, with each file that is written for a filling cycle."""
-        if callback not in self._told:
+        """Have a function called, behind training, with each file that is written for a filling cycle.
+
+        Raises:
+            InvalidValue: if it is no function.
+        """
+        if function("callback", callback) not in self._told:
             self._told.append(callback)
 
     def filled(self, cycle: int, snapshot: Callable[[], MemorySnapshot]) -> None:

@@ -215,7 +215,11 @@ class Memory:
         self._exports.belong_to(run)
 
     def when_exported(self, callback: Callable[[Path], object]) -> None:
-        """Have a function called, behind training, with each file that is written for a filling cycle."""
+        """Have a function called, behind training, with each file that is written for a filling cycle.
+
+        Raises:
+            InvalidValue: if it is no function.
+        """
         self._exports.when_exported(callback)
 
     def __repr__(self) -> str:

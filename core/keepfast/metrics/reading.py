@@ -10,6 +10,7 @@ import re
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase, translate
 from itertools import chain
 from pathlib import Path
 from typing import Any, final
@@ -149,10 +150,11 @@ def _is_begun(file: Path) -> bool:
 
 
 def _sources(path: Path) -> list[tuple[Callable[[list[Path]], _Tags], list[Path]]]:
-    candidates = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
+    names = os.listdir(path) if path.is_dir() else []  # noqa: PTH208  (ten thousand, where runs lie in it)
+    candidates = [path] if path.is_file() else [path / name for name in sorted(filter(_is_read, names))]
     found = []
     for pattern, read in _READERS:
-        files = [file for file in candidates if file.match(pattern) and file.is_file()]
+        files = [file for file in candidates if fnmatchcase(file.name, pattern) and file.is_file()]
         if files:
             found.append((read, files))
     return found
@@ -268,3 +270,6 @@ _READERS: tuple[tuple[str, Callable[[list[Path]], _Tags]], ...] = (
     ("metrics*.csv", _read_csv),
     ("*tfevents*", _read_event_files),
 )
+"""By the pattern of files' names: what reads them."""
+
+_is_read = re.compile("|".join(translate(pattern) for pattern, _ in _READERS)).match

@@ -164,6 +164,7 @@ CALLS: dict[str, Call] = {
     "attach: agent": lambda wrong, at: keepfast.attach(wrong, at.cfg),
     "attach: cfg": lambda wrong, at: keepfast.attach(at.net(), wrong),
     "when_closed": lambda wrong, at: closing(lambda run: run.when_closed(wrong), at.experiment()),
+    "when_exported": lambda wrong, at: at.memory.when_exported(wrong),
     "when_durable": lambda wrong, at: closing(lambda run: run.when_durable(wrong), at.experiment()),
     "log: values": lambda wrong, at: closing(lambda run: run.log(wrong), at.experiment()),
     "log: step": lambda wrong, at: closing(lambda run: run.log({"a": 1.0}, wrong), at.experiment()),

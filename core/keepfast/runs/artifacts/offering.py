@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import final
 
+from keepfast._system.disk.directories import make_directory
 from keepfast.config import Artifacts
 from keepfast.memories.memory import Memory
 from keepfast.runs.checkpointer import Durable
@@ -85,7 +86,7 @@ def _named_again(path: Path, place: Path) -> Path:
     """Return another name of a file, or of a directory's, or its own where there can be no other."""
     own = place / path.name
     try:
-        place.mkdir(parents=True)
+        make_directory(place)
         if path.is_dir():
             shutil.copytree(path, own, copy_function=os.link)
         else:

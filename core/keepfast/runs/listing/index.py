@@ -160,10 +160,14 @@ def _signature(path: Path) -> tuple[str, float]:
     while waiting and len(found) < _LOOKED_AT:
         place = waiting.pop()
         status = os.stat(place)  # noqa: PTH116  (ten thousand times)
-        found.append((place.removeprefix(root), status.st_mtime_ns, status.st_size))
+        found.append((place[len(root) :], status.st_mtime_ns, status.st_size))
         if place.endswith(CHECKPOINTS):
             continue
-        with contextlib.suppress(FileNotFoundError), os.scandir(place) as entries:
+        try:
+            entries = os.scandir(place)
+        except FileNotFoundError:
+            continue
+        with entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
