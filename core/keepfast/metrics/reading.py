@@ -150,8 +150,8 @@ def _is_begun(file: Path) -> bool:
 
 
 def _sources(path: Path) -> list[tuple[Callable[[list[Path]], _Tags], list[Path]]]:
-    names = os.listdir(path) if path.is_dir() else []  # noqa: PTH208  (ten thousand, where runs lie in it)
-    candidates = [path] if path.is_file() else [path / name for name in sorted(filter(_is_read, names))]
+    inside = path.iterdir() if path.is_dir() else ()  # ten thousand, where runs lie in it
+    candidates = [path] if path.is_file() else sorted(each for each in inside if _is_read(each.name))
     found = []
     for pattern, read in _READERS:
         files = [file for file in candidates if fnmatchcase(file.name, pattern) and file.is_file()]
