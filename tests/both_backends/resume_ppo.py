@@ -20,6 +20,7 @@ from tests.both_backends.interrupted import TIMESTEPS, Interrupted, assert_same_
 STATES, ACTIONS = Box(-np.inf, np.inf, (4,), np.float32), Discrete(2)
 
 
+@pytest.mark.filterwarnings("ignore:JsonlWriter does not keep histograms:keepfast.KeepfastWarning")
 class ResumePpoSuite(Framework):
     """Trains in an environment whose states depend on the timestep alone, so that it needs no state of its own."""
 
