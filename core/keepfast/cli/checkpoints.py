@@ -71,7 +71,7 @@ def _row(checkpoint: IndexedCheckpoint) -> tuple[str, ...]:
     return (
         "" if checkpoint.timestep is None else str(checkpoint.timestep),
         ", ".join(sorted(checkpoint.names))
-        + (f" + {len(checkpoint.segments)} segments" if checkpoint.segments else ""),
+        + (f" + {count} segment{'s' * (count > 1)}" if (count := len(checkpoint.segments)) else ""),
         ", ".join(checkpoint.modules),
         metric,
         f"{sum(file.size for file in checkpoint.files.values()):,}",
