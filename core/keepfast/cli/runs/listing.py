@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,13 +47,26 @@ def runs(
 
     A run that cannot be read is passed over with a warning.
     """
-    found = chosen(_read(directory, rebuild=rebuild), where or [], sort, reverse=reverse)
-    if group:
-        _show_groups(found, group, as_json=as_json)
-    elif as_json:
-        console.print_json({"kind": "runs", "runs": [document_of(run) for run in found]})
-    else:
-        _show(found, directory)
+    with _all_kept():
+        found = chosen(_read(directory, rebuild=rebuild), where or [], sort, reverse=reverse)
+        if group:
+            _show_groups(found, group, as_json=as_json)
+        elif as_json:
+            console.print_json({"kind": "runs", "runs": [document_of(run) for run in found]})
+        else:
+            _show(found, directory)
+
+
+@contextlib.contextmanager
+def _all_kept() -> Iterator[None]:
+    """Have nobody look for garbage among ten thousand runs, of which there is none until all are shown."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _read(directory: Path, *, rebuild: bool) -> list[Run]:
