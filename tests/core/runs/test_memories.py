@@ -258,7 +258,7 @@ def test_the_commands_know_of_segments(
     listed = json.loads(capsys.readouterr().out)["checkpoints"]
     assert {file for each in listed for file in each["segments"]} == names
     index(checkpoints)
-    assert "segments" in capsys.readouterr().out
+    assert "+ 1 segment " in capsys.readouterr().out
     verify(checkpoints, as_json=True)
     verdict = json.loads(capsys.readouterr().out)
     assert (verdict["good"], verdict["damaged"]) == (len(listed) + len(names), 0)
