@@ -133,10 +133,8 @@ def commit_together(
                     require_replaceable(target)
                     make_directory(target.parent)
                     written[path] = (target, stack.enter_context(_written(target, content)))
-                left, about = (
-                    dict(about({path: unnamed for path, (_, unnamed) in written.items()}) if about else {}),
-                    None,
-                )
+                unnamed = {path: part for path, (_, part) in written.items()}
+                left, about = dict(about(unnamed) if about else {}), None
                 contents = {**contents, **left}
             for path, (target, part) in written.items():
                 _put_in_place(part.path, target, contents[path])
