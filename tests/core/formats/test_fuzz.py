@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+import keepfast
 from keepfast.formats.files.sealed import Damage
 from tests.hostile import read_all, refused
+from tests.hostile.doors import DOORS
 from tests.hostile.fuzz import fuzz
+from tests.hostile.honest import honest
 
 pytestmark = [
     pytest.mark.needs("polars", "pyarrow", "h5py", "msgpack"),
@@ -28,6 +31,35 @@ def test_three_thousand_changed_files_do_no_harm() -> None:
     assert found.files >= 3000
     assert {name for name in FORMATS if any(name in each for each in found.honest)} == FORMATS
     assert min(found.became[what] for what in ("refused", "same", "noticed", "value")) > 0
+
+
+HURT_TWICE = {
+    "checkpoint.safetensors": [(b'"keepfast":', b'"keEpdast":'), (b'"digests":', b'"dIgests":')],
+    "checkpoint.msgpack": [(b'{"payloads', b';"payloads'), (b'"tree"', b'"trge"'), (b" keepfast 2", b" keapfast 2")],
+    "checkpoint.msgpack ": [(None, b"\x02")],
+    "checkpoint.msgpack  ": [(None, b"\x83policy")],
+    "memory.pt": [(b"\0 \x07\0\0archive/data/4", b"s \x07\0\0archive/data/4"), (b"keepfast seal", b"keepfa\0\0 seal")],
+    "memory.npz": [(b"keepfast doc", b"keepf\0\0\0\0\0\0\0"), (b"\x19\0keepfast seal", b"\0\0keepfast seal")],
+    "memory.npz ": [(b"keepfast doc", b"keepf\0\0\0\0\0\0\0"), (b"keepfast seal", b"keepfast_seal")],
+}
+"""By a file and a blank for each more of it: what was changed where the fuzz once found that nothing was told."""
+
+
+@pytest.mark.parametrize("name", HURT_TWICE)
+def test_marks_that_are_hurt_at_several_places_still_tell_a_file_of_ours(name: str, tmp_path: Path) -> None:
+    """Damage that hits the mark and, elsewhere, what is told beside it, does not make a file another's."""
+    (each,) = (each for each in honest(tmp_path) if each.name == name.strip())
+    content = each.content
+    for found, instead in HURT_TWICE[name]:
+        assert found is None or content.count(found) == 1
+        content = instead if found is None else content.replace(found, instead)
+    path = each.place(tmp_path / "hurt", content)
+    if len(content) < 10:
+        with pytest.warns(keepfast.KeepfastWarning, match="if it is one, it is damaged"):
+            DOORS[each.reader](path)
+        return
+    with pytest.raises(keepfast.CorruptCheckpoint if "checkpoint" in name else keepfast.CorruptMemory):
+        DOORS[each.reader](path)
 
 
 def footer(path: Path) -> tuple[bytes, int]:

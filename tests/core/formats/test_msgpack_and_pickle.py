@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from collections import OrderedDict
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 pytest.importorskip("msgpack")
 
-from keepfast.errors import CorruptCheckpoint, NewerFormat, Unreadable
+from keepfast.errors import CorruptCheckpoint, KeepfastWarning, NewerFormat, Unreadable
 from keepfast.formats.checkpoints.msgpack import MsgpackStore
 from keepfast.formats.checkpoints.pickle import PickleStore
 from keepfast.formats.files import flax_bytes
@@ -427,7 +428,9 @@ def test_a_document_is_judged_as_flax_judges_it(flax: Any, msgpack_path: Path, n
         with pytest.raises((CorruptCheckpoint, Unreadable)):
             MsgpackStore().load(msgpack_path)
     else:
-        assert_same(MsgpackStore().load(msgpack_path).state, theirs)
+        unlikely = pytest.warns(KeepfastWarning, match="if it is one, it is damaged")
+        with unlikely if name in ("a number", "a map by numbers") else contextlib.nullcontext():
+            assert_same(MsgpackStore().load(msgpack_path).state, theirs)
     taken = name.startswith(("an array", "a map", "a number", "a list")) and name != "a list as a key"
     assert (theirs is not None) is taken
 

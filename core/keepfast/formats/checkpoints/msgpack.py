@@ -9,13 +9,17 @@ the outer map ended with that key, and a trailer as its text.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
+import numpy as np
+
 from keepfast._system.disk.checksum import Summed
 from keepfast._system.disk.directories import path_of
+from keepfast._system.warnings import warn
 from keepfast.codec import check_leaves
+from keepfast.errors import shown
 from keepfast.formats.files.flax_bytes import (
     TEXT,
     Piece,
@@ -119,4 +123,16 @@ def read_flax(file: BinaryIO) -> Checkpoint:
         raise Damage("content", str(repeated)) from repeated
     if isinstance(state, dict) and (is_trailer(state.get(_KEY)) or any(map(is_introduction, state.values()))):
         raise Damage("ending", "is not what was written")
+    if not _is_likely(state):
+        warn(
+            f"`{file.name}` holds {shown(repr(state), 80)}, which no checkpoint of ours and hardly one of Flax's does; "
+            "if it is one, it is damaged"
+        )
     return Checkpoint(state)
+
+
+def _is_likely(state: Tree) -> bool:
+    """Say whether somebody keeps this as a checkpoint; half of all bytes are a number to MessagePack, each alone."""
+    if isinstance(state, Mapping):
+        return all(isinstance(key, str) for key in state)
+    return isinstance(state, np.ndarray | np.generic | list)

@@ -48,7 +48,7 @@ _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END64 = struct.Struct("<4sQ2H2I4Q")
 _END64_LOCATOR = struct.Struct("<4sIQI")
-_LOCATOR = b"PK\6\7"
+_ENDED, _ENDED64, _LOCATOR = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 _END = struct.Struct("<4s4H2IH")
 _DOCUMENT = struct.Struct("<Q16s")
 _DOCUMENT_MARK = b"keepfast doc 1\n\0"
@@ -56,6 +56,9 @@ _DOCUMENT_MARK = b"keepfast doc 1\n\0"
 
 _UTF8, _DESCRIPTOR = 0x0800, 0x0008
 SEAL = b"keepfast seal 1: "
+
+_ENOUGH = 2
+"""How many of the four marks at the end tell an archive of ours: small ones of others have but one, at most."""
 
 _INFLATED, _TIMES = 1 << 26, 4
 """How many bytes compressed records may have together: so many, and so many times what the file has."""
@@ -151,10 +154,10 @@ def _narrow(value: int) -> int:
 
 
 def _end_records(start: int, size: int, count: int) -> bytes:
-    wide = _END64.pack(b"PK\6\6", _END64.size - 12, 0x031E, 45, 0, 0, count, count, size, start)
+    wide = _END64.pack(_ENDED64, _END64.size - 12, 0x031E, 45, 0, 0, count, count, size, start)
     locator = _END64_LOCATOR.pack(_LOCATOR, 0, start + size, 1)
     few = min(count, 0xFFFF)
-    end = _END.pack(b"PK\5\6", 0, 0, few, few, _narrow(size), _narrow(start), len(SEAL) + SEAL_DIGITS)
+    end = _END.pack(_ENDED, 0, 0, few, few, _narrow(size), _narrow(start), len(SEAL) + SEAL_DIGITS)
     return wide + locator + end + SEAL
 
 
@@ -170,6 +173,22 @@ def _is_locator(file: BinaryIO, comment: int) -> bool:
     """Say whether what archives of four gigabytes need stands before the end of one with a comment of that length."""
     file.seek(max(0, file.seek(0, 2) - comment - _END.size - _END64_LOCATOR.size))
     return file.read(len(_LOCATOR)) == _LOCATOR
+
+
+def _ended_as_sealed(file: BinaryIO) -> bool:
+    """Say whether most of how our archives end stands where it stands in them, though the seal itself does not."""
+    end = file.seek(0, 2)
+    ours, place = 0, end - SEAL_DIGITS
+    for mark, size in (
+        (SEAL, len(SEAL)),
+        (_ENDED, _END.size),
+        (_LOCATOR, _END64_LOCATOR.size),
+        (_ENDED64, _END64.size),
+    ):
+        place -= size
+        file.seek(max(0, place))
+        ours += file.read(len(mark)) == mark
+    return ours >= _ENOUGH
 
 
 @final
@@ -197,6 +216,8 @@ class SealedZipReader:
             raise Damage("zip directory", f"cannot be read ({error})") from error
         marked, self.anew = self._zip.comment.startswith(SEAL), not self._ends_as_ours()
         self.sealed, self.was_sealed = marked and not self.anew, marked and self.anew
+        if not marked and _ended_as_sealed(file):
+            raise Damage("seal", "is not what was written")
         self._summed = always_summed or self.sealed or any(info.CRC for info in self._zip.infolist())
         if self.sealed:
             check_seal(file, [(self._starts[info.filename], info.compress_size) for info in self._zip.infolist()])

@@ -45,7 +45,7 @@ _FRONT_SIZE = len(_FRONT) + SEAL_DIGITS + 1
 _FRONTED = re.compile(rb"keepfast (\d) [0-9a-f]{8} ")
 _WORDS = (b'{"payloads":[', b'"tree":', b'"metadata":')
 _ENOUGH = 3
-"""How many of the marks of an introduction tell it: damage at one place leaves as many, and nobody else has them."""
+"""How many of the marks of an introduction tell it, or one of them behind its beginning: nobody else has them."""
 
 _BEGINNING = b"keepfast 1 "
 _OFFSET_DIGITS = 16
@@ -198,10 +198,11 @@ def _introduction(
 
 
 def is_introduction(text: object) -> bool:
-    """Say whether a text is an introduction, also one that is damaged at one place."""
+    """Say whether a text is an introduction, also one that is damaged."""
     told = text.encode(errors="replace") if isinstance(text, str) else b""
-    marks = [told.startswith(_FRONT), told.endswith(_BACK), *(each in told for each in _WORDS)]
-    return sum(marks) >= _ENOUGH
+    words = sum(each in told for each in _WORDS)
+    around = [told.startswith(_FRONT), told.endswith(_BACK)]
+    return words + sum(around) >= _ENOUGH or (words > 0 and _FRONTED.match(told) is not None)
 
 
 def has_introduction(file: BinaryIO, place: tuple[int, int] | None) -> bool:

@@ -63,7 +63,7 @@ _END = b"\n\n"
 
 _KEYS = frozenset({"keepfast", "digests", "tree", "metadata"})
 _ENOUGH_OF_OURS = 3
-"""How many of our four keys tell our metadata: damage at one place leaves as many, and nobody else has them."""
+"""How many of our four keys tell our metadata, or one of them and how our header ends: nobody else has as many."""
 
 
 _SEAL_START = LENGTH.size + len(_BEGINNING) + len(_VERSION) + 1
@@ -234,7 +234,7 @@ def _written(header: Header, path: Path) -> _Written:
         NewerFormat: if a later version wrote it.
     """
     own, content = header.metadata, header.content
-    if not _has_our_mark(own):
+    if not _has_our_mark(header):
         return _Written.BY_OTHERS
     if _is_anew(header):
         warn_of_anew(path, "of what we told beside them, only where they belong is used")
@@ -260,9 +260,11 @@ def _ends_as_ours(header: bytes) -> bool:
     return b"\n" in header[header.rfind(b"}") + 1 :]
 
 
-def _has_our_mark(own: Mapping[str, str]) -> bool:
-    """Say whether metadata are ours, also where one part of them is damaged; one word of ours is anybody's."""
-    return _MARK.fullmatch(own.get("keepfast", "")) is not None or len(_KEYS & own.keys()) >= _ENOUGH_OF_OURS
+def _has_our_mark(header: Header) -> bool:
+    """Say whether a header is ours, also where parts of it are damaged; one word of ours is anybody's."""
+    own = header.metadata
+    words = len(_KEYS & own.keys()) + (2 if _ends_as_ours(header.content) else 0)
+    return _MARK.fullmatch(own.get("keepfast", "")) is not None or words >= _ENOUGH_OF_OURS
 
 
 def _digests(header: Header) -> list[int]:
