@@ -80,7 +80,7 @@ def with_wholes(tree: Tree, names: Container[str]) -> Tree:
 
 
 def _with_wholes(tree: Tree, names: Container[str]) -> Tree:
-    children = items(tree)
+    children = _items(tree)
     if children is None:
         return tree
     made = [
@@ -104,7 +104,7 @@ def grown(own: Tree, found: Tree) -> Tree:
 def _grown(own: Tree, found: Tree) -> Tree:
     if isinstance(own, Growing):
         return list(found) if isinstance(found, list | tuple) else own
-    children = items(own)
+    children = _items(own)
     if children is None or items(found) is None:
         return own
     theirs = dict(items(found) or ())
@@ -153,14 +153,16 @@ def _once(told: Any, made: Callable[[Any, dict[int, Any]], Any], seen: dict[int,
 _PLAIN = (bool, int, float, str, type(None))
 
 
-@guarded_outside
-def items(node: Tree) -> Iterator[tuple[Any, Tree]] | None:
+def _items(node: Tree) -> Iterator[tuple[Any, Tree]] | None:
     """Return the (key, child) pairs of a container, or None for a leaf."""
     if type(node) is dict or isinstance(node, Mapping):
         return iter(node.items())
     if isinstance(node, list | tuple):
         return iter(enumerate(node))
     return None
+
+
+items = guarded_outside(_items)
 
 
 @guarded_outside
@@ -171,7 +173,7 @@ def leaves(tree: Tree, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _leaves(tree: Tree, path: str) -> Iterator[tuple[str, Any]]:
-    children = items(tree)
+    children = _items(tree)
     if children is None:
         yield path, tree
         return
@@ -191,7 +193,7 @@ def values(tree: Tree) -> Iterator[Any]:
     pending = [iter((tree,))]
     while pending:
         for node in pending[-1]:
-            children = items(node)
+            children = _items(node)
             if children is not None:
                 if len(pending) > _ENDLESS:
                     raise InvalidValue(f"more than {_ENDLESS:,} containers are in each other, or one is in itself")
@@ -219,7 +221,7 @@ def require_short_paths(tree: Tree, most: int) -> None:
     """
     if not isinstance(most, int):
         raise InvalidValue(f"a length is a whole number; got {as_given(most)}")
-    pending = [(0, items(tree) or iter(()))]
+    pending = [(0, _items(tree) or iter(()))]
     while pending:
         if len(pending) > _DEEPEST:
             raise ValueError(f"more than {_DEEPEST} of its containers are in each other")
@@ -229,7 +231,7 @@ def require_short_paths(tree: Tree, most: int) -> None:
             most -= inner
             if most < 0:
                 raise ValueError("the paths of its entries are longer than a file of this size may make them")
-            if (below := items(child)) is not None:
+            if (below := _items(child)) is not None:
                 pending.append((inner, below))
                 break
         else:
@@ -302,7 +304,7 @@ def map_leaves(change: Callable[[str, Any], Any], tree: Tree, path: str = "") ->
 
 
 def _map_leaves(change: Callable[[str, Any], Any], tree: Tree, path: str) -> Tree:
-    children = items(tree)
+    children = _items(tree)
     if children is None:
         return change(path, tree)
     changed = [_map_leaves(change, child, f"{path}.{key}" if path else str(key)) for key, child in children]

@@ -12,7 +12,7 @@ import inspect
 import sys
 from collections.abc import Callable, Collection, Iterator
 from types import FunctionType
-from typing import Any, NoReturn, ParamSpec, TypeVar, cast
+from typing import Any, NoReturn, ParamSpec, TypeVar, cast, final
 
 from keepfast.errors import InvalidValue, KeepfastError, shown
 
@@ -54,15 +54,24 @@ def guarded_outside(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     @functools.wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        return (function if _is_ours(1) else guard)(*args, **kwargs)
+        return (function if _OF_US[_frame(1).f_globals.get("__name__", "")] else guard)(*args, **kwargs)
 
     return call
 
 
-def _is_ours(depth: int) -> bool:
-    """Say whether the function so many frames above the one that asks was called by Keepfast."""
-    caller = sys._getframe(depth + 1)  # noqa: SLF001  (nothing else is as fast)
-    return caller.f_globals.get("__name__", "").partition(".")[0] in _OURS
+_frame = sys._getframe  # noqa: SLF001  (nothing else is as fast)
+
+
+@final
+class _OfUs(dict[str, bool]):
+    """By the name of a module, whether it is one of Keepfast's."""
+
+    def __missing__(self, name: str) -> bool:
+        self[name] = found = name.partition(".")[0] in _OURS
+        return found
+
+
+_OF_US = _OfUs()
 
 
 def foreign(error: KeepfastError) -> BaseException | None:
@@ -72,7 +81,7 @@ def foreign(error: KeepfastError) -> BaseException | None:
 
 def tell_outside(name: str, error: BaseException) -> None:
     """Raise what a guarded call raises for an error, unless Keepfast itself made the call that asks."""
-    if not _is_ours(2):
+    if not _OF_US[_frame(2).f_globals.get("__name__", "")]:
         _raise(f"keepfast's `{name}`", error)
 
 

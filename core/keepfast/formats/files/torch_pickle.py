@@ -227,6 +227,10 @@ class TreePickler:
         return self._keys[identity]
 
 
+_known_dtype = functools.cache(dtype_of)
+"""The dtype of one of the names above, of which there are few, and which are asked for with every tensor."""
+
+
 @final
 @dataclass(slots=True, eq=False)
 class StoredTensor:
@@ -263,7 +267,7 @@ class StoredTensor:
         """
         if not self.conjugate and not self.negative and not swapped:
             return storage
-        dtype = dtype_of(self.dtype)
+        dtype = _known_dtype(self.dtype)
         numbers = storage[: storage.nbytes // dtype.itemsize * dtype.itemsize].view(dtype)
         numbers = numbers.byteswap() if swapped else numbers
         numbers = numbers.conj() if self.conjugate else numbers
@@ -275,7 +279,7 @@ class StoredTensor:
         Raises:
             ValueError: if it does not lie within the storage.
         """
-        dtype = dtype_of(self.dtype)
+        dtype = _known_dtype(self.dtype)
         if min((self.offset, *self.shape, *self.strides), default=0) < 0 or len(self.shape) != len(self.strides):
             raise ValueError(f"a tensor has the shape {self.shape} and the strides {self.strides}")
         check_shape(self.shape)
@@ -315,7 +319,7 @@ def _stored(reference: Any) -> StorageReference:
     dtype = _DTYPE_OF_CLASS.get(storage_class.name)
     if dtype is None:
         return StorageReference(key, numel, storage_class.name)
-    return StorageReference(key, numel * dtype_of(dtype).itemsize, dtype)
+    return StorageReference(key, numel * _known_dtype(dtype).itemsize, dtype)
 
 
 def _rebuild(
