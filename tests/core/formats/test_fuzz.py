@@ -35,7 +35,12 @@ def test_three_thousand_changed_files_do_no_harm() -> None:
 
 HURT_TWICE = {
     "checkpoint.safetensors": [(b'"keepfast":', b'"keEpdast":'), (b'"digests":', b'"dIgests":')],
-    "checkpoint.msgpack": [(b'{"payloads', b';"payloads'), (b'"tree"', b'"trge"'), (b" keepfast 2", b" keapfast 2")],
+    "checkpoint.msgpack": [
+        (b"policy\xdb", b"p\0\0\0\0y\xdb"),
+        (b'{"payloads', b';"payloads'),
+        (b'"tree"', b'"trge"'),
+        (b" keepfast 2", b" keapfast 2"),
+    ],
     "checkpoint.msgpack ": [(None, b"\x02")],
     "checkpoint.msgpack  ": [(None, b"\x83policy")],
     "memory.pt": [(b"\0 \x07\0\0archive/data/4", b"s \x07\0\0archive/data/4"), (b"keepfast seal", b"keepfa\0\0 seal")],
