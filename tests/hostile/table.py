@@ -16,6 +16,7 @@ from typing import Any, final
 from tests.hostile.doors import OF_CHECKPOINTS, OF_MEMORIES, OF_METRICS, OF_RUNS
 from tests.hostile.episodes import METADATA, hostile, parts, placed
 from tests.hostile.events import EVENTS
+from tests.hostile.hdf5 import DATASETS, TABLES, dataset
 from tests.hostile.making import archive, number, safetensors, tensor, text
 
 ESCAPES = "\x1b]0;title\x07\x1b[2J\x9b1m\u202e"
@@ -149,7 +150,7 @@ def maps() -> Iterator[Row]:
 
 
 def tables() -> Iterator[Row]:
-    """Yield rows of csv; those of Parquet and HDF5 need their libraries."""
+    """Yield rows of csv."""
     yield Row("places.csv", ("memory",), file("x.csv", b"a" + b".0" * 60_000 + b"x\n1\n"))
     yield Row("sides.csv", ("memory",), file("x.csv", b"a" + b".999999999" * 12_000 + b"\n1\n"))
     twice = b",".join(b"c%d" % each for each in [*range(100_000), 99_999])
@@ -162,7 +163,12 @@ def tables() -> Iterator[Row]:
 
 
 def datasets() -> Iterator[Row]:
-    """Yield rows of what Minari has as Arrow and Parquet."""
+    """Yield rows of HDF5 and Parquet, and of what Minari has as Arrow and Parquet."""
+    for name, observations in DATASETS.items():
+        doors = OF_MEMORIES if name in ("named", "claims") else ("memory",)
+        yield Row(f"{name}.hdf5", doors, dataset(observations))
+    for name, make in TABLES.items():
+        yield Row(f"{name}.parquet", OF_MEMORIES if name == "named" else ("memory",), make)
     for name, kind, content in hostile():
         doors = OF_MEMORIES if name in ("deep.arrow", "cut.arrow") else ("memory",)
         yield Row(f"{name} of Minari", doors, partial(placed, parts(kind, content)))

@@ -307,3 +307,11 @@ def test_what_arrow_cannot_read_is_no_damage(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet, "foreign_tensors", refuse)
     with pytest.raises(Unreadable, match="codec 'lzo' not built"):
         ParquetExporter().load(path)
+
+
+def test_a_table_of_any_number_of_columns_is_read(tmp_path):
+    """Also where the name of one begins with that of another and a dot, and the two are not read together."""
+    names = ["c0", *(f"b{each}" for each in range(600)), "c0.1", "c0.2"]
+    pq.write_table(pa.table({name: [float(index), 2.0] for index, name in enumerate(names)}), tmp_path / "x.parquet")
+    tensors = ParquetExporter().load(tmp_path / "x.parquet").tensors
+    assert {name: values[0].item() for name, values in tensors.items()} == dict(zip(names, range(603), strict=True))

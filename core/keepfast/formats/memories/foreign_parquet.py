@@ -25,6 +25,8 @@ _ROOM, _TIMES = 1 << 26, 1100
 """How many bytes the values of a file may take: so many, and so many times what is stored of them."""
 
 _MOST_COLUMNS = 1 << 14
+_AT_ONCE = 256
+"""How many columns are read together: while it is read, each takes Arrow thirteen kilobytes."""
 
 
 @contextlib.contextmanager
@@ -60,9 +62,12 @@ def foreign_tensors(table: Any, groups: Sequence[Group]) -> dict[str, NDArray[An
         _check_kind(field.name, _storage(field.type))
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
     for group in range(table.num_row_groups):
-        rows = table.read_row_group(group)
-        for name, column in zip(names, rows.columns, strict=True):
-            parts[name] += [_values(name, chunk) for chunk in column.chunks]
+        for start in range(0, len(names), _AT_ONCE):
+            some = names[start : start + _AT_ONCE]
+            rows = table.read_row_group(group, columns=some if len(names) > _AT_ONCE else None)
+            for name in some:
+                column = rows.column(rows.schema.get_field_index(name))  # another may begin with its name and a dot
+                parts[name] += [_values(name, chunk) for chunk in column.chunks]
     return _placed({name: _joined(name, found) for name, found in parts.items() if found})
 
 

@@ -29,7 +29,8 @@ class Images:
     dtype = np.dtype(np.uint8)
 
     def __init__(self, dataset: Any, count: int) -> None:
-        self._dataset, self.id, self.name = dataset, dataset.id, dataset.name
+        self._dataset, self.name = dataset, dataset.name
+        self.nbytes = dataset.id.get_storage_size()
         if len(dataset) != count:
             raise Damage(f"dataset `{self.name}`", f"has {len(dataset)} values where {count} belong")
         self.shape = (count, *(self._image(0).shape if count else ()))

@@ -44,6 +44,23 @@ def damage_of_hdf5() -> Iterator[None]:
         raise
     except (OSError, MemoryError) as error:
         raise Damage("HDF5", f"cannot be read ({str(error) or type(error).__name__})") from error
+    except RuntimeError as error:
+        if "alloc" in str(error):
+            raise MemoryError(str(error)) from error
+        raise
+
+
+@final
+class _Stored:
+    """The values of a dataset, which is open while some of them are read: an open one takes HDF5 thirty kilobytes."""
+
+    def __init__(self, parent: Any, name: str, dataset: Any) -> None:
+        self._parent, self._name = parent, name
+        self.shape, self.dtype, self.nbytes = dataset.shape, dataset.dtype, dataset.id.get_storage_size()
+
+    def __getitem__(self, part: slice) -> NDArray[Any]:
+        values: NDArray[Any] = self._parent[self._name][part]
+        return values
 
 
 def own_tensors(data: Any, header: Mapping[str, Any], rest: tuple[BinaryIO, int]) -> dict[str, NDArray[Any]]:
@@ -194,7 +211,7 @@ def _checked(data: Any, count: int) -> Iterator[Columns]:
         if len(places) <= number:
             raise Damage(f"episode {number}", "is another one as well")
         columns, steps = _columns(data, number)
-        stored += sum(dataset.id.get_storage_size() for dataset, offset in columns.values() if not offset)
+        stored += sum(values.nbytes for values, offset in columns.values() if not offset)
         if stored > data.id.get_filesize():
             raise Damage(f"episode {number}", "shares its values with others: together they are larger than the file")
         yield columns, steps
@@ -209,7 +226,7 @@ def _columns(data: Any, number: int) -> Columns:
         for suffix, dataset in _leaves(group, kind, steps + len(names) - 1, seen=set()):
             columns |= {name + suffix: (dataset, offset) for offset, name in enumerate(names)}
     for name, kind in OF_STEPS.items():
-        columns[name] = (_dataset(group, kind, steps), 0)
+        columns[name] = (_Stored(group, kind, _dataset(group, kind, steps)), 0)
     return columns, steps
 
 
@@ -221,8 +238,10 @@ def _leaves(parent: Any, name: str, count: int, seen: set[int], suffix: str = ""
         if text is not None and text.length is None:  # of any length, as Minari writes them
             raise Unreadable(f"the dataset `{shown(node.name)}` holds texts, which a memory has no tensors for")
         if _is_elsewhere(node) or (h5py.check_vlen_dtype(node.dtype) is None and _flaw(node, None)):
-            return [(suffix, _dataset(parent, name, count))]  # which tells what is wrong
-        return [(suffix, Images(node, count) if are_compressed(node) else _dataset(parent, name, count))]
+            _dataset(parent, name, count)  # which tells what is wrong
+        if are_compressed(node):
+            return [(suffix, Images(node, count))]
+        return [(suffix, _Stored(parent, name, _dataset(parent, name, count)))]
     address = h5py.h5o.get_info(node.id).addr
     if address in seen:
         raise Damage(f"group `{node.name}`", "is in several places at once")
