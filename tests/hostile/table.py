@@ -13,6 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
+
+from keepfast.formats.checkpoints.pt import PtStore
+from keepfast.interfaces.checkpoint_store import Checkpoint
 from tests.hostile.doors import OF_CHECKPOINTS, OF_MEMORIES, OF_METRICS, OF_RUNS
 from tests.hostile.episodes import METADATA, hostile, parts, placed
 from tests.hostile.events import EVENTS
@@ -247,6 +251,40 @@ def _indexes() -> Iterator[Row]:
         yield Row(f"{name}.index", doors, file("run/checkpoints/index.json", content.encode()))
 
 
+def logs() -> Iterator[Row]:
+    """Yield rows of checkpoints whose memories lie in segments beside them."""
+    segment = {"file": "memory_log/segment_5_00000000.pt", "size": 1, "digest": "", "parts": {"x": [0, 4]}}
+    log: dict[str, Any] = {"memory_size": 4, "num_envs": 1, "tensors": {"x": ["float32", [1]]}, "segments": [segment]}
+    changes: dict[str, Any] = {
+        "rows": {"memory_size": 1 << 60, "segments": []},
+        "many rows": {"memory_size": 1 << 40, "segments": []},
+        "size": {"tensors": {"x": ["float32", [1 << 31, 1 << 31]]}, "segments": []},
+        "dtype": {"tensors": {"x": ["O", [1]], "y": ["<U536870911", [1]]}, "segments": []},
+        "elsewhere": {"segments": [{**segment, "file": "../../../../etc/passwd"}]},
+        "up": {"segments": [{**segment, "file": "memory_log/segment_5_00000000.pt/../../x"}]},
+        "absent": {"segments": [segment] * 20_000},
+        "pipe": {},
+        "endless": {},
+    }
+    for name, change in changes.items():
+        doors = OF_CHECKPOINTS if name in ("pipe", "elsewhere") else ("checkpoint", "resume")
+        yield Row(f"{name}.log", doors, partial(_with_log, {**log, **change}, name))
+
+
+def _with_log(log: dict[str, Any], name: str, directory: Path) -> Path:
+    """Make a checkpoint whose memory is in a log, and what the first segment of it would be."""
+    state = {"policy": {"weight": np.zeros((2, 3), np.float32), "bias": np.zeros(3)}, "memory": {"memory_index": 0}}
+    PtStore().save(
+        Checkpoint(state, {"timestep": 5, "modules": ["policy", "memory"], "logs": {"memory": log}}), directory / "x.pt"
+    )
+    (segments := directory / "memory_log").mkdir()
+    if name == "pipe":
+        os.mkfifo(segments / "segment_5_00000000.pt")
+    if name == "endless":
+        (segments / "segment_5_00000000.pt").symlink_to("/dev/zero")
+    return directory / "x.pt"
+
+
 def _links(directory: Path) -> Path:
     """Make a run whose files are links: to what has no end, to itself, to nothing."""
     (checkpoints := directory / "run" / "checkpoints").mkdir(parents=True)
@@ -294,5 +332,5 @@ def _names(directory: Path) -> Path:
 
 def rows() -> Iterator[Row]:
     """Yield all of them."""
-    for part in (pickles, archives, maps, tables, datasets, metrics, runs):
+    for part in (pickles, archives, maps, tables, datasets, metrics, logs, runs):
         yield from part()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import operator
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -13,7 +14,7 @@ from typing import Any, TypeVar, final
 
 from keepfast._system.commit import Unnamed, Write, commit, files_of, size_of
 from keepfast._system.disk.checksum import crc32
-from keepfast._system.disk.special import content_of
+from keepfast._system.disk.special import content_of, require_file
 from keepfast._system.lock import holding_file
 from keepfast.errors import InvalidValue
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata
@@ -280,14 +281,21 @@ def file_digest(path: Path) -> str:
     """Return the CRC-32 of a file's bytes as ``crc32:xxxxxxxx``; it tells damage, not malice.
 
     That of a directory is of the names, sizes and bytes of all files in and below it.
+
+    Raises:
+        OSError: if it cannot be read.
+        Unreadable: if it is a pipe, a socket or a device.
     """
     value = 0
     for each in files_of(path):
         if each != path:
             value = crc32(f"{each.relative_to(path).as_posix()}\0{each.stat().st_size}\0".encode(), value)
+        require_file(each)
         with each.open("rb") as file:
-            while chunk := file.read(_CHUNK):
+            left = os.fstat(file.fileno()).st_size  # the system's own files say 0, and may have no end
+            while chunk := file.read(min(left, _CHUNK)):
                 value = crc32(chunk, value)
+                left -= len(chunk)
     return _digest_of(value)
 
 

@@ -11,6 +11,7 @@ from keepfast._system.commit import commit_together, sweep
 from keepfast._version import __version__
 from keepfast.checkpoints.index import IndexedCheckpoint, IndexedFile
 from keepfast.checkpoints.placing import key_of
+from keepfast.errors import KeepfastError
 from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, Checkpoint, CheckpointMetadata, CheckpointStore
 from keepfast.interfaces.loading.memory_log import (
     LOG,
@@ -91,7 +92,7 @@ def problem_of(directory: Path, segment: Segment) -> str | None:
         return f"`{path}` is missing, and a checkpoint needs it for the rows of a memory"
     try:
         found = IndexedFile.of(path)
-    except OSError as error:
+    except (OSError, KeepfastError) as error:
         return f"`{path}` cannot be read: {error}"
     if (found.size, found.digest) != (segment.size, segment.digest):
         return f"`{path}` is damaged, or another file: the rows of a memory in it are not those that were written"
