@@ -35,6 +35,7 @@ from keepfast.runs.reading import Progress, latest_complete, latest_unfinished
 from keepfast.runs.recorder import Recorder
 from keepfast.runs.resuming import Resuming, warn_of_complete, warn_of_unfinished, warn_where_complete
 from keepfast.runs.stepping import Steps
+from keepfast.runs.uploading.uploads import Uploads
 
 
 @final
@@ -77,6 +78,9 @@ class Home:
         self._offering = Offering(recorder.artifacts, recorder.writer, lambda: self.directory, lambda: steps.completed)
         checkpointer.when_durable(self._offering.offer_checkpoint)
         self._ownership = Ownership(directory)
+        self._uploads = Uploads(directory, agent_config[LEVEL])
+        checkpointer.when_durable(lambda durable: self._uploads.wake(durable))
+        checkpointer.when_told(lambda: self._uploads.tell())
         self._new: NewDirectory | None = None
         self._origin = Origin(
             agent_config[LEVEL]["provenance"] if standing.first else False,
@@ -99,14 +103,16 @@ class Home:
         """
         prepare()
         is_new = self._standing.first and not self.directory.exists()
-        with self._ownership.unless_it_fails():
-            self._take(self._ownership)
+        with self._ownership.unless_it_fails(), self._uploads.unless_it_fails():
+            self._take(self._ownership, self._uploads)
             self._start_in(self._ownership)
             at_exit(self._end_with_process)
             self._checkpointer.tell()
             if self.earlier.is_nothing:
                 self._open_writers()  # else by `resume`, which tells them what is void, or at the first need
         self._new = NewDirectory(self.directory) if is_new else None
+        if self._standing.first:
+            self._uploads.start()
 
     def _open_writers(self) -> None:
         try:
@@ -115,9 +121,12 @@ class Home:
             finish(self._recorder.writer.close, after=error)
             raise
 
-    def _take(self, ownership: Ownership) -> None:
+    def _take(self, ownership: Ownership, uploads: Uploads) -> None:
         if self._standing.first:
             take_run_directory(ownership)
+            uploads.take()
+        else:
+            uploads.look()
 
     def _start_in(self, ownership: Ownership) -> None:
         self._ownership = ownership
@@ -188,8 +197,9 @@ class Home:
         if run is None:
             return self.resuming.resume("latest", options)
         other = Ownership(run.path)
-        self._take(other)
-        with other.unless_it_fails():
+        uploads = self._uploads.of_another(run.path)
+        self._take(other, uploads)
+        with other.unless_it_fails(), uploads.unless_it_fails():
             found = self.resuming.find_at(run.path, CheckpointDirectory(run.path / CHECKPOINTS))
             with self.resuming.restored(found, options) as report:  # before anything is touched there
                 try:
@@ -198,6 +208,10 @@ class Home:
                 except BaseException:
                     self._move(own)
                     raise
+        self._uploads.release()
+        self._uploads = uploads
+        if self._standing.first:
+            uploads.start()
         own.release()
         if self._new is not None:
             self._new.remove_unless_used()
@@ -209,9 +223,15 @@ class Home:
         self._checkpointer.move(ownership.directory / CHECKPOINTS)
         self._start_in(ownership)
 
+    def wait(self) -> None:
+        """Return when what was written is where the writers keep it, and uploaded where the run is."""
+        self._recorder.flush()
+        self._uploads.wait()
+
     def give_up(self) -> None:
         """Leave the directory to the process that writes the run, with nothing of this one's own in it."""
         self._config_file.forget()
+        self._uploads.release()
         leave_run_directory(self._ownership, begun=self.earlier.begun)
         self.earlier.taken_over()
 
@@ -226,7 +246,7 @@ class Home:
         if not self._origin.has_ended:
             self._origin.end(signal_number, completed, interrupted=interrupted)
             self._config_file.refresh()
-        self.release()
+        finish(self._uploads.close, self.release)
 
     def release(self) -> None:
         """Let others have the directory; twice is fine."""

@@ -1,0 +1,102 @@
+"""The uploading of one run, where its directory is the spool of one on an object store; else nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, final
+
+from keepfast._system.remote.mirror import Mirror
+from keepfast._system.remote.spool import address_at, clean
+from keepfast.runs.processes.ownership import is_owned
+from keepfast.runs.uploading.layout import LAYOUT
+
+
+_INTERVAL, _PATIENCE = "upload_interval", "upload_patience"
+
+
+@final
+class Uploads:
+    """Has what a run keeps uploaded.
+
+    Args:
+        directory: the run's directory.
+        settings: the experiment's settings.
+    """
+
+    def __init__(self, directory: Path, settings: Mapping[str, Any]) -> None:
+        self._settings = settings
+        address = address_at(directory)
+        self._mirror: Mirror | None = None
+        if address is not None:
+            self._mirror = Mirror(
+                directory,
+                address,
+                LAYOUT,
+                interval=settings[_INTERVAL],
+                patience=settings[_PATIENCE],
+                after=lambda _last: None,
+            )
+
+    def of_another(self, directory: Path) -> Uploads:
+        """Return the uploads of another run's directory."""
+        return Uploads(directory, self._settings)
+
+    def take(self) -> None:
+        """Own the run on the store too, and have here what it goes on with.
+
+        Raises:
+            DirectoryError: if another machine owns it.
+            RemoteError: if the store refuses, or cannot be reached for a minute.
+        """
+        if self._mirror is not None:
+            clean(is_owned)
+            self._mirror.take()
+
+    def look(self) -> None:
+        """Have here what the run goes on with, which another process owns.
+
+        Raises:
+            RemoteError: as `take`.
+        """
+        if self._mirror is not None:
+            self._mirror.look(is_owned)
+
+    @contextlib.contextmanager
+    def unless_it_fails(self) -> Iterator[None]:
+        """Let others have the run where an error leaves the context."""
+        try:
+            yield
+        except BaseException:
+            self.release()
+            raise
+
+    def start(self) -> None:
+        """Begin to upload."""
+        self._do(Mirror.start)
+
+    def wake(self, _durable: object = None) -> None:
+        """Be told that a checkpoint is durable."""
+        self._do(Mirror.wake)
+
+    def wait(self) -> None:
+        """Return when all of it is uploaded; see `Mirror.wait`."""
+        self._do(Mirror.tell)
+        self._do(Mirror.wait)
+
+    def tell(self) -> None:
+        """Tell of uploads that failed, the first time there is one."""
+        self._do(Mirror.tell)
+
+    def close(self) -> None:
+        """Upload the rest; see `Mirror.close`."""
+        self._do(Mirror.close)
+
+    def release(self) -> None:
+        """Let others have the run, of which nothing more is uploaded."""
+        self._do(Mirror.release)
+
+    def _do(self, action: Callable[[Mirror], None]) -> None:
+        if self._mirror is not None:
+            action(self._mirror)
