@@ -17,6 +17,7 @@ from typing import Any, final
 
 from keepfast._system.disk.bounded import within_memory
 from keepfast._system.disk.special import content_of
+from keepfast._system.remote.elsewhere import is_leased
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
@@ -209,7 +210,7 @@ def latest_start(path: Path, starts: Sequence[Mapping[str, Any]]) -> dict[str, A
 
 def status_of(path: Path, *, is_told: bool) -> str:
     """Return what a run is that tells of no end: running, or killed where it would tell."""
-    if is_owned(path):
+    if is_owned(path) or is_leased(path):
         return RUNNING
     return "killed" if is_told else ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from keepfast._system.commit import commit_directory
@@ -28,6 +29,11 @@ def names_elsewhere(directory: Path) -> set[str]:
 def is_there(path: Path) -> bool:
     """Say whether a part of a checkpoint exists, here or on the store."""
     return path.exists() or path.name in names_elsewhere(path.parent)
+
+
+def is_leased(directory: Path) -> bool:
+    """Say whether the run that a directory is a copy of had an owner when it was copied, who may live still."""
+    return run_of(directory) == directory and Record.of(directory).leased_until > time.time()
 
 
 def bring(path: Path) -> None:

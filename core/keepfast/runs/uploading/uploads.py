@@ -7,13 +7,21 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._system.remote.addresses import Address
 from keepfast._system.remote.mirror import Mirror
-from keepfast._system.remote.spool import address_at, clean
+from keepfast._system.remote.spool import address_at, clean, spool
 from keepfast.runs.processes.ownership import is_owned
 from keepfast.runs.uploading.layout import LAYOUT
+from keepfast.runs.uploading.listing import Line
 
 
 _INTERVAL, _PATIENCE = "upload_interval", "upload_patience"
+
+
+def _place(directory: Path, address: Address) -> tuple[Address, str]:
+    """Return the directory of runs that a run lies in, and its name there."""
+    name = directory.relative_to(spool()).as_posix().partition("/")[2]
+    return Address(address.scheme, address.place.removesuffix(f"/{name}")), name
 
 
 @final
@@ -36,7 +44,7 @@ class Uploads:
                 LAYOUT,
                 interval=settings[_INTERVAL],
                 patience=settings[_PATIENCE],
-                after=lambda _last: None,
+                after=Line(*_place(directory, address), directory).keep,
             )
 
     def of_another(self, directory: Path) -> Uploads:
