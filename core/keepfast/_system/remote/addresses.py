@@ -73,7 +73,7 @@ def _is_known(scheme: str, place: str) -> bool:
         return False
     import fsspec
 
-    return scheme in fsspec.available_protocols()
+    return scheme in fsspec.available_protocols() or scheme in fsspec.registry
 
 
 def as_address(path: object) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import final
 
+from keepfast._system.finishing import finish
 from keepfast._system.lifetimes import at_exit, in_child
 from keepfast._system.remote.addresses import Address
 from keepfast._system.remote.lease import Lease
@@ -138,9 +141,8 @@ class Mirror:
             return
         uploaded = self._uploaded(ending=True)
         self._ended = True
-        self._tally.tell_sum(_all_failures, clear=True)
-        if not uploaded:
-            warn(self._not_uploaded())
+        told = [] if uploaded else [partial(warn, self._not_uploaded())]
+        finish(self.tell, partial(self._tally.tell_sum, _all_failures, clear=True), *told)
 
     def release(self) -> None:
         """Let others have the run, of which nothing more is uploaded; twice is fine."""
@@ -207,8 +209,10 @@ class Mirror:
                 with self._changed:
                     self._done = asked
                     self._changed.notify_all()
-                if ending or self._lost:
+                if ending:
                     return
+            elif self._lost:
+                return
             else:
                 pause, failed_at = min(2 * pause or _FIRST_PAUSE, _LONGEST_PAUSE), time.monotonic()
 
@@ -233,12 +237,14 @@ class Mirror:
     def _pass(self, *, everything: bool, ending: bool) -> bool:
         """Upload what is new; say whether all of it went up."""
         try:
+            self._renew()
             self._uploading.once(everything=everything)
             self._after(ending)
             if ending:
                 self._record.is_complete = True
                 self._record.store(self.directory)
-                self._lease.release()
+                with contextlib.suppress(OSError):  # it lapses by itself
+                    self._lease.release()
         except Exception as error:  # noqa: BLE001  (whatever a store raises, the run goes on; it is told)
             if not self._ended:
                 self._reason = str(error) or type(error).__name__
@@ -248,19 +254,21 @@ class Mirror:
 
     def _stay_alive(self) -> None:
         """Renew the lease, however long an upload takes."""
-        me, thread = self, self._thread
-        while thread is not None and thread.is_alive() and not self._ended:
-            try:
-                me._lease.renew()
-            except DirectoryError as error:
-                with self._changed:
-                    self._lost = str(error)
-                    self._tally.count(_FAILED, self._lost)
-                    self._changed.notify_all()
-                return
-            except Exception:  # noqa: BLE001, S110  (the upload tells of it)
-                pass
+        thread = self._thread
+        while thread is not None and thread.is_alive() and not self._ended and not self._lost:
+            with contextlib.suppress(Exception):  # the upload tells of it
+                self._renew()
             thread.join(_ALIVE_SECONDS)
+
+    def _renew(self) -> None:
+        """Renew the lease where it is time to, and take note where another has it."""
+        try:
+            self._lease.renew()
+        except DirectoryError as error:
+            with self._changed:
+                self._lost = str(error)
+                self._changed.notify_all()
+            raise
 
 
 def _all_failures(counts: Mapping[str, Count]) -> str:

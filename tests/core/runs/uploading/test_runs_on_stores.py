@@ -1,0 +1,284 @@
+"""Runs whose directory is on an object store."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import keepfast
+from keepfast._system.remote import lease
+from keepfast._system.remote.record import Record
+from keepfast.checkpoints.verification import verify
+from tests.core.formats import shard_store
+
+if TYPE_CHECKING:
+    from conftest import Bucket
+
+pytestmark = pytest.mark.needs("fsspec")
+
+RUN = "bucket/runs/run"
+
+
+def cfg(**settings: Any) -> dict[str, Any]:
+    chosen = {"write_interval": 1, "checkpoint_interval": 2, "keep_last": 2, "best_metric": "a", "upload_patience": 10.0}
+    base = {"directory": "memory://bucket/runs", "experiment_name": "run", "writers": ["jsonl"], "provenance": False}
+    return {**base, **chosen, **settings}
+
+
+@contextlib.contextmanager
+def running(net: Any, length: int, **settings: Any) -> Iterator[keepfast.Experiment]:
+    """Train a net that counts its steps, from where the run stopped."""
+    with keepfast.Experiment(cfg(**settings), timesteps=length) as experiment:
+        experiment.register(policy=net)
+        for timestep in range(experiment.resume(), length):
+            net.arrays["steps"] += 1
+            experiment.track_data("a", float(timestep))
+            experiment.step(timestep)
+        yield experiment
+
+
+@contextlib.contextmanager
+def telling() -> Iterator[Callable[[], list[str]]]:
+    """Yield what returns all that was told."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        yield lambda: [str(each.message) for each in told]
+
+
+@pytest.fixture
+def counter(net: Callable[..., Any]) -> Callable[[], Any]:
+    """Return what makes a net that counts its steps."""
+    return lambda: net(steps=np.zeros(1))
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Return what moves to a machine of a name, whose spool is its own."""
+    return lambda name: monkeypatch.setenv("KEEPFAST_SPOOL", str(tmp_path / name))
+
+
+def test_a_run_lies_on_the_store_as_it_lies_on_a_disk(bucket: Bucket, counter: Callable[[], Any]) -> None:
+    """The same names, and after `wait` all that was promised; retention and the end of the lease are seen there too."""
+    with running(counter(), 7) as experiment:
+        experiment.wait()
+        local = {path.relative_to(experiment.directory).as_posix() for path in experiment.directory.rglob("*")}
+        assert bucket.names(RUN) == {name for name in local if name != "checkpoints" and not name.startswith(".")}
+        assert bucket.read(f"{RUN}/.keepfast.owner") is not None
+    names = {"agent_6", "agent_7", "best_agent"}
+    assert bucket.names(f"{RUN}/checkpoints") == {f"{name}.safetensors" for name in names} | {"index.json"}
+    assert bucket.read(f"{RUN}/.keepfast.owner") is None
+    assert bucket.problems(RUN) == []
+
+
+def test_another_machine_goes_on_and_fetches_what_it_needs(
+    bucket: Bucket, counter: Callable[[], Any], elsewhere: Callable[[str], None]
+) -> None:
+    """The checkpoint that is wanted, alone; the others are listed, kept by retention, and removed by it in their turn."""
+    with running(counter(), 7):
+        pass
+    elsewhere("second")
+    bucket.asked.clear()
+    net = counter()
+    with running(net, 8) as experiment:
+        fetched = [name for operation, name in bucket.asked if operation == "cat_file" and name.endswith("tensors")]
+        assert fetched == [f"/{RUN}/checkpoints/agent_7.safetensors"]
+        assert net.arrays["steps"] == 8
+        experiment.wait()
+        assert bucket.names(f"{RUN}/checkpoints") >= {"agent_7.safetensors", "agent_8.safetensors"}
+        assert "agent_6.safetensors" not in bucket.names(f"{RUN}/checkpoints")
+    assert bucket.problems(RUN) == []
+    assert keepfast.read_metrics("memory://bucket/runs/run")["a"].steps.tolist() == list(range(1, 9))
+
+
+@pytest.mark.parametrize("separately", [False, True])
+def test_no_reader_ever_sees_a_row_without_its_objects(
+    bucket: Bucket, counter: Callable[[], Any], *, separately: bool
+) -> None:
+    """After each change of the store, whichever operation was refused before: the best is replaced five times here."""
+    problems: list[str] = []
+    bucket.seen = lambda: problems.extend(bucket.problems(RUN))
+    bucket.refuses = lambda number, _operation, _name: number % 3 == 2
+    with telling(), running(counter(), 10, store_separately=separately, checkpoint_interval=1) as experiment:
+        experiment.wait()
+    assert problems == []
+    assert len(bucket.names(f"{RUN}/checkpoints")) == 4
+
+
+@pytest.mark.parametrize("survivors", range(0, 32, 5))
+def test_a_store_that_is_gone_for_good_loses_nothing(
+    bucket: Bucket, counter: Callable[[], Any], elsewhere: Callable[[str], None], survivors: int
+) -> None:
+    """At whichever operation: what is there is whole, it is told where the rest lies, and the next start uploads it."""
+    bucket.refuses = lambda number, _operation, _name: number >= 8 + survivors
+    with telling() as told, running(counter(), 9, upload_patience=0.4) as experiment:
+        spool = experiment.directory
+        if survivors == 0:
+            with pytest.raises(keepfast.WaitedInVain, match=str(spool)):
+                experiment.wait()
+    texts = told()
+    is_complete = Record.of(spool).is_complete
+    assert sum("could not be uploaded" in text for text in texts) <= (not is_complete)
+    assert sum(f"it lies whole in `{spool}`" in text for text in texts) == (not is_complete)
+    assert bucket.problems(RUN) == []
+    bucket.refuses = lambda *_: False
+    net = counter()
+    with running(net, 10):
+        assert net.arrays["steps"] == 10
+    elsewhere("second")
+    assert keepfast.read_metrics("memory://bucket/runs/run")["a"].steps.tolist() == list(range(1, 11))
+    assert {each.problem for each in verify("memory://bucket/runs/run")} == {None}
+
+
+def test_a_network_that_fails_is_told_once_and_counted(bucket: Bucket, counter: Callable[[], Any]) -> None:
+    """The first failure is told while training goes on, all of them at the end, where everything is there."""
+    down: list[int] = []
+    bucket.refuses = lambda number, _operation, _name: len(down) < 5 and number > 12 and not down.append(number)
+    with telling() as told, running(counter(), 9) as experiment:
+        experiment.wait()
+    texts = told()
+    assert sum("training goes on" in text for text in texts) == 1
+    assert sum("5 uploads failed in all" in text for text in texts) == 1
+    assert bucket.problems(RUN) == []
+
+
+def test_a_second_owner_is_told_of_the_first(
+    bucket: Bucket, counter: Callable[[], Any], elsewhere: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the first was not heard of for minutes: then the second takes over, and the first uploads nothing more."""
+    first = keepfast.Experiment(cfg(upload_patience=0.2), timesteps=9)
+    first.register(policy=counter())
+    elsewhere("second")
+    with pytest.raises(keepfast.KeepfastError, match="in use by process"):
+        keepfast.Experiment(cfg(), timesteps=9)
+    monkeypatch.setattr(lease, "VALID_SECONDS", 0.0)
+    monkeypatch.setattr(lease, "_RENEW_SECONDS", 0.0)
+    with pytest.warns(keepfast.KeepfastWarning, match="is taken over from process"):
+        second = keepfast.Experiment(cfg(), timesteps=9)
+    second.close()
+    config = bucket.read(f"{RUN}/config.json")
+    first._home._uploads._mirror._lease._renewed = 0.0
+    (bucket.write(f"{RUN}/.keepfast.owner", json.dumps({"token": "other", "host": "far", "time": time.time()}).encode()))
+    with telling() as told:
+        first.close()
+    assert "was taken over by process" in told()[0]
+    assert "lies whole in" in told()[1]
+    assert bucket.read(f"{RUN}/config.json") == config
+
+
+def test_what_another_machine_went_on_from_is_put_aside(
+    bucket: Bucket, counter: Callable[[], Any], elsewhere: Callable[[str], None], tmp_path: Path
+) -> None:
+    """A spool that was cut off, and is behind now: nothing of it is lost, and nothing of it is mixed in."""
+    elsewhere("first")
+    with running(counter(), 5):
+        pass
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    elsewhere("second")
+    with running(counter(), 7):
+        pass
+    elsewhere("first")
+    for metrics in (tmp_path / "first").glob("*/run/metrics.jsonl"):
+        metrics.write_text(metrics.read_text() + "\n")
+    net = counter()
+    with pytest.warns(keepfast.KeepfastWarning, match="went on with .* lie in"), running(net, 8):
+        assert net.arrays["steps"] == 8
+    assert [path.name for path in (tmp_path / "first").glob("*/*not-uploaded*/metrics.jsonl")] == ["metrics.jsonl"]
+
+
+def test_a_lost_spool_costs_what_was_not_uploaded_and_nothing_else(
+    bucket: Bucket, counter: Callable[[], Any], elsewhere: Callable[[str], None]
+) -> None:
+    """What `wait` acknowledged is on the store, whatever becomes of the machine: no close, no spool, no lease given up."""
+    experiment = keepfast.Experiment(cfg(upload_interval=1000.0, checkpoint_interval=3), timesteps=9)
+    net = counter()
+    experiment.register(policy=net)
+    for timestep in range(7):
+        net.arrays["steps"] += 1
+        experiment.track_data("a", float(timestep))
+        experiment.step(timestep)
+        if timestep == 4:
+            experiment.wait()
+    bucket.refuses = lambda *_: True
+    experiment._home._uploads._mirror.abandon()
+    bucket.refuses = lambda *_: False
+    bucket.write(f"{RUN}/.keepfast.owner", b"{}")
+    elsewhere("second")
+    resumed = counter()
+    with telling() as told, running(resumed, 9):
+        assert resumed.arrays["steps"] == 9
+    assert told() == []
+    assert set(keepfast.read_metrics("memory://bucket/runs/run")["a"].steps.tolist()) >= {1, 2, 3, 4, 5}
+
+
+def test_whoever_reads_gets_a_copy_that_follows_the_run(
+    bucket: Bucket, counter: Callable[[], Any], tmp_path: Path
+) -> None:
+    """By the address of the run, of its checkpoints, of one of them, or of any file; what did not change stays."""
+    with running(counter(), 3):
+        pass
+    address = "memory://bucket/runs/run"
+    assert keepfast.read_checkpoint(address)["policy"]["steps"] == 3
+    assert keepfast.read_checkpoint(f"{address}/checkpoints/agent_2.safetensors")["policy"]["steps"] == 2
+    assert keepfast.read_checkpoint(Path(f"{address}/checkpoints"))["policy"]["steps"] == 3
+    assert keepfast.read_metrics(f"{address}/metrics.jsonl")["a"].steps.tolist() == [1, 2, 3]
+    with running(counter(), 5):
+        pass
+    bucket.asked.clear()
+    net = counter()
+    keepfast.load(net, f"{address}/checkpoints/agent_5.safetensors", modules=["policy"])
+    assert net.arrays["steps"] == 5
+    assert [name for operation, name in bucket.asked if operation == "cat_file" and "metrics" in name] == []
+    with keepfast.Experiment(cfg(directory=str(tmp_path), experiment_name="other"), timesteps=9) as other:
+        other.register(policy=net)
+        assert other.resume(address) == 5
+    with pytest.raises(keepfast.NotFound, match="nothing at `memory://bucket/nowhere`"):
+        keepfast.read_metrics("memory://bucket/nowhere")
+
+
+def test_a_damaged_object_is_not_taken_for_a_checkpoint(
+    bucket: Bucket, counter: Callable[[], Any], elsewhere: Callable[[str], None]
+) -> None:
+    """The one before is gone on with, as on a disk, and it is told; a store that cannot be reached ends the resume."""
+    with running(counter(), 7):
+        pass
+    name = f"{RUN}/checkpoints/agent_7.safetensors"
+    content = bucket.read(name)
+    assert content is not None
+    bucket.write(name, content[:100] + bytes([content[100] ^ 1]) + content[101:])
+    elsewhere("second")
+    net = counter()
+    with pytest.warns(keepfast.KeepfastWarning, match="agent_7.* is damaged"), running(net, 8):
+        assert net.arrays["steps"] == 8
+    elsewhere("third")
+    with keepfast.Experiment(cfg(), timesteps=9) as experiment:
+        experiment.register(policy=counter())
+        bucket.refuses = lambda _number, operation, _name: operation == "cat_file"
+        with telling(), pytest.raises(keepfast.RemoteError, match="the network is down"):
+            experiment.resume()
+        bucket.refuses = lambda *_: False
+
+
+def test_checkpoints_that_are_directories_go_up_whole(bucket: Bucket, counter: Callable[[], Any]) -> None:
+    """All files of one before the index, all of them removed after it; what replaces the best leaves nothing mixed."""
+    keepfast.plugins.registry().register(shard_store.plugin, "shards")
+    try:
+        problems: list[str] = []
+        bucket.seen = lambda: problems.extend(bucket.problems(RUN))
+        with running(counter(), 6, checkpoint_format="shards", checkpoint_interval=1):
+            pass
+        assert problems == []
+        tops = {name.partition("/")[0] for name in bucket.names(f"{RUN}/checkpoints")}
+        assert tops == {"agent_5.shards", "agent_6.shards", "best_agent.shards", "index.json"}
+        assert keepfast.read_checkpoint("memory://bucket/runs/run")["policy"]["steps"] == 6
+    finally:
+        keepfast.plugins.registry().unregister(shard_store.plugin)
+
