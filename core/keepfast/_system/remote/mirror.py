@@ -34,6 +34,9 @@ _ALIVE_SECONDS = 20.0
 _LOOK_SECONDS, _LOOK_AGAIN = 60.0, 0.05
 """How long, and how often, a process looks whether the owner on this machine has what it goes on with."""
 
+_AT_EXIT_SECONDS = 10.0
+"""How long it is waited for what is named at the end of a program: clients may not connect any more."""
+
 _MIRRORS: weakref.WeakSet[Mirror] = weakref.WeakSet()
 
 
@@ -143,6 +146,10 @@ class Mirror:
         self._ended = True
         told = [] if uploaded else [partial(warn, self._not_uploaded())]
         finish(self.tell, partial(self._tally.tell_sum, _all_failures, clear=True), *told)
+
+    def hurry(self) -> None:
+        """Wait for little from now on."""
+        self._patience = min(self._patience, _AT_EXIT_SECONDS)
 
     def release(self) -> None:
         """Let others have the run, of which nothing more is uploaded; twice is fine."""
@@ -280,6 +287,7 @@ def _all_failures(counts: Mapping[str, Count]) -> str:
 
 def _close_all() -> None:
     for mirror in list(_MIRRORS):
+        mirror.hurry()
         mirror.close()
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._system.background import wait_for_writing
 from keepfast._system.disk.directories import path_of
 from keepfast._system.finishing import finish
-from keepfast._system.lifetimes import at_exit
+from keepfast._system.lifetimes import at_exit, before_exit
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.config import LEVEL
@@ -107,6 +108,7 @@ class Home:
             self._take(self._ownership, self._uploads)
             self._start_in(self._ownership)
             at_exit(self._end_with_process)
+            before_exit(self._upload_with_process)
             self._checkpointer.tell()
             if self.earlier.is_nothing:
                 self._open_writers()  # else by `resume`, which tells them what is void, or at the first need
@@ -256,3 +258,8 @@ class Home:
         if os.getpid() == self._process and not self._origin.has_ended:
             self._origin.end_with_process()
             self._config_file.refresh()
+
+    def _upload_with_process(self) -> None:
+        if os.getpid() == self._process and self._uploads.are_under_way and not self._origin.has_ended:
+            wait_for_writing(self.directory / CHECKPOINTS)
+            finish(self._recorder.settle, self._end_with_process, self._uploads.close)

@@ -47,6 +47,11 @@ class Uploads:
                 after=Line(*_place(directory, address), directory).keep,
             )
 
+    @property
+    def are_under_way(self) -> bool:
+        """Say whether there is anything to upload, and somewhere to."""
+        return self._mirror is not None
+
     def of_another(self, directory: Path) -> Uploads:
         """Return the uploads of another run's directory."""
         return Uploads(directory, self._settings)
