@@ -9,7 +9,7 @@ from keepfast._system.commit import commit_directory
 from keepfast._system.disk.checksum import crc32
 from keepfast._system.remote.addresses import address_of
 from keepfast._system.remote.record import Part, Record, run_of
-from keepfast._system.remote.store import Store, patiently
+from keepfast._system.remote.store import Store, patiently, told_as_it_is
 from keepfast.errors import CorruptFile, NotFound
 
 _CHUNK = 1 << 20
@@ -65,7 +65,8 @@ def _bring(store: Store, part: Part, name: str, path: Path) -> None:
         if part.inner is None:
             store.fetch(name, path, part.size)
         else:
-            commit_directory(path, lambda folder: _fill(store, part, name, folder))
+            with told_as_it_is():
+                commit_directory(path, lambda folder: _fill(store, part, name, folder))
     except FileNotFoundError as error:
         raise NotFound(f"`{store.address / name}` is not there any more; try again") from error
     if part.digest.startswith(_CRC32) and part.inner is None and _digest(path) != part.digest:

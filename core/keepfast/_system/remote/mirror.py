@@ -109,7 +109,10 @@ class Mirror:
             if Record.of(self.directory).address:
                 return
             time.sleep(_LOOK_AGAIN)
+        is_new = not Record.of(self.directory).address
         patiently(self._pull)
+        self._record.is_complete |= is_new
+        self._record.store(self.directory)
 
     def _pull(self) -> None:
         pull(self.directory, self._store, self._record, self._layout)

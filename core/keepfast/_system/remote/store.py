@@ -15,7 +15,7 @@ from typing import Any, TypeVar, final
 from keepfast._system.commit import commit
 from keepfast._system.remote.addresses import Address
 from keepfast._system.warnings import announce
-from keepfast.errors import KeepfastError, MissingDependency, NotFound, RemoteError
+from keepfast.errors import KeepfastError, MissingDependency, RemoteError, WriteFailed
 
 _WHOLE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "memory", "oss"}
 """Where an object shows under its name once all of it is there; elsewhere a file is put under another name first."""
@@ -99,7 +99,8 @@ class Store:
                     self._files.get_file(self._path(name), file.name)
                     file.seek(0, os.SEEK_END)
 
-        fetched = commit(path, write)
+        with told_as_it_is():
+            fetched = commit(path, write)
         if size is not None and fetched != size:
             path.unlink()
             raise RemoteError(f"`{self.address / name}` has {size} bytes, and {fetched} came; try again")
@@ -216,6 +217,17 @@ class Store:
             raise RemoteError(f"`{self.address / name}`: {reason:.300}") from error
 
 
+@contextlib.contextmanager
+def told_as_it_is() -> Iterator[None]:
+    """Tell what a store refused while a file was written as that, and not as what the disk did."""
+    try:
+        yield
+    except WriteFailed as error:
+        if isinstance(error.__cause__, RemoteError | FileNotFoundError):
+            raise error.__cause__ from None
+        raise
+
+
 def _object(about: Mapping[str, Any]) -> Object:
     told = next((str(about[key]) for key in _TAGS if about.get(key)), "")
     return Object(int(about.get("size") or 0), f"{told}/{about.get('size')}")
@@ -235,16 +247,6 @@ def _opened(address: Address) -> tuple[Any, str]:
     except Exception as error:
         raise RemoteError(f"`{address}` cannot be reached: {type(error).__name__}: {error}") from error
     return files, str(root)
-
-
-def require(found: object, address: Address) -> None:
-    """Check that there is something at an address.
-
-    Raises:
-        NotFound: if there is nothing.
-    """
-    if not found:
-        raise NotFound(f"there is nothing at `{address}`")
 
 
 _PATIENCE_SECONDS = 60.0

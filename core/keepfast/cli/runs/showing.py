@@ -18,7 +18,6 @@ from keepfast.cli.checkpoints import document_of as checkpoint_document
 from keepfast.cli.checkpoints import table as checkpoint_table
 from keepfast.cli.runs.listing import ago, document_of, number, progress, runs
 from keepfast.errors import NotFound
-from keepfast.plugins.locations import located
 from keepfast.provenance.described import described
 from keepfast.provenance.starts import ENDED, PROVENANCE
 from keepfast.runs.reading import Run, find_runs, is_run, read_run
@@ -34,7 +33,7 @@ def show(
     if _holds_runs(run):
         runs(run, as_json)
         return
-    found = replace(read_run(located(run)), path=run)
+    found = replace(read_run(run), path=run)
     if as_json:
         console.print_json(_document(found))
     elif diff:

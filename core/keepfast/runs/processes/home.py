@@ -36,6 +36,7 @@ from keepfast.runs.reading import Progress, latest_complete, latest_unfinished
 from keepfast.runs.recorder import Recorder
 from keepfast.runs.resuming import Resuming, warn_of_complete, warn_of_unfinished, warn_where_complete
 from keepfast.runs.stepping import Steps
+from keepfast.runs.uploading.leftovers import tell_leftovers
 from keepfast.runs.uploading.uploads import Uploads
 
 
@@ -113,8 +114,9 @@ class Home:
             if self.earlier.is_nothing:
                 self._open_writers()  # else by `resume`, which tells them what is void, or at the first need
         self._new = NewDirectory(self.directory) if is_new else None
-        if self._standing.first:
+        if self._standing.first and self._uploads.are_under_way:
             self._uploads.start()
+            tell_leftovers(self.directory)
 
     def _open_writers(self) -> None:
         try:
@@ -183,6 +185,7 @@ class Home:
         return report
 
     def _unfinished(self) -> Progress | None:
+        self._uploads.fetch_unfinished(self._agent, self.timesteps)
         return latest_unfinished(self.directory, self._agent, self.timesteps, free=self._standing.first)
 
     def _tell_unfinished(self, which: str | Path) -> None:

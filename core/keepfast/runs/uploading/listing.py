@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import final
@@ -64,6 +64,25 @@ def holds_runs(address: Address) -> bool:
         return False
 
 
+def unfinished(address: Address, own: str, agent: str, timesteps: int | None) -> Iterator[str]:
+    """Yield the names of an agent's runs that did not reach their end and have no owner, the newest first.
+
+    Args:
+        address: the directory of runs.
+        own: the name of the run that asks.
+        agent: the agent's name.
+        timesteps: the length of training of runs that do not tell theirs.
+    """
+    store = Store(address)
+    runs = _runs(store, patiently(lambda: _fold(store)))
+    above = f"{Path(as_address(address))}/"
+    for run in sorted(runs, key=lambda run: run.began or 0.0, reverse=True):
+        name, length = str(run.path).removeprefix(above), run.timesteps or timesteps
+        is_over = length is not None and (run.steps or 0) >= length
+        if name != own and run.agent == agent and run.steps and not is_over and run.status != RUNNING:
+            yield name
+
+
 def list_remote_runs(address: Address, on_problem: Problem, *, rebuild: bool = False) -> list[Run]:
     """Return the runs of a directory on an object store, by name.
 
@@ -80,7 +99,11 @@ def list_remote_runs(address: Address, on_problem: Problem, *, rebuild: bool = F
         found = patiently(lambda: _fold(store))
     if not found:
         raise NotFound(f"there are no runs at `{address}`")
-    runs = [make(Path(as_address(address / name))) for name, (_, make) in found.items()]
+    return _runs(store, found)
+
+
+def _runs(store: Store, found: Mapping[str, tuple[str, Callable[[Path], Run]]]) -> list[Run]:
+    runs = [make(Path(as_address(store.address / name))) for name, (_, make) in found.items()]
     return _with_owners(store, list(found), runs)
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._system.disk.directories import make_directory
 from keepfast._system.remote.addresses import Address
+from keepfast._system.remote.elsewhere import bring
 from keepfast._system.remote.mirror import Mirror
-from keepfast._system.remote.spool import address_at, clean, spool
+from keepfast._system.remote.spool import address_at, claim, clean, spool
+from keepfast.checkpoints.index import CHECKPOINTS, read_index
 from keepfast.runs.processes.ownership import is_owned
 from keepfast.runs.uploading.layout import LAYOUT
-from keepfast.runs.uploading.listing import Line
+from keepfast.runs.uploading.listing import Line, unfinished
 
 
-_INTERVAL, _PATIENCE = "upload_interval", "upload_patience"
+_INTERVAL, _PATIENCE, _KEEP_BEST = "upload_interval", "upload_patience", "keep_best"
 
 
 def _place(directory: Path, address: Address) -> tuple[Address, str]:
@@ -63,9 +67,25 @@ class Uploads:
             DirectoryError: if another machine owns it.
             RemoteError: if the store refuses, or cannot be reached for a minute.
         """
-        if self._mirror is not None:
-            clean(is_owned)
-            self._mirror.take()
+        if self._mirror is None:
+            return
+        self._mirror.take()
+        if self._settings[_KEEP_BEST] > 1:  # the first of them gets another name when one is better
+            checkpoints = self._mirror.directory / CHECKPOINTS
+            best = [row for row in read_index(checkpoints) if row.best]
+            for name in {name for row in best for name in (*row.names, *row.segments)}:
+                bring(checkpoints / name)
+
+    def fetch_unfinished(self, agent: str, timesteps: int | None) -> None:
+        """Have here the newest run beside this one, of an agent, that did not reach its end and has no owner."""
+        if self._mirror is None:
+            return
+        runs, own = _place(self._mirror.directory, self._mirror.address)
+        found = next(unfinished(runs, own, agent, timesteps), None)
+        if found is not None:
+            directory = claim(runs) / found
+            make_directory(directory)
+            self.of_another(directory).look()
 
     def look(self) -> None:
         """Have here what the run goes on with, which another process owns.
@@ -86,8 +106,10 @@ class Uploads:
             raise
 
     def start(self) -> None:
-        """Begin to upload."""
-        self._do(Mirror.start)
+        """Begin to upload, and to remove what is not needed any more of what was uploaded before."""
+        if self._mirror is not None:
+            self._mirror.start()
+            threading.Thread(target=clean, args=(is_owned,), name="keepfast-spool", daemon=True).start()
 
     def wake(self, _durable: object = None) -> None:
         """Be told that a checkpoint is durable."""

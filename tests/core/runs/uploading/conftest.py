@@ -11,6 +11,10 @@ from typing import Any, final
 
 import pytest
 
+from tests.core.cli.conftest import call
+
+__all__ = ["call"]
+
 OPERATIONS = ("pipe_file", "cat_file", "rm_file", "cp_file", "find", "ls")
 
 
