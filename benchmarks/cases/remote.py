@@ -2,7 +2,8 @@
 
 The store is a directory behind fsspec, so that uploads take the machine's own disk and processor, and no network hides
 them: what goes up is read, put and listed while training goes on. In the rows of checkpoints the one before is on the
-disk, and on the store, when a round begins; in that of steps, checkpoints go up the whole time, and metrics ten times a second.
+disk, and on the store, when a round begins; in that of steps, checkpoints go up the whole time, and metrics ten times a
+second.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def rows(settings: Settings) -> Iterator[Row]:
         yield from compare(what, checkpoint_round(remote), peers, rounds=ROUNDS, summary=median)
         end(remote, local, settings.directory)
     modules = torch_modules(1_000_000)
-    remote, local = (agent_at(where, modules, checkpoint_interval=200, upload_interval=0.1) for where in places(settings.directory))
+    remote, local = (
+        agent_at(where, modules, checkpoint_interval=200, upload_interval=0.1) for where in places(settings.directory)
+    )
     peers = {"a run on a disk": Peer(steps_round(local), LIMIT)}
     what = f"{STEPS} steps of a run on an object store, a checkpoint each 200"
     yield from compare(what, steps_round(remote), peers, rounds=ROUNDS, summary=median)

@@ -196,11 +196,13 @@ class ExperimentConfig(BaseModel):
         60.0,
         examples=[10.0],
         description="seconds between uploads, where `directory` is on an object store; checkpoints go up at once",
+        json_schema_extra={"allowed": "a number above 0"},
     )
     upload_patience: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         300.0,
         examples=[30.0],
         description="seconds that `wait` and `close` wait for uploads, before they say where it lies instead",
+        json_schema_extra={"allowed": "a number of at least 0"},
     )
     seeds: Literal["mean", "each", "both"] = Field(
         "mean",
@@ -281,6 +283,7 @@ _DEEPEST = 100
 
 MASK = "***"
 """What stands in the place of a secret."""
+
 
 def masked(value: Any) -> Any:
     """Return a configuration without its secrets, at every depth; what is neither mapping nor list is kept as it is.

@@ -133,7 +133,9 @@ train(experiment, counter, start, 6)
 """
 
 
-@pytest.mark.parametrize("end", ["", "import os, signal; experiment.wait(); train(experiment, counter, 5, 6); os._exit(9)"])
+@pytest.mark.parametrize(
+    "end", ["", "import os, signal; experiment.wait(); train(experiment, counter, 5, 6); os._exit(9)"]
+)
 def test_what_a_process_leaves_is_uploaded_at_its_end_or_by_the_next(s3: Any, end: str) -> None:
     """Without a close, and after a kill."""
     code = EXITING.format(folder=str(Path(__file__).parent), end=end)

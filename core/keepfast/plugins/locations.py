@@ -50,8 +50,8 @@ def writable(path: str | os.PathLike[str]) -> Path:
     file = path_of(path)
     if (address := address_of(file)) is not None:
         raise InvalidValue(
-            f"`{address}` is on an object store, where runs are kept (`directory` of an experiment); write to a file on "
-            "this machine, and copy it there"
+            f"`{address}` is on an object store, where runs are kept (`directory` of an experiment); write to a file "
+            "on this machine, and copy it there"
         )
     if (found := _address(file)) is not None:
         raise InvalidValue(

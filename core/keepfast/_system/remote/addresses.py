@@ -21,7 +21,7 @@ _ROOTED = {"file", "local", "sftp", "ssh", "smb"}
 """Schemes whose places begin with a slash."""
 
 _BUCKETS = "buckets/"
-"""How the places of the Hub begin that can be written to as others can; models there are fetched by the Hub's client."""
+"""How the places of the Hub begin that are written to as others are; models there are fetched by its client."""
 
 
 @final

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 from keepfast._system.commit import commit_directory
@@ -56,7 +57,7 @@ def bring(path: Path) -> None:
         return
     store = Store(address)
     for each in missing:
-        patiently(lambda part=each: _bring(store, record.parts[part], part, run / part))
+        patiently(partial(_bring, store, record.parts[each], each, run / each))
 
 
 def _bring(store: Store, part: Part, name: str, path: Path) -> None:

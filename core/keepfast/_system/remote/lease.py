@@ -119,7 +119,7 @@ def _who(told: Mapping[str, Any]) -> str:
 
 def _taken(store: Store, told: Mapping[str, Any]) -> str:
     return (
-        f"`{store.address}` is in use by {_who(told)}, and two runs that write into one place would lose what the other "
-        f"writes. Wait for it to end, or end it; one that was killed is passed over {VALID_SECONDS:g} seconds after it "
-        "was last heard of; or give this run another `experiment_name`"
+        f"`{store.address}` is in use by {_who(told)}, and two runs that write into one place would lose what the "
+        f"other writes. Wait for it to end, or end it; one that was killed is passed over {VALID_SECONDS:g} seconds "
+        "after it was last heard of; or give this run another `experiment_name`"
     )

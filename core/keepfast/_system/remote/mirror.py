@@ -180,16 +180,16 @@ class Mirror:
         if self._lost:
             return self._lost
         return (
-            f"what the run keeps could not be uploaded: {count.first}. It lies in `{self.directory}` and is tried again "
-            "and again; training goes on, and further failures are counted"
+            f"what the run keeps could not be uploaded: {count.first}. It lies in `{self.directory}` and is tried "
+            "again and again; training goes on, and further failures are counted"
         )
 
     def _not_uploaded(self) -> str:
         reason = self._lost or (f"the last reason: {self._reason}" if self._reason else "it takes longer")
         waited = "" if self._lost else f" within {self._patience:g} seconds"
         return (
-            f"not all of the run is at `{self.address}`{waited} ({reason}); it lies whole in `{self.directory}`. The next "
-            "start of this run uploads it, and so does `keepfast upload`"
+            f"not all of the run is at `{self.address}`{waited} ({reason}); it lies whole in `{self.directory}`. The "
+            "next start of this run uploads it, and so does `keepfast upload`"
         )
 
     _reason = ""

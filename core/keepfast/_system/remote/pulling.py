@@ -111,7 +111,9 @@ def _copy_of(address: Address, layout: Layout, *, metrics: bool) -> Path:
     path = directory_of(address.parent, copy=True) / address.name
     listing = store.listed()
     if len(listing) > _MOST_FILES or sum(each.size for each in listing.values()) > _MOST_BYTES:
-        raise RemoteError(f"`{address}` holds {len(listing):,} objects and is no run; give the address of one run, or file")
+        raise RemoteError(
+            f"`{address}` holds {len(listing):,} objects and is no run; give the address of one run, or file"
+        )
     _fetch_newer(store, listing, path)
     return path
 
@@ -148,9 +150,7 @@ def _refreshed(address: Address, layout: Layout, *, metrics: bool) -> Path:
     return directory
 
 
-def _take_index(
-    store: Store, listing: Mapping[str, Object], directory: Path, record: Record, layout: Layout
-) -> None:
+def _take_index(store: Store, listing: Mapping[str, Object], directory: Path, record: Record, layout: Layout) -> None:
     """Have the index of checkpoints here, and know of what it lists; what is here of others goes."""
     checkpoints = directory / layout.checkpoints
     names = [name for name in listing if name.startswith(f"{layout.checkpoints}/")]

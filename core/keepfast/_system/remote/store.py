@@ -23,7 +23,15 @@ _WHOLE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "memory"
 _AT_ONCE = 1 << 22
 """So many bytes are put, or fetched, in one piece."""
 
-_PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs"}
+_PACKAGES = {
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+}
 _PACKAGES |= {"adl": "adlfs", "hf": "huggingface_hub", "oss": "ossfs", "sftp": "paramiko", "ssh": "paramiko"}
 """By scheme: the package that fsspec needs for it."""
 
@@ -165,7 +173,9 @@ class Store:
         with self._told("."):
             self._files.invalidate_cache()
             found = self._files.ls(self._root, detail=True)
-        if [self._stripped(each["name"]) for each in found] == [self._stripped(self._root)] and found[0]["type"] == "file":
+        if [self._stripped(each["name"]) for each in found] == [self._stripped(self._root)] and found[0][
+            "type"
+        ] == "file":
             return {"": _object(found[0])}
         return {
             self._name(each["name"].rstrip("/")): None if each["type"] == "directory" else _object(each)
@@ -235,7 +245,9 @@ def _object(about: Mapping[str, Any]) -> Object:
 
 def _opened(address: Address) -> tuple[Any, str]:
     if importlib.util.find_spec("fsspec") is None:
-        raise MissingDependency(f'`{address}` needs `fsspec`, which is not installed; run: pip install "keepfast[remote]"')
+        raise MissingDependency(
+            f'`{address}` needs `fsspec`, which is not installed; run: pip install "keepfast[remote]"'
+        )
     import fsspec
 
     package = _PACKAGES.get(address.scheme)

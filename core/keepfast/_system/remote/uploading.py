@@ -1,4 +1,4 @@
-"""One pass over a run's directory: what is new in it goes to the store, in an order that leaves readers nothing partial.
+"""One pass over a run's directory: what is new goes to the store, in an order that shows readers nothing partial.
 
 Files first, then what new checkpoints are made of, then the index of checkpoints, then the removal of what the index no
 longer lists. What takes the place of an object that the index lists has that copied to another name before, by which an

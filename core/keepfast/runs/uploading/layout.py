@@ -13,7 +13,15 @@ from typing import final
 from keepfast._system.remote.addresses import Address
 from keepfast._system.remote.elsewhere import bring
 from keepfast._system.remote.pulling import copy_of
-from keepfast.checkpoints.index import CHECKPOINTS, INDEX, IndexedCheckpoint, IndexedFile, exclusive, index_of, read_index
+from keepfast.checkpoints.index import (
+    CHECKPOINTS,
+    INDEX,
+    IndexedCheckpoint,
+    IndexedFile,
+    exclusive,
+    index_of,
+    read_index,
+)
 from keepfast.checkpoints.placing import file_name
 from keepfast.errors import InvalidValue
 from keepfast.runs.directory import CONFIG

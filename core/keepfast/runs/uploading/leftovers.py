@@ -1,4 +1,4 @@
-"""What lies in the spool of this machine and was never uploaded: of runs that were killed, or that no network reached."""
+"""What lies in this machine's spool and was never uploaded: of runs that were killed, or that no network reached."""
 
 from __future__ import annotations
 

@@ -163,6 +163,4 @@ def _with_owners(store: Store, names: list[str], runs: list[Run]) -> list[Run]:
     asked = [name for name, run in zip(names, runs, strict=True) if run.status == _KILLED]
     leases = store.read_all(f"{name}/{LEASE}" for name in asked)
     alive = {name.removesuffix(f"/{LEASE}") for name, lease in leases.items() if leased_until(lease) > time.time()}
-    return [
-        replace(run, status=RUNNING) if name in alive else run for name, run in zip(names, runs, strict=True)
-    ]
+    return [replace(run, status=RUNNING) if name in alive else run for name, run in zip(names, runs, strict=True)]

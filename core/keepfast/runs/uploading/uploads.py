@@ -18,7 +18,6 @@ from keepfast.runs.processes.ownership import is_owned
 from keepfast.runs.uploading.layout import LAYOUT
 from keepfast.runs.uploading.listing import Line, unfinished
 
-
 _INTERVAL, _PATIENCE, _KEEP_BEST = "upload_interval", "upload_patience", "keep_best"
 
 

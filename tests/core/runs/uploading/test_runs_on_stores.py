@@ -31,7 +31,13 @@ RUN = "bucket/runs/run"
 
 
 def cfg(**settings: Any) -> dict[str, Any]:
-    chosen = {"write_interval": 1, "checkpoint_interval": 2, "keep_last": 2, "best_metric": "a", "upload_patience": 10.0}
+    chosen = {
+        "write_interval": 1,
+        "checkpoint_interval": 2,
+        "keep_last": 2,
+        "best_metric": "a",
+        "upload_patience": 10.0,
+    }
     base = {"directory": "memory://bucket/runs", "experiment_name": "run", "writers": ["jsonl"], "provenance": False}
     return {**base, **chosen, **settings}
 
@@ -84,7 +90,7 @@ def test_a_run_lies_on_the_store_as_it_lies_on_a_disk(bucket: Bucket, counter: C
 def test_another_machine_goes_on_and_fetches_what_it_needs(
     bucket: Bucket, counter: Callable[[], Any], elsewhere: Callable[[str], None]
 ) -> None:
-    """The checkpoint that is wanted, alone; the others are listed, kept by retention, and removed by it in their turn."""
+    """The checkpoint that is wanted, alone; the others are listed, kept, and removed by retention in their turn."""
     with running(counter(), 7):
         pass
     elsewhere("second")
@@ -168,7 +174,11 @@ def test_a_second_owner_is_told_of_the_first(
     second.close()
     config = bucket.read(f"{RUN}/config.json")
     first._home._uploads._mirror._lease._renewed = 0.0
-    (bucket.write(f"{RUN}/.keepfast.owner", json.dumps({"token": "other", "host": "far", "time": time.time()}).encode()))
+    (
+        bucket.write(
+            f"{RUN}/.keepfast.owner", json.dumps({"token": "other", "host": "far", "time": time.time()}).encode()
+        )
+    )
     with telling() as told:
         first.close()
     assert "was taken over by process" in told()[0]
@@ -196,10 +206,25 @@ def test_what_another_machine_went_on_from_is_put_aside(
     assert [path.name for path in (tmp_path / "first").glob("*/*not-uploaded*/metrics.jsonl")] == ["metrics.jsonl"]
 
 
+def test_a_kill_between_the_index_and_its_record_is_no_other_machine(
+    bucket: Bucket, counter: Callable[[], Any], elsewhere: Callable[[str], None]
+) -> None:
+    """What this machine was about to put there is its own, and nothing is put aside."""
+    with running(counter(), 5) as experiment:
+        pass
+    record = Record.of(experiment.directory)
+    record.index, record.pending = "another", record.index
+    record.store(experiment.directory)
+    net = counter()
+    with telling() as told, running(net, 6):
+        assert net.arrays["steps"] == 6
+    assert told() == []
+
+
 def test_a_lost_spool_costs_what_was_not_uploaded_and_nothing_else(
     bucket: Bucket, counter: Callable[[], Any], elsewhere: Callable[[str], None]
 ) -> None:
-    """What `wait` acknowledged is on the store, whatever becomes of the machine: no close, no spool, no lease given up."""
+    """What `wait` acknowledged is on the store, whatever becomes of the machine: no close, no spool, a lease."""
     experiment = keepfast.Experiment(cfg(upload_interval=1000.0, checkpoint_interval=3), timesteps=9)
     net = counter()
     experiment.register(policy=net)
