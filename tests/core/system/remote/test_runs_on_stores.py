@@ -16,6 +16,7 @@ from keepfast._system.remote import lease, spool, store
 from keepfast._system.remote.addresses import address_of
 from keepfast._system.remote.record import Record
 from keepfast.checkpoints.verification import verify
+from tests.both_backends.documents import code_of
 from tests.core.formats import shard_store
 from tests.core.stores import RUN, Bucket, cfg, running, telling
 
@@ -324,3 +325,12 @@ def test_what_is_missing_is_said_with_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setattr(store.importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(keepfast.MissingDependency, match=r'pip install "keepfast\[remote\]"'):
         keepfast.read_metrics("s3://bucket/runs/run")
+
+
+def test_the_page_on_object_stores_runs(bucket: Bucket, project: Path) -> None:
+    """Every block of it, one after the other, without a warning."""
+    page = (project / "docs" / "object-stores.md").read_text("utf-8")
+    names: dict[str, Any] = {}
+    exec(compile(code_of(page), "object-stores.md", "exec"), names)
+    assert names["policy"]["w"].tolist() == [20.0] * 3
+    assert bucket.names("bucket/runs/ppo/checkpoints") >= {"agent_20.safetensors", "index.json"}
