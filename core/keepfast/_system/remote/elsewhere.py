@@ -8,6 +8,7 @@ from pathlib import Path
 
 from keepfast._system.commit import commit_directory
 from keepfast._system.disk.checksum import crc32
+from keepfast._system.disk.directories import make_directory
 from keepfast._system.remote.addresses import address_of
 from keepfast._system.remote.record import Part, Record, run_of
 from keepfast._system.remote.store import Store, patiently, told_as_it_is
@@ -61,7 +62,7 @@ def bring(path: Path) -> None:
 
 
 def _bring(store: Store, part: Part, name: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     try:
         if part.inner is None:
             store.fetch(name, path, part.size)
@@ -78,7 +79,7 @@ def _bring(store: Store, part: Part, name: str, path: Path) -> None:
 def _fill(store: Store, part: Part, name: str, folder: Path) -> None:
     for inner in part.inner or []:
         target = folder / inner
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(target.parent)
         store.fetch(f"{name}/{inner}", target)
 
 

@@ -61,7 +61,7 @@ def _part(directory: Path, store: Store, record: Record, layout: Layout) -> None
         if path.name.startswith("."):
             continue
         if unsent:
-            aside.mkdir(exist_ok=True)
+            make_directory(aside)
             path.rename(aside / path.name)
         else:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from keepfast._system.remote.spool import spool
 from keepfast.cli import console
@@ -35,6 +36,6 @@ def upload(
         cells = [[row[name] or "" for name in ("address", "directory", "problem")] for row in rows]
         console.print_rows(("run", "lies in", "problem"), cells)
     else:
-        console.print_text(f"nothing is left in {spool()}")
+        console.output().print(Text("nothing is left to upload"))
     if any(row["problem"] for row in rows):
         raise typer.Exit(1)
