@@ -133,12 +133,12 @@ class Mirror:
             self._changed.notify_all()
 
     def wait(self) -> None:
-        """Return when all that the directory holds now is on the store.
+        """Return when all that the directory holds now is on the store; at once where another process uploads it.
 
         Raises:
             WaitedInVain: if it is not within the patience; says why, and where it lies.
         """
-        if not self._uploaded(ending=False):
+        if self._thread is not None and not self._ended and not self._uploaded(ending=False):
             raise WaitedInVain(self._not_uploaded())
 
     def close(self) -> None:

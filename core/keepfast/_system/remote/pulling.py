@@ -35,6 +35,7 @@ def pull(directory: Path, store: Store, record: Record, layout: Layout) -> None:
     Raises:
         RemoteError: if the store refuses or cannot be reached.
     """
+    make_directory(directory)
     listing = store.listed()
     index = store.read(layout.index) if layout.index in listing else None
     if digest_of(index) not in (record.index, record.pending):
@@ -141,6 +142,9 @@ def _refreshed(address: Address, layout: Layout, *, metrics: bool) -> Path:
         files = {name: about for name, about in listing.items() if _is_file(name, layout)}
         if not metrics:
             files = {name: about for name, about in files.items() if name == "config.json"}
+        for name in [name for name in record.tags if name not in listing]:
+            (directory / name).unlink(missing_ok=True)
+            del record.tags[name]
         _fetch_files(store, files, directory, record)
         _take_index(store, listing, directory, record, layout)
         with contextlib.suppress(FileNotFoundError):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -334,3 +336,61 @@ def test_the_page_on_object_stores_runs(bucket: Bucket, project: Path) -> None:
     exec(compile(code_of(page), "object-stores.md", "exec"), names)
     assert names["policy"]["w"].tolist() == [20.0] * 3
     assert bucket.names("bucket/runs/ppo/checkpoints") >= {"agent_20.safetensors", "index.json"}
+
+
+def test_a_store_of_files_shows_none_that_is_not_whole(
+    counter: Callable[[], Any], elsewhere: Callable[[str], None], tmp_path: Path
+) -> None:
+    """It gets each under a hidden name, which is renamed; nothing of that is left, and a resume finds all of it."""
+    elsewhere("first")
+    where = f"file://{tmp_path}/store"
+    with running(counter(), 5, directory=where):
+        pass
+    names = {
+        path.relative_to(tmp_path / "store" / "run").as_posix() for path in (tmp_path / "store" / "run").rglob("*")
+    }
+    checkpoints = {f"checkpoints/{name}.safetensors" for name in ("agent_4", "agent_5", "best_agent")}
+    assert names == {"config.json", "metrics.jsonl", "checkpoints", "checkpoints/index.json"} | checkpoints
+    elsewhere("second")
+    net = counter()
+    with running(net, 6, directory=where):
+        assert net.arrays["steps"] == 6
+
+
+@pytest.mark.parametrize("machine", ["first", "second"])
+def test_every_rank_goes_on_and_the_first_alone_uploads(
+    bucket: Bucket, counter: Callable[[], Any], elsewhere: Callable[[str], None], machine: str
+) -> None:
+    """On the machine of the first, whose spool it shares, and on another, which fetches what it needs."""
+    with running(counter(), 4):
+        pass
+    elsewhere("first")
+    first = keepfast.Experiment(cfg(distributed={"rank": 0, "world_size": 2}), timesteps=9)
+    elsewhere(machine)
+    with telling() as told:
+        other = keepfast.Experiment(cfg(distributed={"rank": 1, "world_size": 2}), timesteps=9)
+    assert "rank 1" in told()[0]
+    nets = counter(), counter()
+    for experiment, net in zip((first, other), nets, strict=True):
+        experiment.register(policy=net)
+        assert experiment.resume() == 4
+        assert net.arrays["steps"] == 4
+    other.wait()
+    other.close()
+    assert bucket.read(f"{RUN}/.keepfast.owner") is not None
+    first.close()
+    assert bucket.problems(RUN) == []
+
+
+def test_a_fork_leaves_the_uploads_to_its_parent(bucket: Bucket, counter: Callable[[], Any]) -> None:
+    """The child ends without waiting for a thread that it does not have."""
+    with running(counter(), 4) as experiment:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which the child has no use for
+            child = os.fork()
+        if child == 0:
+            experiment.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    assert bucket.read(f"{RUN}/.keepfast.owner") is None
+    assert bucket.problems(RUN) == []
