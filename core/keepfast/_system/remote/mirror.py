@@ -150,6 +150,12 @@ class Mirror:
         told = [] if uploaded else [partial(warn, self._not_uploaded())]
         finish(self.tell, partial(self._tally.tell_sum, _all_failures, clear=True), *told)
 
+    def let_go(self) -> None:
+        """Upload the rest, and let others have the run, in its own time: of a run that nobody has any more."""
+        with self._changed:
+            self._asked, self._ending = self._asked + 1, True
+            self._changed.notify_all()
+
     def hurry(self) -> None:
         """Wait for little from now on."""
         self._patience = min(self._patience, _AT_EXIT_SECONDS)

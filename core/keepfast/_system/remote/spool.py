@@ -30,7 +30,7 @@ def spool() -> Path:
     """Return the directory of all of it."""
     if told := os.environ.get("KEEPFAST_SPOOL"):
         return Path(told).expanduser().absolute()
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111  (never raises)
     return Path(state, "keepfast", "spool").absolute()
 
 

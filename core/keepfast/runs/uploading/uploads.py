@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
@@ -49,6 +50,7 @@ class Uploads:
                 patience=settings[_PATIENCE],
                 after=Line(*_place(directory, address), directory).keep,
             )
+            weakref.finalize(self, self._mirror.let_go).atexit = False
 
     @property
     def are_under_way(self) -> bool:

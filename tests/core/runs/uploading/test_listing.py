@@ -81,6 +81,10 @@ def test_runs_are_shown_by_their_addresses(
         assert "status: running" in call("show", "memory://bucket/runs/run")[1]
     assert "run: memory://bucket/runs/run (" in call("show", "memory://bucket/runs/run")[1]
     assert call("show", "memory://bucket/runs")[1] == call("runs", "memory://bucket/runs")[1]
+    assert call("plot", "memory://bucket/runs", "--tag", "a")[0] == 0
+    assert call("metrics", "memory://bucket/runs/run", "--tag", "a")[1].count(",a,") == 4
+    assert call("diff", "memory://bucket/runs/run", "memory://bucket/runs/run")[0] == 0
+    assert "is on an object store" in call("tag", "memory://bucket/runs/run", "good")[2]
     assert "files are good" in call("verify", "memory://bucket/runs/run")[1]
     assert "timestep: 4" in call("inspect", "memory://bucket/runs/run/checkpoints/agent_4.safetensors")[1]
 

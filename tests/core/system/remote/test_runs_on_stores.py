@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import keepfast
+from keepfast._system.background import wait_for_writing
 from keepfast._system.remote import lease, spool, store
 from keepfast._system.remote.addresses import address_of
 from keepfast._system.remote.record import Record
@@ -394,3 +396,17 @@ def test_a_fork_leaves_the_uploads_to_its_parent(bucket: Bucket, counter: Callab
         assert os.waitpid(child, 0)[1] == 0
     assert bucket.read(f"{RUN}/.keepfast.owner") is None
     assert bucket.problems(RUN) == []
+
+
+def test_a_run_that_nobody_has_any_more_ends_by_itself(
+    bucket: Bucket, counter: Callable[[], Any], until: Callable[[Callable[[], object]], None]
+) -> None:
+    """What it kept goes up, and others may have it, as its directory on a disk is free then."""
+    experiment = keepfast.Experiment(cfg(), timesteps=9)
+    experiment.register(policy=counter())
+    experiment.write_checkpoint(1)
+    wait_for_writing(experiment.directory / "checkpoints")
+    del experiment
+    gc.collect()
+    until(lambda: bucket.read(f"{RUN}/.keepfast.owner") is None)
+    assert "agent_1.safetensors" in bucket.names(f"{RUN}/checkpoints")
