@@ -130,7 +130,9 @@ def cfg(**settings: Any) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def running(net: Any, length: int, of: int | None = None, **settings: Any) -> Iterator[keepfast.Experiment]:
+def running(
+    net: Any, length: int, of: int | None = None, *, waiting: bool = False, **settings: Any
+) -> Iterator[keepfast.Experiment]:
     """Train a net that counts its steps, from where the run stopped."""
     with keepfast.Experiment(cfg(**settings), timesteps=of or length) as experiment:
         experiment.register(policy=net)
@@ -138,6 +140,8 @@ def running(net: Any, length: int, of: int | None = None, **settings: Any) -> It
             net.arrays["steps"] += 1
             experiment.track_data("a", float(timestep))
             experiment.step(timestep)
+            if waiting:
+                experiment.wait()
         yield experiment
 
 
