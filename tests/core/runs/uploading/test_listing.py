@@ -64,11 +64,12 @@ def test_ten_thousand_runs_are_listed_through_one_object(bucket: Bucket, counter
     assert len(runs) == 10_001
     bucket.asked.clear()
     assert [run.steps for run in list_remote_runs(Address("memory", "bucket/runs"), pytest.fail)] == [3] * 10_001
-    assert [operation for operation, _ in bucket.asked] == ["cat_file", "find"]
+    assert [operation for operation, _ in bucket.asked if operation != "ls"] == ["cat_file", "find"]
     bucket.write("bucket/runs/.keepfast.lines/7", line.replace(b'["run","run",3', b'["7","run",4'))
     bucket.asked.clear()
     assert list_remote_runs(Address("memory", "bucket/runs"), pytest.fail)[7].steps == 4
-    assert [operation for operation, _ in bucket.asked] == ["cat_file", "find", "cat_file", "pipe_file"]
+    asked = [operation for operation, _ in bucket.asked if operation != "ls"]
+    assert asked == ["cat_file", "find", "cat_file", "pipe_file"]
 
 
 def test_runs_are_shown_by_their_addresses(
