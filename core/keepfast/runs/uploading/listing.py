@@ -103,7 +103,7 @@ def list_remote_runs(address: Address, on_problem: Problem, *, rebuild: bool = F
 
 
 def _runs(store: Store, found: Mapping[str, tuple[str, Callable[[Path], Run]]]) -> list[Run]:
-    runs = [make(Path(as_address(store.address / name))) for name, (_, make) in found.items()]
+    runs = [make(Path(f"{store.address}/{name}")) for name, (_, make) in found.items()]
     return _with_owners(store, list(found), runs)
 
 
@@ -117,12 +117,10 @@ def _fold(store: Store) -> dict[str, tuple[str, Callable[[Path], Run]]]:
     signatures = {unquote(name.rpartition("/")[2]): _signature(about.tag) for name, about in listing.items()}
     stale = [name for name, signature in signatures.items() if name not in known or known[name][0][1:17] != signature]
     contents = store.read_all(_place(name) for name in stale)
-    texts = {name: line[0] for name, line in known.items() if name in signatures}
-    for name in stale:
-        if _place(name) in contents:
-            line = contents[_place(name)].decode("ascii", "replace")
-            texts[name] = f'"{signatures[name]}"{line[18:]}'
-    found = dict(entries_of([texts[name] for name in sorted(texts, key=name_order)]))
+    lines = {name: contents[_place(name)].decode("ascii", "replace") for name in stale if _place(name) in contents}
+    fresh = dict(entries_of([f'"{signatures[name]}"{line[18:]}' for name, line in lines.items()]))
+    every = {name: row for name, row in {**known, **fresh}.items() if name in signatures}
+    found = {name: every[name] for name in sorted(every, key=name_order)}
     if stale or known.keys() - signatures.keys():
         with contextlib.suppress(OSError, KeepfastError):  # somebody may read there and not write
             store.write(INDEX, index_text(line for line, _ in found.values()))
