@@ -48,6 +48,9 @@ NEWER_RL_GAMES = "rl-games==1.6.5"
 OLDEST_HUB = "huggingface_hub==0.25.0"
 """The lowest client of the Hub that the extra `hub` allows; those before lack the errors that say what is missing."""
 
+OF_ITS_OWN = "python-dateutil"
+"""What botocore has an older one of than everything else here; the tests of object stores pin it themselves."""
+
 SHIPPING_TESTS = ("flax", "tensorboardX")
 """The peers whose sources on the index have tests that can be run over the product."""
 
@@ -128,7 +131,7 @@ def run_tests(session: nox.Session, environment: str) -> None:
     if session.posargs:
         pytest(session, "-m", environment, *session.posargs, success_codes=[0, NONE_CHOSEN])
         return
-    others = ("--ignore=tests/peers", "--ignore=tests/suites", "--ignore=tests/pages")
+    others = [f"--ignore=tests/{folder}" for folder in ("peers", "suites", "pages", "object_stores")]
     recording = (*others, "-p", "tests.suite.record", "--record")
     parallel = (f"--numprocesses={WORKERS}", "--dist=loadgroup")
     chosen = ("-m", f"{environment} and not timing", *parallel, *recording, f"{records()}/{environment}.json")
@@ -253,6 +256,17 @@ def oldest_hub(session: nox.Session) -> None:
     install(session, project(), *TEST_TOOLS)
     session.install(OLDEST_HUB)  # the exact versions are those of the newest
     pytest(session, "tests/core/hub", "tests/core/cli/test_hub.py", *session.posargs)
+
+
+@nox.session
+def remote(session: nox.Session) -> None:
+    """Keep runs on an S3 server of the tests' own, and cut it off fifty times; arguments go to pytest."""
+    pinned = Path("constraints.txt").read_text(encoding="utf-8").splitlines()
+    constraints = Path(session.create_tmp(), "constraints.txt").resolve()
+    constraints.write_text("\n".join(line for line in pinned if not line.startswith(OF_ITS_OWN)), encoding="utf-8")
+    needed = (project("remote"), *TEST_TOOLS, "-r", "tests/object_stores/requirements.txt")
+    session.install("-c", str(constraints), *needed, env=configured_for_pip())
+    pytest(session, "tests/object_stores", "--timeout=0", *session.posargs)
 
 
 @nox.session

@@ -21,7 +21,7 @@ OUTSIDE = ("KEEPFAST_BACKEND", "KEEPFAST_DISABLE_PLUGINS", "RANK", "WORLD_SIZE",
 IN_BOTH = {"gymnasium", "ml_dtypes", "PIL", "polars"}
 ENVIRONMENTS = {
     "core": set[str](),
-    "torch": {"torch", "tensorboard"} | IN_BOTH,
+    "torch": {"torch", "tensorboard", "fsspec"} | IN_BOTH,
     "jax": {"jax", "flax", "optax", "msgpack", "tensorboardX"} | IN_BOTH,
 }
 """The environments that a session of nox each installs, and what tests may need of them; everything is in `all`."""

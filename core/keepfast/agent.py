@@ -394,7 +394,9 @@ class Agent(Modes):
         if self._experiment is not None:
             self._experiment.wait()
         options, modules_of_now = LoadOptions.of(modules, strict, cast, rename, self.device, fit), self._look_up()
-        checkpoint, file = checkpoint_at(located(path), options.wanted(each.name for each in modules_of_now))
+        checkpoint, file = checkpoint_at(
+            located(path, metrics=False), options.wanted(each.name for each in modules_of_now)
+        )
         options = options.of_file(checkpoint.about.module)
         report = restore_all(modules_of_now, checkpoint, file, options)
         evaluate_loaded(modules_of_now, report)

@@ -7,7 +7,6 @@ import dataclasses
 import enum
 import functools
 import importlib
-import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 from types import SimpleNamespace
@@ -18,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from keepfast._system.arguments.documents import READERS
 from keepfast._system.arguments.guarding import guarded_calls
-from keepfast._system.arguments.settings import checked_place, what_is_wrong, wrong_setting
+from keepfast._system.arguments.settings import checked_place, is_secret, what_is_wrong, wrong_setting
 from keepfast._system.disk.special import require_file
 from keepfast._system.warnings import warn
 from keepfast.errors import ConfigError, NotFound, as_given, nearest
@@ -85,7 +84,7 @@ class ExperimentConfig(BaseModel):
     directory: Annotated[str, BeforeValidator(_as_string)] = Field(
         "",
         examples=["experiments"],
-        description="where experiments are stored; `runs` in the working directory if empty",
+        description="where experiments are stored, on an object store too; `runs` in the working directory if empty",
     )
     experiment_name: str = Field(
         "", examples=["ppo-walker"], description="the experiment's own directory; date, time and agent if empty"
@@ -193,6 +192,18 @@ class ExperimentConfig(BaseModel):
         "state comes back; with an environment among the restored modules, continue is the default",
     )
 
+    upload_interval: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        60.0,
+        examples=[10.0],
+        description="seconds between uploads, where `directory` is on an object store; checkpoints go up at once",
+        json_schema_extra={"allowed": "a number above 0"},
+    )
+    upload_patience: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        300.0,
+        examples=[30.0],
+        description="seconds that `wait` and `close` wait for uploads, before they say where it lies instead",
+        json_schema_extra={"allowed": "a number of at least 0"},
+    )
     seeds: Literal["mean", "each", "both"] = Field(
         "mean",
         examples=["each"],
@@ -273,10 +284,6 @@ _DEEPEST = 100
 MASK = "***"
 """What stands in the place of a secret."""
 
-_SECRET = re.compile(
-    r"(^|_)((api|access|private|secret|auth)_?keys?|token|secrets?|password|passwd|passphrase|authorization|credentials?)$"
-)
-
 
 def masked(value: Any) -> Any:
     """Return a configuration without its secrets, at every depth; what is neither mapping nor list is kept as it is.
@@ -307,13 +314,6 @@ def _masked(value: Any, path: str, above: Mapping[int, str]) -> Any:
             for key, child in value.items()
         }
     return [_masked(child, f"{path}.{number}".lstrip("."), below) for number, child in enumerate(value)]
-
-
-def is_secret(key: object, value: object) -> bool:
-    """Say whether a key is that of a secret, ``wandbApiKey`` and ``HF-TOKEN`` too; a switch is none."""
-    words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", str(key)).lower()
-    named = _SECRET.search(re.sub(r"[^a-z0-9]+", "_", words).strip("_"))
-    return named is not None and not (value is None or isinstance(value, bool) or value == "")
 
 
 @final

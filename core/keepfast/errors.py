@@ -137,6 +137,10 @@ class HubError(KeepfastError, OSError):
     """A hub of models refused, could not be reached, or sent something damaged."""
 
 
+class RemoteError(KeepfastError, OSError):
+    """An object store refused, could not be reached, or sent something damaged."""
+
+
 class NewerFormat(KeepfastError, OSError, ValueError):
     """A file is of a later format than this version of Keepfast knows; a later Keepfast reads it."""
 

@@ -12,7 +12,6 @@ from typing import Any, Self, final
 
 from keepfast._system.arguments.checks import function
 from keepfast._system.arguments.guarding import guarded_calls
-from keepfast._system.disk.directories import taken
 from keepfast._system.finishing import finish
 from keepfast._system.lifetimes import in_child
 from keepfast._system.warnings import Afterwards
@@ -24,7 +23,7 @@ from keepfast.memories.fitting import Fit
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
 from keepfast.modules.table import ModuleTable
-from keepfast.plugins.locations import writable
+from keepfast.plugins.locations import kept_in
 from keepfast.runs.checkpointer import Checkpointer, Durable
 from keepfast.runs.directory import run_directory
 from keepfast.runs.in_vain import warn_of_idle_settings
@@ -94,7 +93,7 @@ class Experiment:
         config = ExperimentConfig.of(cfg)
         agent_config = agent_settings(cfg)[1]
         self.name = name
-        directory = run_directory(config, name) if directory is None else taken(writable(directory))
+        directory = run_directory(config, name) if directory is None else kept_in(directory)
         self._standing = Standing(config.distributed, directory, self._stand_aside)
         first = self._standing.first
         self._recorder = Recorder(config, directory, masked(agent_config), enabled=first)
@@ -451,16 +450,17 @@ class Experiment:
         return self.completed
 
     def wait(self) -> None:
-        """Return when what was promised is on disk.
+        """Return when what was promised is on disk, and uploaded where the run's directory is on an object store.
 
         Raises:
             Exception: what went wrong with a checkpoint, other than being refused by the operating system.
+            WaitedInVain: if it was not uploaded within `upload_patience` seconds; says why, and where it lies.
         """
         self._loop.wait()
         with Afterwards():
             self._mend()
             self._checkpointer.wait()
-            self._recorder.flush()
+            self._home.wait()
 
     def close(self) -> None:
         """Write what was tracked last, save the last state and the best, wait for all of it and release everything.

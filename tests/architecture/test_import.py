@@ -6,6 +6,7 @@ import json
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,7 @@ HEAVY = [
     "gymnasium",
     "minari",
     "h5py",
+    "fsspec",
 ]
 
 
@@ -52,6 +54,13 @@ def test_naming_everything_public_loads_no_framework_and_no_writer() -> None:
 def test_listing_plugins_loads_no_framework_and_no_writer() -> None:
     """Neither does a list of all plugins, with what each of them needs."""
     assert loaded_after("import keepfast\nfor p in keepfast.plugins.registry().everything(): p.status") == []
+
+
+@heavy
+def test_a_run_on_a_disk_loads_nothing_for_stores(tmp_path: Path) -> None:
+    """Nor any framework, where none is used."""
+    run = f"keepfast.Experiment({{'directory': {str(tmp_path)!r}, 'writers': ['jsonl'], 'provenance': False}})"
+    assert loaded_after(f"import keepfast\nwith {run}: pass") == []
 
 
 @pytest.mark.timing

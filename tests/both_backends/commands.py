@@ -42,6 +42,7 @@ TABLE: dict[str, list[str]] = {
     "runs": ["{runs}", "{runs} --json", "{runs} --group lr", "{runs} --where lr=0.1 --sort best"],
     "show": ["{run}", "{run} --json", "{runs}"],
     "tag": ["{copy} good --name 'my run'", "{copy} --json"],
+    "upload": ["--list", "--list --json"],
     "verify": ["{run}", "{run} --json"],
     "watch": ["{run} --once"],
 }

@@ -53,6 +53,8 @@ SETTINGS = {
     "provenance": False,
     "system_metrics": True,
     "artifacts": "all",
+    "upload_interval": 10.0,
+    "upload_patience": 0.0,
 }
 
 
@@ -83,6 +85,8 @@ def test_the_defaults_are_those_of_the_documentation() -> None:
         "autoreset": "auto",
         "running_episodes": "restart",
         "seeds": "mean",
+        "upload_interval": 60.0,
+        "upload_patience": 300.0,
         "checkpoint_seconds": None,
         "provenance": True,
         "system_metrics": False,
@@ -351,6 +355,8 @@ WRONG = [
     ("running_episodes", "drop", '"restart" or "continue"'),
     ("seeds", "all", '"mean" or "each" or "both"'),
     ("checkpoint_seconds", 0, "a number above 0, or None"),
+    ("upload_interval", 0, "a number above 0"),
+    ("upload_patience", -1, "a number of at least 0"),
     ("provenance", "some", 'True or False or "without_changes"'),
     ("system_metrics", "yes", "True or False"),
     ("artifacts", "last", '"best" or "checkpoints" or "all" or "none"'),

@@ -6,9 +6,11 @@ Whoever has something to finish, or something that a child must not share, says 
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread  # noqa: F401  (names its own end when it is imported)
 import itertools
 import os
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from types import MethodType
@@ -47,7 +49,7 @@ class _Actions:
             sys.excepthook(type(error), error, error.__traceback__)
 
 
-_at_exit, _in_child = _Actions(), _Actions()
+_at_exit, _in_child, _before_exit = _Actions(), _Actions(), _Actions()
 
 
 def at_exit(action: _Action) -> None:
@@ -60,6 +62,17 @@ def at_exit(action: _Action) -> None:
         action: a method, which is done if its object is still alive, or a function.
     """
     _at_exit.add(action)
+
+
+def before_exit(action: _Action) -> None:
+    """Have something done before all of that, as long as threads can be started, and clients can connect.
+
+    The program's own last line was reached by then. Where Python has no such moment, it is never done.
+
+    Args:
+        action: as for `at_exit`.
+    """
+    _before_exit.add(action)
 
 
 def in_child(action: _Action) -> None:
@@ -78,10 +91,16 @@ def _exit() -> None:
     _at_exit.perform(last_first=True)
 
 
+def _end() -> None:
+    _before_exit.perform(last_first=True)
+
+
 def _forked() -> None:
     _in_child.perform(last_first=False)
 
 
 atexit.register(_exit)
+if (_register := getattr(threading, "_register_atexit", None)) is not None:  # Python's own, as executors have it
+    _register(_end)  # done before executors end, which were named before
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)

@@ -10,6 +10,7 @@ from typing import Any, final
 
 from keepfast._system.commit import Content, Filling, Unnamed, commit_together, is_copy_of, link, make_durable, sweep
 from keepfast._system.disk.directories import make_directory, sync_directory
+from keepfast._system.remote.elsewhere import bring, names_elsewhere
 from keepfast.checkpoints import segments
 from keepfast.checkpoints.index import (
     ASIDE,
@@ -22,13 +23,13 @@ from keepfast.checkpoints.index import (
     read_index,
     write_index,
 )
-from keepfast.checkpoints.placing import documents_of, file_name, whole
+from keepfast.checkpoints.placing import documents_of, file_name, key_of, whole
 from keepfast.checkpoints.retention import Retention
 from keepfast.checkpoints.scan import adoptable, merged, unlisted_segments
 from keepfast.errors import NotFound
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
 from keepfast.interfaces.format import DirectoryFormat
-from keepfast.interfaces.loading.memory_log import NewRows
+from keepfast.interfaces.loading.memory_log import LOG, NewRows
 from keepfast.plugins.formats import owner_of, read_checkpoint
 from keepfast.tree import Tree
 
@@ -212,10 +213,12 @@ class CheckpointDirectory:
 
     def _others(self, written: IndexedCheckpoint) -> list[IndexedCheckpoint]:
         """Return what is listed and there beside a checkpoint that takes the place of whatever has its names."""
+        elsewhere = names_elsewhere(self.path)
         return [
             replace(checkpoint, going=False)
             for checkpoint in read_index(self.path)
-            if not checkpoint.names & written.names and any((self.path / name).exists() for name in checkpoint.names)
+            if not checkpoint.names & written.names
+            and any(name in elsewhere or (self.path / name).exists() for name in checkpoint.names)
         ]
 
     def _removable(
@@ -324,9 +327,11 @@ class CheckpointDirectory:
         Raises:
             CorruptCheckpoint: if a file is damaged, or its files do not make one whole.
             NotFound: if a file has vanished.
+            RemoteError: if a file is on an object store, and cannot be had from there.
             ConfigError: if no format has the file's extension.
             MissingDependency: if its format needs a package that is not installed; says what to run.
         """
+        self._bring(indexed, wanted)
         documents: dict[Path, Checkpoint] = {}
         for file in indexed.files.values():
             path = self.path / file.name
@@ -334,6 +339,13 @@ class CheckpointDirectory:
                 raise NotFound(f"`{path}` is listed in the index but is not there")
             documents[path] = read_checkpoint(path, wanted)
         return whole(documents)
+
+    def _bring(self, indexed: IndexedCheckpoint, wanted: Container[str] | None) -> None:
+        """Have its files here, and what it needs of the logs of memories that are asked for."""
+        unwanted = {key_of(name) for name in indexed.modules if wanted is not None and name not in wanted}
+        needed = [name for name in indexed.segments if name.partition("/")[0].removesuffix(LOG) not in unwanted]
+        for name in (*indexed.names, *needed):
+            bring(self.path / name)
 
 
 def _with_logs(document: Checkpoint, logs: Mapping[str, Any]) -> Checkpoint:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.commit import files_of, size_of
+from keepfast._system.remote.elsewhere import names_elsewhere
 from keepfast.checkpoints.index import (
     BEST,
     GROUPED,
@@ -81,6 +82,7 @@ def merged(directory: Path, *, vanished: bool = False) -> list[IndexedCheckpoint
         vanished: whether to return also what is listed but has no file left.
     """
     present = {path.name for path in directory.glob("*")} if directory.is_dir() else set()
+    present |= names_elsewhere(directory)
     indexed = [checkpoint for checkpoint in read_index(directory) if vanished or checkpoint.names & present]
     return sorted([*indexed, *_unlisted(directory, indexed)], key=order)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from keepfast._system.remote.elsewhere import bring
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import (
     CHECKPOINTS,
@@ -55,7 +56,8 @@ def verify(path: str | Path) -> Iterator[Verdict]:
     Raises:
         NotFound: if there is nothing to verify.
     """
-    path = located(path)
+    path = located(path, metrics=False)
+    bring(path)
     segments: dict[str, Segment] = {}
     if is_checkpoint(path):
         yield _verify_file(path, _indexed(path), {}, segments)

@@ -24,6 +24,7 @@ from keepfast.cli.runs.plotting import plot
 from keepfast.cli.runs.reporting import report
 from keepfast.cli.runs.showing import show
 from keepfast.cli.runs.tagging import tag
+from keepfast.cli.runs.uploading import upload
 from keepfast.cli.runs.watching import watch
 from keepfast.errors import ConfigError, InvalidValue, KeepfastError, KeepfastWarning, UnknownPlugin
 
@@ -44,6 +45,7 @@ COMMANDS = (
     runs,
     show,
     tag,
+    upload,
     checkpoints.verify,
     watch,
 )

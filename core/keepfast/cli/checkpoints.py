@@ -15,6 +15,7 @@ from keepfast.checkpoints.scan import rebuild
 from keepfast.checkpoints.verification import verify as verify_files
 from keepfast.cli import console
 from keepfast.errors import NotFound, printable, shown
+from keepfast.plugins.locations import located
 
 
 def index(
@@ -23,6 +24,7 @@ def index(
     as_json: console.AsJson = False,
 ) -> None:
     """List a run's checkpoints; with --rebuild, make the index again from the files themselves."""
+    path = path if remake else located(path, metrics=False)
     directory = CheckpointDirectory(path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path)
     if remake and directory.path.is_dir():
         _, damaged = rebuild(directory.path)

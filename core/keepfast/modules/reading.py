@@ -12,7 +12,7 @@ from keepfast._system.background import wait_for_writing
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS
-from keepfast.errors import NotFound
+from keepfast.errors import NotFound, RemoteError
 from keepfast.interfaces.checkpoint_store import SINGLE, Checkpoint, CheckpointMetadata
 from keepfast.interfaces.loading.contents import contents_line, contents_page
 from keepfast.plugins.formats import is_checkpoint
@@ -70,7 +70,7 @@ def read_checkpoint(path: str | Path) -> CheckpointContent:
     Example:
         ``keepfast.read_checkpoint("runs/cartpole")["policy"]["0.weight"].shape``
     """
-    checkpoint, file = checkpoint_at(located(path))
+    checkpoint, file = checkpoint_at(located(path, metrics=False))
     return CheckpointContent(modules_of(checkpoint), file, checkpoint)
 
 
@@ -95,6 +95,8 @@ def checkpoint_at(path: Path, wanted: Container[str] | None = None) -> tuple[Che
     for indexed in (*directory.newest_first(best=True), *directory.newest_first(best=False)):
         try:
             checkpoint = _with_modules(directory.read(indexed, wanted), directory.path / min(indexed.names))
+        except RemoteError:
+            raise  # an older one would be taken for the newest
         except OSError as error:  # damaged, vanished, not to be read, or of a later format
             skipped.append(str(error))
             continue

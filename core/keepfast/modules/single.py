@@ -100,7 +100,7 @@ def read_single(path: str | Path, modules: Sequence[str] | None = None) -> Check
 
 
 def _read_single(path: str | Path, modules: tuple[str, ...] | None) -> tuple[Checkpoint, Path]:
-    checkpoint, file = checkpoint_at(located(path), LoadOptions(modules).wanted())
+    checkpoint, file = checkpoint_at(located(path, metrics=False), LoadOptions(modules).wanted())
     return _single(checkpoint, file, modules), file
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from keepfast.config import MASK, is_secret
+from keepfast._system.arguments.settings import is_secret
+from keepfast.config import MASK
 
 _NAMED = re.compile(r"""(?<![\w.-])(?P<key>[\w.-]{1,80})["']?[ \t]{0,9}(?::=|=>|[:=])[ \t]{0,9}""")
 """A name that something is assigned to: ``api_key = "abc"``, ``--token=abc``, ``"password": "abc"``."""

@@ -120,6 +120,7 @@ class Checkpointer:
         self.improvement = Improvement(config.best_metric, config.best_mode, config.best_min_episodes)
         self.seconds = config.checkpoint_seconds
         self._callbacks: list[Callable[[Durable], object]] = []
+        self._tellers: list[Callable[[], object]] = [tell_lacking]
         self._untracked = UntrackedMetric(config.best_metric)
         self._growth = Growth()
         self._unregistered = config.checkpoint_interval != "auto"
@@ -157,6 +158,10 @@ class Checkpointer:
             InvalidValue: if it is no function.
         """
         self._callbacks.append(function("callback", callback))
+
+    def when_told(self, teller: Callable[[], object]) -> None:
+        """Have a function called where this one tells, in the thread that trains, of what went wrong behind it."""
+        self._tellers.append(teller)
 
     def _format_for(self, modules: Sequence[RegisteredModule]) -> CheckpointStore:
         """Return the format that checkpoints are written in: as configured, or that of the first module's backend."""
@@ -425,7 +430,7 @@ class Checkpointer:
 
     def tell(self) -> None:
         """Tell of a refused checkpoint, the first time there is one."""
-        finish(partial(self._refused.tell, _first_refused), tell_lacking)
+        finish(partial(self._refused.tell, _first_refused), *self._tellers)
 
     def wait(self) -> None:
         """Return when every checkpoint that was promised is on disk.

@@ -16,7 +16,7 @@ from typing import Any, final
 
 from keepfast._system.commit import commit
 from keepfast._system.disk.bounded import within_memory
-from keepfast._system.disk.directories import make_directory, taken
+from keepfast._system.disk.directories import make_directory
 from keepfast._system.disk.special import content_of
 from keepfast._system.lifetimes import in_child
 from keepfast._system.warnings import warn
@@ -25,7 +25,7 @@ from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.codec import plain
 from keepfast.config import ExperimentConfig, masked
 from keepfast.errors import DirectoryError, InvalidValue, WriteFailed, as_given
-from keepfast.plugins.locations import writable
+from keepfast.plugins.locations import kept_in
 from keepfast.provenance.ending import killed
 from keepfast.provenance.starts import ENDED, PROVENANCE, bounded, shortened, whole
 from keepfast.runs.processes.origin import this_process
@@ -57,7 +57,7 @@ def run_directory(config: ExperimentConfig, agent: str) -> Path:
         )
     if "\0" in config.directory:
         raise InvalidValue(f"`directory` is {config.directory!r:.100}, which names no directory: it holds NUL")
-    return taken(writable(config.directory or DEFAULT_DIRECTORY)) / name
+    return kept_in(config.directory or DEFAULT_DIRECTORY) / name
 
 
 def _unfit(name: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any, final
 
 from keepfast._system.disk.bounded import within_memory
 from keepfast._system.disk.special import content_of
+from keepfast._system.remote.elsewhere import is_leased
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
@@ -25,6 +26,7 @@ from keepfast.errors import ConfigError, NotFound, did_you_mean
 from keepfast.metrics.frames import Series
 from keepfast.metrics.reading import has_metrics, read_metrics
 from keepfast.plugins.formats import numeric_order
+from keepfast.plugins.locations import located
 from keepfast.provenance.ending import RUNNING
 from keepfast.provenance.starts import ENDED, whole
 from keepfast.runs.directory import CONFIG, LONGEST_PATHS, leaves
@@ -153,14 +155,14 @@ def is_run(path: Path) -> bool:
 
 
 def read_run(path: str | Path) -> Run:
-    """Return what the directory of a run holds.
+    """Return what the directory of a run holds; of one on an object store, what a copy of it does.
 
     Raises:
         NotFound: if it is no run's directory; lists the runs beside it, and the nearest.
         OSError: if it cannot be read.
     """
     with within_memory(path):
-        return _read(Path(path))
+        return _read(located(path))
 
 
 def _read(path: Path) -> Run:
@@ -209,7 +211,7 @@ def latest_start(path: Path, starts: Sequence[Mapping[str, Any]]) -> dict[str, A
 
 def status_of(path: Path, *, is_told: bool) -> str:
     """Return what a run is that tells of no end: running, or killed where it would tell."""
-    if is_owned(path):
+    if is_owned(path) or is_leased(path):
         return RUNNING
     return "killed" if is_told else ""
 
@@ -274,7 +276,7 @@ def latest_unfinished(own: Path, agent: str, timesteps: int | None, *, free: boo
         free: whether to pass over runs that are under way, which have an owner.
     """
     unfinished = (run for run in _beside_with_checkpoints(own, agent, timesteps) if not run.is_complete)
-    return next((run for run in unfinished if not (free and is_owned(run.path))), None)
+    return next((run for run in unfinished if not (free and (is_owned(run.path) or is_leased(run.path)))), None)
 
 
 def latest_complete(own: Path, agent: str, timesteps: int | None) -> Progress | None:

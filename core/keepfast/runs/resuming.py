@@ -15,7 +15,7 @@ from keepfast.checkpoints.best import check_best
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
 from keepfast.checkpoints.placing import IncompleteSet
-from keepfast.errors import CorruptCheckpoint, InvalidValue, KeepfastError, NotFound, as_given
+from keepfast.errors import CorruptCheckpoint, InvalidValue, KeepfastError, NotFound, RemoteError, as_given
 from keepfast.interfaces.checkpoint_store import Checkpoint
 from keepfast.interfaces.loading.report import LoadReport
 from keepfast.modules.options import LoadOptions
@@ -300,7 +300,7 @@ def find(
         except _NoModules as nothing:
             warn(f"{nothing}; starting anew")
             return None
-    return find_at(located(which), own, check, wanted)
+    return find_at(located(which, metrics=False), own, check, wanted)
 
 
 def find_at(path: Path, own: CheckpointDirectory, check: Check = _pass, wanted: Container[str] | None = None) -> Found:
@@ -334,6 +334,8 @@ def _first_good(
             found = _found(path, directory.read(indexed, wanted), indexed.timestep, own)
             _require_modules(found)
             check(found)
+        except RemoteError:
+            raise  # an older one would be taken for the newest
         except OSError as error:  # damaged, vanished, not to be read, of a later format, or no checkpoint
             is_damaged |= not (isinstance(error, _NoModules) or _is_unfinished(indexed, error))
             skipped[path] = str(error)

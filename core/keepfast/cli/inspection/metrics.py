@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from keepfast._system.commit import commit
+from keepfast._system.remote.addresses import address_of, as_address
 from keepfast.cli import console
 from keepfast.cli.inspection.expected import expected
 from keepfast.codec import plain
@@ -50,7 +51,7 @@ def metrics(
     """Print every value a run tracked, as csv, json or parquet; or what agents are to track."""
     if output is not None and output.exists() and not force:
         raise InvalidValue(f"`{output}` is there already; --force replaces it, or give another name")
-    if check is not None or what is None or not Path(what).exists():
+    if check is not None or what is None or not (Path(what).exists() or address_of(what)):
         told = expected(what, check, "json" if as_json else form)
         _emit(told.encode(), output)
         return
@@ -89,7 +90,7 @@ def _as_csv(found: Metrics, _: Path) -> bytes:
 
 def _as_json(found: Metrics, run: Path) -> bytes:
     tags = {tag: {name: part.tolist() for name, part in series._asdict().items()} for tag, series in found.items()}
-    document = {"kind": "series", "path": str(run), "tags": tags}
+    document = {"kind": "series", "path": as_address(run), "tags": tags}
     return json.dumps(plain(document), allow_nan=False).encode() + b"\n"
 
 

@@ -12,12 +12,14 @@ from typing import Annotated, Any
 import typer
 from rich.filesize import decimal
 
+from keepfast._system.remote.addresses import address_of, as_address
 from keepfast.cli import console
 from keepfast.cli.inspection.choosing import chosen, grouped
 from keepfast.errors import NotFound
 from keepfast.runs.directory import DEFAULT_DIRECTORY
 from keepfast.runs.listing.index import list_runs
 from keepfast.runs.reading import Run
+from keepfast.runs.uploading.listing import list_remote_runs
 
 _COLUMNS = ("run", "agent", "status", "steps", "best score", "age", "size", "tags")
 _NUMBERS = ("steps", "best score", "age", "size")
@@ -70,6 +72,8 @@ def _all_kept() -> Iterator[None]:
 
 
 def _read(directory: Path, *, rebuild: bool) -> list[Run]:
+    if (address := address_of(directory)) is not None:
+        return list_remote_runs(address, console.warn_unreadable, rebuild=rebuild)
     if not directory.is_dir():
         raise NotFound(f"there is no directory `{directory}`; give the one that your runs lie in")
     found = list_runs(directory, console.warn_unreadable, rebuild=rebuild)
@@ -109,7 +113,7 @@ def _show_groups(found: list[Run], keys: list[str], *, as_json: bool) -> None:
             {
                 **each.facts(),
                 "of": dict(zip(keys, each.values, strict=True)),
-                "runs": [str(run.path) for run in each.runs],
+                "runs": [as_address(run.path) for run in each.runs],
             }
             for each in groups
         ]
@@ -128,7 +132,7 @@ def _show_groups(found: list[Run], keys: list[str], *, as_json: bool) -> None:
 def document_of(run: Run) -> dict[str, Any]:
     """Return what there is to tell of a run, as a document."""
     return {
-        "path": str(run.path),
+        "path": as_address(run.path),
         "name": run.label.name or run.path.name,
         "tags": list(run.label.tags),
         "agent": run.agent,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from keepfast._system.remote.addresses import address_of
 from keepfast.cli import console
 from keepfast.errors import InvalidValue, NotFound, did_you_mean, shown
 from keepfast.metrics.frames import Series
@@ -16,8 +17,10 @@ from keepfast.metrics.reading import has_metrics, read_metrics
 from keepfast.metrics.spread import Curve, Spread, curve_of, spread_of, spread_of_seeds
 from keepfast.pictures.figure import check_output, write_figure
 from keepfast.pictures.picture import Picture, drawn, legend
+from keepfast.plugins.locations import located
 from keepfast.runs.loops.seeds import SEEDS, STANDARD_ERROR
 from keepfast.runs.reading import find_runs
+from keepfast.runs.uploading.listing import holds_runs, list_remote_runs
 
 _MAX_WIDTH = 120
 """Characters of a picture's line on a wide terminal, and where there is none."""
@@ -93,6 +96,9 @@ def _metrics_of(runs: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Series]]
 
 
 def _with_metrics(path: Path) -> list[Path]:
+    if (address := address_of(path)) is not None:
+        several = list_remote_runs(address, console.warn_unreadable) if holds_runs(address) else None
+        return [located(run) for run in ([path] if several is None else [run.path for run in several])]
     try:
         if has_metrics(path):
             return [path]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from rich.filesize import decimal
 from rich.table import Table
 
+from keepfast._system.remote.addresses import address_of, as_address
 from keepfast.cli import console
 from keepfast.cli.checkpoints import document_of as checkpoint_document
 from keepfast.cli.checkpoints import table as checkpoint_table
@@ -19,6 +21,7 @@ from keepfast.errors import NotFound
 from keepfast.provenance.described import described
 from keepfast.provenance.starts import ENDED, PROVENANCE
 from keepfast.runs.reading import Run, find_runs, is_run, read_run
+from keepfast.runs.uploading.listing import holds_runs
 
 
 def show(
@@ -30,7 +33,7 @@ def show(
     if _holds_runs(run):
         runs(run, as_json)
         return
-    found = read_run(run)
+    found = replace(read_run(run), path=run)
     if as_json:
         console.print_json(_document(found))
     elif diff:
@@ -69,6 +72,8 @@ def _show_difference(found: Run) -> None:
 
 def _holds_runs(path: Path) -> bool:
     """Say whether a directory is none of a run's and holds some."""
+    if (address := address_of(path)) is not None:
+        return holds_runs(address)
     if not path.is_dir() or is_run(path):
         return False
     try:
@@ -79,7 +84,7 @@ def _holds_runs(path: Path) -> bool:
 
 def _facts(run: Run, now: float) -> Iterator[tuple[str, str]]:
     """Yield what there is to tell of a run, each with its label."""
-    yield "run", f"{run.path} ({decimal(run.size)}, last written {ago(now - run.changed)} ago)"
+    yield "run", f"{as_address(run.path)} ({decimal(run.size)}, last written {ago(now - run.changed)} ago)"
     if run.label.name:
         yield "name", run.label.name
     if run.label.tags:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from keepfast.cli import console
+from keepfast.plugins.locations import writable
 from keepfast.runs.listing.tagging import write_label
 from keepfast.runs.reading import read_run
 
@@ -20,7 +21,7 @@ def tag(
     as_json: console.AsJson = False,
 ) -> None:
     """Name a run and tag it, or say what it is called: `keepfast runs --where tag=baseline` finds it by that."""
-    known = read_run(run).label
+    known = read_run(writable(run)).label
     label = known.changed(name, tags or (), remove or ())
     if label != known:
         write_label(run, label)

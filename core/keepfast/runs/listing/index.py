@@ -12,7 +12,7 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -133,7 +133,12 @@ def _directories(path: Path, on_problem: Problem) -> list[str]:
     except OSError as error:
         on_problem(path, error)
         return []
-    return sorted(found, key=lambda name: [int(part) if part.isdecimal() else part for part in _DIGITS.split(name)])
+    return sorted(found, key=name_order)
+
+
+def name_order(name: str) -> list[int | str]:
+    """Return what names are sorted by, numbers in them as numbers."""
+    return [int(part) if part.isdecimal() else part for part in _DIGITS.split(name)]
 
 
 def _known_or_read(path: Path, name: str, known: Mapping[str, tuple[str, Callable[[Path], Run]]]) -> tuple[Run, str]:
@@ -146,7 +151,7 @@ def _known_or_read(path: Path, name: str, known: Mapping[str, tuple[str, Callabl
             return make(path), line
     run = read_run(path)
     settled = newest < began - _SETTLED_SECONDS
-    return run, _line(name, run, signature if settled else "-" * 16)
+    return run, line_of(name, run, signature if settled else "-" * 16)
 
 
 def _signature(path: Path) -> tuple[str, float]:
@@ -180,7 +185,8 @@ def _signature(path: Path) -> tuple[str, float]:
     return f"{zlib.crc32(told):08x}{zlib.adler32(told):08x}", newest
 
 
-def _line(name: str, run: Run, signature: str) -> str:
+def line_of(name: str, run: Run, signature: str) -> str:
+    """Return the line of a run, by its name and what tells of a change of its files, 16 characters."""
     label = [run.label.name, list(run.label.tags)]
     about = [run.agent, run.steps, run.timesteps, run.best_metric, run.best_score, run.best_mode, run.changed, run.size]
     status = [run.status, run.error, run.began, run.seconds]
@@ -198,10 +204,11 @@ def _read_index(directory: Path) -> dict[str, tuple[str, Callable[[Path], Run]]]
         head, *lines = content_of(path).decode("ascii").splitlines()
     except (OSError, ValueError):
         return {}
-    return dict(_entries(lines)) if head == _HEAD else {}
+    return dict(entries_of(lines)) if head == _HEAD else {}
 
 
-def _entries(lines: list[str]) -> Iterator[tuple[str, tuple[str, Callable[[Path], Run]]]]:
+def entries_of(lines: list[str]) -> Iterator[tuple[str, tuple[str, Callable[[Path], Run]]]]:
+    """Yield the name of each run, its line and what makes the run of it; lines that make no sense are passed over."""
     for line in lines:
         parts = line.split("\t")
         try:
@@ -246,6 +253,10 @@ def _latest(told: Any) -> Latest:
 
 def _write_index(directory: Path, lines: Mapping[str, str]) -> None:
     """Write the index, which costs nothing but time where it cannot be written."""
-    text = "\n".join([_HEAD, *lines.values(), ""])
     with contextlib.suppress(OSError, KeepfastError):
-        commit(directory / INDEX, lambda file: file.write(text.encode("ascii")))
+        commit(directory / INDEX, lambda file: file.write(index_text(lines.values())))
+
+
+def index_text(lines: Iterable[str]) -> bytes:
+    """Return the content of an index."""
+    return "\n".join([_HEAD, *lines, ""]).encode("ascii")

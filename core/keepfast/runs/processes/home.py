@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
+from keepfast._system.background import wait_for_writing
 from keepfast._system.disk.directories import path_of
 from keepfast._system.finishing import finish
-from keepfast._system.lifetimes import at_exit
+from keepfast._system.lifetimes import at_exit, before_exit
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.config import LEVEL
@@ -35,6 +36,8 @@ from keepfast.runs.reading import Progress, latest_complete, latest_unfinished
 from keepfast.runs.recorder import Recorder
 from keepfast.runs.resuming import Resuming, warn_of_complete, warn_of_unfinished, warn_where_complete
 from keepfast.runs.stepping import Steps
+from keepfast.runs.uploading.leftovers import tell_leftovers
+from keepfast.runs.uploading.uploads import Uploads
 
 
 @final
@@ -77,6 +80,9 @@ class Home:
         self._offering = Offering(recorder.artifacts, recorder.writer, lambda: self.directory, lambda: steps.completed)
         checkpointer.when_durable(self._offering.offer_checkpoint)
         self._ownership = Ownership(directory)
+        self._uploads = Uploads(directory, agent_config[LEVEL])
+        checkpointer.when_durable(lambda durable: self._uploads.wake(durable))
+        checkpointer.when_told(lambda: self._uploads.tell())
         self._new: NewDirectory | None = None
         self._origin = Origin(
             agent_config[LEVEL]["provenance"] if standing.first else False,
@@ -99,14 +105,18 @@ class Home:
         """
         prepare()
         is_new = self._standing.first and not self.directory.exists()
-        with self._ownership.unless_it_fails():
-            self._take(self._ownership)
+        with self._ownership.unless_it_fails(), self._uploads.unless_it_fails():
+            self._take(self._ownership, self._uploads)
             self._start_in(self._ownership)
             at_exit(self._end_with_process)
+            before_exit(self._upload_with_process)
             self._checkpointer.tell()
             if self.earlier.is_nothing:
                 self._open_writers()  # else by `resume`, which tells them what is void, or at the first need
         self._new = NewDirectory(self.directory) if is_new else None
+        if self._standing.first and self._uploads.are_under_way:
+            self._uploads.start()
+            tell_leftovers(self.directory)
 
     def _open_writers(self) -> None:
         try:
@@ -115,9 +125,12 @@ class Home:
             finish(self._recorder.writer.close, after=error)
             raise
 
-    def _take(self, ownership: Ownership) -> None:
+    def _take(self, ownership: Ownership, uploads: Uploads) -> None:
         if self._standing.first:
             take_run_directory(ownership)
+            uploads.take()
+        else:
+            uploads.look()
 
     def _start_in(self, ownership: Ownership) -> None:
         self._ownership = ownership
@@ -172,6 +185,7 @@ class Home:
         return report
 
     def _unfinished(self) -> Progress | None:
+        self._uploads.fetch_unfinished(self._agent, self.timesteps)
         return latest_unfinished(self.directory, self._agent, self.timesteps, free=self._standing.first)
 
     def _tell_unfinished(self, which: str | Path) -> None:
@@ -188,8 +202,9 @@ class Home:
         if run is None:
             return self.resuming.resume("latest", options)
         other = Ownership(run.path)
-        self._take(other)
-        with other.unless_it_fails():
+        uploads = self._uploads.of_another(run.path)
+        self._take(other, uploads)
+        with other.unless_it_fails(), uploads.unless_it_fails():
             found = self.resuming.find_at(run.path, CheckpointDirectory(run.path / CHECKPOINTS))
             with self.resuming.restored(found, options) as report:  # before anything is touched there
                 try:
@@ -198,6 +213,10 @@ class Home:
                 except BaseException:
                     self._move(own)
                     raise
+        self._uploads.release()
+        self._uploads = uploads
+        if self._standing.first:
+            uploads.start()
         own.release()
         if self._new is not None:
             self._new.remove_unless_used()
@@ -209,9 +228,15 @@ class Home:
         self._checkpointer.move(ownership.directory / CHECKPOINTS)
         self._start_in(ownership)
 
+    def wait(self) -> None:
+        """Return when what was written is where the writers keep it, and uploaded where the run is."""
+        self._recorder.flush()
+        self._uploads.wait()
+
     def give_up(self) -> None:
         """Leave the directory to the process that writes the run, with nothing of this one's own in it."""
         self._config_file.forget()
+        self._uploads.release()
         leave_run_directory(self._ownership, begun=self.earlier.begun)
         self.earlier.taken_over()
 
@@ -226,7 +251,7 @@ class Home:
         if not self._origin.has_ended:
             self._origin.end(signal_number, completed, interrupted=interrupted)
             self._config_file.refresh()
-        self.release()
+        finish(self._uploads.close, self.release)
 
     def release(self) -> None:
         """Let others have the directory; twice is fine."""
@@ -236,3 +261,8 @@ class Home:
         if os.getpid() == self._process and not self._origin.has_ended:
             self._origin.end_with_process()
             self._config_file.refresh()
+
+    def _upload_with_process(self) -> None:
+        if os.getpid() == self._process and self._uploads.are_under_way and not self._origin.has_ended:
+            wait_for_writing(self.directory / CHECKPOINTS)
+            finish(self._recorder.settle, self._end_with_process, self._uploads.close)

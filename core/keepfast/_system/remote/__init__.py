@@ -1,0 +1,1 @@
+"""Object stores: the one place that knows of fsspec."""
