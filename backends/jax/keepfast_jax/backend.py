@@ -18,6 +18,7 @@ from keepfast.tree import Tree, items, leaves, rebuild
 from keepfast_jax.arrays import host_array, host_leaf, host_views, tracked
 from keepfast_jax.containers import is_serialized_by_its_own, open_container
 from keepfast_jax.device import parse_device
+from keepfast_jax.exchanging import exchange
 from keepfast_jax.model import Model
 from keepfast_jax.modes import outside_of_modes
 from keepfast_jax.settings import outputs_of, settings_of
@@ -201,6 +202,10 @@ class JaxBackend(Backend):
     def rank(self) -> int | None:
         """Return the index of this process, or None where ``jax.distributed`` was not set up."""
         return jax.process_index() if jax.distributed.is_initialized() else None
+
+    def exchange(self, payload: bytes, seconds: float) -> Sequence[bytes]:
+        """Return what each process gave, through the coordinator of ``jax.distributed``."""
+        return exchange(payload, seconds)
 
     def demo(self) -> Callable[[DemoSettings], DemoResult]:
         """Return the function behind ``keepfast demo --backend jax``."""

@@ -17,6 +17,7 @@ from keepfast_torch import converting, optimizer, parameter_order, scheduler
 from keepfast_torch.arrays import HostCopier, fetch, hold, host_array, tensor_copy
 from keepfast_torch.compiling import keep_out
 from keepfast_torch.device import parse_device
+from keepfast_torch.exchanging import exchange
 from keepfast_torch.modes import outside_of_modes
 from keepfast_torch.remembering import place_of, remember
 from keepfast_torch.settings import outputs_of, settings_of
@@ -245,6 +246,11 @@ class TorchBackend(Backend):
         """Return the rank in the default process group, or None where there is no such group."""
         distributed = torch.distributed
         return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else None
+
+    @outside_of_modes
+    def exchange(self, payload: bytes, seconds: float) -> Sequence[bytes]:
+        """Return what each process of the default group gave, over a group on the host beside it."""
+        return exchange(payload, seconds)
 
     def demo(self) -> Callable[[DemoSettings], DemoResult]:
         """Return the function behind ``keepfast demo --backend torch``."""

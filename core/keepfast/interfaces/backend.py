@@ -340,6 +340,23 @@ class Backend(abc.ABC):
         """Return this process's rank in a distributed run, or None where the framework runs alone."""
         return None
 
+    def exchange(self, payload: bytes, seconds: float) -> Sequence[bytes]:
+        """Give every process of the distributed run what this one has, and return what each gave, by rank.
+
+        Every process calls it as often as the others, and gets the same. It goes over the host, and is of no account
+        to whatever the framework itself exchanges.
+
+        Args:
+            payload: what this process gives, of any length.
+            seconds: how long the others are waited for.
+
+        Raises:
+            Exception: what the framework raises where a process is gone, or does not come in time.
+        """
+        if self.rank() is None:
+            return [payload]
+        raise NotImplementedError(f"the backend `{self.name}` cannot bring together what several processes have")
+
     def demo(self) -> Callable[[DemoSettings], DemoResult] | None:
         """Return the function behind ``keepfast demo --backend NAME``, or None where there is no demo."""
         return None

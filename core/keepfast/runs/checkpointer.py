@@ -106,7 +106,7 @@ class Checkpointer:
     ) -> None:
         self.enabled = enabled
         self._config, self._modules, self._resume_state = config, modules, resume_state
-        self._settle = settle
+        self._settle, self._follows = settle, config.distributed_metrics == "mean"
         self._store: CheckpointStore | None = None
         if config.checkpoint_format != "auto":
             self._store = registry().get("checkpoint format", config.checkpoint_format)()
@@ -171,12 +171,17 @@ class Checkpointer:
         return self.best.metric if self.enabled and self.schedule.enabled and self._config.keep_best else None
 
     def judge(self, statistics: Mapping[str, float], episodes: int, timestep: int) -> None:
-        """Judge an interval, and keep a copy of the modules where it was the best so far."""
+        """Judge an interval, and keep a copy of the modules where it was the best so far.
+
+        Processes that get the same values of all judge them alike, so that all of them know the best.
+        """
         if self.enabled:
             self._untracked.written(statistics)
+        if self.enabled or self._follows:
             self.improvement.judge(statistics, episodes, timestep)
-        if self.enabled and self.is_on and self._config.keep_best and self._modules:
-            self.best.judge(statistics, episodes, timestep, self._capture_for_best)
+        if (self.enabled or self._follows) and self.is_on and self._config.keep_best and self._modules:
+            capture = self._capture_for_best if self.enabled else _nothing
+            self.best.judge(statistics, episodes, timestep, capture)
 
     def _capture_for_best(self) -> tuple[dict[str, Tree], dict[str, Any]]:
         modules = _without_memories(self._modules.look_up())
@@ -206,6 +211,8 @@ class Checkpointer:
         """
         if not self._modules or not self.enabled:
             self._tell_unregistered()
+            if not self.enabled:
+                self.best.take()
             return
         if not self._has_room():
             return
@@ -274,7 +281,7 @@ class Checkpointer:
 
     def _store_best(self) -> None:
         """Write the best candidate, if there is one that is not stored yet."""
-        if self._has_room() and self.best.candidate is not None:
+        if self.enabled and self._has_room() and self.best.candidate is not None:
             known = self._modules.look_up()
             self._submit(self._promised_best(known), known)
 
@@ -466,6 +473,10 @@ def _all_refused(counts: Mapping[str, Count]) -> str:
     count, vanished = counts.get(_REFUSED, Count()), counts.get(_VANISHED, Count())
     told = [f"{count.number} checkpoints could not be stored; the last reason: {count.last}"] * (count.number > 1)
     return "; ".join([*told, vanished.first] if vanished.number else told)
+
+
+def _nothing() -> tuple[dict[str, Tree], dict[str, Any]]:
+    return {}, {}
 
 
 def _without_memories(modules: Sequence[RegisteredModule]) -> list[RegisteredModule]:

@@ -148,7 +148,7 @@ class Steps:
         if write_is_due:
             write(completed)
         if completed == self.passes.end:
-            self.write_rest(interrupted=False)
+            self._write_rest_of_ranks() if self._recorder.is_shared else self.write_rest(interrupted=False)
         if checkpoint_is_due or self._clock.due:
             self._clock.set()
             checkpoint(completed)
@@ -173,16 +173,25 @@ class Steps:
         if self.under_way and self._checkpointer.latest != self.completed and self._checkpointer.is_on:
             self._calls[1](self.completed)
 
+    def _write_rest_of_ranks(self) -> None:
+        """Write what all processes tracked since the last write, unless that was at this very timestep."""
+        if self._recorder.written_at != self.completed:
+            self._recorder.write(self.completed)
+
     def write_rest(self, *, interrupted: bool) -> None:
         """Write what was tracked since the last write, unless the run broke off where a checkpoint holds it.
 
         A resume then completes that interval, as if nothing had happened. A run that was closed in order is over, as
         far as anybody can tell, and keeps no value to itself, but for what it took from a checkpoint and left as it is.
+        Of several processes whose values are written each takes part in the last write, with something or not.
         """
         self._standing.look_again()
+        if self._recorder.is_shared and self.under_way and not interrupted:
+            self._recorder.write(self.completed)
+            return
         resumable = self._checkpointer.latest == self.completed and self.completed != self.passes.end
         untouched = not self.under_way and self._recorder.is_as_resumed
         if self._recorder.pending and not (interrupted and resumable) and not untouched:
-            self._recorder.write(self.completed)  # not judged: it is no whole interval
+            self._recorder.write(self.completed, alone=self._recorder.is_shared)  # not judged: it is no whole interval
             if not (self.under_way or self.completed or interrupted):
                 warn("`step` was never called, so what was tracked is written at timestep 0, and nothing was ever due")

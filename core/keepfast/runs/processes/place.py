@@ -22,10 +22,12 @@ class Place:
     Attributes:
         rank: its rank, 0 where it runs alone.
         told_by: what told it, in words.
+        is_alone: whether it is a run of its own.
     """
 
     rank: int
     told_by: str
+    is_alone: bool = False
 
     @property
     def first(self) -> bool:
@@ -81,12 +83,15 @@ def place_of(distributed: _Setting) -> Place:
     if isinstance(distributed, Mapping):
         return Place(distributed["rank"], f"the setting `distributed` ({dict(distributed)})")
     if not distributed:
-        return Place(0, "the setting `distributed`")
+        return Place(0, "the setting `distributed`", is_alone=True)
     if ranks := group_ranks():
         name, rank = max(ranks.items(), key=lambda item: item[1])
         return Place(rank, f"the process group of `{name}`")
     rank, size = _number("RANK"), _number("WORLD_SIZE")
-    return Place(rank, f"RANK={rank} and WORLD_SIZE={size} in the environment") if size > 1 else Place(0, "nobody")
+    return _ALONE if size <= 1 else Place(rank, f"RANK={rank} and WORLD_SIZE={size} in the environment")
+
+
+_ALONE = Place(0, "nobody", is_alone=True)
 
 
 def _number(variable: str) -> int:
