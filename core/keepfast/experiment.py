@@ -34,6 +34,7 @@ from keepfast.runs.processes.home import Home
 from keepfast.runs.processes.ownership import in_forked_child
 from keepfast.runs.processes.place import Standing
 from keepfast.runs.processes.preemption import raise_honoured
+from keepfast.runs.processes.ranks import Ranks
 from keepfast.runs.recorder import Recorder
 from keepfast.runs.schedule import whole_timestep
 from keepfast.runs.stepping import Steps
@@ -92,12 +93,10 @@ class Experiment:
         device: Any = None,
     ) -> None:
         config = ExperimentConfig.of(cfg)
-        agent_config = agent_settings(cfg)[1]
-        self.name = name
+        self.name, agent_config = name, agent_settings(cfg)[1]
         directory = run_directory(config, name) if directory is None else taken(writable(directory))
         self._standing = Standing(config.distributed, directory, self._stand_aside)
-        first = self._standing.first
-        self._recorder = Recorder(config, directory, masked(agent_config), enabled=first)
+        self._recorder = Recorder(config, directory, masked(agent_config), enabled=self._standing.first)
         self._modules = ModuleTable.of(modules, config, device)
         self._checkpointer = Checkpointer(
             config,
@@ -105,7 +104,7 @@ class Experiment:
             self._modules,
             lambda captured: self._home.resuming.state(captured),
             settle=self._settle,
-            enabled=first,
+            enabled=self._standing.first,
         )
         self._record, self._track = self._recorder.record, self._recorder.track
         self._steps = Steps(
@@ -121,11 +120,12 @@ class Experiment:
         self._loop = CompiledLoop(self._recorder, lambda: self._home.resuming, self._steps, self._checkpointer)
         in_child(self._part_from_parent)
         self.resumed: LoadReport | None = None
-        parts = self._modules, self._recorder, self._checkpointer, self._steps
+        ranks = Ranks(config, self._standing, self._modules, self._checkpointer)
+        parts = self._modules, self._recorder, self._checkpointer, self._steps, ranks
         self._home = Home(directory, name, agent_config, self._standing, *parts, is_named=bool(config.experiment_name))
         self.set_timesteps(timesteps)
         self.set_environment(env)
-        if first:
+        if self._standing.first:
             warn_of_idle_settings(config)
         self._home.open()
 

@@ -15,7 +15,7 @@ from keepfast._system.background import Background
 from keepfast._system.disk.optional import tell_lacking
 from keepfast._system.finishing import finish
 from keepfast._system.memory.staging import Staging
-from keepfast._system.tally import Count, Tally
+from keepfast._system.tally import Tally
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.best import BestJudge, Candidate, Improvement
 from keepfast.checkpoints.directory import CheckpointDirectory
@@ -31,7 +31,7 @@ from keepfast.modules.comparing.growth import Growth
 from keepfast.modules.registered import RegisteredModule, copy_all, main_backend, metadata, view_all
 from keepfast.modules.table import ModuleTable
 from keepfast.plugins.discovery import registry
-from keepfast.runs.in_vain import UntrackedMetric
+from keepfast.runs.in_vain import REFUSED, VANISHED, UntrackedMetric, all_refused, first_refused
 from keepfast.runs.schedule import Schedule, Turns
 from keepfast.tree import Tree
 
@@ -79,6 +79,7 @@ class Checkpointer:
     Attributes:
         latest: the completed timesteps at the checkpoint promised last, or None.
         enabled: whether anything is written.
+        beside: what stores in the place of this one, where another process has the run's checkpoints.
 
     Args:
         config: the experiment's settings.
@@ -115,6 +116,7 @@ class Checkpointer:
         self._retention = Retention(config.keep_last, config.keep_every, config.keep_best, config.best_mode)
         self._refused = Tally()
         self._stored = 0
+        self.beside: Checkpointer | None = None
         self.move(directory)
         self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes, max(config.keep_best, 1))
         self.improvement = Improvement(config.best_metric, config.best_mode, config.best_min_episodes)
@@ -144,6 +146,7 @@ class Checkpointer:
         interval = self._config.memory_checkpoint_interval
         memories = self.schedule if interval == "auto" else Schedule(max(interval, 0))
         self._turns = Turns([self.schedule, memories], completed)
+        self._share_turns()
 
     @property
     def is_on(self) -> bool:
@@ -212,7 +215,7 @@ class Checkpointer:
         if not self._modules or not self.enabled:
             self._tell_unregistered()
             if not self.enabled:
-                self.best.take()
+                self._follow(timestep, with_memories=with_memories)
             return
         if not self._has_room():
             return
@@ -228,12 +231,37 @@ class Checkpointer:
         self.latest = timestep
         self._tell_no_memory(known)
 
+    def _follow(self, timestep: int, *, with_memories: bool) -> None:
+        """Do what a process that is not the first does at a checkpoint: forget the best candidate, store its own."""
+        self.best.take()
+        if self.beside is not None:
+            self.beside.checkpoint(timestep, with_memories=with_memories)
+            self.latest = timestep
+
+    def attach(self, beside: Checkpointer) -> None:
+        """Have another one store, at each checkpoint of this one, which itself stores nothing."""
+        beside._background, self.beside = self._background, beside
+        self._background.place = beside.directory.path.absolute()
+        beside._refused = self._refused
+        if self._branches_at is not None:
+            beside.branch(self._branches_at)
+        self._share_turns()
+
+    def _share_turns(self) -> None:
+        if self.beside is not None:
+            self.beside.schedule, self.beside._turns = self.schedule, self._turns  # noqa: SLF001
+
+    def keep_more(self, count: int) -> None:
+        """Keep more of the last checkpoints than the settings say, where they say how many."""
+        if (last := self._config.keep_last) is not None:
+            self._retention = replace(self._retention, keep_last=last + count)
+
     def _has_room(self) -> bool:
         """Wait until a checkpoint can be promised; where the one before hangs, this one is lost, counted and told."""
         try:
             self._background.room()
         except WaitedInVain as error:
-            self._refused.count(_REFUSED, str(error))
+            self._refused.count(REFUSED, str(error))
             self.tell()
             return False
         return True
@@ -358,7 +386,7 @@ class Checkpointer:
         try:
             write()
         except OSError as error:
-            self._refused.count(_REFUSED, str(error))
+            self._refused.count(REFUSED, str(error))
             return False
         return True
 
@@ -372,12 +400,12 @@ class Checkpointer:
         try:
             mended = mend()
         except OSError as error:
-            self._refused.count(_VANISHED, f"{error}")
+            self._refused.count(VANISHED, f"{error}")
             return
         if mended or lost:
             self._stored -= lost
             held = f", with {lost} checkpoint(s) that this run had stored" if lost else ""
-            self._refused.count(_VANISHED, f"files of `{self.directory.path.parent}` were removed while it ran{held}")
+            self._refused.count(VANISHED, f"files of `{self.directory.path.parent}` were removed while it ran{held}")
 
     @property
     def failures(self) -> Collection[BaseException]:
@@ -429,10 +457,12 @@ class Checkpointer:
         What that holds of later timesteps is no longer the latest once the run has stored its next.
         """
         self._branches_at = timestep
+        if self.beside is not None:
+            self.beside.branch(timestep)
 
     def tell(self) -> None:
         """Tell of a refused checkpoint, the first time there is one."""
-        finish(partial(self._refused.tell, _first_refused), tell_lacking)
+        finish(partial(self._refused.tell, first_refused), tell_lacking)
 
     def wait(self) -> None:
         """Return when every checkpoint that was promised is on disk.
@@ -455,24 +485,11 @@ class Checkpointer:
             self._background.close()
         finally:
             self._staging.close()
+            if self.beside is not None:
+                self.beside._staging.close()  # noqa: SLF001
             self.tell()
             self._untracked.tell_at_end()
-            self._refused.tell_sum(_all_refused, clear=True)
-
-
-_REFUSED, _VANISHED = "checkpoint", "vanished"
-
-
-def _first_refused(name: str, count: Count) -> str:
-    if name == _VANISHED:
-        return f"{count.first}; they are made anew, and the run goes on"
-    return f"a checkpoint could not be stored: {count.first}. Training goes on; further ones are counted"
-
-
-def _all_refused(counts: Mapping[str, Count]) -> str:
-    count, vanished = counts.get(_REFUSED, Count()), counts.get(_VANISHED, Count())
-    told = [f"{count.number} checkpoints could not be stored; the last reason: {count.last}"] * (count.number > 1)
-    return "; ".join([*told, vanished.first] if vanished.number else told)
+            self._refused.tell_sum(all_refused, clear=True)
 
 
 def _nothing() -> tuple[dict[str, Tree], dict[str, Any]]:

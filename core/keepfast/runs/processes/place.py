@@ -55,20 +55,21 @@ class Standing:
 
     Attributes:
         first: whether this process is the one that writes.
+        rank: its rank, 0 where it runs alone.
         certain: whether it wrote already, so that it is not looked at again.
     """
 
     def __init__(self, distributed: _Setting, directory: Path, on_aside: Callable[[], object]) -> None:
         self._distributed, self._directory, self._on_aside = distributed, directory, on_aside
         place = place_of(distributed)
-        self.first, self.certain = place.first, False
+        self.first, self.rank, self.certain = place.first, place.rank, False
         place.tell(directory)
 
     def look_again(self) -> None:
         """Look whether another process is the first after all; costs next to nothing once this one has written."""
         if self.first and not self.certain:
             place = place_of(self._distributed)
-            self.first = place.first
+            self.first, self.rank = place.first, place.rank
             if not place.first:
                 self._on_aside()
                 place.tell(self._directory)
