@@ -212,10 +212,11 @@ class Checkpointer:
         Raises:
             BaseException: what went wrong with an earlier checkpoint, other than being refused.
         """
+        self._store_beside(timestep, with_memories=with_memories)
         if not self._modules or not self.enabled:
             self._tell_unregistered()
             if not self.enabled:
-                self._follow(timestep, with_memories=with_memories)
+                self.best.take()  # which the first process stores
             return
         if not self._has_room():
             return
@@ -231,9 +232,7 @@ class Checkpointer:
         self.latest = timestep
         self._tell_no_memory(known)
 
-    def _follow(self, timestep: int, *, with_memories: bool) -> None:
-        """Do what a process that is not the first does at a checkpoint: forget the best candidate, store its own."""
-        self.best.take()
+    def _store_beside(self, timestep: int, *, with_memories: bool) -> None:
         if self.beside is not None:
             self.beside.checkpoint(timestep, with_memories=with_memories)
             self.latest = timestep
