@@ -66,7 +66,7 @@ with experiment:
         experiment.step(timestep)
         if given.get("dies", [None, None])[:2] == [rank, timestep] and start == 0:
             if given["dies"][2] == "sleeps":
-                time.sleep(30)
+                time.sleep(12)
             os.kill(os.getpid(), signal.SIGKILL)
     experiment.wait()
     rows = np.asarray(memory.get_tensor_by_name("x"))[:, 0, 0].tolist()

@@ -66,7 +66,7 @@ def curve(run: Path) -> list[tuple[int, dict[str, float]]]:
 def test_a_task_that_is_queued_again_ends_as_one_that_was_not(start: Start, tmp_path: Path) -> None:
     """Told to end, it saves and is queued; killed, it goes on all the same; meanwhile no other may have its run."""
     run = tmp_path / "runs" / "lr-0.01-seed-1"
-    task = start(2, "--seconds", "0.05")
+    task = start(2, "--seconds", "0.3")
     owner = under_way(run)
     assert start(2).wait(60) == 1
     assert "is in use by process" in (tmp_path / "log").read_text()
@@ -74,7 +74,7 @@ def test_a_task_that_is_queued_again_ends_as_one_that_was_not(start: Start, tmp_
     assert task.wait(60) == 0
     assert (tmp_path / "queued").read_text() == "requeue 7_2\n"
     assert not is_owned(run)
-    again = start(2, "--seconds", "0.05")
+    again = start(2, "--seconds", "0.3")
     os.kill(under_way(run, after=curve(run)[-1][0]), signal.SIGKILL)
     assert again.wait(60) != 0
     assert start(2).wait(60) == 0
@@ -94,7 +94,7 @@ def test_submitit_queues_a_task_again_that_goes_on(tmp_path: Path) -> None:
     executor = submitit.LocalExecutor(folder=tmp_path / "submitit")
     executor.update_parameters(timeout_min=2)
     run = tmp_path / "runs" / "lr-0.01-seed-1"
-    job = executor.submit(task(2, str(tmp_path / "runs"), 60, 0.05))
+    job = executor.submit(task(2, str(tmp_path / "runs"), 60, 0.2))
     os.kill(under_way(run), signal.SIGUSR2)
     score = job.result()
     whole = executor.submit(task(2, str(tmp_path / "elsewhere"), 60, 0.0)).result()

@@ -189,7 +189,9 @@ class Steps:
         if self._recorder.is_shared and self.under_way and not interrupted:
             self._recorder.write(self.completed)
             return
-        resumable = self._checkpointer.latest == self.completed and self.completed != self.passes.end
+        candidate = self._checkpointer.best.candidate  # which is stored at the end, also where a run breaks off
+        held = self._checkpointer.latest, None if candidate is None else candidate.timestep
+        resumable = self.completed in held and self.completed != self.passes.end
         untouched = not self.under_way and self._recorder.is_as_resumed
         if self._recorder.pending and not (interrupted and resumable) and not untouched:
             self._recorder.write(self.completed, alone=self._recorder.is_shared)  # not judged: it is no whole interval
