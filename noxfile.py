@@ -128,7 +128,7 @@ def run_tests(session: nox.Session, environment: str) -> None:
     if session.posargs:
         pytest(session, "-m", environment, *session.posargs, success_codes=[0, NONE_CHOSEN])
         return
-    others = ("--ignore=tests/peers", "--ignore=tests/suites", "--ignore=tests/pages")
+    others = [f"--ignore=tests/{folder}" for folder in ("peers", "suites", "pages", "distributed")]
     recording = (*others, "-p", "tests.suite.record", "--record")
     parallel = (f"--numprocesses={WORKERS}", "--dist=loadgroup")
     chosen = ("-m", f"{environment} and not timing", *parallel, *recording, f"{records()}/{environment}.json")
@@ -245,6 +245,13 @@ def peers(session: nox.Session) -> None:
         pytest(session, "tests/peers/test_rsl_rl_trained.py")
     session.install("--no-deps", NEWER_RL_GAMES)
     pytest(session, "tests/peers/test_rl_games_attached.py")
+
+
+@nox.session
+def distributed(session: nox.Session) -> None:
+    """Run several processes: on PyTorch and JAX, under Ray, as arrays of SLURM; arguments go to pytest."""
+    install(session, project("all"), *TEST_TOOLS, "-r", "tests/distributed/requirements.txt")
+    pytest(session, "--timeout=0", *(session.posargs or ["tests/distributed"]))
 
 
 @nox.session

@@ -480,7 +480,7 @@ class Experiment:
         interrupted |= self._loop.is_broken_off
         with Afterwards():
             finish(
-                partial(self._steps.write_rest, interrupted=interrupted),
+                partial(self._steps.write_rest, interrupted=interrupted, at_close=True),
                 *([] if interrupted else [self._steps.save_end]),
                 partial(self._bar, _CLOSED),
                 self._mend,

@@ -455,9 +455,9 @@ class Checkpointer:
 
         What that holds of later timesteps is no longer the latest once the run has stored its next.
         """
-        self._branches_at = timestep
         if self.beside is not None:
             self.beside.branch(timestep)
+        self._branches_at = timestep
 
     def tell(self) -> None:
         """Tell of a refused checkpoint, the first time there is one."""

@@ -148,7 +148,7 @@ class Steps:
         if write_is_due:
             write(completed)
         if completed == self.passes.end:
-            self._write_rest_of_ranks() if self._recorder.is_shared else self.write_rest(interrupted=False)
+            self.write_rest(interrupted=False)
         if checkpoint_is_due or self._clock.due:
             self._clock.set()
             checkpoint(completed)
@@ -173,21 +173,18 @@ class Steps:
         if self.under_way and self._checkpointer.latest != self.completed and self._checkpointer.is_on:
             self._calls[1](self.completed)
 
-    def _write_rest_of_ranks(self) -> None:
-        """Write what all processes tracked since the last write, unless that was at this very timestep."""
-        if self._recorder.written_at != self.completed:
-            self._recorder.write(self.completed)
-
-    def write_rest(self, *, interrupted: bool) -> None:
+    def write_rest(self, *, interrupted: bool, at_close: bool = False) -> None:
         """Write what was tracked since the last write, unless the run broke off where a checkpoint holds it.
 
         A resume then completes that interval, as if nothing had happened. A run that was closed in order is over, as
         far as anybody can tell, and keeps no value to itself, but for what it took from a checkpoint and left as it is.
-        Of several processes whose values are written each takes part in the last write, with something or not.
+        Of several processes whose values are written each takes part, with something or not: at the end of the training
+        if no write was due there, and once more at close, for what was tracked after it.
         """
         self._standing.look_again()
         if self._recorder.is_shared and self.under_way and not interrupted:
-            self._recorder.write(self.completed)
+            if at_close or self._recorder.written_at != self.completed:
+                self._recorder.write(self.completed)
             return
         candidate = self._checkpointer.best.candidate  # which is stored at the end, also where a run breaks off
         held = self._checkpointer.latest, None if candidate is None else candidate.timestep

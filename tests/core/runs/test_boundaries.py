@@ -158,10 +158,11 @@ def test_an_interval_that_an_error_cut_at_a_checkpoint_is_left_to_a_resume(
 def test_an_interval_that_the_best_begins_is_left_to_a_resume(net: Callable[..., Net], tmp_path: Path) -> None:
     """A run that broke off right behind its best goes on from that, and writes each timestep once."""
     cfg = cfg_in(tmp_path, write_interval=1, checkpoint_interval=100, best_metric="a")
-    with pytest.raises(ZeroDivisionError), keepfast.Experiment(cfg, timesteps=10) as experiment:
-        experiment.register(policy=net())
-        train(experiment, range(3))
-        experiment.track_data("a", -1.0)
+    experiment = keepfast.Experiment(cfg, timesteps=10)
+    experiment.register(policy=net())
+    train(experiment, range(3))
+    experiment.track_data("a", -1.0)
+    with pytest.raises(ZeroDivisionError), experiment:
         raise ZeroDivisionError
     with keepfast.Experiment(cfg, timesteps=5) as experiment:
         experiment.register(policy=net())
