@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +111,18 @@ def test_population_based_training_takes_over_a_checkpoint(ray: Any, tmp_path: P
     taken = [name.split("-") for name in starts(tmp_path) if not name.endswith(("-0-0-0.001", "-0-0-1"))]
     assert any(float(weight) >= 10 * 0.999 for _, _, _, weight, _ in taken)
     assert {max(rewards(run)) for run in (tmp_path / "own").iterdir()} == {40}
+
+
+def test_the_page_runs(project: Path, tmp_path: Path) -> None:
+    """A sweep of two trials, of which the better one is told, with its checkpoint."""
+    page = (project / "docs" / "how-to" / "ray.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "sweep.py").write_text(code)
+    command = [sys.executable, "-W", "ignore", "sweep.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("1.0 ")
+    assert len(list((tmp_path / "runs").iterdir())) == 2
 
 
 @pytest.mark.parametrize("metrics", ["first", "mean"])

@@ -79,7 +79,9 @@ class RayTrial:
             return self.experiment.resume()
         with given.as_directory() as folder:
             own = self._same_as(Path(folder))
-            return self.experiment.resume(Path(folder) if own is None else own)
+            start = self.experiment.resume(Path(folder) if own is None else own)
+        self.experiment._home.earlier.taken_over()  # noqa: SLF001  (the trial goes on in its run, with another's weights)
+        return start
 
     def _same_as(self, folder: Path) -> Path | None:
         """Return a file of the run's own checkpoint that has the same content as a folder's; None if there is none."""

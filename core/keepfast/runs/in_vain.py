@@ -1,4 +1,4 @@
-"""What is asked for in vain: settings that can have no effect, a metric that nobody tracks, what a disk refuses."""
+"""What is asked for in vain: settings that can have no effect, a metric that nobody tracks, checkpoints refused."""
 
 from __future__ import annotations
 
@@ -141,18 +141,18 @@ class UntrackedMetric:
 
 
 REFUSED, VANISHED = "checkpoint", "vanished"
-"""What is counted of checkpoints that were promised in vain."""
+"""What is counted of checkpoints: those that could not be stored, and files that were removed."""
 
 
 def first_refused(name: str, count: Count) -> str:
-    """Return what is told of the first checkpoint that was refused, or of files that vanished."""
+    """Return what is told of the first checkpoint that could not be stored, or of files that were removed."""
     if name == VANISHED:
         return f"{count.first}; they are made anew, and the run goes on"
     return f"a checkpoint could not be stored: {count.first}. Training goes on; further ones are counted"
 
 
 def all_refused(counts: Mapping[str, Count]) -> str:
-    """Return what is told of all of them at the end."""
+    """Return what is told of them at the end, where it is more than was told already."""
     count, vanished = counts.get(REFUSED, Count()), counts.get(VANISHED, Count())
     told = [f"{count.number} checkpoints could not be stored; the last reason: {count.last}"] * (count.number > 1)
     return "; ".join([*told, vanished.first] if vanished.number else told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
@@ -24,6 +25,18 @@ def test_a_task_of_the_example_is_a_run_of_its_own(tmp_path: Path) -> None:
         20,
         20,
     ]
+
+
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, project: Path) -> None:
+    """And shows the script as it is."""
+    monkeypatch.chdir(tmp_path)
+    page = (project / "docs" / "how-to" / "slurm.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(code, "page", "exec"), {"__name__": "page"})
+    assert (tmp_path / "runs" / "lr-0.1-seed-1" / "config.json").exists()
+    (shown,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    script = (EXAMPLE / "array.sh").read_text("utf-8")
+    assert all(line in script for line in shown.replace('TASK_ID"\nended', 'TASK_ID" "$@"\nended').splitlines())
 
 
 def test_the_example_is_short() -> None:
