@@ -27,7 +27,7 @@ from keepfast.plugins.formats import is_checkpoint, read_checkpoint
 from keepfast.plugins.locations import located
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import EarlierRun
-from keepfast.runs.processes.ranks import Ranks
+from keepfast.runs.processes.ranks import Ranks, Unfinished
 from keepfast.runs.random_state import capture_random_state, check_random_state, restore_random_state
 from keepfast.runs.reading import Progress
 from keepfast.runs.recorder import Recorder, check_tracked
@@ -187,7 +187,8 @@ class Resuming:
 
     def _start_anew(self) -> None:
         """Have the writers void what a run left that was killed before its first checkpoint was whole."""
-        if self._earlier.begun and not any(found.own for found in self._checkpointer.directory.checkpoints()):
+        stored = any(found.own for found in self._checkpointer.directory.checkpoints())
+        if self._earlier.begun and (self._ranks.is_on or not stored):
             self._recorder.resume(None, 0)
             self._earlier.taken_over()
 
@@ -374,7 +375,9 @@ def _first_good(
 
 
 def _is_unfinished(indexed: IndexedCheckpoint, error: OSError) -> bool:
-    """Say whether a kill or a loss of power came before all files of a checkpoint had their names, and the index."""
+    """Say whether a kill or a loss of power came before all of a checkpoint was there, of each process."""
+    if isinstance(error, Unfinished):
+        return True  # its files have their names, and others are missing
     return isinstance(error, IncompleteSet) and not any(file.digest for file in indexed.files.values())
 
 

@@ -15,7 +15,6 @@ import pytest
 import keepfast
 from keepfast.adapters.ray import RayTrial
 
-
 DEFAULT = keepfast.ExperimentConfig().best_metric
 
 

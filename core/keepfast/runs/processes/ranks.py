@@ -32,6 +32,9 @@ RANKS = "ranks"
 _OF_ITS_OWN = "keepfast_rank"
 """The module that tells whose a checkpoint is, beside the memories."""
 
+_NOTHING = "it had stored nothing when it was ended"
+"""What is told of a process that began to train, and has no checkpoint."""
+
 _LAG = 2
 """How many checkpoints more than asked for are kept: each of the others may still be writing what this one has."""
 
@@ -64,6 +67,11 @@ class Ranks:
     ) -> None:
         """Be told what returns the run's directory, and what a resume needs beside modules."""
         self._directory, self._state = directory, state
+
+    @property
+    def is_on(self) -> bool:
+        """Say whether each process stores what it has for itself, where there are several."""
+        return self._is_on
 
     @property
     def is_another(self) -> bool:
@@ -119,16 +127,17 @@ class Ranks:
             return
         run = path.parent.parent
         self._own, problem = self._find(run, timestep, check) if self.is_another else (None, "")
-        problems = [problem]
+        told = [[problem, problem == _NOTHING]]
         if self._exchange.is_on:
-            told = self._exchange.together("a resume", timestep, problem)
-            if told is None:
+            together = self._exchange.together("a resume", timestep, told[0])
+            if together is None:
                 raise UsageError("the processes of this distributed run did not come together for a resume")
-            problems = told
+            told = together
             self._tell_left_over(run, len(told))
-        lacking = [f"rank {rank}: {reason}" for rank, reason in enumerate(problems) if reason]
+        lacking = {f"rank {rank}: {reason}": is_new for rank, (reason, is_new) in enumerate(told) if reason}
         if strict and lacking:
-            raise CorruptCheckpoint(f"`{path}` is not that of all processes of the run; {'; '.join(lacking)}")
+            kind = Unfinished if all(lacking.values()) else CorruptCheckpoint
+            raise kind(f"`{path}` is not that of all processes of the run; {'; '.join(lacking)}")
 
     def with_own(self, checkpoint: Checkpoint, state: Mapping[str, Any]) -> Checkpoint:
         """Return a checkpoint with what this process had for itself in the place of what the first one had.
@@ -162,6 +171,8 @@ class Ranks:
             return None, ""
         wait_for_writing(place / CHECKPOINTS)
         directory = CheckpointDirectory(place / CHECKPOINTS)
+        if not directory.checkpoints():
+            return None, _NOTHING
         try:
             indexed = _at(timestep, directory.checkpoints())
             found = directory.read(indexed)
@@ -181,11 +192,16 @@ class Ranks:
             )
 
 
+@final
+class Unfinished(CorruptCheckpoint):
+    """A checkpoint was stored by some processes, and others were ended before they had stored any."""
+
+
 def _at(timestep: int, checkpoints: Sequence[IndexedCheckpoint]) -> IndexedCheckpoint:
     """Return the checkpoint of a timestep, one that no later run set aside before others."""
     fitting = [each for each in checkpoints if each.timestep == timestep]
     if not fitting:
-        stored = ", ".join(str(each.timestep) for each in checkpoints) or "none"
+        stored = ", ".join(str(each.timestep) for each in checkpoints)
         raise NotFound(f"it has stored nothing at timestep {timestep}, only at: {stored}")
     return min(fitting, key=lambda each: each.superseded)
 

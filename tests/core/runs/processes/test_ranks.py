@@ -6,6 +6,7 @@ The ranks are threads here, whose process group is the test's own; `tests/distri
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -237,6 +238,22 @@ def test_a_resume_goes_on_from_what_every_rank_has(
         resumed = group.run(tmp_path, remember, **OWN)
     assert [start for start, _ in resumed] == [6, 6, 6]
     assert [memory[0] for _, memory in resumed] == [16.0, 116.0, 216.0]
+
+
+def test_a_run_whose_first_checkpoint_not_every_rank_had_starts_anew(
+    tmp_path: Path, make_group: Callable[[int], Group]
+) -> None:
+    """As one that was killed before its first checkpoint was whole; no value is written twice."""
+    group = make_group(2)
+    cut(group, tmp_path, 9)
+    shutil.rmtree(tmp_path / "run" / "ranks" / "1" / "checkpoints")
+    with pytest.warns(keepfast.KeepfastWarning, match="rank 1: it had stored nothing when it was ended.*starting anew"):
+        resumed = group.run(tmp_path, remember, **OWN)
+    assert [start for start, _ in resumed] == [0, 0]
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [5, 10, 15, 20]
+    with pytest.warns(keepfast.KeepfastWarning, match="is complete"):
+        assert [start for start, _ in group.run(tmp_path, remember, **OWN)] == [20, 20]
 
 
 def test_as_many_checkpoints_are_kept_as_let_every_rank_go_on(
