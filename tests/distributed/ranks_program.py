@@ -41,7 +41,7 @@ def array(values: Any) -> Any:
 
 
 rng = np.random.default_rng(rank)
-memory = backend.RandomMemory(memory_size=8, num_envs=2)
+memory = backend.RandomMemory(memory_size=12, num_envs=2)
 memory.create_tensor("x", 1)
 weight = np.zeros(2)
 cfg = {"directory": directory, "experiment_name": "run", "writers": ["jsonl"], "write_interval": 4}
