@@ -110,7 +110,8 @@ class Resuming:
         def check(path: Path, checkpoint: Checkpoint) -> None:
             self._check(replace(found, path=path, checkpoint=checkpoint))
 
-        self._ranks.check(found.path, found.timestep, strict=strict, check=check)
+        is_best = found.checkpoint.about.metric is not None
+        self._ranks.check(found.path, found.timestep, strict=strict, is_best=is_best, check=check)
 
     def _check(self, found: Found) -> None:
         """Check that all that a checkpoint holds beside the modules can be restored; nothing is changed.

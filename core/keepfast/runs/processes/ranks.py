@@ -110,13 +110,22 @@ class Ranks:
         if self._ownership is not None:
             self._ownership.release()
 
-    def check(self, path: Path, timestep: int, *, strict: bool, check: Callable[[Path, Checkpoint], None]) -> None:
+    def check(
+        self,
+        path: Path,
+        timestep: int,
+        *,
+        strict: bool,
+        is_best: bool,
+        check: Callable[[Path, Checkpoint], None],
+    ) -> None:
         """Find what this process has of a timestep, and hear whether each other one has it too.
 
         Args:
             path: the file that the run may go on from.
             timestep: its timestep.
             strict: whether each process that stored anything there must have that of this timestep.
+            is_best: whether it is one of the best, of which no other process stores anything.
             check: raises `CorruptCheckpoint` for what cannot be resumed from.
 
         Raises:
@@ -136,7 +145,7 @@ class Ranks:
             self._tell_left_over(run, len(told))
         lacking = {f"rank {rank}: {reason}": is_new for rank, (reason, is_new) in enumerate(told) if reason}
         if strict and lacking:
-            kind = Unfinished if all(lacking.values()) else CorruptCheckpoint
+            kind = Unfinished if is_best or all(lacking.values()) else CorruptCheckpoint
             raise kind(f"`{path}` is not that of all processes of the run; {'; '.join(lacking)}")
 
     def with_own(self, checkpoint: Checkpoint, state: Mapping[str, Any]) -> Checkpoint:

@@ -207,7 +207,7 @@ def remember(experiment: keepfast.Experiment, rank: int, until: int = 20) -> tup
     return start, memory.rows.tolist()
 
 
-OWN = {"distributed_metrics": "mean", "distributed_memories": "each", "checkpoint_interval": 6}
+OWN = {"distributed_metrics": "mean", "distributed_memories": "each", "checkpoint_interval": 6, "best_metric": "Loss"}
 
 
 def cut(group: Group, directory: Path, at: int, **settings: Any) -> None:
@@ -242,14 +242,22 @@ def test_a_resume_goes_on_from_what_every_rank_has(
     assert [memory[0] for _, memory in resumed] == [12.0, 112.0, 212.0]
 
 
+@pytest.mark.parametrize("lacking", [0, 1])
 def test_a_run_whose_first_checkpoint_not_every_rank_had_starts_anew(
-    tmp_path: Path, make_group: Callable[[int], Group]
+    lacking: int, tmp_path: Path, make_group: Callable[[int], Group]
 ) -> None:
     """As one that was killed before its first checkpoint was whole; no value is written twice."""
     group = make_group(2)
     cut(group, tmp_path, 9)
-    shutil.rmtree(tmp_path / "run" / "ranks" / "1" / "checkpoints")
-    with pytest.warns(keepfast.KeepfastWarning, match="rank 1: it had stored nothing when it was ended.*starting anew"):
+    if lacking:
+        shutil.rmtree(tmp_path / "run" / "ranks" / "1" / "checkpoints")
+    else:  # of which the best alone was there
+        (index,) = (tmp_path / "run" / "checkpoints").glob("index.json")
+        (periodic,) = (tmp_path / "run" / "checkpoints").glob("agent_6.*")
+        index.unlink()
+        periodic.unlink()
+    reason = "it had stored nothing when it was ended" if lacking else "it has stored nothing at timestep 5, only at: 6"
+    with pytest.warns(keepfast.KeepfastWarning, match=f"rank 1: {reason}(.|\n)*starting anew"):
         resumed = group.run(tmp_path, remember, **OWN)
     assert [start for start, _ in resumed] == [0, 0]
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
