@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,23 +15,26 @@ from keepfast._system.background import Background
 from keepfast._system.disk.optional import tell_lacking
 from keepfast._system.finishing import finish
 from keepfast._system.memory.staging import Staging
-from keepfast._system.tally import Count, Tally
+from keepfast._system.tally import Tally
 from keepfast._system.warnings import warn
 from keepfast.checkpoints.best import BestJudge, Candidate, Improvement
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import INDEX
+from keepfast.checkpoints.placing import documents_of
 from keepfast.checkpoints.retention import Retention
 from keepfast.checkpoints.segments import present
 from keepfast.config import ExperimentConfig
-from keepfast.errors import KeepfastError, WaitedInVain
+from keepfast.errors import KeepfastError, WaitedInVain, WriteFailed
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata, CheckpointStore
 from keepfast.interfaces.loading.memory_log import NewRows
+from keepfast.interfaces.sharding.format import ShardedFormat, key_of
 from keepfast.memories.tensors.additions import RowLog
 from keepfast.modules.comparing.growth import Growth
-from keepfast.modules.registered import RegisteredModule, copy_all, main_backend, metadata, view_all
+from keepfast.modules.registered import RegisteredModule, copy_all, format_name, metadata, view_all
 from keepfast.modules.table import ModuleTable
 from keepfast.plugins.discovery import registry
-from keepfast.runs.in_vain import UntrackedMetric
+from keepfast.runs.in_vain import REFUSED, VANISHED, UntrackedMetric, all_refused, first_refused
+from keepfast.runs.processes.together import Together
 from keepfast.runs.schedule import Schedule, Turns
 from keepfast.tree import Tree
 
@@ -78,6 +81,7 @@ class Checkpointer:
 
     Attributes:
         latest: the completed timesteps at the checkpoint promised last, or None.
+        together: asks the other processes where a module is spread over them.
         enabled: whether anything is written.
 
     Args:
@@ -114,6 +118,7 @@ class Checkpointer:
         self._staging = Staging()
         self._retention = Retention(config.keep_last, config.keep_every, config.keep_best, config.best_mode)
         self._refused = Tally()
+        self.together, self._troubles = Together(), list[str]()
         self._stored = 0
         self.move(directory)
         self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes, max(config.keep_best, 1))
@@ -161,9 +166,16 @@ class Checkpointer:
     def _format_for(self, modules: Sequence[RegisteredModule]) -> CheckpointStore:
         """Return the format that checkpoints are written in: as configured, or that of the first module's backend."""
         if self._store is None:
-            store: CheckpointStore = registry().get("checkpoint format", main_backend(modules).checkpoint_format)()
+            store: CheckpointStore = registry().get("checkpoint format", format_name(modules, "auto"))()
             self._store = store
+        self.together.connect(self._store)
         return self._store
+
+    def _takes_part(self) -> bool:
+        """Say whether this process stores: the first does, and each other where a module is spread over all."""
+        if self._modules:
+            self.together.find(self._modules.look_up, first=self.enabled)
+        return self.enabled or self.together.is_on
 
     @property
     def judged_metric(self) -> str | None:
@@ -175,13 +187,14 @@ class Checkpointer:
         if self.enabled:
             self._untracked.written(statistics)
             self.improvement.judge(statistics, episodes, timestep)
-        if self.enabled and self.is_on and self._config.keep_best and self._modules:
-            self.best.judge(statistics, episodes, timestep, self._capture_for_best)
+        if self._takes_part() and self.is_on and self._config.keep_best and self._modules:
+            with self._counted():
+                self.best.judge(statistics, episodes, timestep, self._capture_for_best, self.together.first)
 
     def _capture_for_best(self) -> tuple[dict[str, Tree], dict[str, Any]]:
         modules = _without_memories(self._modules.look_up())
         with self._staging.in_use():
-            return copy_all(modules), self._resume_state(modules)
+            return copy_all(modules), self._resume_state(modules) if self.enabled else {}
 
     def _take_turn(self, timestep: int) -> bool:
         """Take the turn of a checkpoint, and say whether it is one that holds the memories.
@@ -204,7 +217,7 @@ class Checkpointer:
         Raises:
             BaseException: what went wrong with an earlier checkpoint, other than being refused.
         """
-        if not self._modules or not self.enabled:
+        if not self._takes_part() or not self._modules:
             self._tell_unregistered()
             return
         if not self._has_room():
@@ -223,13 +236,22 @@ class Checkpointer:
 
     def _has_room(self) -> bool:
         """Wait until a checkpoint can be promised; where the one before hangs, this one is lost, counted and told."""
-        try:
+        room = False
+        with self._counted():
             self._background.room()
-        except WaitedInVain as error:
-            self._refused.count(_REFUSED, str(error))
+            room = True
+        with self._counted():
+            return all(self.together.every(room))
+        return False
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Have a checkpoint that is lost since nobody answers counted and told; training goes on."""
+        try:
+            yield
+        except (WaitedInVain, WriteFailed) as error:
+            self._refused.count(REFUSED, str(error))
             self.tell()
-            return False
-        return True
 
     def _tell_unregistered(self) -> None:
         """Tell, once and where checkpoints were asked for, that there is nothing to store in them."""
@@ -256,18 +278,21 @@ class Checkpointer:
         """Return a copy of the modules, sharing what the best candidate copied at this timestep, and of new rows."""
         candidate = self.best.candidate
         copied = dict(candidate.state) if candidate is not None and candidate.timestep == timestep else {}
+        modules = modules if self.enabled else _without_memories(modules)  # whose own the first process stores
         logged = self._added(modules)
         copied |= {name: position for name, (position, _) in logged.items()}
         others = [module for module in modules if module.name not in copied]
         with self._staging.in_use():  # which need no copy of their own if they are written before anything changes them
             fresh = copy_all(others) if self._config.async_checkpoints else view_all(others)
         state = {module.name: copied.get(module.name, fresh.get(module.name)) for module in modules}
-        return state, {name: rows for name, (_, rows) in logged.items()}, self._resume_state(modules)
+        resume = self._resume_state(modules) if self.enabled else {}
+        return state, {name: rows for name, (_, rows) in logged.items()}, resume
 
     def _added(self, modules: Sequence[RegisteredModule]) -> dict[str, tuple[dict[str, Any], NewRows]]:
         """Return where each memory is, and its rows that no checkpoint has, where those are what is stored."""
         memories = {each.name: each.value for each in modules if each.is_memory}
-        if self._config.memory_checkpoints == "whole" or not memories:
+        whole = self._config.memory_checkpoints == "whole" or isinstance(self._store, ShardedFormat)
+        if whole or not memories:
             return {}
         there = present(self.directory.path)
         return {name: self._logs[name].take(memory, there) for name, memory in memories.items()}
@@ -297,17 +322,27 @@ class Checkpointer:
         retention = replace(self._retention, memories=memories)
 
         def job() -> None:
-            self._settle()  # what a resume takes for written must not be lost to the kill that makes it needed
-            if superseded is not None:
-                self._try(lambda: self.directory.supersede(superseded))
-            durable = self._write_all(promised, store, retention)
+            with self.together.leading(store) as self._troubles:
+                self._settle()  # what a resume takes for written must not be lost to the kill that makes it needed
+                if superseded is not None:
+                    self._try(lambda: self.directory.supersede(superseded))
+                durable = self._write_all(promised, store, retention)
             finish(*(partial(callback, each) for each in durable for callback in self._callbacks))
 
+        work = job if self.enabled else partial(self._follow, promised, store)
         if self._config.async_checkpoints:
-            self._background.submit(job)
+            self._background.submit(work)
         else:
-            job()
+            work()
         self.tell()
+
+    def _follow(self, promised: Sequence[_Promised], store: CheckpointStore) -> None:
+        """Write this process's part of what the first process writes."""
+        separately = self._config.store_separately
+        made = [documents_of(each.state, each.metadata, separately=separately) for each in promised]
+        contents = {key_of(document): document for documents in made for document in documents.values()}
+        assert isinstance(store, ShardedFormat)  # noqa: S101  (what else is stored together)
+        self._try(partial(store.follow, contents))
 
     def _write_all(self, promised: list[_Promised], store: CheckpointStore, retention: Retention) -> list[Durable]:
         """Write checkpoints, the last of which makes those before it durable, and return what is."""
@@ -351,7 +386,8 @@ class Checkpointer:
         try:
             write()
         except OSError as error:
-            self._refused.count(_REFUSED, str(error))
+            self._refused.count(REFUSED, str(error))
+            self._troubles.append(str(error))
             return False
         return True
 
@@ -365,12 +401,12 @@ class Checkpointer:
         try:
             mended = mend()
         except OSError as error:
-            self._refused.count(_VANISHED, f"{error}")
+            self._refused.count(VANISHED, f"{error}")
             return
         if mended or lost:
             self._stored -= lost
             held = f", with {lost} checkpoint(s) that this run had stored" if lost else ""
-            self._refused.count(_VANISHED, f"files of `{self.directory.path.parent}` were removed while it ran{held}")
+            self._refused.count(VANISHED, f"files of `{self.directory.path.parent}` were removed while it ran{held}")
 
     @property
     def failures(self) -> Collection[BaseException]:
@@ -425,7 +461,7 @@ class Checkpointer:
 
     def tell(self) -> None:
         """Tell of a refused checkpoint, the first time there is one."""
-        finish(partial(self._refused.tell, _first_refused), tell_lacking)
+        finish(partial(self._refused.tell, first_refused), tell_lacking)
 
     def wait(self) -> None:
         """Return when every checkpoint that was promised is on disk.
@@ -436,10 +472,14 @@ class Checkpointer:
         self._background.wait()
         self.tell()
 
-    def close(self) -> None:
-        """Write the best candidate, wait, end the thread, and tell how many checkpoints were refused."""
+    def close(self, *, interrupted: bool = False) -> None:
+        """Write the best candidate, wait, end the thread, and tell how many checkpoints were refused.
+
+        Where a run breaks off, the other processes may be anywhere, so that none waits for them to store the best.
+        """
         try:
-            self._store_best()
+            if not (interrupted and self.together.is_on):
+                self._store_best()
         finally:
             self._end()
 
@@ -450,22 +490,7 @@ class Checkpointer:
             self._staging.close()
             self.tell()
             self._untracked.tell_at_end()
-            self._refused.tell_sum(_all_refused, clear=True)
-
-
-_REFUSED, _VANISHED = "checkpoint", "vanished"
-
-
-def _first_refused(name: str, count: Count) -> str:
-    if name == _VANISHED:
-        return f"{count.first}; they are made anew, and the run goes on"
-    return f"a checkpoint could not be stored: {count.first}. Training goes on; further ones are counted"
-
-
-def _all_refused(counts: Mapping[str, Count]) -> str:
-    count, vanished = counts.get(_REFUSED, Count()), counts.get(_VANISHED, Count())
-    told = [f"{count.number} checkpoints could not be stored; the last reason: {count.last}"] * (count.number > 1)
-    return "; ".join([*told, vanished.first] if vanished.number else told)
+            self._refused.tell_sum(all_refused, clear=True)
 
 
 def _without_memories(modules: Sequence[RegisteredModule]) -> list[RegisteredModule]:
