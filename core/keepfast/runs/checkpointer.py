@@ -188,7 +188,7 @@ class Checkpointer:
             self._untracked.written(statistics)
             self.improvement.judge(statistics, episodes, timestep)
         if self._takes_part() and self.is_on and self._config.keep_best and self._modules:
-            with self._counted():
+            with contextlib.suppress(WriteFailed):  # told with the next checkpoint, which is lost too
                 self.best.judge(statistics, episodes, timestep, self._capture_for_best, self.together.first)
 
     def _capture_for_best(self) -> tuple[dict[str, Tree], dict[str, Any]]:
@@ -299,7 +299,7 @@ class Checkpointer:
 
     def _store_best(self) -> None:
         """Write the best candidate, if there is one that is not stored yet."""
-        if self._has_room() and self.best.candidate is not None:
+        if self.best.candidate is not None and self._has_room():
             known = self._modules.look_up()
             self._submit(self._promised_best(known), known)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from keepfast._system.arguments.guarding import guarded_calls
 from keepfast._system.disk.directories import sync_file
 from keepfast.codec import array_bytes, array_from_bytes, check_shape, decode, dtype_of, encode
-from keepfast.errors import CorruptCheckpoint, NewerFormat, WriteFailed
+from keepfast.errors import CorruptCheckpoint, InvalidValue, NewerFormat, WriteFailed
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 from keepfast.interfaces.format import DirectoryFormat
 from keepfast.interfaces.sharding.arrays import ShardedArray
@@ -179,6 +179,28 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
         arrays = self.read_arrays(path, document["arrays"], outlines)
         state = decode(document["state"], lambda stored: arrays[stored[0]] if len(stored) == 3 else _inlined(stored))
         return Checkpoint(state, decode(document["metadata"]))
+
+
+def save_together(store: CheckpointStore, content: Checkpoint, path: Path, peers: Peers | None) -> None:
+    """Save, durable in all processes when it returns, what is spread over them; each calls it.
+
+    Raises:
+        InvalidValue: if the format's files are written by one process.
+        WriteFailed: if it cannot be written.
+    """
+    if not isinstance(store, ShardedFormat):
+        raise InvalidValue(
+            f"`{path}` is to hold what is spread over processes, and one of them writes such a file; allowed: a name "
+            "that ends in .dcp (PyTorch) or .orbax (JAX), saved by all processes"
+        )
+    store.peers = peers
+    if peers is None or peers.first:
+        with store.leading():
+            store.save(content, path)
+    else:
+        store.follow({key_of(content): content})
+    if peers is not None:
+        peers.close()
 
 
 def key_of(content: Checkpoint) -> str:
