@@ -1,7 +1,7 @@
 """Runs whose modules are spread over processes: each process is forked from this one, which has imported everything.
 
-``python sharded_worker.py shapes DIRECTORY`` goes on with one run on several numbers of processes, and
-``python sharded_worker.py kills DIRECTORY NUMBER SEED`` kills a process as often while it saves.
+``python sharded_worker.py DIRECTORY KILLS 2:fsdp:4 4:both:6`` has one run go on, here with 2 processes until timestep 4
+and with 4 until timestep 6; another one lose a process; and a third one be killed, as often, while it saves.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def spread(policy: torch.nn.Sequential, layout: str) -> torch.nn.Module:
 
 
 def whole(tensor: Any) -> Any:
-    return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach().numpy()
+    return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).detach().numpy().copy()
 
 
 def state_of(policy: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -182,16 +182,16 @@ def in_child(target: Callable[..., None], *args: Any) -> None:
     assert end([child]) == [0]
 
 
-def shapes(directory: str) -> None:
-    for size, layout, until in ((2, "fsdp", 4), (4, "both", 6), (1, "fsdp", 8), (2, "both", 10)):
-        assert end(begin(size, train, directory, layout, until)) == [0] * size
+def shapes(directory: str, stages: list[str]) -> None:
+    for size, layout, until in (stage.split(":") for stage in stages):
+        assert end(begin(int(size), train, directory, layout, int(until))) == [0] * int(size)
 
 
-def kills(directory: str, number: str, seed: str) -> None:
+def kills(directory: str, number: int, seed: int) -> None:
     """Kill a process at a random moment, end the others, and load what is there: alone, and on another number."""
-    chance = random.Random(int(seed))
+    chance = random.Random(seed)
     durable, hit = Path(directory, "durable"), 0
-    for turn in range(int(number)):
+    for turn in range(number):
         size, before = (2, 4)[turn % 2], durable.read_text() if durable.exists() else "0"
         children = begin(size, fill, directory)
         until = time.monotonic() + 60
@@ -217,5 +217,13 @@ def survivor(directory: str) -> None:
     assert codes == [0, 9], codes
 
 
+def main(directory: str, number: str, *stages: str) -> None:
+    for name in ("several", "lonely", "killed"):
+        Path(directory, name).mkdir()
+    shapes(f"{directory}/several", list(stages))
+    survivor(f"{directory}/lonely")
+    kills(f"{directory}/killed", int(number), seed=20)
+
+
 if __name__ == "__main__":
-    {"shapes": shapes, "kills": kills, "survivor": survivor}[sys.argv[1]](*sys.argv[2:])
+    main(*sys.argv[1:])

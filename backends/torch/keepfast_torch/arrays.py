@@ -125,8 +125,9 @@ def tensor_copy(array: NDArray[Any]) -> torch.Tensor:
 
 
 def tensor_of(array: NDArray[Any]) -> torch.Tensor:
-    """Return a tensor over the memory of a NumPy array in C order."""
+    """Return a tensor over the memory of a NumPy array, or of a copy where PyTorch takes none such."""
     dtype: Any = getattr(torch, array.dtype.name)
+    array = np.require(array, requirements=("C", "W"))
     if dtype in _CARRIERS:
         return torch.from_numpy(array.view(f"i{array.itemsize}" if array.itemsize > 1 else "u1")).view(dtype)
     return torch.from_numpy(array)

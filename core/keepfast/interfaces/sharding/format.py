@@ -127,18 +127,24 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
     def _parted(self, content: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the arrays of a checkpoint by path, and what its seal says of the rest."""
         arrays: dict[str, Any] = {}
+        spread: dict[int, ShardedArray] = {}
+        outlines: list[NDArray[Any]] = []
 
-        def outlined(path: str, leaf: Any) -> Any:
+        def outlined(_path: str, leaf: Any) -> Any:
             if not isinstance(leaf, ShardedArray):
                 return leaf
-            arrays[path] = leaf
-            return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
+            outlines.append(outline := np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape))
+            spread[id(outline)] = leaf
+            return outline
 
         def put(path: str, array: NDArray[Any]) -> list[Any]:
+            while path in arrays:  # two entries may have one path, where they are by themselves
+                path += "~"
             outline = [path, str(array.dtype), list(array.shape)]
-            if path not in arrays and (array.size == 0 or not self.takes(array.dtype)):
+            held = spread.get(id(array), array)
+            if held is array and (array.size == 0 or not self.takes(array.dtype)):
                 return [*outline, base64.b64encode(array_bytes(array)).decode("ascii")]
-            arrays.setdefault(path, array)
+            arrays[path] = held
             return outline
 
         state: Tree = encode(map_leaves(outlined, content.state), put)
@@ -169,6 +175,7 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
         Raises:
             CorruptCheckpoint: if it was never sealed, or a file is not as it was sealed; names the file.
         """
+        path.stat()
         if not path.is_dir():
             raise CorruptCheckpoint(f"`{path}` is damaged: it is a file, and such a checkpoint is a directory")
         document = read_seal(path)
