@@ -309,6 +309,15 @@ def powerloss(session: nox.Session) -> None:
 
 
 @nox.session
+def distributed(session: nox.Session) -> None:
+    """Kill fifty times while several processes save, and resume on eight and back; arguments go to pytest."""
+    install(session, project("all"), *TEST_TOOLS, *FURTHER_TOOLS)
+    session.env["KEEPFAST_KILLS"] = "50"
+    chosen = session.posargs or ("tests/torch_backend/test_sharded.py", "tests/jax_backend/test_sharded.py")
+    pytest(session, "-s", "--timeout=0", *chosen)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; every warning is an error."""
     install(session, project("torch,jax,demo"), *DOCS_TOOLS)

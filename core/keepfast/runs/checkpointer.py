@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -236,22 +236,19 @@ class Checkpointer:
 
     def _has_room(self) -> bool:
         """Wait until a checkpoint can be promised; where the one before hangs, this one is lost, counted and told."""
-        room = False
-        with self._counted():
-            self._background.room()
-            room = True
-        with self._counted():
-            return all(self.together.every(room))
-        return False
-
-    @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
-        """Have a checkpoint that is lost since nobody answers counted and told; training goes on."""
         try:
-            yield
-        except (WaitedInVain, WriteFailed) as error:
-            self._refused.count(REFUSED, str(error))
+            self._background.room()
+            trouble = None
+        except WaitedInVain as error:
+            trouble = str(error)
+        try:
+            trouble = next(filter(None, self.together.every(trouble)), None)
+        except WriteFailed as error:
+            trouble = str(error)
+        if trouble is not None:
+            self._refused.count(REFUSED, trouble)
             self.tell()
+        return trouble is None
 
     def _tell_unregistered(self) -> None:
         """Tell, once and where checkpoints were asked for, that there is nothing to store in them."""

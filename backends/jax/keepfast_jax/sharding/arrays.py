@@ -23,10 +23,9 @@ def sharded(array: jax.Array) -> ShardedArray:
 
     The copy is under way when this returns; nothing waits for it but who reads it.
     """
-    sharding = array.sharding
-    kinds = {memory.kind for device in sharding.addressable_devices for memory in device.addressable_memories()}
-    is_on_host = all(device.platform == "cpu" for device in sharding.addressable_devices)
-    if not is_on_host and _HOST in kinds:
+    sharding, devices = array.sharding, list[Any](array.sharding.addressable_devices)
+    kinds = {memory.kind for device in devices for memory in device.addressable_memories()}
+    if _HOST in kinds and any(device.platform != "cpu" for device in devices):
         sharding = sharding.with_memory_kind(_HOST)
     held = jax.device_put(array, sharding, may_alias=False)
     return ShardedArray(tuple(array.shape), np.dtype(array.dtype), held)

@@ -10,10 +10,13 @@ from typing import Any, final
 
 import numpy as np
 import torch
-import torch.distributed.checkpoint as dcp
 from numpy.typing import NDArray
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorProperties
 from torch.distributed.checkpoint.planner import SavePlan, TensorWriteData, WriteItem, WriteItemType
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from keepfast import CorruptCheckpoint, ShardedArray, WriteFailed
 from keepfast_torch.arrays import DTYPES, array_of, tensor_of
@@ -36,18 +39,18 @@ def write(arrays: _Arrays, directory: Path, group: Any) -> dict[str, list[Any]]:
     Raises:
         WriteFailed: if it could not, in this process or another.
     """
-    writer, planner = dcp.FileSystemWriter(directory), _Planner(arrays)
+    writer, planner = FileSystemWriter(directory), _Planner(arrays)
     try:
         if group is None:
             written = _save_alone(writer, planner)
         else:
-            written = dcp.save({}, storage_writer=writer, planner=planner, process_group=group)
-    except (RuntimeError, ValueError, dcp.CheckpointException) as error:  # the last of which is no `Exception`
+            written = save({}, storage_writer=writer, planner=planner, process_group=group)
+    except (RuntimeError, ValueError, CheckpointException) as error:  # the last of which is no `Exception`
         raise WriteFailed(f"torch.distributed.checkpoint could not write `{directory}`: {error}") from error
     return {path: list(_places(path, written)) for path in arrays}
 
 
-def _save_alone(writer: dcp.FileSystemWriter, planner: dcp.DefaultSavePlanner) -> Metadata:
+def _save_alone(writer: FileSystemWriter, planner: DefaultSavePlanner) -> Metadata:
     """Do what ``dcp.save`` does in a single process, where it warns of being alone."""
     planner.set_up_planner({}, writer.storage_meta(), is_coordinator=True)
     writer.set_up_storage_writer(True)
@@ -58,7 +61,7 @@ def _save_alone(writer: dcp.FileSystemWriter, planner: dcp.DefaultSavePlanner) -
 
 
 @final
-class _Planner(dcp.DefaultSavePlanner):
+class _Planner(DefaultSavePlanner):
     """Plans to write pieces, and in the first process what each process has the whole of.
 
     Args:
@@ -112,7 +115,7 @@ def read(directory: Path, path: str, places: Any, dtype: np.dtype[Any], shape: t
     Raises:
         CorruptCheckpoint: if the parts do not make the whole of it.
     """
-    parts = [(tuple(offsets), tuple(sizes), at) for offsets, sizes, *at in places]
+    parts = [(tuple(offsets), tuple(sizes), (name, start, length)) for offsets, sizes, name, start, length in places]
     if sum(math.prod(sizes) for _, sizes, _ in parts) != math.prod(shape):
         raise CorruptCheckpoint(f"`{directory}` is damaged: the parts of `{path}` do not make the whole of it")
     if len(parts) == 1 and parts[0][1] == shape:
@@ -137,5 +140,3 @@ def _part(
     if array.shape != shape or array.dtype != dtype:
         raise CorruptCheckpoint(f"`{directory / name}` is damaged: a part of it is {array.dtype}{list(array.shape)}")
     return array
-
-

@@ -51,7 +51,7 @@ class Together:
         if self._peers is not None and self._peers.first is not first:
             raise ConfigError(
                 f"modules are spread over a group in which this process is of rank {self._peers.rank}, and the setting "
-                f"`distributed` has it {'write' if first else 'not write'}; set it to \"auto\""
+                f'`distributed` has it {"write" if first else "not write"}; set it to "auto"'
             )
 
     def connect(self, store: CheckpointStore) -> None:
@@ -93,4 +93,3 @@ class Together:
         if isinstance(store, ShardedFormat):
             return store.leading()
         return contextlib.nullcontext([])
-
