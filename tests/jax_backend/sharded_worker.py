@@ -3,6 +3,8 @@
 ``python sharded_worker.py MODE DIRECTORY RANK SIZE PORT UNTIL``
 """
 
+# ruff: noqa: E402  (JAX is told of its devices before it is imported)
+
 from __future__ import annotations
 
 import os

@@ -147,7 +147,7 @@ def begin(size: int, target: Callable[..., None], *args: Any) -> list[int]:
                     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
                     target(*args)
                     dist.destroy_process_group()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  (a forked child ends here, whatever it is)
                 sys.stderr.write(f"rank {rank}: {type(error).__name__}: {error}\n")
                 os._exit(1)
             os._exit(0)
@@ -175,7 +175,7 @@ def in_child(target: Callable[..., None], *args: Any) -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 target(*args)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  (a forked child ends here, whatever it is)
             sys.stderr.write(f"{target.__name__}: {type(error).__name__}: {error}\n")
             os._exit(1)
         os._exit(0)

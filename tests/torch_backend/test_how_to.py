@@ -13,7 +13,9 @@ import pytest
 
 import keepfast
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
 
 from tests.both_backends.documents import code_of
 
@@ -56,11 +58,18 @@ def test_the_page_on_several_gpus_spreads_a_network() -> None:
     Path("sharded.py").write_text(blocks(page)["sharded.py"], "utf-8")
     for number in ("2", "1"):
         command = ["torch.distributed.run", "--standalone", "--nproc-per-node", number, "sharded.py"]
-        done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, timeout=200, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", *command], capture_output=True, text=True, timeout=200, check=False
+        )
         assert done.returncode == 0, done.stderr
     assert "is complete" in done.stderr
     written = Path("runs/sharded/checkpoints/agent_20.dcp")
-    assert sorted(path.name for path in written.iterdir()) == [".metadata", "__0_0.distcp", "__1_0.distcp", "keepfast.json"]
+    assert sorted(path.name for path in written.iterdir()) == [
+        ".metadata",
+        "__0_0.distcp",
+        "__1_0.distcp",
+        "keepfast.json",
+    ]
     policy = torch.nn.Linear(4, 2)
     assert bool(keepfast.load(policy, written, modules=["policy"]))
 

@@ -19,8 +19,8 @@ from keepfast_torch.compiling import keep_out
 from keepfast_torch.device import parse_device
 from keepfast_torch.modes import outside_of_modes
 from keepfast_torch.remembering import place_of, remember
-from keepfast_torch.sharding.tensors import is_spread, local_of, sharded
 from keepfast_torch.settings import outputs_of, settings_of
+from keepfast_torch.sharding.tensors import is_spread, local_of, sharded
 from keepfast_torch.state import find_kind, kind_of
 from keepfast_torch.step_buffer import step_buffer
 from keepfast_torch.uninitialized import require_values
@@ -253,7 +253,7 @@ class TorchBackend(Backend):
         return is_spread(array)
 
     def peers(self) -> Peers | None:
-        """Return a conversation of the default process group, over a group of its own; None where it has one process."""
+        """Return a conversation over a group of its own; None where the default group has one process."""
         from keepfast_torch.sharding.peers import peers
 
         return peers()

@@ -1,4 +1,4 @@
-"""DTensors, of which each process has a part: FSDP2's parameters, those of tensor parallelism, and their optimizers'."""
+"""DTensors, of which each process has a part: parameters under FSDP2 or tensor parallelism, and optimizers' states."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def require_parts(tensor: torch.Tensor, path: str) -> None:
     """
     if any(placement.is_partial() for placement in tensor.placements):  # type: ignore[attr-defined]
         raise UnsupportedModule(
-            f"`{path}` is a DTensor whose parts are yet to be added up (`Partial`), so that no process has its numbers; "
-            "redistribute it first"
+            f"`{path}` is a DTensor whose parts are yet to be added up (`Partial`), so that no process has its "
+            "numbers; redistribute it first"
         )
 
 

@@ -1,4 +1,4 @@
-"""Tensors as ``torch.distributed.checkpoint`` writes them, and read back without the pickle that it keeps beside them."""
+"""Tensors as ``torch.distributed.checkpoint`` writes them, and read back without the pickle that lies beside them."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from keepfast.tree import Tree, values
 class ShardedArray:
     """A copy, on the host, of what this process has of an array that is spread over processes.
 
-    A backend's `host_copy` gives it in the place of such an array, and a `ShardedFormat` of the same framework takes it.
+    A backend's `host_copy` gives it in the place of such an array; a `ShardedFormat` of the same framework takes it.
 
     Attributes:
         shape: that of the whole array.

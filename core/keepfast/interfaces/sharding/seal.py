@@ -19,6 +19,7 @@ SEAL = "keepfast.json"
 """The file that is the seal."""
 
 _CHUNK = 1 << 20
+_TAIL = len("\n01234567\n")
 
 
 def digest_of(path: Path) -> list[Any]:
@@ -51,8 +52,9 @@ def read_seal(directory: Path) -> dict[str, Any]:
     path = directory / SEAL
     if not path.is_file():
         raise CorruptCheckpoint(f"`{directory}` is damaged: it was never sealed, so that nobody knows it to be whole")
-    text, _, digest = path.read_bytes().rstrip(b"\n").rpartition(b"\n")
-    if digest != b"%08x" % crc32(text):
+    content = path.read_bytes()
+    text = content[:-_TAIL]
+    if content[-_TAIL:] != b"\n%08x\n" % crc32(text):
         raise CorruptCheckpoint(f"`{path}` is damaged: it has another CRC-32 than what was written")
     document: dict[str, Any] = json.loads(text)
     _verify(directory, document["files"], names_in(directory))
@@ -67,8 +69,8 @@ def _verify(directory: Path, files: Mapping[str, Sequence[Any]], found: Iterable
             raise CorruptCheckpoint(f"`{path}` is missing, a part of what was written")
         if (read := digest_of(path)) != list(written):
             raise CorruptCheckpoint(
-                f"`{path}` is damaged: it has {read[0]} bytes of the CRC-32 {read[1]}, and {written[0]} of {written[1]} "
-                "were written"
+                f"`{path}` is damaged: it has {read[0]} bytes of the CRC-32 {read[1]}, and {written[0]} of "
+                f"{written[1]} were written"
             )
     if strangers := sorted(there - files.keys()):
         raise CorruptCheckpoint(f"`{directory / strangers[0]}` is no part of what was written; move it elsewhere")
