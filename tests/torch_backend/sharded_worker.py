@@ -135,6 +135,34 @@ def lonely(directory: str) -> None:
     Path(directory, "told.json").write_text(json.dumps([str(each.message) for each in told]))
 
 
+def asked(directory: str) -> None:
+    """Store by the clock of the first process, until the second is told to end; neither is as fast as the other."""
+    policy = fully_shard(torch.nn.Linear(8, 8), mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
+    cfg = settings(directory, checkpoint_interval=0, checkpoint_seconds=0.05, keep_best=0)
+    with keepfast.Experiment({**cfg, "write_interval": 2}, timesteps=LENGTH) as experiment:
+        experiment.register(policy=policy)
+        for timestep in range(LENGTH):
+            time.sleep(0.02 * (dist.get_rank() + 1))
+            experiment.track_data("Loss / Loss", 1.0)
+            experiment.step(timestep)
+            if timestep == 20 and dist.get_rank() == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+
+def apart(directory: str) -> None:
+    """Checkpoint at another timestep in each process."""
+    policy = fully_shard(torch.nn.Linear(8, 8), mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
+    with (
+        keepfast.Experiment(settings(directory, checkpoint_interval=0), timesteps=4) as experiment,
+        warnings.catch_warnings(record=True) as told,
+    ):
+        warnings.simplefilter("always")
+        experiment.register(policy=policy)
+        experiment.write_checkpoint(3 + dist.get_rank())
+    if dist.get_rank() == 1:
+        Path(directory, "told.json").write_text(json.dumps([str(each.message) for each in told]))
+
+
 def begin(size: int, target: Callable[..., None], *args: Any) -> list[int]:
     """Fork the processes of a run, and return their numbers."""
     store = tempfile.mktemp(prefix="ranks")
@@ -147,6 +175,8 @@ def begin(size: int, target: Callable[..., None], *args: Any) -> list[int]:
                     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
                     target(*args)
                     dist.destroy_process_group()
+            except SystemExit as error:
+                os._exit(int(error.code or 0))
             except BaseException as error:  # noqa: BLE001  (a forked child ends here, whatever it is)
                 sys.stderr.write(f"rank {rank}: {type(error).__name__}: {error}\n")
                 os._exit(1)
@@ -218,10 +248,12 @@ def survivor(directory: str) -> None:
 
 
 def main(directory: str, number: str, *stages: str) -> None:
-    for name in ("several", "lonely", "killed"):
+    for name in ("several", "lonely", "asked", "apart", "killed"):
         Path(directory, name).mkdir()
     shapes(f"{directory}/several", list(stages))
     survivor(f"{directory}/lonely")
+    assert end(begin(2, asked, f"{directory}/asked")) == [128 + signal.SIGTERM] * 2
+    assert end(begin(2, apart, f"{directory}/apart")) == [0, 0]
     kills(f"{directory}/killed", int(number), seed=20)
 
 

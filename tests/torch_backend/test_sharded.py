@@ -129,6 +129,25 @@ def test_a_process_that_is_left_alone_is_told_and_goes_on(ran: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_clock_of_the_first_and_a_signal_to_any_are_those_of_all(ran: Path) -> None:
+    """Both act at the next write, in all processes alike: each saves, and ends as it was told."""
+    checkpoints = ran / "asked" / "run" / "checkpoints"
+    timesteps = sorted(int(path.stem.removeprefix("agent_")) for path in checkpoints.glob("agent_*"))
+    assert len(timesteps) > 2
+    assert timesteps[-1] == 22
+    assert all(timestep % 2 == 0 for timestep in timesteps)
+    assert [verdict.problem for verdict in verify(ran / "asked" / "run")] == [None] * len(timesteps)
+
+
+@pytest.mark.slow
+def test_processes_at_different_timesteps_store_nothing(ran: Path) -> None:
+    """What they have is of different times, which is told, with the timesteps."""
+    (told,) = json.loads((ran / "apart" / "told.json").read_text())
+    assert "are at the timesteps 3, 4" in told
+    assert list((ran / "apart" / "run" / "checkpoints").glob("agent*")) == []
+
+
+@pytest.mark.slow
 def test_a_process_killed_within_a_save_leaves_what_was_stored(ran: Path) -> None:
     """A random one is killed at a random moment; the newest checkpoint loads, alone and on another number."""
     killed = ran / "killed"

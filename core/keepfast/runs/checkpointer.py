@@ -220,7 +220,7 @@ class Checkpointer:
         if not self._takes_part() or not self._modules:
             self._tell_unregistered()
             return
-        if not self._has_room():
+        if not self._has_room(timestep):
             return
         known = self._modules.look_up()
         self._growth.tell(known)
@@ -234,7 +234,7 @@ class Checkpointer:
         self.latest = timestep
         self._tell_no_memory(known)
 
-    def _has_room(self) -> bool:
+    def _has_room(self, timestep: int | None = None) -> bool:
         """Wait until a checkpoint can be promised; where the one before hangs, this one is lost, counted and told."""
         try:
             self._background.room()
@@ -242,13 +242,12 @@ class Checkpointer:
         except WaitedInVain as error:
             trouble = str(error)
         try:
-            trouble = next(filter(None, self.together.every(trouble)), None)
+            self.together.agree(trouble, timestep)
         except WriteFailed as error:
-            trouble = str(error)
-        if trouble is not None:
-            self._refused.count(REFUSED, trouble)
+            self._refused.count(REFUSED, str(error))
             self.tell()
-        return trouble is None
+            return False
+        return True
 
     def _tell_unregistered(self) -> None:
         """Tell, once and where checkpoints were asked for, that there is nothing to store in them."""

@@ -68,6 +68,27 @@ class Together:
         with self._noting_loss() as peers:
             return [value] if peers is None else peers.every(value)
 
+    def agree(self, trouble: str | None, timestep: int | None) -> None:
+        """Return where each process can store, and all of them what is of one timestep.
+
+        Args:
+            trouble: why this one cannot; None where it can.
+            timestep: that of what is to be stored; None where there is no telling.
+
+        Raises:
+            WriteFailed: if one cannot, or is at another timestep, or gone.
+        """
+        said = self.every((trouble, timestep))
+        if (told := next((each for each, _ in said if each is not None), None)) is not None:
+            raise WriteFailed(told)
+        if len(timesteps := {each for _, each in said}) > 1:
+            listed = ", ".join(map(str, sorted(each for each in timesteps if each is not None)))
+            raise WriteFailed(
+                f"the processes of this run are at the timesteps {listed}, and what is spread over them can be stored "
+                "at one alone: call `write_checkpoint` in all of them at the same; `checkpoint_seconds` needs a "
+                "`write_interval` or a `checkpoint_interval`, at which they meet"
+            )
+
     def first(self, value: _T) -> _T:
         """Return what the first process gives.
 
