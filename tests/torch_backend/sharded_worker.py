@@ -163,6 +163,35 @@ def apart(directory: str) -> None:
         Path(directory, "told.json").write_text(json.dumps([str(each.message) for each in told]))
 
 
+def single(directory: str) -> None:
+    """Save one module with all processes, load it again, and tell what formats of one process say."""
+    policy = spread(network(), "fsdp")
+    path = keepfast.save(policy, Path(directory, "policy.dcp"))
+    with torch.no_grad():
+        for each in policy.parameters():
+            each.zero_()
+    assert bool(keepfast.load(policy, path))
+    assert all(np.array_equal(whole(one), each.detach().numpy()) for one, each in pairs(policy))
+    told = [str(_raised(lambda: keepfast.save(policy, Path(directory, "policy.pt"))))]
+    cfg = settings(directory, checkpoint_format="pt")
+    with keepfast.Experiment(cfg, timesteps=4) as experiment:
+        told.append(str(_raised(lambda: experiment.register(policy=policy))))
+    if dist.get_rank() == 1:
+        Path(directory, "told.json").write_text(json.dumps(told))
+
+
+def pairs(policy: torch.nn.Module) -> Any:
+    return zip(policy.parameters(), network().parameters(), strict=True)
+
+
+def _raised(call: Callable[[], object]) -> keepfast.KeepfastError | None:
+    try:
+        call()
+    except keepfast.KeepfastError as error:
+        return error
+    return None
+
+
 def begin(size: int, target: Callable[..., None], *args: Any) -> list[int]:
     """Fork the processes of a run, and return their numbers."""
     store = tempfile.mktemp(prefix="ranks")
@@ -248,12 +277,13 @@ def survivor(directory: str) -> None:
 
 
 def main(directory: str, number: str, *stages: str) -> None:
-    for name in ("several", "lonely", "asked", "apart", "killed"):
+    for name in ("several", "lonely", "asked", "apart", "single", "killed"):
         Path(directory, name).mkdir()
     shapes(f"{directory}/several", list(stages))
     survivor(f"{directory}/lonely")
     assert end(begin(2, asked, f"{directory}/asked")) == [128 + signal.SIGTERM] * 2
     assert end(begin(2, apart, f"{directory}/apart")) == [0, 0]
+    assert end(begin(2, single, f"{directory}/single")) == [0, 0]
     kills(f"{directory}/killed", int(number), seed=20)
 
 

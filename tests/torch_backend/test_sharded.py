@@ -148,6 +148,20 @@ def test_processes_at_different_timesteps_store_nothing(ran: Path) -> None:
 
 
 @pytest.mark.slow
+def test_one_module_is_saved_by_all_and_by_no_format_of_one_process(ran: Path) -> None:
+    """``keepfast.save`` to a .dcp; a .pt would hold a part of it, and is refused, as a setting of an experiment too."""
+    saved, configured = json.loads((ran / "single" / "told.json").read_text())
+    assert "is to hold what is spread over processes" in saved
+    assert "the module `policy` is spread over processes" in configured
+    assert 'allowed for `checkpoint_format`: "auto", "dcp"' in configured
+    policy = network()
+    with torch.no_grad():
+        policy[0].weight.zero_()
+    assert bool(keepfast.load(policy, ran / "single" / "policy.dcp"))
+    assert torch.equal(policy[0].weight, network()[0].weight)
+
+
+@pytest.mark.slow
 def test_a_process_killed_within_a_save_leaves_what_was_stored(ran: Path) -> None:
     """A random one is killed at a random moment; the newest checkpoint loads, alone and on another number."""
     killed = ran / "killed"

@@ -27,7 +27,7 @@ from keepfast.config import ExperimentConfig
 from keepfast.errors import KeepfastError, WaitedInVain, WriteFailed
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata, CheckpointStore
 from keepfast.interfaces.loading.memory_log import NewRows
-from keepfast.interfaces.sharding.format import ShardedFormat, key_of
+from keepfast.interfaces.sharding.format import ShardedFormat, Troubles, key_of, of_the_first
 from keepfast.memories.tensors.additions import RowLog
 from keepfast.modules.comparing.growth import Growth
 from keepfast.modules.registered import RegisteredModule, copy_all, format_name, metadata, view_all
@@ -118,7 +118,7 @@ class Checkpointer:
         self._staging = Staging()
         self._retention = Retention(config.keep_last, config.keep_every, config.keep_best, config.best_mode)
         self._refused = Tally()
-        self.together, self._troubles = Together(), list[str]()
+        self.together, self._troubles = Together(), Troubles()
         self._stored = 0
         self.move(directory)
         self.best = BestJudge(config.best_metric, config.best_mode, config.best_min_episodes, max(config.keep_best, 1))
@@ -241,13 +241,10 @@ class Checkpointer:
             trouble = None
         except WaitedInVain as error:
             trouble = str(error)
-        try:
-            self.together.agree(trouble, timestep)
-        except WriteFailed as error:
-            self._refused.count(REFUSED, str(error))
-            self.tell()
-            return False
-        return True
+        if self._try(partial(self.together.agree, trouble, timestep)):
+            return True
+        self.tell()
+        return False
 
     def _tell_unregistered(self) -> None:
         """Tell, once and where checkpoints were asked for, that there is nothing to store in them."""
@@ -338,7 +335,16 @@ class Checkpointer:
         made = [documents_of(each.state, each.metadata, separately=separately) for each in promised]
         contents = {key_of(document): document for documents in made for document in documents.values()}
         assert isinstance(store, ShardedFormat)  # noqa: S101  (what else is stored together)
-        self._try(partial(store.follow, contents))
+
+        def follow() -> None:
+            told = store.follow(contents)
+            for candidate in filter(None, (each.candidate for each in promised)):
+                if candidate.timestep in told.unstored:
+                    self.best.put_back(candidate)
+            if told.reasons:
+                raise WriteFailed(of_the_first(told.reasons))
+
+        self._try(follow)
 
     def _write_all(self, promised: list[_Promised], store: CheckpointStore, retention: Retention) -> list[Durable]:
         """Write checkpoints, the last of which makes those before it durable, and return what is."""
@@ -375,6 +381,7 @@ class Checkpointer:
         finally:
             if not written and promised.candidate is not None:
                 self.best.put_back(promised.candidate)
+                self._troubles.unstored.append(promised.candidate.timestep)
         return written
 
     def _try(self, write: Callable[[], object]) -> bool:
@@ -383,7 +390,7 @@ class Checkpointer:
             write()
         except OSError as error:
             self._refused.count(REFUSED, str(error))
-            self._troubles.append(str(error))
+            self._troubles.reasons.append(str(error))
             return False
         return True
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import abc
 import base64
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,21 @@ from keepfast.tree import Tree, map_leaves
 
 _VERSION = 1
 """The version of what a seal says."""
+
+
+@final
+@dataclass
+class Troubles:
+    """What went wrong while several processes stored together.
+
+    Attributes:
+        reasons: in words.
+        unstored: the timesteps of the best checkpoints that were not stored, and may be later.
+    """
+
+    reasons: list[str] = field(default_factory=list)
+    unstored: list[int] = field(default_factory=list)
+
 
 Arrays = Mapping[str, "NDArray[Any] | ShardedArray"]
 """The arrays of a checkpoint, by their paths in it; those that are not sharded are the same in every process."""
@@ -79,41 +95,44 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
         self._write(content, directory)
 
     @contextlib.contextmanager
-    def leading(self) -> Iterator[list[str]]:
+    def leading(self) -> Iterator[Troubles]:
         """Tell the peers that `follow`, at the end of the block, that it has come, and what went wrong in it.
 
         Yields:
             What goes wrong, for the caller to add to; an error that leaves the block is told too.
         """
-        troubles: list[str] = []
+        troubles = Troubles()
         try:
             yield troubles
         except BaseException as error:
-            troubles.append(f"{type(error).__name__}: {error}")
+            troubles.reasons.append(f"{type(error).__name__}: {error}")
             raise
         finally:
             if self.peers is not None:
                 with contextlib.suppress(WriteFailed):  # whoever is gone need not be told, and all is on disk
-                    self.peers.share({"troubles": troubles})
+                    self.peers.share({"troubles": asdict(troubles)})
 
-    def follow(self, contents: Mapping[str, Checkpoint]) -> None:
+    def follow(self, contents: Mapping[str, Checkpoint]) -> Troubles:
         """Write this process's part of whatever the first process commits, until that says that it is through.
 
         Args:
             contents: each checkpoint as this process has it, by its `key_of`.
 
+        Returns:
+            What went wrong in the first process.
+
         Raises:
-            WriteFailed: if the first could not commit something, or is gone; names the reason.
+            WriteFailed: if the first is gone.
         """
         assert self.peers is not None  # noqa: S101  (whoever follows has somebody to follow)
         while "troubles" not in (said := self.peers.share(None)):
             with contextlib.suppress(WriteFailed):  # the first knows of it, and says so in the end
-                self._write(contents[said["write"]], Path(said["to"]))
-        if said["troubles"]:
-            raise WriteFailed(f"the first process could not store a checkpoint: {said['troubles'][-1]}")
+                self._write(contents.get(said["write"]), Path(said["to"]))
+        return Troubles(**said["troubles"])
 
-    def _write(self, content: Checkpoint, directory: Path) -> None:
-        arrays, document = self._parted(content)
+    def _write(self, content: Checkpoint | None, directory: Path) -> None:
+        # Before a library begins, whose processes would wait for one that has nothing to write.
+        arrays, document = self._agreed(lambda: self._parted(content))
         told = self._agreed(lambda: self.write_arrays(arrays, directory))
         names = names_in(directory)
         names = names if self.peers is None else self.peers.share(names)
@@ -124,8 +143,10 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
             files = {name: each for part in parts for name, each in part.items()}
             write_seal(directory, {**document, "arrays": told, "files": {name: files[name] for name in names}})
 
-    def _parted(self, content: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _parted(self, content: Checkpoint | None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the arrays of a checkpoint by path, and what its seal says of the rest."""
+        if content is None:
+            raise InvalidValue("it has no such checkpoint to write")
         arrays: dict[str, Any] = {}
         spread: dict[int, ShardedArray] = {}
         outlines: list[NDArray[Any]] = []
@@ -204,10 +225,15 @@ def save_together(store: CheckpointStore, content: Checkpoint, path: Path, peers
     if peers is None or peers.first:
         with store.leading():
             store.save(content, path)
-    else:
-        store.follow({key_of(content): content})
+    elif reasons := store.follow({key_of(content): content}).reasons:
+        raise WriteFailed(of_the_first(reasons))
     if peers is not None:
         peers.close()
+
+
+def of_the_first(reasons: Sequence[str]) -> str:
+    """Return what those who follow tell of what went wrong in the first process."""
+    return f"the first process could not store a checkpoint: {reasons[-1]}"
 
 
 def key_of(content: Checkpoint) -> str:

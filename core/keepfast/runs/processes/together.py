@@ -8,7 +8,7 @@ from typing import TypeVar, final
 
 from keepfast.errors import ConfigError, WriteFailed
 from keepfast.interfaces.checkpoint_store import CheckpointStore
-from keepfast.interfaces.sharding.format import ShardedFormat
+from keepfast.interfaces.sharding.format import ShardedFormat, Troubles
 from keepfast.interfaces.sharding.peers import Peers
 from keepfast.modules.registered import RegisteredModule, sharded_backend
 from keepfast.plugins.backends import group_ranks
@@ -109,8 +109,8 @@ class Together:
             self._lost = error
             raise
 
-    def leading(self, store: CheckpointStore) -> contextlib.AbstractContextManager[list[str]]:
+    def leading(self, store: CheckpointStore) -> contextlib.AbstractContextManager[Troubles]:
         """Have the others write with this process in the block; what goes wrong is added to what it gives."""
         if isinstance(store, ShardedFormat):
             return store.leading()
-        return contextlib.nullcontext([])
+        return contextlib.nullcontext(Troubles())

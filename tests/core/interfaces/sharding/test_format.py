@@ -173,6 +173,31 @@ def test_an_error_of_the_first_reaches_those_who_follow(tmp_path: Path) -> None:
     assert "the first process could not store a checkpoint" in (told[1] or "")
 
 
+def test_one_that_has_nothing_to_write_fails_the_checkpoint_before_it_is_begun(tmp_path: Path) -> None:
+    """Nobody waits within a library for one that took another turn; the reason is told to all."""
+    barrier, said, told = threading.Barrier(SIZE), [None] * SIZE, list[str]()
+
+    def follow(rank: int) -> None:
+        store = RowsStore()
+        store.peers = Threads(rank, barrier, said)
+        told.extend(store.follow({} if rank == 1 else {key_of(checkpoint(rank)): checkpoint(rank)}).reasons)
+
+    threads = [threading.Thread(target=follow, args=(rank,)) for rank in range(1, SIZE)]
+    for thread in threads:
+        thread.start()
+    store = RowsStore()
+    store.peers = Threads(0, barrier, said)
+    with (
+        pytest.raises(keepfast.WriteFailed, match="process 1: InvalidValue: it has no such checkpoint"),
+        store.leading(),
+    ):
+        store.save(checkpoint(0), tmp_path / "agent_5.rows")
+    for thread in threads:
+        thread.join(30)
+    assert len(told) == SIZE - 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_format_of_one_process_is_refused(tmp_path: Path) -> None:
     """Where an array is spread over processes, a file that one of them writes would hold a part of it."""
     store = keepfast.plugins.registry().get("checkpoint format", "safetensors")()
