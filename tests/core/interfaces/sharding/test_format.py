@@ -71,6 +71,7 @@ class RowsStore(keepfast.ShardedFormat):
         return {path: np.concatenate(parts) for path, parts in found.items()}
 
 
+@pytest.mark.needs("ml_dtypes")
 class TestContract(keepfast.testing.CheckpointStoreContract):
     """A process by itself keeps the contract of formats where its library takes nothing."""
 
