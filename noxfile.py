@@ -248,13 +248,6 @@ def peers(session: nox.Session) -> None:
 
 
 @nox.session
-def distributed(session: nox.Session) -> None:
-    """Run several processes: on PyTorch and JAX, under Ray, as arrays of SLURM; arguments go to pytest."""
-    install(session, project("all"), *TEST_TOOLS, "-r", "tests/distributed/requirements.txt")
-    pytest(session, "--timeout=0", *(session.posargs or ["tests/distributed"]))
-
-
-@nox.session
 def oldest_hub(session: nox.Session) -> None:
     """Run what goes to the Hub with the oldest client that is allowed; arguments go to pytest."""
     install(session, project(), *TEST_TOOLS)
@@ -313,6 +306,15 @@ def powerloss(session: nox.Session) -> None:
     install(session, project("all"), *TEST_TOOLS, *FURTHER_TOOLS)
     session.env["KEEPFAST_POWERLOSS"] = "2"
     pytest(session, "tests/crash/test_power_loss.py", "-s", "--timeout=0", *session.posargs)
+
+
+@nox.session
+def distributed(session: nox.Session) -> None:
+    """Kill fifty times while several processes save, resume on eight and back, and run what ranks, Ray and SLURM do."""
+    install(session, project("all"), *TEST_TOOLS, *FURTHER_TOOLS, "-r", "tests/distributed/requirements.txt")
+    session.env["KEEPFAST_KILLS"] = "50"
+    sharded = "tests/torch_backend/test_sharded.py", "tests/jax_backend/test_sharded.py"
+    pytest(session, "-s", "--timeout=0", *(session.posargs or (*sharded, "tests/distributed")))
 
 
 @nox.session

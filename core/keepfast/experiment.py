@@ -382,11 +382,10 @@ class Experiment:
         self._check_open()
         completed = whole_timestep(completed)
         self._standing.look_again()
-        if self._recorder.enabled:
-            with Afterwards():
-                statistics = self._recorder.write(completed)
-                self._standing.certain |= bool(statistics)
-                self._checkpointer.judge(statistics, self._recorder.episodes, completed)
+        with Afterwards():
+            statistics = self._recorder.write(completed) if self._recorder.enabled else {}
+            self._standing.certain |= bool(statistics)
+            self._checkpointer.judge(statistics, self._recorder.episodes, completed)
 
     def write_checkpoint(self, completed: int) -> None:
         """Checkpoint at once: copy every module now, and write the copy behind training.
@@ -484,7 +483,7 @@ class Experiment:
                 *([] if interrupted else [self._steps.save_end]),
                 partial(self._bar, _CLOSED),
                 self._mend,
-                self._checkpointer.close,
+                partial(self._checkpointer.close, interrupted=interrupted),
                 self._recorder.close,
                 partial(self._home.end, self._steps.preemption.asked, self.completed, interrupted=interrupted),
                 *self._at_close,

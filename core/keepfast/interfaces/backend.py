@@ -15,6 +15,7 @@ from keepfast._system.arguments.guarding import guarded_calls_outside, tell_outs
 from keepfast._system.memory.staging import copied
 from keepfast.errors import InvalidValue
 from keepfast.interfaces.loading.conversion import Conversion, FileEntries
+from keepfast.interfaces.sharding.peers import Peers
 from keepfast.interfaces.step_buffer import Step, StepBuffer
 from keepfast.tree import Tree, Versions, is_array, map_leaves
 
@@ -100,6 +101,9 @@ class Backend(abc.ABC):
 
     checkpoint_format: ClassVar[str]
     """The checkpoint format that ``"auto"`` stands for."""
+
+    sharded_format: ClassVar[str | None] = None
+    """The one that it stands for where arrays are spread over processes; None where this framework has no such."""
 
     @abc.abstractmethod
     def recognizes(self, module: object) -> bool:
@@ -356,6 +360,17 @@ class Backend(abc.ABC):
         if self.rank() is None:
             return [payload]
         raise NotImplementedError(f"the backend `{self.name}` cannot bring together what several processes have")
+
+    def is_sharded(self, array: object) -> bool:
+        """Say whether an array is spread over processes, so that this one may have a part of it."""
+        return False
+
+    def peers(self) -> Peers | None:
+        """Return a conversation with the other processes of the run; None where this one is alone.
+
+        All processes call it at the same point of their programs. Each call makes another one, which one thread uses.
+        """
+        return None
 
     def demo(self) -> Callable[[DemoSettings], DemoResult] | None:
         """Return the function behind ``keepfast demo --backend NAME``, or None where there is no demo."""

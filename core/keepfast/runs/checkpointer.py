@@ -20,18 +20,21 @@ from keepfast._system.warnings import warn
 from keepfast.checkpoints.best import BestJudge, Candidate, Improvement
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import INDEX
+from keepfast.checkpoints.placing import documents_of
 from keepfast.checkpoints.retention import Retention
 from keepfast.checkpoints.segments import present
 from keepfast.config import ExperimentConfig
-from keepfast.errors import KeepfastError, WaitedInVain
+from keepfast.errors import KeepfastError, WaitedInVain, WriteFailed
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata, CheckpointStore
 from keepfast.interfaces.loading.memory_log import NewRows
+from keepfast.interfaces.sharding.format import ShardedFormat, Troubles, key_of, of_the_first
 from keepfast.memories.tensors.additions import RowLog
 from keepfast.modules.comparing.growth import Growth
-from keepfast.modules.registered import RegisteredModule, copy_all, main_backend, metadata, view_all
+from keepfast.modules.registered import RegisteredModule, copy_all, format_name, metadata, view_all
 from keepfast.modules.table import ModuleTable
 from keepfast.plugins.discovery import registry
 from keepfast.runs.in_vain import REFUSED, VANISHED, UntrackedMetric, all_refused, first_refused
+from keepfast.runs.processes.together import Together
 from keepfast.runs.schedule import Schedule, Turns
 from keepfast.tree import Tree
 
@@ -78,6 +81,7 @@ class Checkpointer:
 
     Attributes:
         latest: the completed timesteps at the checkpoint promised last, or None.
+        together: asks the other processes where a module is spread over them.
         enabled: whether anything is written.
         beside: what stores in the place of this one, where another process has the run's checkpoints.
 
@@ -115,6 +119,7 @@ class Checkpointer:
         self._staging = Staging()
         self._retention = Retention(config.keep_last, config.keep_every, config.keep_best, config.best_mode)
         self._refused = Tally()
+        self.together, self._troubles = Together(), Troubles()
         self._stored = 0
         self.beside: Checkpointer | None = None
         self.move(directory)
@@ -164,9 +169,16 @@ class Checkpointer:
     def _format_for(self, modules: Sequence[RegisteredModule]) -> CheckpointStore:
         """Return the format that checkpoints are written in: as configured, or that of the first module's backend."""
         if self._store is None:
-            store: CheckpointStore = registry().get("checkpoint format", main_backend(modules).checkpoint_format)()
+            store: CheckpointStore = registry().get("checkpoint format", format_name(modules, "auto"))()
             self._store = store
+        self.together.connect(self._store)
         return self._store
+
+    def _takes_part(self) -> bool:
+        """Say whether this process stores: the first does, and each other where a module is spread over all."""
+        if self._modules:
+            self.together.find(self._modules.look_up, first=self.enabled)
+        return self.enabled or self.together.is_on
 
     @property
     def judged_metric(self) -> str | None:
@@ -182,14 +194,16 @@ class Checkpointer:
             self._untracked.written(statistics)
         if self.enabled or self._follows:
             self.improvement.judge(statistics, episodes, timestep)
-        if (self.enabled or self._follows) and self.is_on and self._config.keep_best and self._modules:
-            capture = self._capture_for_best if self.enabled else _nothing
-            self.best.judge(statistics, episodes, timestep, capture)
+        takes_part = self._takes_part()
+        if (takes_part or self._follows) and self.is_on and self._config.keep_best and self._modules:
+            capture = self._capture_for_best if takes_part else _nothing
+            with contextlib.suppress(WriteFailed):  # told with the next checkpoint, which is lost too
+                self.best.judge(statistics, episodes, timestep, capture, self.together.first)
 
     def _capture_for_best(self) -> tuple[dict[str, Tree], dict[str, Any]]:
         modules = _without_memories(self._modules.look_up())
         with self._staging.in_use():
-            return copy_all(modules), self._resume_state(modules)
+            return copy_all(modules), self._resume_state(modules) if self.enabled else {}
 
     def _take_turn(self, timestep: int) -> bool:
         """Take the turn of a checkpoint, and say whether it is one that holds the memories.
@@ -213,12 +227,12 @@ class Checkpointer:
             BaseException: what went wrong with an earlier checkpoint, other than being refused.
         """
         self._store_beside(timestep, with_memories=with_memories)
-        if not self._modules or not self.enabled:
+        if not self._takes_part() or not self._modules:
             self._tell_unregistered()
             if not self.enabled:
                 self.best.take()  # which the first process stores
             return
-        if not self._has_room():
+        if not self._has_room(timestep):
             return
         known = self._modules.look_up()
         self._growth.tell(known)
@@ -255,15 +269,17 @@ class Checkpointer:
         if (last := self._config.keep_last) is not None:
             self._retention = replace(self._retention, keep_last=last + count)
 
-    def _has_room(self) -> bool:
+    def _has_room(self, timestep: int | None = None) -> bool:
         """Wait until a checkpoint can be promised; where the one before hangs, this one is lost, counted and told."""
         try:
             self._background.room()
+            trouble = None
         except WaitedInVain as error:
-            self._refused.count(REFUSED, str(error))
-            self.tell()
-            return False
-        return True
+            trouble = str(error)
+        if self._try(partial(self.together.agree, trouble, timestep)):
+            return True
+        self.tell()
+        return False
 
     def _tell_unregistered(self) -> None:
         """Tell, once and where checkpoints were asked for, that there is nothing to store in them."""
@@ -290,25 +306,28 @@ class Checkpointer:
         """Return a copy of the modules, sharing what the best candidate copied at this timestep, and of new rows."""
         candidate = self.best.candidate
         copied = dict(candidate.state) if candidate is not None and candidate.timestep == timestep else {}
+        modules = modules if self.enabled else _without_memories(modules)  # whose own the first process stores
         logged = self._added(modules)
         copied |= {name: position for name, (position, _) in logged.items()}
         others = [module for module in modules if module.name not in copied]
         with self._staging.in_use():  # which need no copy of their own if they are written before anything changes them
             fresh = copy_all(others) if self._config.async_checkpoints else view_all(others)
         state = {module.name: copied.get(module.name, fresh.get(module.name)) for module in modules}
-        return state, {name: rows for name, (_, rows) in logged.items()}, self._resume_state(modules)
+        resume = self._resume_state(modules) if self.enabled else {}
+        return state, {name: rows for name, (_, rows) in logged.items()}, resume
 
     def _added(self, modules: Sequence[RegisteredModule]) -> dict[str, tuple[dict[str, Any], NewRows]]:
         """Return where each memory is, and its rows that no checkpoint has, where those are what is stored."""
         memories = {each.name: each.value for each in modules if each.is_memory}
-        if self._config.memory_checkpoints == "whole" or not memories:
+        whole = self._config.memory_checkpoints == "whole" or isinstance(self._store, ShardedFormat)
+        if whole or not memories:
             return {}
         there = present(self.directory.path)
         return {name: self._logs[name].take(memory, there) for name, memory in memories.items()}
 
     def _store_best(self) -> None:
         """Write the best candidate, if there is one that is not stored yet."""
-        if self.enabled and self._has_room() and self.best.candidate is not None:
+        if self._takes_part() and self.best.candidate is not None and self._has_room():
             known = self._modules.look_up()
             self._submit(self._promised_best(known), known)
 
@@ -331,17 +350,36 @@ class Checkpointer:
         retention = replace(self._retention, memories=memories)
 
         def job() -> None:
-            self._settle()  # what a resume takes for written must not be lost to the kill that makes it needed
-            if superseded is not None:
-                self._try(lambda: self.directory.supersede(superseded))
-            durable = self._write_all(promised, store, retention)
+            with self.together.leading(store) as self._troubles:
+                self._settle()  # what a resume takes for written must not be lost to the kill that makes it needed
+                if superseded is not None:
+                    self._try(lambda: self.directory.supersede(superseded))
+                durable = self._write_all(promised, store, retention)
             finish(*(partial(callback, each) for each in durable for callback in self._callbacks))
 
+        work = job if self.enabled else partial(self._follow, promised, store)
         if self._config.async_checkpoints:
-            self._background.submit(job)
+            self._background.submit(work)
         else:
-            job()
+            work()
         self.tell()
+
+    def _follow(self, promised: Sequence[_Promised], store: CheckpointStore) -> None:
+        """Write this process's part of what the first process writes."""
+        separately = self._config.store_separately
+        made = [documents_of(each.state, each.metadata, separately=separately) for each in promised]
+        contents = {key_of(document): document for documents in made for document in documents.values()}
+        assert isinstance(store, ShardedFormat)  # noqa: S101  (what else is stored together)
+
+        def follow() -> None:
+            told = store.follow(contents)
+            for candidate in filter(None, (each.candidate for each in promised)):
+                if candidate.timestep in told.unstored:
+                    self.best.put_back(candidate)
+            if told.reasons:
+                raise WriteFailed(of_the_first(told.reasons))
+
+        self._try(follow)
 
     def _write_all(self, promised: list[_Promised], store: CheckpointStore, retention: Retention) -> list[Durable]:
         """Write checkpoints, the last of which makes those before it durable, and return what is."""
@@ -378,6 +416,7 @@ class Checkpointer:
         finally:
             if not written and promised.candidate is not None:
                 self.best.put_back(promised.candidate)
+                self._troubles.unstored.append(promised.candidate.timestep)
         return written
 
     def _try(self, write: Callable[[], object]) -> bool:
@@ -386,6 +425,7 @@ class Checkpointer:
             write()
         except OSError as error:
             self._refused.count(REFUSED, str(error))
+            self._troubles.reasons.append(str(error))
             return False
         return True
 
@@ -472,10 +512,14 @@ class Checkpointer:
         self._background.wait()
         self.tell()
 
-    def close(self) -> None:
-        """Write the best candidate, wait, end the thread, and tell how many checkpoints were refused."""
+    def close(self, *, interrupted: bool = False) -> None:
+        """Write the best candidate, wait, end the thread, and tell how many checkpoints were refused.
+
+        Where a run breaks off, the other processes may be anywhere, so that none waits for them to store the best.
+        """
         try:
-            self._store_best()
+            if not (interrupted and self.together.is_on):
+                self._store_best()
         finally:
             self._end()
 

@@ -39,7 +39,8 @@ class Place:
         if not self.first:
             warn(
                 f"this process takes itself for rank {self.rank} of a distributed run, as told by {self.told_by}: "
-                f"it writes neither metrics nor checkpoints into `{directory}`, which the process of rank 0 does. "
+                f"it writes neither metrics nor checkpoints into `{directory}`, which the process of rank 0 does; but "
+                "of modules that are spread over processes, each writes its own part. "
                 "Where it is a run of its own, set `distributed` to False"
             )
 
