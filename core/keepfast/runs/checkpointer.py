@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, final
@@ -17,20 +17,21 @@ from keepfast._system.finishing import finish
 from keepfast._system.memory.staging import Staging
 from keepfast._system.tally import Tally
 from keepfast._system.warnings import warn
-from keepfast.checkpoints.best import BestJudge, Candidate, Improvement
+from keepfast.checkpoints.best import BestJudge, Improvement
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import INDEX
 from keepfast.checkpoints.retention import Retention
 from keepfast.checkpoints.segments import present
 from keepfast.config import ExperimentConfig
 from keepfast.errors import KeepfastError, WaitedInVain
-from keepfast.interfaces.checkpoint_store import CheckpointMetadata, CheckpointStore
+from keepfast.interfaces.checkpoint_store import CheckpointStore
 from keepfast.interfaces.loading.memory_log import NewRows
 from keepfast.memories.tensors.additions import RowLog
 from keepfast.modules.comparing.growth import Growth
 from keepfast.modules.registered import RegisteredModule, copy_all, main_backend, metadata, view_all
 from keepfast.modules.table import ModuleTable
 from keepfast.plugins.discovery import registry
+from keepfast.runs.artifacts.promised import Durable, Promised
 from keepfast.runs.in_vain import REFUSED, VANISHED, UntrackedMetric, all_refused, first_refused
 from keepfast.runs.schedule import Schedule, Turns
 from keepfast.tree import Tree
@@ -40,33 +41,6 @@ _FALLBACK_INTERVAL = 10_000
 
 _SAMPLES = 10
 """How many checkpoints "auto" spreads over a training."""
-
-
-@final
-@dataclass(frozen=True)
-class _Promised:
-    """A copy of modules that is to be written."""
-
-    state: Mapping[str, Tree]
-    metadata: CheckpointMetadata
-    candidate: Candidate | None = None
-    rows: Mapping[str, NewRows] = field(default_factory=dict)
-
-
-@final
-@dataclass(frozen=True)
-class Durable:
-    """A checkpoint that is on disk.
-
-    Attributes:
-        timestep: the completed timesteps it was taken at.
-        paths: its files; one, unless modules are stored separately.
-        is_best: whether it is one of the best rather than a periodic one.
-    """
-
-    timestep: int
-    paths: tuple[Path, ...]
-    is_best: bool
 
 
 @final
@@ -227,7 +201,7 @@ class Checkpointer:
         # The best first: once the periodic one is durable, so is the best that its resume state speaks of.
         state, rows, resume = self._capture_at(timestep, modules)
         promised = self._promised_best(known)
-        promised.append(_Promised(state, metadata(modules, timestep=timestep, resume=resume), rows=rows))
+        promised.append(Promised(state, metadata(modules, timestep=timestep, resume=resume), rows=rows))
         self._submit(promised, known)
         self.latest = timestep
         self._tell_no_memory(known)
@@ -312,7 +286,7 @@ class Checkpointer:
             known = self._modules.look_up()
             self._submit(self._promised_best(known), known)
 
-    def _promised_best(self, known: Sequence[RegisteredModule]) -> list[_Promised]:
+    def _promised_best(self, known: Sequence[RegisteredModule]) -> list[Promised]:
         candidate = self.best.take()
         if candidate is None:
             return []
@@ -322,9 +296,9 @@ class Checkpointer:
             metric={"tag": self.best.metric, "value": candidate.score},
             resume=candidate.resume,
         )
-        return [_Promised(candidate.state, described, candidate)]
+        return [Promised(candidate.state, described, candidate)]
 
-    def _submit(self, promised: list[_Promised], known: Sequence[RegisteredModule]) -> None:
+    def _submit(self, promised: list[Promised], known: Sequence[RegisteredModule]) -> None:
         store = self._format_for(known)
         superseded, self._branches_at = self._branches_at, None
         memories = frozenset(module.name for module in known if module.holds_samples)
@@ -343,7 +317,7 @@ class Checkpointer:
             job()
         self.tell()
 
-    def _write_all(self, promised: list[_Promised], store: CheckpointStore, retention: Retention) -> list[Durable]:
+    def _write_all(self, promised: list[Promised], store: CheckpointStore, retention: Retention) -> list[Durable]:
         """Write checkpoints, the last of which makes those before it durable, and return what is."""
         durable, last = list[Durable](), list[Durable]()
         while promised:  # popped, so that its memory is free before the next is written
@@ -354,7 +328,7 @@ class Checkpointer:
             return []
         return durable
 
-    def _write(self, promised: _Promised, store: CheckpointStore, retention: Retention, *, last: bool) -> list[Durable]:
+    def _write(self, promised: Promised, store: CheckpointStore, retention: Retention, *, last: bool) -> list[Durable]:
         """Write a checkpoint; return it, or nothing where that was refused."""
         written: list[Durable] = []
 
