@@ -25,7 +25,8 @@ from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
 from keepfast.modules.table import ModuleTable
 from keepfast.plugins.locations import writable
-from keepfast.runs.checkpointer import Checkpointer, Durable
+from keepfast.runs.artifacts.promised import Durable
+from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import run_directory
 from keepfast.runs.in_vain import warn_of_idle_settings
 from keepfast.runs.listing.shown import page
@@ -468,8 +469,7 @@ class Experiment:
         last is left to a resume then, if a checkpoint holds it. Closing twice is fine; a ``with`` statement closes at
         its end. In a forked child it does nothing.
         """
-        interrupted = sys.exc_info()[0] is not None  # on the way out of `with`, `finally` or `except`
-        own = os.getpid() == self._process
+        own, interrupted = os.getpid() == self._process, sys.exc_info()[0] is not None  # leaving `with` or `except`
         finish(*[self._loop.wait] * own, partial(self._close, interrupted=interrupted), *[raise_honoured] * own)
 
     def _close(self, *, interrupted: bool) -> None:

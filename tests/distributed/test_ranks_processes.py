@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs("torch", "jax")]
 
 PROGRAM = Path(__file__).with_name("ranks_program.py")
 GROUPS = [("torch", 2), ("torch", 4), ("jax", 2)]
-KILLS = int(os.environ.get("KEEPFAST_KILLS", "3"))
+KILLS = int(os.environ.get("KEEPFAST_RANK_KILLS", "3"))
 
 
 def start(framework: str, size: int, directory: Path, **given: Any) -> list[subprocess.Popen[str]]:

@@ -18,7 +18,7 @@ from keepfast._system.finishing import finish
 from keepfast.checkpoints.index import CHECKPOINTS, IndexedFile, read_index
 from keepfast.errors import UsageError
 from keepfast.experiment import Experiment
-from keepfast.runs.checkpointer import Durable
+from keepfast.runs.artifacts.promised import Durable
 from keepfast.runs.schedule import Schedule, Turns
 
 

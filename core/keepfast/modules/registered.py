@@ -390,6 +390,11 @@ def format_name(modules: Sequence[RegisteredModule], configured: str) -> str:
     return main_backend(modules).checkpoint_format if spread is None else spread.sharded_format or configured
 
 
+def without_memories(modules: Iterable[RegisteredModule]) -> list[RegisteredModule]:
+    """Return those modules that hold no samples."""
+    return [module for module in modules if not module.holds_samples]
+
+
 def check_kept(module: RegisteredModule, store: CheckpointStore) -> None:
     """Check that a format can hold all that a module has now, by its structure and dtypes alone.
 

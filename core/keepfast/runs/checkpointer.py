@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, final
@@ -17,7 +17,7 @@ from keepfast._system.finishing import finish
 from keepfast._system.memory.staging import Staging
 from keepfast._system.tally import Tally
 from keepfast._system.warnings import warn
-from keepfast.checkpoints.best import BestJudge, Candidate, Improvement
+from keepfast.checkpoints.best import BestJudge, Improvement
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import INDEX
 from keepfast.checkpoints.placing import documents_of
@@ -25,15 +25,16 @@ from keepfast.checkpoints.retention import Retention
 from keepfast.checkpoints.segments import present
 from keepfast.config import ExperimentConfig
 from keepfast.errors import KeepfastError, WaitedInVain, WriteFailed
-from keepfast.interfaces.checkpoint_store import CheckpointMetadata, CheckpointStore
+from keepfast.interfaces.checkpoint_store import CheckpointStore
 from keepfast.interfaces.loading.memory_log import NewRows
 from keepfast.interfaces.sharding.format import ShardedFormat, Troubles, key_of, of_the_first
 from keepfast.memories.tensors.additions import RowLog
 from keepfast.modules.comparing.growth import Growth
-from keepfast.modules.registered import RegisteredModule, copy_all, format_name, metadata, view_all
+from keepfast.modules.registered import RegisteredModule, copy_all, format_name, metadata, view_all, without_memories
 from keepfast.modules.table import ModuleTable
 from keepfast.plugins.discovery import registry
-from keepfast.runs.in_vain import REFUSED, VANISHED, UntrackedMetric, all_refused, first_refused
+from keepfast.runs.artifacts.promised import Durable, Promised
+from keepfast.runs.in_vain import REFUSED, VANISHED, UntrackedMetric, all_refused, first_refused, warn_of_no_memory, warn_of_nothing_registered
 from keepfast.runs.processes.together import Together
 from keepfast.runs.schedule import Schedule, Turns
 from keepfast.tree import Tree
@@ -43,33 +44,6 @@ _FALLBACK_INTERVAL = 10_000
 
 _SAMPLES = 10
 """How many checkpoints "auto" spreads over a training."""
-
-
-@final
-@dataclass(frozen=True)
-class _Promised:
-    """A copy of modules that is to be written."""
-
-    state: Mapping[str, Tree]
-    metadata: CheckpointMetadata
-    candidate: Candidate | None = None
-    rows: Mapping[str, NewRows] = field(default_factory=dict)
-
-
-@final
-@dataclass(frozen=True)
-class Durable:
-    """A checkpoint that is on disk.
-
-    Attributes:
-        timestep: the completed timesteps it was taken at.
-        paths: its files; one, unless modules are stored separately.
-        is_best: whether it is one of the best rather than a periodic one.
-    """
-
-    timestep: int
-    paths: tuple[Path, ...]
-    is_best: bool
 
 
 @final
@@ -196,12 +170,12 @@ class Checkpointer:
             self.improvement.judge(statistics, episodes, timestep)
         takes_part = self._takes_part()
         if (takes_part or self._follows) and self.is_on and self._config.keep_best and self._modules:
-            capture = self._capture_for_best if takes_part else _nothing
+            capture = self._capture_for_best if takes_part else lambda: ({}, {})
             with contextlib.suppress(WriteFailed):  # told with the next checkpoint, which is lost too
                 self.best.judge(statistics, episodes, timestep, capture, self.together.first)
 
     def _capture_for_best(self) -> tuple[dict[str, Tree], dict[str, Any]]:
-        modules = _without_memories(self._modules.look_up())
+        modules = without_memories(self._modules.look_up())
         with self._staging.in_use():
             return copy_all(modules), self._resume_state(modules) if self.enabled else {}
 
@@ -237,11 +211,11 @@ class Checkpointer:
         known = self._modules.look_up()
         self._growth.tell(known)
         in_turn = self._take_turn(timestep)
-        modules = known if with_memories or in_turn else _without_memories(known)
+        modules = known if with_memories or in_turn else without_memories(known)
         # The best first: once the periodic one is durable, so is the best that its resume state speaks of.
         state, rows, resume = self._capture_at(timestep, modules)
         promised = self._promised_best(known)
-        promised.append(_Promised(state, metadata(modules, timestep=timestep, resume=resume), rows=rows))
+        promised.append(Promised(state, metadata(modules, timestep=timestep, resume=resume), rows=rows))
         self._submit(promised, known)
         self.latest = timestep
         self._tell_no_memory(known)
@@ -285,20 +259,14 @@ class Checkpointer:
         """Tell, once and where checkpoints were asked for, that there is nothing to store in them."""
         if self._unregistered and self.enabled and self.is_on:
             self._unregistered = False
-            warn(
-                "a checkpoint is due and no module is registered, so nothing is stored; register what is to be kept, "
-                "or set `checkpoint_interval` to 0"
-            )
+            warn_of_nothing_registered()
 
     def _tell_no_memory(self, known: Sequence[RegisteredModule]) -> None:
         """Tell, once and where memories have an interval of their own, that there is none."""
         if self._no_memory:
             self._no_memory = False
-            if len(_without_memories(known)) == len(known):
-                warn(
-                    "`memory_checkpoint_interval` is set and no memory is registered, so it has no effect; register "
-                    "the memory, or leave the setting out"
-                )
+            if len(without_memories(known)) == len(known):
+                warn_of_no_memory()
 
     def _capture_at(
         self, timestep: int, modules: Sequence[RegisteredModule]
@@ -306,7 +274,7 @@ class Checkpointer:
         """Return a copy of the modules, sharing what the best candidate copied at this timestep, and of new rows."""
         candidate = self.best.candidate
         copied = dict(candidate.state) if candidate is not None and candidate.timestep == timestep else {}
-        modules = modules if self.enabled else _without_memories(modules)  # whose own the first process stores
+        modules = modules if self.enabled else without_memories(modules)  # whose own the first process stores
         logged = self._added(modules)
         copied |= {name: position for name, (position, _) in logged.items()}
         others = [module for module in modules if module.name not in copied]
@@ -331,19 +299,19 @@ class Checkpointer:
             known = self._modules.look_up()
             self._submit(self._promised_best(known), known)
 
-    def _promised_best(self, known: Sequence[RegisteredModule]) -> list[_Promised]:
+    def _promised_best(self, known: Sequence[RegisteredModule]) -> list[Promised]:
         candidate = self.best.take()
         if candidate is None:
             return []
         described = metadata(
-            _without_memories(known),
+            without_memories(known),
             timestep=candidate.timestep,
             metric={"tag": self.best.metric, "value": candidate.score},
             resume=candidate.resume,
         )
-        return [_Promised(candidate.state, described, candidate)]
+        return [Promised(candidate.state, described, candidate)]
 
-    def _submit(self, promised: list[_Promised], known: Sequence[RegisteredModule]) -> None:
+    def _submit(self, promised: list[Promised], known: Sequence[RegisteredModule]) -> None:
         store = self._format_for(known)
         superseded, self._branches_at = self._branches_at, None
         memories = frozenset(module.name for module in known if module.holds_samples)
@@ -364,7 +332,7 @@ class Checkpointer:
             work()
         self.tell()
 
-    def _follow(self, promised: Sequence[_Promised], store: CheckpointStore) -> None:
+    def _follow(self, promised: Sequence[Promised], store: CheckpointStore) -> None:
         """Write this process's part of what the first process writes."""
         separately = self._config.store_separately
         made = [documents_of(each.state, each.metadata, separately=separately) for each in promised]
@@ -381,7 +349,7 @@ class Checkpointer:
 
         self._try(follow)
 
-    def _write_all(self, promised: list[_Promised], store: CheckpointStore, retention: Retention) -> list[Durable]:
+    def _write_all(self, promised: list[Promised], store: CheckpointStore, retention: Retention) -> list[Durable]:
         """Write checkpoints, the last of which makes those before it durable, and return what is."""
         durable, last = list[Durable](), list[Durable]()
         while promised:  # popped, so that its memory is free before the next is written
@@ -392,7 +360,7 @@ class Checkpointer:
             return []
         return durable
 
-    def _write(self, promised: _Promised, store: CheckpointStore, retention: Retention, *, last: bool) -> list[Durable]:
+    def _write(self, promised: Promised, store: CheckpointStore, retention: Retention, *, last: bool) -> list[Durable]:
         """Write a checkpoint; return it, or nothing where that was refused."""
         written: list[Durable] = []
 
@@ -533,11 +501,3 @@ class Checkpointer:
             self.tell()
             self._untracked.tell_at_end()
             self._refused.tell_sum(all_refused, clear=True)
-
-
-def _nothing() -> tuple[dict[str, Tree], dict[str, Any]]:
-    return {}, {}
-
-
-def _without_memories(modules: Sequence[RegisteredModule]) -> list[RegisteredModule]:
-    return [module for module in modules if not module.holds_samples]

@@ -140,6 +140,22 @@ class UntrackedMetric:
         warn(f"{told}, so nothing is judged and no best is stored{hint}")
 
 
+def warn_of_nothing_registered() -> None:
+    """Warn that there is nothing to store."""
+    warn(
+        "a checkpoint is due and no module is registered, so nothing is stored; register what is to be kept, "
+        "or set `checkpoint_interval` to 0"
+    )
+
+
+def warn_of_no_memory() -> None:
+    """Warn that there is no memory, though memories have an interval of their own."""
+    warn(
+        "`memory_checkpoint_interval` is set and no memory is registered, so it has no effect; register "
+        "the memory, or leave the setting out"
+    )
+
+
 REFUSED, VANISHED = "checkpoint", "vanished"
 """What is counted of checkpoints: those that could not be stored, and files that were removed."""
 
