@@ -16,7 +16,6 @@ from keepfast._system.disk.optional import tell_lacking
 from keepfast._system.finishing import finish
 from keepfast._system.memory.staging import Staging
 from keepfast._system.tally import Tally
-from keepfast._system.warnings import warn
 from keepfast.checkpoints.best import BestJudge, Improvement
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import INDEX
@@ -34,7 +33,7 @@ from keepfast.modules.registered import RegisteredModule, copy_all, format_name,
 from keepfast.modules.table import ModuleTable
 from keepfast.plugins.discovery import registry
 from keepfast.runs.artifacts.promised import Durable, Promised
-from keepfast.runs.in_vain import REFUSED, VANISHED, UntrackedMetric, all_refused, first_refused, warn_of_no_memory, warn_of_nothing_registered
+from keepfast.runs.in_vain import REFUSED, VANISHED, Lacking, UntrackedMetric, all_refused, first_refused
 from keepfast.runs.processes.together import Together
 from keepfast.runs.schedule import Schedule, Turns
 from keepfast.tree import Tree
@@ -103,8 +102,7 @@ class Checkpointer:
         self._callbacks: list[Callable[[Durable], object]] = []
         self._untracked = UntrackedMetric(config.best_metric)
         self._growth = Growth()
-        self._unregistered = config.checkpoint_interval != "auto"
-        self._no_memory = config.memory_checkpoint_interval != "auto"
+        self._lacking = Lacking(config)
         self.latest: int | None = None
         self._branches_at: int | None = None
         self.set_length(None)
@@ -202,7 +200,7 @@ class Checkpointer:
         """
         self._store_beside(timestep, with_memories=with_memories)
         if not self._takes_part() or not self._modules:
-            self._tell_unregistered()
+            self._lacking.tell_nothing(is_due=self.enabled and self.is_on)
             if not self.enabled:
                 self.best.take()  # which the first process stores
             return
@@ -218,7 +216,7 @@ class Checkpointer:
         promised.append(Promised(state, metadata(modules, timestep=timestep, resume=resume), rows=rows))
         self._submit(promised, known)
         self.latest = timestep
-        self._tell_no_memory(known)
+        self._lacking.tell_no_memory(is_there=len(without_memories(known)) != len(known))
 
     def _store_beside(self, timestep: int, *, with_memories: bool) -> None:
         if self.beside is not None:
@@ -254,19 +252,6 @@ class Checkpointer:
             return True
         self.tell()
         return False
-
-    def _tell_unregistered(self) -> None:
-        """Tell, once and where checkpoints were asked for, that there is nothing to store in them."""
-        if self._unregistered and self.enabled and self.is_on:
-            self._unregistered = False
-            warn_of_nothing_registered()
-
-    def _tell_no_memory(self, known: Sequence[RegisteredModule]) -> None:
-        """Tell, once and where memories have an interval of their own, that there is none."""
-        if self._no_memory:
-            self._no_memory = False
-            if len(without_memories(known)) == len(known):
-                warn_of_no_memory()
 
     def _capture_at(
         self, timestep: int, modules: Sequence[RegisteredModule]

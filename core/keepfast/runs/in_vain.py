@@ -140,20 +140,36 @@ class UntrackedMetric:
         warn(f"{told}, so nothing is judged and no best is stored{hint}")
 
 
-def warn_of_nothing_registered() -> None:
-    """Warn that there is nothing to store."""
-    warn(
-        "a checkpoint is due and no module is registered, so nothing is stored; register what is to be kept, "
-        "or set `checkpoint_interval` to 0"
-    )
+@final
+class Lacking:
+    """Tells, once each and where they were asked for, that checkpoints have nothing to store, or no memory.
 
+    Args:
+        config: the experiment's settings.
+    """
 
-def warn_of_no_memory() -> None:
-    """Warn that there is no memory, though memories have an interval of their own."""
-    warn(
-        "`memory_checkpoint_interval` is set and no memory is registered, so it has no effect; register "
-        "the memory, or leave the setting out"
-    )
+    def __init__(self, config: ExperimentConfig) -> None:
+        self._nothing = config.checkpoint_interval != "auto"
+        self._no_memory = config.memory_checkpoint_interval != "auto"
+
+    def tell_nothing(self, *, is_due: bool) -> None:
+        """Tell that no module is registered, where a checkpoint is due."""
+        if self._nothing and is_due:
+            self._nothing = False
+            warn(
+                "a checkpoint is due and no module is registered, so nothing is stored; register what is to be kept, "
+                "or set `checkpoint_interval` to 0"
+            )
+
+    def tell_no_memory(self, *, is_there: bool) -> None:
+        """Tell that there is no memory, though memories have an interval of their own; the first time alone."""
+        if self._no_memory:
+            self._no_memory = False
+            if not is_there:
+                warn(
+                    "`memory_checkpoint_interval` is set and no memory is registered, so it has no effect; register "
+                    "the memory, or leave the setting out"
+                )
 
 
 REFUSED, VANISHED = "checkpoint", "vanished"
