@@ -131,7 +131,7 @@ def run_tests(session: nox.Session, environment: str) -> None:
     if session.posargs:
         pytest(session, "-m", environment, *session.posargs, success_codes=[0, NONE_CHOSEN])
         return
-    others = [f"--ignore=tests/{folder}" for folder in ("peers", "suites", "pages", "object_stores")]
+    others = [f"--ignore=tests/{folder}" for folder in ("peers", "suites", "pages", "object_stores", "distributed")]
     recording = (*others, "-p", "tests.suite.record", "--record")
     parallel = (f"--numprocesses={WORKERS}", "--dist=loadgroup")
     chosen = ("-m", f"{environment} and not timing", *parallel, *recording, f"{records()}/{environment}.json")
@@ -320,6 +320,15 @@ def powerloss(session: nox.Session) -> None:
     install(session, project("all"), *TEST_TOOLS, *FURTHER_TOOLS)
     session.env["KEEPFAST_POWERLOSS"] = "2"
     pytest(session, "tests/crash/test_power_loss.py", "-s", "--timeout=0", *session.posargs)
+
+
+@nox.session
+def distributed(session: nox.Session) -> None:
+    """Kill fifty times while several processes save, resume on eight and back, and run what ranks, Ray and SLURM do."""
+    install(session, project("all"), *TEST_TOOLS, *FURTHER_TOOLS, "-r", "tests/distributed/requirements.txt")
+    session.env["KEEPFAST_KILLS"] = "50"
+    sharded = "tests/torch_backend/test_sharded.py", "tests/jax_backend/test_sharded.py"
+    pytest(session, "-s", "--timeout=0", *(session.posargs or (*sharded, "tests/distributed")))
 
 
 @nox.session

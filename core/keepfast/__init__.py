@@ -55,6 +55,9 @@ if TYPE_CHECKING:
     from keepfast.interfaces.loading.report import LoadReport
     from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
     from keepfast.interfaces.ring import Ring
+    from keepfast.interfaces.sharding.arrays import ShardedArray
+    from keepfast.interfaces.sharding.format import ShardedFormat
+    from keepfast.interfaces.sharding.peers import Peers
     from keepfast.interfaces.step_buffer import (
         HostSteps,
         SingleSteps,
@@ -125,6 +128,9 @@ _HOMES = {
     "interfaces.loading.report": ["LoadReport"],
     "interfaces.memory_exporter": ["MemoryExporter", "MemorySnapshot"],
     "interfaces.ring": ["Ring"],
+    "interfaces.sharding.arrays": ["ShardedArray"],
+    "interfaces.sharding.format": ["ShardedFormat"],
+    "interfaces.sharding.peers": ["Peers"],
     "interfaces.step_buffer": [
         "HostSteps",
         "SingleSteps",
@@ -205,11 +211,14 @@ __all__ = [
     "NewerFormat",
     "NotFound",
     "OutOfMemory",
+    "Peers",
     "PluginConflict",
     "RemoteError",
     "Ring",
     "Saving",
     "ShapeMismatch",
+    "ShardedArray",
+    "ShardedFormat",
     "SingleSteps",
     "Step",
     "StepBuffer",

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from keepfast._system.arguments.checks import names, table
+from keepfast._system.arguments.forms import mapping_of
 from keepfast._system.arguments.guarding import guarded_calls, tell
 from keepfast._system.notebook.tables import facts
-from keepfast.config import LEVEL, Settings, Source, agent_settings, mapping_of
+from keepfast.config import LEVEL, Settings, Source, agent_settings
 from keepfast.errors import InvalidValue, as_given
 from keepfast.experiment import Experiment
 from keepfast.interfaces.checkpoint_store import Checkpoint

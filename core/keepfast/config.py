@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import enum
 import functools
-import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePath
-from types import SimpleNamespace
 from typing import Annotated, Any, Literal, TypeAlias, cast, final, get_args
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from keepfast._system.arguments.documents import READERS
+from keepfast._system.arguments.forms import FORMS, MISSING, mapping_of, without_values
 from keepfast._system.arguments.guarding import guarded_calls
 from keepfast._system.arguments.settings import checked_place, is_secret, what_is_wrong, wrong_setting
 from keepfast._system.disk.special import require_file
@@ -26,9 +23,6 @@ from keepfast.tree import leaves
 LEVEL = "experiment"
 """The level of an agent's configuration that holds these settings."""
 
-
-MISSING = "???"
-"""What OmegaConf has for a value that somebody is yet to give."""
 
 Source: TypeAlias = Any
 """What configurations are given as: a mapping, an `ExperimentConfig`, a path, or an object of `FORMS`."""
@@ -173,6 +167,25 @@ class ExperimentConfig(BaseModel):
         "group says, or RANK with a WORLD_SIZE above 1; False: it is a run of its own",
         json_schema_extra={"allowed": '"auto", False, or {"rank": r, "world_size": n} with 0 <= r < n'},
     )
+    distributed_metrics: Literal["first", "mean"] = Field(
+        "first",
+        examples=["mean"],
+        description="whose values a distributed run writes: those of rank 0, or those of all ranks, as if one process "
+        "had tracked them, brought together once at each write",
+    )
+    distributed_memories: Literal["first", "each"] = Field(
+        "first",
+        examples=["each"],
+        description="whose memories a distributed run checkpoints: those of rank 0, or each rank's own, which it "
+        "resumes with",
+    )
+    distributed_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        600.0,
+        examples=[60.0],
+        description="how long the ranks of a distributed run wait for each other; where one is gone, that is told, and "
+        "rank 0 goes on with what it has itself",
+        json_schema_extra={"allowed": "a number above 0"},
+    )
     provenance: bool | Literal["without_changes"] = Field(
         True,
         examples=["without_changes"],
@@ -219,7 +232,7 @@ class ExperimentConfig(BaseModel):
         if odd := [key for key in given if not isinstance(key, str)]:
             raise ConfigError("\n".join(wrong_setting(key, given[key], _schemas()) for key in odd))
         if missing := [path for path, value in leaves(given) if isinstance(value, str) and value == MISSING]:
-            raise _without_values(missing)
+            raise without_values(missing)
         try:
             super().__init__(**given)
         except ValidationError as error:
@@ -380,68 +393,6 @@ def _experiment_level(given: Mapping[str, Any]) -> Mapping[str, Any]:
     if settings is None:
         raise ConfigError(f'"{LEVEL}" is {as_given(level)} ({type(level).__name__}); allowed: a mapping of settings')
     return settings
-
-
-FORMS: dict[str, Callable[[Any], Iterable[str] | None]] = {
-    "a dataclass": lambda it: [each.name for each in dataclasses.fields(it)] if dataclasses.is_dataclass(it) else None,
-    "a Namespace": lambda it: list(vars(it)) if isinstance(it, argparse.Namespace | SimpleNamespace) else None,
-    "a model of pydantic": lambda it: list(dict(it)) if isinstance(it, BaseModel) else None,
-    "a class of attrs": lambda it: [each.name for each in getattr(type(it), "__attrs_attrs__", ())] or None,
-    "a struct of msgspec": lambda it: getattr(type(it), "__struct_fields__", None),
-    "a ConfigDict": lambda it: list(it.keys()) if type(it).__module__.startswith("ml_collections") else None,
-}
-"""What configurations come as, each with what returns the names of its settings, and None of anything else."""
-
-
-def mapping_of(value: Any, path: str = "") -> Mapping[str, Any] | None:
-    """Return what a configuration of any form holds, by key, each value as it is there; None of what is none.
-
-    Args:
-        value: the configuration, or a part of one.
-        path: where that part is, for errors.
-
-    Raises:
-        ConfigError: if OmegaConf has no value for a key, or cannot make one; names it.
-    """
-    if type(value).__module__.startswith("omegaconf"):
-        return _resolved(value, path)
-    if isinstance(value, Mapping):
-        if not isinstance(value, dict):
-            _readable(value, path)
-        return value
-    if isinstance(value, type) or callable(value):  # a module of Flax is a dataclass too
-        return None
-    names = next((names for form in FORMS.values() if (names := form(value)) is not None), None)
-    return None if names is None else {name: getattr(value, name, None) for name in names}
-
-
-def _readable(config: Mapping[str, Any], path: str) -> None:
-    try:
-        dict(config)
-    except Exception as error:
-        where = f"`{path}`" if path else "the configuration"
-        raise ConfigError(f"{where} is {as_given(config)}, which cannot be read: {error}") from error
-
-
-def _resolved(config: Any, path: str) -> Mapping[str, Any] | None:
-    """Return what a mapping of OmegaConf holds, its references resolved."""
-    if not isinstance(config, Mapping):
-        return None
-    omega: Any = importlib.import_module("omegaconf").OmegaConf
-    try:
-        missing = sorted(omega.missing_keys(config))
-        found = {} if missing else {key: config[key] for key in config}
-    except Exception as error:
-        where, reason = getattr(error, "full_key", path), str(error).splitlines()[0]
-        raise ConfigError(f"`{where}` cannot be resolved: {reason}") from error
-    if missing:
-        raise _without_values([f"{path}.{key}".lstrip(".") for key in missing])
-    return found
-
-
-def _without_values(paths: Iterable[str]) -> ConfigError:
-    listed = ", ".join(f"`{path}`" for path in paths)
-    return ConfigError(f"no value is given yet for {listed}: `{MISSING}` stands there; give one, or leave the key out")
 
 
 def _is_list(value: object) -> bool:

@@ -24,7 +24,8 @@ from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
 from keepfast.modules.table import ModuleTable
 from keepfast.plugins.locations import kept_in
-from keepfast.runs.checkpointer import Checkpointer, Durable
+from keepfast.runs.artifacts.promised import Durable
+from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import run_directory
 from keepfast.runs.in_vain import warn_of_idle_settings
 from keepfast.runs.listing.shown import page
@@ -33,6 +34,7 @@ from keepfast.runs.processes.home import Home
 from keepfast.runs.processes.ownership import in_forked_child
 from keepfast.runs.processes.place import Standing
 from keepfast.runs.processes.preemption import raise_honoured
+from keepfast.runs.processes.ranks import Ranks
 from keepfast.runs.recorder import Recorder
 from keepfast.runs.schedule import whole_timestep
 from keepfast.runs.stepping import Steps
@@ -91,12 +93,10 @@ class Experiment:
         device: Any = None,
     ) -> None:
         config = ExperimentConfig.of(cfg)
-        agent_config = agent_settings(cfg)[1]
-        self.name = name
+        self.name, agent_config = name, agent_settings(cfg)[1]
         directory = run_directory(config, name) if directory is None else kept_in(directory)
         self._standing = Standing(config.distributed, directory, self._stand_aside)
-        first = self._standing.first
-        self._recorder = Recorder(config, directory, masked(agent_config), enabled=first)
+        self._recorder = Recorder(config, directory, masked(agent_config), enabled=self._standing.first)
         self._modules = ModuleTable.of(modules, config, device)
         self._checkpointer = Checkpointer(
             config,
@@ -104,7 +104,7 @@ class Experiment:
             self._modules,
             lambda captured: self._home.resuming.state(captured),
             settle=self._settle,
-            enabled=first,
+            enabled=self._standing.first,
         )
         self._record, self._track = self._recorder.record, self._recorder.track
         self._steps = Steps(
@@ -120,11 +120,12 @@ class Experiment:
         self._loop = CompiledLoop(self._recorder, lambda: self._home.resuming, self._steps, self._checkpointer)
         in_child(self._part_from_parent)
         self.resumed: LoadReport | None = None
-        parts = self._modules, self._recorder, self._checkpointer, self._steps
+        ranks = Ranks(config, self._standing, self._modules, self._checkpointer)
+        parts = self._modules, self._recorder, self._checkpointer, self._steps, ranks
         self._home = Home(directory, name, agent_config, self._standing, *parts, is_named=bool(config.experiment_name))
         self.set_timesteps(timesteps)
         self.set_environment(env)
-        if first:
+        if self._standing.first:
             warn_of_idle_settings(config)
         self._home.open()
 
@@ -381,11 +382,10 @@ class Experiment:
         self._check_open()
         completed = whole_timestep(completed)
         self._standing.look_again()
-        if self._recorder.enabled:
-            with Afterwards():
-                statistics = self._recorder.write(completed)
-                self._standing.certain |= bool(statistics)
-                self._checkpointer.judge(statistics, self._recorder.episodes, completed)
+        with Afterwards():
+            statistics = self._recorder.write(completed) if self._recorder.enabled else {}
+            self._standing.certain |= bool(statistics)
+            self._checkpointer.judge(statistics, self._recorder.episodes, completed)
 
     def write_checkpoint(self, completed: int) -> None:
         """Checkpoint at once: copy every module now, and write the copy behind training.
@@ -469,8 +469,7 @@ class Experiment:
         last is left to a resume then, if a checkpoint holds it. Closing twice is fine; a ``with`` statement closes at
         its end. In a forked child it does nothing.
         """
-        interrupted = sys.exc_info()[0] is not None  # on the way out of `with`, `finally` or `except`
-        own = os.getpid() == self._process
+        own, interrupted = os.getpid() == self._process, sys.exc_info()[0] is not None  # leaving `with` or `except`
         finish(*[self._loop.wait] * own, partial(self._close, interrupted=interrupted), *[raise_honoured] * own)
 
     def _close(self, *, interrupted: bool) -> None:
@@ -480,11 +479,11 @@ class Experiment:
         interrupted |= self._loop.is_broken_off
         with Afterwards():
             finish(
-                partial(self._steps.write_rest, interrupted=interrupted),
+                partial(self._steps.write_rest, interrupted=interrupted, at_close=True),
                 *([] if interrupted else [self._steps.save_end]),
                 partial(self._bar, _CLOSED),
                 self._mend,
-                self._checkpointer.close,
+                partial(self._checkpointer.close, interrupted=interrupted),
                 self._recorder.close,
                 partial(self._home.end, self._steps.preemption.asked, self.completed, interrupted=interrupted),
                 *self._at_close,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import json
 import os
 import socket
 import subprocess
@@ -42,11 +43,13 @@ class DistributedSuite(Framework):
         return outputs
 
     def test_two_processes_leave_one_run(self, tmp_path: Path) -> None:
-        """Two processes leave one event file, one jsonl and one set of checkpoints; started again, both resume."""
+        """Two processes leave one event file, one jsonl of both, and checkpoints; started again, both resume."""
         assert self.run_two(tmp_path) == ["0 0 20.0", "1 0 20.0"]
         run = tmp_path / "run"
         assert len(list(run.glob("events.out.tfevents.*"))) == 1
-        assert len((run / "metrics.jsonl").read_text().splitlines()) == 4
+        rows = [json.loads(line)["scalars"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+        assert [row["Loss / Loss"] for row in rows] == [0.5] * 4  # the mean of their ranks
+        assert len(list((run / "ranks" / "1" / "checkpoints").glob("agent_*"))) == 2
         names = {path.name for path in (run / "checkpoints").iterdir()}
         assert names == {"index.json", *(f"{name}{self.extension}" for name in ("agent_10", "agent_20", "best_agent"))}
         assert self.run_two(tmp_path) == ["0 20 20.0", "1 20 20.0"]

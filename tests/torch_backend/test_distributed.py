@@ -21,13 +21,14 @@ import torch.distributed as dist
 dist.init_process_group("gloo")
 net = torch.nn.Linear(2, 2)
 cfg = {"directory": sys.argv[1], "experiment_name": "run", "writers": ["tensorboard", "jsonl"]}
+cfg["distributed_metrics"] = "mean"
 with keepfast.Experiment({**cfg, "write_interval": 5, "checkpoint_interval": 10}, timesteps=20) as experiment:
     experiment.register(net=net)
     start = experiment.resume()
     for timestep in range(start, 20):
         with torch.no_grad():
             net.weight.fill_(timestep + 1)
-        experiment.track_data("Loss / Loss", 1.0)
+        experiment.track_data("Loss / Loss", float(dist.get_rank()))
         experiment.record_transition(torch.ones(3), torch.ones(3), torch.zeros(3))
         experiment.step(timestep)
         dist.barrier()

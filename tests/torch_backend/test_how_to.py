@@ -15,6 +15,8 @@ import keepfast
 
 pytest.importorskip("torch")
 
+import torch
+
 from tests.both_backends.documents import code_of
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
@@ -36,7 +38,7 @@ def test_a_page_runs(page: str) -> None:
 def test_the_page_on_several_gpus_runs() -> None:
     """Two processes of torchrun leave one run; started again, both find it complete."""
     page = (HOW_TO / "several-gpus.md").read_text("utf-8")
-    Path("train.py").write_text(code_of(page), "utf-8")
+    Path("train.py").write_text(blocks(page)["train.py"], "utf-8")
     assert "torchrun --nproc-per-node 2 train.py" in page
     command = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train.py"]
     for said in ("takes itself for rank 1", "is complete"):
@@ -47,6 +49,35 @@ def test_the_page_on_several_gpus_runs() -> None:
         assert said in done.stderr
     assert len(Path("runs/walker/metrics.jsonl").read_text("utf-8").splitlines()) == 20
     assert len(list(Path("runs/walker/checkpoints").glob("agent_*.pt"))) == 10
+
+
+@pytest.mark.slow
+def test_the_page_on_several_gpus_spreads_a_network() -> None:
+    """Two processes leave checkpoints that both wrote, and a single one finds the run complete."""
+    page = (HOW_TO / "several-gpus.md").read_text("utf-8")
+    Path("sharded.py").write_text(blocks(page)["sharded.py"], "utf-8")
+    for number in ("2", "1"):
+        command = ["torch.distributed.run", "--standalone", "--nproc-per-node", number, "sharded.py"]
+        done = subprocess.run(
+            [sys.executable, "-m", *command], capture_output=True, text=True, timeout=200, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert "is complete" in done.stderr
+    written = Path("runs/sharded/checkpoints/agent_20.dcp")
+    assert sorted(path.name for path in written.iterdir()) == [
+        ".metadata",
+        "__0_0.distcp",
+        "__1_0.distcp",
+        "keepfast.json",
+    ]
+    policy = torch.nn.Linear(4, 2)
+    assert bool(keepfast.load(policy, written, modules=["policy"]))
+
+
+def blocks(page: str) -> dict[str, str]:
+    """Return the programs of a page, by the name that each has as a comment in its first line."""
+    found = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", page, re.DOTALL)
+    return dict(found)
 
 
 def said_by(code: str, variables: dict[str, Any]) -> list[str]:

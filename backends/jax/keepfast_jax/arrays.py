@@ -23,6 +23,7 @@ from keepfast._system.memory.staging import copied
 from keepfast.tree import Tree, is_array, items, rebuild
 from keepfast_jax.device import Placement
 from keepfast_jax.modes import outside
+from keepfast_jax.sharding.arrays import is_spread, sharded, spread_like
 
 _LARGE = 1 << 20
 """From how many bytes on an array is surely no observation of an environment, but what is trained or remembered."""
@@ -125,6 +126,8 @@ def host_leaf(leaf: Any, *, shared: bool) -> Any:
     """
     if not isinstance(leaf, jax.Array):
         return _copied(leaf, shared=shared) if isinstance(leaf, np.ndarray | np.generic) else leaf
+    if is_spread(leaf):
+        return sharded(leaf)
     array = np.asarray(leaf)
     if leaf.ndim == 0 and leaf.weak_type and array.dtype == _weak_dtype(number := array.item()):
         return number
@@ -212,6 +215,8 @@ def _restore_key(own: jax.Array, saved: Any, target: Target) -> jax.Array:
 
 
 def _restore_array(own: jax.Array, saved: Any, target: Target) -> jax.Array:
+    if target.device is None and is_spread(own):
+        return spread_like(own, saved)
     where = target.device or (own.sharding if own.committed else None)
     ambient = getattr(jax.config, "jax_default_device", None)
     if where is None and ambient is not None and own.devices() != {ambient}:

@@ -12,15 +12,17 @@ import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
-from keepfast import Backend, DemoResult, DemoSettings, InvalidValue, Mismatch, Step, StepBuffer
+from keepfast import Backend, DemoResult, DemoSettings, InvalidValue, Mismatch, Peers, Step, StepBuffer
 from keepfast._system.arguments.guarding import guarded_calls_outside, tell_outside
 from keepfast.tree import Tree, items, leaves, rebuild
 from keepfast_jax.arrays import host_array, host_leaf, host_views, tracked
 from keepfast_jax.containers import is_serialized_by_its_own, open_container
 from keepfast_jax.device import parse_device
+from keepfast_jax.exchanging import exchange
 from keepfast_jax.model import Model
 from keepfast_jax.modes import outside_of_modes
 from keepfast_jax.settings import outputs_of, settings_of
+from keepfast_jax.sharding.arrays import is_spread
 from keepfast_jax.state import capture, find_kind, kind_of, mismatches, params_of, restore
 from keepfast_jax.step_buffer import step_buffer
 
@@ -44,6 +46,7 @@ class JaxBackend(Backend):
 
     name: ClassVar[str] = "jax"
     checkpoint_format: ClassVar[str] = "safetensors"
+    sharded_format: ClassVar[str | None] = "orbax"
 
     def recognizes(self, module: object) -> bool:
         """Say whether anything in a module is of JAX or NumPy, and nothing of PyTorch.
@@ -201,6 +204,20 @@ class JaxBackend(Backend):
     def rank(self) -> int | None:
         """Return the index of this process, or None where ``jax.distributed`` was not set up."""
         return jax.process_index() if jax.distributed.is_initialized() else None
+
+    def exchange(self, payload: bytes, seconds: float) -> Sequence[bytes]:
+        """Return what each process gave, through the coordinator of ``jax.distributed``."""
+        return exchange(payload, seconds)
+
+    def is_sharded(self, array: object) -> bool:
+        """Say whether this process has only a part of an array, or others have it too."""
+        return is_spread(array)
+
+    def peers(self) -> Peers | None:
+        """Return a conversation of the processes of ``jax.distributed``; None where there is one alone."""
+        from keepfast_jax.sharding.peers import peers
+
+        return peers()
 
     def demo(self) -> Callable[[DemoSettings], DemoResult]:
         """Return the function behind ``keepfast demo --backend jax``."""

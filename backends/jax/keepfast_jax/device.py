@@ -14,7 +14,7 @@ Placement: TypeAlias = "jax.Device | jax.sharding.Sharding"
 
 
 def parse_device(device: Any) -> Placement | None:
-    """Return the device that users name.
+    """Return the device that users name, one of this process's own where there are several processes.
 
     Args:
         device: a ``jax.Device``, a ``jax.sharding.Sharding``, a platform such as ``"cpu"`` or ``"cuda"``, one with an
@@ -27,7 +27,7 @@ def parse_device(device: Any) -> Placement | None:
         return device
     try:
         platform, _, index = str(device).partition(":")
-        named: jax.Device = dict(enumerate(jax.devices(platform)))[int(index or 0)]
+        named: jax.Device = dict(enumerate(jax.local_devices(backend=platform)))[int(index or 0)]
     except Exception as cause:
         told = device if isinstance(device, str) else as_given(device)
         raise InvalidValue(f"there is no device `{told}`; known: {', '.join(_known())}") from cause
@@ -36,4 +36,4 @@ def parse_device(device: Any) -> Placement | None:
 
 def _known() -> list[str]:
     platforms = dict.fromkeys((jax.default_backend(), "cpu"))
-    return [f"{platform}:{each}" for platform in platforms for each in range(len(jax.devices(platform)))]
+    return [f"{platform}:{each}" for platform in platforms for each in range(len(jax.local_devices(backend=platform)))]

@@ -93,7 +93,7 @@ class JaxStorage(keepfast.Storage):
     )
 
     def __init__(self, memory_size: int, num_envs: int = 1, device: Any = None) -> None:
-        super().__init__(memory_size, num_envs, parse_device(device) or jax.devices()[0])
+        super().__init__(memory_size, num_envs, parse_device(device) or jax.local_devices()[0])
 
     def __getstate__(self) -> dict[str, Any]:
         host = {name: self.host(name) for name in self.buffers}
@@ -187,7 +187,7 @@ def _device_name(device: Any) -> Any:
     """Return the name of a device, which, unlike the device, can be pickled."""
     if not isinstance(device, jax.Device):
         return device
-    return f"{device.platform}:{jax.devices(device.platform).index(device)}"
+    return f"{device.platform}:{jax.local_devices(backend=device.platform).index(device)}"
 
 
 def _updated(buffers: list[jax.Array], samples: list[Any], start: int) -> list[jax.Array]:

@@ -12,3 +12,9 @@ import keepfast
 def keepfast_backends() -> Mapping[str, Callable[[], Any]]:
     """List the backend of this package."""
     return {"jax": keepfast.lazy("keepfast_jax.backend:JaxBackend", requires=("jax", "flax"), extra="jax")}
+
+
+@keepfast.hookimpl
+def keepfast_checkpoint_formats() -> Mapping[str, Callable[[], Any]]:
+    """List the checkpoint format of what is spread over processes."""
+    return {"orbax": keepfast.lazy("keepfast_jax.sharding.orbax:OrbaxStore", requires=("orbax", "jax"), extra="orbax")}

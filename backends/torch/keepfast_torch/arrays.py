@@ -124,6 +124,21 @@ def tensor_copy(array: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
+def tensor_of(array: NDArray[Any]) -> torch.Tensor:
+    """Return a tensor over the memory of a NumPy array, or of a copy where PyTorch takes none such."""
+    dtype: Any = getattr(torch, array.dtype.name)
+    array = np.require(array, requirements=("C", "W"))
+    if dtype in _CARRIERS:
+        return torch.from_numpy(array.view(f"i{array.itemsize}" if array.itemsize > 1 else "u1")).view(dtype)
+    return torch.from_numpy(array)
+
+
+def array_of(tensor: torch.Tensor) -> NDArray[Any]:
+    """Return a NumPy array over the memory of a tensor on the CPU."""
+    carrier = _CARRIERS.get(tensor.dtype)
+    return tensor.numpy() if carrier is None else tensor.view(carrier).numpy().view(_numpy_dtype(tensor.dtype))
+
+
 def hold(tensor: torch.Tensor) -> torch.Tensor | NDArray[Any]:
     """Return something that keeps the present values of a tensor, without waiting for its device.
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from keepfast import Backend, Conversion, DemoResult, DemoSettings, FileEntries, Mismatch, Step, StepBuffer
+from keepfast import Backend, Conversion, DemoResult, DemoSettings, FileEntries, Mismatch, Peers, Step, StepBuffer
 from keepfast._system.arguments.guarding import guarded_calls_outside, tell_outside
 from keepfast._system.memory.staging import copied
 from keepfast.tree import Tree, Versions, map_leaves
@@ -17,9 +17,11 @@ from keepfast_torch import converting, optimizer, parameter_order, scheduler
 from keepfast_torch.arrays import HostCopier, fetch, hold, host_array, tensor_copy
 from keepfast_torch.compiling import keep_out
 from keepfast_torch.device import parse_device
+from keepfast_torch.exchanging import exchange
 from keepfast_torch.modes import outside_of_modes
 from keepfast_torch.remembering import place_of, remember
 from keepfast_torch.settings import outputs_of, settings_of
+from keepfast_torch.sharding.tensors import is_spread, local_of, sharded
 from keepfast_torch.state import find_kind, kind_of
 from keepfast_torch.step_buffer import step_buffer
 from keepfast_torch.uninitialized import require_values
@@ -38,6 +40,7 @@ class TorchBackend(Backend):
 
     name: ClassVar[str] = "torch"
     checkpoint_format: ClassVar[str] = "pt"
+    sharded_format: ClassVar[str | None] = "dcp"
 
     def recognizes(self, module: object) -> bool:
         """Say whether a module is an object of PyTorch, or one whose state has tensors of PyTorch in it."""
@@ -150,7 +153,7 @@ class TorchBackend(Backend):
 
     def strides_of(self, array: object) -> tuple[int, ...] | None:
         """Return the bytes from one number to the next along each axis of a tensor; None of a conjugate or negative."""
-        if not isinstance(array, torch.Tensor) or array.is_conj() or array.is_neg():
+        if not isinstance(array, torch.Tensor) or (array := local_of(array)).is_conj() or array.is_neg():
             return None
         return tuple(stride * array.element_size() for stride in array.stride())
 
@@ -246,6 +249,21 @@ class TorchBackend(Backend):
         distributed = torch.distributed
         return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else None
 
+    @outside_of_modes
+    def exchange(self, payload: bytes, seconds: float) -> Sequence[bytes]:
+        """Return what each process of the default group gave, over a group on the host beside it."""
+        return exchange(payload, seconds)
+
+    def is_sharded(self, array: object) -> bool:
+        """Say whether it is a DTensor."""
+        return is_spread(array)
+
+    def peers(self) -> Peers | None:
+        """Return a conversation over a group of its own; None where the default group has one process."""
+        from keepfast_torch.sharding.peers import peers
+
+        return peers()
+
     def demo(self) -> Callable[[DemoSettings], DemoResult]:
         """Return the function behind ``keepfast demo --backend torch``."""
         from keepfast_torch.demo import run
@@ -257,7 +275,7 @@ def _on_host(tree: Tree, copier: HostCopier) -> Tree:
     def copy(path: str, leaf: Any) -> Any:
         if isinstance(leaf, torch.Tensor):
             require_values(leaf, path)
-            return copier.copy(leaf)
+            return sharded(leaf, copier.copy) if is_spread(leaf) else copier.copy(leaf)
         return copied(leaf) if isinstance(leaf, np.ndarray) else leaf
 
     made = map_leaves(copy, tree)

@@ -14,6 +14,7 @@ from keepfast.plain.numbers import is_number, kind_of
 from keepfast.tree import Tree, describe, items, rebuild, with_versions
 from keepfast_torch.arrays import DTYPES, require_memory, tensor_copy
 from keepfast_torch.modes import real_value
+from keepfast_torch.sharding.tensors import is_spread, require_parts, spread_like
 
 _NUMBER = (bool, int, float, complex)
 _PLAIN = (type(None), str, bytes, *_NUMBER)
@@ -89,6 +90,9 @@ def _check(tensor: torch.Tensor, path: str) -> None:
     """Check that a tensor has values, and such as a file can hold."""
     if torch.nn.parameter.is_lazy(tensor):
         raise UsageError(f"`{path}` is not initialized yet; run the module once before it is saved or loaded")
+    if is_spread(tensor):
+        require_parts(tensor, path)
+        return
     if tensor.is_nested:
         raise UnsupportedModule(
             f"`{path}` is a nested tensor, which cannot be stored; allowed: tensors of one shape. Store its parts, "
@@ -177,4 +181,6 @@ def _like_leaf(own: Any, saved: Any, device: Any) -> Any:
         saved = tensor_copy(saved)
     if not isinstance(saved, torch.Tensor):
         return saved
+    if isinstance(own, torch.Tensor) and is_spread(own) and not is_spread(saved):
+        return spread_like(own, saved)
     return saved.to(device if device is not None else own.device if isinstance(own, torch.Tensor) else "cpu")

@@ -27,6 +27,7 @@ from keepfast_torch.arrays import HostCopier
 from keepfast_torch.containers import like, plain
 from keepfast_torch.modes import writable
 from keepfast_torch.overlapping import fill, overlaps
+from keepfast_torch.sharding.tensors import is_spread, local_of
 from keepfast_torch.uninitialized import is_lazy, stand_in
 from keepfast_torch.wrappers import plain_names, plain_versions, real_name
 
@@ -142,7 +143,8 @@ def _plainly_named(
     copier = HostCopier()
     arrays = {
         levels.get(name, name): map_leaves(
-            lambda _, leaf: copier.copy(leaf) if isinstance(leaf, torch.Tensor) else leaf, plain(each, name)
+            lambda _, leaf: copier.copy(leaf) if isinstance(leaf, torch.Tensor) and not is_spread(leaf) else leaf,
+            plain(each, name),
         )
         for name, each in found.items()
     }
@@ -151,7 +153,7 @@ def _plainly_named(
 
 
 def _address(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+    return local_of(tensor).untyped_storage().data_ptr()
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from keepfast_torch.sharding.tensors import is_spread
+
 
 def memory_of(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor of one dimension over the memory from a tensor's first number to its last, each once."""
@@ -19,6 +21,8 @@ def memory_of(tensor: torch.Tensor) -> torch.Tensor:
 
 def overlaps(tensor: torch.Tensor) -> bool:
     """Say whether a tensor has more numbers than there are in its memory."""
+    if is_spread(tensor):
+        return False
     return tensor.layout == torch.strided and not tensor.is_meta and tensor.numel() > memory_of(tensor).numel()
 
 

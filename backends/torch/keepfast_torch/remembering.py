@@ -8,6 +8,7 @@ import torch
 
 from keepfast_torch.modes import outside, writable
 from keepfast_torch.overlapping import memory_of
+from keepfast_torch.sharding.tensors import is_spread, local_of
 from keepfast_torch.uninitialized import Uninitialized, is_lazy, remember_uninitialized
 
 
@@ -17,6 +18,8 @@ def place_of(tensor: object) -> int | None:
         return None
     if isinstance(tensor, Uninitialized):
         return None
+    if is_spread(tensor):
+        return place_of(local_of(tensor))
     if is_lazy(tensor):
         return 0
     try:
@@ -29,6 +32,8 @@ def remember(tensor: torch.Tensor) -> Callable[[], None]:
     """Return what gives a tensor its present values back, in the memory that it has now; they are kept on the host."""
     if is_lazy(tensor):
         return remember_uninitialized(tensor)
+    if is_spread(tensor):
+        return remember(local_of(tensor))
     with outside():
         data, gradient = tensor.data, tensor.grad if tensor.is_leaf else None
         span = memory_of(data)

@@ -21,6 +21,7 @@ from keepfast_torch.containers import like, plain
 from keepfast_torch.converting import entry_like, into
 from keepfast_torch.modes import conversion_in_place, writable
 from keepfast_torch.overlapping import fill, overlaps
+from keepfast_torch.sharding.tensors import spread_states
 from keepfast_torch.uninitialized import with_stand_ins
 from keepfast_torch.wrappers import plain_names, plain_versions, unwrapped
 
@@ -173,7 +174,8 @@ class _OptimizerKind(Kind):
         if found := optimizer.mismatches(module, state):
             listing = "".join(f"\n  {mismatch}" for mismatch in found)
             raise LoadMismatch(f"the file's state does not fit this {type(module).__name__}; nothing loaded:{listing}")
-        _load(module, like(module.state_dict(), state))
+        parameters = [each for group in module.param_groups for each in group["params"]]
+        _load(module, spread_states(parameters, like(module.state_dict(), state)))
         return module
 
 

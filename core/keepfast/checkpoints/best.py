@@ -61,6 +61,7 @@ class BestJudge:
         episodes: int,
         timestep: int,
         capture: Callable[[], tuple[Mapping[str, Tree], Mapping[str, Any]]],
+        agree: Callable[[float | None], float | None] = lambda score: score,
     ) -> None:
         """Judge one interval, and keep a copy of the modules if it is the best so far.
 
@@ -69,19 +70,26 @@ class BestJudge:
             episodes: how many episodes ended in the interval.
             timestep: the completed timesteps.
             capture: returns an independent copy of the modules, and of what a resume needs beside them.
+            agree: is given the score where it is the best so far, or None, and returns the one that counts, which
+                another process may have found.
         """
-        score = statistics.get(self.metric)
-        if score is None or episodes < self.min_episodes or not self.better(score):
+        if (score := agree(self._found(statistics, episodes))) is None:
             return
         waiting = self.candidate
-        if waiting is not None and not self._beats(score, waiting.score):
-            return  # one candidate is kept between checkpoints, the best
         state, resume = capture()
         others = list(self._scores)
         if waiting is not None:
             others.remove(waiting.score)
         self._take([*others, score])
         self.candidate = Candidate(score, timestep, state, resume)
+
+    def _found(self, statistics: Mapping[str, float], episodes: int) -> float | None:
+        """Return the score of an interval where it is the best so far, else None."""
+        score = statistics.get(self.metric)
+        if score is None or episodes < self.min_episodes or not self.better(score):
+            return None
+        # One candidate is kept between checkpoints, the best.
+        return score if self.candidate is None or self._beats(score, self.candidate.score) else None
 
     def take(self) -> Candidate | None:
         """Return the candidate that waits to be stored, so that another can wait while it is."""

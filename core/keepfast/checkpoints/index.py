@@ -19,6 +19,7 @@ from keepfast._system.lock import holding_file
 from keepfast.errors import InvalidValue
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata
 from keepfast.interfaces.loading.memory_log import is_segment, segments_of
+from keepfast.interfaces.sharding.seal import SEAL
 
 INDEX = "index.json"
 _INDEX_VERSION = 1
@@ -280,12 +281,15 @@ _CHUNK = 1 << 20
 def file_digest(path: Path) -> str:
     """Return the CRC-32 of a file's bytes as ``crc32:xxxxxxxx``; it tells damage, not malice.
 
-    That of a directory is of the names, sizes and bytes of all files in and below it.
+    That of a directory is of the names, sizes and bytes of all files in and below it; of one that is sealed, of the
+    seal, which has the digests of all others: to read them all would take one process what many shared to write.
 
     Raises:
         OSError: if it cannot be read.
         Unreadable: if it is a pipe, a socket or a device.
     """
+    if path.is_dir() and (path / SEAL).is_file():
+        path = path / SEAL
     value = 0
     for each in files_of(path):
         if each != path:

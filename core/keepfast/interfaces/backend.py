@@ -15,6 +15,7 @@ from keepfast._system.arguments.guarding import guarded_calls_outside, tell_outs
 from keepfast._system.memory.staging import copied
 from keepfast.errors import InvalidValue
 from keepfast.interfaces.loading.conversion import Conversion, FileEntries
+from keepfast.interfaces.sharding.peers import Peers
 from keepfast.interfaces.step_buffer import Step, StepBuffer
 from keepfast.tree import Tree, Versions, is_array, map_leaves
 
@@ -100,6 +101,9 @@ class Backend(abc.ABC):
 
     checkpoint_format: ClassVar[str]
     """The checkpoint format that ``"auto"`` stands for."""
+
+    sharded_format: ClassVar[str | None] = None
+    """The one that it stands for where arrays are spread over processes; None where this framework has no such."""
 
     @abc.abstractmethod
     def recognizes(self, module: object) -> bool:
@@ -338,6 +342,34 @@ class Backend(abc.ABC):
 
     def rank(self) -> int | None:
         """Return this process's rank in a distributed run, or None where the framework runs alone."""
+        return None
+
+    def exchange(self, payload: bytes, seconds: float) -> Sequence[bytes]:
+        """Give every process of the distributed run what this one has, and return what each gave, by rank.
+
+        Every process calls it as often as the others, and gets the same. It goes over the host, and is of no account
+        to whatever the framework itself exchanges.
+
+        Args:
+            payload: what this process gives, of any length.
+            seconds: how long the others are waited for.
+
+        Raises:
+            Exception: what the framework raises where a process is gone, or does not come in time.
+        """
+        if self.rank() is None:
+            return [payload]
+        raise NotImplementedError(f"the backend `{self.name}` cannot bring together what several processes have")
+
+    def is_sharded(self, array: object) -> bool:
+        """Say whether an array is spread over processes, so that this one may have a part of it."""
+        return False
+
+    def peers(self) -> Peers | None:
+        """Return a conversation with the other processes of the run; None where this one is alone.
+
+        All processes call it at the same point of their programs. Each call makes another one, which one thread uses.
+        """
         return None
 
     def demo(self) -> Callable[[DemoSettings], DemoResult] | None:

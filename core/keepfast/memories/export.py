@@ -23,6 +23,7 @@ from keepfast._system.warnings import Afterwards
 from keepfast.errors import DirectoryError, KeepfastError
 from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
 from keepfast.memories.tensors.specs import positive
+from keepfast.plugins.backends import group_ranks
 from keepfast.plugins.formats import exporter_named
 from keepfast.plugins.locations import writable
 
@@ -216,10 +217,12 @@ class MemoryExport:
         self.__dict__.update(_of_its_own())
 
     def _unused_path(self, directory: Path, chosen: MemoryExporter) -> Path:
-        """Return a path that names the time, this memory and its cycle, and that no file has yet."""
+        """Return a path that names the time, the rank in a distributed run, this memory and its cycle; a new one."""
         moment = datetime.now().astimezone()
+        rank = max(group_ranks().values(), default=None)
+        owner = self._token if rank is None else f"rank{rank}_{self._token}"
         while True:
-            path = directory / f"{moment.strftime(_STAMP)}_memory_{self._token}-{self.cycles}{chosen.extension}"
+            path = directory / f"{moment.strftime(_STAMP)}_memory_{owner}-{self.cycles}{chosen.extension}"
             if not path.exists():
                 return path
             moment += timedelta(microseconds=1)

@@ -20,6 +20,7 @@ from keepfast.modules.parts import Module
 from keepfast.modules.registered import RegisteredModule, registered
 from keepfast.plugins.backends import configured, recognize
 from keepfast.plugins.discovery import Provided, registry
+from keepfast.plugins.formats import is_checkpoint
 from keepfast.plugins.locations import located
 from keepfast.tree import is_array, map_leaves
 
@@ -163,7 +164,7 @@ def read_foreign(path: str | Path, reader: str | None = None) -> Source:
     if reader is not None and not isinstance(reader, str):
         raise InvalidValue(f"`reader` is {as_given(reader)}; allowed: the name of a reader, or None")
     path = located(path)
-    if not path.is_file():
+    if not path.is_file() and not (path.is_dir() and is_checkpoint(path)):
         raise NotFound(f"cannot migrate `{path}`: there is no such file")
     try:
         name, chosen = (reader, registry().get("checkpoint reader", reader)()) if reader else _recognized(path)

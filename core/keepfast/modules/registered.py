@@ -14,11 +14,19 @@ import numpy as np
 
 from keepfast._version import __version__
 from keepfast.codec import dtype_of
-from keepfast.errors import InvalidValue, LoadMismatch, MissingDependency, UnsupportedModule, as_given
+from keepfast.errors import (
+    InvalidValue,
+    KeepfastError,
+    LoadMismatch,
+    MissingDependency,
+    UnsupportedModule,
+    as_given,
+)
 from keepfast.interfaces.backend import Backend
 from keepfast.interfaces.checkpoint_store import FORMAT_VERSION, CheckpointMetadata, CheckpointStore
 from keepfast.interfaces.loading.conversion import Conversion, FileEntries
 from keepfast.interfaces.loading.report import Entry
+from keepfast.interfaces.sharding.format import ShardedFormat
 from keepfast.memories.fitting import fitted_state
 from keepfast.memories.memory import Memory
 from keepfast.memories.tensors.additions import only_read
@@ -30,7 +38,7 @@ from keepfast.modules.parts import CONTAINERS, Module, Place, advice, is_variabl
 from keepfast.plain.remembering import Remembered
 from keepfast.plain.state import find_kind
 from keepfast.plugins.backends import PLAIN, backend_named, backend_of, in_use, recognize
-from keepfast.tree import Tree, describe, dtype_name, flatten, grown, is_array, leaves, map_leaves, nodes_of
+from keepfast.tree import Tree, describe, dtype_name, flatten, grown, is_array, leaves, map_leaves, nodes_of, values
 
 ENVIRONMENTS = frozenset({"env", "envs", "environment", "environments", "env_state", "env_states", "envs_state"})
 """What environments, or states of them, are registered as."""
@@ -364,6 +372,29 @@ def main_backend(modules: Iterable[RegisteredModule]) -> Backend:
     return next((backend for backend in backends if backend.name != PLAIN), backends[0])
 
 
+def sharded_backend(modules: Iterable[RegisteredModule]) -> Backend | None:
+    """Return the backend of the first array that is spread over processes, or None where none is."""
+    for module in (leaf for each in modules for leaf in each.leaves()):
+        if module.backend.sharded_format is not None and module.backend.rank() is not None:
+            with contextlib.suppress(KeepfastError):  # told where it is registered, or stored
+                if any(map(module.backend.is_sharded, values(module.capture()))):
+                    return module.backend
+    return None
+
+
+def format_name(modules: Sequence[RegisteredModule], configured: str) -> str:
+    """Return the name of the format of checkpoints: as configured, or as the backend of the first module has it."""
+    if configured != "auto":
+        return configured
+    spread = sharded_backend(modules)
+    return main_backend(modules).checkpoint_format if spread is None else spread.sharded_format or configured
+
+
+def without_memories(modules: Iterable[RegisteredModule]) -> list[RegisteredModule]:
+    """Return those modules that hold no samples."""
+    return [module for module in modules if not module.holds_samples]
+
+
 def check_kept(module: RegisteredModule, store: CheckpointStore) -> None:
     """Check that a format can hold all that a module has now, by its structure and dtypes alone.
 
@@ -371,6 +402,11 @@ def check_kept(module: RegisteredModule, store: CheckpointStore) -> None:
         UnsupportedModule: if it cannot, or no backend can capture it; names it.
         UsageError: if it has no values yet.
     """
+    if not isinstance(store, ShardedFormat) and (spread := sharded_backend([module])) is not None:
+        raise UnsupportedModule(
+            f"the module `{module.name}` is spread over processes, and a file of the format `{store.extension}` is "
+            f'written by one; allowed for `checkpoint_format`: "auto", "{spread.sharded_format}"'
+        )
     try:
         outline = map_leaves(_emptied, module.capture())
         flatten(outline)  # it could be stored, but not be restored

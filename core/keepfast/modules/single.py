@@ -11,11 +11,12 @@ from keepfast._system.arguments.guarding import guarded
 from keepfast.errors import LoadMismatch
 from keepfast.interfaces.checkpoint_store import SINGLE, Checkpoint
 from keepfast.interfaces.loading.report import LoadReport
+from keepfast.interfaces.sharding.format import save_together
 from keepfast.memories.fitting import Fit
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.parts import Module
 from keepfast.modules.reading import checkpoint_at, part_of
-from keepfast.modules.registered import metadata, registered
+from keepfast.modules.registered import metadata, registered, sharded_backend
 from keepfast.modules.restoring import restore_all
 from keepfast.plugins.backends import configured
 from keepfast.plugins.formats import format_of
@@ -28,7 +29,8 @@ def save(module: Module, path: str | Path) -> Path:
     """Save one module to a file, durable when this returns; the extension chooses the format.
 
     Args:
-        module: a network, optimizer, train state, pytree, tensor or memory of any supported framework.
+        module: a network, optimizer, train state, pytree, tensor or memory of any supported framework. One that is
+            spread over processes is saved by all of them, at the same point of their programs.
         path: where to; an existing file is replaced only once the new one is complete.
 
     Returns:
@@ -45,7 +47,11 @@ def save(module: Module, path: str | Path) -> Path:
     modules = registered({SINGLE: module}, configured("auto"))
     state = modules[0].view()
     flatten(state)  # two entries of one path could be stored, but neither told apart nor restored
-    store.save(Checkpoint(state, metadata(modules, module=SINGLE).as_mapping()), path)
+    content = Checkpoint(state, metadata(modules, module=SINGLE).as_mapping())
+    if (spread := sharded_backend(modules)) is None:
+        store.save(content, path)
+    else:
+        save_together(store, content, path, spread.peers())
     return path
 
 

@@ -12,7 +12,7 @@ from keepfast.errors import InvalidValue, UnsupportedModule, UsageError, as_give
 from keepfast.interfaces.checkpoint_store import CheckpointStore
 from keepfast.memories.memory import Memory
 from keepfast.modules.parts import Attribute, Attributes, Item, Module
-from keepfast.modules.registered import RegisteredModule, check_kept, check_places, main_backend, registered, value_of
+from keepfast.modules.registered import RegisteredModule, check_kept, check_places, format_name, registered, value_of
 from keepfast.plugins.backends import check_device, configured, recognize
 from keepfast.plugins.discovery import registry
 
@@ -135,7 +135,7 @@ class ModuleTable:
 
     def _store_for(self, modules: Sequence[RegisteredModule]) -> CheckpointStore:
         """Return the format that checkpoints are written in: as configured, or that of the first module's backend."""
-        name = main_backend(modules).checkpoint_format if self._format == "auto" else self._format
+        name = format_name(modules, self._format)
         store: CheckpointStore = registry().get("checkpoint format", name)()
         return store
 

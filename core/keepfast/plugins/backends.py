@@ -140,6 +140,15 @@ def group_ranks() -> dict[str, int]:
     return {name: rank for name, rank in ranks.items() if rank is not None}
 
 
+def grouped() -> Backend | None:
+    """Return the backend through which the processes of a distributed run know each other, or None.
+
+    Of several it is the one where this process has the highest rank, as it is for its place in the run.
+    """
+    ranks = group_ranks()
+    return _made[max(ranks, key=lambda name: ranks[name])] if ranks else None
+
+
 def backend_of(module: object, named: Backend | None, others: Sequence[Backend] = ()) -> Backend:
     """Return the backend for a module: the named one, the one that knows it, or one that its companions have.
 

@@ -1,10 +1,11 @@
-"""What is asked for in vain: settings that can have no effect, and a metric that nobody tracks."""
+"""What is asked for in vain: settings that can have no effect, a metric that nobody tracks, checkpoints refused."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import final
 
+from keepfast._system.tally import Count
 from keepfast._system.warnings import warn
 from keepfast.config import ExperimentConfig
 from keepfast.errors import nearest
@@ -137,3 +138,53 @@ class UntrackedMetric:
         hint = f"; did you mean `{near}`?" if near else f"; written were: {', '.join(sorted(self._tags))}"
         told = f"`best_metric` is `{self._metric}`, which is not among what is written"
         warn(f"{told}, so nothing is judged and no best is stored{hint}")
+
+
+@final
+class Lacking:
+    """Tells, once each and where they were asked for, that checkpoints have nothing to store, or no memory.
+
+    Args:
+        config: the experiment's settings.
+    """
+
+    def __init__(self, config: ExperimentConfig) -> None:
+        self._nothing = config.checkpoint_interval != "auto"
+        self._no_memory = config.memory_checkpoint_interval != "auto"
+
+    def tell_nothing(self, *, is_due: bool) -> None:
+        """Tell that no module is registered, where a checkpoint is due."""
+        if self._nothing and is_due:
+            self._nothing = False
+            warn(
+                "a checkpoint is due and no module is registered, so nothing is stored; register what is to be kept, "
+                "or set `checkpoint_interval` to 0"
+            )
+
+    def tell_no_memory(self, *, is_there: bool) -> None:
+        """Tell that there is no memory, though memories have an interval of their own; the first time alone."""
+        if self._no_memory:
+            self._no_memory = False
+            if not is_there:
+                warn(
+                    "`memory_checkpoint_interval` is set and no memory is registered, so it has no effect; register "
+                    "the memory, or leave the setting out"
+                )
+
+
+REFUSED, VANISHED = "checkpoint", "vanished"
+"""What is counted of checkpoints: those that could not be stored, and files that were removed."""
+
+
+def first_refused(name: str, count: Count) -> str:
+    """Return what is told of the first checkpoint that could not be stored, or of files that were removed."""
+    if name == VANISHED:
+        return f"{count.first}; they are made anew, and the run goes on"
+    return f"a checkpoint could not be stored: {count.first}. Training goes on; further ones are counted"
+
+
+def all_refused(counts: Mapping[str, Count]) -> str:
+    """Return what is told of them at the end, where it is more than was told already."""
+    count, vanished = counts.get(REFUSED, Count()), counts.get(VANISHED, Count())
+    told = [f"{count.number} checkpoints could not be stored; the last reason: {count.last}"] * (count.number > 1)
+    return "; ".join([*told, vanished.first] if vanished.number else told)

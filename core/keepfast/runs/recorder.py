@@ -12,22 +12,25 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._arrays import scalar
+from keepfast._system.arguments.forms import mapping_of
 from keepfast._system.disk.directories import make_directory
 from keepfast._system.finishing import finish
 from keepfast._system.tally import Tally
 from keepfast._system.warnings import Afterwards, warn
-from keepfast.config import ExperimentConfig, mapping_of, masked
+from keepfast.config import ExperimentConfig, masked
 from keepfast.errors import ConfigError, InvalidValue, MissingDependency, WriterFailed, as_given
 from keepfast.interfaces.summary.checks import mapping, string
 from keepfast.interfaces.writer import Writer, WriterContext
 from keepfast.plugins.discovery import registry
 from keepfast.plugins.lazy import lazy
 from keepfast.runs.loops.seeds import SEEDS, Seeds
+from keepfast.runs.processes.exchange import Exchange
 from keepfast.runs.schedule import Schedule
 from keepfast.tracking.episodes.autoreset import Mode, chosen
 from keepfast.tracking.interval import Interval
 from keepfast.tracking.multi_writer import MultiWriter
 from keepfast.tracking.resources import Resources
+from keepfast.tracking.statistic import Statistic
 from keepfast.tracking.tracker import Tracker
 from keepfast.tracking.unstarted import Unstarted
 
@@ -45,6 +48,11 @@ _OF_THE_USER_TOO = "wandb"
 
 _SETTLE_SECONDS = 5.0
 """How long a checkpoint waits, behind training, for the writers to have what was written before it."""
+
+_SEEDS_OF_RANKS = (
+    'with `distributed_metrics` = "mean", several seeds in one compiled loop are written as those of rank 0; what else '
+    "is tracked is that of all ranks"
+)
 
 _SAMPLES = 100
 """How many writes "auto" spreads over a training."""
@@ -64,7 +72,9 @@ class Recorder:
         enabled: whether anything is written; in a distributed run one process alone does.
 
     Attributes:
-        enabled: whether anything is tracked and written at all.
+        enabled: whether anything is tracked at all.
+        exchange: brings together what all processes tracked, where their values are written; else None.
+        written_at: the completed timesteps at the last write, or None.
         artifacts: which files each writer gets, by its name.
         writer: the writers behind one, which stays the same as long as this does; also where no interval has them
             written to.
@@ -88,7 +98,10 @@ class Recorder:
     ) -> None:
         interval = config.write_interval
         self._first = enabled
-        self.enabled = enabled and (interval == "auto" or interval > 0)
+        is_shared = config.distributed_metrics == "mean"
+        self.exchange = Exchange(config, lambda: self._directory) if is_shared else None
+        self.enabled = (enabled or is_shared) and (interval == "auto" or interval > 0)
+        self.written_at: int | None = None
         self._config, self._directory, self.agent_config = config, directory, agent_config
         self.artifacts = config.artifact_table()
         self._factories = [
@@ -101,7 +114,7 @@ class Recorder:
         self._resume_step: int | None = None
         self._resumed: bytes | None = None
         self._opened: set[Path] = set()
-        self._nonfinite = Tally()
+        self._nonfinite, self._seeds_of_ranks = Tally(), Tally()
         self._tracker = tracker = Tracker(self._nonfinite)
         self._seeds: Seeds | None = None
         self.was_reset = False
@@ -166,8 +179,10 @@ class Recorder:
 
     def stand_aside(self) -> None:
         """Write nothing from now on, and remove what the writers made when they were opened."""
-        self._first = self.enabled = False
-        self.record, self.track = _ignore, _ignore
+        self._first = False
+        if self.exchange is None:
+            self.enabled = False
+            self.record, self.track = _ignore, _ignore
         self.writer.mute()
         for path in self._opened:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
@@ -247,15 +262,25 @@ class Recorder:
         own = [writer(number) for number in range(count)] if self._config.seeds != "mean" else []
         return Seeds([Tracker(self._nonfinite) for _ in range(count)], own)
 
-    def write(self, step: int) -> dict[str, float]:
+    @property
+    def is_shared(self) -> bool:
+        """Say whether a write brings together what all processes of a distributed run tracked."""
+        return self.enabled and self.exchange is not None and self.exchange.is_on
+
+    def write(self, step: int, *, alone: bool = False) -> dict[str, float]:
         """Write the statistics of the interval that ends here, and return them.
 
         Args:
             step: the completed timesteps.
+            alone: whether to write what this process tracked, whatever the others did.
         """
         with Afterwards():
-            statistics, now = self._tracker.statistics(), time.time()
-            if statistics and self._resources is not None:
+            self.written_at = step
+            shares = None if alone or not self.is_shared else self._shares(step)
+            statistics, now = self._tracker.statistics() if shares is None else self._joined(shares), time.time()
+            if statistics and shares is None and not alone and self.exchange is not None:
+                self.exchange.tell_missing("the values that are written are those")
+            if statistics and shares is None and self._resources is not None:
                 statistics |= self._resources.measure()
             over_seeds = {} if self._seeds is None else self._seeds.write(step, now)
             if (statistics or over_seeds) and self._resources is not None:
@@ -264,6 +289,23 @@ class Recorder:
             if written:
                 self.writer.write_scalars(written, step, now)
         return {**statistics, **over_seeds}
+
+    def _shares(self, step: int) -> list[dict[str, Any]]:
+        """Return what each process tracked, by rank; what this one did alone, where the others are gone."""
+        own = self._tracker.share()
+        if (
+            own["statistics"] or any(episodes["count"] for _, episodes in own["episodes"])
+        ) and self._resources is not None:
+            measured = {tag: Statistic(1, value, value, value) for tag, value in self._resources.measure().items()}
+            own["statistics"] |= {tag: statistic.state() for tag, statistic in measured.items()}
+        together = None if self.exchange is None else self.exchange.together("a write", step, own)
+        return ([own] if self._first else []) if together is None else together
+
+    def _joined(self, shares: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        if self._seeds is not None and len(shares) > 1:
+            self._seeds_of_ranks.count("seeds")
+            self._seeds_of_ranks.tell(lambda _name, _count: _SEEDS_OF_RANKS)
+        return self._tracker.joined(shares, tells=self._first)
 
     def log(self, values: Mapping[str, Any], step: int) -> dict[str, float]:
         """Write values at once, and return them by tag.

@@ -27,9 +27,11 @@ from keepfast.plugins.formats import is_checkpoint, read_checkpoint
 from keepfast.plugins.locations import located
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.directory import EarlierRun
+from keepfast.runs.processes.ranks import Ranks, Unfinished
 from keepfast.runs.random_state import capture_random_state, check_random_state, restore_random_state
 from keepfast.runs.reading import Progress
 from keepfast.runs.recorder import Recorder, check_tracked
+from keepfast.tracking.tracker import Tracker
 from keepfast.tree import Tree
 
 
@@ -42,12 +44,19 @@ class Resuming:
         recorder: what tracks and writes.
         checkpointer: what stores.
         earlier: what an earlier run left in the run's directory.
+        ranks: what each process of a distributed run has for itself.
     """
 
     def __init__(
-        self, modules: ModuleTable, recorder: Recorder, checkpointer: Checkpointer, earlier: EarlierRun
+        self,
+        modules: ModuleTable,
+        recorder: Recorder,
+        checkpointer: Checkpointer,
+        earlier: EarlierRun,
+        ranks: Ranks,
     ) -> None:
         self._modules, self._recorder, self._checkpointer, self._earlier = modules, recorder, checkpointer, earlier
+        self._ranks = ranks
         self._late: tuple[Checkpoint, Path] | None = None
         self.late_names: set[str] = set()
 
@@ -74,16 +83,35 @@ class Resuming:
             LoadMismatch: if the checkpoint does not fit; nothing was changed then.
             CorruptCheckpoint: if the one given file is damaged.
         """
-        found = find(which, self._checkpointer.directory, self._check, options.wanted())
+        strict = which == "latest" or (which != "best" and located(which).is_dir())
+        check = partial(self._check_all, strict=strict)
+        found = find(which, self._checkpointer.directory, check, options.wanted())
         if found is None:
             self._start_anew()
             return None
+        found = self._with_own(found)
         with self.restored(found, options) as report:
             return self.go_on(found, report)
 
     def find_at(self, path: Path, own: CheckpointDirectory) -> Found:
         """Return the checkpoint of a path, read and checked; see `find`."""
-        return find_at(path, own, self._check)
+        return self._with_own(find_at(path, own, partial(self._check_all, strict=True)))
+
+    def _with_own(self, found: Found) -> Found:
+        """Return a checkpoint with what this process had for itself then; of the first one, as it is."""
+        backends = {module.backend.name: module.backend for module in self._modules.look_up()}
+        nothing = {"random": capture_random_state(backends.values()), "recorder": {"tracker": Tracker().state_dict()}}
+        return replace(found, checkpoint=self._ranks.with_own(found.checkpoint, nothing))
+
+    def _check_all(self, found: Found, *, strict: bool) -> None:
+        """Check a checkpoint, and what each process has beside it; `strict` says whether each must have something."""
+        self._check(found)
+
+        def check(path: Path, checkpoint: Checkpoint) -> None:
+            self._check(replace(found, path=path, checkpoint=checkpoint))
+
+        is_best = found.checkpoint.about.metric is not None
+        self._ranks.check(found.path, found.timestep, strict=strict, is_best=is_best, check=check)
 
     def _check(self, found: Found) -> None:
         """Check that all that a checkpoint holds beside the modules can be restored; nothing is changed.
@@ -160,7 +188,8 @@ class Resuming:
 
     def _start_anew(self) -> None:
         """Have the writers void what a run left that was killed before its first checkpoint was whole."""
-        if self._earlier.begun and not any(found.own for found in self._checkpointer.directory.checkpoints()):
+        stored = any(found.own for found in self._checkpointer.directory.checkpoints())
+        if self._earlier.begun and (self._ranks.is_on or not stored):
             self._recorder.resume(None, 0)
             self._earlier.taken_over()
 
@@ -349,7 +378,9 @@ def _first_good(
 
 
 def _is_unfinished(indexed: IndexedCheckpoint, error: OSError) -> bool:
-    """Say whether a kill or a loss of power came before all files of a checkpoint had their names, and the index."""
+    """Say whether a kill or a loss of power came before all of a checkpoint was there, of each process."""
+    if isinstance(error, Unfinished):
+        return True  # its files have their names, and others are missing
     return isinstance(error, IncompleteSet) and not any(file.digest for file in indexed.files.values())
 
 

@@ -8,6 +8,7 @@ from typing import final
 
 from keepfast._system.arguments.guarding import tell
 from keepfast._system.warnings import Afterwards, warn
+from keepfast.errors import WriteFailed
 from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.in_vain import warn_of_counting_again
 from keepfast.runs.processes.clock import Clock
@@ -55,6 +56,7 @@ class Steps:
         self._clock = Clock(checkpointer.seconds, self._be_asked)
         self._failures = checkpointer.failures
         self._went_back = False
+        self._asked: int | None = None
         self.passes = Passes()
         self.completed, self.under_way = 0, False
         self.set_length(None)
@@ -126,8 +128,8 @@ class Steps:
         if self._failures:
             self._checkpointer.wait()
         self._take_turns(completed)
-        if self.preemption.received is not None:
-            self._end_process(self.preemption.received)
+        if (received := self._signal) is not None:
+            self._end_process(received)
         if completed == self.passes.end:
             self._complete()
         self._look_ahead()
@@ -145,13 +147,36 @@ class Steps:
         """Write and checkpoint where that is due; a complete run has nothing left to write at its last checkpoint."""
         write, checkpoint = self._calls
         write_is_due, checkpoint_is_due = self._due(completed)
+        rung = self._meet() if write_is_due or checkpoint_is_due else self._rung
         if write_is_due:
             write(completed)
         if completed == self.passes.end:
             self.write_rest(interrupted=False)
-        if checkpoint_is_due or self._clock.due:
+        if checkpoint_is_due or rung:
             self._clock.set()
             checkpoint(completed)
+
+    @property
+    def _rung(self) -> bool:
+        """Say whether the clock rang, where this process need not ask others for that."""
+        return self._clock.due and not self._checkpointer.together.is_on
+
+    @property
+    def _signal(self) -> int | None:
+        """Return the signal that the run is to end at: this process's own, or what all processes know of."""
+        return self._asked if self._checkpointer.together.is_on else self.preemption.received
+
+    def _meet(self) -> bool:
+        """Return whether the clock rang; where processes store together, that of the first, and note their signals."""
+        together = self._checkpointer.together
+        if not together.is_on:
+            return self._clock.due
+        try:
+            said = together.every((self._clock.due, self.preemption.received))
+        except WriteFailed:  # told with the checkpoint that is lost by it
+            said = [(False, self.preemption.received)]
+        self._asked = next((signal_number for _, signal_number in said if signal_number is not None), None)
+        return said[0][0]
 
     def _due(self, completed: int) -> list[bool]:
         is_quiet = self._turns.start <= completed < self._turns.end
@@ -173,16 +198,24 @@ class Steps:
         if self.under_way and self._checkpointer.latest != self.completed and self._checkpointer.is_on:
             self._calls[1](self.completed)
 
-    def write_rest(self, *, interrupted: bool) -> None:
+    def write_rest(self, *, interrupted: bool, at_close: bool = False) -> None:
         """Write what was tracked since the last write, unless the run broke off where a checkpoint holds it.
 
         A resume then completes that interval, as if nothing had happened. A run that was closed in order is over, as
         far as anybody can tell, and keeps no value to itself, but for what it took from a checkpoint and left as it is.
+        Of several processes whose values are written each takes part, with something or not: at the end of the training
+        if no write was due there, and once more at close, for what was tracked after it.
         """
         self._standing.look_again()
-        resumable = self._checkpointer.latest == self.completed and self.completed != self.passes.end
+        if self._recorder.is_shared and self.under_way and not interrupted:
+            if at_close or self._recorder.written_at != self.completed:
+                self._recorder.write(self.completed)
+            return
+        candidate = self._checkpointer.best.candidate  # which is stored at the end, also where a run breaks off
+        held = self._checkpointer.latest, None if candidate is None else candidate.timestep
+        resumable = self.completed in held and self.completed != self.passes.end
         untouched = not self.under_way and self._recorder.is_as_resumed
         if self._recorder.pending and not (interrupted and resumable) and not untouched:
-            self._recorder.write(self.completed)  # not judged: it is no whole interval
+            self._recorder.write(self.completed, alone=self._recorder.is_shared)  # not judged: it is no whole interval
             if not (self.under_way or self.completed or interrupted):
                 warn("`step` was never called, so what was tracked is written at timestep 0, and nothing was ever due")

@@ -220,6 +220,10 @@ class BackendContract(abc.ABC):
         """Fetching nothing gives an empty list."""
         assert subject.backend.fetch([]) == []
 
+    def test_a_process_by_itself_exchanges_with_nobody(self, subject: BackendSubject) -> None:
+        """It gets what it gives."""
+        assert list(subject.backend.exchange(b"what it gives", 1.0)) == [b"what it gives"]
+
     def test_the_random_state_comes_back(self, subject: BackendSubject) -> None:
         """Random numbers repeat from where the state was taken, also when that state went through a file."""
         state = subject.backend.random_state()

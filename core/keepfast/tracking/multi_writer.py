@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast._system.arguments.checks import function
 from keepfast._system.arguments.guarding import guarded_calls
 from keepfast._system.disk.optional import tell_lacking
 from keepfast._system.finishing import finish
@@ -91,6 +92,7 @@ class MultiWriter(Writer):
         self._states: dict[str, Any] = {}
         self._overdue: dict[str, Call] = {}
         self._unsettled: dict[str, Call] = {}
+        self._told: list[Callable[[Mapping[str, float], int], object]] = []
         self._closed = False
         self._refusal = "on writers that were closed; make others"
         self._renew_lock()
@@ -166,7 +168,14 @@ class MultiWriter(Writer):
         Raises:
             InvalidValue: if a value is no number, or the step no whole one.
         """
-        self._write("write_scalars", numbers(scalars), step=step, wall_time=wall_time)
+        values = numbers(scalars)
+        for told in self._told:
+            told(values, step)
+        self._write("write_scalars", values, step=step, wall_time=wall_time)
+
+    def when_written(self, callback: Callable[[Mapping[str, float], int], object]) -> None:
+        """Have a function called with the values of each write, by tag, and their step; at once, by whoever writes."""
+        self._told.append(function("callback", callback))
 
     def write_histogram(
         self, tag: str, values: NDArray[Any], step: int, wall_time: float, *, bins: str | Sequence[float] = "tensorflow"

@@ -79,6 +79,19 @@ class Statistic:
         self.count += numbers.count
         self.maximum, self.minimum = max(self.maximum, numbers.maximum), min(self.minimum, numbers.minimum)
 
+    def join(self, other: Statistic) -> None:
+        """Add what another statistic added up, whatever unit each of them keeps its sum in."""
+        self.nonfinite += other.nonfinite
+        if not other.count:
+            return
+        scale = min(self.scale, other.scale)
+        total = self.total * (scale / self.scale) + other.total * (scale / other.scale)
+        if not math.isfinite(total):
+            scale, total = SMALL, self.total * SMALL + other.total * SMALL
+        self.total, self.scale = total, scale
+        self.count += other.count
+        self.maximum, self.minimum = max(self.maximum, other.maximum), min(self.minimum, other.minimum)
+
     def result(self, tag: str) -> float:
         """Return what the tag asks for at its end, in brackets: the maximum, the minimum, else the mean."""
         asked = _ASKED.search(tag)

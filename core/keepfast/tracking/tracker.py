@@ -127,14 +127,45 @@ class Tracker:
         with self._lock:
             self._fold()
             statistics, self._statistics = self._statistics, {}
-        found = self.episodes.statistics()
-        nonfinite = self.episodes.take_nonfinite()
+        return self._results(statistics, self.episodes.statistics(), self.episodes.take_nonfinite())
+
+    def share(self) -> dict[str, Any]:
+        """Return what was tracked since the last write in plain numbers and texts, and start the next interval."""
+        with self._lock:
+            self._fold()
+            statistics, self._statistics = self._statistics, {}
+        states = {tag: statistic.state() for tag, statistic in statistics.items()}
+        return {"statistics": states, "episodes": self.episodes.share()}
+
+    def joined(self, shares: Sequence[Mapping[str, Any]], *, tells: bool = True) -> dict[str, float]:
+        """Return the statistic of every tag over what several trackers shared, this one perhaps among them.
+
+        Args:
+            shares: what `share` returned of each. Numbers are added up in their order.
+            tells: whether values that were not finite are counted and told of here.
+        """
+        statistics: dict[str, Statistic] = {}
+        for share in shares:
+            for tag, state in share["statistics"].items():
+                statistics.setdefault(tag, Statistic()).join(Statistic.of(state))
+        found, nonfinite = self.episodes.joined([each for share in shares for each in share["episodes"]])
+        return self._results(statistics, found, nonfinite, tells=tells)
+
+    def _results(
+        self,
+        statistics: Mapping[str, Statistic],
+        found: dict[str, float],
+        nonfinite: dict[str, int],
+        *,
+        tells: bool = True,
+    ) -> dict[str, float]:
+        """Return what was found, with the result of each statistic, and count what was not finite."""
         for tag, statistic in statistics.items():
             if statistic.count:
                 found[tag] = statistic.result(tag)
             if statistic.nonfinite:
                 nonfinite[tag] = statistic.nonfinite
-        for tag, count in nonfinite.items():
+        for tag, count in nonfinite.items() if tells else ():
             self._nonfinite.count(tag, number=count)
         self._nonfinite.tell(_first_nonfinite)
         return found

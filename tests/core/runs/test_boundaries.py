@@ -155,6 +155,24 @@ def test_an_interval_that_an_error_cut_at_a_checkpoint_is_left_to_a_resume(
     assert (series.steps.tolist(), series.values.tolist()) == ([15, 30], [7.0, 22.0])
 
 
+def test_an_interval_that_the_best_begins_is_left_to_a_resume(net: Callable[..., Net], tmp_path: Path) -> None:
+    """A run that broke off right behind its best goes on from that, and writes each timestep once."""
+    cfg = cfg_in(tmp_path, write_interval=1, checkpoint_interval=100, best_metric="a")
+    experiment = keepfast.Experiment(cfg, timesteps=10)
+    experiment.register(policy=net())
+    train(experiment, range(3))
+    experiment.track_data("a", -1.0)
+    with pytest.raises(ZeroDivisionError), experiment:
+        raise ZeroDivisionError
+    with keepfast.Experiment(cfg, timesteps=5) as experiment:
+        experiment.register(policy=net())
+        assert experiment.resume() == 3
+        train(experiment, range(3, 5))
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5]
+    assert rows(tmp_path)[4]["a"] == 3.0
+
+
 @pytest.mark.parametrize("length", [30, None], ids=["complete", "of no known length"])
 @pytest.mark.parametrize("intervals", [(8, 10), (10, 10), (7, 4), (8, 30)], ids=str)
 @pytest.mark.filterwarnings("ignore:.*is complete:keepfast.KeepfastWarning")

@@ -18,7 +18,8 @@ import keepfast
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import exclusive
 from keepfast.modules.table import ModuleTable
-from keepfast.runs.checkpointer import Checkpointer, Durable
+from keepfast.runs.artifacts.promised import Durable
+from keepfast.runs.checkpointer import Checkpointer
 from keepfast.runs.resuming import Found, find
 
 TAG = "Reward / Total reward (mean)"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, final
 
+from keepfast._system.arguments.forms import mapping_of
 from keepfast._system.finishing import finish
 from keepfast.adapters.skrl.environment import kept
 from keepfast.adapters.skrl.hooks import Hooks
 from keepfast.adapters.skrl.memory import MEMORIES, MemoryState
 from keepfast.adapters.skrl.state import AgentState, further_modules, registered_modules
 from keepfast.adapters.skrl.tracing import TracedActs
-from keepfast.config import LEVEL, ExperimentConfig, mapping_of
+from keepfast.config import LEVEL, ExperimentConfig
 from keepfast.experiment import Experiment
 from keepfast.interfaces.adapter import Adapter, descends
 from keepfast.modules.parts import description

@@ -14,9 +14,9 @@ from keepfast._system.disk.bounded import opened_zip
 from keepfast.errors import CorruptCheckpoint, KeepfastError, shown
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 from keepfast.plugins.discovery import registry
-from keepfast.plugins.formats import format_of_content
+from keepfast.plugins.formats import format_of, format_of_content
 
-Kind = Literal["torch", "zip", "safetensors", "msgpack", "pickle", "other"]
+Kind = Literal["torch", "zip", "safetensors", "msgpack", "pickle", "directory", "other"]
 
 _ZIP = b"PK\x03\x04"
 _DAMAGES = (
@@ -38,7 +38,9 @@ _FORMATS = {kind: name for name, kind in _KINDS.items() if name is not None}
 
 
 def kind_of(path: Path) -> Kind:
-    """Return what a file is, by its first bytes and, of an archive, by its members."""
+    """Return what a file is, by its first bytes and, of an archive, by its members; or that it is a directory."""
+    if path.is_dir():
+        return "directory"
     with path.open("rb") as file:
         beginning = file.read(16)
     if beginning[:4] == _ZIP:
@@ -81,6 +83,8 @@ def _opened(path: Path, _changed: int, _size: int) -> Checkpoint | KeepfastError
 
 def _read(path: Path) -> Checkpoint:
     kind = kind_of(path)
+    if kind == "directory":
+        return format_of("checkpoint format", path).load(path)
     if kind not in _FORMATS:
         raise CorruptCheckpoint(f"`{path}` is no checkpoint: it is neither an archive nor a map of arrays")
     store: CheckpointStore = registry().get("checkpoint format", _FORMATS[kind])()

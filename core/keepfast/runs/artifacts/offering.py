@@ -15,7 +15,7 @@ from typing import final
 from keepfast._system.disk.directories import make_directory
 from keepfast.config import Artifacts
 from keepfast.memories.memory import Memory
-from keepfast.runs.checkpointer import Durable
+from keepfast.runs.artifacts.promised import Durable
 from keepfast.tracking.multi_writer import MultiWriter
 
 WAITING = ".artifacts"

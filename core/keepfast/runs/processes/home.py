@@ -32,6 +32,7 @@ from keepfast.runs.directory import (
 from keepfast.runs.processes.origin import Origin
 from keepfast.runs.processes.ownership import Ownership
 from keepfast.runs.processes.place import Standing
+from keepfast.runs.processes.ranks import Ranks
 from keepfast.runs.reading import Progress, latest_complete, latest_unfinished
 from keepfast.runs.recorder import Recorder
 from keepfast.runs.resuming import Resuming, warn_of_complete, warn_of_unfinished, warn_where_complete
@@ -53,6 +54,7 @@ class Home:
         recorder: what tracks and writes.
         checkpointer: what stores.
         steps: what counts the timesteps.
+        ranks: what each process has for itself.
         is_named: whether somebody chose the directory's name; else it is of the moment the run was made.
 
     Attributes:
@@ -71,6 +73,7 @@ class Home:
         recorder: Recorder,
         checkpointer: Checkpointer,
         steps: Steps,
+        ranks: Ranks,
         *,
         is_named: bool,
     ) -> None:
@@ -89,7 +92,8 @@ class Home:
             lambda: self._agent_config,
             lambda: recorder.environment,
         )
-        self._process = os.getpid()
+        self._process, self._steps, self._ranks = os.getpid(), steps, ranks
+        ranks.belong_to(lambda: self.directory, lambda modules: self.resuming.state(modules))
         self.timesteps: int | None = None
 
     @property
@@ -136,7 +140,7 @@ class Home:
         self._ownership = ownership
         self._config_file = ConfigFile(self.directory, self._origin.document)
         self.earlier = self._opened() if self._standing.first else EarlierRun(self.directory)
-        self.resuming = Resuming(self._modules, self._recorder, self._checkpointer, self.earlier)
+        self.resuming = Resuming(self._modules, self._recorder, self._checkpointer, self.earlier, self._ranks)
 
     def _opened(self) -> EarlierRun:
         begun = (self.directory / CONFIG).exists()
@@ -147,6 +151,7 @@ class Home:
     def begin(self) -> None:
         """Be told that training begins."""
         self.earlier.warn()
+        self._ranks.begin()
         self._offering.listen(self._modules.memories())
         self._origin.begin(self._tell_news)
 
@@ -239,6 +244,8 @@ class Home:
         self._uploads.release()
         leave_run_directory(self._ownership, begun=self.earlier.begun)
         self.earlier.taken_over()
+        if self._steps.under_way:
+            self._ranks.begin()
 
     def end(self, signal_number: int | None, completed: int, *, interrupted: bool) -> None:
         """Have the directory tell how this start ended, and let others have it; twice is fine.
@@ -255,6 +262,7 @@ class Home:
 
     def release(self) -> None:
         """Let others have the directory; twice is fine."""
+        self._ranks.release()
         self._ownership.release()
 
     def _end_with_process(self) -> None:

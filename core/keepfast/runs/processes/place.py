@@ -22,10 +22,12 @@ class Place:
     Attributes:
         rank: its rank, 0 where it runs alone.
         told_by: what told it, in words.
+        is_alone: whether it is a run of its own.
     """
 
     rank: int
     told_by: str
+    is_alone: bool = False
 
     @property
     def first(self) -> bool:
@@ -37,7 +39,8 @@ class Place:
         if not self.first:
             warn(
                 f"this process takes itself for rank {self.rank} of a distributed run, as told by {self.told_by}: "
-                f"it writes neither metrics nor checkpoints into `{directory}`, which the process of rank 0 does. "
+                f"it writes neither metrics nor checkpoints into `{directory}`, which the process of rank 0 does; but "
+                "of modules that are spread over processes, each writes its own part. "
                 "Where it is a run of its own, set `distributed` to False"
             )
 
@@ -53,20 +56,21 @@ class Standing:
 
     Attributes:
         first: whether this process is the one that writes.
+        rank: its rank, 0 where it runs alone.
         certain: whether it wrote already, so that it is not looked at again.
     """
 
     def __init__(self, distributed: _Setting, directory: Path, on_aside: Callable[[], object]) -> None:
         self._distributed, self._directory, self._on_aside = distributed, directory, on_aside
         place = place_of(distributed)
-        self.first, self.certain = place.first, False
+        self.first, self.rank, self.certain = place.first, place.rank, False
         place.tell(directory)
 
     def look_again(self) -> None:
         """Look whether another process is the first after all; costs next to nothing once this one has written."""
         if self.first and not self.certain:
             place = place_of(self._distributed)
-            self.first = place.first
+            self.first, self.rank = place.first, place.rank
             if not place.first:
                 self._on_aside()
                 place.tell(self._directory)
@@ -81,12 +85,15 @@ def place_of(distributed: _Setting) -> Place:
     if isinstance(distributed, Mapping):
         return Place(distributed["rank"], f"the setting `distributed` ({dict(distributed)})")
     if not distributed:
-        return Place(0, "the setting `distributed`")
+        return Place(0, "the setting `distributed`", is_alone=True)
     if ranks := group_ranks():
         name, rank = max(ranks.items(), key=lambda item: item[1])
         return Place(rank, f"the process group of `{name}`")
     rank, size = _number("RANK"), _number("WORLD_SIZE")
-    return Place(rank, f"RANK={rank} and WORLD_SIZE={size} in the environment") if size > 1 else Place(0, "nobody")
+    return _ALONE if size <= 1 else Place(rank, f"RANK={rank} and WORLD_SIZE={size} in the environment")
+
+
+_ALONE = Place(0, "nobody", is_alone=True)
 
 
 def _number(variable: str) -> int:

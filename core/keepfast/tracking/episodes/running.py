@@ -180,6 +180,25 @@ class RunningEpisodes:
         self.ended += episodes.ended
         self._finished.extend(zip(map(float, episodes.returns), map(int, episodes.lengths), strict=True))
 
+    def join(self, share: Mapping[str, Any]) -> None:
+        """Add what `share` returned of another's interval; all the episodes that it tells of count."""
+        rewards = Statistic(self._count, self._sum, float(self._maximum), float(self._minimum), scale=self._scale)
+        numbers = [share[name] for name in ("count", "sum", "maximum", "minimum")]
+        rewards.join(Statistic.of([*numbers, 0, share["scale"]]))
+        self._count, self._sum, self._scale = rewards.count, rewards.total, rewards.scale
+        self._maximum, self._minimum = rewards.maximum, rewards.minimum
+        for tag, count in share["nonfinite"].items():
+            self._count_nonfinite(tag, count)
+        self.ended += share["ended"]
+        self._finished = deque([*self._finished, *((total, length) for total, length in share["finished"])])
+
+    def share(self) -> dict[str, Any]:
+        """Return the interval in plain numbers, for the `join` of another, and start the next one."""
+        state = self.state_dict()
+        self._nonfinite = {}
+        self._start_interval()
+        return {name: value for name, value in state.items() if name not in ("returns", "lengths")}
+
     def _count_nonfinite(self, tag: str, count: int) -> None:
         if count:
             self._nonfinite[tag] = self._nonfinite.get(tag, 0) + count

@@ -6,7 +6,7 @@ over whole arrays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -343,6 +343,23 @@ class EpisodeTracker:
         self._fold()
         self.ended_in_last_interval = self._total.ended
         return {tag: value for running in self._all() for tag, value in running.statistics().items()}
+
+    def share(self) -> list[tuple[str | None, dict[str, Any]]]:
+        """Return the interval of each agent, and of all under None, in plain numbers, and start the next one."""
+        self._fold()
+        agents = {} if self._team is None else self._team.episodes
+        return [(None, self._total.share()), *((agent, running.share()) for agent, running in agents.items())]
+
+    def joined(self, shares: Iterable[tuple[str | None, Mapping[str, Any]]]) -> tuple[dict[str, float], dict[str, int]]:
+        """Return the statistics of what several trackers shared, and how many values were not finite, by tag."""
+        whole: dict[str | None, RunningEpisodes] = {None: RunningEpisodes()}
+        for agent, share in shares:
+            if agent not in whole:
+                whole[agent] = RunningEpisodes(agent)
+            whole[agent].join(share)
+        self.ended_in_last_interval = whole[None].ended
+        found = {tag: value for running in whole.values() for tag, value in running.statistics().items()}
+        return found, {tag: count for running in whole.values() for tag, count in running.take_nonfinite().items()}
 
     def _all(self) -> list[RunningEpisodes]:
         return [self._total, *(() if self._team is None else self._team.episodes.values())]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import keepfast
-from keepfast.runs.checkpointer import Durable
+from keepfast.runs.artifacts.promised import Durable
 
 Net = Any
 

@@ -1,0 +1,1 @@
+"""Arrays that are spread over processes: how they are copied, stored together, and put back."""

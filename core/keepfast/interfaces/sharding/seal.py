@@ -1,0 +1,76 @@
+"""The seal of a directory that several processes wrote: what it holds, and the size and CRC-32 of every file in it.
+
+It is one line of JSON, and one of its own CRC-32. The first process writes it last of all, so that a directory which
+has none was never whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keepfast._system.commit import files_of
+from keepfast._system.disk.checksum import crc32
+from keepfast.errors import CorruptCheckpoint
+
+SEAL = "keepfast.json"
+"""The file that is the seal."""
+
+_CHUNK = 1 << 20
+_TAIL = len("\n01234567\n")
+
+
+def digest_of(path: Path) -> list[Any]:
+    """Return the size of a file and the CRC-32 of its bytes."""
+    size = value = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            size, value = size + len(chunk), crc32(chunk, value)
+    return [size, f"{value:08x}"]
+
+
+def names_in(directory: Path) -> list[str]:
+    """Return the files in and below a directory but for its seal, in the order of their names."""
+    names = (file.relative_to(directory).as_posix() for file in files_of(directory))
+    return [name for name in names if name != SEAL]
+
+
+def write_seal(directory: Path, document: Mapping[str, Any]) -> None:
+    """Write the seal of a directory; `document` has the digest of each file by name, as ``files``."""
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=True).encode()
+    (directory / SEAL).write_bytes(text + b"\n%08x\n" % crc32(text))
+
+
+def read_seal(directory: Path) -> dict[str, Any]:
+    """Return what a seal says, every file of the directory verified.
+
+    Raises:
+        CorruptCheckpoint: if there is none, or it is damaged, or a file is not as it was sealed; names the file.
+    """
+    path = directory / SEAL
+    if not path.is_file():
+        raise CorruptCheckpoint(f"`{directory}` is damaged: it was never sealed, so that nobody knows it to be whole")
+    content = path.read_bytes()
+    text = content[:-_TAIL]
+    if content[-_TAIL:] != b"\n%08x\n" % crc32(text):
+        raise CorruptCheckpoint(f"`{path}` is damaged: it has another CRC-32 than what was written")
+    document: dict[str, Any] = json.loads(text)
+    _verify(directory, document["files"], names_in(directory))
+    return document
+
+
+def _verify(directory: Path, files: Mapping[str, Sequence[Any]], found: Iterable[str]) -> None:
+    there = set(found)
+    for name, written in files.items():
+        path = directory / name
+        if name not in there:
+            raise CorruptCheckpoint(f"`{path}` is missing, a part of what was written")
+        if (read := digest_of(path)) != list(written):
+            raise CorruptCheckpoint(
+                f"`{path}` is damaged: it has {read[0]} bytes of the CRC-32 {read[1]}, and {written[0]} of "
+                f"{written[1]} were written"
+            )
+    if strangers := sorted(there - files.keys()):
+        raise CorruptCheckpoint(f"`{directory / strangers[0]}` is no part of what was written; move it elsewhere")
