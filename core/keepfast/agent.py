@@ -396,7 +396,7 @@ class Agent(Modes):
         options, modules_of_now = LoadOptions.of(modules, strict, cast, rename, self.device, fit), self._look_up()
         checkpoint, file = checkpoint_at(located(path), options.wanted(each.name for each in modules_of_now))
         options = options.of_file(checkpoint.about.module)
-        report = restore_all(modules_of_now, checkpoint, file, options)
+        report = restore_all(modules_of_now, checkpoint, file, options, spent=True)
         evaluate_loaded(modules_of_now, report)
         return report
 

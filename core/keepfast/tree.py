@@ -7,6 +7,7 @@ joined with dots, as PyTorch names its parameters: ``net.0.weight``, ``params.De
 
 from __future__ import annotations
 
+import functools
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -156,11 +157,21 @@ _PLAIN = (bool, int, float, str, type(None))
 @guarded_outside
 def items(node: Tree) -> Iterator[tuple[Any, Tree]] | None:
     """Return the (key, child) pairs of a container, or None for a leaf."""
-    if type(node) is dict or isinstance(node, Mapping):
+    return _items(node)
+
+
+def _items(node: Tree) -> Iterator[tuple[Any, Tree]] | None:
+    if isinstance(node, dict):
         return iter(node.items())
     if isinstance(node, list | tuple):
         return iter(enumerate(node))
-    return None
+    if type(node) in _PLAIN_TYPES or not isinstance(node, Mapping):
+        return None
+    return iter(node.items())
+
+
+_PLAIN_TYPES = frozenset({bool, int, float, complex, str, bytes, type(None)})
+"""Leaves that need not be asked whether they are containers, which takes long."""
 
 
 @guarded_outside
@@ -171,7 +182,7 @@ def leaves(tree: Tree, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _leaves(tree: Tree, path: str) -> Iterator[tuple[str, Any]]:
-    children = items(tree)
+    children = _items(tree)
     if children is None:
         yield path, tree
         return
@@ -191,7 +202,7 @@ def values(tree: Tree) -> Iterator[Any]:
     pending = [iter((tree,))]
     while pending:
         for node in pending[-1]:
-            children = items(node)
+            children = _items(node)
             if children is not None:
                 if len(pending) > _ENDLESS:
                     raise InvalidValue(f"more than {_ENDLESS:,} containers are in each other, or one is in itself")
@@ -219,7 +230,7 @@ def require_short_paths(tree: Tree, most: int) -> None:
     """
     if not isinstance(most, int):
         raise InvalidValue(f"a length is a whole number; got {as_given(most)}")
-    pending = [(0, items(tree) or iter(()))]
+    pending = [(0, _items(tree) or iter(()))]
     while pending:
         if len(pending) > _DEEPEST:
             raise ValueError(f"more than {_DEEPEST} of its containers are in each other")
@@ -229,7 +240,7 @@ def require_short_paths(tree: Tree, most: int) -> None:
             most -= inner
             if most < 0:
                 raise ValueError("the paths of its entries are longer than a file of this size may make them")
-            if (below := items(child)) is not None:
+            if (below := _items(child)) is not None:
                 pending.append((inner, below))
                 break
         else:
@@ -259,7 +270,7 @@ def nodes_of(tree: Tree, path: str = "") -> Iterator[tuple[str, Tree]]:
 
 def _nodes_of(tree: Tree, path: str) -> Iterator[tuple[str, Tree]]:
     yield path, tree
-    for key, child in items(tree) or ():
+    for key, child in _items(tree) or ():
         yield from _nodes_of(child, f"{path}.{key}" if path else str(key))
 
 
@@ -271,7 +282,7 @@ def flatten(tree: Tree) -> dict[str, Any]:
         InvalidValue: if two leaves have one path (``{"a.b": 1, "a": {"b": 2}}``).
     """
     flat: dict[str, Any] = {}
-    for path, leaf in leaves(tree):
+    for path, leaf in _leaves(tree, ""):
         if path in flat:
             raise InvalidValue(f"two entries of the tree have the path `{path}`; rename one of their keys")
         flat[path] = leaf
@@ -302,7 +313,7 @@ def map_leaves(change: Callable[[str, Any], Any], tree: Tree, path: str = "") ->
 
 
 def _map_leaves(change: Callable[[str, Any], Any], tree: Tree, path: str) -> Tree:
-    children = items(tree)
+    children = _items(tree)
     if children is None:
         return change(path, tree)
     changed = [_map_leaves(change, child, f"{path}.{key}" if path else str(key)) for key, child in children]
@@ -332,7 +343,15 @@ def is_array(leaf: object) -> bool:
 @guarded_outside
 def dtype_name(leaf: Any) -> str:
     """Return the dtype as all frameworks name it: ``float32``, ``bfloat16``, ``bool``."""
-    return str(leaf.dtype).removeprefix("torch.")
+    try:
+        return _name_of(leaf.dtype)
+    except TypeError:  # it is of some class of which none has a hash
+        return str(leaf.dtype).removeprefix("torch.")
+
+
+@functools.lru_cache(maxsize=256)
+def _name_of(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 @guarded_outside

@@ -29,7 +29,7 @@ _OF_THE_MACHINE = (OSError, MemoryError, Warning)
 
 def guarded(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Have a public call raise a `KeepfastError` in the place of any other; one that yields does so throughout."""
-    name = f"{function.__module__.partition('.')[0]}'s `{getattr(function, '__qualname__', 'call')}`"
+    name = _named(function)
     if inspect.isgeneratorfunction(function):
 
         def each(*args: Any, **kwargs: Any) -> Iterator[Any]:
@@ -48,13 +48,31 @@ def guarded(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
+def _named(function: Callable[..., Any]) -> str:
+    return f"{function.__module__.partition('.')[0]}'s `{getattr(function, '__qualname__', 'call')}`"
+
+
 def guarded_outside(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Guard a public call that Keepfast itself makes as well, and to whose own modules its errors stay as they are."""
-    guard = guarded(function)
+    if inspect.isgeneratorfunction(function):
+        guard = guarded(function)
+
+        @functools.wraps(function)
+        def each(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            chosen = cast("Callable[_P, _R]", function) if _is_ours(1) else guard
+            return chosen(*args, **kwargs)
+
+        return each
+    name = _named(function)
 
     @functools.wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        return (function if _is_ours(1) else guard)(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:
+            if _is_ours(1):
+                raise
+            _raise(name, error)
 
     return call
 
