@@ -18,6 +18,9 @@ import keepfast
 import keepfast_torch
 import keepfast_torch.remembering
 from keepfast._system.memory.exchanging import Exchange
+from keepfast.modules.options import LoadOptions
+from keepfast.modules.registered import registered
+from keepfast.modules.restoring import restore_all
 from keepfast.plugins.formats import format_of, read_checkpoint
 from keepfast.testing.kept import RunningMeanStd
 from tests.both_backends.undone import UndoneSuite, bits
@@ -261,3 +264,26 @@ def test_optimizers_keep_what_was_read_and_leave_what_they_had(tmp_path: Path, m
     assert now is not before
     optimizer.step()
     assert optimizer.state[parameter]["exp_avg"].equal(kept)
+
+
+def test_what_was_exchanged_is_had_back(tmp_path: Path) -> None:
+    """Where a later module refuses, also one that changed the exchanged tensors, or their memory, before it did."""
+    saved = {"first": torch.nn.Linear(64, 64), "second": Refusing(1)}
+    other = {"first": torch.nn.Linear(64, 64), "second": Refusing(2)}
+    path = keepfast.Agent(saved).save(tmp_path / "agent.pt")
+    before, places = bits(other), [each.data_ptr() for each in other["first"].parameters()]
+    with pytest.raises(keepfast.LoadMismatch, match="no such state"):
+        keepfast.Agent(other).load(path)
+    assert bits(other) == before
+    assert [each.data_ptr() for each in other["first"].parameters()] == places
+
+
+def test_a_checkpoint_that_is_needed_again_is_not_given_away(tmp_path: Path) -> None:
+    """Modules that are restored from it twice, as those that are registered late may be, get the same twice."""
+    path = keepfast.save({"weight": torch.ones(64, 64)}, tmp_path / "state.pt")
+    checkpoint, modules = read_checkpoint(path), registered({"module": {"weight": torch.zeros(64, 64)}}, None)
+    for _ in range(2):
+        modules[0].module["weight"].zero_()
+        restore_all(modules, checkpoint, path, LoadOptions())
+        assert (modules[0].module["weight"] == 1).all()
+        assert (checkpoint.modules["module"]["weight"] == 1).all()
