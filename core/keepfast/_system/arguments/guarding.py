@@ -55,14 +55,12 @@ def _named(function: Callable[..., Any]) -> str:
 def guarded_outside(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Guard a public call that Keepfast itself makes as well, and to whose own modules its errors stay as they are."""
     if inspect.isgeneratorfunction(function):
-        guard = guarded(function)
+        guard: Any = guarded(function)
 
-        @functools.wraps(function)
-        def each(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            chosen = cast("Callable[_P, _R]", function) if _is_ours(1) else guard
-            return chosen(*args, **kwargs)
+        def each(*args: Any, **kwargs: Any) -> Any:
+            return (function if _is_ours(1) else guard)(*args, **kwargs)
 
-        return each
+        return cast("Callable[_P, _R]", functools.wraps(function)(each))
     name = _named(function)
 
     @functools.wraps(function)
