@@ -60,8 +60,8 @@ class AtMost:
     constant: float = 0.0
 
     def __str__(self) -> str:
-        constant = f" + {self.constant * 1e3:g} ms" if self.constant else ""
-        return f"at most {self.times:g}x{constant}"
+        parts = [f"{self.times:g}x"] * bool(self.times) + [f"{self.constant * 1e3:g} ms"] * bool(self.constant)
+        return f"at most {' + '.join(parts)}"
 
     def excess(self, ours: float, theirs: float) -> float:
         """Return by which fraction ours is more than allowed; not more than 0 where the promise is kept."""

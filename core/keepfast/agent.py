@@ -399,7 +399,7 @@ class Agent(Modes):
             located(path, metrics=False), options.wanted(each.name for each in modules_of_now)
         )
         options = options.of_file(checkpoint.about.module)
-        report = restore_all(modules_of_now, checkpoint, file, options)
+        report = restore_all(modules_of_now, checkpoint, file, options, spent=True)
         evaluate_loaded(modules_of_now, report)
         return report
 

@@ -130,7 +130,7 @@ class Experiment:
         self._home.open()
 
     def _repr_html_(self) -> str:
-        return page(repr(self), self.directory, self.completed, self.timesteps, self.best_score, self._modules.names)
+        return page(repr(self), self, self._modules.names, self._checkpointer.staged)
 
     def __repr__(self) -> str:
         of = "" if self.timesteps is None else f" of {self.timesteps}"

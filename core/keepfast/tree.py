@@ -7,6 +7,7 @@ joined with dots, as PyTorch names its parameters: ``net.0.weight``, ``params.De
 
 from __future__ import annotations
 
+import functools
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -155,11 +156,21 @@ _PLAIN = (bool, int, float, str, type(None))
 
 def _items(node: Tree) -> Iterator[tuple[Any, Tree]] | None:
     """Return the (key, child) pairs of a container, or None for a leaf."""
-    if type(node) is dict or isinstance(node, Mapping):
+    return _items(node)
+
+
+def _items(node: Tree) -> Iterator[tuple[Any, Tree]] | None:
+    if isinstance(node, dict):
         return iter(node.items())
     if isinstance(node, list | tuple):
         return iter(enumerate(node))
-    return None
+    if type(node) in _PLAIN_TYPES or not isinstance(node, Mapping):
+        return None
+    return iter(node.items())
+
+
+_PLAIN_TYPES = frozenset({bool, int, float, complex, str, bytes, type(None)})
+"""Leaves that need not be asked whether they are containers, which takes long."""
 
 
 items = guarded_outside(_items)
@@ -261,7 +272,7 @@ def nodes_of(tree: Tree, path: str = "") -> Iterator[tuple[str, Tree]]:
 
 def _nodes_of(tree: Tree, path: str) -> Iterator[tuple[str, Tree]]:
     yield path, tree
-    for key, child in items(tree) or ():
+    for key, child in _items(tree) or ():
         yield from _nodes_of(child, f"{path}.{key}" if path else str(key))
 
 
@@ -273,7 +284,7 @@ def flatten(tree: Tree) -> dict[str, Any]:
         InvalidValue: if two leaves have one path (``{"a.b": 1, "a": {"b": 2}}``).
     """
     flat: dict[str, Any] = {}
-    for path, leaf in leaves(tree):
+    for path, leaf in _leaves(tree, ""):
         if path in flat:
             raise InvalidValue(f"two entries of the tree have the path `{path}`; rename one of their keys")
         flat[path] = leaf
@@ -334,7 +345,15 @@ def is_array(leaf: object) -> bool:
 @guarded_outside
 def dtype_name(leaf: Any) -> str:
     """Return the dtype as all frameworks name it: ``float32``, ``bfloat16``, ``bool``."""
-    return str(leaf.dtype).removeprefix("torch.")
+    try:
+        return _name_of(leaf.dtype)
+    except TypeError:  # it is of some class of which none has a hash
+        return str(leaf.dtype).removeprefix("torch.")
+
+
+@functools.lru_cache(maxsize=256)
+def _name_of(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 @guarded_outside

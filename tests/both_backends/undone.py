@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import keepfast
-from keepfast import Checkpoint, KeepfastError
+from keepfast import KeepfastError
+from keepfast._system.memory import giving
 from keepfast.modules import restoring
 from keepfast.modules.options import LoadOptions
 from keepfast.modules.registered import copy_all, registered
@@ -74,16 +75,22 @@ class UndoneSuite(Framework):
 
     # A generator that is given up is closed by a call, and what that raises Python only tells of.
     @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-    @pytest.mark.parametrize("part", range(2))
-    def test_every_step_of_a_restore_may_fail(self, part: int, tmp_path: Path) -> None:
-        """Wherever an error comes from, all modules are bit for bit what they were, and the error names the file."""
+    @pytest.mark.parametrize("spent", [False, True], ids=["copied", "kept"])
+    def test_every_step_of_a_restore_may_fail(
+        self, spent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Wherever an error comes from, all modules are bit for bit what they were, and the error names the file.
+
+        So it is where arrays of the file are copied, and where modules keep them or exchange their numbers for those.
+        """
+        monkeypatch.setattr(giving, "_WORTH_GIVING", 1)
         saved = self.agent(1)
         path = keepfast.Agent(saved).save(tmp_path / f"agent{self.extension}")
-        checkpoint, counting, other = read_checkpoint(path), Steps(), self.agent(2)
-        load(self.agent(2), checkpoint, path, counting)
+        counting, other = Steps(), self.agent(2)
+        load(self.agent(2), path, counting, spent=spent)
         before, failed = bits(other), 0
-        for step in range(1 + part, counting.count + 1, 2 * max(1, counting.count // self.steps)):
-            error = load(other, checkpoint, path, Steps(step))
+        for step in range(1 + spent, counting.count + 1, 2 * max(1, counting.count // self.steps)):
+            error = load(other, path, Steps(step), spent=spent)
             if error is None:  # it was expected where it came, and the load went on
                 assert bits(other) == bits(saved)
                 other = self.agent(2)
@@ -92,7 +99,7 @@ class UndoneSuite(Framework):
             assert bits(other) == before, step
             assert str(path) in str(error)
         assert failed > self.steps / 4
-        assert load(other, checkpoint, path, Steps()) is None
+        assert load(other, path, Steps(), spent=spent) is None
         assert bits(other) == bits(saved)
 
     @pytest.mark.parametrize("name", ["object", "setter"])
@@ -150,12 +157,12 @@ class Owner:
             raise OSError(f"always {before}")
 
 
-def load(modules: Mapping[str, Any], checkpoint: Checkpoint, path: Path, steps: Steps) -> KeepfastError | None:
+def load(modules: Mapping[str, Any], path: Path, steps: Steps, *, spent: bool) -> KeepfastError | None:
     """Load modules, every call a step, and return what went wrong."""
-    known = registered(modules, None)
+    known, checkpoint = registered(modules, None), read_checkpoint(path)
     try:
         with steps.counted():
-            restoring.restore_all(known, checkpoint, path, LoadOptions())
+            restoring.restore_all(known, checkpoint, path, LoadOptions(), spent=spent)
     except KeepfastError as error:
         return error
     return None

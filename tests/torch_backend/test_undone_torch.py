@@ -16,6 +16,11 @@ import torch
 
 import keepfast
 import keepfast_torch
+import keepfast_torch.remembering
+from keepfast._system.memory.exchanging import Exchange
+from keepfast.modules.options import LoadOptions
+from keepfast.modules.registered import registered
+from keepfast.modules.restoring import restore_all
 from keepfast.plugins.formats import format_of, read_checkpoint
 from keepfast.testing.kept import RunningMeanStd
 from tests.both_backends.undone import UndoneSuite, bits
@@ -199,3 +204,86 @@ def test_a_random_state_of_another_version_is_passed_over(state: Any, tmp_path: 
         assert torch.equal(torch.get_rng_state(), drawn)
         with pytest.warns(keepfast.KeepfastWarning, match="skipped"):
             assert experiment.resume() == 5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64, torch.int64])
+@pytest.mark.parametrize("extension", [".pt", ".safetensors"])
+def test_tensors_exchange_their_numbers_for_those_of_a_file_where_they_are(
+    dtype: torch.dtype, extension: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit, in their own memory and without a copy of what was there; their version tells autograd of it."""
+    made: list[int] = []
+    make = Exchange.make
+    monkeypatch.setattr(Exchange, "make", lambda exchange: (made.append(1), make(exchange)))
+    monkeypatch.setattr(keepfast_torch.remembering, "memory_for", None)
+    saved, other = torch.randn(64, 64).mul(100).to(dtype), torch.zeros(64, 64, dtype=dtype)
+    path = keepfast.save({"weight": saved}, tmp_path / f"state{extension}")
+    place, version = other.data_ptr(), other._version
+    keepfast.load({"weight": other}, path)
+    assert made
+    assert other.data_ptr() == place
+    assert other._version > version
+    assert other.equal(saved)
+
+
+def test_a_load_between_forward_and_backward_is_told_of(tmp_path: Path) -> None:
+    """As with PyTorch's own: a gradient of other parameters than those that were used is none."""
+    net = torch.nn.Sequential(torch.nn.Linear(40, 40), torch.nn.Linear(40, 40))
+    path = keepfast.save(net, tmp_path / "net.pt")
+    loss = net(torch.ones(1, 40)).sum()
+    keepfast.load(net, path)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: [torch.zeros(40, 40)] * 2, lambda: list(torch.zeros(2, 20, 40).expand(2, 20, 40))]
+)
+def test_tensors_over_one_memory_are_copied_to(make: Any, tmp_path: Path) -> None:
+    """Where two share it, as tied weights do, what the last one gets is there, and else what each gets."""
+    tensors = make()
+    path = keepfast.save([torch.full_like(each, 2.0) for each in tensors], tmp_path / "state.safetensors")
+    keepfast.load(tensors, path)
+    assert all((each == 2).all() for each in tensors)
+
+
+def test_optimizers_keep_what_was_read_and_leave_what_they_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the tensors before no copy is made: they have the numbers that they had."""
+    monkeypatch.setattr(keepfast_torch.remembering, "memory_for", None)
+    parameter = torch.nn.Parameter(torch.zeros(40, 40))
+    optimizer = torch.optim.Adam([parameter])
+    parameter.grad = torch.ones(40, 40)
+    optimizer.step()
+    path = keepfast.save(optimizer, tmp_path / "adam.pt")
+    optimizer.step()
+    before = optimizer.state[parameter]["exp_avg"]
+    kept = before.clone()
+    keepfast.load(optimizer, path)
+    now = optimizer.state[parameter]["exp_avg"]
+    assert before.equal(kept)
+    assert now is not before
+    optimizer.step()
+    assert optimizer.state[parameter]["exp_avg"].equal(kept)
+
+
+def test_what_was_exchanged_is_had_back(tmp_path: Path) -> None:
+    """Where a later module refuses, also one that changed the exchanged tensors, or their memory, before it did."""
+    saved = {"first": torch.nn.Linear(64, 64), "second": Refusing(1)}
+    other = {"first": torch.nn.Linear(64, 64), "second": Refusing(2)}
+    path = keepfast.Agent(saved).save(tmp_path / "agent.pt")
+    before, places = bits(other), [each.data_ptr() for each in other["first"].parameters()]
+    with pytest.raises(keepfast.LoadMismatch, match="no such state"):
+        keepfast.Agent(other).load(path)
+    assert bits(other) == before
+    assert [each.data_ptr() for each in other["first"].parameters()] == places
+
+
+def test_a_checkpoint_that_is_needed_again_is_not_given_away(tmp_path: Path) -> None:
+    """Modules that are restored from it twice, as those that are registered late may be, get the same twice."""
+    path = keepfast.save({"weight": torch.ones(64, 64)}, tmp_path / "state.pt")
+    checkpoint, modules = read_checkpoint(path), registered({"module": {"weight": torch.zeros(64, 64)}}, None)
+    for _ in range(2):
+        modules[0].module["weight"].zero_()
+        restore_all(modules, checkpoint, path, LoadOptions())
+        assert (modules[0].module["weight"] == 1).all()
+        assert (checkpoint.modules["module"]["weight"] == 1).all()

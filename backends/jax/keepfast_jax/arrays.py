@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast import InvalidValue, LoadMismatch, UnsupportedModule, UsageError
+from keepfast._system.memory.giving import taken
 from keepfast._system.memory.staging import copied
 from keepfast.tree import Tree, is_array, items, rebuild
 from keepfast_jax.device import Placement
@@ -193,15 +194,17 @@ def restore_leaf(own: Any, saved: Any, target: Target) -> Any:
 def new_leaves(saved: Tree, target: Target) -> Tree:
     """Return a saved tree with arrays of JAX in it, and random keys, where nothing that is there tells of its kinds."""
     if isinstance(saved, Mapping) and saved.keys() == KEY_PARTS:
-        return jax.random.wrap_key_data(_placed(np.array(saved["key_data"]), target.device), impl=saved["impl"])
+        return jax.random.wrap_key_data(_placed(taken(saved["key_data"]), target.device), impl=saved["impl"])
     children = items(saved)
     if children is None:
-        return _placed(np.array(saved), target.device) if isinstance(saved, np.ndarray) else saved
+        return _placed(taken(saved), target.device) if isinstance(saved, np.ndarray) else saved
     return rebuild(saved, [new_leaves(child, target) for _, child in children])
 
 
 def _placed(value: Any, where: Placement | None) -> jax.Array:
-    placed: jax.Array = jnp.asarray(value) if where is None else jax.device_put(value, where)
+    """Return an array of JAX with values of its own; on the CPU it takes over the memory of an array of NumPy."""
+    is_number = where is None and not isinstance(value, np.ndarray)
+    placed: jax.Array = jnp.asarray(value) if is_number else jax.device_put(value, where)
     return placed
 
 
@@ -227,8 +230,8 @@ def _restore_array(own: jax.Array, saved: Any, target: Target) -> jax.Array:
 
 def _restore_array_to(own: jax.Array, saved: Any, where: Placement | None) -> jax.Array:
     weak = isinstance(saved, Number) and _weak_dtype(saved) == own.dtype
-    # A copy first, for JAX on the CPU takes over the memory of a NumPy array that it is given.
-    value = saved if weak else np.array(saved, own.dtype)
+    # One of its own, for JAX on the CPU takes over the memory of a NumPy array that it is given.
+    value = saved if weak else taken(saved, own.dtype)
     return _placed(value, where)
 
 
@@ -237,4 +240,4 @@ def _restore_numpy(own: NDArray[Any], saved: Any, target: Target) -> NDArray[Any
         target.written.add(id(own))
         own[...] = saved
         return own
-    return np.array(saved, own.dtype)
+    return taken(saved, own.dtype)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from keepfast import InvalidValue
+from keepfast._system.memory.giving import is_given
 from keepfast._system.memory.staging import copied
 from keepfast.codec import dtype_of
 from keepfast_torch.modes import are_transformed, outside, real_value
@@ -94,14 +95,19 @@ def _begin_copy(tensor: torch.Tensor, *, shared: bool) -> NDArray[Any]:
         tensor = tensor.clone()
     if tensor.is_conj() or tensor.is_neg():
         tensor = tensor.resolve_conj().resolve_neg()
-    carrier = _CARRIERS.get(tensor.dtype)
-    plain = tensor if carrier is None else tensor.view(carrier)
+    plain = with_bits(tensor)
     if plain.is_cpu:
         # NumPy asks for huge pages, so that large copies cost a fraction of the page faults that a clone costs.
         copy = np.ascontiguousarray(plain.numpy()) if shared and plain.dim() else copied(plain.numpy())
     else:
         copy = torch.empty(plain.shape, dtype=plain.dtype).copy_(plain, non_blocking=plain.is_cuda).numpy()
-    return copy if carrier is None else copy.view(_numpy_dtype(tensor.dtype))
+    return copy if plain is tensor else copy.view(_numpy_dtype(tensor.dtype))
+
+
+def with_bits(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of a dtype that NumPy has of its own, over the same memory; the same where it has one."""
+    carrier = _CARRIERS.get(tensor.dtype)
+    return tensor if carrier is None else tensor.view(carrier)
 
 
 def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
@@ -119,8 +125,7 @@ def tensor_copy(array: NDArray[Any]) -> torch.Tensor:
     """
     dtype: Any = getattr(torch, array.dtype.name, None)
     if dtype in _CARRIERS:
-        bits = array.view(f"i{array.itemsize}" if array.itemsize > 1 else "u1")
-        return torch.from_numpy(np.array(bits, order="C")).view(dtype)
+        return torch.from_numpy(np.array(array.view(_bits(array)), order="C")).view(dtype)
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
@@ -129,7 +134,7 @@ def tensor_of(array: NDArray[Any]) -> torch.Tensor:
     dtype: Any = getattr(torch, array.dtype.name)
     array = np.require(array, requirements=("C", "W"))
     if dtype in _CARRIERS:
-        return torch.from_numpy(array.view(f"i{array.itemsize}" if array.itemsize > 1 else "u1")).view(dtype)
+        return torch.from_numpy(array.view(_bits(array))).view(dtype)
     return torch.from_numpy(array)
 
 
@@ -137,6 +142,18 @@ def array_of(tensor: torch.Tensor) -> NDArray[Any]:
     """Return a NumPy array over the memory of a tensor on the CPU."""
     carrier = _CARRIERS.get(tensor.dtype)
     return tensor.numpy() if carrier is None else tensor.view(carrier).numpy().view(_numpy_dtype(tensor.dtype))
+
+
+def own_tensor(array: NDArray[Any]) -> torch.Tensor:
+    """Return a tensor that is the caller's alone: over an array that is given, or a copy; see `tensor_copy`."""
+    if not is_given(array):
+        return tensor_copy(array)
+    dtype: Any = getattr(torch, array.dtype.name, None)
+    return torch.from_numpy(array.view(_bits(array))).view(dtype) if dtype in _CARRIERS else torch.from_numpy(array)
+
+
+def _bits(array: NDArray[Any]) -> str:
+    return f"i{array.itemsize}" if array.itemsize > 1 else "u1"
 
 
 def hold(tensor: torch.Tensor) -> torch.Tensor | NDArray[Any]:

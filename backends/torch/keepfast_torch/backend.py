@@ -19,13 +19,15 @@ from keepfast_torch.compiling import keep_out
 from keepfast_torch.device import parse_device
 from keepfast_torch.exchanging import exchange
 from keepfast_torch.modes import outside_of_modes
-from keepfast_torch.remembering import place_of, remember
+from keepfast_torch.remembering import exposed, place_of, remember
 from keepfast_torch.settings import outputs_of, settings_of
 from keepfast_torch.sharding.tensors import is_spread, local_of, sharded
 from keepfast_torch.state import find_kind, kind_of
 from keepfast_torch.step_buffer import step_buffer
 from keepfast_torch.uninitialized import require_values
 from keepfast_torch.wrappers import unwrapped
+
+_CPU = torch.device("cpu")
 
 
 @final
@@ -103,6 +105,10 @@ class TorchBackend(Backend):
         """Say whether a module is a tuple, of which `restore` makes a new one."""
         return kind_of(module).replaces(module)
 
+    def replaces_arrays(self, module: Any) -> bool:
+        """Say whether a module is an optimizer that loads as PyTorch's own do, which give it other tensors."""
+        return isinstance(module, torch.optim.Optimizer) and optimizer.loads_plainly(module)
+
     def is_open(self, module: Any) -> bool:
         """Say whether a module decides by itself what it takes, as optimizers and schedulers do."""
         return kind_of(module).is_open
@@ -157,9 +163,13 @@ class TorchBackend(Backend):
             return None
         return tuple(stride * array.element_size() for stride in array.stride())
 
-    def remember(self, array: Any) -> Callable[[], None]:
+    def memory_of(self, array: Any, device: Any = None) -> NDArray[Any] | None:
+        """Return the memory of a tensor that is on the CPU, contiguous and of numbers as they are, and stays there."""
+        return None if device is not None and parse_device(device) != _CPU else exposed(array)
+
+    def remember(self, array: Any, *, numbers: bool = True) -> Callable[[], None]:
         """Return what gives a tensor its present values back, and its place on its device."""
-        return remember(array)
+        return remember(array, numbers=numbers)
 
     @outside_of_modes
     def host_copy(self, tree: Tree) -> Tree:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from keepfast import InvalidValue, KeepfastError, Mismatch, UnsupportedModule, UsageError
+from keepfast._system.memory.giving import taken
 from keepfast.plain.numbers import is_number, kind_of
 from keepfast.tree import Tree, describe, items, rebuild, with_versions
-from keepfast_torch.arrays import DTYPES, require_memory, tensor_copy
+from keepfast_torch.arrays import DTYPES, own_tensor, require_memory
 from keepfast_torch.modes import real_value
 from keepfast_torch.sharding.tensors import is_spread, require_parts, spread_like
 
@@ -177,8 +178,8 @@ def _as_number_or_tensor(own: Any, saved: Any) -> Any:
 def _like_leaf(own: Any, saved: Any, device: Any) -> Any:
     if isinstance(saved, np.ndarray):
         if isinstance(own, np.ndarray):
-            return saved.copy()
-        saved = tensor_copy(saved)
+            return taken(saved)
+        saved = own_tensor(saved)
     if not isinstance(saved, torch.Tensor):
         return saved
     if isinstance(own, torch.Tensor) and is_spread(own) and not is_spread(saved):

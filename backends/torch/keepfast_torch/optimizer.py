@@ -13,6 +13,7 @@ from keepfast.tree import Tree, describe, is_array, leaves
 from keepfast_torch.containers import unlike
 from keepfast_torch.uninitialized import is_lazy
 
+_load_plainly = torch.optim.Optimizer.load_state_dict
 _PARTS = {"state": "what it keeps for each parameter", "param_groups": "its groups of parameters"}
 
 _TOLERATED_OPTIONS = frozenset(
@@ -79,6 +80,18 @@ _SHAPED_AS_PARAMETER = frozenset(
     }
 )
 """The entries that `torch.optim` keeps once for each number of a parameter; others have shapes of their own."""
+
+
+def loads_plainly(optimizer: torch.optim.Optimizer) -> bool:
+    """Say whether an optimizer loads a state as PyTorch's own do: tensors of the state take the place of those it has.
+
+    None of those that it has is written to then. What others make of it, by classes or hooks of theirs, nobody knows.
+    """
+    kind, own = type(optimizer), vars(optimizer)
+    hooked = own.get("_optimizer_load_state_dict_pre_hooks") or own.get("_optimizer_load_state_dict_post_hooks")
+    is_of_torch = all(f"{each.__module__}.".startswith("torch.optim.") for each in kind.__mro__[:-1])
+    is_plain = kind.load_state_dict is _load_plainly and own.keys().isdisjoint({"load_state_dict", "__setstate__"})
+    return is_of_torch and is_plain and not hooked
 
 
 def mismatches(optimizer: torch.optim.Optimizer, state: Tree) -> list[Mismatch]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
-from keepfast_torch.modes import outside, writable
+from keepfast._system.memory.room import memory_for
+from keepfast_torch.arrays import DTYPES, with_bits
+from keepfast_torch.modes import is_mode_on, outside, writable
 from keepfast_torch.overlapping import memory_of
 from keepfast_torch.sharding.tensors import is_spread, local_of
 from keepfast_torch.uninitialized import Uninitialized, is_lazy, remember_uninitialized
@@ -28,23 +33,41 @@ def place_of(tensor: object) -> int | None:
         return None
 
 
-def remember(tensor: torch.Tensor) -> Callable[[], None]:
-    """Return what gives a tensor its present values back, in the memory that it has now; they are kept on the host."""
+def exposed(tensor: Any) -> NDArray[Any] | None:
+    """Return the memory of a tensor to write to, of which autograd and whoever looks at its version are told."""
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or is_mode_on():
+        return None
+    if not tensor.is_cpu or tensor.layout != torch.strided or tensor.dtype not in DTYPES or tensor.is_inference():
+        return None
+    if not tensor.is_contiguous() or tensor.is_neg() or tensor.is_conj() or place_of(tensor) in (None, 0):
+        return None
+    torch.autograd.graph.increment_version(tensor)
+    return with_bits(tensor.detach()).numpy()
+
+
+def remember(tensor: torch.Tensor, *, numbers: bool = True) -> Callable[[], None]:
+    """Return what gives a tensor its present values back, in the memory that it has now; they are kept on the host.
+
+    Args:
+        tensor: the tensor.
+        numbers: whether to keep its values, and not its memory and its gradient alone.
+    """
     if is_lazy(tensor):
         return remember_uninitialized(tensor)
     if is_spread(tensor):
-        return remember(local_of(tensor))
-    with outside():
+        return remember(local_of(tensor), numbers=numbers)
+    with outside() if is_mode_on() else contextlib.nullcontext():
         data, gradient = tensor.data, tensor.grad if tensor.is_leaf else None
         span = memory_of(data)
-        kept = span.to("cpu", copy=True)
+        kept = torch.from_numpy(memory_for(span.nbytes)).view(span.dtype).copy_(span) if numbers else None
         gradients = None if gradient is None else gradient.data
 
     def back() -> None:
         with outside(), writable(tensor, span):
             if (tensor.data_ptr(), tensor.shape, tensor.stride()) != (data.data_ptr(), data.shape, data.stride()):
                 tensor.data = data
-            span.copy_(kept)
+            if kept is not None:
+                span.copy_(kept)
             if gradient is not None and gradients is not None and tensor.grad is not gradient:
                 gradient.data = gradients
                 tensor.grad = gradient

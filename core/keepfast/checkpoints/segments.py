@@ -78,6 +78,21 @@ def present(directory: Path) -> set[str]:
     return {file for file in files if is_segment(file)}
 
 
+def size_of_rows(directory: Path, checkpoint: IndexedCheckpoint) -> int:
+    """Return the bytes of the segments that a checkpoint needs, which it may share with others; of what is there."""
+    size = 0
+    for file in checkpoint.segments:
+        with contextlib.suppress(OSError):
+            size += path_of_segment(directory, file).stat().st_size
+    return size
+
+
+def bytes_told(directory: Path, checkpoint: IndexedCheckpoint) -> str:
+    """Return how large a checkpoint is: its own files, and the rows of memories in segments beside them."""
+    own = f"{sum(file.size for file in checkpoint.files.values()):,}"
+    return f"{own} + {size_of_rows(directory, checkpoint):,}" if checkpoint.segments else own
+
+
 def sweep_logs(directory: Path) -> None:
     """Remove what killed saves left behind among the segments."""
     for log in directory.glob(f"*{LOG}"):

@@ -12,6 +12,7 @@ from rich.text import Text
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS, IndexedCheckpoint
 from keepfast.checkpoints.scan import rebuild
+from keepfast.checkpoints.segments import bytes_told, size_of_rows
 from keepfast.checkpoints.verification import verify as verify_files
 from keepfast.cli import console
 from keepfast.errors import NotFound, printable, shown
@@ -33,18 +34,20 @@ def index(
     checkpoints = directory.checkpoints()
     if not checkpoints:
         raise NotFound(f"there are no checkpoints at `{path}`")
-    show_table(checkpoints, as_json=as_json)
+    show_table(directory.path, checkpoints, as_json=as_json)
 
 
-def show_table(checkpoints: list[IndexedCheckpoint], *, as_json: bool) -> None:
+def show_table(directory: Path, checkpoints: list[IndexedCheckpoint], *, as_json: bool) -> None:
     """Print what there is to tell of checkpoints."""
     if as_json:
-        console.print_json({"kind": "checkpoints", "checkpoints": [document_of(each) for each in checkpoints]})
+        console.print_json(
+            {"kind": "checkpoints", "checkpoints": [document_of(directory, each) for each in checkpoints]}
+        )
     else:
-        console.output().print(table(checkpoints))
+        console.output().print(table(directory, checkpoints))
 
 
-def document_of(checkpoint: IndexedCheckpoint) -> dict[str, Any]:
+def document_of(directory: Path, checkpoint: IndexedCheckpoint) -> dict[str, Any]:
     """Return what there is to tell of a checkpoint, as a document."""
     return {
         "timestep": checkpoint.timestep,
@@ -54,21 +57,22 @@ def document_of(checkpoint: IndexedCheckpoint) -> dict[str, Any]:
         "time": checkpoint.time or None,
         "superseded": checkpoint.superseded,
         "segments": list(checkpoint.segments),
+        "segment_bytes": size_of_rows(directory, checkpoint),
         "files": {
             key: {"name": file.name, "size": file.size, "digest": file.digest} for key, file in checkpoint.files.items()
         },
     }
 
 
-def table(checkpoints: list[IndexedCheckpoint]) -> Table:
+def table(directory: Path, checkpoints: list[IndexedCheckpoint]) -> Table:
     """Return a table with a row for each checkpoint."""
     made = console.table("timestep", "files", "modules", "metric", "bytes", "digest", right=("bytes",))
     for checkpoint in checkpoints:
-        made.add_row(*map(console.cell, _row(checkpoint)))
+        made.add_row(*map(console.cell, _row(directory, checkpoint)))
     return made
 
 
-def _row(checkpoint: IndexedCheckpoint) -> tuple[str, ...]:
+def _row(directory: Path, checkpoint: IndexedCheckpoint) -> tuple[str, ...]:
     metric = "" if checkpoint.metric is None else f"{checkpoint.metric['tag']} = {checkpoint.metric['value']:g}"
     return (
         "" if checkpoint.timestep is None else str(checkpoint.timestep),
@@ -76,7 +80,7 @@ def _row(checkpoint: IndexedCheckpoint) -> tuple[str, ...]:
         + (f" + {count} segment{'s' * (count > 1)}" if (count := len(checkpoint.segments)) else ""),
         ", ".join(checkpoint.modules),
         metric,
-        f"{sum(file.size for file in checkpoint.files.values()):,}",
+        bytes_told(directory, checkpoint),
         ", ".join(file.digest for _, file in sorted(checkpoint.files.items()) if file.digest),
     )
 

@@ -255,11 +255,35 @@ class Backend(abc.ABC):
         """Return the bytes from one number to the next along each axis of an array that has a place; see `place_of`."""
         return None
 
-    def remember(self, array: Any) -> Callable[[], None]:
+    def replaces_arrays(self, module: Any) -> bool:
+        """Say whether `restore` writes to no array that a module has, but gives it others in their place.
+
+        Then no array of it is copied before a load that may have to be undone.
+        """
+        return False
+
+    def memory_of(self, array: Any, device: Any = None) -> NDArray[Any] | None:
+        """Return the memory of an array, for whoever gives it other numbers there, as `restore` would do.
+
+        Args:
+            array: an array of a captured tree.
+            device: where it is to be; None leaves it where it is.
+
+        Returns:
+            A contiguous array of its shape and of dtypes of its width; None where `restore` does anything else.
+        """
+        return None
+
+    def remember(self, array: Any, *, numbers: bool = True) -> Callable[[], None]:
         """Return what gives an array that can be changed its present values back, kept on the host until then.
 
         Asked of an array that has a place (see `place_of`), before a load that may have to be undone. Other objects,
         containers and NumPy arrays are remembered without it.
+
+        Args:
+            array: the array.
+            numbers: whether its values are to be kept; where not, they are kept elsewhere or do not change (see
+                `memory_of` and `replaces_arrays`), and what is given back is where it has them, if that can change.
         """
         raise NotImplementedError(f"the backend `{self.name}` has no arrays that can be changed")
 

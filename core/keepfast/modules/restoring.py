@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keepfast._system.memory.giving import giving
 from keepfast._system.warnings import warn
 from keepfast.errors import LoadMismatch
 from keepfast.interfaces.checkpoint_store import Checkpoint
+from keepfast.interfaces.loading.conversion import Converted
 from keepfast.interfaces.loading.report import Entry, LoadReport, require, with_refusals
 from keepfast.modules.comparing.matching import missing_module
 from keepfast.modules.comparing.tied import overwritten
@@ -17,34 +19,57 @@ from keepfast.modules.options import FileModule, LoadOptions
 from keepfast.modules.registered import RegisteredModule, as_stored, match_parts
 from keepfast.modules.undoing import Undo, foreign_told, naming
 from keepfast.plugins.backends import places
-from keepfast.tree import Tree
+from keepfast.tree import Tree, values
 
 
 def restore_all(
-    modules: Sequence[RegisteredModule], checkpoint: Checkpoint, path: Path, options: LoadOptions
+    modules: Sequence[RegisteredModule],
+    checkpoint: Checkpoint,
+    path: Path,
+    options: LoadOptions,
+    *,
+    spent: bool = False,
 ) -> LoadReport:
     """Restore modules from a checkpoint; either all that fits is loaded, or every module is as it was.
+
+    Args:
+        modules: what to restore.
+        checkpoint: what was read.
+        path: where from.
+        options: what counts as a difference.
+        spent: whether nobody needs the checkpoint's arrays afterwards, so that modules may keep them.
 
     Raises:
         LoadMismatch: if nothing matches, or anything differs and the options are strict.
         LoadFailed: if a module or its backend raised an error of its own.
         InvalidValue: if there is no such device as the options name.
     """
-    with restored(modules, checkpoint, path, options) as report:
+    with restored(modules, checkpoint, path, options, spent=spent) as report:
         return report
 
 
 @contextlib.contextmanager
 def restored(
-    modules: Sequence[RegisteredModule], checkpoint: Checkpoint, path: Path, options: LoadOptions
+    modules: Sequence[RegisteredModule],
+    checkpoint: Checkpoint,
+    path: Path,
+    options: LoadOptions,
+    *,
+    spent: bool = False,
 ) -> Iterator[LoadReport]:
     """Restore modules as `restore_all` does, for what is done in the block: where that raises, they are put back."""
     with foreign_told("the checkpoint", path), Undo() as undo:
-        yield _restored(modules, checkpoint, path, options, undo)
+        yield _restored(modules, checkpoint, path, options, undo, spent=spent)
 
 
 def _restored(
-    modules: Sequence[RegisteredModule], checkpoint: Checkpoint, path: Path, options: LoadOptions, undo: Undo
+    modules: Sequence[RegisteredModule],
+    checkpoint: Checkpoint,
+    path: Path,
+    options: LoadOptions,
+    undo: Undo,
+    *,
+    spent: bool,
 ) -> LoadReport:
     about = checkpoint.about
     found = options.renamed_modules(checkpoint.modules, about.names or {}, is_foreign=about.keepfast is None)
@@ -64,7 +89,16 @@ def _restored(
             f"of `{other}`"
         )
     device_of = places(options.device, [module.backend for module, _ in loadable])
-    return _restore_each(loadable, report, options, device_of, undo)
+    with giving(_used(loadable) if spent else ()):
+        return _restore_each(loadable, report, options, device_of, undo)
+
+
+def _used(loadable: Iterable[_Loadable]) -> Iterator[Any]:
+    """Yield every leaf that a module gets, as often as it does."""
+    for _, state in loadable:
+        yield from values(state)
+        if isinstance(state, Converted):
+            yield from values(state.file.entries)
 
 
 _Loadable = tuple[RegisteredModule, Tree]

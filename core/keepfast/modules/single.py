@@ -115,7 +115,7 @@ def load_with(module: Module, path: str | Path, options: LoadOptions) -> LoadRep
     options = _with_part(options)
     single, file = _read_single(path, options.modules)
     modules = registered({single.about.module or SINGLE: module}, configured("auto"))
-    return restore_all(modules, single, file, replace(options, modules=None))
+    return restore_all(modules, single, file, replace(options, modules=None), spent=True)
 
 
 def _with_part(options: LoadOptions) -> LoadOptions:

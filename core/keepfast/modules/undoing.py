@@ -11,11 +11,16 @@ from typing import Any, final
 import numpy as np
 
 from keepfast import errors
+from keepfast._system.memory.exchanging import Exchange
+from keepfast._system.memory.giving import apart, is_given
+from keepfast._system.memory.room import Room
 from keepfast.errors import KeepfastError, LoadFailed, LoadMismatch
+from keepfast.interfaces.backend import Backend
+from keepfast.interfaces.loading.conversion import Converted
 from keepfast.modules.parts import Place
 from keepfast.modules.registered import RegisteredModule
 from keepfast.plain.remembering import Remembered
-from keepfast.tree import Tree, is_array, leaves, map_leaves
+from keepfast.tree import Tree, dtype_name, is_array, leaves, map_leaves
 
 
 @final
@@ -27,6 +32,7 @@ class Undo:
 
     def __init__(self) -> None:
         self._backs: list[tuple[str, Callable[[], None]]] = []
+        self._room = Room()
 
     def __enter__(self) -> Undo:
         return self
@@ -43,10 +49,11 @@ class Undo:
         Raises:
             LoadMismatch: if it refuses.
         """
-        before = _Before(module)
+        with self._room.in_use():
+            before = _Before(module, state, device)
         self.add(module.name, before.put_back)
         try:
-            module.restore(state, device)
+            module.restore(before.exchanged(state), device)
         except LoadMismatch as error:
             _put_back(module.name, before.put_back, error)
             self._backs.pop()
@@ -77,17 +84,34 @@ def _put_back(name: str, back: Callable[[], None], error: BaseException) -> None
 
 @final
 class _Before:
-    """A module as it is before a load."""
+    """A module as it is before a load.
 
-    def __init__(self, module: RegisteredModule) -> None:
+    Args:
+        module: the module.
+        state: what it is to get. Where an array of that is the module's to keep, it changes places with the module's.
+        device: where it is to go.
+    """
+
+    def __init__(self, module: RegisteredModule, state: Tree, device: Any) -> None:
         self._module, self._value = module, module.value
         captured = module.capture()
-        self._remembered = Remembered(self._value, module.backend, captured)
+        self._own, self._exchange = _exchange(module, captured, state, device)
+        numbers = not module.backend.replaces_arrays(self._value)
+        self._remembered = Remembered(
+            *(self._value, module.backend, captured), numbers=numbers, besides=self._own.values()
+        )
         # What `capture` copies, or has from where nobody else sees it, is given back by a restore.
         strange = {path for path, leaf in leaves(captured) if is_array(leaf) and not self._is_put_back(leaf)}
         copied = module.backend.host_copy(map_leaves(lambda path, leaf: leaf if path in strange else None, captured))
         self._copies = {path: leaf for path, leaf in leaves(copied) if path in strange}
         self._others = {path: leaf for path, leaf in leaves(captured) if not is_array(leaf)}
+
+    def exchanged(self, state: Tree) -> Tree:
+        """Return the state to restore, with the module's own arrays where they have their numbers already."""
+        if not self._own:
+            return state
+        self._exchange.make()
+        return map_leaves(lambda path, leaf: self._own.get(path, leaf), state)
 
     def _is_put_back(self, leaf: Any) -> bool:
         return self._remembered.reaches(leaf) and not self._module.is_memory
@@ -99,7 +123,7 @@ class _Before:
             Exception: if that cannot be done.
         """
         errors_met: list[Exception] = []
-        for step in (self._put_value_back, self._remembered.put_back, self._restore_strange):
+        for step in (self._put_value_back, self._remembered.put_back, self._exchange.put_back, self._restore_strange):
             try:
                 step()
             except Exception as error:  # noqa: BLE001  (raised below, once all was tried)
@@ -127,6 +151,35 @@ class _Before:
         if others != {path: repr(leaf) for path, leaf in self._others.items()} or arrays.keys() != self._copies.keys():
             return False
         return all(map(_are_same_bits, self._module.backend.host_copy(list(arrays.values())), self._copies.values()))
+
+
+def _exchange(module: RegisteredModule, captured: Tree, state: Tree, device: Any) -> tuple[dict[str, Any], Exchange]:
+    """Return the arrays of a module, by path, that can change places with what a state has for them, and how they do.
+
+    Those that share memory cannot, nor those of a module that decides by itself what it makes of a state.
+    """
+    if isinstance(module.module, Place) or isinstance(state, Converted) or module.is_open:
+        return {}, Exchange([])
+    given = {path: leaf for path, leaf in leaves(state) if isinstance(leaf, np.ndarray) and is_given(leaf)}
+    own = {path: leaf for path, leaf in leaves(captured) if given and is_array(leaf)}
+    spans = {path: span for path, leaf in own.items() if (span := _span(module.backend, leaf)) is not None}
+    pairs = {}
+    for path in apart(spans):
+        if path not in given or dtype_name(own[path]) != dtype_name(given[path]):
+            continue
+        memory = module.backend.memory_of(own[path], device)
+        if memory is not None and memory.shape == given[path].shape:
+            pairs[path] = memory, given[path]
+    return {path: own[path] for path in pairs}, Exchange(list(pairs.values()))
+
+
+def _span(backend: Backend, array: Any) -> tuple[int, int] | None:
+    """Return from where to where an array's memory reaches that can be written to; None where that is not known."""
+    place, strides = backend.place_of(array), backend.strides_of(array)
+    if place is None or strides is None or 0 in array.shape:
+        return None
+    steps = sum((size - 1) * stride for size, stride in zip(array.shape, strides, strict=True))
+    return place, place + steps + int(array.itemsize)
 
 
 def _are_same_bits(one: Any, other: Any) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from pathlib import PurePath
@@ -18,6 +19,7 @@ from typing import Any, final
 
 import numpy as np
 
+from keepfast._system.memory.room import memory_for
 from keepfast.interfaces.backend import Backend
 from keepfast.plain import generators
 from keepfast.tree import Tree, leaves
@@ -37,6 +39,9 @@ _CLOSED = (
 )
 """What is walked past: nothing of a module's state is in it."""
 
+_LEAVES = frozenset({bool, *_CLOSED})
+"""The same by their own types, which are told faster."""
+
 
 @final
 class Remembered:
@@ -46,11 +51,16 @@ class Remembered:
         root: the object.
         backend: knows its arrays.
         captured: its captured tree. Large arrays that it does not have are left out of what is kept.
+        numbers: whether arrays are written to meanwhile, so that what is in them has to be kept too.
+        besides: arrays of it whose numbers another keeps.
     """
 
-    def __init__(self, root: Any, backend: Backend, captured: Tree) -> None:
-        self._backend, self._seen, self._back = backend, dict[int, Any](), list[Back]()
+    def __init__(
+        self, root: Any, backend: Backend, captured: Tree, *, numbers: bool = True, besides: Iterable[Any] = ()
+    ) -> None:
+        self._backend, self._numbers, self._seen, self._back = backend, numbers, dict[int, Any](), list[Back]()
         self._told = {place for _, leaf in leaves(captured) if (place := self._place(leaf)) is not None}
+        self._besides = {self._place(array) for array in besides}
         self.reached: set[int] = set()
         self._walk(root, -1)
 
@@ -74,10 +84,14 @@ class Remembered:
         stack = [(root, depth)]
         while stack:
             node, depth = stack.pop()
-            if isinstance(node, _CLOSED) or id(node) in self._seen:
+            if type(node) in _LEAVES or isinstance(node, _CLOSED) or id(node) in self._seen:
                 continue
             self._seen[id(node)] = node
-            if (place := self._place(node)) is not None:
+            if type(node) is dict:  # as most are
+                kept = dict(node)
+                self._back.append(functools.partial(_put_entries, node, kept))
+                stack += [(child, depth) for child in kept.values()]
+            elif (place := self._place(node)) is not None:
                 self._keep_array(node, place)
             elif generators.includes(node):
                 self._back.append(_generator(node))
@@ -91,7 +105,11 @@ class Remembered:
         if place not in self._told and int(array.nbytes) > SMALL:
             return
         self.reached.add(place)
-        self._back.append(_array(array) if isinstance(array, np.ndarray) else self._backend.remember(array))
+        numbers = self._numbers and place not in self._besides
+        if not isinstance(array, np.ndarray):
+            self._back.append(self._backend.remember(array, numbers=numbers))
+        elif numbers:
+            self._back.append(_array(array))
 
     def _contents(self, node: Any) -> Iterable[Any] | None:
         """Keep what is in a container, and return it; None where it is no container."""
@@ -129,11 +147,20 @@ class Remembered:
 
 def _slots(node: Any) -> Iterator[tuple[str, Any]]:
     """Yield the attributes of an object that are not in its dictionary, as it itself has them."""
-    for kind in type(node).__mro__:
-        for name, slot in kind.__dict__.items():
-            if isinstance(slot, MemberDescriptorType):
-                with contextlib.suppress(AttributeError):
-                    yield name, slot.__get__(node)
+    for name, slot in _slots_of(type(node)):
+        with contextlib.suppress(AttributeError):
+            yield name, slot.__get__(node)
+
+
+def _slots_of(kind: type) -> list[tuple[str, Any]]:
+    if (known := _known_slots.get(kind)) is None:
+        described = [pair for each in kind.__mro__ for pair in each.__dict__.items()]
+        known = _known_slots[kind] = [pair for pair in described if isinstance(pair[1], MemberDescriptorType)]
+    return known
+
+
+_known_slots = weakref.WeakKeyDictionary[type, list[tuple[str, Any]]]()
+"""The attributes of classes that are not in a dictionary, which a class gets once and for all."""
 
 
 def _put_slots(node: Any, kept: Mapping[str, Any]) -> None:
@@ -217,7 +244,8 @@ _CONTAINERS: Mapping[type, Callable[[Any], tuple[Back, Iterable[Any]]]] = {
 def _array(array: np.ndarray[Any, Any]) -> Back:
     if not array.flags.writeable or array.dtype.hasobject:
         return lambda: None
-    kept = array.copy()
+    kept = memory_for(array.nbytes).view(array.dtype).reshape(array.shape)
+    np.copyto(kept, array)
 
     def back() -> None:
         array[...] = kept

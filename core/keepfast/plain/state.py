@@ -13,6 +13,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfast._system.memory.giving import taken
 from keepfast.errors import InvalidValue, KeepfastError, LoadMismatch, UnsupportedModule, as_given
 from keepfast.interfaces.backend import Mismatch
 from keepfast.plain import generators
@@ -107,7 +108,7 @@ class _ArrayKind(Kind):
 
     def restore(self, node: NDArray[Any], state: Tree) -> Any:
         if not node.flags.writeable:
-            return np.array(state, node.dtype)
+            return taken(state, node.dtype)
         node[...] = state
         return node
 
@@ -160,7 +161,7 @@ class _DequeKind(Kind):
 
 def _new(saved: Tree) -> Tree:
     """Return a saved tree, its arrays copied, those without dimensions as the numbers that they were."""
-    return map_leaves(lambda _path, leaf: np.array(leaf)[()] if isinstance(leaf, np.ndarray) else leaf, saved)
+    return map_leaves(lambda _path, leaf: taken(leaf)[()] if isinstance(leaf, np.ndarray) else leaf, saved)
 
 
 def _resembling(own: Any, saved: Tree) -> Tree:
@@ -170,7 +171,7 @@ def _resembling(own: Any, saved: Tree) -> Tree:
         return own.dtype.type(saved) if isinstance(own, np.generic) else saved.item()
     children = items(saved)
     if children is None:
-        return np.array(saved) if isinstance(saved, np.ndarray) else saved
+        return taken(saved) if isinstance(saved, np.ndarray) else saved
     theirs = dict(own.items() if isinstance(own, Mapping) else enumerate(own) if isinstance(own, _SEQUENCES) else ())
     made = rebuild(saved, [_resembling(theirs.get(key), child) for key, child in children])
     return deque(made, own.maxlen) if isinstance(own, deque) and isinstance(made, list) else made

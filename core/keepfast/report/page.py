@@ -9,6 +9,8 @@ from itertools import groupby
 from typing import Any
 
 from keepfast._version import __version__
+from keepfast.checkpoints.index import CHECKPOINTS
+from keepfast.checkpoints.segments import bytes_told
 from keepfast.errors import shown
 from keepfast.pictures.chart import COLORS, Chart
 from keepfast.pictures.vector import DARK, LIGHT, STYLE, colors, drawn
@@ -166,7 +168,7 @@ def _checkpoints(told: Told) -> str:
             ", ".join(sorted(each.names)),
             ", ".join(each.modules),
             "" if each.score is None else f"{each.score:.6g}",
-            f"{sum(file.size for file in each.files.values()):,}",
+            bytes_told(told.run.path / CHECKPOINTS, each),
             ", ".join(file.digest for file in each.files.values()),
         )
         for each in told.run.checkpoints

@@ -470,6 +470,11 @@ class Checkpointer:
         self._background.wait()
         self.tell()
 
+    @property
+    def staged(self) -> int:
+        """Return how many bytes of memory are kept for the copies of later checkpoints."""
+        return self._staging.nbytes
+
     def close(self, *, interrupted: bool = False) -> None:
         """Write the best candidate, wait, end the thread, and tell how many checkpoints were refused.
 

@@ -151,7 +151,7 @@ class Resuming:
         now, later = _parted(found.checkpoint, {module.name for module in modules})
         if later.modules and not now.modules and not modules:
             return nullcontext(LoadReport(found.path, timestep=found.timestep))
-        return restored(modules, now, found.path, options)
+        return restored(modules, now, found.path, options, spent=True)
 
     def go_on(self, found: Found, report: LoadReport) -> LoadReport:
         """Restore all that a checkpoint holds beside the modules, which were restored from it.

@@ -22,12 +22,13 @@ class Refusal:
         self.calls = 0
         self.refused_call: int | None = None
         self.refused = 0
+        self.number = errno.ENOSPC
 
     def __call__(self) -> None:
         self.calls += 1
         if self.calls == self.refused_call:
             self.refused += 1
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(self.number, os.strerror(self.number))
 
 
 class RefusingFile:

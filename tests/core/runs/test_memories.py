@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +18,10 @@ import pytest
 
 import keepfast
 from keepfast.checkpoints.index import read_index
+from keepfast.checkpoints.verification import verify
 from keepfast.plugins import backends
 from keepfast.tree import Tree
+from tests.core.checkpoints.test_refused_writes import Refusal, refusal  # noqa: F401  (a fixture)
 
 Net = Any
 
@@ -257,8 +261,63 @@ def test_the_commands_know_of_segments(
     index(checkpoints, as_json=True)
     listed = json.loads(capsys.readouterr().out)["checkpoints"]
     assert {file for each in listed for file in each["segments"]} == names
+    sizes = [sum((checkpoints / file).stat().st_size for file in each["segments"]) for each in listed]
+    assert [each["segment_bytes"] for each in listed] == sizes
     index(checkpoints)
-    assert "+ 1 segment " in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "+ 1 segment " in told
+    assert f"+ {sizes[-1]:,}" in told
     verify(checkpoints, as_json=True)
     verdict = json.loads(capsys.readouterr().out)
     assert (verdict["good"], verdict["damaged"]) == (len(listed) + len(names), 0)
+
+
+@pytest.mark.parametrize("settings", [{}, {"async_checkpoints": False}, {"store_separately": True}], ids=str)
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
+def test_a_refused_call_costs_one_checkpoint_and_no_rows(
+    number: int,
+    settings: dict[str, Any],
+    refusal: Refusal,  # noqa: F811
+    net: Callable[..., Net],
+    memory: Any,
+    tmp_path: Path,
+) -> None:
+    """Whichever it is, of a segment, a checkpoint or the index: what is resumed has its rows, and so has the next."""
+    kept, expected = memory(), dict[int, list[float]]()
+    experiment = start(tmp_path, net(), kept, keep_last=2, provenance=False, **settings)
+
+    def store(step: int) -> None:
+        kept.add_samples(states=np.full((1, 1), float(step)))
+        expected[step] = rows(kept)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", keepfast.KeepfastWarning)
+            experiment.write_checkpoint(step)
+            experiment.wait()
+
+    store(1)
+    refusal.calls, refusal.number = 0, number
+    store(2)
+    calls, last = refusal.calls, 2
+    assert calls > 8
+    for refused in range(1, calls + 1):
+        refusal.calls, refusal.refused_call = 0, refused
+        store(10 * refused)
+        refusal.refused_call = None
+        assert refusal.refused == refused
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", keepfast.KeepfastWarning)  # of a set whose last file was refused its name
+            found = experiment.resume()
+        assert found in (10 * refused, last)
+        assert rows(kept) == expected[found]
+        last = 10 * refused + 5
+        store(last)
+        kept.add_samples(states=np.full((1, 1), -1.0))
+        assert experiment.resume() == last
+        assert rows(kept) == expected[last]
+    problems = [verdict.problem for verdict in verify(experiment.directory) if verdict.problem]
+    assert len(problems) <= settings.get(
+        "store_separately", 0
+    )  # one file of a set, where the other was refused its name
+    assert all("belongs with files of memory" in problem for problem in problems)
+    with pytest.warns(keepfast.KeepfastWarning, match=f"{calls} checkpoints could not be stored"):
+        experiment.close()

@@ -12,7 +12,7 @@ import inspect
 import sys
 from collections.abc import Callable, Collection, Iterator
 from types import FunctionType
-from typing import Any, NoReturn, ParamSpec, TypeVar, cast, final
+from typing import Any, NoReturn, ParamSpec, TypeVar, cast
 
 from keepfast.errors import InvalidValue, KeepfastError, shown
 
@@ -29,7 +29,7 @@ _OF_THE_MACHINE = (OSError, MemoryError, Warning)
 
 def guarded(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Have a public call raise a `KeepfastError` in the place of any other; one that yields does so throughout."""
-    name = f"{function.__module__.partition('.')[0]}'s `{getattr(function, '__qualname__', 'call')}`"
+    name = _named(function)
     if inspect.isgeneratorfunction(function):
 
         def each(*args: Any, **kwargs: Any) -> Iterator[Any]:
@@ -48,30 +48,37 @@ def guarded(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return call
 
 
+def _named(function: Callable[..., Any]) -> str:
+    return f"{function.__module__.partition('.')[0]}'s `{getattr(function, '__qualname__', 'call')}`"
+
+
 def guarded_outside(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Guard a public call that Keepfast itself makes as well, and to whose own modules its errors stay as they are."""
-    guard = guarded(function)
+    if inspect.isgeneratorfunction(function):
+        guard: Any = guarded(function)
+
+        def each(*args: Any, **kwargs: Any) -> Any:
+            return (function if _is_ours(1) else guard)(*args, **kwargs)
+
+        return cast("Callable[_P, _R]", functools.wraps(function)(each))
+    name = _named(function)
 
     @functools.wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        return (function if _OF_US[_frame(1).f_globals.get("__name__", "")] else guard)(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:
+            if _is_ours(1):
+                raise
+            _raise(name, error)
 
     return call
 
 
-_frame = sys._getframe  # noqa: SLF001  (nothing else is as fast)
-
-
-@final
-class _OfUs(dict[str, bool]):
-    """By the name of a module, whether it is one of Keepfast's."""
-
-    def __missing__(self, name: str) -> bool:
-        self[name] = found = name.partition(".")[0] in _OURS
-        return found
-
-
-_OF_US = _OfUs()
+def _is_ours(depth: int) -> bool:
+    """Say whether the function so many frames above the one that asks was called by Keepfast."""
+    caller = sys._getframe(depth + 1)  # noqa: SLF001  (nothing else is as fast)
+    return caller.f_globals.get("__name__", "").partition(".")[0] in _OURS
 
 
 def foreign(error: KeepfastError) -> BaseException | None:
@@ -81,7 +88,7 @@ def foreign(error: KeepfastError) -> BaseException | None:
 
 def tell_outside(name: str, error: BaseException) -> None:
     """Raise what a guarded call raises for an error, unless Keepfast itself made the call that asks."""
-    if not _OF_US[_frame(2).f_globals.get("__name__", "")]:
+    if not _is_ours(2):
         _raise(f"keepfast's `{name}`", error)
 
 

@@ -150,7 +150,7 @@ def _leaves(value: Any, path: str = "") -> list[tuple[str, str]]:
 
 
 def _show_checkpoints(path: Path, as_json: bool) -> None:
-    checkpoints.show_table(CheckpointDirectory(path).checkpoints(), as_json=as_json)
+    checkpoints.show_table(path, CheckpointDirectory(path).checkpoints(), as_json=as_json)
 
 
 _SHOW: Mapping[Kind, Callable[[Path, bool], None]] = {

@@ -13,6 +13,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from keepfast._system.remote.addresses import address_of, as_address
+from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.cli import console
 from keepfast.cli.checkpoints import document_of as checkpoint_document
 from keepfast.cli.checkpoints import table as checkpoint_table
@@ -44,7 +45,7 @@ def show(
 
 def _document(found: Run) -> dict[str, Any]:
     latest = {tag: {"step": each.step, "value": each.value} for tag, each in found.latest.items()}
-    checkpoints = [checkpoint_document(each) for each in found.checkpoints]
+    checkpoints = [checkpoint_document(found.path / CHECKPOINTS, each) for each in found.checkpoints]
     starts = [{key: value for key, value in start.items() if key != "config"} for start in found.starts]
     return {"kind": "run", **document_of(found), "latest": latest, "checkpoints": checkpoints, "starts": starts}
 
@@ -60,7 +61,7 @@ def _show(found: Run) -> None:
     if found.latest:
         out.print("", _latest_table(found), sep="\n")
     if found.checkpoints:
-        out.print("", checkpoint_table(found.checkpoints), sep="\n")
+        out.print("", checkpoint_table(found.path / CHECKPOINTS, found.checkpoints), sep="\n")
 
 
 def _show_difference(found: Run) -> None:

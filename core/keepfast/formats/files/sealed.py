@@ -7,6 +7,7 @@ of all the rest, the structure, which has one digest, the seal. The seal stands 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator
 from io import BufferedReader, FileIO
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from keepfast._system.disk.checksum import Summed, SummedFile, crc32
 from keepfast._system.disk.directories import path_of
 from keepfast._system.disk.mapping import mapped_array
+from keepfast._system.memory.room import Room
 from keepfast._system.warnings import warn
 from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError, Unreadable, shown
 from keepfast.pickles.machine import CodeRefused
@@ -25,7 +27,7 @@ from keepfast.pickles.machine import CodeRefused
 SEAL_DIGITS = 8
 """How long a digest is when written: hexadecimal, lower case."""
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 """How much is read before it is digested: little enough to be in the processor's cache still."""
 
 _WORTH_MAPPING = 1 << 26
@@ -69,7 +71,7 @@ def verified(path: Path, error: type[CorruptFile] = CorruptCheckpoint, *, mapped
     Whatever else is raised at content that is not as it should be becomes that error too, with its cause. Large
     payloads of a mapped file are memory-mapped instead of read. What Keepfast cannot read is told with the file's name.
     """
-    with MappedFile(FileIO(path)) if mapped else path.open("rb") as file:
+    with ReadFile(path, mapped=mapped) as file:
         try:
             yield file
         except Damage as damage:
@@ -89,8 +91,17 @@ def verified(path: Path, error: type[CorruptFile] = CorruptCheckpoint, *, mapped
 
 
 @final
-class MappedFile(BufferedReader):
-    """A file whose large payloads are memory-mapped, copy on write, instead of read."""
+class ReadFile(BufferedReader):
+    """A file to read payloads of.
+
+    Attributes:
+        mapped: whether large payloads are memory-mapped, copy on write, instead of read.
+        room: the memory that the others are read into.
+    """
+
+    def __init__(self, path: Path, *, mapped: bool) -> None:
+        super().__init__(FileIO(path))
+        self.mapped, self.room = mapped, Room(os.fstat(self.fileno()).st_size)
 
 
 @final
@@ -177,12 +188,12 @@ def read_digested(file: BinaryIO, start: int, nbytes: int) -> tuple[NDArray[np.u
     Raises:
         EOFError: if the file ends before.
     """
-    if isinstance(file, MappedFile) and nbytes >= _WORTH_MAPPING:
+    if isinstance(file, ReadFile) and file.mapped and nbytes >= _WORTH_MAPPING:
         mapped = mapped_array(file, start, nbytes)
         if mapped is not None:
             return mapped, crc32(mapped.data)
     file.seek(start)
-    data = np.empty(nbytes, np.uint8)
+    data = file.room.take(nbytes) if isinstance(file, ReadFile) else np.empty(nbytes, np.uint8)
     view, digest, done = data.data, 0, 0
     while done < nbytes:
         count = file.readinto(view[done : done + _CHUNK])  # type: ignore[attr-defined]  # every real file has it
