@@ -12,6 +12,8 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
+import numpy as np
+
 from keepfast._system.arguments.guarding import guarded_outside
 from keepfast.errors import InvalidValue, as_given, shown
 
@@ -80,13 +82,13 @@ def with_wholes(tree: Tree, names: Container[str]) -> Tree:
 
 
 def _with_wholes(tree: Tree, names: Container[str]) -> Tree:
-    children = items(tree)
+    children = _items(tree)
     if children is None:
         return tree
     made = [
         Whole(each) if str(key).rpartition(".")[2] in names else _with_wholes(each, names) for key, each in children
     ]
-    return rebuild(tree, made)
+    return _rebuild(tree, made)
 
 
 @guarded_outside
@@ -104,11 +106,11 @@ def grown(own: Tree, found: Tree) -> Tree:
 def _grown(own: Tree, found: Tree) -> Tree:
     if isinstance(own, Growing):
         return list(found) if isinstance(found, list | tuple) else own
-    children = items(own)
-    if children is None or items(found) is None:
+    children = _items(own)
+    if children is None or _items(found) is None:
         return own
-    theirs = dict(items(found) or ())
-    return rebuild(own, [_grown(child, theirs.get(key)) for key, child in children])
+    theirs = dict(_items(found) or ())
+    return _rebuild(own, [_grown(child, theirs.get(key)) for key, child in children])
 
 
 Versions = Mapping[str, Mapping[str, Any]]
@@ -156,11 +158,19 @@ _PLAIN = (bool, int, float, str, type(None))
 @guarded_outside
 def items(node: Tree) -> Iterator[tuple[Any, Tree]] | None:
     """Return the (key, child) pairs of a container, or None for a leaf."""
-    if type(node) is dict or isinstance(node, Mapping):
+    return _items(node)
+
+
+def _items(node: Tree) -> Iterator[tuple[Any, Tree]] | None:
+    if type(node) in _LEAVES:
+        return None
+    if isinstance(node, dict | Mapping):
         return iter(node.items())
-    if isinstance(node, list | tuple):
-        return iter(enumerate(node))
-    return None
+    return iter(enumerate(node)) if isinstance(node, list | tuple) else None
+
+
+_LEAVES = frozenset({bool, int, float, str, bytes, type(None), np.ndarray})
+"""What most leaves are: to ask each of them what it is took most of the time that a walk through a tree takes."""
 
 
 @guarded_outside
@@ -171,7 +181,7 @@ def leaves(tree: Tree, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _leaves(tree: Tree, path: str) -> Iterator[tuple[str, Any]]:
-    children = items(tree)
+    children = _items(tree)
     if children is None:
         yield path, tree
         return
@@ -191,7 +201,7 @@ def values(tree: Tree) -> Iterator[Any]:
     pending = [iter((tree,))]
     while pending:
         for node in pending[-1]:
-            children = items(node)
+            children = _items(node)
             if children is not None:
                 if len(pending) > _ENDLESS:
                     raise InvalidValue(f"more than {_ENDLESS:,} containers are in each other, or one is in itself")
@@ -219,7 +229,7 @@ def require_short_paths(tree: Tree, most: int) -> None:
     """
     if not isinstance(most, int):
         raise InvalidValue(f"a length is a whole number; got {as_given(most)}")
-    pending = [(0, items(tree) or iter(()))]
+    pending = [(0, _items(tree) or iter(()))]
     while pending:
         if len(pending) > _DEEPEST:
             raise ValueError(f"more than {_DEEPEST} of its containers are in each other")
@@ -229,7 +239,7 @@ def require_short_paths(tree: Tree, most: int) -> None:
             most -= inner
             if most < 0:
                 raise ValueError("the paths of its entries are longer than a file of this size may make them")
-            if (below := items(child)) is not None:
+            if (below := _items(child)) is not None:
                 pending.append((inner, below))
                 break
         else:
@@ -259,7 +269,7 @@ def nodes_of(tree: Tree, path: str = "") -> Iterator[tuple[str, Tree]]:
 
 def _nodes_of(tree: Tree, path: str) -> Iterator[tuple[str, Tree]]:
     yield path, tree
-    for key, child in items(tree) or ():
+    for key, child in _items(tree) or ():
         yield from _nodes_of(child, f"{path}.{key}" if path else str(key))
 
 
@@ -271,16 +281,30 @@ def flatten(tree: Tree) -> dict[str, Any]:
         InvalidValue: if two leaves have one path (``{"a.b": 1, "a": {"b": 2}}``).
     """
     flat: dict[str, Any] = {}
-    for path, leaf in leaves(tree):
+    _flatten(tree, "", flat)
+    return flat
+
+
+def _flatten(tree: Tree, path: str, flat: dict[str, Any]) -> None:
+    children = _items(tree)
+    if children is None:
         if path in flat:
             raise InvalidValue(f"two entries of the tree have the path `{path}`; rename one of their keys")
-        flat[path] = leaf
-    return flat
+        flat[path] = tree
+        return
+    for key, child in children:
+        _flatten(child, f"{path}.{key}" if path else str(key), flat)
 
 
 @guarded_outside
 def rebuild(node: Tree, children: list[Tree]) -> Tree:
     """Return a container of the same type and keys as `node`, with other children."""
+    return _rebuild(node, children)
+
+
+def _rebuild(node: Tree, children: list[Tree]) -> Tree:
+    if type(node) is dict:
+        return dict(zip(node, children, strict=True))
     if isinstance(node, Counter):
         return Counter(dict(zip(node, children, strict=True)))
     if isinstance(node, Mapping):
@@ -302,11 +326,11 @@ def map_leaves(change: Callable[[str, Any], Any], tree: Tree, path: str = "") ->
 
 
 def _map_leaves(change: Callable[[str, Any], Any], tree: Tree, path: str) -> Tree:
-    children = items(tree)
+    children = _items(tree)
     if children is None:
         return change(path, tree)
     changed = [_map_leaves(change, child, f"{path}.{key}" if path else str(key)) for key, child in children]
-    return rebuild(tree, changed)
+    return _rebuild(tree, changed)
 
 
 @guarded_outside
