@@ -89,7 +89,8 @@ class RunningEpisodes:
             done: whether an episode ended; only where the step is valid.
             valid: whether the step is one of an episode; all are if None.
         """
-        if valid is None and rewards.size <= _FEW and rewards.shape[1] < _PAIRED and self._add_few(rewards, done):
+        is_small = rewards.size <= _FEW and rewards.shape[1] < _PAIRED and rewards.dtype.kind in "biuf"
+        if valid is None and is_small and self._add_few(rewards, done):
             return
         exact = self._room(rewards)
         exact[...] = rewards
@@ -124,8 +125,8 @@ class RunningEpisodes:
             total += step
         if self._scale != 1.0 or not all(map(math.isfinite, (total, *returns, *(each for each, _ in finished)))):
             return False
-        self._maximum = max(self._maximum, *map(max, rows))
-        self._minimum = min(self._minimum, *map(min, rows))
+        self._maximum = max(self._maximum, *(float(max(row)) for row in rows))
+        self._minimum = min(self._minimum, *(float(min(row)) for row in rows))
         self._sum, self._count = float(total), self._count + rewards.size
         self._returns[:], self._lengths[:] = returns, lengths
         self.ended += len(finished)
@@ -252,7 +253,8 @@ class RunningEpisodes:
             if values:
                 maximum, minimum = max(values), min(values)
                 average = mean(total, 1.0, len(values), minimum, maximum)
-                found.update(_tagged(tag, maximum, minimum, average) if math.isfinite(total) else _summary(tag, values))
+                is_exact = math.isfinite(average)
+                found.update(_tagged(tag, maximum, minimum, average) if is_exact else _summary(tag, np.array(values)))
         return found
 
     def take_nonfinite(self) -> dict[str, int]:
