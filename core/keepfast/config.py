@@ -291,6 +291,8 @@ def masked(value: Any) -> Any:
 
 
 def _masked(value: Any, path: str, above: Mapping[int, str]) -> Any:
+    if type(value) in _SCALARS:
+        return value
     inner = mapping_of(value, path)
     value = value if inner is None else inner
     if not isinstance(value, Mapping) and not _is_list(value):
@@ -309,11 +311,18 @@ def _masked(value: Any, path: str, above: Mapping[int, str]) -> Any:
     return [_masked(child, f"{path}.{number}".lstrip("."), below) for number, child in enumerate(value)]
 
 
+_SCALARS = frozenset({bool, int, float, str, type(None)})
+
+
 def is_secret(key: object, value: object) -> bool:
     """Say whether a key is that of a secret, ``wandbApiKey`` and ``HF-TOKEN`` too; a switch is none."""
-    words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", str(key)).lower()
-    named = _SECRET.search(re.sub(r"[^a-z0-9]+", "_", words).strip("_"))
-    return named is not None and not (value is None or isinstance(value, bool) or value == "")
+    return _names_a_secret(str(key)) and not (value is None or isinstance(value, bool) or value == "")
+
+
+@functools.lru_cache(maxsize=1024)
+def _names_a_secret(key: str) -> bool:
+    words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", key).lower()
+    return _SECRET.search(re.sub(r"[^a-z0-9]+", "_", words).strip("_")) is not None
 
 
 @final

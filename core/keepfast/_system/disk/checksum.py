@@ -91,6 +91,16 @@ class SummedFile:
         self._sum = _combined(self._sum, own, nbytes)
         return _combined(digest, own, nbytes) if digest else own
 
+    def add(self, data: bytes) -> None:
+        """Write bytes of which nobody asks for a sum of their own."""
+        if len(data) >= _SMALL:
+            self.write(data)
+            return
+        self._waiting += data
+        self.position += len(data)
+        if len(self._waiting) >= _PIECE:
+            self.flush()
+
     def flush(self) -> None:
         """Write what waits, so that others may write to the file."""
         if self._waiting:

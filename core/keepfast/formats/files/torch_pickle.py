@@ -81,6 +81,14 @@ def _string(value: str) -> bytes:
     return pickle.BINUNICODE + _LENGTH.pack(len(encoded)) + encoded
 
 
+def _short_int(value: int) -> bytes:
+    return pickle.BININT + _INT.pack(value)
+
+
+_LONG = 64
+_short = functools.lru_cache(maxsize=1024)(_string)
+"""Writes a short key, of which most trees have the same ones over and over."""
+
 _INT, _LENGTH, _FLOAT = struct.Struct("<i"), struct.Struct("<I"), struct.Struct(">d")
 _WRITTEN: Mapping[type, Callable[[Any], bytes]] = {
     float: _float,
@@ -153,7 +161,7 @@ class TreePickler:
 
     def _put_int(self, value: int, path: str) -> None:
         if -(2**31) <= value < 2**31:
-            self._out += pickle.BININT + _INT.pack(value)
+            self._out += _short_int(value)
             return
         encoded = pickle.encode_long(value)
         if len(encoded) > _WIDEST_INT:
@@ -181,9 +189,15 @@ class TreePickler:
             self._out += pickle.EMPTY_DICT
         self._out += pickle.MARK
         for key, child in value.items():
-            self._put(_plain(key), path)
-            if (write := _WRITTEN.get(type(child))) is not None:
+            if type(key) is str and len(key) < _LONG:
+                self._out += _short(key)
+            else:
+                self._put(_plain(key), path)
+            write = _WRITTEN.get(type(child))
+            if write is not None:
                 self._out += write(child)
+            elif type(child) is int and -(2**31) <= child < 2**31:
+                self._out += _short_int(child)
             else:
                 self._put(child, f"{path}.{key}" if path else str(key))
         self._out += pickle.SETITEMS
