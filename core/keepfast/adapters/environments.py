@@ -25,7 +25,9 @@ from keepfast.tree import Tree
 
 _PLAIN = frozenset({bool, int, float, str, bytes, type(None)})
 _LISTS: Mapping[str, Callable[[Any], Any]] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+_LISTS_BY_KIND = {made: name for name, made in _LISTS.items()}
 _DICTS = (dict, OrderedDict, defaultdict)
+_CONTAINERS = frozenset({*_DICTS, *_LISTS.values(), deque})
 _MOST_DEEP = 40
 _LONG = 16
 """From how many entries on a sequence is looked at as a whole."""
@@ -131,21 +133,22 @@ _Path = tuple[Any, ...]
 
 
 def _captured(value: Any, path: _Path, seen: set[int], depth: int) -> Tree:
-    if type(value) in _PLAIN:
+    kind = type(value)
+    if kind in _PLAIN:
         return value
-    if (leaf := _leaf(value, path)) is not None:
+    if kind not in _CONTAINERS and (leaf := _leaf(value, path)) is not None:
         return leaf
     if depth > _MOST_DEEP:
         raise OpaqueEnvironment(f"`{_text(path)}` is more than {_MOST_DEEP} objects deep")
-    if (kind := _kind_of_list(value)) is not None:
+    if (name := _LISTS_BY_KIND.get(kind) or ("deque" if isinstance(value, deque) else None)) is not None:
         if (columns := _columns(value)) is not None:
-            return {"kind": kind, **columns}
-        return {"kind": kind, "items": _captured_all([("[]", each) for each in value], path, seen, depth)}
+            return {"kind": name, **columns}
+        return {"kind": name, "items": _captured_all([("[]", each) for each in value], path, seen, depth)}
     if isinstance(value, _DICTS) or tensors.is_tensordict(value):
         pairs = list(value.items())
-        kind = "dict" if isinstance(value, _DICTS) else "tensordict"
+        name = "dict" if isinstance(value, _DICTS) else "tensordict"
         keys = [key if type(key) in _PLAIN else _key(key, path) for key, _ in pairs]
-        return {"kind": kind, "keys": keys, "values": _captured_all(pairs, path, seen, depth)}
+        return {"kind": name, "keys": keys, "values": _captured_all(pairs, path, seen, depth)}
     return _captured_object(value, path, seen, depth)
 
 
@@ -200,12 +203,6 @@ def _leaf(value: Any, path: _Path) -> Tree | None:
     return tensors.captured(value)
 
 
-def _kind_of_list(value: Any) -> str | None:
-    if isinstance(value, deque):
-        return "deque"
-    return next((name for name, kind in _LISTS.items() if type(value) is kind), None)
-
-
 def _array(value: Any, path: _Path) -> Tree:
     if value.dtype.hasobject or value.dtype.names is not None:
         raise OpaqueEnvironment(f"`{_text(path)}` is an array of the dtype {value.dtype}")
@@ -247,10 +244,15 @@ def _is_of_python(kind: type) -> bool:
 
 def _state_of(value: Any) -> Iterator[tuple[str, Any]]:
     """Yield the attributes of an object that are state; of a space that is what it draws samples from."""
-    is_space = type(value).__module__.startswith(("gymnasium.spaces", "gym.spaces"))
+    is_space = _is_space(type(value))
     for name, each in list(vars(value).items()):
         if name not in _BESIDE and (not is_space or name in ("_np_random", "spaces")):
             yield name, each
+
+
+@functools.lru_cache(maxsize=256)
+def _is_space(kind: type) -> bool:
+    return kind.__module__.startswith(("gymnasium.spaces", "gym.spaces"))
 
 
 def _kind(value: object) -> str:

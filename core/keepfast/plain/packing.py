@@ -93,7 +93,7 @@ class _Packer:
         if isinstance(node, list):
             return self._all(node, path)
         if kind is dict:
-            if "" not in node and all(type(key) is str for key in node):
+            if _has_names(node):
                 return {
                     key: each if type(each) in _AS_THEY_ARE else self.told(each, (key, path))
                     for key, each in node.items()
@@ -121,6 +121,14 @@ class _Packer:
             return ["large", name]
         self.small.append(array.tobytes())
         return ["array" if isinstance(node, np.ndarray) else "number", array.dtype.str, list(array.shape)]
+
+
+def _has_names(node: dict[Any, Any]) -> bool:
+    """Say whether the keys of a table are texts, none of them what stands for something else."""
+    for key in node:  # a loop, which for a few keys takes a third of what `all` takes
+        if type(key) is not str or not key:
+            return False
+    return True
 
 
 def _text(path: _Path) -> str:
