@@ -93,9 +93,7 @@ def _rounds_of_sb3(timesteps: int) -> Mapping[str, Round]:
             made = model(tensorboard_log=str(directory))
             every = timesteps // 40  # counted in steps of four environments
             callback = CheckpointCallback(every, str(directory / "saved")) if saving else None
-            return timed(
-                lambda: made.learn(timesteps, callback=callback, log_interval=1), lambda: made.logger.close()
-            )
+            return timed(lambda: made.learn(timesteps, callback=callback, log_interval=1), lambda: made.logger.close())
 
         return one
 

@@ -7,7 +7,6 @@ import dataclasses
 import enum
 import functools
 import importlib
-import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePath
 from types import SimpleNamespace
@@ -18,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from keepfast._system.arguments.documents import READERS
 from keepfast._system.arguments.guarding import guarded_calls
+from keepfast._system.arguments.secret_names import names_a_secret
 from keepfast._system.arguments.settings import checked_place, what_is_wrong, wrong_setting
 from keepfast._system.disk.special import require_file
 from keepfast._system.warnings import warn
@@ -273,10 +273,6 @@ _DEEPEST = 100
 MASK = "***"
 """What stands in the place of a secret."""
 
-_SECRET = re.compile(
-    r"(^|_)((api|access|private|secret|auth)_?keys?|token|secrets?|password|passwd|passphrase|authorization|credentials?)$"
-)
-
 
 def masked(value: Any) -> Any:
     """Return a configuration without its secrets, at every depth; what is neither mapping nor list is kept as it is.
@@ -291,7 +287,7 @@ def masked(value: Any) -> Any:
 
 
 def _masked(value: Any, path: str, above: Mapping[int, str]) -> Any:
-    if type(value) in _SCALARS:
+    if type(value) in (str, int, float, bool):  # as most are
         return value
     inner = mapping_of(value, path)
     value = value if inner is None else inner
@@ -311,18 +307,9 @@ def _masked(value: Any, path: str, above: Mapping[int, str]) -> Any:
     return [_masked(child, f"{path}.{number}".lstrip("."), below) for number, child in enumerate(value)]
 
 
-_SCALARS = frozenset({bool, int, float, str, type(None)})
-
-
 def is_secret(key: object, value: object) -> bool:
     """Say whether a key is that of a secret, ``wandbApiKey`` and ``HF-TOKEN`` too; a switch is none."""
-    return _names_a_secret(str(key)) and not (value is None or isinstance(value, bool) or value == "")
-
-
-@functools.lru_cache(maxsize=1024)
-def _names_a_secret(key: str) -> bool:
-    words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", key).lower()
-    return _SECRET.search(re.sub(r"[^a-z0-9]+", "_", words).strip("_")) is not None
+    return names_a_secret(str(key)) and not (value is None or isinstance(value, bool) or value == "")
 
 
 @final

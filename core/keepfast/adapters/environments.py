@@ -153,9 +153,7 @@ def _captured(value: Any, path: _Path, seen: set[int], depth: int) -> Tree:
 
 
 def _captured_all(named: list[tuple[Any, Any]], path: _Path, seen: set[int], depth: int) -> list[Tree]:
-    return [
-        each if type(each) in _PLAIN else _captured(each, (name, path), seen, depth + 1) for name, each in named
-    ]
+    return [each if type(each) in _PLAIN else _captured(each, (name, path), seen, depth + 1) for name, each in named]
 
 
 def _columns(values: Any) -> dict[str, Any] | None:

@@ -15,7 +15,8 @@ _SHAPES = ("device", "dtype", "Size", "layout", "memory_format")
 
 def captured(value: Any) -> Tree | None:
     """Return what a tensor or a generator of PyTorch holds, on the host; None for anything else."""
-    if not _is_of_torch(type(value)):
+    kind: type = type(value)
+    if not _is_of_torch(kind):
         return None
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(getattr(type(value), "__module__", None), str):

@@ -209,7 +209,7 @@ def index_problem(directory: Path) -> str | None:
 
 
 def _read(directory: Path) -> tuple[list[IndexedCheckpoint], str | None]:
-    path, found = directory / INDEX, []
+    path = directory / INDEX
     if path.exists() and not path.is_file():  # a pipe would be waited for
         return [], f"`{path}` is no file; remove it, and `keepfast index --rebuild` makes one"
     try:
@@ -221,9 +221,7 @@ def _read(directory: Path) -> tuple[list[IndexedCheckpoint], str | None]:
             [],
             f"`{path}` cannot be read ({type(error).__name__}: {error}); `keepfast index --rebuild` makes it again",
         )
-    for checkpoint in listed:
-        if not checkpoint.going or any((directory / name).exists() for name in checkpoint.names):
-            found.append(checkpoint)
+    found = [each for each in listed if not each.going or any((directory / name).exists() for name in each.names)]
     return found, f"`{path}` is damaged: {wrong}; `keepfast index --rebuild` makes it again" if wrong else None
 
 

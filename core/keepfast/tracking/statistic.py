@@ -13,6 +13,7 @@ from keepfast.tracking.interval import Aggregate
 _ASKED = re.compile(r"\(\s*(max|min)(?:imum)?\.?\s*\)\s*$", re.IGNORECASE)
 """How tags say which statistic is meant, however they write it."""
 
+
 @functools.lru_cache(maxsize=1024)
 def _asked(tag: str) -> str | None:
     found = _ASKED.search(tag)
