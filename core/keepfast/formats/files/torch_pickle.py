@@ -43,14 +43,8 @@ _TYPED = {
     "complex128": "ComplexDoubleStorage",
 }
 _UNTYPED = (
-    "uint16",
-    "uint32",
-    "uint64",
-    "float8_e4m3fn",
-    "float8_e4m3fnuz",
-    "float8_e5m2",
-    "float8_e5m2fnuz",
-    "float8_e8m0fnu",
+    *("uint16", "uint32", "uint64"),
+    *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
 )
 _WIDEST_INT = 255
 """The most bytes of an integer that ``weights_only`` reads."""
@@ -79,10 +73,6 @@ def _float(value: float) -> bytes:
 def _string(value: str) -> bytes:
     encoded = value.encode("utf-8", "surrogatepass")
     return pickle.BINUNICODE + _LENGTH.pack(len(encoded)) + encoded
-
-
-def _short_int(value: int) -> bytes:
-    return pickle.BININT + _INT.pack(value)
 
 
 _LONG = 64
@@ -161,7 +151,7 @@ class TreePickler:
 
     def _put_int(self, value: int, path: str) -> None:
         if -(2**31) <= value < 2**31:
-            self._out += _short_int(value)
+            self._out += pickle.BININT + _INT.pack(value)
             return
         encoded = pickle.encode_long(value)
         if len(encoded) > _WIDEST_INT:
@@ -197,7 +187,7 @@ class TreePickler:
             if write is not None:
                 self._out += write(child)
             elif type(child) is int and -(2**31) <= child < 2**31:
-                self._out += _short_int(child)
+                self._out += pickle.BININT + _INT.pack(child)
             else:
                 self._put(child, f"{path}.{key}" if path else str(key))
         self._out += pickle.SETITEMS
