@@ -40,7 +40,8 @@ def _rows(kind: str, place: str, settings: Settings, folder: str) -> Iterator[Ro
     yield Row(f"{name}, of that the saving", "its own saving", *saving)
 
 
-_LEAST = 1e-6
+_LEAST = 1e-3
+"""The least that is told of a difference of seconds."""
 
 
 def _cost(taken: Mapping[str, Sequence[float]], name: str) -> float:

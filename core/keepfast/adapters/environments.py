@@ -210,7 +210,7 @@ def _array(value: Any, path: _Path) -> Tree:
     return {"kind": "bytes", "dtype": value.dtype.str, "shape": list(value.shape), "data": np.asarray(value).tobytes()}
 
 
-def _key(key: Any, path: str) -> Tree:
+def _key(key: Any, path: _Path) -> Tree:
     if isinstance(key, np.generic):
         key = key.item()
     if type(key) is tuple:
@@ -222,7 +222,7 @@ def _key(key: Any, path: str) -> Tree:
 
 def _captured_object(value: Any, path: _Path, seen: set[int], depth: int) -> Tree:
     """Return the state of an object that is its attributes, each object once."""
-    kind = type(value)
+    kind: type = type(value)
     if isinstance(value, _FIXED) or kind.__module__ in _FIXED_MODULES or id(value) in seen:
         return dict(_AS_IT_IS)
     if not hasattr(value, "__dict__") or not _is_of_python(kind):
@@ -242,7 +242,8 @@ def _is_of_python(kind: type) -> bool:
 
 def _state_of(value: Any) -> Iterator[tuple[str, Any]]:
     """Yield the attributes of an object that are state; of a space that is what it draws samples from."""
-    is_space = _is_space(type(value))
+    kind: type = type(value)
+    is_space = _is_space(kind)
     for name, each in list(vars(value).items()):
         if name not in _BESIDE and (not is_space or name in ("_np_random", "spaces")):
             yield name, each

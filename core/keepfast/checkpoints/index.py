@@ -255,8 +255,9 @@ def index_of(checkpoints: Iterable[IndexedCheckpoint], leaving: Iterable[Indexed
         leaving: what is removed as soon as it is durable: known for what it is by whoever finds it there after a kill.
     """
     parts = {"checkpoints": list(checkpoints), "leaving": list(leaving)}
-    rows = {part: [_row(each) for each in sorted(listed, key=order)] for part, listed in parts.items() if listed}
-    lists = [f'"{part}": [\n{_lines(listed)}\n]' for part, listed in ({"checkpoints": []} | rows).items()]
+    rows: dict[str, list[dict[str, Any]]] = {"checkpoints": []}
+    rows |= {part: [_row(each) for each in sorted(listed, key=order)] for part, listed in parts.items() if listed}
+    lists = [f'"{part}": [\n{_lines(listed)}\n]' for part, listed in rows.items()]
     text = "{" + ",\n".join([f'"version": {_INDEX_VERSION}', *lists]) + "}"
     return lambda file: file.write(text.encode())
 
