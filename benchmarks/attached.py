@@ -21,6 +21,10 @@ from typing import Any
 TIMESTEPS = {"skrl PPO": 800, "skrl SAC": 300, "sb3 PPO": 4096}
 """By what is trained, how long; each writes about a hundred times in it and saves ten times, as skrl's defaults are."""
 
+NONE = {"write_interval": 0, "checkpoint_interval": 0}
+TRACKED = {"write_interval": "auto", "checkpoint_interval": 0}
+BOTH = {"write_interval": "auto", "checkpoint_interval": "auto"}
+
 Round = Callable[[Path], float]
 
 
@@ -47,20 +51,26 @@ def _rounds_of_skrl(kind: str, timesteps: int) -> Mapping[str, Round]:
 
     logger.setLevel(logging.ERROR)
 
-    def alone(directory: Path) -> float:
-        agent, env = zoo.agent_and_env(kind, directory, write_interval=0, checkpoint_interval=0)
-        return timed(lambda: zoo.train(agent, env, 0, timesteps))
+    def own(intervals: dict[str, Any]) -> Round:
+        def one(directory: Path) -> float:
+            agent, env = zoo.agent_and_env(kind, directory, **intervals)
+            return timed(lambda: zoo.train(agent, env, 0, timesteps), lambda: intervals is NONE or agent.writer.close())
 
-    def own(directory: Path) -> float:
-        agent, env = zoo.agent_and_env(kind, directory, write_interval="auto", checkpoint_interval="auto")
-        return timed(lambda: zoo.train(agent, env, 0, timesteps), lambda: agent.writer.close())
+        return one
 
-    def attached(directory: Path) -> float:
-        agent, env = zoo.agent_and_env(kind, directory, write_interval="auto", checkpoint_interval="auto")
-        experiment = keepfast.attach(agent, timesteps=timesteps)
-        return timed(lambda: zoo.train(agent, env, 0, timesteps), experiment.close)
+    def attached(intervals: dict[str, Any]) -> Round:
+        def one(directory: Path) -> float:
+            agent, env = zoo.agent_and_env(kind, directory, **intervals)
+            experiment = keepfast.attach(agent, timesteps=timesteps)
+            return timed(lambda: zoo.train(agent, env, 0, timesteps), experiment.close)
 
-    return {"alone": alone, "own": own, "attached": attached}
+        return one
+
+    return _named(own(NONE), own(TRACKED), own(BOTH), attached(TRACKED), attached(BOTH))
+
+
+def _named(*rounds: Round) -> dict[str, Round]:
+    return dict(zip(("alone", "own tracking", "own", "tracking", "attached"), rounds, strict=True))
 
 
 def _rounds_of_sb3(timesteps: int) -> Mapping[str, Round]:
@@ -78,17 +88,28 @@ def _rounds_of_sb3(timesteps: int) -> Mapping[str, Round]:
         made = model()
         return timed(lambda: made.learn(timesteps, log_interval=None))
 
-    def own(directory: Path) -> float:
-        made = model(tensorboard_log=str(directory))
-        saving = CheckpointCallback(timesteps // 40, str(directory / "saved"))  # counted in steps of four environments
-        return timed(lambda: made.learn(timesteps, callback=saving, log_interval=1), lambda: made.logger.close())
+    def own(saving: bool) -> Round:
+        def one(directory: Path) -> float:
+            made = model(tensorboard_log=str(directory))
+            every = timesteps // 40  # counted in steps of four environments
+            callback = CheckpointCallback(every, str(directory / "saved")) if saving else None
+            return timed(lambda: made.learn(timesteps, callback=callback, log_interval=1), lambda: made.logger.close())
 
-    def attached(directory: Path) -> float:
-        made = model()
-        experiment = keepfast.attach(made, {"directory": str(directory), "experiment_name": "run"})
-        return timed(lambda: made.learn(timesteps, log_interval=1), experiment.close)
+        return one
 
-    return {"alone": alone, "own": own, "attached": attached}
+    def attached(saving: bool) -> Round:
+        settings = {} if saving else {"checkpoint_interval": 0}
+
+        def one(directory: Path) -> float:
+            made = model()
+            # The library keeps no best model by its training rewards, and so neither do we.
+            given = {"directory": str(directory), "experiment_name": "run", "keep_best": 0, **settings}
+            experiment = keepfast.attach(made, given)
+            return timed(lambda: made.learn(timesteps, log_interval=1), experiment.close)
+
+        return one
+
+    return _named(alone, own(False), own(True), attached(False), attached(True))
 
 
 def measured(kind: str, directory: Path, rounds: int) -> dict[str, list[float]]:

@@ -43,6 +43,9 @@ __all__ = [
 PutArray = Callable[[str, NDArray[Any]], Any]
 GetArray = Callable[[Any], NDArray[Any]]
 
+_AS_THEY_ARE = frozenset({str, int, bool, type(None)})
+"""What JSON has words of its own for."""
+
 _ALIKE = 1 << 22
 """How often keys of a container may be compared because their hashes are the same."""
 
@@ -219,16 +222,27 @@ def _require_text(path: str) -> None:
 
 
 def _encode(tree: Tree, put: PutArray = _inline, path: str = "") -> Any:
+    if type(tree) in _AS_THEY_ARE:
+        return tree
+
     def below(key: Any) -> str:
         return f"{path}.{key}" if path else str(key)
 
     if isinstance(tree, Mapping):
         kind = next((name for name, cls in _MAPPINGS.items() if type(tree) is cls), "dict")
-        pairs = [[_encode_key(key, path), _encode(child, put, below(key))] for key, child in tree.items()]
+        pairs = [
+            [
+                key if type(key) is str else _encode_key(key, path),
+                child if type(child) in _AS_THEY_ARE else _encode(child, put, below(key)),
+            ]
+            for key, child in tree.items()
+        ]
         versions = versions_of(tree)
         return {kind: pairs} if versions is None else {"state_dict": [_encode(versions), pairs]}
     if isinstance(tree, list | tuple):
-        children = [_encode(child, put, below(key)) for key, child in enumerate(tree)]
+        children = [
+            child if type(child) in _AS_THEY_ARE else _encode(child, put, below(key)) for key, child in enumerate(tree)
+        ]
         return children if isinstance(tree, list) else {"tuple": children}
     if isinstance(tree, set | frozenset):
         made = [(_encode_key(child, path), child) for child in tree]  # what it refuses had better not be shown

@@ -311,6 +311,8 @@ def masked(value: Any) -> Any:
 
 
 def _masked(value: Any, path: str, above: Mapping[int, str]) -> Any:
+    if type(value) in (str, int, float, bool):  # as most are
+        return value
     inner = mapping_of(value, path)
     value = value if inner is None else inner
     if not isinstance(value, Mapping) and not _is_list(value):

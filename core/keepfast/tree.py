@@ -13,6 +13,8 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
+import numpy as np
+
 from keepfast._system.arguments.guarding import guarded_outside
 from keepfast.errors import InvalidValue, as_given, shown
 
@@ -87,7 +89,7 @@ def _with_wholes(tree: Tree, names: Container[str]) -> Tree:
     made = [
         Whole(each) if str(key).rpartition(".")[2] in names else _with_wholes(each, names) for key, each in children
     ]
-    return rebuild(tree, made)
+    return _rebuild(tree, made)
 
 
 @guarded_outside
@@ -106,10 +108,10 @@ def _grown(own: Tree, found: Tree) -> Tree:
     if isinstance(own, Growing):
         return list(found) if isinstance(found, list | tuple) else own
     children = _items(own)
-    if children is None or items(found) is None:
+    if children is None or _items(found) is None:
         return own
-    theirs = dict(items(found) or ())
-    return rebuild(own, [_grown(child, theirs.get(key)) for key, child in children])
+    theirs = dict(_items(found) or ())
+    return _rebuild(own, [_grown(child, theirs.get(key)) for key, child in children])
 
 
 Versions = Mapping[str, Mapping[str, Any]]
@@ -156,21 +158,15 @@ _PLAIN = (bool, int, float, str, type(None))
 
 def _items(node: Tree) -> Iterator[tuple[Any, Tree]] | None:
     """Return the (key, child) pairs of a container, or None for a leaf."""
-    return _items(node)
-
-
-def _items(node: Tree) -> Iterator[tuple[Any, Tree]] | None:
-    if isinstance(node, dict):
-        return iter(node.items())
-    if isinstance(node, list | tuple):
-        return iter(enumerate(node))
-    if type(node) in _PLAIN_TYPES or not isinstance(node, Mapping):
+    if type(node) in _LEAVES:
         return None
-    return iter(node.items())
+    if isinstance(node, dict | Mapping):
+        return iter(node.items())
+    return iter(enumerate(node)) if isinstance(node, list | tuple) else None
 
 
-_PLAIN_TYPES = frozenset({bool, int, float, complex, str, bytes, type(None)})
-"""Leaves that need not be asked whether they are containers, which takes long."""
+_LEAVES = frozenset({bool, int, float, str, bytes, type(None), np.ndarray})
+"""What most leaves are: to ask each of them what it is took most of the time that a walk through a tree takes."""
 
 
 items = guarded_outside(_items)
@@ -284,16 +280,30 @@ def flatten(tree: Tree) -> dict[str, Any]:
         InvalidValue: if two leaves have one path (``{"a.b": 1, "a": {"b": 2}}``).
     """
     flat: dict[str, Any] = {}
-    for path, leaf in _leaves(tree, ""):
+    _flatten(tree, "", flat)
+    return flat
+
+
+def _flatten(tree: Tree, path: str, flat: dict[str, Any]) -> None:
+    children = _items(tree)
+    if children is None:
         if path in flat:
             raise InvalidValue(f"two entries of the tree have the path `{path}`; rename one of their keys")
-        flat[path] = leaf
-    return flat
+        flat[path] = tree
+        return
+    for key, child in children:
+        _flatten(child, f"{path}.{key}" if path else str(key), flat)
 
 
 @guarded_outside
 def rebuild(node: Tree, children: list[Tree]) -> Tree:
     """Return a container of the same type and keys as `node`, with other children."""
+    return _rebuild(node, children)
+
+
+def _rebuild(node: Tree, children: list[Tree]) -> Tree:
+    if type(node) is dict:
+        return dict(zip(node, children, strict=True))
     if isinstance(node, Counter):
         return Counter(dict(zip(node, children, strict=True)))
     if isinstance(node, Mapping):
@@ -319,7 +329,7 @@ def _map_leaves(change: Callable[[str, Any], Any], tree: Tree, path: str) -> Tre
     if children is None:
         return change(path, tree)
     changed = [_map_leaves(change, child, f"{path}.{key}" if path else str(key)) for key, child in children]
-    return rebuild(tree, changed)
+    return _rebuild(tree, changed)
 
 
 @guarded_outside

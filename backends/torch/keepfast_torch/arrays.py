@@ -194,11 +194,11 @@ def require_memory(tensor: torch.Tensor) -> None:
     try:
         if tensor.layout != torch.strided or tensor.is_meta or tensor.numel() == 0:
             return
-        end = (
-            tensor.storage_offset()
-            + 1
-            + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
-        )
+        if tensor.is_contiguous():
+            reach = tensor.numel()
+        else:
+            reach = 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+        end = tensor.storage_offset() + reach
         room = tensor.untyped_storage().nbytes() // tensor.element_size()
     except (RuntimeError, NotImplementedError):  # it has no storage of its own
         return

@@ -20,6 +20,8 @@ from keepfast_torch.sharding.tensors import is_spread, require_parts, spread_lik
 _NUMBER = (bool, int, float, complex)
 _PLAIN = (type(None), str, bytes, *_NUMBER)
 
+_PLAIN_KINDS = frozenset(_PLAIN)
+
 _OWN_MEMORY = (torch.Tensor, torch.nn.Parameter)
 """The common types of tensor, which are surely no wrappers of others."""
 
@@ -38,7 +40,11 @@ def plain(node: Any, path: str = "", stand_in: Callable[[Any], Tree] | None = No
         UnsupportedModule: if a part of it is nothing that a file can hold; names its path.
         UsageError: if a tensor has no values yet; names its path.
     """
-    children = None if isinstance(node, torch.Tensor) else items(list(node) if isinstance(node, deque) else node)
+    kind = type(node)
+    if kind in _PLAIN_KINDS and stand_in is None:
+        return node
+    is_tensor = kind in _OWN_MEMORY or isinstance(node, torch.Tensor)
+    children = None if is_tensor else items(list(node) if isinstance(node, deque) else node)
     if children is None:
         if stand_in is not None and (stored := stand_in(node)) is not node:
             return plain(stored, path, stand_in)

@@ -75,6 +75,10 @@ def real_value(tensor: torch.Tensor) -> torch.Tensor:
 @contextlib.contextmanager
 def outside() -> Iterator[None]:
     """Do what is in the block with the tensors themselves, whatever mode the caller is in, and keep no gradients."""
+    if not (is_mode_on() or _pre_dispatch_modes()):
+        with torch.no_grad():
+            yield
+        return
     with contextlib.ExitStack() as modes:
         if transforms() is not None:
             modes.enter_context(_internals._DisableFuncTorch())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, final
 
 import torch
+from numpy.typing import NDArray
 
 from keepfast import InvalidValue, SingleSteps, Step, StepBuffer, Steps, device_capacity
 from keepfast_torch.arrays import NATIVE, fetch, require_memory
@@ -29,6 +30,7 @@ class TensorSteps(StepBuffer):
         self.capacity = capacity
         self._stores = [torch.empty((capacity, *part.shape), dtype=part.dtype, device=part.device) for part in step]
         self._on_host = all(store.is_cpu and store.dtype in NATIVE for store in self._stores)
+        self._arrays = [store.numpy() for store in self._stores] if self._on_host else None  # of the same memory
         self._rows = [[store[row] for store in self._stores] for row in range(capacity)]
         self._count = 0
 
@@ -44,9 +46,14 @@ class TensorSteps(StepBuffer):
         torch._foreach_copy_(self._rows[self._count], [rewards, terminated, truncated])
         self._count += 1
 
-    @outside_of_modes
     def take(self) -> Steps:  # noqa: D102  (the interface's)
         count, self._count = self._count, 0
-        used = [store[:count].reshape(count, -1) for store in self._stores]
-        rewards, terminated, truncated = [store.numpy() for store in used] if self._on_host else fetch(used)
+        if self._arrays is not None:
+            rewards, terminated, truncated = (array[:count].reshape(count, -1) for array in self._arrays)
+        else:
+            rewards, terminated, truncated = self._fetched(count)
         return rewards, terminated.astype(bool, copy=False) | truncated.astype(bool, copy=False)
+
+    @outside_of_modes
+    def _fetched(self, count: int) -> list[NDArray[Any]]:
+        return fetch([store[:count].reshape(count, -1) for store in self._stores])

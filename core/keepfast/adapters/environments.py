@@ -7,11 +7,13 @@ kind, a simulator's own memory or a process say, the state is not known, and is 
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import functools
 import types
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 
@@ -21,10 +23,15 @@ from keepfast.plain import generators
 from keepfast.plain.state import Kept
 from keepfast.tree import Tree
 
-_PLAIN = (bool, int, float, str, bytes, type(None))
+_PLAIN = frozenset({bool, int, float, str, bytes, type(None)})
 _LISTS: Mapping[str, Callable[[Any], Any]] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+_LISTS_BY_KIND = {made: name for name, made in _LISTS.items()}
 _DICTS = (dict, OrderedDict, defaultdict)
+_CONTAINERS = frozenset({*_DICTS, *_LISTS.values(), deque})
 _MOST_DEEP = 40
+_LONG = 16
+"""From how many entries on a sequence is looked at as a whole."""
+
 
 _FIXED = (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 """What has nothing that changes with a step."""
@@ -58,15 +65,19 @@ class EnvironmentState(Kept):
 
     Attributes:
         is_restored: whether a state was put back.
+        is_opaque: whether the state was not known when it was last asked for; None before that.
 
     Example::
 
         experiment.register(env=EnvironmentState(envs))
     """
 
+    is_packed: ClassVar[bool] = True
+
     def __init__(self, env: Any) -> None:
         self.env = env
         self.is_restored = False
+        self.is_opaque: bool | None = None
 
     @property
     def obstacle(self) -> str:
@@ -80,9 +91,11 @@ class EnvironmentState(Kept):
     def state_dict(self) -> dict[str, Any]:
         """Return the state; nothing where it is not known."""
         try:
-            return {"state": captured(self.env)}
+            state = {"state": captured(self.env)}
         except OpaqueEnvironment:
-            return {}
+            state = {}
+        self.is_opaque = not state
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put a state back, where there is one.
@@ -101,7 +114,7 @@ def captured(value: Any) -> Tree:
     Raises:
         OpaqueEnvironment: if a part of it is nothing that can be known; names it.
     """
-    return _captured(value, "", set(), 0)
+    return _captured(value, (), set(), 0)
 
 
 def captured_if_known(value: Any) -> Tree:
@@ -115,27 +128,69 @@ def captured_if_known(value: Any) -> Tree:
 _AS_IT_IS = {"kind": "fixed"}
 
 
-def _captured(value: Any, path: str, seen: set[int], depth: int) -> Tree:
-    if type(value) in _PLAIN:
+_Path = tuple[Any, ...]
+"""Where a part is: its name, and the path of what it is in. Text is made of it only where it is told."""
+
+
+def _captured(value: Any, path: _Path, seen: set[int], depth: int) -> Tree:
+    kind = type(value)
+    if kind in _PLAIN:
         return value
-    if (leaf := _leaf(value, path)) is not None:
+    if kind not in _CONTAINERS and (leaf := _leaf(value, path)) is not None:
         return leaf
     if depth > _MOST_DEEP:
-        raise OpaqueEnvironment(f"`{path}` is more than {_MOST_DEEP} objects deep")
-
-    def inside(each: Any, name: Any) -> Tree:
-        return _captured(each, f"{path}{name}", seen, depth + 1)
-
-    if (kind := _kind_of_list(value)) is not None:
-        return {"kind": kind, "items": [inside(each, "[]") for each in value]}
+        raise OpaqueEnvironment(f"`{_text(path)}` is more than {_MOST_DEEP} objects deep")
+    if (name := _LISTS_BY_KIND.get(kind) or ("deque" if isinstance(value, deque) else None)) is not None:
+        if (columns := _columns(value)) is not None:
+            return {"kind": name, **columns}
+        return {"kind": name, "items": _captured_all([("[]", each) for each in value], path, seen, depth)}
     if isinstance(value, _DICTS) or tensors.is_tensordict(value):
-        values = [inside(each, f".{key}") for key, each in value.items()]
-        kind = "dict" if isinstance(value, _DICTS) else "tensordict"
-        return {"kind": kind, "keys": [_key(key, path) for key, _ in value.items()], "values": values}
-    return _captured_object(value, path, seen, inside)
+        pairs = list(value.items())
+        name = "dict" if isinstance(value, _DICTS) else "tensordict"
+        keys = [key if type(key) in _PLAIN else _key(key, path) for key, _ in pairs]
+        return {"kind": name, "keys": keys, "values": _captured_all(pairs, path, seen, depth)}
+    return _captured_object(value, path, seen, depth)
 
 
-def _leaf(value: Any, path: str) -> Tree | None:
+def _captured_all(named: list[tuple[Any, Any]], path: _Path, seen: set[int], depth: int) -> list[Tree]:
+    return [each if type(each) in _PLAIN else _captured(each, (name, path), seen, depth + 1) for name, each in named]
+
+
+def _columns(values: Any) -> dict[str, Any] | None:
+    """Return a long sequence of numbers, or of tables of the same few values, as arrays; None of any other.
+
+    Records of all episodes so far are such, and would be many times what the rest of an environment is.
+    """
+    if len(values) < _LONG:
+        return None
+    kinds = set(map(type, values))
+    if kinds == {float}:
+        return {"numbers": np.array(values, np.float64)}
+    if kinds == {int}:
+        with contextlib.suppress(OverflowError):
+            return {"numbers": np.array(values, np.int64)}
+    if kinds != {dict} or len(names := set(map(tuple, values))) != 1:
+        return None
+    keys = names.pop()
+    columns = [_columns([row[name] for row in values]) for name in keys]
+    if not keys or not all(type(key) is str for key in keys) or not all(map(_is_of_numbers, columns)):
+        return None
+    return {"keys": list(keys), "columns": columns}
+
+
+def _is_of_numbers(column: dict[str, Any] | None) -> bool:
+    return column is not None and "numbers" in column
+
+
+def _text(path: _Path) -> str:
+    names = []
+    while path:
+        name, path = path
+        names.append("[]" if name == "[]" else f".{name}")
+    return "".join(reversed(names)).lstrip(".") or "(root)"
+
+
+def _leaf(value: Any, path: _Path) -> Tree | None:
     """Return the state of what has no parts; None for anything else."""
     if isinstance(value, np.ndarray | np.generic):
         return _array(value, path)
@@ -146,43 +201,38 @@ def _leaf(value: Any, path: str) -> Tree | None:
     return tensors.captured(value)
 
 
-def _kind_of_list(value: Any) -> str | None:
-    if isinstance(value, deque):
-        return "deque"
-    return next((name for name, kind in _LISTS.items() if type(value) is kind), None)
-
-
-def _array(value: Any, path: str) -> Tree:
+def _array(value: Any, path: _Path) -> Tree:
     if value.dtype.hasobject or value.dtype.names is not None:
-        raise OpaqueEnvironment(f"`{path}` is an array of the dtype {value.dtype}")
+        raise OpaqueEnvironment(f"`{_text(path)}` is an array of the dtype {value.dtype}")
     if value.dtype.kind in "biufc":
         kind = "array" if isinstance(value, np.ndarray) else "number"
         return {"kind": kind, f"{value.dtype.str}{value.shape}": np.asarray(value)}  # others have other names
     return {"kind": "bytes", "dtype": value.dtype.str, "shape": list(value.shape), "data": np.asarray(value).tobytes()}
 
 
-def _key(key: Any, path: str) -> Tree:
+def _key(key: Any, path: _Path) -> Tree:
     if isinstance(key, np.generic):
         key = key.item()
     if type(key) is tuple:
         return {"kind": "tuple", "items": [_key(each, path) for each in key]}
     if type(key) not in _PLAIN:
-        raise OpaqueEnvironment(f"`{path}` has a key that is a {_kind(key)}")
+        raise OpaqueEnvironment(f"`{_text(path)}` has a key that is a {_kind(key)}")
     return key
 
 
-def _captured_object(value: Any, path: str, seen: set[int], inside: Callable[[Any, str], Tree]) -> Tree:
+def _captured_object(value: Any, path: _Path, seen: set[int], depth: int) -> Tree:
     """Return the state of an object that is its attributes, each object once."""
-    kind = type(value)
+    kind: type = type(value)
     if isinstance(value, _FIXED) or kind.__module__ in _FIXED_MODULES or id(value) in seen:
         return dict(_AS_IT_IS)
     if not hasattr(value, "__dict__") or not _is_of_python(kind):
-        raise OpaqueEnvironment(f"`{path.lstrip('.') or '(root)'}` is a {_kind(value)}")
+        raise OpaqueEnvironment(f"`{_text(path)}` is a {_kind(value)}")
     seen.add(id(value))
-    state = dict(_state_of(value))
-    return {"kind": "object", "names": [*state], "values": [inside(each, f".{name}") for name, each in state.items()]}
+    state = list(_state_of(value))
+    return {"kind": "object", "names": [name for name, _ in state], "values": _captured_all(state, path, seen, depth)}
 
 
+@functools.lru_cache(maxsize=256)
 def _is_of_python(kind: type) -> bool:
     """Say whether all that objects of a class hold are attributes: no class under it is written in C."""
     is_made_in_python = 1 << 9
@@ -192,10 +242,16 @@ def _is_of_python(kind: type) -> bool:
 
 def _state_of(value: Any) -> Iterator[tuple[str, Any]]:
     """Yield the attributes of an object that are state; of a space that is what it draws samples from."""
-    is_space = type(value).__module__.startswith(("gymnasium.spaces", "gym.spaces"))
+    kind: type = type(value)
+    is_space = _is_space(kind)
     for name, each in list(vars(value).items()):
         if name not in _BESIDE and (not is_space or name in ("_np_random", "spaces")):
             yield name, each
+
+
+@functools.lru_cache(maxsize=256)
+def _is_space(kind: type) -> bool:
+    return kind.__module__.startswith(("gymnasium.spaces", "gym.spaces"))
 
 
 def _kind(value: object) -> str:
@@ -258,13 +314,24 @@ def _one_of(name: Any) -> str:
 
 def _sequence(own: Any, saved: Tree) -> Any:
     there = list(own) if isinstance(own, list | tuple | deque) else []
-    made = [_restored(there[at] if at < len(there) else None, each) for at, each in enumerate(saved["items"])]
+    if "items" in saved:
+        made = [_restored(there[at] if at < len(there) else None, each) for at, each in enumerate(saved["items"])]
+    else:
+        made = _of_columns(saved)
     if type(own) is list and saved["kind"] == "list":
         own[:] = made
         return own
     if saved["kind"] == "deque":
         return deque(made, own.maxlen if isinstance(own, deque) else None)
     return _LISTS[saved["kind"]](made)
+
+
+def _of_columns(saved: Tree) -> list[Any]:
+    """Return the sequence that `_columns` made arrays of."""
+    if "numbers" in saved:
+        return list(np.asarray(saved["numbers"]).tolist())
+    columns = [_of_columns(column) for column in saved["columns"]]
+    return [dict(zip(saved["keys"], row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _dict(own: Any, saved: Tree) -> Any:

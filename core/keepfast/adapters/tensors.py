@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
@@ -14,6 +15,9 @@ _SHAPES = ("device", "dtype", "Size", "layout", "memory_format")
 
 def captured(value: Any) -> Tree | None:
     """Return what a tensor or a generator of PyTorch holds, on the host; None for anything else."""
+    kind: type = type(value)
+    if not _is_of_torch(kind):
+        return None
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(getattr(type(value), "__module__", None), str):
         return None
@@ -24,6 +28,11 @@ def captured(value: Any) -> Tree | None:
     if type(value).__module__ == "torch" and type(value).__name__ in _SHAPES:
         return {"kind": "fixed"}
     return None
+
+
+@functools.lru_cache(maxsize=256)
+def _is_of_torch(kind: type) -> bool:
+    return any(str(each.__module__).partition(".")[0] == "torch" for each in kind.__mro__)
 
 
 def _tensor(value: Any) -> Tree | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar, final
+from typing import Any, ClassVar, TypeVar, final
 
 import numpy as np
 
@@ -74,6 +74,8 @@ class Watched(Kept):
     Attributes:
         inner: the state of the environment.
     """
+
+    is_packed: ClassVar[bool] = True
 
     def __init__(self, envs: Any, experiment: Experiment) -> None:
         self.inner = EnvironmentState(envs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import operator
 import os
@@ -210,13 +211,11 @@ def index_problem(directory: Path) -> str | None:
 
 
 def _read(directory: Path) -> tuple[list[IndexedCheckpoint], str | None]:
-    path, found = directory / INDEX, []
-    problem = None
+    path = directory / INDEX
     if path.exists() and not path.is_file():  # a pipe would be waited for
         return [], f"`{path}` is no file; remove it, and `keepfast index --rebuild` makes one"
     try:
-        document = json.loads(content_of(path).decode())
-        rows, leaving = _checked(document["checkpoints"], list), _checked(document.get("leaving", []), list)
+        listed, wrong = _parsed(content_of(path))
     except FileNotFoundError:
         return [], None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -224,14 +223,25 @@ def _read(directory: Path) -> tuple[list[IndexedCheckpoint], str | None]:
             [],
             f"`{path}` cannot be read ({type(error).__name__}: {error}); `keepfast index --rebuild` makes it again",
         )
+    found = [each for each in listed if not each.going or any((directory / name).exists() for name in each.names)]
+    return found, f"`{path}` is damaged: {wrong}; `keepfast index --rebuild` makes it again" if wrong else None
+
+
+@functools.lru_cache(maxsize=4)
+def _parsed(text: bytes) -> tuple[tuple[IndexedCheckpoint, ...], str]:
+    """Return what the text of an index lists, and what is wrong with a row of it, "" where nothing is.
+
+    A run reads its own index several times for each checkpoint, and it is what it wrote itself.
+    """
+    document = json.loads(text.decode())
+    rows, leaving = _checked(document["checkpoints"], list), _checked(document.get("leaving", []), list)
+    found, problem = list[IndexedCheckpoint](), ""
     for index, row in enumerate([*rows, *leaving]):
         try:
-            checkpoint = replace(IndexedCheckpoint.from_json(row), going=index >= len(rows))
-            if not checkpoint.going or any((directory / name).exists() for name in checkpoint.names):
-                found.append(checkpoint)
+            found.append(replace(IndexedCheckpoint.from_json(row), going=index >= len(rows)))
         except InvalidValue as error:
-            problem = f"`{path}` is damaged: {error}; `keepfast index --rebuild` makes it again"
-    return found, problem
+            problem = str(error)
+    return tuple(found), problem
 
 
 def write_index(directory: Path, checkpoints: Iterable[IndexedCheckpoint]) -> None:
@@ -247,17 +257,23 @@ def index_of(checkpoints: Iterable[IndexedCheckpoint], leaving: Iterable[Indexed
         leaving: what is removed as soon as it is durable: known for what it is by whoever finds it there after a kill.
     """
     parts = {"checkpoints": list(checkpoints), "leaving": list(leaving)}
-    rows = {part: [_row(each) for each in sorted(listed, key=order)] for part, listed in parts.items() if listed}
-    text = json.dumps({"version": _INDEX_VERSION, "checkpoints": [], **rows}, indent=1)
+    rows: dict[str, list[dict[str, Any]]] = {"checkpoints": []}
+    rows |= {part: [_row(each) for each in sorted(listed, key=order)] for part, listed in parts.items() if listed}
+    lists = [f'"{part}": [\n{_lines(listed)}\n]' for part, listed in rows.items()]
+    text = "{" + ",\n".join([f'"version": {_INDEX_VERSION}', *lists]) + "}"
     return lambda file: file.write(text.encode())
 
 
+def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return rows of JSON, one a line: as good to read as more of them, and made by what is written in C."""
+    return ",\n".join(json.dumps(row) for row in rows)
+
+
 def _row(checkpoint: IndexedCheckpoint) -> dict[str, Any]:
-    row = asdict(checkpoint)
-    del row["going"]  # where it stands says so
-    if not checkpoint.segments:
-        del row["segments"]
-    return row
+    """Return what is listed of a checkpoint; whether it is going is told by where it stands."""
+    row = vars(checkpoint) | {"files": {key: vars(file) for key, file in checkpoint.files.items()}}
+    left_out = {"going"} if checkpoint.segments else {"going", "segments"}
+    return {name: value for name, value in row.items() if name not in left_out}
 
 
 def order(checkpoint: IndexedCheckpoint) -> tuple[bool, int, list[str]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from keepfast._system.remote.elsewhere import names_elsewhere
 from keepfast.checkpoints.index import (
     BEST,
     GROUPED,
+    INDEX,
     IndexedCheckpoint,
     IndexedFile,
     exclusive,
@@ -148,6 +150,8 @@ def _unlisted(
 
 
 def _candidates(directory: Path, known: set[str], *, thorough: bool) -> Iterable[_Candidate]:
+    if not _has_others(directory, known):
+        return
     paths = sorted(directory.glob("[!.]*"))
     periodic = (_NUMBERED.match(path.stem) for path in paths if not path.name.startswith(BEST))
     keys = {matched["key"] for matched in periodic if matched is not None}
@@ -158,6 +162,15 @@ def _candidates(directory: Path, known: set[str], *, thorough: bool) -> Iterable
         if path.suffix in formats and (path.is_file() or path.is_dir()) and formats[path.suffix].owns(path):
             by_name_alone = key == GROUPED and not best and not thorough
             yield _candidate(path, best, key, timestep, _UNREAD if by_name_alone else _content(path))
+
+
+def _has_others(directory: Path, known: set[str]) -> bool:
+    """Say whether there is anything beside what is known and the index, as there seldom is at a checkpoint."""
+    try:
+        names = os.listdir(directory)  # noqa: PTH208  (a path for each name would cost more than all of this)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return any(not name.startswith(".") and name != INDEX and name not in known for name in names)
 
 
 def _candidate(path: Path, best: bool, key: str, timestep: int | None, content: _Content) -> _Candidate:

@@ -18,6 +18,7 @@ from keepfast.errors import InvalidValue, KeepfastError, LoadMismatch, Unsupport
 from keepfast.interfaces.backend import Mismatch
 from keepfast.plain import generators
 from keepfast.plain.numbers import NUMBERS
+from keepfast.plain.packing import is_packed, pack, unpack
 from keepfast.tree import Growing, Tree, is_array, items, map_leaves, rebuild
 
 _LEAVES = (*NUMBERS, str, bytes, type(None), set, frozenset, np.generic)
@@ -164,6 +165,11 @@ def _new(saved: Tree) -> Tree:
     return map_leaves(lambda _path, leaf: taken(leaf)[()] if isinstance(leaf, np.ndarray) else leaf, saved)
 
 
+def _new_state(saved: Tree) -> Tree:
+    """Return a saved state, its arrays copied; files of before have states that are packed by now as trees."""
+    return unpack(saved) if is_packed(saved) else _new(saved)
+
+
 def _resembling(own: Any, saved: Tree) -> Tree:
     """Return a saved tree, its arrays copied, with what another one has of numbers and of deques."""
     is_number = isinstance(own, np.generic | bool | int | float | complex)
@@ -178,7 +184,13 @@ def _resembling(own: Any, saved: Tree) -> Tree:
 
 
 class Kept(abc.ABC):
-    """An object of our own whose state is plain, and of which a file decides all: what is there, and how large."""
+    """An object of our own whose state is plain, and of which a file decides all: what is there, and how large.
+
+    Attributes:
+        is_packed: whether the state is many small values, which checkpoints hold as one entry.
+    """
+
+    is_packed: ClassVar[bool] = False
 
     @abc.abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -207,11 +219,17 @@ class _StatefulKind(Kind):
         return isinstance(node, Kept)  # of any other, the modules beside it tell whose it is
 
     def capture(self, node: Any, path: str) -> Tree:
-        return capture(node.state_dict(), path)
+        state = node.state_dict()
+        if not (isinstance(node, Kept) and node.is_packed):
+            return capture(state, path)
+        try:
+            return pack(state)
+        except UnsupportedModule:  # captured it may be plain
+            return pack(capture(state, path))
 
     def restore(self, node: Any, state: Tree) -> Any:
         try:
-            node.load_state_dict(_new(state) if isinstance(node, Kept) else _resembling(node.state_dict(), state))
+            node.load_state_dict(_new_state(state) if isinstance(node, Kept) else _resembling(node.state_dict(), state))
         except KeepfastError:
             raise
         except Exception as error:

@@ -107,6 +107,7 @@ class PluginRegistry:
     manager: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager(hookspecs.PROJECT))
     broken: list[Broken] = field(default_factory=list)
     _origins: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _asked: dict[str, tuple[list[Any], list[Provided]]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.manager.add_hookspecs(hookspecs)
@@ -174,16 +175,25 @@ class PluginRegistry:
 
     def provided(self, kind: str) -> list[Provided]:
         """Return all that plugins provide of a kind, sorted by name; a name claimed twice is there twice."""
+        implementations = getattr(self.manager.hook, HOOKS[kind]).get_hookimpls()
+        known, told = self._asked.get(kind, (None, []))
+        if known == implementations:  # each plugin is asked once, for all that a run needs is asked for again and again
+            return list(told)
         found: list[Provided] = []
-        for implementation in getattr(self.manager.hook, HOOKS[kind]).get_hookimpls():
+        failed = False
+        for implementation in implementations:
             name = implementation.plugin_name
             try:
                 table = _checked(implementation.function())
             except Exception as error:  # noqa: BLE001  (as in _load)
                 self._record_failure(name, error)
+                failed = True
                 continue
             found += [Provided(kind, key, factory, *self._origins[name]) for key, factory in table.items()]
-        return sorted(found, key=lambda provided: provided.name)
+        found.sort(key=lambda provided: provided.name)
+        if not failed:
+            self._asked[kind] = list(implementations), found
+        return list(found)
 
     def _record_failure(self, name: str, error: Exception) -> None:
         self._record(Broken(name.rpartition(":")[2], *self._origins[name], error))

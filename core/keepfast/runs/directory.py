@@ -98,6 +98,7 @@ class ConfigFile:
         self._before: dict[str, Any] = {}
         self._document: dict[str, Any] = {}
         self._text = ""
+        self._told: Mapping[str, Any] | None = None
         self._renew_lock()
         in_child(self._renew_lock)
 
@@ -122,13 +123,14 @@ class ConfigFile:
                 if self._earlier is None:
                     starts, self._before = _starts(self._directory / CONFIG)
                     self._earlier = bounded([*starts[:-1], *(_noticed(last, self._directory) for last in starts[-1:])])
+                self._told = self._about()
                 self._text = self._written()
             self.restore()
 
     def _written(self) -> str:
         earlier = self._earlier or []
         known = whole(earlier)[-1][PROVENANCE] if earlier else {}
-        start = {**_start(self._time, self._document, self._before), **plain(self._about())}
+        start = {**_start(self._time, self._document, self._before), **plain(self._told or {})}
         if PROVENANCE in start:
             start[PROVENANCE] = shortened(start[PROVENANCE], known)
         return json.dumps({**self._document, "starts": [*earlier, start]}, indent=2, allow_nan=False)
@@ -139,9 +141,17 @@ class ConfigFile:
         Where the system refuses that, the file stays as it is until the next time.
         """
         with self._lock, contextlib.suppress(OSError, WriteFailed):
-            if self._text and (self._directory / CONFIG).exists() and (text := self._written()) != self._text:
-                commit(self._directory / CONFIG, lambda file: file.write(text.encode()))
+            if not self._text or not (self._directory / CONFIG).exists() or (told := self._about()) == self._told:
+                return
+            before, self._told = self._told, told
+            try:
+                text = self._written()
+                if text != self._text:
+                    commit(self._directory / CONFIG, lambda file: file.write(text.encode()))
                 self._text = text
+            except BaseException:
+                self._told = before  # so that it is tried the next time
+                raise
 
     def forget(self) -> None:
         """Write nothing any more."""

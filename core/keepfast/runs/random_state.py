@@ -13,8 +13,9 @@ from keepfast.interfaces.backend import Backend
 
 def capture_random_state(backends: Iterable[Backend]) -> dict[str, Any]:
     """Return the state of Python's, NumPy's and the given frameworks' generators, as a tree."""
+    version, internal, gauss = random.getstate()
     return {
-        "python": random.getstate(),
+        "python": (version, np.array(internal, np.uint32), gauss),  # 625 numbers, which as one array cost as one
         "numpy": np.random.get_state(legacy=False),  # noqa: NPY002  (others' code draws from it)
         "backends": {backend.name: backend.random_state() for backend in backends},
     }
@@ -22,7 +23,8 @@ def capture_random_state(backends: Iterable[Backend]) -> dict[str, Any]:
 
 def restore_random_state(state: Mapping[str, Any], backends: Iterable[Backend]) -> None:
     """Put back what `capture_random_state` returned; a framework that it has nothing for is left alone."""
-    random.setstate(state["python"])
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(np.asarray(internal).tolist()), gauss))  # files of before have them one by one
     np.random.set_state(state["numpy"])  # noqa: NPY002  (as above)
     for backend in backends:
         if backend.name in state["backends"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Sequence
@@ -11,6 +12,13 @@ from keepfast.tracking.interval import Aggregate
 
 _ASKED = re.compile(r"\(\s*(max|min)(?:imum)?\.?\s*\)\s*$", re.IGNORECASE)
 """How tags say which statistic is meant, however they write it."""
+
+
+@functools.lru_cache(maxsize=1024)
+def _asked(tag: str) -> str | None:
+    found = _ASKED.search(tag)
+    return None if found is None else found[1].lower()
+
 
 SMALL = 2.0**-64
 """What numbers are multiplied by once their sum is too large; a sum of 2**64 of them is not too large any more."""
@@ -94,9 +102,8 @@ class Statistic:
 
     def result(self, tag: str) -> float:
         """Return what the tag asks for at its end, in brackets: the maximum, the minimum, else the mean."""
-        asked = _ASKED.search(tag)
-        if asked is not None:
-            return self.maximum if asked[1].lower() == "max" else self.minimum
+        if (asked := _asked(tag)) is not None:
+            return self.maximum if asked == "max" else self.minimum
         return mean(self.total, self.scale, self.count, self.minimum, self.maximum)
 
     def state(self) -> list[float]:

@@ -12,6 +12,8 @@ import pytest
 
 import keepfast
 from keepfast.adapters.environments import EnvironmentState, OpaqueEnvironment, captured, restored
+from keepfast.plain.state import restore
+from keepfast.tree import leaves
 
 
 class Weather(enum.Enum):
@@ -139,3 +141,39 @@ def test_a_line_of_objects_without_an_end_is_refused() -> None:
         node = node[0]
     with pytest.raises(OpaqueEnvironment, match="more than 40 objects deep"):
         captured(first)
+
+
+def _record(kind: type, length: int) -> list[Any]:
+    return [kind(each) for each in range(length)]
+
+
+@pytest.mark.parametrize("length", [3, 50])
+def test_a_record_of_many_episodes_is_few_arrays(length: int) -> None:
+    """Of numbers, and of tables of the same numbers; it comes back with the kinds that it had, also a mixed one."""
+    record = {
+        "returns": _record(float, length),
+        "lengths": _record(int, length),
+        "wide": [2**80] * length,
+        "mixed": [1, 2.0] * length,
+        "last": deque([{"r": 0.5, "l": each} for each in range(length)], maxlen=100),
+        "unlike": [{"r": 0.5} | ({"x": 1} if each else {}) for each in range(length)],
+        "named": [{"name": "a"}] * length,
+    }
+    state = captured(record)
+    if length > 16:
+        columns = dict(zip(state["keys"], state["values"], strict=True))
+        assert all(len(list(leaves(columns[name]))) < 8 for name in ("returns", "lengths", "last"))
+    found = restored(None, state)
+    assert found == record
+    assert [type(each) for each in found["mixed"]] == [type(each) for each in record["mixed"]]
+    assert {type(each["l"]) for each in found["last"]} == {int}
+
+
+def test_a_state_of_before_is_put_back() -> None:
+    """Files that Keepfast wrote before have the states of environments value by value, as trees."""
+    lake, other = Lake(), Lake()
+    lake.reset()
+    for _ in range(4):
+        lake.step(0.5)
+    restore(EnvironmentState(other), {"state": captured(lake)})
+    assert other.step(0.5)[1:] == lake.step(0.5)[1:]

@@ -78,7 +78,12 @@ def guarded_outside(function: Callable[_P, _R]) -> Callable[_P, _R]:
 def _is_ours(depth: int) -> bool:
     """Say whether the function so many frames above the one that asks was called by Keepfast."""
     caller = sys._getframe(depth + 1)  # noqa: SLF001  (nothing else is as fast)
-    return caller.f_globals.get("__name__", "").partition(".")[0] in _OURS
+    return _is_of_ours(caller.f_globals.get("__name__", ""))
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_of_ours(module: str) -> bool:
+    return module.partition(".")[0] in _OURS
 
 
 def foreign(error: KeepfastError) -> BaseException | None:

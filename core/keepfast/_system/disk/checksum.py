@@ -23,6 +23,9 @@ __all__ = ["Summed", "SummedFile", "crc32"]
 _PIECE = 1 << 18
 """How much is summed and written at a time: little enough to be in the processor's cache still when it is written."""
 
+_SMALL = 1 << 12
+"""Of how many bytes a write waits for others, for a call of the system or of a sum costs as much as thousands more."""
+
 _BATCH = 1 << 23
 """After how many bytes the system is told to begin with writing to the disk."""
 
@@ -43,6 +46,8 @@ class Summed:
 class SummedFile:
     """Sums what is written to a file, which takes no pass over memory of its own, and has the disk begin meanwhile.
 
+    Small writes wait for those behind them, or for `flush`.
+
     Attributes:
         position: how many bytes were written.
 
@@ -55,6 +60,7 @@ class SummedFile:
         self._file, self._sum = file, 0
         self._start = self._begun = file.tell()
         self._descriptor = _descriptor(file)
+        self._waiting = bytearray()
 
     def write(self, data: bytes | memoryview, digest: int = 0) -> int:
         """Write contiguous bytes and return their CRC-32.
@@ -63,9 +69,16 @@ class SummedFile:
             data: contiguous bytes.
             digest: the CRC-32 of what they continue.
         """
-        view = memoryview(data)
-        nbytes = view.nbytes
-        view = view.cast("B") if nbytes else view
+        nbytes = len(data) if isinstance(data, bytes) else data.nbytes
+        if nbytes < _SMALL:
+            small = bytes(data)
+            self._waiting += small
+            self.position += nbytes
+            if len(self._waiting) >= _PIECE:
+                self.flush()
+            return crc32(small, digest)
+        self.flush()
+        view = memoryview(data).cast("B")
         own = 0 if _combined else digest
         for start in range(0, nbytes, _PIECE):
             piece = bytes(view[start : start + _PIECE])  # of what another thread may be changing
@@ -78,8 +91,27 @@ class SummedFile:
         self._sum = _combined(self._sum, own, nbytes)
         return _combined(digest, own, nbytes) if digest else own
 
+    def add(self, data: bytes) -> None:
+        """Write bytes of which nobody asks for a sum of their own."""
+        if len(data) >= _SMALL:
+            self.write(data)
+            return
+        self._waiting += data
+        self.position += len(data)
+        if len(self._waiting) >= _PIECE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits, so that others may write to the file."""
+        if self._waiting:
+            waiting, self._waiting = bytes(self._waiting), bytearray()
+            self._sum = crc32(waiting, self._sum)
+            self._file.write(waiting)
+            self._begin_writing(self._start + self.position)
+
     def after(self, beginning: bytes) -> Summed | None:
         """Return what a file was written with that has this before what is summed, where sums can be combined."""
+        self.flush()
         return Summed(_combined(crc32(beginning), self._sum, self.position)) if _combined else None
 
     def _begin_writing(self, end: int) -> None:

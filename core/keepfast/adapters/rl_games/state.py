@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from keepfast.adapters.environments import EnvironmentState, captured, captured_if_known, restored
 from keepfast.plain.state import Kept
@@ -24,6 +24,8 @@ class LateEnvironment(Kept):
     Args:
         environment: what keeps them.
     """
+
+    is_packed: ClassVar[bool] = True
 
     def __init__(self, environment: EnvironmentState) -> None:
         self._environment = environment

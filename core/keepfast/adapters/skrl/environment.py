@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 
@@ -46,6 +46,8 @@ class WrappedEnvironment(Kept):
     Attributes:
         inner: what skrl wrapped.
     """
+
+    is_packed: ClassVar[bool] = True
 
     def __init__(self, env: Any) -> None:
         self._env, self.inner = env, EnvironmentState(vars(env)["_env"])

@@ -18,6 +18,8 @@ from keepfast.adapters.skrl.hooks import METHODS, Hooks
 from keepfast.adapters.skrl.tracing import COUNTERS, TracedActs, counting_models
 from keepfast.interfaces.adapter import descends
 from keepfast.modules.parts import Attribute, keeps_itself
+from keepfast.plain.packing import is_packed, pack, unpack
+from keepfast.plain.state import Kept
 from keepfast.tree import Tree, is_array, leaves
 
 _PASSED_OVER = frozenset(METHODS) | {
@@ -104,7 +106,7 @@ class _Owner:
 
 
 @final
-class AgentState:
+class AgentState(Kept):
     """Counters, values and the numbers that agents hold from one timestep to the next.
 
     A value that is what it was when the training began is not kept: one that a user changes in the configuration before
@@ -158,7 +160,7 @@ class AgentState:
         return {
             "pass_start": self._hooks.pass_start,
             "values": {key: each for key, each in kept.items() if each},
-            "spaces": {name: captured(generator) for name, generator in self._generators()},
+            "spaces": pack({name: captured(generator) for name, generator in self._generators()}),
             "traced": self.traced.state_dict(),
             "flat": [role for role, model in self._agent.models.items() if _is_flat(model)],
         }
@@ -177,7 +179,8 @@ class AgentState:
 
     def _put(self, state: Mapping[str, Any]) -> None:
         self._hooks.pass_start = int(state["pass_start"])
-        for name, generator in state["spaces"].items():
+        spaces = state["spaces"]
+        for name, generator in (unpack(spaces) if is_packed(spaces) else spaces).items():
             space = getattr(self._agent, name)
             space._np_random = restored(vars(space).get("_np_random"), generator)  # noqa: SLF001
         self.traced.load_state_dict(state["traced"])

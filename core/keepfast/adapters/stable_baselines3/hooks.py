@@ -93,9 +93,10 @@ class Hooks:
         normalize = self._model.get_vec_normalize_env()
         rewards = values["rewards"] if normalize is None else normalize.get_original_reward()
         dones = np.asarray(values["dones"], bool)
-        truncated = np.zeros(len(dones), bool)
-        if dones.any():
-            truncated[:] = [bool(info.get("TimeLimit.truncated", False)) for info in values["infos"]]
+        if not dones.any():
+            self.experiment.record_transition(rewards, dones, dones)
+            return
+        truncated = np.array([bool(info.get("TimeLimit.truncated", False)) for info in values["infos"]])
         self.experiment.record_transition(rewards, dones & ~truncated, dones & truncated)
 
 

@@ -34,6 +34,8 @@ class ModelState(Kept):
         environment: the state of its environment: where that cannot be kept, what was observed last is of no use.
     """
 
+    is_packed: ClassVar[bool] = True
+
     def __init__(self, model: Any, environment: EnvironmentState) -> None:
         self._model, self._environment = model, environment
         self._later: Mapping[str, Tree] = {}
@@ -42,7 +44,9 @@ class ModelState(Kept):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the model has now."""
-        names = (*_COUNTERS, *_EPISODES, *(() if self._environment.obstacle else _OBSERVED))
+        if (is_opaque := self._environment.is_opaque) is None:
+            is_opaque = bool(self._environment.obstacle)
+        names = (*_COUNTERS, *_EPISODES, *(() if is_opaque else _OBSERVED))
         return {
             "own": {
                 name: captured_if_known(getattr(self._model, name)) for name in names if hasattr(self._model, name)

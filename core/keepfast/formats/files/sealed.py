@@ -124,7 +124,7 @@ class SealedWriter:
     def structure(self, data: bytes) -> None:
         """Write bytes that the seal protects."""
         self._seal = crc32(data, self._seal)
-        self._file.write(data)
+        self._file.add(data)
 
     def payload(self, data: memoryview, digest: int = 0) -> int:
         """Write bytes that have a digest of their own; return that, going on from the one of what came before."""

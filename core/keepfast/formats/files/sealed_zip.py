@@ -49,6 +49,7 @@ _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END64 = struct.Struct("<4sQ2H2I4Q")
 _END64_LOCATOR = struct.Struct("<4sIQI")
 _ENDED, _ENDED64, _LOCATOR = b"PK\5\6", b"PK\6\6", b"PK\6\7"
+_DESCRIPTOR_32, _DESCRIPTOR_64 = struct.Struct("<4s3I"), struct.Struct("<4sI2Q")
 _END = struct.Struct("<4s4H2IH")
 _DOCUMENT = struct.Struct("<Q16s")
 _DOCUMENT_MARK = b"keepfast doc 1\n\0"
@@ -67,7 +68,7 @@ _CHUNK = 1 << 20
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Entry:
     name: bytes
     offset: int
@@ -81,9 +82,11 @@ class _Entry:
     @property
     def zip64(self) -> bytes:
         """Return the extra field with what does not fit its ordinary place, as miniz writes it."""
+        if self.size < ZIP64_LIMIT and self.offset < ZIP64_LIMIT:
+            return b""
         fields = [self.size, self.size] if self.size >= ZIP64_LIMIT else []
         fields += [self.offset] if self.offset >= ZIP64_LIMIT else []
-        return struct.pack(f"<2H{len(fields)}Q", 1, 8 * len(fields), *fields) if fields else b""
+        return struct.pack(f"<2H{len(fields)}Q", 1, 8 * len(fields), *fields)
 
 
 @final
@@ -106,11 +109,12 @@ class SealedZipWriter:
         ]
         for name, parts in named:
             offset, size = self._out.position, sum(part.nbytes for part in parts)
-            self._out.structure(_local_header(_Entry(name, offset, size)))
+            entry = _Entry(name, offset, size)
+            self._out.structure(_local_header(entry))
             digest = 0
             for part in parts:
                 digest = self._out.payload(part, digest)
-            entry = _Entry(name, offset, size, digest)
+            entry.digest = digest
             self._out.structure(_data_descriptor(entry))
             self._entries.append(entry)
 
@@ -119,8 +123,7 @@ class SealedZipWriter:
         if document:
             self._out.structure(document + _DOCUMENT.pack(len(document), _DOCUMENT_MARK))
         start = self._out.position
-        for entry in self._entries:
-            self._out.structure(_central_header(entry))
+        self._out.structure(b"".join(map(_central_header, self._entries)))
         self._out.structure(_end_records(start, self._out.position - start, len(self._entries)))
         return self._out.finish()
 
@@ -137,8 +140,8 @@ def _local_header(entry: _Entry) -> bytes:
 def _data_descriptor(entry: _Entry) -> bytes:
     if not entry.size:
         return b""
-    sizes = "2Q" if entry.zip64 else "2I"
-    return struct.pack(f"<4sI{sizes}", b"PK\7\x08", entry.digest, entry.size, entry.size)
+    layout = _DESCRIPTOR_64 if entry.zip64 else _DESCRIPTOR_32
+    return layout.pack(b"PK\7\x08", entry.digest, entry.size, entry.size)
 
 
 def _central_header(entry: _Entry) -> bytes:

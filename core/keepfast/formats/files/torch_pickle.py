@@ -15,7 +15,7 @@ import struct
 import sys
 from _compat_pickle import IMPORT_MAPPING
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple, final
 
@@ -43,14 +43,8 @@ _TYPED = {
     "complex128": "ComplexDoubleStorage",
 }
 _UNTYPED = (
-    "uint16",
-    "uint32",
-    "uint64",
-    "float8_e4m3fn",
-    "float8_e4m3fnuz",
-    "float8_e5m2",
-    "float8_e5m2fnuz",
-    "float8_e8m0fnu",
+    *("uint16", "uint32", "uint64"),
+    *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
 )
 _WIDEST_INT = 255
 """The most bytes of an integer that ``weights_only`` reads."""
@@ -72,6 +66,29 @@ def _dense_order(array: NDArray[Any]) -> NDArray[Any] | None:
     return permuted if permuted.flags.c_contiguous else None
 
 
+def _float(value: float) -> bytes:
+    return pickle.BINFLOAT + _FLOAT.pack(value)
+
+
+def _string(value: str) -> bytes:
+    encoded = value.encode("utf-8", "surrogatepass")
+    return pickle.BINUNICODE + _LENGTH.pack(len(encoded)) + encoded
+
+
+_LONG = 64
+_short = functools.lru_cache(maxsize=1024)(_string)
+"""Writes a short key, of which most trees have the same ones over and over."""
+
+_INT, _LENGTH, _FLOAT = struct.Struct("<i"), struct.Struct("<I"), struct.Struct(">d")
+_WRITTEN: Mapping[type, Callable[[Any], bytes]] = {
+    float: _float,
+    str: _string,
+    bool: lambda value: pickle.NEWTRUE if value else pickle.NEWFALSE,
+    type(None): lambda _: pickle.NONE,
+}
+"""What writes a leaf of one of Python's own classes, for which no path is needed."""
+
+
 def _plain(key: Any) -> Any:
     """Return a key or a member of a set, which cannot be an array, with NumPy's numbers as Python's."""
     return key.item() if isinstance(key, np.generic) else key
@@ -88,6 +105,7 @@ class TreePickler:
         self.storages: list[NDArray[np.uint8]] = []
         self._keys: dict[tuple[int, int, str], int] = {}
         self._globals: dict[str, int] = {}
+        self._alike: dict[Any, tuple[bytes, bytes]] = {}
         self._out = bytearray(pickle.PROTO + b"\2")
 
     def dumps(self, tree: Tree) -> bytes:
@@ -100,16 +118,16 @@ class TreePickler:
         return bytes(self._out + pickle.STOP)
 
     def _put(self, value: Any, path: str) -> None:
-        if value is None or isinstance(value, bool):
-            self._out += {None: pickle.NONE, True: pickle.NEWTRUE, False: pickle.NEWFALSE}[value]
+        if (write := _WRITTEN.get(type(value))) is not None:
+            self._out += write(value)
         elif isinstance(value, np.ndarray | np.generic):
             self._put_array(np.asarray(value), path)
         elif isinstance(value, int):
             self._put_int(value, path)
         elif isinstance(value, float):
-            self._out += pickle.BINFLOAT + struct.pack(">d", value)
+            self._out += _float(value)
         elif isinstance(value, str):
-            self._put_string(value)
+            self._out += _string(value)
         elif isinstance(value, Mapping):
             self._put_mapping(value, path)
         elif isinstance(value, list | tuple):
@@ -133,7 +151,7 @@ class TreePickler:
 
     def _put_int(self, value: int, path: str) -> None:
         if -(2**31) <= value < 2**31:
-            self._out += pickle.BININT + struct.pack("<i", value)
+            self._out += pickle.BININT + _INT.pack(value)
             return
         encoded = pickle.encode_long(value)
         if len(encoded) > _WIDEST_INT:
@@ -145,10 +163,6 @@ class TreePickler:
         for value in values:
             self._put_int(value, "")
         self._out += pickle.TUPLE
-
-    def _put_string(self, value: str) -> None:
-        encoded = value.encode("utf-8", "surrogatepass")
-        self._out += pickle.BINUNICODE + struct.pack("<I", len(encoded)) + encoded
 
     def _put_sequence(self, value: Iterable[Any], path: str) -> None:
         self._out += pickle.MARK if isinstance(value, tuple) else pickle.EMPTY_LIST + pickle.MARK
@@ -165,8 +179,17 @@ class TreePickler:
             self._out += pickle.EMPTY_DICT
         self._out += pickle.MARK
         for key, child in value.items():
-            self._put(_plain(key), path)
-            self._put(child, f"{path}.{key}" if path else str(key))
+            if type(key) is str and len(key) < _LONG:
+                self._out += _short(key)
+            else:
+                self._put(_plain(key), path)
+            write = _WRITTEN.get(type(child))
+            if write is not None:
+                self._out += write(child)
+            elif type(child) is int and -(2**31) <= child < 2**31:
+                self._out += pickle.BININT + _INT.pack(child)
+            else:
+                self._put(child, f"{path}.{key}" if path else str(key))
         self._out += pickle.SETITEMS
         if (versions := versions_of(value)) is not None:
             self._put({"_metadata": OrderedDict(versions)}, path)
@@ -174,11 +197,11 @@ class TreePickler:
 
     def _put_global(self, name: str) -> None:
         if name in self._globals:
-            self._out += pickle.LONG_BINGET + struct.pack("<I", self._globals[name])
+            self._out += pickle.LONG_BINGET + _LENGTH.pack(self._globals[name])
             return
         self._globals[name] = len(self._globals)
         self._out += pickle.GLOBAL + name.replace(" ", "\n").encode() + b"\n"
-        self._out += pickle.LONG_BINPUT + struct.pack("<I", self._globals[name])
+        self._out += pickle.LONG_BINPUT + _LENGTH.pack(self._globals[name])
 
     def _put_call(self, function: str, arguments: tuple[Any, ...], path: str) -> None:
         self._put_global(function)
@@ -196,28 +219,34 @@ class TreePickler:
         dense = _dense_order(array)
         if dense is None:
             array = dense = np.ascontiguousarray(array)
+        # Most arrays of a tree are laid out as others in it, and differ in nothing but the storage's key.
+        layout, key = (name, array.shape, array.strides), _string(str(self._storage_key(dense, name)))
+        if (parts := self._alike.get(layout)) is None:
+            known, start = len(self._globals), len(self._out)
+            middle = self._put_tensor(array, dense, name, key)
+            if known == len(self._globals):
+                self._alike[layout] = bytes(self._out[start:middle]), bytes(self._out[middle + len(key) :])
+        else:
+            self._out += parts[0] + key + parts[1]
+
+    def _put_tensor(self, array: NDArray[Any], dense: NDArray[Any], name: str, key: bytes) -> int:
+        """Write how a tensor is made of its storage, and return where the storage's key stands."""
         self._put_global(f"torch._utils _rebuild_tensor_{'v2' if name in _TYPED else 'v3'}")
-        self._out += pickle.MARK
-        self._put_storage(dense, name)
-        strides = tuple(stride // array.itemsize for stride in array.strides)
-        self._put_int(0, path)
+        self._out += pickle.MARK + pickle.MARK + _string("storage")
+        self._put_global(f"torch {_TYPED[name]}" if name in _TYPED else "torch.storage UntypedStorage")
+        place = len(self._out)
+        self._out += key + _string("cpu")
+        self._put_int(dense.size if name in _TYPED else dense.nbytes, "")
+        self._out += pickle.TUPLE + pickle.BINPERSID
+        self._put_int(0, "")
         self._put_ints(array.shape)
-        self._put_ints(strides)
+        self._put_ints(tuple(stride // array.itemsize for stride in array.strides))
         self._out += pickle.NEWFALSE
-        self._put_call("collections OrderedDict", (), path)
+        self._put_call("collections OrderedDict", (), "")
         if name in _UNTYPED:
             self._put_global(f"torch {name}")
         self._out += pickle.TUPLE + pickle.REDUCE
-
-    def _put_storage(self, dense: NDArray[Any], name: str) -> None:
-        typed = name in _TYPED
-        self._out += pickle.MARK
-        self._put_string("storage")
-        self._put_global(f"torch {_TYPED[name]}" if typed else "torch.storage UntypedStorage")
-        self._put_string(str(self._storage_key(dense, name)))
-        self._put_string("cpu")
-        self._put_int(dense.size if typed else dense.nbytes, "")
-        self._out += pickle.TUPLE + pickle.BINPERSID
+        return place
 
     def _storage_key(self, dense: NDArray[Any], name: str) -> int:
         identity = (dense.__array_interface__["data"][0], dense.nbytes, name)

@@ -172,6 +172,7 @@ def write_with_introduction(
             behind.write(part)
         else:
             found.append(behind.write(part[1]))
+    behind.flush()
     file.seek(0)
     file.write(introduction := _introduction(document, parts, found, introduce))
     file.seek(0, 2)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepfast import InvalidValue, KeepfastWarning, ShapeMismatch, codec
+from keepfast.tracking.episodes.running import RunningEpisodes
 from keepfast.tracking.episodes.tracker import CHUNK_STEPS
 from keepfast.tracking.tracker import Tracker
 
@@ -170,6 +171,27 @@ def test_rewards_that_are_not_finite_stay_out(run: list[list[Step]]) -> None:
             record(tracker, step)
             reference.record(*step)
         assert tracker.statistics() == pytest.approx(reference.statistics())
+
+
+@given(
+    num_envs=st.integers(1, 7),
+    numbers=st.lists(st.floats(-1e300, 1e300) | st.sampled_from([math.nan, math.inf, -0.0, 1e308]), min_size=7),
+    ends=st.lists(st.booleans(), min_size=1),
+)
+def test_a_few_rewards_are_added_up_to_the_bits_of_many(num_envs: int, numbers: list[float], ends: list[bool]) -> None:
+    """Whether they are added up one by one, or as arrays, is nothing that a resume could notice."""
+    rewards = np.resize(numbers, (len(numbers) // num_envs, num_envs))
+    done = np.resize(ends, rewards.shape)
+    few, many = RunningEpisodes(), RunningEpisodes()
+    told = []
+    for running in (few, many):
+        running.start(num_envs)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("keepfast.tracking.episodes.running._FEW", 128 if running is few else 0)
+            for start in range(0, len(rewards), 5):
+                running.work_off(rewards[start : start + 5], done[start : start + 5])
+        told.append(codec.dumps([running.state_dict(), running.statistics(), running.take_nonfinite()]))
+    assert told[0] == told[1]
 
 
 def test_rewards_that_are_not_finite_are_counted_and_told_once() -> None:

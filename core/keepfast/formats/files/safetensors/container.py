@@ -162,6 +162,7 @@ def _write(file: BinaryIO, arrays: dict[str, NDArray[Any]], texts: dict[str, str
     file.write(header)
     behind = SummedFile(file)
     sealed = _sealed_header(header, [behind.write(buffer) for buffer in buffers])
+    behind.flush()
     file.seek(0)
     file.write(sealed)
     file.seek(0, os.SEEK_END)
