@@ -26,6 +26,8 @@ with warnings.catch_warnings():
     from tests.peers import skrl_torch
 
 EXTENSION, rows = ".pickle", skrl_torch.rows
+PRELOADED = ("jax", "flax.linen", "torch", "gymnasium", "keepfast.experiment")
+"""As of `skrl_torch`, without skrl: its import starts JAX's threads, which no process that is forked has."""
 NEW, OBSERVED, ENVS = skrl_torch.NEW, skrl_torch.OBSERVED, skrl_torch.ENVS
 KINDS = [kind for kind in skrl_torch.KINDS if kind not in ("AMP", "Q-learning", "SARSA", "TRPO")]
 """Those that skrl has on JAX."""
