@@ -48,7 +48,7 @@ FURTHER_LINES = {
 }
 """Other lines of peers than those of `tests/peers/requirements.txt`, each with the tests that tell them apart.
 
-They are installed without what they ask for: rl_games over Gymnasium asks for older tools, of which its agents use none.
+They are installed without what they ask for: rl_games over Gymnasium asks for older tools, which its agents never use.
 """
 
 OLDEST_HUB = "huggingface_hub==0.25.0"

@@ -1,7 +1,7 @@
 """The tables of what was found with other libraries: ``python -m tests.peers.tables FOLDER`` prints them once more.
 
-The folder holds what `tests/suite/record.py` wrote, a file for each line of libraries, named after it. A test that failed
-in any of them is told and makes the exit code 1.
+The folder holds what `tests/suite/record.py` wrote, a file for each line of libraries, named after it. A test that
+failed in any of them is told, and makes the exit code 1.
 """
 
 from __future__ import annotations
