@@ -49,7 +49,7 @@ def last_checkpoint(directory: Path) -> dict[str, Any]:
 
 
 def metrics(directory: Path) -> dict[str, Any]:
-    (run,) = directory.glob("runs/*")
+    (run,) = {path.parent for path in directory.glob("runs/*/checkpoints")}
     read = keepfast.read_metrics(run)
     return {tag: (each.steps, each.values) for tag, each in read.items() if not tag.startswith(BESIDE)}
 
