@@ -261,7 +261,7 @@ def peers(session: nox.Session) -> None:
 
 def run_peers(session: nox.Session, record: Path, *tests: str) -> None:
     """Run tests with what is installed, to the end where some fail: the tables at the end of the session tell."""
-    parallel = ("--numprocesses=2", "--dist=worksteal")
+    parallel = ("--numprocesses=2", "--dist=worksteal", "--timeout=1800")  # others may share the machine
     recorded = ("-p", "tests.suite.record", "--record", str(record))
     pytest(session, *tests, *parallel, *recorded, success_codes=[0, FAILED], environment=compiled_once(session))
 

@@ -71,7 +71,7 @@ def killed(zoo: ModuleType, kind: str, directory: Path) -> None:
     processes.set_forkserver_preload(list(zoo.PRELOADED))
     process = processes.Process(target=_trained_and_killed, args=(zoo.__name__, kind, directory))
     process.start()
-    process.join(280)
+    process.join(900)
     assert process.exitcode == -signal.SIGKILL
 
 

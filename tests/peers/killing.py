@@ -27,7 +27,7 @@ def started(program: str, directory: Path) -> subprocess.Popen[str]:
 def finished(program: str, directory: Path) -> None:
     process = started(program, directory)
     try:
-        _, errors = process.communicate(timeout=280)
+        _, errors = process.communicate(timeout=900)
     finally:
         process.kill()  # of no consequence where it has ended
     assert process.returncode == 0, errors

@@ -95,8 +95,8 @@ def lines_added(project: Path, page: str, number: int) -> int:
     return sum(line not in program[number - 1].splitlines() for line in after)
 
 
-UNLIKE = {"rl-games": {"env"}, "rl-games, SAC": {"env"}, "gymnasium": {"env"}}
-"""What of a checkpoint differs from run to run: vector environments have generators that the machine seeds."""
+UNLIKE = {"sbx": {"env"}, "rl-games": {"env"}, "rl-games, SAC": {"env"}, "gymnasium": {"env"}}
+"""What of a checkpoint differs from run to run: environments have generators, of spaces too, that the machine seeds."""
 
 MOST_LINES = 3
 
@@ -140,3 +140,8 @@ def test_what_a_page_shows_before_the_adoption_runs_too(page: str, project: Path
         pytest.skip(f"{library} is not installed")
     for program in programs(project, page)[:number]:
         finished(program, tmp_path)
+
+
+def test_agents_of_skrl_are_attached_in_three_lines_too(project: Path) -> None:
+    """That they go on after a kill is shown by `test_skrl_attached.py`, of each of them."""
+    assert lines_added(project, "skrl", 1) <= MOST_LINES
