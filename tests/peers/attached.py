@@ -77,6 +77,7 @@ def killed(zoo: ModuleType, kind: str, directory: Path) -> None:
 
 def _trained_and_killed(zoo_name: str, kind: str, directory: Path) -> None:
     zoo = importlib.import_module(zoo_name)
+    zoo.prepare()
     agent, env = zoo.agent_and_env(kind, directory)
     experiment = keepfast.attach(agent, {"writers": ["jsonl"], "checkpoint_interval": HALF}, env=env)
     experiment.when_durable(lambda durable: durable.is_best or os.kill(os.getpid(), signal.SIGKILL))

@@ -40,6 +40,11 @@ def clip_as_before(x: Any, min: Any = None, max: Any = None, a_min: Any = None, 
     return clip(x, a_min if min is None else min, a_max if max is None else max)
 
 
+def prepare() -> None:
+    """Make ready a process of its own for skrl 1.4.3."""
+    jnp.clip = clip_as_before
+
+
 def model_of(base: type[Any], outputs: int, takes_actions: bool) -> type[Any]:
     class Net(base, Model):  # type: ignore[misc]
         def __init__(self, observation_space: Any, action_space: Any, device: Any = None, **kwargs: Any) -> None:

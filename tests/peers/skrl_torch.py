@@ -30,6 +30,10 @@ PRELOADED = (__name__, "keepfast.experiment")
 """What processes that are to be killed need, imported once for all of them."""
 
 
+def prepare() -> None:
+    """Make ready a process of its own: nothing is to be done on PyTorch."""
+
+
 class Net:
     """What all networks here have; it comes before skrl's own classes, which know nothing of it."""
 
