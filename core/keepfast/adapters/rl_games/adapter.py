@@ -59,8 +59,9 @@ class RlGamesAdapter(Adapter):
                 f"the state of this environment cannot be kept, since {obstacle}; a resume goes on with one that is new"
             )
         hooks = Hooks(agent, experiment, state, (late, *opponents))
-        for part in (hooks, *opponents):
-            part.put()
+        hooks.put()
+        for each in opponents:
+            each.put()
         return lambda: finish(hooks.remove, *(each.remove for each in opponents))
 
 
