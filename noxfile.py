@@ -39,11 +39,17 @@ OLDER_SKRL = "skrl==1.4.3"
 NEWER_SKRL = "skrl==2.1.1"
 """The newer line, which the benchmarks have beside the other one."""
 
-OLDER_RSL_RL = ("rsl-rl-lib==3.0.0", "rsl-rl-lib==4.0.0")
-"""The older lines of rsl_rl, whose checkpoints are made otherwise; beside what is installed for the newest."""
+PEERS = "tests/peers"
+FURTHER_LINES = {
+    OLDER_SKRL: "test_skrl_[akmt]*.py",
+    "rsl-rl-lib==3.0.0": "test_rsl_rl_trained.py",
+    "rsl-rl-lib==4.0.0": "test_rsl_rl_trained.py",
+    "rl-games==1.6.5": "test_rl_games_*.py",
+}
+"""Other lines of peers than those of `tests/peers/requirements.txt`, each with the tests that tell them apart.
 
-NEWER_RL_GAMES = "rl-games==1.6.5"
-"""The line of rl_games over Gymnasium; it asks for older tools than are installed, of which its agents use none."""
+They are installed without what they ask for: rl_games over Gymnasium asks for older tools, which its agents never use.
+"""
 
 OLDEST_HUB = "huggingface_hub==0.25.0"
 """The lowest client of the Hub that the extra `hub` allows; those before lack the errors that say what is missing."""
@@ -72,8 +78,8 @@ ENVIRONMENTS = ("core", "torch", "jax", "all")
 WORKERS = max(4, os.cpu_count() or 1)
 """More than a small machine has cores: tests that wait for a disk, a signal or a process leave theirs to another."""
 
-NONE_CHOSEN = 5
-"""How pytest ends where no test is left to run."""
+FAILED, NONE_CHOSEN = 1, 5
+"""How pytest ends where a test failed, and where no test is left to run."""
 
 PIP_TO_UV = {
     "find-links": ("UV_FIND_LINKS", ","),
@@ -238,16 +244,29 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """Run what needs objects of other libraries themselves; arguments go to pytest."""
-    install(session, project("all"), *TEST_TOOLS, "-r", "tests/peers/requirements.txt")
-    pytest(session, "tests/peers", *session.posargs)
-    install(session, OLDER_SKRL)
-    pytest(session, *sorted(map(str, Path("tests/peers").glob("test_skrl_[akmt]*.py"))))
-    for older in OLDER_RSL_RL:
-        session.install("--no-deps", older)
-        pytest(session, "tests/peers/test_rsl_rl_trained.py")
-    session.install("--no-deps", NEWER_RL_GAMES)
-    pytest(session, "tests/peers/test_rl_games_attached.py")
+    """Run what needs objects of other libraries themselves, of each of their lines, and print what was found as tables.
+
+    Arguments go to pytest, which runs with the newest line of each then.
+    """
+    install(session, project("all"), *TEST_TOOLS, "-r", f"{PEERS}/requirements.txt")
+    if session.posargs:
+        pytest(session, PEERS, *session.posargs)
+        return
+    folder = Path(session.create_tmp(), "found").resolve()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    run_peers(session, folder / "the newest of each.json", PEERS)
+    for line, tests in FURTHER_LINES.items():
+        session.install("--no-deps", line, env=configured_for_pip())
+        run_peers(session, folder / f"{line}.json", *sorted(map(str, Path(PEERS).glob(tests))))
+    session.run("python", "-m", f"{PEERS.replace('/', '.')}.tables", str(folder))
+
+
+def run_peers(session: nox.Session, record: Path, *tests: str) -> None:
+    """Run tests with what is installed, to the end where some fail: the tables at the end of the session tell."""
+    parallel = ("--numprocesses=2", "--dist=worksteal", "--timeout=1800")  # others may share the machine
+    recorded = ("-p", "tests.suite.record", "--record", str(record))
+    pytest(session, *tests, *parallel, *recorded, success_codes=[0, FAILED], environment=compiled_once(session))
 
 
 @nox.session

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import multiprocessing
+import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +20,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "adopt" / "skrl.md"
 
 
 def held(zoo: ModuleType, kind: str, directory: Path) -> dict[str, str]:
-    """Train an agent alone, attached with its features on and off, and resumed; return what is the same, for the table.
+    """Train an agent alone, attached, and killed and resumed; return what is the same, for the table.
+
+    All of that with its features on and off; with them off what is resumed was not killed.
 
     Raises:
         AssertionError: if anything is not as it should be.
@@ -33,10 +36,14 @@ def held(zoo: ModuleType, kind: str, directory: Path) -> dict[str, str]:
         report = check(experiment.directory, kind)
         found[f"tags {at.name}"] = told(report)
         require_on_page(kind, report)
-        taken = experiment.directory / "checkpoints" / f"agent_{HALF}{zoo.EXTENSION}"
-        assert_same(zoo.state(resumed(zoo, kind, at / "resumed", taken, enabled=enabled)), expected)
+        if enabled:
+            killed(zoo, kind, at / "killed")
+            resumed(zoo, kind, at / "killed", None, expected, enabled=True)
+        else:
+            taken = experiment.directory / "checkpoints" / f"agent_{HALF}{zoo.EXTENSION}"
+            resumed(zoo, kind, at / "resumed", taken, expected, enabled=False)
         experiment.close()
-    found["results"] = found["resumed"] = "bit for bit"
+    found["results"] = found["killed and resumed"] = "bit for bit"
     found["its own load"] = loaded(zoo, kind, directory / "loaded", agent, experiment)
     found["memory"] = "comes back" if memory_returns(zoo, kind, directory / "memory", agent) else "has none"
     return found
@@ -58,14 +65,36 @@ def trained_attached(zoo: ModuleType, kind: str, directory: Path, *, enabled: bo
     return agent, experiment
 
 
-def resumed(zoo: ModuleType, kind: str, directory: Path, taken: Path, *, enabled: bool) -> Any:
-    """Return a fresh agent that went on from a checkpoint, before its `init`."""
+def killed(zoo: ModuleType, kind: str, directory: Path) -> None:
+    """Train in a process of its own, which is killed by SIGKILL as soon as its first checkpoint is durable."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(list(zoo.PRELOADED))
+    process = processes.Process(target=_trained_and_killed, args=(zoo.__name__, kind, directory))
+    process.start()
+    process.join(900)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def _trained_and_killed(zoo_name: str, kind: str, directory: Path) -> None:
+    zoo = importlib.import_module(zoo_name)
+    zoo.prepare()
+    agent, env = zoo.agent_and_env(kind, directory)
+    experiment = keepfast.attach(agent, {"writers": ["jsonl"], "checkpoint_interval": HALF}, env=env)
+    experiment.when_durable(lambda durable: durable.is_best or os.kill(os.getpid(), signal.SIGKILL))
+    zoo.train(agent, env, 0, TIMESTEPS)
+
+
+def resumed(zoo: ModuleType, kind: str, directory: Path, taken: Path | None, expected: Any, *, enabled: bool) -> None:
+    """Go on from a checkpoint, or in the directory of the run that was killed, and end as what was not interrupted."""
     agent, env = zoo.agent_and_env(kind, directory, enabled=enabled)
     with keepfast.attach(agent, {"writers": ["jsonl"], "checkpoint_interval": HALF}, env=env) as experiment:
-        assert experiment.resume(taken) == HALF
+        assert (experiment.resume() if taken is None else experiment.resume(taken)) == HALF
         zoo.train(agent, env, HALF, TIMESTEPS)
         assert experiment.completed == TIMESTEPS
-    return agent
+    assert_same(zoo.state(agent), expected)
+    if taken is None:
+        steps = keepfast.read_metrics(experiment.directory)["Reward / Instantaneous reward (mean)"].steps
+        assert list(steps) == list(range(16, TIMESTEPS + 1, 16))
 
 
 def loaded(zoo: ModuleType, kind: str, directory: Path, agent: Any, experiment: Any) -> str:
@@ -80,14 +109,14 @@ def memory_returns(zoo: ModuleType, kind: str, directory: Path, agent: Any) -> b
     """Export a memory of skrl in each format, and import it into that of another agent."""
     if agent.memory is None:
         return False
-    for form in ("pt", "npz", "safetensors"):
-        source, env = zoo.agent_and_env(kind, directory / form / "source", enabled=False)
-        with keepfast.attach(source, {"writers": [], "checkpoint_interval": 0}, env=env):
-            zoo.train(source, env, 0, HALF // 2 + 3)
-            path = source.memory.save(str(directory / form), format=form)
-            rows = zoo.rows(source.memory)
+    source, env = zoo.agent_and_env(kind, directory / "source", enabled=False)
+    with keepfast.attach(source, {"writers": [], "checkpoint_interval": 0}, env=env):
+        zoo.train(source, env, 0, HALF // 2 + 3)
+        paths = [source.memory.save(str(directory / form), format=form) for form in ("pt", "npz", "safetensors")]
+        rows = zoo.rows(source.memory)
+    for path in paths:
         assert len(keepfast.read_memory(path)) == len(source.memory)
-        other, env = zoo.agent_and_env(kind, directory / form / "other", enabled=False)
+        other, env = zoo.agent_and_env(kind, directory / f"into {path.suffix}", enabled=False)
         with keepfast.attach(other, {"writers": [], "checkpoint_interval": 0}, env=env):
             zoo.trainer_of(other, env, HALF)
             other.memory.load(path)
@@ -118,32 +147,3 @@ def require_on_page(kind: str, report: MetricsReport) -> None:
 
 
 _STATISTIC = re.compile(r" \((?:max|min|mean)\)$")
-
-KILLED = """
-import os, signal
-from pathlib import Path
-import keepfast
-from tests.peers import {zoo} as zoo
-
-agent, env = zoo.agent_and_env({kind!r}, Path({directory!r}))
-experiment = keepfast.attach(agent, {{"writers": ["jsonl"], "checkpoint_interval": {half}}}, env=env)
-experiment.when_durable(lambda durable: durable.is_best or os.kill(os.getpid(), signal.SIGKILL))
-zoo.train(agent, env, 0, {timesteps})
-"""
-
-
-def killed_and_resumed(zoo: ModuleType, kind: str, directory: Path) -> None:
-    """Kill a process once a checkpoint is durable, go on in its directory, and compare with one that was not killed."""
-    name = zoo.__name__.rpartition(".")[2]
-    script = KILLED.format(zoo=name, kind=kind, directory=str(directory), half=HALF, timesteps=TIMESTEPS)
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=False, timeout=300)
-    assert done.returncode == -signal.SIGKILL
-    expected = trained_alone(zoo, kind, directory / "alone", enabled=True)
-    agent, env = zoo.agent_and_env(kind, directory)
-    with keepfast.attach(agent, {"writers": ["jsonl"], "checkpoint_interval": HALF}, env=env) as experiment:
-        start = experiment.resume()
-        assert start == HALF
-        zoo.train(agent, env, start, TIMESTEPS)
-    assert_same(zoo.state(agent), expected)
-    steps = keepfast.read_metrics(experiment.directory)["Reward / Instantaneous reward (mean)"].steps
-    assert list(steps) == list(range(16, TIMESTEPS + 1, 16))

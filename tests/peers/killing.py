@@ -27,7 +27,7 @@ def started(program: str, directory: Path) -> subprocess.Popen[str]:
 def finished(program: str, directory: Path) -> None:
     process = started(program, directory)
     try:
-        _, errors = process.communicate(timeout=280)
+        _, errors = process.communicate(timeout=900)
     finally:
         process.kill()  # of no consequence where it has ended
     assert process.returncode == 0, errors
@@ -49,7 +49,7 @@ def last_checkpoint(directory: Path) -> dict[str, Any]:
 
 
 def metrics(directory: Path) -> dict[str, Any]:
-    (run,) = directory.glob("runs/*")
+    (run,) = {path.parent for path in directory.glob("runs/*/checkpoints")}
     read = keepfast.read_metrics(run)
     return {tag: (each.steps, each.values) for tag, each in read.items() if not tag.startswith(BESIDE)}
 

@@ -26,6 +26,8 @@ with warnings.catch_warnings():
     from tests.peers import skrl_torch
 
 EXTENSION, rows = ".pickle", skrl_torch.rows
+PRELOADED = ("jax", "flax.linen", "torch", "gymnasium", "keepfast.experiment")
+"""As of `skrl_torch`, without skrl: its import starts JAX's threads, which no process that is forked has."""
 NEW, OBSERVED, ENVS = skrl_torch.NEW, skrl_torch.OBSERVED, skrl_torch.ENVS
 KINDS = [kind for kind in skrl_torch.KINDS if kind not in ("AMP", "Q-learning", "SARSA", "TRPO")]
 """Those that skrl has on JAX."""
@@ -36,6 +38,11 @@ clip = jnp.clip
 def clip_as_before(x: Any, min: Any = None, max: Any = None, a_min: Any = None, a_max: Any = None) -> Any:  # noqa: A002
     """Clip by the names that skrl 1.4.3 has for the bounds, which JAX has no more."""
     return clip(x, a_min if min is None else min, a_max if max is None else max)
+
+
+def prepare() -> None:
+    """Make ready a process of its own for skrl 1.4.3."""
+    jnp.clip = clip_as_before
 
 
 def model_of(base: type[Any], outputs: int, takes_actions: bool) -> type[Any]:

@@ -26,6 +26,12 @@ with warnings.catch_warnings():
 NEW = skrl.__version__ >= "2"
 OBSERVED = "observations" if NEW else "states"
 ENVS, EXTENSION = 2, ".pt"
+PRELOADED = (__name__, "keepfast.experiment")
+"""What processes that are to be killed need, imported once for all of them."""
+
+
+def prepare() -> None:
+    """Make ready a process of its own: nothing is to be done on PyTorch."""
 
 
 class Net:

@@ -28,7 +28,7 @@ def started(project: Path, directory: Path, *overrides: str) -> subprocess.Popen
 
 def finished(process: subprocess.Popen[str]) -> None:
     try:
-        told, _ = process.communicate(timeout=280)
+        told, _ = process.communicate(timeout=900)
     finally:
         process.kill()
     assert process.returncode == 0, told

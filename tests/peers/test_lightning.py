@@ -153,7 +153,7 @@ def fits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         starts += [(case, str(folder / case / "killed"), at) for at in (*KILLED_AT, 0)]
     command = [sys.executable, "-c", PROGRAM, repr(starts)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=500, env=environment)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=1500, env=environment)
     codes = [int(line) for line in done.stdout.splitlines() if line.lstrip("-").isdigit()]
     assert codes == [-signal.SIGKILL if at else 0 for _, _, at in starts], done.stderr
     return folder

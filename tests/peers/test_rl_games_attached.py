@@ -29,16 +29,30 @@ def train(agent: Any, _env: Any, _start: int, timesteps: int) -> None:
     agent.train()
 
 
+NUMBERS = ("last_lr", "epoch_num", "frame", "last_mean_rewards", "step")
+OPTIMIZERS = ("optimizer", "actor_optimizer", "critic_optimizer", "log_alpha_optimizer")
+
+
 def state(agent: Any) -> dict[str, Any]:
-    """Return what training changes: networks, optimizer, counters, running episodes, what the environments do next."""
+    """Return what training changes: networks, optimizers, counters, running episodes, what the environments do next."""
     meters = [agent.game_rewards, agent.game_lengths]
+    optimizers = [getattr(agent, name) for name in OPTIMIZERS if hasattr(agent, name)]
+    observed = agent.obs["obs"] if isinstance(agent.obs, dict) else agent.obs
+    manager = getattr(agent, "self_play_manager", None)
     return {
         "model": [each.numpy().copy() for each in agent.model.state_dict().values()],
-        "optimizer": [leaf.numpy().copy() for leaf in tensors_of(agent.optimizer.state_dict()["state"])],
-        "numbers": [float(each) for each in (agent.last_lr, agent.epoch_num, agent.frame, agent.last_mean_rewards)],
-        "running": [each.numpy().copy() for each in (agent.obs["obs"], agent.dones, agent.current_rewards)],
+        "alpha": float(getattr(agent, "log_alpha", 0)),
+        "optimizers": [leaf.numpy().copy() for each in optimizers for leaf in tensors_of(each.state_dict()["state"])],
+        "samples": [
+            each[:72].numpy().copy()
+            for each in tensors_of(vars(agent.replay_buffer) if hasattr(agent, "replay_buffer") else {})
+        ],
+        "numbers": [float(getattr(agent, name, 0)) for name in NUMBERS],
+        "running": [each.numpy().copy() for each in (observed, agent.dones, agent.current_rewards)],
         "hidden": [each.numpy().copy() for each in agent.rnn_states or ()],
         "meters": [[meter.current_size, meter.mean.numpy().copy()] for meter in meters],
+        "self-play": [] if manager is None else [manager.updates_num, *manager.env_indexes],
+        "opponents": list(zoo.ELSEWHERE[id(agent.vec_env)]),
         "next": [agent.vec_env.step(actions(agent))[0] for _ in range(9)],
     }
 
@@ -54,7 +68,7 @@ def tensors_of(node: Any) -> list[Any]:
 
 
 class TestRlGamesAdapter(testing.AdapterContract):
-    @pytest.fixture(params=["continuous", "discrete", "recurrent"])
+    @pytest.fixture(params=["continuous", "discrete", "recurrent", "self-play", "SAC"])
     def subject(self, request: pytest.FixtureRequest) -> testing.AdapterSubject:
         return testing.AdapterSubject(
             RlGamesAdapter(), lambda: (zoo.agent(request.param), None), train, state, timesteps=6
@@ -74,6 +88,13 @@ def test_its_runner_is_told_of_an_observer_and_goes_on_with_an_earlier_run(tmp_p
         content = keepfast.read_checkpoint(tmp_path / name / "checkpoints" / "agent_6.pt")
         ended[name] = {part: content[part] for part in ("model", "optimizer")}
     assert_same(ended["broken off"], ended["through"])
+
+
+def test_an_observer_of_sac_is_told_how_to_attach_it(tmp_path: Path) -> None:
+    """Observers are told of it in the midst of its training; how to make and attach the agent stands in the error."""
+    observer = KeepfastObserver({"directory": tmp_path, "experiment_name": "run"})
+    with pytest.raises(keepfast.UsageError, match=r"keepfast\.attach\(agent, cfg\)"):
+        zoo.runner("SAC", observer, str(tmp_path / "its own")).run({"train": True})
 
 
 def test_what_it_tracks_is_what_its_own_writer_is_told(tmp_path: Path) -> None:

@@ -21,14 +21,8 @@ pytestmark = [
 
 @pytest.mark.parametrize("kind", zoo.KINDS)
 def test_an_attached_agent_is_the_agent_and_all_of_it_is_kept(kind: str, tmp_path: Path, tabled: Any) -> None:
-    """It becomes what it becomes alone; its tags, checkpoints and memories are there, and a resume is exact."""
+    """It becomes what it becomes alone; its tags, checkpoints and memories are there; a killed one goes on exactly."""
     tabled(f"skrl {zoo.skrl.__version__} on PyTorch", kind, attached.held(zoo, kind, tmp_path))
-
-
-@pytest.mark.parametrize("kind", ["PPO", "SAC"])
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(kind: str, tmp_path: Path) -> None:
-    """In mid-training, by SIGKILL; parameters and metrics are those of one that was not killed."""
-    attached.killed_and_resumed(zoo, kind, tmp_path)
 
 
 class TestSkrlAdapter(testing.AdapterContract):

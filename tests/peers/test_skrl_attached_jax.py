@@ -24,5 +24,5 @@ def _clip_of_older_jax(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", zoo.KINDS)
 def test_an_attached_agent_is_the_agent_and_all_of_it_is_kept(kind: str, tmp_path: Path, tabled: Any) -> None:
-    """It becomes what it becomes alone; its tags, checkpoints and memories are there, and a resume is exact."""
+    """It becomes what it becomes alone; its tags, checkpoints and memories are there; a killed one goes on exactly."""
     tabled(f"skrl {zoo.skrl_torch.skrl.__version__} on JAX", kind, attached.held(zoo, kind, tmp_path))

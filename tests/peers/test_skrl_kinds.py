@@ -124,8 +124,8 @@ KINDS: dict[str, tuple[gymnasium.Space[Any], dict[str, type[Any]], dict[str, Any
 def rebased(kind: str, monkeypatch: pytest.MonkeyPatch) -> type[Any]:
     """Return a class of agents of skrl over `keepfast.Agent`, its module imported anew."""
     package, name = kind.split(".")
+    spec = importlib.util.find_spec(f"skrl.agents.torch.{package}.{name.lower()}")  # imports the package over skrl's
     monkeypatch.setattr("skrl.agents.torch.Agent", keepfast.Agent)
-    spec = importlib.util.find_spec(f"skrl.agents.torch.{package}.{name.lower()}")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

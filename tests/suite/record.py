@@ -28,12 +28,14 @@ class Record:
         collected: the ids of all tests there are.
         outcomes: by id, ``"passed"``, ``"failed"``, or ``"skipped: "`` and the reason; of a module that was skipped
             as a whole, so that none of its tests was collected, under the module's id.
+        properties: what tests that passed noted of themselves, by pytest's ``record_property``.
     """
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self.collected: list[str] = []
         self.outcomes: dict[str, str] = {}
+        self.properties: list[tuple[str, object]] = []
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -51,6 +53,7 @@ class Record:
             self.outcomes[name] = "failed"
         elif report.when == "call":
             self.outcomes[name] = "passed"
+            self.properties += report.user_properties
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -59,7 +62,7 @@ class Record:
         self.outcomes = {**given["outcomes"], **self.outcomes}
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        content = {"collected": self.collected, "outcomes": self.outcomes}
+        content = {"collected": self.collected, "outcomes": self.outcomes, "properties": self.properties}
         if hasattr(session.config, "workeroutput"):
             session.config.workeroutput["record"] = content
         else:

@@ -17,6 +17,8 @@ from keepfast import testing
 from keepfast.adapters.rl_games.adapter import RlGamesAdapter
 
 ENVS, HORIZON = 3, 3
+OPPONENTS: dict[int, Any] = {}
+"""By the id of environments: what they have of the networks that they were given, as another process may."""
 
 
 class Envs:
@@ -24,6 +26,9 @@ class Envs:
 
     def __init__(self) -> None:
         self.generator, self.age = np.random.default_rng(2), np.zeros(ENVS, np.int64)
+
+    def set_weights(self, indices: Any, weights: Any) -> None:
+        OPPONENTS[id(self)][indices] = weights["model"][0]
 
     def reset(self) -> Any:
         self.age = np.zeros(ENVS, np.int64)
@@ -94,24 +99,127 @@ class A2CBase:
 A2CBase.__module__ = "rl_games.common.a2c_common"
 
 
+class SelfPlaying(A2CBase):
+    """Gives its weights to one environment more after each epoch, to play against; they are in no attribute."""
+
+    has_self_play_config = True
+
+    def __init__(self, max_epochs: int = 12) -> None:
+        super().__init__(max_epochs)
+        OPPONENTS[id(self.vec_env)] = np.zeros(ENVS)
+        self.self_play_manager = SimpleNamespace(updates_num=0, env_indexes=np.arange(1))
+
+    def get_weights(self) -> Any:
+        return {"model": self.model}
+
+    def env_step(self, actions: Any) -> Any:
+        observed, rewards, dones, infos = super().env_step(actions)
+        return {"obs": observed["obs"] + OPPONENTS[id(self.vec_env)]}, rewards, dones, infos
+
+    def update_epoch(self) -> int:
+        manager = self.self_play_manager
+        if self.epoch_num % 2:
+            self.vec_env.set_weights(manager.env_indexes, self.get_weights())
+            manager.env_indexes = (manager.env_indexes + 1) % ENVS
+        return super().update_epoch()
+
+
+class SACAgent:
+    """Learns from what it has seen, an epoch a step; it counts an epoch before it begins it."""
+
+    def __init__(self, max_epochs: int = 12) -> None:
+        np.random.seed(1)  # noqa: NPY002  (as the library draws)
+        self.vec_env, self.writer, self.max_epochs = Envs(), SummaryWriter(), max_epochs
+        self.config = {"name": "learner"}
+        self.model, self.log_alpha = np.zeros(2), np.zeros(())
+        self.actor_optimizer, self.critic_optimizer, self.log_alpha_optimizer = (np.zeros(1) for _ in range(3))
+        self.algo_observer = SimpleNamespace()
+        rows = {name: np.zeros((20, 1)) for name in ("obses", "next_obses", "actions", "rewards", "dones")}
+        self.replay_buffer = SimpleNamespace(capacity=20, idx=0, full=False, **rows)
+        self.epoch_num = self.frame = self.step = 0
+        self.obs = None
+
+    def cast_obs(self, values: Any) -> Any:
+        return values
+
+    def env_step(self, actions: Any) -> Any:
+        self.step += ENVS
+        return self.vec_env.step(actions)
+
+    def train_epoch(self) -> None:
+        buffer = self.replay_buffer
+        self.obs, rewards, dones, _ = self.env_step(None)
+        self.current_rewards = (self.current_rewards + rewards) * ~dones
+        for seen in self.obs:
+            buffer.obses[buffer.idx] = seen
+            buffer.idx = (buffer.idx + 1) % buffer.capacity
+            buffer.full = buffer.full or buffer.idx == 0
+        self.model += np.random.choice(buffer.obses[: buffer.capacity if buffer.full else buffer.idx, 0])  # noqa: NPY002
+        self.log_alpha += self.model[0]
+        self.actor_optimizer += self.log_alpha
+
+    def train(self) -> None:
+        self.current_rewards, self.frame = np.zeros(ENVS), 0
+        self.obs = {"obs": self.vec_env.reset()}
+        while self.epoch_num < self.max_epochs:
+            self.epoch_num += 1
+            self.train_epoch()
+            self.frame += ENVS
+            self.writer.add_scalar("losses/a_loss", float(self.model[0]), self.frame)
+
+
+SACAgent.__module__ = "rl_games.algos_torch.sac_agent"
+
+
 def train(agent: Any, _env: Any, _start: int, timesteps: int) -> None:
     agent.max_epochs = timesteps
     agent.train()
 
 
+ARRAYS = ("model", "log_alpha", "optimizer", "actor_optimizer", "current_rewards")
+NUMBERS = ("last_lr", "last_mean_rewards", "epoch_num", "frame", "step")
+
+
 def state(agent: Any) -> dict[str, Any]:
+    meter = getattr(agent, "game_rewards", SimpleNamespace(current_size=0, mean=np.zeros(1)))
+    buffer = getattr(agent, "replay_buffer", SimpleNamespace(idx=0, full=False, obses=np.zeros(1)))
     return {
-        "arrays": [agent.model.copy(), agent.optimizer.copy(), agent.obs["obs"].copy(), agent.current_rewards.copy()],
-        "numbers": [agent.last_lr, agent.last_mean_rewards, agent.epoch_num, agent.frame],
-        "games": [agent.game_rewards.current_size, agent.game_rewards.mean.copy()],
+        "arrays": [getattr(agent, name).copy() for name in ARRAYS if hasattr(agent, name)],
+        "observed": np.array(agent.obs["obs"] if isinstance(agent.obs, dict) else agent.obs),
+        "numbers": [getattr(agent, name, 0) for name in NUMBERS],
+        "games": [meter.current_size, meter.mean.copy()],
+        "samples": [buffer.idx, buffer.full, buffer.obses.copy()],
+        "self-play": list(vars(getattr(agent, "self_play_manager", SimpleNamespace())).values()),
         "next": [agent.vec_env.age.copy(), agent.vec_env.generator.normal()],
     }
 
 
 class TestRlGamesAdapter(testing.AdapterContract):
-    @pytest.fixture
-    def subject(self) -> testing.AdapterSubject:
-        return testing.AdapterSubject(RlGamesAdapter(), lambda: (A2CBase(), None), train, state, timesteps=12)
+    @pytest.fixture(params=[A2CBase, SelfPlaying, SACAgent])
+    def subject(self, request: pytest.FixtureRequest) -> testing.AdapterSubject:
+        return testing.AdapterSubject(RlGamesAdapter(), lambda: (request.param(), None), train, state, timesteps=12)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda buffer: vars(buffer).update(capacity=21), "20 rows; this one has 21"),
+        (
+            lambda buffer: vars(buffer).update(obses=np.zeros((20, 2))),
+            r"`obses` of the replay buffer has rows of .*\(2,\)",
+        ),
+    ],
+)
+def test_samples_of_another_buffer_are_refused(change: Any, told: str, tmp_path: Path) -> None:
+    """By what differs; nothing of the file is in the buffer then."""
+    agent, other = SACAgent(4), SACAgent(4)
+    with begun(agent, tmp_path, checkpoint_interval=4):
+        agent.train()
+    change(other.replay_buffer)
+    with begun(other, tmp_path, checkpoint_interval=4) as experiment, pytest.raises(keepfast.LoadMismatch, match=told):
+        experiment.resume()
+    assert other.replay_buffer.idx == 0
+    assert not other.replay_buffer.obses.any()
 
 
 def begun(agent: Any, directory: Path, **settings: Any) -> keepfast.Experiment:
@@ -191,6 +299,12 @@ def test_an_observer_attaches_the_agent_that_a_runner_makes(observing: Any, tmp_
         with pytest.raises(keepfast.UsageError, match="closed"):
             observer.experiment.track_data("loss", 1.0)
     assert told[1::2] == ["steps"] * 2
+
+
+def test_an_observer_tells_how_an_agent_of_sac_is_attached(observing: Any, tmp_path: Path) -> None:
+    """The library tells observers of it when it trains already."""
+    with pytest.raises(keepfast.UsageError, match=r"keepfast\.attach\(agent, cfg\)"):
+        observing({"directory": tmp_path}).after_init(SACAgent())
 
 
 def test_an_observer_closes_the_experiment_of_a_training_that_fails(observing: Any, tmp_path: Path) -> None:

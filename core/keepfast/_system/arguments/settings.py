@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
-from keepfast._system.arguments.secret_names import names_a_secret
 from keepfast.errors import as_given, nearest
 
 Schemas = Mapping[str, Mapping[str, Any]]
 """By name, the JSON schema of each setting there is."""
+
+_SECRET = re.compile(
+    r"(^|_)((api|access|private|secret|auth)_?keys?|token|secrets?|password|passwd|passphrase|authorization|credentials?)$"
+)
 
 
 def what_is_wrong(error: ValidationError, given: Mapping[str, Any], schemas: Schemas) -> str:
@@ -64,4 +69,11 @@ def checked_place(value: Any) -> Any:
 
 def is_secret(key: object, value: object) -> bool:
     """Say whether a key is that of a secret, ``wandbApiKey`` and ``HF-TOKEN`` too; a switch is none."""
-    return names_a_secret(str(key)) and not (value is None or isinstance(value, bool) or value == "")
+    return _names_a_secret(str(key)) and not (value is None or isinstance(value, bool) or value == "")
+
+
+@functools.lru_cache(maxsize=1024)
+def _names_a_secret(key: str) -> bool:
+    """Say whether a key is that of a secret, ``wandbApiKey`` and ``HF-TOKEN`` too."""
+    words = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", key).lower()
+    return _SECRET.search(re.sub(r"[^a-z0-9]+", "_", words).strip("_")) is not None

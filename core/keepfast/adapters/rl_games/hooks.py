@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
+from keepfast.adapters.rl_games.opponents import Opponents
 from keepfast.adapters.rl_games.state import AgentState, LateEnvironment
 from keepfast.plugins.backends import in_use
 from keepfast.runs.random_state import capture_random_state, restore_random_state
@@ -25,20 +26,25 @@ class Hooks:
         agent: the agent.
         experiment: keeps what it produces.
         state: what a resume puts into the agent.
-        environment: what a resume puts into its environments.
+        later: what a resume puts back behind the beginning of a training, in this order: environments, opponents.
     """
 
-    def __init__(self, agent: Any, experiment: Any, state: AgentState, environment: LateEnvironment) -> None:
+    def __init__(
+        self, agent: Any, experiment: Any, state: AgentState, later: Sequence[LateEnvironment | Opponents]
+    ) -> None:
         self._agent, self._experiment = agent, experiment
-        self._state, self._environment = state, environment
-        self._before = {name: getattr(agent, name) for name in ("train", "update_epoch", "env_step")}
+        self._state, self._later = state, later
+        self._ahead = int(not hasattr(agent, "update_epoch"))  # the agent of SAC counts an epoch before it begins it
+        self._epoch = "train_epoch" if self._ahead else "update_epoch"
+        self._before = {name: getattr(agent, name) for name in ("train", self._epoch, "env_step")}
         self._add_scalar = getattr(agent.writer, "add_scalar", None)  # the first process alone has a writer
         self._is_beginning, self._random = False, dict[str, Any]()
 
     def put(self) -> None:
         """Put them there."""
         agent = self._agent
-        agent.train, agent.update_epoch, agent.env_step = self._train, self._begin_epoch, self._step
+        agent.train, agent.env_step = self._train, self._step
+        setattr(agent, self._epoch, self._begin_epoch)
         if self._add_scalar is not None:
             agent.writer.add_scalar = self._write
 
@@ -66,14 +72,16 @@ class Hooks:
 
     def _begin_epoch(self) -> Any:
         """Complete the epoch before this one; or go on from where a resume is."""
+        self._agent.epoch_num -= self._ahead
         if not self._is_beginning:
             self._complete()
         elif self._state.is_resumed:
-            self._environment.go_on()
-            self._state.go_on()
+            for each in (*self._later, self._state):
+                each.go_on()
             restore_random_state(self._random, self._backends())
         self._is_beginning = False
-        return self._before["update_epoch"]()
+        self._agent.epoch_num += self._ahead
+        return self._before[self._epoch]()
 
     def _complete(self) -> None:
         self._experiment.step(self._agent.epoch_num - 1)
@@ -85,7 +93,7 @@ class Hooks:
         ended = dones > 0
         cut = infos.get("time_outs") if isinstance(infos, Mapping) else None
         truncated = ended & ~ended if cut is None else ended & (self._agent.cast_obs(cut) > 0)
-        self._experiment.record_transition(rewards[:, 0], ended & ~truncated, truncated)
+        self._experiment.record_transition(rewards.reshape(len(rewards), -1)[:, 0], ended & ~truncated, truncated)
         return result
 
     def _write(self, tag: str, scalar_value: Any, *args: Any, **kwargs: Any) -> Any:

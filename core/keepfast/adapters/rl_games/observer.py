@@ -8,8 +8,11 @@ from rl_games.common.algo_observer import AlgoObserver, DefaultAlgoObserver
 
 from keepfast._system.finishing import finish
 from keepfast.adapters.attaching import attach
+from keepfast.adapters.rl_games.adapter import SAC
 from keepfast.config import Source
+from keepfast.errors import UsageError
 from keepfast.experiment import Experiment
+from keepfast.interfaces.adapter import descends
 
 
 @final
@@ -44,7 +47,17 @@ class KeepfastObserver(AlgoObserver):  # type: ignore[misc]
         self.observed.before_init(base_name, config, experiment_name)
 
     def after_init(self, algo: Any) -> None:
-        """Attach the agent, and close its experiment at the end of its training."""
+        """Attach the agent, and close its experiment at the end of its training.
+
+        Raises:
+            UsageError: if it is an agent of SAC, of which observers are told in the midst of its training.
+        """
+        if descends(algo, SAC):
+            raise UsageError(
+                "rl_games tells observers of its SAC when it trains already; attach the agent before: `agent = "
+                'runner.algo_factory.create(runner.algo_name, base_name="run", params=runner.params)`, '
+                "`experiment = keepfast.attach(agent, cfg)`, `experiment.resume()`, `agent.train()`"
+            )
         self.observed.after_init(algo)
         experiment = self.experiment = attach(algo, self._cfg)
         if self._resume:

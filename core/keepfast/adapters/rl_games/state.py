@@ -10,8 +10,10 @@ from keepfast.plain.state import Kept
 from keepfast.tree import Tree
 
 _COUNTERS = ("epoch_num", "frame", "curr_frames", "last_lr", "entropy_coef", "mean_rewards", "last_mean_rewards")
+_OF_SAC = ("step", "log_alpha")
 _RUNNING = ("obs", "dones", "current_rewards", "current_shaped_rewards", "current_lengths", "rnn_states")
 _METERS = ("game_rewards", "game_shaped_rewards", "game_lengths")
+_SELF_PLAY = ("updates_num", "env_indexes")
 _CENTRAL = ("lr", "frame", "epoch_num")
 _OBSERVER = ("ep_infos", "direct_info")
 _OBSERVERS_METERS = ("game_scores", "mean_scores")
@@ -73,8 +75,10 @@ class AgentState(Kept):
         """Yield each attribute with its owner and the name that it has in a file."""
         agent = self._agent
         running = () if self._environment.obstacle else _RUNNING
-        owners = [("agent", agent, (*_COUNTERS, *running))]
-        if agent.has_central_value:
+        owners = [("agent", agent, (*_COUNTERS, *_OF_SAC, *running))]
+        if (manager := getattr(agent, "self_play_manager", None)) is not None:
+            owners.append(("self_play", manager, _SELF_PLAY))
+        if getattr(agent, "has_central_value", False):
             owners.append(("central", agent.central_value_net, (*_CENTRAL, *(("rnn_states",) if running else ()))))
         observer = getattr(agent.algo_observer, "observed", agent.algo_observer)
         owners.append(("observer", observer, _OBSERVER))
@@ -110,4 +114,7 @@ class AgentState(Kept):
     def _put(self, state: Mapping[str, Any]) -> None:
         for path, owner, name in self._places():
             if path in state:
-                setattr(owner, name, restored(getattr(owner, name), state[path]))
+                own = getattr(owner, name)
+                if isinstance(own, Mapping) and state[path].get("kind") == "tensor":
+                    own = own["obs"]  # SAC begins with a dict of observations, and goes on with the tensor in it
+                setattr(owner, name, restored(own, state[path]))
