@@ -66,10 +66,6 @@ def _dense_order(array: NDArray[Any]) -> NDArray[Any] | None:
     return permuted if permuted.flags.c_contiguous else None
 
 
-def _float(value: float) -> bytes:
-    return pickle.BINFLOAT + _FLOAT.pack(value)
-
-
 def _string(value: str) -> bytes:
     encoded = value.encode("utf-8", "surrogatepass")
     return pickle.BINUNICODE + _LENGTH.pack(len(encoded)) + encoded
@@ -81,7 +77,7 @@ _short = functools.lru_cache(maxsize=1024)(_string)
 
 _INT, _LENGTH, _FLOAT = struct.Struct("<i"), struct.Struct("<I"), struct.Struct(">d")
 _WRITTEN: Mapping[type, Callable[[Any], bytes]] = {
-    float: _float,
+    float: lambda value: pickle.BINFLOAT + _FLOAT.pack(value),
     str: _string,
     bool: lambda value: pickle.NEWTRUE if value else pickle.NEWFALSE,
     type(None): lambda _: pickle.NONE,
@@ -125,7 +121,7 @@ class TreePickler:
         elif isinstance(value, int):
             self._put_int(value, path)
         elif isinstance(value, float):
-            self._out += _float(value)
+            self._out += _WRITTEN[float](value)
         elif isinstance(value, str):
             self._out += _string(value)
         elif isinstance(value, Mapping):
