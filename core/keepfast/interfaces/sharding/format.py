@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._system.arguments.guarding import guarded_calls
-from keepfast._system.disk.directories import sync_file
 from keepfast.codec import array_bytes, array_from_bytes, check_shape, decode, dtype_of, encode
 from keepfast.errors import CorruptCheckpoint, InvalidValue, NewerFormat, WriteFailed
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
@@ -137,7 +136,7 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
         names = names_in(directory)
         names = names if self.peers is None else self.peers.share(names)
         rank, size = (0, 1) if self.peers is None else (self.peers.rank, self.peers.size)
-        own = self._agreed(lambda: {name: _durable_digest(directory / name) for name in names[rank::size]})
+        own = self._agreed(lambda: {name: digest_of(directory / name) for name in names[rank::size]})
         parts = [own] if self.peers is None else self.peers.gather(own)
         if parts is not None:
             files = {name: each for part in parts for name, each in part.items()}
@@ -240,12 +239,6 @@ def key_of(content: Checkpoint) -> str:
     """Return what tells a checkpoint from the others that are written at the same time."""
     about = content.about
     return f"{about.timestep} {about.metric is not None} {about.module or ''}"
-
-
-def _durable_digest(path: Path) -> list[Any]:
-    with path.open("r+b") as file:
-        sync_file(file.fileno())
-    return digest_of(path)
 
 
 def _noted(stored: Any, outlines: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> NDArray[Any]:
