@@ -66,12 +66,12 @@ def on_jax(rank: int, port: int) -> tuple[Any, Save, ShardedFormat, Callable[[],
 
 
 def ours(module: Any, store: ShardedFormat, framework: str) -> Save:
-    """Return what saves a module as an experiment does: copied, then written by all."""
+    """Return what saves a module as `keepfast.save` does, with the conversation that an experiment has."""
     backend = backend_named(framework)
     store.peers = backend.peers()
 
     def save(path: Path) -> None:
-        state = {"policy": backend.host_copy(backend.capture(module))}
+        state = {"policy": backend.host_view(backend.capture(module))}
         content = keepfast.Checkpoint(state, {"keepfast": keepfast.__version__, "timestep": 1})
         if store.peers is None or store.peers.first:
             with store.leading():

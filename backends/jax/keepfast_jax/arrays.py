@@ -128,7 +128,7 @@ def host_leaf(leaf: Any, *, shared: bool) -> Any:
     if not isinstance(leaf, jax.Array):
         return _copied(leaf, shared=shared) if isinstance(leaf, np.ndarray | np.generic) else leaf
     if is_spread(leaf):
-        return sharded(leaf)
+        return sharded(leaf, shared=shared)
     array = np.asarray(leaf)
     if leaf.ndim == 0 and leaf.weak_type and array.dtype == _weak_dtype(number := array.item()):
         return number

@@ -18,11 +18,17 @@ def is_spread(array: object) -> bool:
     return isinstance(array, jax.Array) and not isinstance(array, jax.core.Tracer) and not array.is_fully_addressable
 
 
-def sharded(array: jax.Array) -> ShardedArray:
+def sharded(array: jax.Array, *, shared: bool) -> ShardedArray:
     """Return what this process has of an array, in a copy that no donation reaches, on the host where it is another's.
 
     The copy is under way when this returns; nothing waits for it but who reads it.
+
+    Args:
+        array: the array.
+        shared: whether it may be the array itself, for whoever is done with it before anything donates it.
     """
+    if shared:
+        return ShardedArray(tuple(array.shape), np.dtype(array.dtype), array)
     sharding, devices = array.sharding, list[Any](array.sharding.addressable_devices)
     kinds = {memory.kind for device in devices for memory in device.addressable_memories()}
     if _HOST in kinds and any(device.platform != "cpu" for device in devices):

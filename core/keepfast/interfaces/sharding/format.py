@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._system.arguments.guarding import guarded_calls
-from keepfast._system.disk.directories import sync_file
 from keepfast.codec import array_bytes, array_from_bytes, check_shape, decode, dtype_of, encode
 from keepfast.errors import CorruptCheckpoint, InvalidValue, NewerFormat, WriteFailed
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
@@ -137,9 +136,9 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
         names = names_in(directory)
         names = names if self.peers is None else self.peers.share(names)
         rank, size = (0, 1) if self.peers is None else (self.peers.rank, self.peers.size)
-        own = self._agreed(lambda: {name: _durable_digest(directory / name) for name in names[rank::size]})
-        parts = [own] if self.peers is None else self.peers.gather(own)
-        if parts is not None:
+        parts: list[dict[str, Any]] = []
+        self._agreed(lambda: {name: digest_of(directory / name) for name in names[rank::size]}, parts)
+        if rank == 0:
             files = {name: each for part in parts for name, each in part.items()}
             write_seal(directory, {**document, "arrays": told, "files": {name: files[name] for name in names}})
 
@@ -171,23 +170,32 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
         state: Tree = encode(map_leaves(outlined, content.state), put)
         return arrays, {"version": _VERSION, "state": state, "metadata": encode(dict(content.metadata))}
 
-    def _agreed(self, act: Callable[[], Any]) -> Any:
+    def _agreed(self, act: Callable[[], Any], of_all: list[Any] | None = None) -> Any:
         """Return what an act returns, where it failed in no process.
+
+        Args:
+            act: what to do.
+            of_all: gets what it returned in each process; None where that is nobody else's business.
 
         Raises:
             WriteFailed: in all processes, if it failed in one.
         """
         if self.peers is None:
-            return act()
+            made = act()
+            if of_all is not None:
+                of_all.append(made)
+            return made
         made, failure = None, None
         try:
             made = act()
         except Exception as error:  # noqa: BLE001  (it becomes the error of all processes)
             failure = f"{type(error).__name__}: {error}"
-        failures = self.peers.every(failure)
-        told = [f"process {rank}: {each}" for rank, each in enumerate(failures) if each is not None]
+        said = self.peers.every((failure, made if of_all is not None else None))
+        told = [f"process {rank}: {each}" for rank, (each, _) in enumerate(said) if each is not None]
         if told:
             raise WriteFailed(f"cannot write a checkpoint together: {'; '.join(told)}")
+        if of_all is not None:
+            of_all.extend(each for _, each in said)
         return made
 
     def read(self, path: Path) -> Checkpoint:
@@ -240,12 +248,6 @@ def key_of(content: Checkpoint) -> str:
     """Return what tells a checkpoint from the others that are written at the same time."""
     about = content.about
     return f"{about.timestep} {about.metric is not None} {about.module or ''}"
-
-
-def _durable_digest(path: Path) -> list[Any]:
-    with path.open("r+b") as file:
-        sync_file(file.fileno())
-    return digest_of(path)
 
 
 def _noted(stored: Any, outlines: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> NDArray[Any]:
