@@ -544,6 +544,8 @@ GOOD: dict[str, Callable[[Place], Any]] = {
     "Backend.aligned.names": lambda _: None,
     "Backend.aligned.saved": lambda _: None,
     "Backend.converted.file": lambda _: None,
+    "Backend.exchange.payload": lambda _: b"x",
+    "Backend.exchange.seconds": lambda _: 1.0,
     "Backend.fetch.held": lambda at: [backend(at).hold(first(at))],
     "Backend.hold.value": first,
     "Backend.host_copy.tree": lambda at: backend(at).capture(captured(at)),

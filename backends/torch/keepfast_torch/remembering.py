@@ -59,7 +59,7 @@ def remember(tensor: torch.Tensor, *, numbers: bool = True) -> Callable[[], None
     with outside() if is_mode_on() else contextlib.nullcontext():
         data, gradient = tensor.data, tensor.grad if tensor.is_leaf else None
         span = memory_of(data)
-        kept = torch.from_numpy(memory_for(span.nbytes)).view(span.dtype).copy_(span) if numbers else None
+        kept = _copied(span) if numbers else None
         gradients = None if gradient is None else gradient.data
 
     def back() -> None:
@@ -73,3 +73,10 @@ def remember(tensor: torch.Tensor, *, numbers: bool = True) -> Callable[[], None
                 tensor.grad = gradient
 
     return back
+
+
+def _copied(span: torch.Tensor) -> torch.Tensor:
+    if not span.nbytes:  # of which PyTorch makes no view with another dtype
+        return span.clone()
+    memory = memory_for(int(span.nbytes))  # a tensor itself, while `torch.jit.trace` is on
+    return torch.from_numpy(memory).view(span.dtype).copy_(span)

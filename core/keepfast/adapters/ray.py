@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, final
 
+from keepfast._system.disk.directories import make_directory
 from keepfast._system.finishing import finish
 from keepfast.checkpoints.index import CHECKPOINTS, IndexedFile, read_index
 from keepfast.errors import UsageError
@@ -150,7 +151,7 @@ def _folder_of(directory: Path, durable: Durable | None) -> Iterator[Path | None
 
 
 def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(target.parent)
     if source.is_dir():
         shutil.copytree(source, target)
         return
