@@ -5,6 +5,7 @@ Its output has a line for each file that it has read, in order, so that the firs
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import json
 import signal
@@ -113,6 +114,7 @@ def main() -> None:
         watch = _Watch()
         for index, number in asked["cases"]:
             each = chosen[index]
+            faulthandler.dump_traceback_later(6 * SECONDS, exit=True)  # where no signal is looked at, for C is at work
             what = _outcome(each, content_of(each, number), scratch / "x", sums[each.name])
             print(json.dumps(f"fault: it ran {seen}" if (seen := watch.taken()) else what), flush=True)
 

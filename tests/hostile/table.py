@@ -84,6 +84,8 @@ def pickles() -> Iterator[Row]:
     yield Row("keys of one hash.pt", ("checkpoint",), lambda at: archive(at / "x.pt", b"}(" + tuples + b"u."))
     yield Row("keys of one hash.pickle", ("checkpoint",), file("x.pickle", b"\x80\x04}(" + tuples + b"u."))
     yield Row("keys of one hash.pkl", ("foreign",), file("x.pkl", b"\x80\x04}(" + tuples + b"u."))
+    endless = b"\x80\x04}" + text("mean") + b"cnumpy\ndtype\n" + b"K\1" + b"2\x86" * 45 + b"\x89\x88\x87Rs."
+    yield Row("tuples without end.pkl", ("foreign",), file("x.pkl", endless))
     yield Row("complex keys.pt", ("checkpoint",), lambda at: archive(at / "x.pt", complexes))
     yield Row("wide keys.pt", ("checkpoint",), lambda at: archive(at / "x.pt", wide))
     long = b"}(" + text("n") + number(1 << 40_000) + text("w") + tensor((1,), (1,)) + b"u."

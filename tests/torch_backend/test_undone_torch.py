@@ -287,3 +287,20 @@ def test_a_checkpoint_that_is_needed_again_is_not_given_away(tmp_path: Path) -> 
         restore_all(modules, checkpoint, path, LoadOptions())
         assert (modules[0].module["weight"] == 1).all()
         assert (checkpoint.modules["module"]["weight"] == 1).all()
+
+
+def test_tensors_of_nothing_are_loaded_and_undone(tmp_path: Path) -> None:
+    """Of no memory there is no view with another dtype."""
+
+    def made(value: float) -> dict[str, Any]:
+        return {"none": torch.zeros(0), "rows": torch.zeros(3, 0), "scalar": torch.tensor(value)}
+
+    path = keepfast.Agent({"a": made(1)}).save(tmp_path / "agent.pt")
+    other, last = made(2), {"scalar": torch.tensor([2.0, 2.0])}
+    with pytest.raises(keepfast.LoadMismatch):
+        keepfast.Agent({"a": other, "b": last}).load(
+            keepfast.Agent({"a": made(1), "b": made(1)}).save(tmp_path / "b.pt")
+        )
+    assert other["scalar"].item() == 2
+    keepfast.Agent({"a": other}).load(path)
+    assert other["scalar"].item() == 1

@@ -178,7 +178,8 @@ def _span(backend: Backend, array: Any) -> tuple[int, int] | None:
     place, strides = backend.place_of(array), backend.strides_of(array)
     if place is None or strides is None or 0 in array.shape:
         return None
-    steps = sum((size - 1) * stride for size, stride in zip(array.shape, strides, strict=True))
+    sizes = map(int, array.shape)  # which are tensors while `torch.jit.trace` is on
+    steps = sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
     return place, place + steps + int(array.itemsize)
 
 

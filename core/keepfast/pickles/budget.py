@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain, count
 from typing import Any, final
 
@@ -14,7 +14,7 @@ from keepfast.tree import Unread
 _WORK, _WORK_IN_A_BYTE = 1 << 20, 4
 """How many bytes and entries the functions of the table may be given, at the least and by the size of the pickle."""
 
-_SHARED = 1_000_000
+SHARED = 1_000_000
 """How many more entries than bytes a pickle may have: an object that stands in several places is stored once."""
 
 _DEEPEST = 10_000
@@ -118,7 +118,7 @@ def require_at_most(size: int, value: Any) -> None:
     Raises:
         UnpicklingError: if it has more.
     """
-    pending, limit = [iter((value,))], size + _SHARED
+    pending, limit = [iter((value,))], size + SHARED
     while pending:
         for node in pending[-1]:
             limit -= 1
@@ -134,6 +134,54 @@ def require_at_most(size: int, value: Any) -> None:
             raise pickle.UnpicklingError("the pickle repeats its parts without end")
 
 
+def require_few_parts(most: int, value: Any) -> None:
+    """Check that no container of what a pickle holds has more parts than that, each counted wherever it stands.
+
+    Whoever compares, hashes or shows one goes through them all: forty tuples, each twice in the next, have no end. What
+    is in an object is counted by itself.
+
+    Raises:
+        UnpicklingError: if one has more, or is in itself.
+    """
+    sizes, objects, waiting = dict[int, int](), set[int](), [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, Pickled) and id(part) not in objects:
+            objects.add(id(part))
+            waiting += [part.arguments, part.attributes, part.parts]
+        elif isinstance(part, _CONTAINERS) and id(part) not in sizes:
+            waiting += _measured(part, sizes, most)
+
+
+def _measured(container: Any, sizes: dict[int, int], most: int) -> list[Pickled]:
+    """Tell the sizes of a container and of all that are in it, and return the objects there."""
+    found = list[Pickled]()
+    pending, counts = [(container, _inner(container))], [1]
+    sizes[id(container)] = most  # as long as it is open, so that one that is in itself has too many
+    while pending:
+        for part in pending[-1][1]:
+            if isinstance(part, _CONTAINERS) and id(part) not in sizes:
+                sizes[id(part)] = most
+                pending.append((part, _inner(part)))
+                counts.append(1)
+                break
+            found += [part] if isinstance(part, Pickled) else []
+            counts[-1] += sizes.get(id(part), 1) if isinstance(part, _CONTAINERS) else 1
+        else:
+            done, size = pending.pop()[0], counts.pop()
+            if size > most:
+                raise pickle.UnpicklingError("the pickle repeats its parts without end")
+            sizes[id(done)] = size
+            if counts:
+                counts[-1] += size
+    return found
+
+
+def _inner(container: Any) -> Iterator[Any]:
+    return chain(container, container.values()) if isinstance(container, dict) else iter(container)
+
+
+_CONTAINERS = (dict, list, tuple, set, frozenset)
 _HASHING: tuple[Any, ...] = (set, frozenset, Counter)
 """Functions that take the hashes of what is in their argument."""
 

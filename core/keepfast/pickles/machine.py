@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, BinaryIO, final
 
-from keepfast.pickles.budget import Budget, StandIn, checked_key, require_at_most
+from keepfast.pickles.budget import SHARED, Budget, StandIn, checked_key, require_at_most, require_few_parts
 from keepfast.pickles.objects import Pickled
 from keepfast.pickles.written import index, quoted, real, whole
 from keepfast.tree import Unread
@@ -76,14 +76,17 @@ def load_objects(content: bytes, persistent: Persistent = None) -> Any:
     """Return what a pickle holds of containers and leaves, with a `Pickled` for each object of it.
 
     Whatever it names, of this or any library, is `keepfast.tree.Unread`: nothing is imported, and nothing is called.
-    How deep its parts are in each other, and how often each stands there, is for whoever goes through them to limit.
+    How deep its parts are in each other is for whoever goes through them to limit, and so is how often an object stands
+    there; no container has many more parts than the pickle has bytes.
     What `persistent` makes stands for the data that are kept outside the pickle.
 
     Raises:
         UnpicklingError: if it is damaged, or asks for more than a pickle of its size may.
         Exception: nearly any other, if it is damaged.
     """
-    return _Machine(content, {}, persistent, _any_name, Pickled.made).checked()
+    value = _Machine(content, {}, persistent, _any_name, Pickled.made).checked()
+    require_few_parts(len(content) + SHARED, value)
+    return value
 
 
 def _any_name(_module: str, _name: str) -> bool:

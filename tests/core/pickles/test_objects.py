@@ -153,10 +153,38 @@ def test_arrays_come_out_of_any_protocol(name: str, protocol: int) -> None:
 
 def test_what_is_no_number_is_named_by_its_kind() -> None:
     """However long its text would be."""
-    doubled: Any = 1
-    for _ in range(60):
-        doubled = (doubled, doubled)
-    told = {"long": "x" * 1000, "doubled": doubled, "huge": 10**5000, "plain": 0.5, "array": np.float64(2.5)}
+    told = {"long": "x" * 1000, "pair": (1, (2, 3)), "huge": 10**5000, "plain": 0.5, "array": np.float64(2.5)}
     found = PickledObject(pickle.dumps(argparse.Namespace(**told), 4), "x")
     assert [found.number(name) for name in told] == ["a str", "a tuple", "a int", "0.5", "2.5"]
     assert found.number("none of that name") == "None"
+
+
+TWICE = b"2\x86" * 45
+"""Has what is on the stack twice in a tuple, and that twice in another, without end."""
+
+ENDLESS = {
+    "a tuple": b"K\x01" + TWICE,
+    "a key": b"}K\x01" + TWICE + b"Ns",
+    "what an object is made of": b"cx\ny\n" + b"K\x01" + TWICE + b"\x85R",
+    "the state of an object": b"cx\ny\n)R" + b"K\x01" + TWICE + b"b",
+    "the number of a dtype": b"cnumpy\ndtype\nK\x01" + TWICE + b"\x89\x88\x87R",
+    "lists": b"]q\x00"
+    + b"]q\x01(h\x00h\x00e".replace(b"q\x01", b"")
+    + b"".join(b"q%c](h%ch%ce" % (n, n, n) for n in range(2, 45)),
+    "a list in itself": b"]q\x00h\x00a",
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_what_repeats_its_parts_without_end_is_refused(name: str) -> None:
+    """Whoever compared, hashed or showed it would go through them all, and no signal ends that."""
+    with pytest.raises(pickle.UnpicklingError, match=r"repeats its parts without end|asks for more"):
+        load_objects(b"\x80\x04" + ENDLESS[name] + b".")
+
+
+def test_an_object_may_stand_in_many_places() -> None:
+    """Also one that has itself among its attributes, and one that a thousand others have."""
+    shared = argparse.Namespace(values=list(range(1000)))
+    shared.own = shared
+    found = load_objects(pickle.dumps([argparse.Namespace(shared=shared, same=shared.values) for _ in range(3000)]))
+    assert len({id(each.attributes["shared"]) for each in found}) == 1
