@@ -27,6 +27,8 @@ from keepfast.interfaces.sharding.seal import SEAL, digest_of, write_seal
 from keepfast_torch.sharding.dcp import DcpStore
 from tests.torch_backend.sharded_worker import network
 
+pytestmark = pytest.mark.xdist_group("sharded")  # the processes are begun once
+
 WORKER = Path(__file__).with_name("sharded_worker.py")
 KILLS = int(os.environ.get("KEEPFAST_KILLS", "1"))
 STAGES = ("2:fsdp:4", "4:both:6", "1:fsdp:8")
