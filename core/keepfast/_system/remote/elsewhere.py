@@ -9,10 +9,10 @@ from pathlib import Path
 from keepfast._system.commit import commit_directory
 from keepfast._system.disk.checksum import crc32
 from keepfast._system.disk.directories import make_directory
-from keepfast._system.remote.addresses import address_of
+from keepfast._system.remote.addresses import address_of, is_below
 from keepfast._system.remote.record import Part, Record, run_of
 from keepfast._system.remote.store import Store, patiently, told_as_it_is
-from keepfast.errors import CorruptFile, NotFound
+from keepfast.errors import CorruptFile, NotFound, shown
 
 _CHUNK = 1 << 20
 _CRC32 = "crc32:"
@@ -78,6 +78,8 @@ def _bring(store: Store, part: Part, name: str, path: Path) -> None:
 
 def _fill(store: Store, part: Part, name: str, folder: Path) -> None:
     for inner in part.inner or []:
+        if not is_below(inner):
+            raise CorruptFile(f"`{store.address / name}` has a file of a name that leads out of it: {shown(inner)}")
         target = folder / inner
         make_directory(target.parent)
         store.fetch(f"{name}/{inner}", target)
