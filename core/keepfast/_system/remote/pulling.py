@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from keepfast._system.commit import commit
@@ -16,10 +16,10 @@ from keepfast._system.remote.elsewhere import bring
 from keepfast._system.remote.lease import LEASE, leased_until
 from keepfast._system.remote.record import Record, as_seen, digest_of, parts_of, place
 from keepfast._system.remote.spool import clean, directory_of, within
-from keepfast._system.remote.store import Object, Store, is_lasting, patiently
+from keepfast._system.remote.store import Object, Store, patiently, told_by_name
 from keepfast._system.remote.uploading import Layout, Uploading
 from keepfast._system.warnings import warn
-from keepfast.errors import KeepfastError, NotFound, RemoteError, WriteFailed, shown
+from keepfast.errors import NotFound, RemoteError
 
 _MOST_BYTES, _MOST_FILES = 4 << 30, 10_000
 """A directory that is none of a run's is copied up to here."""
@@ -34,7 +34,7 @@ def pull(directory: Path, store: Store, record: Record, layout: Layout) -> None:
     Raises:
         RemoteError: if the store refuses or cannot be reached, or has names that cannot be on this machine.
     """
-    with _told(store.address):
+    with told_by_name(store.address):
         _pull(within(directory), store, record, layout)
 
 
@@ -99,7 +99,7 @@ def copy_of(address: Address, layout: Layout, *, metrics: bool = True) -> Path:
     """
 
     def copied() -> Path:
-        with _told(address):
+        with told_by_name(address):
             return _copy_of(address, layout, metrics=metrics)
 
     return patiently(copied)
@@ -214,7 +214,7 @@ def _fetch_files(store: Store, listing: Mapping[str, Object], directory: Path, r
 
 def _fetch(store: Store, name: str, path: Path, about: Object) -> None:
     try:
-        with _told(store.address / name):
+        with told_by_name(store.address / name):
             make_directory(path.parent)
             store.fetch(name, path, about.size)
     except FileNotFoundError as error:
@@ -222,25 +222,13 @@ def _fetch(store: Store, name: str, path: Path, about: Object) -> None:
 
 
 def _is_here(path: Path, store: Store, name: str) -> bool:
-    with _told(store.address / name):
+    with told_by_name(store.address / name):
         return path.exists()
-
-
-@contextlib.contextmanager
-def _told(address: Address) -> Iterator[None]:
-    """Tell of names that objects may have and files may not: too long, or both a file and a directory."""
-    try:
-        yield
-    except (OSError, UnicodeError) as error:
-        cause = error.__cause__ if isinstance(error, WriteFailed) else error
-        if isinstance(cause, KeepfastError) or not (isinstance(cause, UnicodeError) or is_lasting(cause)):
-            raise
-        raise RemoteError(f"`{shown(address)}` cannot be a file on this machine: {cause}") from cause
 
 
 def _is_file(name: str, layout: Layout) -> bool:
     """Say whether an object is a file of a run that is of no checkpoint."""
-    return not name.startswith(f"{layout.checkpoints}/") and not _is_hidden(name)
+    return name.split("/")[0] != layout.checkpoints and not _is_hidden(name)
 
 
 def _is_hidden(name: str) -> bool:

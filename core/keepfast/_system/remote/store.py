@@ -16,7 +16,7 @@ from typing import Any, TypeVar, final
 from keepfast._system.commit import commit
 from keepfast._system.remote.addresses import Address, is_below
 from keepfast._system.warnings import announce
-from keepfast.errors import KeepfastError, MissingDependency, RemoteError, WriteFailed
+from keepfast.errors import KeepfastError, MissingDependency, RemoteError, WriteFailed, shown
 
 _WHOLE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "memory", "oss"}
 """Where an object shows under its name once all of it is there; elsewhere a file is put under another name first."""
@@ -244,6 +244,18 @@ def told_as_it_is() -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def told_by_name(address: Address) -> Iterator[None]:
+    """Tell of names that objects may have and files may not: too long, or both a file and a directory."""
+    try:
+        yield
+    except (OSError, UnicodeError) as error:
+        cause = error.__cause__ if isinstance(error, WriteFailed) else error
+        if isinstance(cause, KeepfastError) or not (isinstance(cause, UnicodeError) or _is_lasting(cause)):
+            raise
+        raise RemoteError(f"`{shown(address)}` cannot be a file on this machine: {cause}") from cause
+
+
 def _object(about: Mapping[str, Any]) -> Object:
     told = next((str(about[key]) for key in _TAGS if about.get(key)), "")
     return Object(int(about.get("size") or 0), f"{told}/{about.get('size')}")
@@ -276,7 +288,7 @@ _LASTING = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 _T = TypeVar("_T")
 
 
-def is_lasting(error: BaseException | None) -> bool:
+def _is_lasting(error: BaseException | None) -> bool:
     """Say whether an error is one of a name, which trying again does not change."""
     return isinstance(error, OSError) and error.errno in _LASTING
 
@@ -294,7 +306,7 @@ def patiently(action: Callable[[], _T]) -> _T:
         except RemoteError as error:
             left = _PATIENCE_SECONDS - (time.monotonic() - began)
             cause = error.__cause__
-            if left <= 0 or is_lasting(cause) or isinstance(cause, PermissionError | NotImplementedError | ValueError):
+            if left <= 0 or _is_lasting(cause) or isinstance(cause, PermissionError | NotImplementedError | ValueError):
                 raise
             if not told:
                 announce(f"{error}; it is tried again for {_PATIENCE_SECONDS:g} seconds")
