@@ -31,7 +31,7 @@ pytestmark = pytest.mark.needs("fsspec")
 
 CONFIG = b'{"agent": "PPO", "timesteps": 10, "config": {}}'
 
-OUTSIDE = [*(f"{'../' * depth}victim" for depth in range(1, 8)), "a/../../../../../../victim", "{tmp}/victim"]
+OUTSIDE = [*(f"{'../' * depth}victim" for depth in range(2, 7)), "a/../../../../../../victim", "{tmp}/victim"]
 """Names that lead out of the spool, from one directory of it or another, and to what lies beside it."""
 
 LEADING = [*OUTSIDE, "..", "../", ".", "./x", "a//b", "/", "a/", "a/..", "\0", "a\0b", "a\\..\\b", "\\victim"]
@@ -101,11 +101,13 @@ def of_a_directory(bucket: Bucket, name: str) -> None:
 def of_a_checkpoint(bucket: Bucket, name: str) -> None:
     """Files of a checkpoint that is a directory, and the name of such a one."""
     bucket.write("bucket/runs/run/config.json", CONFIG)
-    with contextlib.suppress(KeepfastError):
-        bucket.write("bucket/runs/run/checkpoints/index.json", index("agent_5.dcp", name))
-        bucket.write(f"bucket/runs/run/checkpoints/agent_5.dcp/{name}/owned.txt", b"owned")
-        bucket.write(f"bucket/runs/run/checkpoints/{name}/owned.txt", b"owned")
-        keepfast.load({"policy": {"w": np.zeros(1)}}, "memory://bucket/runs/run/checkpoints/agent_5.dcp")
+    bucket.write("bucket/runs/run/checkpoints/agent_5.dcp/keepfast.json", b"{}")
+    bucket.write(f"bucket/runs/run/checkpoints/agent_5.dcp/{name}/owned.txt", b"owned")
+    bucket.write(f"bucket/runs/run/checkpoints/{name}/owned.txt", b"owned")
+    for names in (["agent_5.dcp"], ["agent_5.dcp", name]):
+        bucket.write("bucket/runs/run/checkpoints/index.json", index(*names))
+        with contextlib.suppress(KeepfastError):
+            keepfast.load({"policy": {"w": np.zeros(1)}}, "memory://bucket/runs/run/checkpoints/agent_5.dcp")
     started()
 
 
