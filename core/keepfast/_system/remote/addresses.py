@@ -11,6 +11,9 @@ from typing import final
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/{1,3}(.*)", re.DOTALL)
 """A scheme of at least two letters, so that no drive is taken for one; `pathlib` makes one slash of several."""
 
+_ELSEWHERE = re.compile(r"(?:^|/)\.{0,2}(?:/|\Z)|[\0\\]")
+"""What a name has that leads out of where it stands, or that no file can have."""
+
 _SCHEMES = {
     "abfs", "abfss", "adl", "az", "file", "gcs", "gs", "hdfs", "http", "https", "local", "memory", "oss", "s3", "s3a",
     "sftp", "smb", "ssh", "webhdfs",
@@ -62,6 +65,11 @@ def address_of(given: str | os.PathLike[str]) -> Address | None:
         return None
     place = found[2].strip("/")
     return Address(found[1], f"/{place}" if found[1] in _ROOTED else place)
+
+
+def is_below(name: str) -> bool:
+    """Say whether a name is of something below where it stands, whoever wrote it: no part is empty, "." or ".."."""
+    return _ELSEWHERE.search(name) is None
 
 
 def _is_known(scheme: str, place: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from functools import partial
 from pathlib import Path
@@ -9,10 +10,10 @@ from pathlib import Path
 from keepfast._system.commit import commit_directory
 from keepfast._system.disk.checksum import crc32
 from keepfast._system.disk.directories import make_directory
-from keepfast._system.remote.addresses import address_of
+from keepfast._system.remote.addresses import address_of, is_below
 from keepfast._system.remote.record import Part, Record, run_of
-from keepfast._system.remote.store import Store, patiently, told_as_it_is
-from keepfast.errors import CorruptFile, NotFound
+from keepfast._system.remote.store import Store, patiently, told_as_it_is, told_by_name
+from keepfast.errors import CorruptFile, NotFound, shown
 
 _CHUNK = 1 << 20
 _CRC32 = "crc32:"
@@ -25,12 +26,16 @@ def names_elsewhere(directory: Path) -> set[str]:
         return set()
     below = f"{directory.relative_to(run).as_posix()}/"
     names = {name.removeprefix(below) for name in Record.of(run).parts if name.startswith(below)}
-    return {name for name in names if "/" not in name and not (directory / name).exists()}
+    return {name for name in names if "/" not in name and not _exists(directory / name)}
 
 
 def is_there(path: Path) -> bool:
     """Say whether a part of a checkpoint exists, here or on the store."""
-    return path.exists() or path.name in names_elsewhere(path.parent)
+    return _exists(path) or path.name in names_elsewhere(path.parent)
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110  (False also for a name that no file can have)
 
 
 def is_leased(directory: Path) -> bool:
@@ -52,13 +57,14 @@ def bring(path: Path) -> None:
     record = Record.of(run)
     name = path.relative_to(run).as_posix()
     wanted = [each for each in record.parts if name in (".", each) or each.startswith(f"{name}/")]
-    missing = [each for each in wanted if not (run / each).exists()]
+    missing = [each for each in wanted if not _exists(run / each)]
     address = address_of(record.address)
     if not missing or address is None:
         return
     store = Store(address)
     for each in missing:
-        patiently(partial(_bring, store, record.parts[each], each, run / each))
+        with told_by_name(store.address / each):
+            patiently(partial(_bring, store, record.parts[each], each, run / each))
 
 
 def _bring(store: Store, part: Part, name: str, path: Path) -> None:
@@ -78,6 +84,8 @@ def _bring(store: Store, part: Part, name: str, path: Path) -> None:
 
 def _fill(store: Store, part: Part, name: str, folder: Path) -> None:
     for inner in part.inner or []:
+        if not is_below(inner):
+            raise CorruptFile(f"`{store.address / name}` has a file of a name that leads out of it: {shown(inner)}")
         target = folder / inner
         make_directory(target.parent)
         store.fetch(f"{name}/{inner}", target)

@@ -97,7 +97,7 @@ def leased_until(content: bytes) -> float:
 
 
 def _parsed(content: bytes) -> dict[str, Any]:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         told = json.loads(content)
         return told if isinstance(told, dict) else {}
     return {}
@@ -108,8 +108,10 @@ def _is_valid(told: Mapping[str, Any]) -> bool:
 
 
 def _time(told: Mapping[str, Any]) -> float:
-    time_told = told.get("time")
-    return float(time_told) if isinstance(time_told, int | float) else 0.0
+    with contextlib.suppress(OverflowError):
+        time_told = told.get("time")
+        return float(time_told) if isinstance(time_told, int | float) else 0.0
+    return 0.0
 
 
 def _who(told: Mapping[str, Any]) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 from keepfast._system.commit import commit
@@ -16,8 +15,8 @@ from keepfast._system.remote.addresses import Address
 from keepfast._system.remote.elsewhere import bring
 from keepfast._system.remote.lease import LEASE, leased_until
 from keepfast._system.remote.record import Record, as_seen, digest_of, parts_of, place
-from keepfast._system.remote.spool import clean, directory_of
-from keepfast._system.remote.store import Object, Store, patiently
+from keepfast._system.remote.spool import clean, directory_of, within
+from keepfast._system.remote.store import Object, Store, patiently, told_by_name
 from keepfast._system.remote.uploading import Layout, Uploading
 from keepfast._system.warnings import warn
 from keepfast.errors import NotFound, RemoteError
@@ -33,15 +32,21 @@ def pull(directory: Path, store: Store, record: Record, layout: Layout) -> None:
     put aside, which is told.
 
     Raises:
-        RemoteError: if the store refuses or cannot be reached.
+        RemoteError: if the store refuses or cannot be reached, or has names that cannot be on this machine.
     """
+    with told_by_name(store.address):
+        _pull(within(directory), store, record, layout)
+
+
+def _pull(directory: Path, store: Store, record: Record, layout: Layout) -> None:
     make_directory(directory)
     listing = store.listed()
     index = store.read(layout.index) if layout.index in listing else None
     if digest_of(index) not in (record.index, record.pending):
         _part(directory, store, record, layout)
+        record.pending = digest_of(index)  # what is fetched from here on is of this index, also when it is tried again
     for name, about in listing.items():
-        if _is_file(name, layout) and not (directory / name).exists():
+        if _is_file(name, layout) and not _is_here(directory / name, store, name):
             _fetch(store, name, directory / name, about)
             record.files[name] = as_seen(directory / name)
     if index is not None:
@@ -55,13 +60,14 @@ def pull(directory: Path, store: Store, record: Record, layout: Layout) -> None:
 
 
 def _part(directory: Path, store: Store, record: Record, layout: Layout) -> None:
-    """Put aside what another machine has gone on from, where it was not uploaded."""
-    unsent = Uploading(directory, store, record, layout, lambda: None).unsent() if record.address else []
+    """Put aside what another machine has gone on from, where it was not uploaded, or nobody knows whether it was."""
+    is_known = bool(record.address)
+    unsent = Uploading(directory, store, record, layout, lambda: None).unsent() if is_known else []
     aside = directory.with_name(f"{directory.name}.not-uploaded-{time.time_ns()}")
     for path in list(directory.iterdir()):
         if path.name.startswith("."):
             continue
-        if unsent:
+        if unsent or not is_known:
             make_directory(aside)
             path.rename(aside / path.name)
         else:
@@ -71,6 +77,11 @@ def _part(directory: Path, store: Store, record: Record, layout: Layout) -> None
         warn(
             f"another machine went on with `{store.address}`, from before what this one kept last: {len(unsent)} "
             f"file(s) that were never uploaded lie in `{aside}`"
+        )
+    elif aside.exists():
+        warn(
+            f"`{directory}` held files that nothing here says were ever uploaded to `{store.address}`, which has "
+            f"another state of that run: they lie in `{aside}`"
         )
 
 
@@ -86,7 +97,12 @@ def copy_of(address: Address, layout: Layout, *, metrics: bool = True) -> Path:
         NotFound: if there is nothing.
         RemoteError: if the store refuses or cannot be reached.
     """
-    return patiently(partial(_copy_of, address, layout, metrics=metrics))
+
+    def copied() -> Path:
+        with told_by_name(address):
+            return _copy_of(address, layout, metrics=metrics)
+
+    return patiently(copied)
 
 
 def _copy_of(address: Address, layout: Layout, *, metrics: bool) -> Path:
@@ -102,14 +118,14 @@ def _copy_of(address: Address, layout: Layout, *, metrics: bool) -> Path:
     except FileNotFoundError:
         raise NotFound(f"there is nothing at `{address}`") from None
     if "" in children:
-        path = directory_of(address.parent, copy=True) / address.name
+        path = _place_of(address)
         _fetch_newer(Store(address.parent), {address.name: children[""] or Object(0, "")}, path.parent)
         return path
     if not children:
         raise NotFound(f"there is nothing at `{address}`")
     if layout.checkpoints in children or "config.json" in children:
         return _refreshed(address, layout, metrics=metrics)
-    path = directory_of(address.parent, copy=True) / address.name
+    path = _place_of(address)
     listing = store.listed()
     if len(listing) > _MOST_FILES or sum(each.size for each in listing.values()) > _MOST_BYTES:
         raise RemoteError(
@@ -117,6 +133,11 @@ def _copy_of(address: Address, layout: Layout, *, metrics: bool) -> Path:
         )
     _fetch_newer(store, listing, path)
     return path
+
+
+def _place_of(address: Address) -> Path:
+    """Return where the copy of what is at an address lies."""
+    return within(directory_of(address.parent, copy=True) / address.name)
 
 
 def _run_above(address: Address, layout: Layout) -> tuple[Address | None, str]:
@@ -130,7 +151,7 @@ def _run_above(address: Address, layout: Layout) -> tuple[Address | None, str]:
 
 def _refreshed(address: Address, layout: Layout, *, metrics: bool) -> Path:
     """Return the copy of a run, as the store has it now."""
-    directory = directory_of(address.parent, copy=True) / address.name
+    directory = _place_of(address)
     make_directory(place(directory))
     with holding_file(place(directory) / "lock"):
         store, record = Store(address), Record.of(directory)
@@ -186,22 +207,28 @@ def _fetch_newer(store: Store, listing: Mapping[str, Object], directory: Path) -
 
 def _fetch_files(store: Store, listing: Mapping[str, Object], directory: Path, record: Record) -> None:
     for name, about in listing.items():
-        if record.tags.get(name) != about.tag or not (directory / name).exists():
+        if record.tags.get(name) != about.tag or not _is_here(directory / name, store, name):
             _fetch(store, name, directory / name, about)
             record.tags[name] = about.tag
 
 
 def _fetch(store: Store, name: str, path: Path, about: Object) -> None:
-    make_directory(path.parent)
     try:
-        store.fetch(name, path, about.size)
+        with told_by_name(store.address / name):
+            make_directory(path.parent)
+            store.fetch(name, path, about.size)
     except FileNotFoundError as error:
         raise RemoteError(f"`{store.address / name}` is not there any more; try again") from error
 
 
+def _is_here(path: Path, store: Store, name: str) -> bool:
+    with told_by_name(store.address / name):
+        return path.exists()
+
+
 def _is_file(name: str, layout: Layout) -> bool:
     """Say whether an object is a file of a run that is of no checkpoint."""
-    return not name.startswith(f"{layout.checkpoints}/") and not _is_hidden(name)
+    return name.split("/")[0] != layout.checkpoints and not _is_hidden(name)
 
 
 def _is_hidden(name: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, final
 
 from keepfast._system.commit import commit
 from keepfast._system.disk.directories import make_directory
+from keepfast._system.remote.addresses import is_below
 
 _RECORD = "record.json"
 _KEPT = ".remote"
@@ -65,13 +66,18 @@ class Record:
 
     @classmethod
     def of(cls, directory: Path) -> Record:
-        """Return what is kept of a run's directory, nothing where nothing is."""
+        """Return what is kept of a run's directory, nothing where nothing is, or where a name leads out of it."""
         try:
             told = json.loads((place(directory) / _RECORD).read_bytes())
             parts = {name: Part(**part) for name, part in told.pop("parts").items()}
-            return cls(**told, parts=parts)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            found = cls(**told, parts=parts)
+            return found if all(map(is_below, found._names())) else cls()
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return cls()
+
+    def _names(self) -> list[str]:
+        inner = [each for part in self.parts.values() for each in part.inner or []]
+        return [*self.parts, *inner, *self.files, *self.tags]
 
     def store(self, directory: Path) -> None:
         """Keep it.

@@ -18,6 +18,7 @@ from pathlib import Path
 from keepfast._system.disk.directories import make_directory
 from keepfast._system.remote.addresses import Address, address_of
 from keepfast._system.remote.record import Record, place
+from keepfast.errors import RemoteError, shown
 
 _ADDRESS = ".address"
 _COPIES = "copies"
@@ -49,6 +50,17 @@ def claim(address: Address) -> Path:
         make_directory(directory)
         (directory / _ADDRESS).write_text(str(address), encoding="utf-8")
     return directory
+
+
+def within(path: Path) -> Path:
+    """Return a path that something is about to be written at.
+
+    Raises:
+        RemoteError: if it leads out of the spool.
+    """
+    if ".." in path.parts or spool() not in path.parents:
+        raise RemoteError(f"{shown(path)} leads out of `{spool()}`; nothing is written there")
+    return path
 
 
 def address_at(path: Path) -> Address | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import os
 import secrets
@@ -13,9 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar, final
 
 from keepfast._system.commit import commit
-from keepfast._system.remote.addresses import Address
+from keepfast._system.remote.addresses import Address, is_below
 from keepfast._system.warnings import announce
-from keepfast.errors import KeepfastError, MissingDependency, RemoteError, WriteFailed
+from keepfast.errors import KeepfastError, MissingDependency, RemoteError, WriteFailed, shown
 
 _WHOLE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "memory", "oss"}
 """Where an object shows under its name once all of it is there; elsewhere a file is put under another name first."""
@@ -158,17 +159,18 @@ class Store:
                 self._files.rm_file(self._path(name))
 
     def listed(self, below: str = "") -> dict[str, Object]:
-        """Return all objects at any depth below a name, by their names."""
+        """Return all objects at any depth below a name, by their names; those that no file can be named by are not."""
         with self._told(below or "."):
             self._files.invalidate_cache()
             try:
                 found = self._files.find(self._path(below), detail=True)
             except FileNotFoundError:
                 found = {}
-        return {self._name(path): _object(about) for path, about in found.items() if self._is_below(path, below)}
+        named = {self._name(path): _object(about) for path, about in found.items() if self._is_below(path, below)}
+        return {name: about for name, about in named.items() if is_below(name)}
 
     def children(self) -> dict[str, Object | None]:
-        """Return what is right below the address, a directory as None.
+        """Return what is right below the address, a directory as None; as `listed`.
 
         Raises:
             FileNotFoundError: if there is nothing.
@@ -180,10 +182,11 @@ class Store:
             "type"
         ] == "file":
             return {"": _object(found[0])}
+        named = {self._name(each["name"].rstrip("/")): each for each in found}
         return {
-            self._name(each["name"].rstrip("/")): None if each["type"] == "directory" else _object(each)
-            for each in found
-            if self._stripped(each["name"]) != self._stripped(self._root)
+            name: None if each["type"] == "directory" else _object(each)
+            for name, each in named.items()
+            if is_below(name)
         }
 
     def _stripped(self, path: str) -> str:
@@ -196,7 +199,7 @@ class Store:
         return f"{self._root.rstrip('/')}/{name}" if name else self._root
 
     def _name(self, path: str) -> str:
-        return self._stripped(path).removeprefix(self._stripped(self._root)).lstrip("/")
+        return self._stripped(path).removeprefix(self._stripped(self._root)).removeprefix("/")
 
     def _make_room(self, name: str) -> None:
         if self.address.scheme not in _WHOLE:
@@ -241,6 +244,18 @@ def told_as_it_is() -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def told_by_name(address: Address) -> Iterator[None]:
+    """Tell of names that objects may have and files may not: too long, or both a file and a directory."""
+    try:
+        yield
+    except (OSError, UnicodeError) as error:
+        cause = error.__cause__ if isinstance(error, WriteFailed) else error
+        if isinstance(cause, KeepfastError) or not (isinstance(cause, UnicodeError) or _is_lasting(cause)):
+            raise
+        raise RemoteError(f"`{shown(address)}` cannot be a file on this machine: {cause}") from cause
+
+
 def _object(about: Mapping[str, Any]) -> Object:
     told = next((str(about[key]) for key in _TAGS if about.get(key)), "")
     return Object(int(about.get("size") or 0), f"{told}/{about.get('size')}")
@@ -267,7 +282,15 @@ def _opened(address: Address) -> tuple[Any, str]:
 _PATIENCE_SECONDS = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0
 
+_LASTING = {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+"""What an operating system says of a name that cannot be."""
+
 _T = TypeVar("_T")
+
+
+def _is_lasting(error: BaseException | None) -> bool:
+    """Say whether an error is one of a name, which trying again does not change."""
+    return isinstance(error, OSError) and error.errno in _LASTING
 
 
 def patiently(action: Callable[[], _T]) -> _T:
@@ -282,7 +305,8 @@ def patiently(action: Callable[[], _T]) -> _T:
             return action()
         except RemoteError as error:
             left = _PATIENCE_SECONDS - (time.monotonic() - began)
-            if left <= 0 or isinstance(error.__cause__, PermissionError | NotImplementedError | ValueError):
+            cause = error.__cause__
+            if left <= 0 or _is_lasting(cause) or isinstance(cause, PermissionError | NotImplementedError | ValueError):
                 raise
             if not told:
                 announce(f"{error}; it is tried again for {_PATIENCE_SECONDS:g} seconds")

@@ -13,6 +13,7 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any, final
 
@@ -66,7 +67,7 @@ class _Later(Mapping[str, Any]):
         if self._read is None:
             try:
                 self._read = {key: self._of(value) for key, value in json.loads(self._text).items()}
-            except (ValueError, TypeError, AttributeError, RecursionError):
+            except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
                 self._read = {}
         return self._read
 
@@ -225,10 +226,18 @@ _KINDS: tuple[Any, ...] = (
 """What stands in a line, one after the other."""
 
 
+_MOST = 1 << 63
+"""No whole number in a line is beyond."""
+
+
 def _makes_sense(about: Any) -> bool:
     if not isinstance(about, list) or len(about) != len(_KINDS):
         return False
-    return all(isinstance(each, kind) for each, kind in zip(about, _KINDS, strict=True))
+    if not all(isinstance(each, kind) for each, kind in zip(about, _KINDS, strict=True)):
+        return False
+    if any(isinstance(each, int) and not -_MOST <= each <= _MOST for each in about):
+        return False
+    return all(map(isfinite, filter(None, (about[7], *about[11:13]))))
 
 
 def _maker(about: list[Any], settings: str, latest: str) -> Callable[[Path], Run]:

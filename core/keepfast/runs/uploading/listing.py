@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import final
 from urllib.parse import quote, unquote
 
-from keepfast._system.remote.addresses import Address, as_address
+from keepfast._system.remote.addresses import Address, as_address, is_below
 from keepfast._system.remote.lease import LEASE, leased_until
 from keepfast._system.remote.store import Store, patiently
 from keepfast.errors import KeepfastError, NotFound
@@ -114,7 +114,8 @@ def _fold(store: Store) -> dict[str, tuple[str, Callable[[Path], Run]]]:
     except (FileNotFoundError, ValueError):
         known = {}
     listing = store.listed(_LINES)
-    signatures = {unquote(name.rpartition("/")[2]): _signature(about.tag) for name, about in listing.items()}
+    named = {unquote(name.rpartition("/")[2]): about for name, about in listing.items()}
+    signatures = {name: _signature(about.tag) for name, about in named.items() if is_below(name)}
     stale = [name for name, signature in signatures.items() if name not in known or known[name][0][1:17] != signature]
     contents = store.read_all(_place(name) for name in stale)
     lines = {name: contents[_place(name)].decode("ascii", "replace") for name in stale if _place(name) in contents}

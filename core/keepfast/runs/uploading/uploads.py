@@ -13,7 +13,8 @@ from keepfast._system.disk.directories import make_directory
 from keepfast._system.remote.addresses import Address
 from keepfast._system.remote.elsewhere import bring
 from keepfast._system.remote.mirror import Mirror
-from keepfast._system.remote.spool import address_at, claim, clean, spool
+from keepfast._system.remote.spool import address_at, claim, clean, spool, within
+from keepfast._system.remote.store import told_by_name
 from keepfast.checkpoints.index import CHECKPOINTS, read_index
 from keepfast.runs.processes.ownership import is_owned
 from keepfast.runs.uploading.layout import LAYOUT
@@ -84,8 +85,9 @@ class Uploads:
         runs, own = _place(self._mirror.directory, self._mirror.address)
         found = next(unfinished(runs, own, agent, timesteps), None)
         if found is not None:
-            directory = claim(runs) / found
-            make_directory(directory)
+            directory = within(claim(runs) / found)
+            with told_by_name(runs / found):
+                make_directory(directory)
             self.of_another(directory).look()
 
     def look(self) -> None:
