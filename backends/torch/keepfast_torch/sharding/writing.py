@@ -155,7 +155,9 @@ def _check_places(directory: Path, parts: Sequence[_Part]) -> None:
     ends: dict[str, int] = {}
     for part in parts:
         if part.name not in sizes or type(part.start) is not int or type(part.length) is not int:
-            raise CorruptCheckpoint(f"`{directory}` is damaged: a part of it is said to be in `{shown(str(part.name))}`")
+            raise CorruptCheckpoint(
+                f"`{directory}` is damaged: a part of it is said to be in `{shown(str(part.name))}`"
+            )
     for part in sorted(parts, key=lambda part: part.start):
         if part.length < 0 or not ends.get(part.name, 0) <= part.start <= sizes[part.name] - part.length:
             raise CorruptCheckpoint(f"`{directory / part.name}` is damaged: parts of it overlap, or end behind it")

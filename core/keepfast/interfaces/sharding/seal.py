@@ -86,7 +86,6 @@ def _regular_files(directory: Path) -> Iterator[str]:
                 )
 
 
-
 def _verify(directory: Path, files: Mapping[str, Sequence[Any]], found: Iterable[str]) -> None:
     there = set(found)
     for name, written in files.items():
