@@ -7,7 +7,6 @@ has none was never whole.
 from __future__ import annotations
 
 import json
-import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -73,16 +72,15 @@ def _regular_files(directory: Path) -> Iterator[str]:
     waiting = [""]
     while waiting:
         under = waiting.pop()
-        for name in os.listdir(directory / under):
-            mode = os.lstat(directory / under / name).st_mode
-            inner = f"{under}{name}"
+        for found in (directory / under).iterdir():
+            mode, inner = found.lstat().st_mode, f"{under}{found.name}"
             if stat.S_ISDIR(mode):
                 waiting.append(f"{inner}/")
             elif stat.S_ISREG(mode):
                 yield inner
             else:
                 raise CorruptCheckpoint(
-                    f"`{directory / inner}` is neither a file nor a directory, and is no part of what was written"
+                    f"`{found}` is neither a file nor a directory, and is no part of what was written"
                 )
 
 
