@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 MEMORY, TIMES = 1 << 26, 4
@@ -26,7 +26,12 @@ def read_all(files: Iterable[tuple[str, Path]], memory: int = MEMORY, seconds: i
 
 
 def read_each(
-    files: Iterable[tuple[str, Path]], memory: int = MEMORY, seconds: int = SECONDS, *, warm: bool = False
+    files: Iterable[tuple[str, Path]],
+    memory: int = MEMORY,
+    seconds: int = SECONDS,
+    *,
+    warm: bool = False,
+    imported: Sequence[str] = (),
 ) -> list[str]:
     """Read files one after another under limits, and return what became of each.
 
@@ -35,13 +40,15 @@ def read_each(
         memory: how much more address space a file may take, beside four times its size.
         seconds: how long the processor may be busy with one.
         warm: whether honest files are read first, without a limit, so that all libraries are there.
+        imported: modules that are imported first, without a limit.
 
     Returns:
         ``value``; the name of the error of ours that was raised, and its text; ``raised ...`` for an error that is none
         of ours; ``ended ...`` where the process did not outlive it.
     """
     waiting, found = list(files), list[str]()
-    command = [sys.executable, "-W", "ignore", "-m", "tests.hostile.child", str(memory), str(seconds), str(int(warm))]
+    limits = str(memory), str(seconds), str(int(warm))
+    command = [sys.executable, "-W", "ignore", "-m", "tests.hostile.child", *limits, *imported]
     while waiting:
         child = subprocess.run(
             command,

@@ -1,10 +1,11 @@
 """Reads the files that its input names, one a line, under limits; its output tells what became of each.
 
-Usage: ``python -m tests.hostile.child MEMORY SECONDS WARM``.
+Usage: ``python -m tests.hostile.child MEMORY SECONDS WARM [MODULE ...]``.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import resource
 import signal
@@ -34,9 +35,11 @@ class TooLong(BaseException):
 
 def main() -> None:
     """Read what standard input names."""
-    memory, seconds, warm = map(int, sys.argv[1:])
+    memory, seconds, warm = map(int, sys.argv[1:4])
     warnings.simplefilter("ignore")
     registry()
+    for name in sys.argv[4:]:
+        importlib.import_module(name)
     if warm:
         _warm_up()
     for number in STOPS:

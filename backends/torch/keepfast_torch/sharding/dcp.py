@@ -2,7 +2,7 @@
 
 PyTorch writes the tensors (``__0_0.distcp`` and so on, ``.metadata``), so that its own tools read them. Its
 ``.metadata`` is a pickle that runs what it likes: nobody reads it here. Where each part of a tensor is stands in the
-seal, and the parts are read by the loader of PyTorch that admits weights alone.
+seal, and the parts are read as any `.pt` file is.
 """
 
 from __future__ import annotations
@@ -46,4 +46,4 @@ class DcpStore(ShardedFormat):
         """Return whole arrays, put together of their parts."""
         from keepfast_torch.sharding.writing import read
 
-        return {path: read(directory, path, told[path], *outline) for path, outline in outlines.items()}
+        return read(directory, told, outlines)

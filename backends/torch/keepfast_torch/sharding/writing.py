@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -19,13 +20,16 @@ from torch.distributed.checkpoint.planner import SavePlan, TensorWriteData, Writ
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from keepfast import CorruptCheckpoint, ShardedArray, WriteFailed
-from keepfast_torch.arrays import DTYPES, array_of, tensor_of
+from keepfast.errors import shown
+from keepfast.formats.files.torch_archive import read_within
+from keepfast_torch.arrays import DTYPES, tensor_of
 from keepfast_torch.sharding.tensors import Piece
 
 NAMES = frozenset(str(dtype).removeprefix("torch.") for dtype in DTYPES)
 """The dtypes that PyTorch has, as NumPy calls them."""
 
 _Arrays = Mapping[str, NDArray[Any] | ShardedArray]
+_Outline = tuple[np.dtype[Any], tuple[int, ...]]
 
 
 def write(arrays: _Arrays, directory: Path, group: Any) -> dict[str, list[Any]]:
@@ -102,41 +106,90 @@ def _places(path: str, written: Metadata) -> Iterator[list[Any]]:
         yield [list(chunk.offsets), list(chunk.sizes), at.relative_path, at.offset, at.length]
 
 
-def read(directory: Path, path: str, places: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return a whole array, put together of its parts.
+@final
+@dataclass(frozen=True)
+class _Part:
+    """Where a part of a tensor is: in the tensor, and among the files."""
+
+    offsets: tuple[int, ...]
+    sizes: tuple[int, ...]
+    name: str
+    start: int
+    length: int
+
+    @property
+    def box(self) -> tuple[slice, ...]:
+        return tuple(slice(start, start + size) for start, size in zip(self.offsets, self.sizes, strict=True))
+
+    def within(self, shape: tuple[int, ...]) -> bool:
+        """Say whether it lies within an array of a shape."""
+        if not len(self.offsets) == len(self.sizes) == len(shape):
+            return False
+        if any(type(each) is not int for each in (*self.offsets, *self.sizes)):
+            return False
+        return all(0 <= box.start < box.stop <= side for box, side in zip(self.box, shape, strict=True))
+
+
+def read(directory: Path, told: Any, outlines: Mapping[str, _Outline]) -> dict[str, NDArray[Any]]:
+    """Return whole arrays, put together of their parts; what the seal says of those is believed of no one.
 
     Args:
-        directory: where they are, verified.
-        path: the array's.
-        places: what `write` returned of it.
-        dtype: its dtype.
-        shape: its shape.
+        directory: where they are, every file in it verified.
+        told: what `write` returned.
+        outlines: the dtype and the shape of each array by its path.
 
     Raises:
-        CorruptCheckpoint: if the parts do not make the whole of it.
+        CorruptCheckpoint: if the parts do not make the whole, or two of them are the same.
     """
-    parts = [(tuple(offsets), tuple(sizes), (name, start, length)) for offsets, sizes, name, start, length in places]
-    if sum(math.prod(sizes) for _, sizes, _ in parts) != math.prod(shape):
-        raise CorruptCheckpoint(f"`{directory}` is damaged: the parts of `{path}` do not make the whole of it")
-    if len(parts) == 1 and parts[0][1] == shape:
-        return _part(directory, *parts[0][2], dtype, shape)
+    parts = {path: [_Part(tuple(each[0]), tuple(each[1]), *each[2:]) for each in told[path]] for path in outlines}
+    _check_places(directory, [part for each in parts.values() for part in each])
+    for path, (dtype, shape) in outlines.items():
+        if not _make_the_whole(parts[path], dtype, shape):
+            raise CorruptCheckpoint(f"`{directory}` is damaged: the parts of `{path}` do not make the whole of it")
+    return {path: _whole(directory, parts[path], *outline) for path, outline in outlines.items()}
+
+
+def _check_places(directory: Path, parts: Sequence[_Part]) -> None:
+    """Check that each part lies in a file of tensors, and in no other part, so that all take what the files have."""
+    sizes = {each.name: each.stat().st_size for each in os.scandir(directory) if each.name.endswith(".distcp")}
+    ends: dict[str, int] = {}
+    for part in parts:
+        if part.name not in sizes or type(part.start) is not int or type(part.length) is not int:
+            raise CorruptCheckpoint(
+                f"`{directory}` is damaged: a part of it is said to be in `{shown(str(part.name))}`"
+            )
+    for part in sorted(parts, key=lambda part: part.start):
+        if part.length < 0 or not ends.get(part.name, 0) <= part.start <= sizes[part.name] - part.length:
+            raise CorruptCheckpoint(f"`{directory / part.name}` is damaged: parts of it overlap, or end behind it")
+        ends[part.name] = part.start + part.length
+
+
+def _make_the_whole(parts: Sequence[_Part], dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
+    """Say whether parts, none of which has more numbers than bytes for them, cover an array, each its own place."""
+    if not all(part.within(shape) and math.prod(part.sizes) * dtype.itemsize <= part.length for part in parts):
+        return False
+    if sum(math.prod(part.sizes) for part in parts) != math.prod(shape):
+        return False
+    covered = np.zeros(shape if len(parts) > 1 else (), np.bool_)
+    for part in parts if len(parts) > 1 else ():
+        if covered[part.box].any():
+            return False
+        covered[part.box] = True
+    return True
+
+
+def _whole(directory: Path, parts: Sequence[_Part], dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    if len(parts) == 1:
+        return _array(directory, parts[0], dtype)
     whole = np.empty(shape, dtype)
-    for offsets, sizes, at in parts:
-        places_in = tuple(slice(start, start + size) for start, size in zip(offsets, sizes, strict=True))
-        whole[places_in] = _part(directory, *at, dtype, sizes)
+    for part in parts:
+        whole[part.box] = _array(directory, part, dtype)
     return whole
 
 
-def _part(
-    directory: Path, name: str, offset: int, length: int, dtype: np.dtype[Any], shape: tuple[int, ...]
-) -> NDArray[Any]:
+def _array(directory: Path, part: _Part, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return one part, whose file was verified, and which is a tensor or nothing."""
-    if Path(name).name != name:
-        raise CorruptCheckpoint(f"`{directory}` is damaged: a part of it is said to be in `{name}`")
-    with (directory / name).open("rb") as file:
-        file.seek(offset)
-        tensor = torch.load(io.BytesIO(file.read(length)), map_location="cpu", weights_only=True)
-    array = array_of(tensor)
-    if array.shape != shape or array.dtype != dtype:
-        raise CorruptCheckpoint(f"`{directory / name}` is damaged: a part of it is {array.dtype}{list(array.shape)}")
+    array = read_within(path := directory / part.name, part.start, part.length)
+    if not isinstance(array, np.ndarray) or array.shape != part.sizes or array.dtype != dtype:
+        raise CorruptCheckpoint(f"`{path}` is damaged: a part of it is no {dtype}{list(part.sizes)}")
     return array

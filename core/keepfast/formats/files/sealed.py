@@ -71,23 +71,29 @@ def verified(path: Path, error: type[CorruptFile] = CorruptCheckpoint, *, mapped
     Whatever else is raised at content that is not as it should be becomes that error too, with its cause. Large
     payloads of a mapped file are memory-mapped instead of read. What Keepfast cannot read is told with the file's name.
     """
-    with ReadFile(path, mapped=mapped) as file:
-        try:
-            yield file
-        except Damage as damage:
-            raise error(f"`{path}` is damaged: the {damage}") from damage
-        except CodeRefused as refused:
-            raise error(
-                f"`{path}` is refused: it carries code, `{shown(refused.name)}`, and loading runs no code; a file "
-                "holds arrays, numbers, strings and plain containers (save a state dict, not the object itself)"
-            ) from refused
-        except Unreadable as problem:
-            raise Unreadable(f"`{path}` cannot be read by Keepfast, whole as it may be: {problem}") from problem
-        except (KeepfastError, OSError, MemoryError):
-            raise
-        except Exception as problem:
-            reason = shown(f"{type(problem).__name__}: {problem}", _LONGEST)
-            raise error(f"`{path}` is damaged: its content cannot be read ({reason})") from problem
+    with ReadFile(path, mapped=mapped) as file, naming(path, error):
+        yield file
+
+
+@contextlib.contextmanager
+def naming(path: Path, error: type[CorruptFile] = CorruptCheckpoint) -> Iterator[None]:
+    """Have what is found in a file, or in a part of it, become the error that names the file; see `verified`."""
+    try:
+        yield
+    except Damage as damage:
+        raise error(f"`{path}` is damaged: the {damage}") from damage
+    except CodeRefused as refused:
+        raise error(
+            f"`{path}` is refused: it carries code, `{shown(refused.name)}`, and loading runs no code; a file "
+            "holds arrays, numbers, strings and plain containers (save a state dict, not the object itself)"
+        ) from refused
+    except Unreadable as problem:
+        raise Unreadable(f"`{path}` cannot be read by Keepfast, whole as it may be: {problem}") from problem
+    except (KeepfastError, OSError, MemoryError):
+        raise
+    except Exception as problem:
+        reason = shown(f"{type(problem).__name__}: {problem}", _LONGEST)
+        raise error(f"`{path}` is damaged: its content cannot be read ({reason})") from problem
 
 
 @final

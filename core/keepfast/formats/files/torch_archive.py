@@ -23,7 +23,7 @@ from keepfast._system.disk.bounded import opened_zip
 from keepfast._system.disk.checksum import Summed
 from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError, Unreadable, shown
 from keepfast.formats.files.numpy_pickle import PickledArray, PickledDtype
-from keepfast.formats.files.sealed import Damage, verified, warn_of_anew
+from keepfast.formats.files.sealed import Damage, naming, verified, warn_of_anew
 from keepfast.formats.files.sealed_zip import ALIGNMENT, SealedZipReader, SealedZipWriter
 from keepfast.formats.files.torch_pickle import StorageReference, StoredTensor, TreePickler, is_foreign, load_tree
 from keepfast.pickles.machine import CodeRefused
@@ -107,6 +107,17 @@ def read_archive(
                     "its `state_dict()` with `torch.save`"
                 ) from None
             raise
+
+
+def read_within(path: Path, start: int, length: int) -> Tree:
+    """Return the tree of an archive of ``torch.save`` that lies within another file, as `read_archive` does.
+
+    Raises:
+        CorruptCheckpoint: as for `read_archive`; names the file.
+    """
+    with path.open("rb") as file, naming(path):
+        file.seek(start)
+        return _Reader(io.BytesIO(file.read(length)), path).read()[0]
 
 
 def _is_script(path: Path) -> bool:

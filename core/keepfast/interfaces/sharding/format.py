@@ -212,7 +212,10 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
             raise NewerFormat(f"`{path / SEAL}` is of the version {document['version']}; known: up to {_VERSION}")
         outlines: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
         decode(document["state"], lambda stored: _noted(stored, outlines))
-        arrays = self.read_arrays(path, document["arrays"], outlines)
+        try:
+            arrays = self.read_arrays(path, document["arrays"], outlines)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:  # all that was sealed is there
+            raise CorruptCheckpoint(f"`{path}` is damaged: a part that its seal tells of is not there") from error
         state = decode(document["state"], lambda stored: arrays[stored[0]] if len(stored) == 3 else _inlined(stored))
         return Checkpoint(state, decode(document["metadata"]))
 
@@ -254,6 +257,8 @@ def _noted(stored: Any, outlines: dict[str, tuple[np.dtype[Any], tuple[int, ...]
     path, dtype, shape, *inline = stored
     check_shape(shape)
     if not inline:
+        if path in outlines:
+            raise CorruptCheckpoint(f"the seal is damaged: `{path}` is in it twice")
         outlines[path] = dtype_of(dtype), tuple(shape)
     return np.zeros(0)
 

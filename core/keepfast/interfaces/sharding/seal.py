@@ -7,7 +7,8 @@ has none was never whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +51,37 @@ def read_seal(directory: Path) -> dict[str, Any]:
         CorruptCheckpoint: if there is none, or it is damaged, or a file is not as it was sealed; names the file.
     """
     path = directory / SEAL
-    if not path.is_file():
+    there = set(_regular_files(directory))
+    if SEAL not in there:
         raise CorruptCheckpoint(f"`{directory}` is damaged: it was never sealed, so that nobody knows it to be whole")
     content = path.read_bytes()
     text = content[:-_TAIL]
     if content[-_TAIL:] != b"\n%08x\n" % crc32(text):
         raise CorruptCheckpoint(f"`{path}` is damaged: it has another CRC-32 than what was written")
     document: dict[str, Any] = json.loads(text)
-    _verify(directory, document["files"], names_in(directory))
+    _verify(directory, document["files"], there - {SEAL})
     return document
+
+
+def _regular_files(directory: Path) -> Iterator[str]:
+    """Yield the names of the files in and below a directory, relative to it.
+
+    Raises:
+        CorruptCheckpoint: at what is neither a file nor a directory: a pipe has no end, and a link leads elsewhere.
+    """
+    waiting = [""]
+    while waiting:
+        under = waiting.pop()
+        for found in (directory / under).iterdir():
+            mode, inner = found.lstat().st_mode, f"{under}{found.name}"
+            if stat.S_ISDIR(mode):
+                waiting.append(f"{inner}/")
+            elif stat.S_ISREG(mode):
+                yield inner
+            else:
+                raise CorruptCheckpoint(
+                    f"`{found}` is neither a file nor a directory, and is no part of what was written"
+                )
 
 
 def _verify(directory: Path, files: Mapping[str, Sequence[Any]], found: Iterable[str]) -> None:
