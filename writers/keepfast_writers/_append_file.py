@@ -9,7 +9,7 @@ from typing import final
 
 from keepfast import UsageError
 from keepfast._system.disk.directories import make_directory, sync_directory, sync_file
-from keepfast._system.disk.special import require_replaceable
+from keepfast._system.disk.special import require_own
 
 
 @final
@@ -38,7 +38,7 @@ class AppendFile:
         self._begin()
 
     def _begin(self) -> None:
-        require_replaceable(self.path)  # opening a pipe would wait for whoever reads from it
+        require_own(self.path)  # opening a pipe would wait for whoever reads from it
         self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         if self._head and os.fstat(self._descriptor).st_size == 0:
             self.append(self._head)

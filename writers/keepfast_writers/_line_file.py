@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keepfast import commit
-from keepfast._system.disk.special import require_replaceable
+from keepfast._system.disk.special import require_own
 from keepfast_writers._append_file import AppendFile
 
 
@@ -21,7 +21,7 @@ def open_lines(path: Path, keep: Callable[[bytes], bool] | None, head: bytes = b
     Raises:
         OSError: if the file cannot be read or written, or is a pipe, a socket, a device or a file of the kernel.
     """
-    require_replaceable(path)  # opening a pipe would wait for whoever writes into it
+    require_own(path)  # opening a pipe would wait for whoever writes into it
     if path.exists():
         if keep is not None:
             _rewrite(path, keep)

@@ -1,4 +1,4 @@
-"""What has the name of a file and is none: pipes, sockets, devices and the kernel's files, neither replaced nor read."""
+"""What has the name of a file and is none: pipes, sockets, devices, files of the kernel; neither replaced nor read."""
 
 from __future__ import annotations
 
@@ -145,5 +145,5 @@ def test_a_lock_is_not_waited_for(kind: str, tmp_path: Path) -> None:
     (run := tmp_path / "run").mkdir()
     KINDS[kind][0](run / LOCK)
     assert not is_owned(run)
-    with pytest.raises(keepfast.KeepfastError, match=f"it is {kind}"):
+    with pytest.raises(keepfast.KeepfastError, match=f"{LOCK}` is {kind}, where a file"):
         keepfast.Experiment({"directory": str(tmp_path), "experiment_name": "run", "writers": []})

@@ -68,6 +68,16 @@ def require_replaceable(path: Path) -> None:
         raise OSError(errno.EEXIST, f"it is {kind}, and only files are replaced; give another path")
 
 
+def require_own(path: Path) -> None:
+    """Check that where a file of ours belongs there is no pipe, socket, device or file of the kernel.
+
+    Raises:
+        OSError: if there is.
+    """
+    if kind := special_kind(path):
+        raise OSError(errno.EEXIST, f"`{path}` is {kind}, where a file of the run belongs; remove it")
+
+
 def require_file(path: Path) -> None:
     """Check that a path is not of a pipe, a socket, a device or a file of the kernel, which might never come to an end.
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
-from keepfast._system.disk.special import content_of, is_plain_file, require_replaceable
+from keepfast._system.disk.special import content_of, is_plain_file, require_own
 from keepfast._system.lock import holding
 from keepfast.errors import DirectoryError
 
@@ -56,7 +56,7 @@ class Ownership:
 
     def _try(self) -> bool:
         path = self.directory / LOCK
-        require_replaceable(path)
+        require_own(path)
         for _ in range(_TRIES):
             with contextlib.ExitStack() as opening:
                 file = opening.enter_context(path.open("a+b", buffering=0))
