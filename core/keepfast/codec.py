@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._system.arguments.guarding import guarded_outside
+from keepfast._system.arguments.hashing import few_alike
 from keepfast.errors import InvalidValue, MissingDependency, Unreadable, as_given, shown
 from keepfast.tree import Tree, versions_of, with_versions
 
@@ -45,9 +46,6 @@ GetArray = Callable[[Any], NDArray[Any]]
 
 _AS_THEY_ARE = frozenset({str, int, bool, type(None)})
 """What JSON has words of its own for."""
-
-_ALIKE = 1 << 22
-"""How often keys of a container may be compared because their hashes are the same."""
 
 _MAPPINGS: dict[str, type[dict[Any, Any]]] = {"dict": dict, "odict": OrderedDict, "counter": Counter}
 
@@ -311,7 +309,7 @@ def _decode(stored: Any, get: GetArray = _outline) -> Tree:
 
 def _decode_kind(kind: str, body: Any, get: GetArray) -> Tree:
     if kind in _MAPPINGS:
-        keys = _few_alike([_decode(key) for key, _ in body])
+        keys = few_alike([_decode(key) for key, _ in body])
         return _MAPPINGS[kind](dict(zip(keys, [_decode(child, get) for _, child in body], strict=True)))
     match kind:
         case "array":
@@ -322,7 +320,7 @@ def _decode_kind(kind: str, body: Any, get: GetArray) -> Tree:
         case "tuple":
             return tuple(_decode(child, get) for child in body)
         case "set":
-            return set(_few_alike([_decode(child) for child in body]))
+            return set(few_alike([_decode(child) for child in body]))
         case "float":
             return float(body)
         case "complex":
@@ -330,19 +328,6 @@ def _decode_kind(kind: str, body: Any, get: GetArray) -> Tree:
         case "bytes":
             return base64.b64decode(body)
     raise ValueError(f"an encoded container is of the unknown kind `{kind}`")
-
-
-def _few_alike(keys: list[Any]) -> list[Any]:
-    """Return keys, of which few have one hash: a file can have any number of tuples that do, each compared with all.
-
-    Raises:
-        ValueError: if there are many.
-    """
-    if not all(type(key) is str for key in keys):
-        alike = Counter(map(hash, keys))
-        if sum(count * (count - 1) for count in alike.values()) > _ALIKE:
-            raise ValueError("too many keys of one container have the same hash")
-    return keys
 
 
 @guarded_outside

@@ -35,6 +35,8 @@ BEYOND: dict[str, str] = {
     "keepfast._system.disk.directories.path_of": "tells what is no path in our own words; others in Python's",
     "keepfast._system.disk.directories.sync_directory": "does without what a file system lacks; others use `os.fsync`",
     "keepfast._system.disk.directories.sync_file": "does without what a file system lacks; others use `os.fsync`",
+    "keepfast._system.disk.special.is_plain_file": "tells pipes and files of the kernel apart; others use `is_file`",
+    "keepfast._system.disk.special.require_own": "names a pipe where a file of the run belongs; others use `stat`",
     "keepfast._system.disk.special.special_kind": "tells pipes and devices apart; others use `stat`",
     "keepfast._system.disk.mapping.mapped_file": "does without maps where a file system lacks them; others use `mmap`",
     "keepfast._system.disk.mapping.mapped_array": "does without maps where a file system lacks them; others use `mmap`",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 import sys
 import tempfile
@@ -112,9 +113,17 @@ def _copied(door: Door) -> Door:
 
     def of_copy(path: Path) -> Any:
         with tempfile.TemporaryDirectory() as made:
-            return door(Path(shutil.copytree(path, Path(made, path.name), symlinks=True)))
+            copy = shutil.copytree(path, Path(made, path.name), symlinks=True, copy_function=_copy_of_any)
+            return door(Path(copy))
 
     return of_copy
+
+
+def _copy_of_any(source: str, target: str) -> None:
+    if Path(source).is_fifo():
+        os.mkfifo(target)
+    else:
+        shutil.copy2(source, target)
 
 
 DOORS: dict[str, Door] = {

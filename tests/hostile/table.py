@@ -226,6 +226,9 @@ def runs() -> Iterator[Row]:
     yield from _indexes()
     yield Row("links", OF_RUNS, _links)
     yield Row("endless", OF_RUNS, _endless)
+    yield Row("pipes", OF_RUNS, _pipes)
+    yield Row("lock", ("run", "runs", "start", "show"), partial(_special_lock, os.mkfifo))
+    yield Row("endless lock", ("run", "start"), partial(_special_lock, lambda path: path.symlink_to("/proc/kmsg")))
     yield Row("directories", OF_RUNS, _directories)
     yield Row("names", OF_RUNS, _names)
 
@@ -301,8 +304,29 @@ def _links(directory: Path) -> Path:
 def _endless(directory: Path) -> Path:
     """Make a run with links to what is a file, by what the system says of it, and never ends."""
     (checkpoints := directory / "run" / "checkpoints").mkdir(parents=True)
-    for name in ("index.json", "../config.json", "../tags.json", "../.keepfast.runs"):
+    for name in (
+        *("index.json", "agent_5.pt", "best_agent.safetensors", "../config.json", "../tags.json"),
+        *("../.keepfast.runs", "../metrics.jsonl", "../metrics.csv", "../events.out.tfevents.1"),
+    ):
         (checkpoints / name).symlink_to("/proc/kmsg")
+    return directory / "run"
+
+
+def _pipes(directory: Path) -> Path:
+    """Make a run that has a pipe wherever a file belongs."""
+    (checkpoints := directory / "run" / "checkpoints").mkdir(parents=True)
+    for name in (
+        *("index.json", "agent_5.pt", "best_agent.safetensors", ".checkpoints.lock", "../config.json", "../tags.json"),
+        *("../metrics.jsonl", "../metrics.csv", "../events.out.tfevents.1"),
+    ):
+        os.mkfifo(checkpoints / name)
+    return directory / "run"
+
+
+def _special_lock(make: Callable[[Path], None], directory: Path) -> Path:
+    """Make a run whose lock is no file."""
+    (directory / "run" / "checkpoints").mkdir(parents=True)
+    make(directory / "run" / ".keepfast.lock")
     return directory / "run"
 
 

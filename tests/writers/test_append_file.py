@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,20 @@ def test_a_torn_line_is_cut_off(tmp_path: Path, whole: bytes, *, resumes: bool) 
     path.write_bytes(whole + b"torn")
     open_lines(path, (lambda _line: True) if resumes else None).close()
     assert path.read_bytes() == whole
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("keep", [None, lambda _line: True])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, keep: Callable[[bytes], bool] | None) -> None:
+    """At a start, at a resume, and where it takes the place of a file that was written."""
+    path = tmp_path / "metrics.jsonl"
+    written = AppendFile(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="a pipe"):
+        open_lines(path, keep)
+    written.append(b"line\n")
+    with pytest.raises(OSError, match="a pipe"):
+        written.flush()
+    assert path.is_fifo()

@@ -9,6 +9,7 @@ from typing import final
 
 from keepfast import UsageError
 from keepfast._system.disk.directories import make_directory, sync_directory, sync_file
+from keepfast._system.disk.special import require_own
 
 
 @final
@@ -25,7 +26,7 @@ class AppendFile:
         head: what a new file begins with.
 
     Raises:
-        OSError: if it cannot be opened for writing.
+        OSError: if it cannot be opened for writing, or is a pipe, a socket, a device or a file of the kernel.
     """
 
     def __init__(self, path: Path, head: bytes = b"") -> None:
@@ -37,6 +38,7 @@ class AppendFile:
         self._begin()
 
     def _begin(self) -> None:
+        require_own(self.path)  # opening a pipe would wait for whoever reads from it
         self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         if self._head and os.fstat(self._descriptor).st_size == 0:
             self.append(self._head)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keepfast import commit
+from keepfast._system.disk.special import require_own
 from keepfast_writers._append_file import AppendFile
 
 
@@ -18,8 +19,9 @@ def open_lines(path: Path, keep: Callable[[bytes], bool] | None, head: bytes = b
         head: the first line of a new file.
 
     Raises:
-        OSError: if the file cannot be read or written.
+        OSError: if the file cannot be read or written, or is a pipe, a socket, a device or a file of the kernel.
     """
+    require_own(path)  # opening a pipe would wait for whoever writes into it
     if path.exists():
         if keep is not None:
             _rewrite(path, keep)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from keepfast import MissingDependency, NotFound, commit
 from keepfast._system.disk.directories import make_directory
+from keepfast._system.disk.special import require_own
 from keepfast_writers._gif import pillow
 from keepfast_writers._tensorboard_library import EventLibrary
 
@@ -163,6 +164,7 @@ def write_embedding(directory: Path, tag: str, content: Mapping[str, Any], step:
         )
     entry = "embeddings {\n" + "\n".join(lines) + "\n}\n"
     path = directory / _PROJECTOR
+    require_own(path)
     before = path.read_bytes() if path.exists() else b""
     commit(path, lambda file: file.write(before + entry.encode()))
 

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from filelock import lock_descriptor, unlock_descriptor
 
 from keepfast._system.disk.optional import note_lacking
+from keepfast._system.disk.special import is_plain_file
 from keepfast._system.lifetimes import in_child
 from keepfast._system.warnings import announce
 from keepfast.errors import DirectoryError
@@ -129,7 +130,7 @@ def holding_file(path: Path) -> Iterator[None]:
 
 
 def _opened(path: Path) -> BinaryIO | None:
-    if path.exists() and not path.is_file():
+    if path.exists() and not is_plain_file(path):
         return None  # a pipe would be waited for
     try:
         return path.open("ab")

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, final
 
 from keepfast._system.commit import Unnamed, Write, commit, files_of, size_of
 from keepfast._system.disk.checksum import crc32
-from keepfast._system.disk.special import content_of, require_file
+from keepfast._system.disk.special import content_of, is_plain_file, require_file
 from keepfast._system.lock import holding_file
 from keepfast.errors import InvalidValue
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata
@@ -212,7 +212,7 @@ def index_problem(directory: Path) -> str | None:
 
 def _read(directory: Path) -> tuple[list[IndexedCheckpoint], str | None]:
     path = directory / INDEX
-    if path.exists() and not path.is_file():  # a pipe would be waited for
+    if path.exists() and not is_plain_file(path):  # a pipe would be waited for
         return [], f"`{path}` is no file; remove it, and `keepfast index --rebuild` makes one"
     try:
         listed, wrong = _parsed(content_of(path))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.commit import files_of, size_of
+from keepfast._system.disk.special import is_plain_file
 from keepfast._system.remote.elsewhere import names_elsewhere
 from keepfast.checkpoints.index import (
     BEST,
@@ -159,7 +160,7 @@ def _candidates(directory: Path, known: set[str], *, thorough: bool) -> Iterable
     named = {path: said for path, said in parsed.items() if said[0] or said[2] is not None}
     formats = stores() if named else {}  # asking each format takes longer than finding nothing new
     for path, (best, key, timestep) in named.items():
-        if path.suffix in formats and (path.is_file() or path.is_dir()) and formats[path.suffix].owns(path):
+        if path.suffix in formats and (is_plain_file(path) or path.is_dir()) and formats[path.suffix].owns(path):
             by_name_alone = key == GROUPED and not best and not thorough
             yield _candidate(path, best, key, timestep, _UNREAD if by_name_alone else _content(path))
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from keepfast._system.arguments.guarding import guarded
 from keepfast._system.disk.directories import make_directory
+from keepfast._system.disk.special import is_plain_file
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.errors import InvalidValue, NotFound, as_given
 from keepfast.hub.card import Facts, card, curve, evaluation
@@ -145,7 +146,7 @@ def _best_of(run: Path) -> Path:
 
 
 def _document(run: Path | None) -> dict[str, Any]:
-    if run is None or not (run / "config.json").is_file():
+    if run is None or not is_plain_file(run / "config.json"):
         return {}
     try:
         found = json.loads((run / "config.json").read_text(encoding="utf-8"))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from keepfast._system.arguments.checks import listed
 from keepfast._system.arguments.guarding import guarded
 from keepfast._system.disk.bounded import within_memory
+from keepfast._system.disk.special import is_plain_file
 from keepfast._system.warnings import warn
 from keepfast.errors import NotFound
 from keepfast.metrics.events import has_summaries, read_events
@@ -154,7 +155,7 @@ def _sources(path: Path) -> list[tuple[Callable[[list[Path]], _Tags], list[Path]
     candidates = [path] if path.is_file() else sorted(each for each in inside if _is_read(each.name))
     found = []
     for pattern, read in _READERS:
-        files = [file for file in candidates if fnmatchcase(file.name, pattern) and file.is_file()]
+        files = [file for file in candidates if fnmatchcase(file.name, pattern) and is_plain_file(file)]
         if files:
             found.append((read, files))
     return found

@@ -11,6 +11,7 @@ import numpy as np
 from keepfast._system.arguments.checks import table, truth
 from keepfast._system.arguments.guarding import guarded
 from keepfast._system.disk.bounded import within_memory
+from keepfast._system.disk.special import require_file
 from keepfast.errors import CorruptCheckpoint, InvalidValue, KeepfastError, NotFound, as_given
 from keepfast.interfaces.checkpoint_reader import CheckpointReader, ForeignCheckpoint
 from keepfast.migration.engine import MigrationOptions, Source, migrate_all
@@ -157,6 +158,7 @@ def read_foreign(path: str | Path, reader: str | None = None) -> Source:
 
     Raises:
         NotFound: if there is no such file.
+        Unreadable: if it is a file of the kernel.
         CorruptCheckpoint: if it is damaged, or nobody knows it.
         UnknownPlugin: if there is no reader of that name.
         InvalidValue: if several know it.
@@ -166,6 +168,7 @@ def read_foreign(path: str | Path, reader: str | None = None) -> Source:
     path = located(path)
     if not path.is_file() and not (path.is_dir() and is_checkpoint(path)):
         raise NotFound(f"cannot migrate `{path}`: there is no such file")
+    require_file(path)
     try:
         name, chosen = (reader, registry().get("checkpoint reader", reader)()) if reader else _recognized(path)
         with within_memory(path):

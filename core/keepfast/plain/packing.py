@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keepfast import codec
-from keepfast.errors import InvalidValue, UnsupportedModule
+from keepfast._system.arguments.hashing import few_alike
+from keepfast.errors import InvalidValue, UnsupportedModule, as_given
 from keepfast.tree import Tree
 
 SMALL = 1 << 14
@@ -29,8 +31,9 @@ SMALL = 1 << 14
 _PACKED, _LARGE = "packed", "arrays"
 _LENGTH = struct.Struct("<Q")
 _AS_THEY_ARE = frozenset({bool, int, float, str, type(None)})
-_SEQUENCES: Mapping[str, Callable[[Any], Any]] = {"tuple": tuple, "set": set}
 _KINDS_OF_NUMBERS = "biufc"
+_NAME_OF_NUMBERS = re.compile(rf"[<>|=]?[{_KINDS_OF_NUMBERS}][0-9]{{1,2}}", re.ASCII)
+"""How NumPy calls them in short: its other names would be read as a program's text is."""
 
 _Path = tuple[Any, ...]
 """Where a part of a state is, as its key and the path of what it is in: text is made of the few that are told."""
@@ -70,6 +73,8 @@ def unpack(saved: Mapping[str, Any]) -> Any:
         (packed,) = saved[_PACKED].values()
         content = np.asarray(packed, np.uint8).tobytes()
         (length,) = _LENGTH.unpack_from(content)
+        if length > len(content) - _LENGTH.size:
+            raise ValueError(f"it is of {len(content)} bytes, and would have a text of {length}")
         unpacker = _Unpacker(memoryview(content)[_LENGTH.size + length :], saved[_LARGE])
         return json.loads(content[_LENGTH.size : _LENGTH.size + length], object_hook=unpacker.made)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, struct.error) as error:
@@ -144,7 +149,7 @@ class _Unpacker:
     """Makes of tables of the JSON what they stand for; it is given the inner ones first, in the order of the text."""
 
     def __init__(self, small: memoryview, large: Mapping[str, Any]) -> None:
-        self._small, self._large = small, large
+        self._small, self._large = small, dict(large)
 
     def made(self, table: dict[str, Any]) -> Any:
         if "" not in table:
@@ -156,17 +161,22 @@ class _Unpacker:
             case "number":
                 return self._array(*told)[()]
             case "large":
-                return np.array(self._large[told[0]])
+                return np.array(self._large.pop(told[0]))  # each is there once, and copied once
             case "dict":
-                return dict(zip(*told, strict=True))
+                keys, values = told
+                return dict(zip(few_alike(keys), values, strict=True))
+            case "set":
+                return set(few_alike(told[0]))
+            case "tuple":
+                return tuple(told[0])
             case "bytes":
                 return base64.b64decode(told[0])
-        return _SEQUENCES[kind](told[0])
+        raise ValueError(f"there is the unknown kind {as_given(kind)}")
 
     def _array(self, name: str, shape: list[int]) -> NDArray[Any]:
-        dtype = np.dtype(name)
-        if dtype.kind not in _KINDS_OF_NUMBERS:
-            raise ValueError(f"there is an array of the dtype {dtype}")
+        if not _NAME_OF_NUMBERS.fullmatch(name):
+            raise ValueError(f"there is an array of the dtype {as_given(name)}")
+        dtype = codec.dtype_of(name)
         codec.check_shape(shape)
         count = 1
         for side in shape:

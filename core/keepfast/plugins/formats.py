@@ -11,6 +11,7 @@ from typing import Any, Literal, overload
 
 from keepfast._system.background import wait_for_writing
 from keepfast._system.disk.bounded import within_memory
+from keepfast._system.disk.special import is_plain_file
 from keepfast._version import __version__
 from keepfast.errors import (
     ConfigError,
@@ -185,7 +186,7 @@ def _format_to_read(path: Path) -> CheckpointStore:
         ConfigError: if neither tells.
         MissingDependency: if it needs a package that is not installed.
     """
-    kind = _kind_of(path) if path.is_file() and (path.suffix in _BUILTIN or owner_of(path) is None) else None
+    kind = _kind_of(path) if is_plain_file(path) and (path.suffix in _BUILTIN or owner_of(path) is None) else None
     if kind is None or f".{kind}" == path.suffix:
         return format_of("checkpoint format", path)
     made: CheckpointStore = registry().get("checkpoint format", kind)()

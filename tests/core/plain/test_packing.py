@@ -120,6 +120,16 @@ def _made(text: Any, rest: bytes = b"", arrays: Any = None) -> dict[str, Any]:
         _made({"": 5}),
         _made({"": ["dict", [[1]], [2]]}),
         _made({"": ["bytes", 5]}),
+        _made({"": ["array", "(,)f4", [1]]}, b"\0" * 8),
+        _made({"": ["array", "f4,", [1]]}, b"\0" * 8),
+        _made({"": ["array", "(2,)f4", [1]]}, b"\0" * 8),
+        _made({"": ["array", "m8[0s]", [1]]}, b"\0" * 8),
+        _made({"": ["array", "<f\u0664", [1]]}, b"\0" * 8),
+        _made({"": ["array", "<f9", [1]]}, b"\0" * 16),
+        _made({"": ["array", 5, [1]]}, b"\0" * 8),
+        _made({"": [[], 5]}),
+        {"packed": {"9": np.frombuffer((2**63).to_bytes(8, "little") + b"1", np.uint8)}, "arrays": {}},
+        _made([{"": ["large", "a"]}] * 2, arrays={"a": np.zeros(3)}),
     ],
 )
 def test_what_was_never_packed_is_refused(saved: Any) -> None:
@@ -132,3 +142,21 @@ def test_the_same_bytes_are_no_array_twice() -> None:
     """A small file could tell of any number of large arrays otherwise."""
     with pytest.raises(InvalidValue, match="packed"):
         unpack(_made([{"": ["array", "|u1", [8]]}] * 2, b"\0" * 8))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["dict", "set"])
+def test_keys_of_one_hash_are_refused(kind: str) -> None:
+    """Each would be compared with all others, and a file can tell of any number: those of its modulus hash to 0."""
+    keys = [each * (2**61 - 1) for each in range(40_000)]
+    with pytest.raises(InvalidValue, match="the same hash"):
+        unpack(_made({"": [kind, keys, keys] if kind == "dict" else [kind, keys]}))
+
+
+@pytest.mark.parametrize("dtype", [*"?bBhHiIlLqQefdgFDG", ">i4", ">f8", ">c16"])
+def test_arrays_of_every_kind_of_number_are_packed(dtype: str) -> None:
+    """Whatever NumPy calls it."""
+    array = np.ones(3, dtype)
+    packed = pack({"a": array})
+    assert not packed["arrays"]
+    assert _same(unpack(packed)["a"], array)

@@ -1,10 +1,11 @@
-"""What has the name of a file and is none: pipes, sockets and devices are neither replaced nor read."""
+"""What has the name of a file and is none: pipes, sockets, devices, files of the kernel; neither replaced nor read."""
 
 from __future__ import annotations
 
 import os
 import socket
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 
 import keepfast
 from keepfast._system.commit import commit_directory
+from keepfast._system.disk.special import is_plain_file, special_kind
+from keepfast.runs.processes.ownership import LOCK, is_owned
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there are none of these on Windows")
 
@@ -38,11 +41,18 @@ def link_to_a_pipe(path: Path) -> None:
     path.symlink_to("target")
 
 
+def link_to_the_kernel(path: Path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("Linux shows what it knows as files")
+    path.symlink_to("/proc/kmsg")
+
+
 KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a pipe": (pipe, "a pipe"),
     "a socket": (bound_socket, "a socket"),
     "a device": (device, "a device"),
     "a link to a pipe": (link_to_a_pipe, "a pipe"),
+    "a file of the kernel": (link_to_the_kernel, "a file of the kernel"),
 }
 
 WRITES: dict[str, Callable[[Path], object]] = {
@@ -113,3 +123,27 @@ def test_a_pipe_among_metrics_is_passed_over(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "metrics.jsonl"):
         with pytest.raises(keepfast.NotFound):
             keepfast.read_metrics(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux shows what it knows as files")
+@pytest.mark.parametrize("place", ["/proc/kmsg", "/proc/self/maps", "/sys/kernel/uevent_seqnum"])
+def test_files_of_the_kernel_are_no_files(place: str, tmp_path: Path) -> None:
+    """Some never end; those of disks are files, empty or not."""
+    if not (kernels := Path(place)).exists():
+        pytest.skip(f"there is no {place}")
+    for content in (b"", b"x"):
+        (path := tmp_path / "own").write_bytes(content)
+        assert (is_plain_file(path), special_kind(path)) == (True, "")
+    assert (is_plain_file(kernels), special_kind(kernels)) == (False, "a file of the kernel")
+    assert not is_plain_file(tmp_path)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["a pipe", "a file of the kernel"])
+def test_a_lock_is_not_waited_for(kind: str, tmp_path: Path) -> None:
+    """A run whose lock it would be is nobody's, and nobody starts there."""
+    (run := tmp_path / "run").mkdir()
+    KINDS[kind][0](run / LOCK)
+    assert not is_owned(run)
+    with pytest.raises(keepfast.KeepfastError, match=f"{LOCK}` is {kind}, where a file"):
+        keepfast.Experiment({"directory": str(tmp_path), "experiment_name": "run", "writers": []})

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import stat
 import zipfile
 from pathlib import Path
 from typing import Literal
 
 from keepfast._system.disk.bounded import opened_zip
+from keepfast._system.disk.special import special_kind
 from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.errors import CorruptFile, InvalidValue, KeepfastError, MissingDependency, NotFound, did_you_mean
@@ -41,13 +41,6 @@ _SIGNATURES = (
 )
 """How files of other kinds begin."""
 
-_SPECIAL = (
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
-
 _HEAD = 4096
 """How many bytes of a file tell what it is."""
 
@@ -66,7 +59,7 @@ def kind_of(path: Path) -> Kind:
     """
     if not path.exists():
         raise NotFound(f"there is nothing at `{path}`{did_you_mean(path.name, _beside(path))}")
-    if special := _special(path):
+    if special := special_kind(path):
         raise InvalidValue(f"`{path}` is {special}, which cannot be inspected; give a file or a directory")
     if path.is_dir():
         return _kind_of_directory(path)
@@ -84,11 +77,6 @@ def _beside(path: Path) -> list[str]:
         return sorted(other.name for other in path.parent.iterdir())[:_MOST_NAMED]
     except OSError:
         return []
-
-
-def _special(path: Path) -> str | None:
-    mode = path.stat().st_mode
-    return next((name for test, name in _SPECIAL if test(mode)), None)
 
 
 def _kind_of_directory(path: Path) -> Kind:

@@ -17,6 +17,7 @@ import numpy as np
 
 from keepfast._system.disk.checksum import Summed
 from keepfast._system.disk.directories import path_of
+from keepfast._system.disk.special import is_plain_file
 from keepfast._system.warnings import warn
 from keepfast.codec import check_leaves
 from keepfast.errors import shown
@@ -94,7 +95,7 @@ def _document(entries: list[tuple[Any, Tree]], *, named: bool) -> Iterator[Piece
 def is_ours(path: Path) -> bool:
     """Say whether a file is one of `write_flax`, of this layout or the older one."""
     path = path_of(path)
-    if not path.is_file():
+    if not is_plain_file(path):
         return False
     with path.open("rb") as file:
         return has_introduction(file, first_text(file)) or has_trailer(path)

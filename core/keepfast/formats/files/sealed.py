@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from keepfast._system.disk.checksum import Summed, SummedFile, crc32
 from keepfast._system.disk.directories import path_of
 from keepfast._system.disk.mapping import mapped_array
+from keepfast._system.disk.special import is_plain_file
 from keepfast._system.memory.room import Room
 from keepfast._system.warnings import warn
 from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError, Unreadable, shown
@@ -145,7 +146,7 @@ class SealedWriter:
 def ends_with_seal(path: Path, mark: bytes, between: int = 0) -> bool:
     """Say whether a file ends as ours do: with a mark, so many bytes, and the digits of the seal."""
     path = path_of(path)
-    if not path.is_file():
+    if not is_plain_file(path):
         return False
     length = len(mark) + between + SEAL_DIGITS
     with path.open("rb") as file:

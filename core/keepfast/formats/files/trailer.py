@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from keepfast import codec
 from keepfast._system.disk.checksum import Summed, SummedFile, crc32
+from keepfast._system.disk.special import is_plain_file
 from keepfast.errors import NewerFormat
 from keepfast.formats.files.flax_bytes import Piece
 from keepfast.formats.files.sealed import (
@@ -93,7 +94,7 @@ def _described(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def has_trailer(path: Path) -> bool:
     """Say whether a file ends as those of `write_with_trailer` do."""
-    if not path.is_file():
+    if not is_plain_file(path):
         return False
     with path.open("rb") as file:
         return _trailer(file) is not None

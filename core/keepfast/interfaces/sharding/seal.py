@@ -14,6 +14,7 @@ from typing import Any
 
 from keepfast._system.commit import files_of
 from keepfast._system.disk.checksum import crc32
+from keepfast._system.disk.special import is_plain_file, require_file
 from keepfast.errors import CorruptCheckpoint
 
 SEAL = "keepfast.json"
@@ -24,8 +25,14 @@ _TAIL = len("\n01234567\n")
 
 
 def digest_of(path: Path) -> list[Any]:
-    """Return the size of a file and the CRC-32 of its bytes."""
+    """Return the size of a file and the CRC-32 of its bytes.
+
+    Raises:
+        OSError: if it cannot be read.
+        Unreadable: if it is a pipe, a socket, a device or a file of the kernel.
+    """
     size = value = 0
+    require_file(path)
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             size, value = size + len(chunk), crc32(chunk, value)
@@ -52,7 +59,7 @@ def read_seal(directory: Path) -> dict[str, Any]:
     """
     path = directory / SEAL
     there = set(_regular_files(directory))
-    if SEAL not in there:
+    if SEAL not in there or not is_plain_file(path):
         raise CorruptCheckpoint(f"`{directory}` is damaged: it was never sealed, so that nobody knows it to be whole")
     content = path.read_bytes()
     text = content[:-_TAIL]

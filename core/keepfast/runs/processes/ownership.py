@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
-from keepfast._system.disk.special import content_of
+from keepfast._system.disk.special import content_of, is_plain_file, require_own
 from keepfast._system.lock import holding
 from keepfast.errors import DirectoryError
 
@@ -56,6 +56,7 @@ class Ownership:
 
     def _try(self) -> bool:
         path = self.directory / LOCK
+        require_own(path)
         for _ in range(_TRIES):
             with contextlib.ExitStack() as opening:
                 file = opening.enter_context(path.open("a+b", buffering=0))
@@ -90,8 +91,10 @@ def is_owned(directory: Path) -> bool:
 
     Where there is no telling, as on a file system without locks, none does.
     """
+    if not is_plain_file(path := directory / LOCK):  # a pipe would be waited for
+        return False
     try:
-        with (directory / LOCK).open("rb") as file, holding(file.fileno(), wait=False):
+        with path.open("rb") as file, holding(file.fileno(), wait=False):
             return False
     except BlockingIOError:
         return True

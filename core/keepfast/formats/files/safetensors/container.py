@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from keepfast import codec
 from keepfast._system.disk.checksum import Summed, SummedFile, crc32
 from keepfast._system.disk.directories import path_of
+from keepfast._system.disk.special import is_plain_file
 from keepfast.errors import CorruptCheckpoint, CorruptFile, InvalidValue, NewerFormat, Unreadable, shown
 from keepfast.formats.files.safetensors.header import DTYPES, LENGTH, LONGEST, PACKED, Entry, Header, read_header
 from keepfast.formats.files.sealed import (
@@ -134,7 +135,7 @@ def read_safetensors(
 def is_ours(path: Path) -> bool:
     """Say whether a file begins as those of `write_safetensors` do."""
     path = path_of(path)
-    if not path.is_file():
+    if not is_plain_file(path):
         return False
     with path.open("rb") as file:
         beginning = file.read(_SEAL.start)

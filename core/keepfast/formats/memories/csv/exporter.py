@@ -26,6 +26,7 @@ from keepfast import codec
 from keepfast._system.commit import commit
 from keepfast._system.disk.directories import sync_file
 from keepfast._system.disk.mapping import mapped_file
+from keepfast._system.disk.special import is_plain_file
 from keepfast._system.memory.spacious import spacious_tensors
 from keepfast._system.side_by_side import side_by_side
 from keepfast._system.warnings import warn
@@ -130,7 +131,7 @@ def _replaced(path: Path, companion: Path) -> Said | None:
             f"cannot write `{path}`: `{companion}` is none that Keepfast wrote and would be lost; move it, or give "
             "another name"
         )
-    if not path.is_file() or not path.stat().st_size:
+    if not is_plain_file(path) or not path.stat().st_size:
         return None
     with path.open("rb") as file:
         found = Sums.of(mapped_file(file))

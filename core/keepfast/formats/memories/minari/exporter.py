@@ -23,6 +23,7 @@ import h5py
 
 from keepfast._system.commit import commit_directory
 from keepfast._system.disk.checksum import crc32
+from keepfast._system.disk.special import is_plain_file
 from keepfast.errors import CorruptMemory, MissingDependency, NotFound, Unreadable, shown
 from keepfast.formats.files.sealed import Damage, verified
 from keepfast.formats.memories.header import check_header, header_from, header_text, snapshot_from
@@ -60,7 +61,7 @@ class MinariExporter(DirectoryFormat[MemorySnapshot], MemoryExporter):
 
     def owns(self, path: Path) -> bool:
         """Say whether a path is such a directory, of this extension or made by Minari itself."""
-        return super().owns(path) or _data_file(path).is_file() or _other_format(path) is not None
+        return super().owns(path) or is_plain_file(_data_file(path)) or _other_format(path) is not None
 
     def fill(self, snapshot: MemorySnapshot, directory: Path) -> None:
         """Write the two files of a dataset that is called as the directory is."""
@@ -79,9 +80,9 @@ class MinariExporter(DirectoryFormat[MemorySnapshot], MemoryExporter):
     def read(self, path: Path) -> MemorySnapshot:
         """Read a dataset, verified where Keepfast wrote it; the episodes of others follow one another."""
         source = _data_file(path)
-        if not source.is_file() and (other := _other_format(path)) is not None:
+        if not is_plain_file(source) and (other := _other_format(path)) is not None:
             return _of_arrow(path, *other)
-        if not source.is_file():
+        if not is_plain_file(source):
             raise NotFound(f"`{path}` is no Minari dataset: there is no `{_DATA}` in it")
         with verified(source, CorruptMemory) as file:
             header, place = _header(file)
@@ -101,7 +102,7 @@ def _data_file(path: Path) -> Path:
 def _other_format(path: Path) -> tuple[Path, dict[str, Any]] | None:
     """Return Minari's metadata of a dataset that is not HDF5, and what they say; None for what is none."""
     for metadata in (path / _METADATA, path / "data" / _METADATA):
-        if metadata.is_file() and metadata.stat().st_size <= _LARGEST_METADATA:
+        if is_plain_file(metadata) and metadata.stat().st_size <= _LARGEST_METADATA:
             with contextlib.suppress(ValueError, RecursionError):
                 told = json.loads(metadata.read_bytes())
                 other = told.get("data_format") if isinstance(told, dict) and "observation_space" in told else None
@@ -187,7 +188,7 @@ def _check_metadata(header: dict[str, Any], metadata: Path) -> None:
     """Check that Minari's file is as it was written."""
     if _METADATA_CRC not in header:
         return
-    if not metadata.is_file():
+    if not is_plain_file(metadata):
         raise CorruptMemory(f"`{metadata.parent}` is damaged: `{_METADATA}` is missing")
     content = metadata.read_bytes()
     if crc32(content) != header[_METADATA_CRC] and not (_EPISODES in header and is_changed_by_others(content)):

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from keepfast._system.disk.special import is_plain_file
 from keepfast.errors import CorruptMemory, Unreadable, shown
 from keepfast.formats.files.sealed import Damage, verified
 from keepfast.formats.memories.foreign_parquet import damage_of_arrow
@@ -62,7 +63,7 @@ def _episodes(directory: Path, told: Mapping[str, Any]) -> list[Path]:
 
 def _columns(episode: Path, kind: str, spaces: Mapping[str, Any]) -> Columns:
     """Return the tensors of an episode, and how many steps it has."""
-    files = [path for path in sorted(episode.glob(f"part-*.{kind}")) if path.is_file()]
+    files = [path for path in sorted(episode.glob(f"part-*.{kind}")) if is_plain_file(path)]
     if len(files) != 1:
         raise Damage(f"episode {episode.name}", f"has {len(files)} files where one was written")
     with verified(files[0], CorruptMemory) as file, damage_of_arrow():
