@@ -83,7 +83,6 @@ def listed(bucket: Bucket, name: str) -> None:
 def of_a_run(bucket: Bucket, name: str) -> None:
     """Files of a run, and its lease."""
     bucket.write("bucket/runs/run/config.json", CONFIG)
-    bucket.write(f"bucket/runs/run/{name}", b"owned")
     bucket.write(f"bucket/runs/run/{name}/owned.txt", b"owned")
     with contextlib.suppress(KeepfastError):
         keepfast.read_metrics("memory://bucket/runs/run")
@@ -93,7 +92,6 @@ def of_a_run(bucket: Bucket, name: str) -> None:
 def of_a_directory(bucket: Bucket, name: str) -> None:
     """Files of a directory that is no run."""
     bucket.write("bucket/mem/metadata.json", b"{}")
-    bucket.write(f"bucket/mem/{name}", b"owned")
     bucket.write(f"bucket/mem/{name}/owned.txt", b"owned")
     keepfast.read_memory("memory://bucket/mem")
 
