@@ -53,6 +53,13 @@ def many(_directory: Path, document: dict[str, Any]) -> None:
     document["state"] = {"dict": [[name, {"array": [name, "float32", [10]]}] for name in names]}
 
 
+def twice(directory: Path, document: dict[str, Any]) -> None:
+    """Have two parts of the file be in the same place of the array."""
+    length = (directory / FILE).stat().st_size
+    (directory / FILE).write_bytes((directory / FILE).read_bytes() * 2)
+    document["arrays"]["weight"] = [[[0], [10], FILE, start, length] for start in (0, length)]
+
+
 def pipe(directory: Path, document: dict[str, Any]) -> None:
     """Have a part be a pipe."""
     os.mkfifo(directory / "x.distcp")
@@ -67,7 +74,8 @@ def link(directory: Path, _document: dict[str, Any]) -> None:
 
 HONEST = [0], [10], FILE, 0, None
 ROWS: dict[str, tuple[tuple[int, ...], Change]] = {
-    "overlapping places": ((20,), places(HONEST, HONEST)),
+    "overlapping places": ((20,), twice),
+    "the same bytes twice": ((20,), places(HONEST, [[10], *HONEST[1:]])),
     "the same bytes over and over": ((2000,), places(*([[10 * index], *HONEST[1:]] for index in range(200)))),
     "the same part in many arrays": ((10,), many),
     "a negative length": ((10,), places(([0], [10], FILE, 0, -1))),

@@ -83,7 +83,7 @@ def _read(arrays: Path, stored: int, path: str, dtype: np.dtype[Any], shape: tup
     import tensorstore as ts
 
     database = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{arrays}/"}, "path": f"{path}/"}
-    array = ts.open({"driver": "zarr", "kvstore": database, "fill_missing_data_reads": False}, read=True).result()
+    array: Any = ts.open({"driver": "zarr", "kvstore": database, "fill_missing_data_reads": False}, read=True).result()
     chunk, codec = array.chunk_layout.read_chunk.shape or (), array.codec.to_json().get("compressor")
     if (array.dtype.numpy_dtype, tuple(array.shape)) != (dtype, shape):
         raise CorruptCheckpoint(f"`{arrays}` is damaged: `{path}` is {array.dtype.name}{list(array.shape)} there")
