@@ -41,7 +41,7 @@ ODD = ["n" * 300, f"x/{'n' * 300}/y", "...", "..x", "\x1b[2J", "x\ny", "é"]
 """Names that stand for something below, whether or not a file can be named so."""
 
 
-def line(name: str, *, latest: str = "{}", **other: Any) -> str:
+def line(name: str, *, latest: Any = "{}", **other: Any) -> str:
     """Return the line of a run that was killed, with other values at some places."""
     about: list[Any] = [name, "PPO", 3, 10, "", None, "max", 1.0, 5, "killed", None, 1.0, 1.0, "", []]
     for place, value in other.items():
