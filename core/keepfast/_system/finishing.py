@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 
 def finish(*steps: Callable[[], object], after: BaseException | None = None) -> None:
@@ -27,3 +28,13 @@ def finish(*steps: Callable[[], object], after: BaseException | None = None) -> 
                 first.add_note(f"and then: {type(error).__name__}: {error}")
     if first is not None and first is not after:
         raise first
+
+
+@contextlib.contextmanager
+def undone_by(undo: Callable[[], object]) -> Iterator[None]:
+    """Have what was begun undone where an error leaves the context, which goes on."""
+    try:
+        yield
+    except BaseException:
+        undo()
+        raise

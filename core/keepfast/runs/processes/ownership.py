@@ -9,11 +9,11 @@ import json
 import os
 import socket
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, final
 
 from keepfast._system.disk.special import content_of, is_plain_file, require_own
+from keepfast._system.finishing import undone_by
 from keepfast._system.lock import holding
 from keepfast.errors import DirectoryError
 
@@ -72,14 +72,9 @@ class Ownership:
                 return True
         return False
 
-    @contextlib.contextmanager
-    def unless_it_fails(self) -> Iterator[None]:
+    def unless_it_fails(self) -> contextlib.AbstractContextManager[None]:
         """Release the lock where an error leaves the context."""
-        try:
-            yield
-        except BaseException:
-            self.release()
-            raise
+        return undone_by(self.release)
 
     def release(self) -> None:
         """Let others have the directory; twice is fine."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.disk.directories import make_directory
+from keepfast._system.finishing import undone_by
 from keepfast._system.remote.addresses import Address
 from keepfast._system.remote.elsewhere import bring
 from keepfast._system.remote.mirror import Mirror
@@ -99,14 +100,9 @@ class Uploads:
         if self._mirror is not None:
             self._mirror.look(is_owned)
 
-    @contextlib.contextmanager
-    def unless_it_fails(self) -> Iterator[None]:
+    def unless_it_fails(self) -> contextlib.AbstractContextManager[None]:
         """Let others have the run where an error leaves the context."""
-        try:
-            yield
-        except BaseException:
-            self.release()
-            raise
+        return undone_by(self.release)
 
     def start(self) -> None:
         """Begin to upload, and to remove what is not needed any more of what was uploaded before."""
