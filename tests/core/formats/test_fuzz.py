@@ -46,6 +46,11 @@ HURT_TWICE = {
     "memory.pt": [(b"\0 \x07\0\0archive/data/4", b"s \x07\0\0archive/data/4"), (b"keepfast seal", b"keepfa\0\0 seal")],
     "memory.npz": [(b"keepfast doc", b"keepf\0\0\0\0\0\0\0"), (b"\x19\0keepfast seal", b"\0\0keepfast seal")],
     "memory.npz ": [(b"keepfast doc", b"keepf\0\0\0\0\0\0\0"), (b"keepfast seal", b"keepfast_seal")],
+    "memory.npz  ": [
+        (b"keepfast doc", b"keep\xff\xff\xff\xff doc"),
+        (b"keepfast seal 1", b"keepfast seal 99999"),
+    ],
+    "memory.pt ": [(b"keepfast seal 1", b"keepfast seal 99999")],
 }
 """By a file and a blank for each more of it: what was changed where the fuzz once found that nothing was told."""
 

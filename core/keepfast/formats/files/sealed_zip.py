@@ -64,6 +64,9 @@ _ENOUGH = 2
 _INFLATED, _TIMES = 1 << 26, 4
 """How many bytes compressed records may have together: so many, and so many times what the file has."""
 
+_LONGEST_END = 1 << 17
+"""Comments have at most half of that."""
+
 _CHUNK = 1 << 20
 
 
@@ -194,6 +197,14 @@ def _ended_as_sealed(file: BinaryIO) -> bool:
     return ours >= _ENOUGH
 
 
+def _commented_as_sealed(file: BinaryIO) -> bool:
+    """Say whether a comment as long as our seal stands where our archives have it, whatever bytes follow it."""
+    file.seek(max(0, file.seek(0, 2) - _LONGEST_END))
+    before, _, after = file.read().rpartition(_ENDED)
+    length = int.from_bytes(after[_END.size - 6 : _END.size - 4], "little")
+    return length == len(SEAL) + SEAL_DIGITS and before[-_END64_LOCATOR.size :].startswith(_LOCATOR)
+
+
 @final
 class SealedZipReader:
     """Reads records and verifies them; also of archives that others wrote, as far as those can be verified.
@@ -219,7 +230,7 @@ class SealedZipReader:
             raise Damage("zip directory", f"cannot be read ({error})") from error
         marked, self.anew = self._zip.comment.startswith(SEAL), not self._ends_as_ours()
         self.sealed, self.was_sealed = marked and not self.anew, marked and self.anew
-        if not marked and _ended_as_sealed(file):
+        if not marked and (_ended_as_sealed(file) or _commented_as_sealed(file)):
             raise Damage("seal", "is not what was written")
         self._summed = always_summed or self.sealed or any(info.CRC for info in self._zip.infolist())
         if self.sealed:
