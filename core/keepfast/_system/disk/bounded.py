@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import struct
 import zipfile
@@ -37,7 +38,9 @@ def within_memory(path: object) -> Iterator[None]:
         yield
     except KeepfastError:
         raise
-    except MemoryError as error:
+    except (MemoryError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ENOMEM:  # which the system says where it maps a file
+            raise
         raise OutOfMemory(
             f"`{path}` holds what takes more memory than there is; let the process have more, or read it elsewhere"
         ) from error
