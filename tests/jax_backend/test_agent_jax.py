@@ -25,7 +25,14 @@ def cfg_in(directory: Path) -> dict[str, Any]:
     return {"experiment": {"directory": str(directory), "writers": ["jsonl"]}}
 
 
-@pytest.mark.parametrize("device", ["cud:7", "cpu:99", object(), 3])
+class WithoutText:
+    """What may not be asked for its text, as a tensor whose memory was freed."""
+
+    def __str__(self) -> str:
+        raise SystemExit("it was asked")
+
+
+@pytest.mark.parametrize("device", ["cud:7", "cpu:99", object(), 3, WithoutText()])
 def test_a_device_that_is_none_is_told(device: Any, tmp_path: Path) -> None:
     """At construction, with the devices that there are."""
     with pytest.raises(keepfast.InvalidValue, match=r"there is no device .*; known: cpu"):

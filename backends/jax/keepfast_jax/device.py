@@ -25,11 +25,11 @@ def parse_device(device: Any) -> Placement | None:
     """
     if device is None or isinstance(device, jax.Device | jax.sharding.Sharding):
         return device
+    told = device if isinstance(device, str) else as_given(device)  # the text of a freed tensor ends the process
     try:
-        platform, _, index = str(device).partition(":")
+        platform, _, index = told.partition(":")
         named: jax.Device = dict(enumerate(jax.local_devices(backend=platform)))[int(index or 0)]
     except Exception as cause:
-        told = device if isinstance(device, str) else as_given(device)
         raise InvalidValue(f"there is no device `{told}`; known: {', '.join(_known())}") from cause
     return named
 
