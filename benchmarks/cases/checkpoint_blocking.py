@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,10 @@ LARGE_SIZES = (512,)
 ROUNDS = 15
 LARGE_ROUNDS = 5
 
-Kind = tuple[dict[str, Any], Callable[[], list[NDArray[Any]]], dict[str, Round]]
+ASYNCHRONOUS = AtMost(1.0)
+"""Against what others save behind training with."""
+
+Kind = tuple[dict[str, Any], Callable[[], list[NDArray[Any]]], dict[str, Peer]]
 """What to register, what gives every array of the state as NumPy's, and peers beside the plain copy."""
 
 
@@ -46,7 +50,7 @@ def kind_rows(framework: str, size: int, kind: Kind, directory: Path) -> Iterato
     peers = {
         "a plain copy": Peer(clock(lambda: [array.copy() for array in arrays()])),
         "a copy into memory already there": Peer(copy_again(arrays()), LIMITS[framework]),
-        **{name: Peer(one_round) for name, one_round in others.items()},
+        **others,
     }
     what, rounds = f"a checkpoint blocks, {framework}, {size} MB", LARGE_ROUNDS if size in LARGE_SIZES else ROUNDS
     yield from compare(what, checkpoint_round(agent), peers, rounds=rounds, summary=median)
@@ -78,7 +82,35 @@ def torch_kind(nbytes: int, directory: Path) -> Kind:
     def clone() -> None:
         _ = [tensor.clone() for tensor in torch_tensors(modules)]
 
-    return modules, lambda: [t.numpy() for t in torch_tensors(modules)], {"torch's clone of each tensor": clock(clone)}
+    others = {
+        "torch's clone of each tensor": Peer(clock(clone)),
+        "DCP's async_save, staged": Peer(dcp_round(modules, directory / "dcp"), ASYNCHRONOUS),
+    }
+    return modules, lambda: [t.numpy() for t in torch_tensors(modules)], others
+
+
+def dcp_round(modules: dict[str, Any], path: Path) -> Round:
+    """Return a round that times how long torch's distributed checkpointing blocks, which keeps its staging memory."""
+    from torch.distributed import checkpoint
+    from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+
+    ordinary = StagingOptions(
+        use_pinned_memory=False, use_shared_memory=False, use_async_staging=False, use_non_blocking_copy=False
+    )  # without an accelerator there is no other
+    stager, running = DefaultStager(ordinary), list[Any]()
+
+    def finish() -> None:
+        while running:
+            running.pop().result()
+        shutil.rmtree(path, ignore_errors=True)
+
+    def save() -> None:
+        state = {name: module.state_dict() for name, module in modules.items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is no process group
+            running.append(checkpoint.async_save(state, checkpoint_id=path, async_stager=stager))
+
+    return clock(save, before=finish)
 
 
 def jax_kind(nbytes: int, directory: Path) -> Kind:
@@ -87,7 +119,7 @@ def jax_kind(nbytes: int, directory: Path) -> Kind:
 
     state = train_state(nbytes)
     modules = {"state": keepfast.attribute(owner_of(state), "state")}
-    others = {"Orbax, asynchronous": orbax_round(state, directory)} if installed("orbax") else {}
+    others = {"Orbax, asynchronous": Peer(orbax_round(state, directory), ASYNCHRONOUS)} if installed("orbax") else {}
     return modules, lambda: [np.asarray(leaf) for leaf in jax.tree.leaves(state)], others
 
 

@@ -158,6 +158,19 @@ class CheckpointDirectory:
         self._remove(unneeded)
         return written
 
+    def _finish_removing(self) -> None:
+        """Remove what is left of checkpoints that retention was about to remove, where all that was to stay is there.
+
+        A loss of power may leave such a checkpoint without the rows of its memory, which were removed after it.
+        """
+        listed = read_index(self.path)
+        going = [checkpoint for checkpoint in listed if checkpoint.going]
+        kept = [checkpoint for checkpoint in listed if not checkpoint.going]
+        names, elsewhere = {name for checkpoint in kept for name in checkpoint.names}, names_elsewhere(self.path)
+        if going and all((self.path / name).exists() for name in names - elsewhere):
+            self._remove({name for checkpoint in going for name in checkpoint.names} - names)
+            self._remove(segments.needed(going) - segments.needed(kept))
+
     def _remove_doubtful(self) -> None:
         """Remove the segments of checkpoints that did not come to be."""
         if self._doubtful:
@@ -248,6 +261,7 @@ class CheckpointDirectory:
         """
         if self.path.is_dir():
             with exclusive(self.path):
+                self._finish_removing()
                 listed = read_index(self.path)
                 latest = max((checkpoint.time for checkpoint in listed), default=None)
                 doubtful = [checkpoint for checkpoint in listed if checkpoint.best or checkpoint.time == latest]

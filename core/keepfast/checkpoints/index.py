@@ -245,8 +245,10 @@ def _parsed(text: bytes) -> tuple[tuple[IndexedCheckpoint, ...], str]:
 
 
 def write_index(directory: Path, checkpoints: Iterable[IndexedCheckpoint]) -> None:
-    """Commit an index."""
-    commit(directory / INDEX, index_of(checkpoints))
+    """Commit an index; what is going stays so."""
+    listed = list(checkpoints)
+    kept, going = ([each for each in listed if each.going is going] for going in (False, True))
+    commit(directory / INDEX, index_of(kept, going))
 
 
 def index_of(checkpoints: Iterable[IndexedCheckpoint], leaving: Iterable[IndexedCheckpoint] = ()) -> Write:

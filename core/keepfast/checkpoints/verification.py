@@ -83,10 +83,12 @@ def _verify_segments(directory: Path, segments: Mapping[str, Segment]) -> Iterat
 def _verify_checkpoint(
     directory: Path, checkpoint: IndexedCheckpoint, segments: dict[str, Segment]
 ) -> Iterator[Verdict]:
-    documents: dict[Path, Checkpoint] = {}
+    documents, needed = dict[Path, Checkpoint](), dict[str, Segment]()
     for file in checkpoint.files.values():
         if (directory / file.name).exists():
-            yield _verify_file(directory / file.name, file, documents, segments)
+            yield _verify_file(directory / file.name, file, documents, needed)
+    there = (name for name in needed if not checkpoint.going or path_of_segment(directory, name).exists())
+    segments.update({name: needed[name] for name in there})
     gone = [] if checkpoint.going else [name for name in _names(checkpoint) if not (directory / name).exists()]
     listed = _listed(directory) if gone else set()  # retention may have removed them since the index was read
     for path in (directory / name for name in gone if name in listed):

@@ -128,9 +128,10 @@ def test_a_kill_before_the_abandoned_are_removed_does_not_revive_them(
         with pytest.raises(KeyboardInterrupt):
             write(directory, 200, keep=retention(keep_last=1))
     directory.sweep()
-    directory.adopt()
     assert (directory.path / "agent_300.pt").exists()
     assert latest(directory) == [200, 100]
+    directory.adopt()
+    assert latest(directory) == [200]
 
 
 def test_another_tools_checkpoint_stays_where_the_live_branch_reaches_its_timestep(

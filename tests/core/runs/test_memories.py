@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import keepfast
+from keepfast.checkpoints.directory import CheckpointDirectory
 from keepfast.checkpoints.index import read_index
 from keepfast.checkpoints.verification import verify
 from keepfast.plugins import backends
@@ -232,6 +233,45 @@ def test_a_checkpoint_that_is_moved_by_itself_gives_its_other_modules(
     assert agent.load(moved, modules=["policy"]).loaded
     with start(tmp_path / "other", net(), memory()) as experiment, pytest.warns(match="stays as it is"):
         assert experiment.resume(moved, modules=["policy"]) == 30
+
+
+@pytest.mark.parametrize("lost", ["its file", "its rows", "nothing"])
+def test_a_removal_that_a_loss_of_power_cut_short_is_finished(
+    net: Callable[..., Net], memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """Whatever of it reached the disk: nothing of it counts as damaged, and the next resume removes the rest."""
+    settings = {"keep_last": 1, "async_checkpoints": False}
+    with start(tmp_path, net(), trained := memory(), **settings) as experiment:
+        train(experiment, trained, range(10))
+        monkeypatch.setattr(CheckpointDirectory, "_remove", lambda *_: None)
+        train(experiment, trained, range(10, 20))
+    monkeypatch.undo()
+    checkpoints = tmp_path / "run" / "checkpoints"
+    (going,) = (each for each in read_index(checkpoints) if each.going)
+    rows_alone = set(going.segments).difference(*(each.segments for each in read_index(checkpoints) if not each.going))
+    assert rows_alone
+    for name in {"its file": going.names, "its rows": rows_alone, "nothing": ()}[lost]:
+        (checkpoints / name).unlink()
+    assert [verdict.problem for verdict in verify(checkpoints) if verdict.problem] == []
+    with start(tmp_path, net(), memory(), **settings) as experiment:
+        assert experiment.resume() == 20
+        assert sorted(path.name for path in checkpoints.glob("agent_*")) == ["agent_20.safetensors"]
+        assert not {path for path in rows_alone if (checkpoints / path).exists()}
+
+
+def test_what_was_to_be_removed_stays_where_what_was_to_stay_is_not_there(
+    net: Callable[..., Net], memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the disk lost the name of the newer one: the older is gone on from, with its rows."""
+    monkeypatch.setattr(CheckpointDirectory, "_remove", lambda *_: None)
+    with start(tmp_path, net(), trained := memory(), keep_last=1, async_checkpoints=False) as experiment:
+        train(experiment, trained, range(20))
+    monkeypatch.undo()
+    (tmp_path / "run" / "checkpoints" / "agent_20.safetensors").unlink()
+    fresh = memory()
+    with start(tmp_path, net(), fresh, keep_last=1) as experiment:
+        assert experiment.resume() == 10
+        assert rows(fresh) == [6.0, 7.0, 8.0, 9.0]
 
 
 def test_a_push_takes_the_rows_along(net: Callable[..., Net], memory: Any, tmp_path: Path) -> None:
