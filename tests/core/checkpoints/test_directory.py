@@ -445,6 +445,24 @@ def test_the_index_lists_what_is_there_also_after_a_kill_before_a_removal(
     assert "leaving" not in document
 
 
+def test_a_removal_that_a_kill_cut_short_is_finished(
+    directory: CheckpointDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the next resume, unless what was to stay is not there."""
+    write(directory, 100)
+    with monkeypatch.context() as patched:
+        patched.setattr(CheckpointDirectory, "_remove", lambda *_: None)
+        write(directory, 200, keep=retention(keep_last=1))
+    newest = directory.path / "agent_200.pt"
+    newest.rename(directory.path / "elsewhere")
+    directory.adopt()
+    assert names(directory) == ["agent_100.pt", "elsewhere"]
+    (directory.path / "elsewhere").rename(newest)
+    directory.adopt()
+    assert names(directory) == ["agent_200.pt"]
+    assert [found.timestep for found in read_index(directory.path)] == [200]
+
+
 def test_a_name_set_aside_is_durable_before_the_index_says_so(
     directory: CheckpointDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
