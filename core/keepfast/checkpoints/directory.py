@@ -45,6 +45,8 @@ class CheckpointDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._doubtful: set[str] = set()
+        self._unsynced: list[IndexedCheckpoint] = []
+        """What was removed since the directory was fsynced last, and may be there again after a loss of power."""
 
     def sweep(self) -> None:
         """Remove what killed saves left behind."""
@@ -145,7 +147,8 @@ class CheckpointDirectory:
             gone = self._removable(written, others, retention) if last else []
             kept = [each for each in [*others, written] if each not in gone]
             unneeded = segments.needed(read_index(self.path)) - segments.needed(kept)
-            return {self.path / INDEX: index_of(kept, gone)}
+            back = [each for each in self._unsynced if not any(each.names & other.names for other in kept)]
+            return {self.path / INDEX: index_of(kept, [*gone, *back])}
 
         files = {self.path / name: content for name, content in contents.items()}
         if len(files) == 1 and not any(isinstance(content, Filling) for content in files.values()):
@@ -154,6 +157,7 @@ class CheckpointDirectory:
             later = dict[Path, Content]()
             commit_together(files, lambda unnamed: later.update(index(unnamed)) or {})
             commit_together(later)
+        self._unsynced = gone if last else [*self._unsynced, *gone]
         self._remove({name for checkpoint in gone for name in checkpoint.names})
         self._remove(unneeded)
         return written
@@ -170,6 +174,7 @@ class CheckpointDirectory:
         if going and all((self.path / name).exists() for name in names - elsewhere):
             self._remove({name for checkpoint in going for name in checkpoint.names} - names)
             self._remove(segments.needed(going) - segments.needed(kept))
+            sync_directory(self.path)
 
     def _remove_doubtful(self) -> None:
         """Remove the segments of checkpoints that did not come to be."""

@@ -439,9 +439,10 @@ def test_the_index_lists_what_is_there_also_after_a_kill_before_a_removal(
     assert [found.timestep for found in read_index(directory.path)] == [200, 100]
     (directory.path / "agent_100.pt").unlink()
     assert [found.timestep for found in read_index(directory.path)] == [200]
-    write(directory, 300)
+    for step in (300, 400):
+        write(directory, step)
     document = json.loads((directory.path / "index.json").read_text())
-    assert [row["timestep"] for row in document["checkpoints"]] == [200, 300]
+    assert [row["timestep"] for row in document["checkpoints"]] == [200, 300, 400]
     assert "leaving" not in document
 
 
@@ -461,6 +462,23 @@ def test_a_removal_that_a_kill_cut_short_is_finished(
     directory.adopt()
     assert names(directory) == ["agent_200.pt"]
     assert [found.timestep for found in read_index(directory.path)] == [200]
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_what_a_loss_of_power_brings_back_goes_again(directory: CheckpointDirectory, last: bool) -> None:
+    """A removal is known until the directory was fsynced behind it, also where more is written meanwhile."""
+    keep = retention(keep_last=1)
+    write(directory, 100)
+    removed = (directory.path / "agent_100.pt").read_bytes()
+    write(directory, 200, keep=keep)
+    write(directory, 300, score=1.0, keep=keep, last=last)
+    (directory.path / "agent_100.pt").write_bytes(removed)
+    CheckpointDirectory(directory.path).adopt()
+    assert names(directory) == ["agent_200.pt", "best_agent.pt"]
+    write(directory, 400, keep=keep)
+    write(directory, 500, keep=keep)
+    document = json.loads((directory.path / "index.json").read_text())
+    assert [row["timestep"] for row in document["leaving"]] == [200, 400]
 
 
 def test_a_name_set_aside_is_durable_before_the_index_says_so(
