@@ -33,6 +33,7 @@ def test_other_errors_stay_what_they_are(error: Exception) -> None:
     assert raised.value is error
 
 
+@pytest.mark.needs("polars")
 def test_a_memory_that_cannot_be_mapped_is_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As every other door, so the one of text, which is mapped."""
     path = tmp_path / "memory.csv"
