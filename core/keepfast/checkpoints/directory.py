@@ -147,7 +147,7 @@ class CheckpointDirectory:
             gone = self._removable(written, others, retention) if last else []
             kept = [each for each in [*others, written] if each not in gone]
             unneeded = segments.needed(read_index(self.path)) - segments.needed(kept)
-            back = [each for each in self._unsynced if not any(each.names & other.names for other in kept)]
+            back = [each for each in self._unsynced if not any(each.names & one.names for one in (*kept, *gone))]
             return {self.path / INDEX: index_of(kept, [*gone, *back])}
 
         files = {self.path / name: content for name, content in contents.items()}
@@ -157,7 +157,8 @@ class CheckpointDirectory:
             later = dict[Path, Content]()
             commit_together(files, lambda unnamed: later.update(index(unnamed)) or {})
             commit_together(later)
-        self._unsynced = gone if last else [*self._unsynced, *gone]
+        if last:  # what was removed before is behind an fsync now
+            self._unsynced = gone
         self._remove({name for checkpoint in gone for name in checkpoint.names})
         self._remove(unneeded)
         return written

@@ -428,14 +428,19 @@ def test_what_is_written_last_makes_durable_what_was_written_before(
     assert watch.calls == ["fsync directory"]
 
 
-def test_the_index_lists_what_is_there_also_after_a_kill_before_a_removal(
-    directory: CheckpointDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was about to go is known for what it is while it is there, and is gone from the next index."""
+def write_and_die_before_a_removal(directory: CheckpointDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write two checkpoints, killed when the second is durable and before the first, which is to go, is removed."""
     write(directory, 100)
     with monkeypatch.context() as patched:
         patched.setattr(CheckpointDirectory, "_remove", lambda *_: None)
         write(directory, 200, keep=retention(keep_last=1))
+
+
+def test_the_index_lists_what_is_there_also_after_a_kill_before_a_removal(
+    directory: CheckpointDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was about to go is known for what it is while it is there, and is gone from the next index."""
+    write_and_die_before_a_removal(directory, monkeypatch)
     assert [found.timestep for found in read_index(directory.path)] == [200, 100]
     (directory.path / "agent_100.pt").unlink()
     assert [found.timestep for found in read_index(directory.path)] == [200]
@@ -450,10 +455,7 @@ def test_a_removal_that_a_kill_cut_short_is_finished(
     directory: CheckpointDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the next resume, unless what was to stay is not there."""
-    write(directory, 100)
-    with monkeypatch.context() as patched:
-        patched.setattr(CheckpointDirectory, "_remove", lambda *_: None)
-        write(directory, 200, keep=retention(keep_last=1))
+    write_and_die_before_a_removal(directory, monkeypatch)
     newest = directory.path / "agent_200.pt"
     newest.rename(directory.path / "elsewhere")
     directory.adopt()
@@ -479,6 +481,17 @@ def test_what_a_loss_of_power_brings_back_goes_again(directory: CheckpointDirect
     write(directory, 500, keep=keep)
     document = json.loads((directory.path / "index.json").read_text())
     assert [row["timestep"] for row in document["leaving"]] == [200, 400]
+
+
+def test_a_name_that_goes_twice_is_listed_once(directory: CheckpointDirectory) -> None:
+    """As where a timestep is written again right behind its removal, and goes with the next checkpoint."""
+    keep = retention(keep_last=1)
+    write(directory, 100)
+    write(directory, 200, keep=keep)
+    write(directory, 100, keep=keep, last=False)
+    write(directory, 300, keep=keep)
+    document = json.loads((directory.path / "index.json").read_text())
+    assert [row["timestep"] for row in document["leaving"]] == [100, 200]
 
 
 def test_a_name_set_aside_is_durable_before_the_index_says_so(
