@@ -84,3 +84,16 @@ def test_what_is_replaced_needs_a_place_to_go(tmp_path: Path) -> None:
     cfg = {"directory": str(tmp_path), "experiment_name": "run", "writers": []}
     with keepfast.Experiment(cfg) as experiment, pytest.raises(keepfast.UnsupportedModule, match=way):
         experiment.register(state=agent.state)
+
+
+def test_an_array_that_grew_is_not_its_neighbour(tmp_path: Path) -> None:
+    """Were it changed in place, it would reach into the memory behind it; but it is replaced."""
+
+    def neighbours(size: int) -> SimpleNamespace:
+        memory = np.arange(size + 2, dtype=np.float64)
+        return SimpleNamespace(grown=memory[:size], fixed=memory[size:])
+
+    source, target = neighbours(5), neighbours(2)
+    path = keepfast.save(keepfast.attributes(source, "grown", "fixed"), tmp_path / "x.safetensors")
+    assert keepfast.load(keepfast.attributes(target, "grown", "fixed"), path).tied == {}
+    assert (target.grown.tolist(), target.fixed.tolist()) == ([0.0, 1.0, 2.0, 3.0, 4.0], [5.0, 6.0])

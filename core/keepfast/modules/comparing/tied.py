@@ -69,8 +69,9 @@ def _written(module: RegisteredModule, state: Tree) -> Iterator[_Written]:
         value = found.get(path)
         if not isinstance(value, np.ndarray) or not value.size or value.dtype.hasobject:
             continue
-        layout = _layout(module, leaf)
-        if layout is not None and len(layout[1]) == value.ndim:
+        if tuple(getattr(leaf, "shape", ())) != value.shape:  # of another size it is replaced, wherever it is
+            continue
+        if (layout := _layout(module, leaf)) is not None:
             yield _Written(f"{module.name}.{path}" if path else module.name, value, *layout)
 
 
