@@ -92,6 +92,7 @@ def test_only_what_was_read_into_a_room_and_is_reached_by_nothing_else_is_given(
     alone, shared = (room.take(1 << 13).view(np.float32).reshape(2, -1) for _ in range(2))
     foreign, small = np.zeros((2, 1 << 11)), room.take(16)
     turned = room.take(1 << 13).reshape(2, -1).T
+    alone[:] = 0  # the numbers of fresh memory may be any, also such that cannot be cast
     with giving([alone, shared, shared[1:], foreign, small, turned, 3, "text"]):
         assert [is_given(each) for each in (alone, shared, foreign, small, turned)] == [True, *[False] * 4]
         assert taken(alone) is alone
