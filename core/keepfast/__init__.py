@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from keepfast.interfaces.memory_exporter import MemoryExporter, MemorySnapshot
     from keepfast.interfaces.ring import Ring
     from keepfast.interfaces.sharding.arrays import ShardedArray
-    from keepfast.interfaces.sharding.format import ShardedFormat
+    from keepfast.interfaces.sharding.format import ShardedFormat, Written
     from keepfast.interfaces.sharding.peers import Peers
     from keepfast.interfaces.step_buffer import (
         HostSteps,
@@ -117,6 +117,7 @@ _HOMES = {
         "WaitedInVain",
         "WriteFailed",
         "WriterFailed",
+        "Written",
     ],
     "experiment": ["Experiment"],
     "interfaces.adapter": ["Adapter"],
@@ -129,7 +130,7 @@ _HOMES = {
     "interfaces.memory_exporter": ["MemoryExporter", "MemorySnapshot"],
     "interfaces.ring": ["Ring"],
     "interfaces.sharding.arrays": ["ShardedArray"],
-    "interfaces.sharding.format": ["ShardedFormat"],
+    "interfaces.sharding.format": ["ShardedFormat", "Written"],
     "interfaces.sharding.peers": ["Peers"],
     "interfaces.step_buffer": [
         "HostSteps",
@@ -234,6 +235,7 @@ __all__ = [
     "Writer",
     "WriterContext",
     "WriterFailed",
+    "Written",
     "__version__",
     "adapters",
     "attach",

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast import CorruptCheckpoint, ShardedArray, ShardedFormat, WriteFailed
+from keepfast import CorruptCheckpoint, ShardedArray, ShardedFormat, WriteFailed, Written
 from keepfast._system.disk.bounded import require_room
 
 ARRAYS = "arrays"
@@ -27,14 +27,14 @@ class OrbaxStore(ShardedFormat):
     extension: ClassVar[str] = ".orbax"
     parts = ("keepfast.json", ARRAYS)
 
-    def write_arrays(self, arrays: Mapping[str, NDArray[Any] | ShardedArray], directory: Path) -> Any:
+    def write_arrays(self, arrays: Mapping[str, NDArray[Any] | ShardedArray], directory: Path) -> Written:
         """Have Orbax write what this process has of the arrays; the first writes those that are not spread.
 
         Raises:
             WriteFailed: if it could not.
         """
         if not arrays:
-            return None
+            return Written()
         import orbax.checkpoint as ocp
 
         held = {path: each.held if isinstance(each, ShardedArray) else each for path, each in arrays.items()}
@@ -49,7 +49,7 @@ class OrbaxStore(ShardedFormat):
             raise
         except (RuntimeError, ValueError) as error:
             raise WriteFailed(f"Orbax could not write `{directory}`: {error}") from error
-        return None
+        return Written()
 
     def read_arrays(
         self, directory: Path, told: Any, outlines: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]

@@ -7,14 +7,14 @@ seal, and the parts are read as any `.pt` file is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast import ShardedArray, ShardedFormat
+from keepfast import ShardedArray, ShardedFormat, Written
 
 
 @final
@@ -23,6 +23,7 @@ class DcpStore(ShardedFormat):
 
     extension: ClassVar[str] = ".dcp"
     parts = ("keepfast.json", ".metadata", "*.distcp")
+    apart: ClassVar[bool] = True
 
     def takes(self, dtype: np.dtype[Any]) -> bool:
         """Say whether PyTorch has a dtype."""
@@ -30,15 +31,25 @@ class DcpStore(ShardedFormat):
 
         return str(dtype) in NAMES
 
-    def write_arrays(self, arrays: Mapping[str, NDArray[Any] | ShardedArray], directory: Path) -> Any:
-        """Have ``torch.distributed.checkpoint`` write what this process has, and return where it all is.
+    def write_arrays(self, arrays: Mapping[str, NDArray[Any] | ShardedArray], directory: Path) -> Written:
+        """Write what this process has, in a file of its own.
 
         Raises:
-            WriteFailed: if it could not, in this process or another.
+            WriteFailed: if it could not.
         """
         from keepfast_torch.sharding.writing import write
 
-        return write(arrays, directory, None if self.peers is None else getattr(self.peers, "group", None))
+        return write(arrays, directory, 0 if self.peers is None else self.peers.rank)
+
+    def finish_arrays(self, directory: Path, told: Sequence[Any]) -> Any:
+        """Have ``torch.distributed.checkpoint`` write its metadata, and return where it all is.
+
+        Raises:
+            WriteFailed: if it could not.
+        """
+        from keepfast_torch.sharding.writing import finish
+
+        return finish(directory, told)
 
     def read_arrays(
         self, directory: Path, told: Any, outlines: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]

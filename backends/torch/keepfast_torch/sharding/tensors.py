@@ -57,15 +57,22 @@ def require_parts(tensor: torch.Tensor, path: str) -> None:
 
 
 def sharded(tensor: torch.Tensor, copy: Callable[[torch.Tensor], NDArray[Any]]) -> ShardedArray:
-    """Return what this process has of a DTensor, on the host.
+    """Return what this process has of a DTensor, on the host; nothing where one before it has the same part.
 
     Args:
         tensor: the DTensor.
         copy: makes an array of a tensor.
     """
     local = local_of(tensor)
-    pieces = tuple(Piece(offsets, copy(local)) for offsets in [offsets_of(tensor)] if local.numel())
+    own = [offsets_of(tensor)] if local.numel() and _has_it_first(tensor) else []
+    pieces = tuple(Piece(offsets, copy(local)) for offsets in own)
     return ShardedArray(tuple(tensor.shape), dtype_of(str(tensor.dtype).removeprefix("torch.")), pieces)
+
+
+def _has_it_first(tensor: torch.Tensor) -> bool:
+    """Say whether of all processes with the same part of a DTensor this is the first."""
+    places = zip(tensor.device_mesh.get_coordinate() or (), tensor.placements, strict=False)  # type: ignore[attr-defined]
+    return all(place == 0 for place, placement in places if placement.is_replicate())
 
 
 def offsets_of(tensor: torch.Tensor) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
-from torch.distributed.checkpoint.filesystem import FileSystemWriter
+from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemWriter
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorProperties
 from torch.distributed.checkpoint.planner import SavePlan, TensorWriteData, WriteItem, WriteItemType
-from torch.distributed.checkpoint.state_dict_saver import save
 
-from keepfast import CorruptCheckpoint, ShardedArray, WriteFailed
+from keepfast import CorruptCheckpoint, ShardedArray, WriteFailed, Written
+from keepfast._system.disk.checksum import Summed, SummedFile
+from keepfast._system.disk.directories import sync_file
 from keepfast.errors import shown
 from keepfast.formats.files.torch_archive import read_within
 from keepfast_torch.arrays import DTYPES, tensor_of
@@ -32,36 +34,101 @@ _Arrays = Mapping[str, NDArray[Any] | ShardedArray]
 _Outline = tuple[np.dtype[Any], tuple[int, ...]]
 
 
-def write(arrays: _Arrays, directory: Path, group: Any) -> dict[str, list[Any]]:
-    """Have ``torch.distributed.checkpoint`` write what this process has, and return where it all is.
+def write(arrays: _Arrays, directory: Path, rank: int) -> Written:
+    """Write what this process has, as ``torch.distributed.checkpoint`` does, and asks no other process.
+
+    Each writes a file of its own, whatever the others have, so that all of their plans need be known but for the
+    metadata, which `finish` writes: ``save`` would meet twice before it and twice behind it.
 
     Args:
         arrays: the arrays by path.
         directory: where to.
-        group: the process group that writes; None where this process is alone.
+        rank: this process's number.
 
     Raises:
-        WriteFailed: if it could not, in this process or another.
+        WriteFailed: if it could not.
     """
-    writer, planner = FileSystemWriter(directory), _Planner(arrays)
+    writer, planner = FileSystemWriter(directory, sync_files=False), _Planner(arrays)
+    writer.fs = files = _Files()
+    planner.set_up_planner({}, writer.storage_meta(), is_coordinator=rank == 0)
+    with _naming(directory):
+        plan = planner.create_local_plan()
+        named = writer.prepare_global_plan([SavePlan([]) for _ in range(rank)] + [plan])[rank]  # by its place there
+        results = writer.write_data(planner.finish_plan(named), planner).wait()
+    return Written((plan, results), files.digests)
+
+
+def finish(directory: Path, told: Sequence[Any]) -> dict[str, list[Any]]:
+    """Write what tells PyTorch where it all is, and return it.
+
+    Args:
+        directory: where the processes wrote.
+        told: of each, what `write` told.
+
+    Raises:
+        WriteFailed: if it could not.
+    """
+    writer, planner = FileSystemWriter(directory, sync_files=False), _Planner({})
+    planner.set_up_planner({}, writer.storage_meta(), is_coordinator=True)
+    with _naming(directory):
+        _, metadata = planner.create_global_plan([plan for plan, _ in told])
+        writer.finish(metadata, [results for _, results in told])
+    return {path: list(_places(path, metadata)) for path in metadata.state_dict_metadata}
+
+
+@contextlib.contextmanager
+def _naming(directory: Path) -> Iterator[None]:
     try:
-        if group is None:
-            written = _save_alone(writer, planner)
-        else:
-            written = save({}, storage_writer=writer, planner=planner, process_group=group)
+        yield
     except (RuntimeError, ValueError, CheckpointException) as error:  # the last of which is no `Exception`
         raise WriteFailed(f"torch.distributed.checkpoint could not write `{directory}`: {error}") from error
-    return {path: list(_places(path, written)) for path in arrays}
 
 
-def _save_alone(writer: FileSystemWriter, planner: DefaultSavePlanner) -> Metadata:
-    """Do what ``dcp.save`` does in a single process, where it warns of being alone."""
-    planner.set_up_planner({}, writer.storage_meta(), is_coordinator=True)
-    writer.set_up_storage_writer(True)
-    plans, metadata = planner.create_global_plan([writer.prepare_local_plan(planner.create_local_plan())])
-    (plan,) = writer.prepare_global_plan(plans)
-    writer.finish(metadata, [writer.write_data(planner.finish_plan(plan), planner).wait()])
-    return metadata
+@final
+class _Files(FileSystem):
+    """Writes the files, durable when they are closed, and knows the digest of each.
+
+    Attributes:
+        digests: the size and the CRC-32 of each by name.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.digests: dict[str, list[Any]] = {}
+
+    @contextlib.contextmanager
+    def create_stream(self, path: str | os.PathLike[str], mode: str) -> Iterator[Any]:
+        with super().create_stream(path, mode) as file:
+            yield (stream := _Stream(file))
+            stream.flush()
+            sync_file(file.fileno())
+            if (summed := stream.summed()) is not None:
+                self.digests[Path(path).name] = [stream.tell(), f"{summed.crc32:08x}"]
+
+
+@final
+class _Stream:
+    """What PyTorch needs of a file, whose bytes are summed on their way."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._out = file, SummedFile(file)
+
+    def write(self, data: Any) -> int:
+        self._out.write(memoryview(data))
+        return memoryview(data).nbytes
+
+    def tell(self) -> int:
+        return self._out.position
+
+    def flush(self) -> None:
+        self._out.flush()
+        self._file.flush()
+
+    def summed(self) -> Summed | None:
+        return self._out.after(b"")
+
+    def close(self) -> None:
+        """Leave that to whoever opened it, once it is durable."""
 
 
 @final
@@ -135,7 +202,7 @@ def read(directory: Path, told: Any, outlines: Mapping[str, _Outline]) -> dict[s
 
     Args:
         directory: where they are, every file in it verified.
-        told: what `write` returned.
+        told: what `finish` returned.
         outlines: the dtype and the shape of each array by its path.
 
     Raises:

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import Any, ClassVar, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ from keepfast.interfaces.sharding.arrays import ShardedArray
 from keepfast.interfaces.sharding.peers import Peers
 from keepfast.interfaces.sharding.seal import SEAL, digest_of, names_in, read_seal, write_seal
 from keepfast.tree import Tree, map_leaves
+
+T = TypeVar("T")
 
 _VERSION = 1
 """The version of what a seal says."""
@@ -39,6 +41,22 @@ class Troubles:
 
     reasons: list[str] = field(default_factory=list)
     unstored: list[int] = field(default_factory=list)
+
+
+@final
+@dataclass(frozen=True)
+class Written:
+    """What one process wrote of a checkpoint.
+
+    Attributes:
+        told: what `ShardedFormat.finish_arrays` is given of it: values as JSON has them, or such as the framework's
+            `Peers` can say.
+        digests: the size and the CRC-32, as eight digits, of each of its files by name, where writing them told; the
+            others are read again for theirs.
+    """
+
+    told: Any = None
+    digests: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 Arrays = Mapping[str, "NDArray[Any] | ShardedArray"]
@@ -60,16 +78,32 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
 
     peers: Peers | None = None
 
-    @abc.abstractmethod
-    def write_arrays(self, arrays: Arrays, directory: Path) -> Any:
-        """Write what this process has of arrays, durable when it returns; all processes call it at once.
+    apart: ClassVar[bool] = False
+    """Whether `write_arrays` asks no other process, so that each begins as soon as it is told where, and they meet once
+    when all have written. Otherwise they agree before it, for a library's processes would wait for one that has nothing
+    to write, and read each other's files for their digests."""
 
-        Returns:
-            In the first process, what `read_arrays` is told beside the files: values as JSON has them.
+    @abc.abstractmethod
+    def write_arrays(self, arrays: Arrays, directory: Path) -> Written:
+        """Write what this process has of arrays, durable when it returns; all processes call it at once.
 
         Raises:
             OSError: if a file cannot be written, in this process or another.
         """
+
+    def finish_arrays(self, directory: Path, told: Sequence[Any]) -> Any:
+        """Return what `read_arrays` is told beside the files: values as JSON has them.
+
+        The first process calls it, once all have written; what it writes needs not be durable yet.
+
+        Args:
+            directory: where they wrote.
+            told: what each process told in its `Written`, by rank.
+
+        Raises:
+            OSError: if a file cannot be written.
+        """
+        return told[0]
 
     @abc.abstractmethod
     def read_arrays(
@@ -79,7 +113,7 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
 
         Args:
             directory: where they are; every file in it was verified.
-            told: what `write_arrays` returned.
+            told: what `finish_arrays` returned.
             outlines: the dtype and the shape of each array by its path.
         """
 
@@ -130,17 +164,58 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
         return Troubles(**said["troubles"])
 
     def _write(self, content: Checkpoint | None, directory: Path) -> None:
-        # Before a library begins, whose processes would wait for one that has nothing to write.
-        arrays, document = self._agreed(lambda: self._parted(content))
-        told = self._agreed(lambda: self.write_arrays(arrays, directory))
-        names = names_in(directory)
-        names = names if self.peers is None else self.peers.share(names)
-        rank, size = (0, 1) if self.peers is None else (self.peers.rank, self.peers.size)
-        parts: list[dict[str, Any]] = []
-        self._agreed(lambda: {name: digest_of(directory / name) for name in names[rank::size]}, parts)
-        if rank == 0:
-            files = {name: each for part in parts for name, each in part.items()}
-            write_seal(directory, {**document, "arrays": told, "files": {name: files[name] for name in names}})
+        parted, failure = self._tried(lambda: self._parted(content))
+        if not self.apart:
+            _require_none(self._share(_failures(self._gather([failure]))))
+        written: Written | None = None
+        if parted is not None:
+            written, failure = self._tried(lambda: self.write_arrays(parted[0], directory))
+        said = self._gather([failure, *((written.told, written.digests) if written else (None, {}))])
+        failures, told, digests = _failures(said), None, dict[str, Sequence[Any]]()
+        if said is not None and not failures:
+            told, failure = self._tried(lambda: self.finish_arrays(directory, [each[1] for each in said]))
+            failures = _failures([[failure]])
+            digests = {name: digest for each in said for name, digest in each[2].items()}
+        digests = self._digested(directory, failures, digests)
+        if self.peers is None or self.peers.first:
+            assert parted is not None  # noqa: S101  (or it would have failed)
+            write_seal(directory, {**parted[1], "arrays": told, "files": digests})
+
+    def _digested(
+        self, directory: Path, failures: list[str], known: Mapping[str, Sequence[Any]]
+    ) -> dict[str, Sequence[Any]]:
+        """Return, in the first process, the digest of each file; what is not known is read, by all where that helps.
+
+        Raises:
+            WriteFailed: if anything failed.
+        """
+        first = self.peers is None or self.peers.first
+        names = names_in(directory) if first and not failures else []
+        rest, rank, size = [name for name in names if name not in known], 0, 1
+        if not self.apart:
+            failures, rest = self._share([failures, rest])
+            rank, size = (0, 1) if self.peers is None else (self.peers.rank, self.peers.size)
+        _require_none(failures)
+        read, failure = self._tried(lambda: {name: digest_of(directory / name) for name in rest[rank::size]})
+        said: list[Any] | None = [[failure, read]] if self.apart else self._gather([failure, read])
+        _require_none(_failures(said))
+        found = {**known, **{name: digest for _, each in said or () for name, digest in each.items()}}
+        return {name: found[name] for name in names}
+
+    def _tried(self, act: Callable[[], T]) -> tuple[T | None, str | None]:
+        """Return what an act returns, or else how it failed, which becomes the error of all processes."""
+        if self.peers is None:
+            return act(), None
+        try:
+            return act(), None
+        except Exception as error:  # noqa: BLE001
+            return None, f"{type(error).__name__}: {error}"
+
+    def _share(self, value: Any) -> Any:
+        return value if self.peers is None else self.peers.share(value)
+
+    def _gather(self, value: Any) -> list[Any] | None:
+        return [value] if self.peers is None else self.peers.gather(value)
 
     def _parted(self, content: Checkpoint | None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the arrays of a checkpoint by path, and what its seal says of the rest."""
@@ -170,34 +245,6 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
         state: Tree = encode(map_leaves(outlined, content.state), put)
         return arrays, {"version": _VERSION, "state": state, "metadata": encode(dict(content.metadata))}
 
-    def _agreed(self, act: Callable[[], Any], of_all: list[Any] | None = None) -> Any:
-        """Return what an act returns, where it failed in no process.
-
-        Args:
-            act: what to do.
-            of_all: gets what it returned in each process; None where that is nobody else's business.
-
-        Raises:
-            WriteFailed: in all processes, if it failed in one.
-        """
-        if self.peers is None:
-            made = act()
-            if of_all is not None:
-                of_all.append(made)
-            return made
-        made, failure = None, None
-        try:
-            made = act()
-        except Exception as error:  # noqa: BLE001  (it becomes the error of all processes)
-            failure = f"{type(error).__name__}: {error}"
-        said = self.peers.every((failure, made if of_all is not None else None))
-        told = [f"process {rank}: {each}" for rank, (each, _) in enumerate(said) if each is not None]
-        if told:
-            raise WriteFailed(f"cannot write a checkpoint together: {'; '.join(told)}")
-        if of_all is not None:
-            of_all.extend(each for _, each in said)
-        return made
-
     def read(self, path: Path) -> Checkpoint:
         """Read a checkpoint of any number of processes; every byte is verified, and its arrays are whole.
 
@@ -218,6 +265,16 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
             raise CorruptCheckpoint(f"`{path}` is damaged: a part that its seal tells of is not there") from error
         state = decode(document["state"], lambda stored: arrays[stored[0]] if len(stored) == 3 else _inlined(stored))
         return Checkpoint(state, decode(document["metadata"]))
+
+
+def _failures(said: Sequence[Sequence[Any]] | None) -> list[str]:
+    """Return how processes failed, each of which says that first; nothing where this one was told of none."""
+    return [f"process {rank}: {failure}" for rank, (failure, *_) in enumerate(said or ()) if failure is not None]
+
+
+def _require_none(failures: Sequence[str]) -> None:
+    if failures:
+        raise WriteFailed(f"cannot write a checkpoint together: {'; '.join(failures)}")
 
 
 def save_together(store: CheckpointStore, content: Checkpoint, path: Path, peers: Peers | None) -> None:

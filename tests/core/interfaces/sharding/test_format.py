@@ -53,7 +53,7 @@ class RowsStore(keepfast.ShardedFormat):
     parts = (SEAL, "*.npy")
     fails = False
 
-    def write_arrays(self, arrays: Mapping[str, Any], directory: Path) -> Any:
+    def write_arrays(self, arrays: Mapping[str, Any], directory: Path) -> keepfast.Written:
         if self.fails:
             raise OSError(28, "No space left on device")
         rank = self.peers.rank if self.peers else 0
@@ -62,7 +62,7 @@ class RowsStore(keepfast.ShardedFormat):
                 np.save(directory / f"{path}_{rank}.npy", array.held)
             elif rank == 0:
                 np.save(directory / f"{path}_0.npy", array)
-        return None
+        return keepfast.Written()
 
     def read_arrays(
         self, directory: Path, told: Any, outlines: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
@@ -91,8 +91,8 @@ class SealStore(keepfast.ShardedFormat):
     def takes(self, dtype: np.dtype[Any]) -> bool:
         return False
 
-    def write_arrays(self, arrays: Mapping[str, Any], directory: Path) -> Any:
-        return None
+    def write_arrays(self, arrays: Mapping[str, Any], directory: Path) -> keepfast.Written:
+        return keepfast.Written()
 
     def read_arrays(self, directory: Path, told: Any, outlines: Any) -> Mapping[str, NDArray[Any]]:
         return {}
