@@ -40,10 +40,12 @@ def network() -> torch.nn.Sequential:
 
 
 def spread(policy: torch.nn.Sequential, layout: str) -> torch.nn.Module:
-    """Spread a network: over all processes, or over pairs of them by layer and over the pairs by row."""
+    """Spread a network: over all processes, over each half of them, or over pairs by layer and the pairs by row."""
     size = dist.get_world_size()
     if layout == "fsdp":
         mesh = init_device_mesh("cpu", (size,))
+    elif layout == "halves":
+        mesh = init_device_mesh("cpu", (2, size // 2), mesh_dim_names=("replicas", "rows"))
     else:
         both = init_device_mesh("cpu", (size // 2, 2), mesh_dim_names=("rows", "layers"))
         parallelize_module(policy, both["layers"], {"0": ColwiseParallel(), "2": RowwiseParallel()})

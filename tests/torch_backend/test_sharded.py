@@ -32,8 +32,8 @@ pytestmark = pytest.mark.xdist_group("sharded")  # the processes are begun once
 
 WORKER = Path(__file__).with_name("sharded_worker.py")
 KILLS = int(os.environ.get("KEEPFAST_KILLS", "1"))
-STAGES = ("2:fsdp:4", "4:both:6", "1:fsdp:8")
-MORE = ("8:both:10", "4:fsdp:12", "2:both:14", "1:fsdp:16", "8:fsdp:18") if KILLS > 1 else ()
+STAGES = ("2:fsdp:4", "4:both:6", "4:halves:8", "1:fsdp:10")
+MORE = ("8:both:12", "4:fsdp:14", "2:both:16", "1:fsdp:18", "8:halves:20") if KILLS > 1 else ()
 """What the suite has no time for."""
 
 ENDS = [int(stage.rpartition(":")[2]) for stage in (*STAGES, *MORE)]
@@ -83,6 +83,15 @@ def test_a_checkpoint_of_several_processes_is_one_like_any_other(several: Path) 
     assert [verdict.problem for verdict in verify(several / "run")] == [None] * len(names)
     assert len(list((checkpoints / "agent_6.dcp").glob("*.distcp"))) == 4
     assert json.loads(CliRunner().invoke(app, ["inspect", "--json", str(checkpoints / "agent_6.dcp")]).stdout)
+
+
+@pytest.mark.slow
+def test_replicas_are_written_once(several: Path) -> None:
+    """Two halves of the processes have the same parts; the files have nothing but what the seal tells of."""
+    path = several / "run" / "checkpoints" / "agent_8.dcp"
+    told = json.loads((path / SEAL).read_bytes().rsplit(b"\n", 2)[0])["arrays"]
+    lengths = [length for places in told.values() for *_, length in places]
+    assert sum(lengths) == sum(file.stat().st_size for file in path.glob("*.distcp")) > 0
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -12,9 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 import keepfast
+from keepfast.interfaces.sharding import format as format_
 from keepfast.interfaces.sharding.arrays import holds_shards
 from keepfast.interfaces.sharding.format import key_of, save_together
-from keepfast.interfaces.sharding.seal import SEAL, read_seal, write_seal
+from keepfast.interfaces.sharding.seal import SEAL, digest_of, read_seal, write_seal
 
 SIZE = 3
 
@@ -24,7 +25,7 @@ class Threads(keepfast.Peers):
     """A conversation of threads, each of which says what it has to in its turn."""
 
     def __init__(self, rank: int, barrier: threading.Barrier, said: list[Any]) -> None:
-        self.rank, self.size = rank, SIZE
+        self.rank, self.size, self.met = rank, SIZE, 0
         self._barrier, self._said = barrier, said
 
     def share(self, value: Any) -> Any:
@@ -35,6 +36,7 @@ class Threads(keepfast.Peers):
         return said if self.first else None
 
     def _all(self, value: Any) -> list[Any]:
+        self.met += 1
         try:
             self._said[self.rank] = value
             self._barrier.wait(timeout=10)
@@ -45,7 +47,6 @@ class Threads(keepfast.Peers):
         return said
 
 
-@final
 class RowsStore(keepfast.ShardedFormat):
     """Writes a file for what each process has of an array: some of its rows."""
 
@@ -108,20 +109,48 @@ def checkpoint(rank: int) -> keepfast.Checkpoint:
     return keepfast.Checkpoint({"weight": part, "bias": np.ones(4), "name": "x"}, about)
 
 
-def together(path: Path, prepare: Callable[[int, RowsStore], object] = lambda _rank, _store: None) -> list[str | None]:
-    """Save in three threads, and return what each was told."""
+@final
+class ApartStore(RowsStore):
+    """Has each process write by itself, and know what it wrote."""
+
+    apart = True
+    unfinished = False
+
+    def write_arrays(self, arrays: Mapping[str, Any], directory: Path) -> keepfast.Written:
+        before = set(directory.iterdir())
+        super().write_arrays(arrays, directory)
+        rank = self.peers.rank if self.peers else 0
+        own = [file.name for file in set(directory.iterdir()) - before if file.stem.endswith(f"_{rank}")]
+        return keepfast.Written(sorted(own), {name: digest_of(directory / name) for name in own})
+
+    def finish_arrays(self, directory: Path, told: Sequence[Any]) -> Any:
+        if self.unfinished:
+            raise OSError(28, "No space left on device")
+        (directory / "names.npy").write_bytes(b"of all")
+        return told
+
+
+def together(
+    path: Path,
+    prepare: Callable[[int, Any], object] = lambda _rank, _store: None,
+    kind: type[keepfast.ShardedFormat] = RowsStore,
+    met: set[int] | None = None,
+) -> list[str | None]:
+    """Save in three threads, and return what each was told, and how often they met."""
     barrier, said = threading.Barrier(SIZE), [None] * SIZE
     told: list[str | None] = [None] * SIZE
 
     def work(rank: int) -> None:
-        store = RowsStore()
+        store, peers = kind(), Threads(rank, barrier, said)
         try:
             prepare(rank, store)
-            save_together(store, checkpoint(rank), path, Threads(rank, barrier, said))
+            save_together(store, checkpoint(rank), path, peers)
         except keepfast.WriteFailed as error:
             told[rank] = str(error)
         except ZeroDivisionError:
             barrier.abort()
+        if met is not None:
+            met.add(peers.met)
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(SIZE)]
     for thread in threads:
@@ -141,6 +170,39 @@ def test_all_write_and_one_reads_the_whole(tmp_path: Path) -> None:
     assert np.array_equal(found.modules["policy"]["weight"], WHOLE)
     assert np.array_equal(found.modules["policy"]["bias"], np.ones(4))
     assert found.about.timestep == 5
+
+
+@pytest.mark.parametrize(("kind", "most"), [(RowsStore, 7), (ApartStore, 3)])
+def test_processes_meet_few_times(tmp_path: Path, kind: type[RowsStore], most: int) -> None:
+    """Where to, what each wrote, and that all is through; a library that meets by itself wants them agreed before."""
+    met = set[int]()
+    assert together(tmp_path / "agent_5.rows", kind=kind, met=met) == [None] * SIZE
+    assert met == {most}
+    found = kind().load(tmp_path / "agent_5.rows")
+    assert np.array_equal(found.modules["policy"]["weight"], WHOLE)
+
+
+def test_what_a_process_knows_of_its_files_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first reads what is nobody's, or everybody's; what `finish_arrays` returns stands in the seal."""
+    read = list[str]()
+    monkeypatch.setattr(format_, "digest_of", lambda path: [read.append(path.name), digest_of(path)][1])
+    path = tmp_path / "agent_5.rows"
+    assert together(path, kind=ApartStore) == [None] * SIZE
+    assert read == ["names.npy"]
+    told = read_seal(path)
+    assert told["arrays"] == [["bias_0.npy", "weight_0.npy"], ["weight_1.npy"], ["weight_2.npy"]]
+    assert set(told["files"]) == {"bias_0.npy", "names.npy", *(f"weight_{rank}.npy" for rank in range(SIZE))}
+
+
+FAULTS = [*((kind, "fails", rank) for kind in (RowsStore, ApartStore) for rank in range(SIZE))]
+
+
+@pytest.mark.parametrize(("kind", "attribute", "failing"), [*FAULTS, (ApartStore, "unfinished", 0)])
+def test_a_fault_of_any_is_told_to_all(tmp_path: Path, kind: type[RowsStore], attribute: str, failing: int) -> None:
+    """Whether in writing or in what the first does at the end; nobody waits, and nothing is there."""
+    told = together(tmp_path / "agent_5.rows", lambda rank, store: setattr(store, attribute, rank == failing), kind)
+    assert all(f"process {failing}: OSError" in (each or "") for each in told), told
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("failing", range(SIZE))
