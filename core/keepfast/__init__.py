@@ -117,7 +117,6 @@ _HOMES = {
         "WaitedInVain",
         "WriteFailed",
         "WriterFailed",
-        "Written",
     ],
     "experiment": ["Experiment"],
     "interfaces.adapter": ["Adapter"],
