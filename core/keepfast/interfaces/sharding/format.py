@@ -190,7 +190,10 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
             WriteFailed: if anything failed.
         """
         first = self.peers is None or self.peers.first
-        names = names_in(directory) if first and not failures else []
+        listed, failure = self._tried(lambda: names_in(directory) if first and not failures else [])
+        failures, names = [*failures, *_failures([[failure]])], listed or []
+        if not failures and (unseen := sorted(known.keys() - set(names))):
+            failures = [f"`{unseen[0]}` was written, and is not in `{directory}` as the first process sees it"]
         rest, rank, size = [name for name in names if name not in known], 0, 1
         if not self.apart:
             failures, rest = self._share([failures, rest])

@@ -114,14 +114,17 @@ class ApartStore(RowsStore):
     """Has each process write by itself, and know what it wrote."""
 
     apart = True
-    unfinished = False
+    unfinished = unseen = False
 
     def write_arrays(self, arrays: Mapping[str, Any], directory: Path) -> keepfast.Written:
         before = set(directory.iterdir())
         super().write_arrays(arrays, directory)
         rank = self.peers.rank if self.peers else 0
         own = [file.name for file in set(directory.iterdir()) - before if file.stem.endswith(f"_{rank}")]
-        return keepfast.Written(sorted(own), {name: digest_of(directory / name) for name in own})
+        written = keepfast.Written(sorted(own), {name: digest_of(directory / name) for name in own})
+        for name in own if self.unseen else ():
+            (directory / name).unlink()
+        return written
 
     def finish_arrays(self, directory: Path, told: Sequence[Any]) -> Any:
         if self.unfinished:
@@ -202,6 +205,13 @@ def test_a_fault_of_any_is_told_to_all(tmp_path: Path, kind: type[RowsStore], at
     """Whether in writing or in what the first does at the end; nobody waits, and nothing is there."""
     told = together(tmp_path / "agent_5.rows", lambda rank, store: setattr(store, attribute, rank == failing), kind)
     assert all(f"process {failing}: OSError" in (each or "") for each in told), told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_the_first_does_not_see_fails_the_checkpoint(tmp_path: Path) -> None:
+    """As where processes on two machines have no disk in common."""
+    told = together(tmp_path / "agent_5.rows", lambda rank, store: setattr(store, "unseen", rank == 2), ApartStore)
+    assert all("`weight_2.npy` was written, and is not in" in (each or "") for each in told), told
     assert list(tmp_path.iterdir()) == []
 
 
