@@ -44,6 +44,7 @@ BEYOND: dict[str, str] = {
     "keepfast._system.notebook.live.in_notebook": "whether there is one; others use `IPython.get_ipython`",
     "keepfast._system.notebook.tables.facts": "a title as HTML, escaped; others use `html.escape`",
     "keepfast._system.notebook.tables.table": "a table as HTML, escaped; others use `html.escape`",
+    "keepfast.plain.generators.of_torch": "checks what a file says of a generator; others trust what they load",
     "keepfast._system.side_by_side.side_by_side": "spares csv the time that its texts take; others do without",
     "keepfast._system.memory.spacious.spacious_tensors": "memories larger than the machine's; NumPy's zeros do too",
     "keepfast._system.memory.giving.is_given": "tells an array that nobody else has; others copy",

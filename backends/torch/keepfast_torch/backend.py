@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from keepfast import Backend, Conversion, DemoResult, DemoSettings, FileEntries, Mismatch, Peers, Step, StepBuffer
 from keepfast._system.arguments.guarding import guarded_calls_outside, tell_outside
 from keepfast._system.memory.staging import copied
+from keepfast.plain.generators import of_torch
 from keepfast.tree import Tree, Versions, map_leaves
 from keepfast_torch import converting, optimizer, parameter_order, scheduler
 from keepfast_torch.arrays import HostCopier, fetch, hold, host_array, tensor_copy
@@ -230,7 +231,7 @@ class TorchBackend(Backend):
     @outside_of_modes
     def set_random_state(self, state: Tree) -> None:
         """Put back what `random_state` returned; what is for devices that are not here is passed over."""
-        torch.set_rng_state(tensor_copy(state["cpu"]))
+        torch.set_rng_state(tensor_copy(of_torch(np.ascontiguousarray(state["cpu"]))))
         if torch.cuda.is_available():
             for number, saved in enumerate(state.get("cuda", ())[: torch.cuda.device_count()]):
                 torch.cuda.set_rng_state(tensor_copy(saved), number)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from keepfast import Converted, KeepfastError, LoadMismatch, Mismatch, UnsupportedModule
+from keepfast.plain.generators import of_torch
 from keepfast.tree import Growing, Tree, items, leaves, rebuild, versions_of, with_versions
 from keepfast_torch import optimizer, scheduler
 from keepfast_torch.containers import like, plain
@@ -101,7 +102,12 @@ class _GeneratorKind(Kind):
         return module.get_state()
 
     def restore(self, module: torch.Generator, state: Tree, device: Any) -> torch.Generator:
-        module.set_state(like(None, state))
+        saved = like(None, state)
+        try:
+            of_torch(saved.numpy())
+        except ValueError as error:
+            raise LoadMismatch(f"a Generator cannot go on from the file's state: {error}") from error
+        module.set_state(saved)
         return module
 
 

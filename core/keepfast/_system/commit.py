@@ -109,6 +109,7 @@ def commit_together(
     about: Callable[[Mapping[Path, Unnamed]], Mapping[Path, Content]] | None = None,
     *,
     durable: bool = True,
+    follow: bool = True,
 ) -> dict[Path, int]:
     """Write several files or directories; each is renamed only once all are durable under temporary names.
 
@@ -117,6 +118,7 @@ def commit_together(
         about: gets each under its temporary name, by its final one, and returns what else is to be written, as an
             index of them; it is renamed behind them.
         durable: whether the directories are fsynced, without which a power loss may undo any of the renames.
+        follow: whether what a symbolic link of such a name points at is replaced, rather than the link itself.
 
     Returns:
         The size of each in bytes, that of a directory being the size of all files in it.
@@ -129,7 +131,7 @@ def commit_together(
         with contextlib.ExitStack() as stack:
             while left:
                 for path, content in left.items():
-                    target = _written_to(path)
+                    target = _written_to(path) if follow else path
                     require_replaceable(target)
                     make_directory(target.parent)
                     written[path] = (target, stack.enter_context(_written(target, content)))
@@ -143,6 +145,17 @@ def commit_together(
     for target in {target.parent: target for target, _ in written.values()}.values() if durable else ():
         make_durable(target)
     return {path: part.size for path, (_, part) in written.items()}
+
+
+def commit_own(path: Path, write: Write) -> int:
+    """Write a file of a run, as `commit` does, that belongs where it is: a symbolic link of its name is replaced.
+
+    Whoever gave the directory away may have had it lead anywhere.
+
+    Raises:
+        WriteFailed: as for `commit`.
+    """
+    return commit_together({path: write}, follow=False)[path]
 
 
 def _written_to(path: Path) -> Path:
@@ -375,6 +388,8 @@ def _put_in_place(temporary: Path, path: Path, content: Content) -> None:
     if not isinstance(content, Filling):
         os.replace(temporary, path)  # noqa: PTH105  (fault injection in the tests replaces os.replace)
         return
+    if path.is_symlink():  # only where it is not followed
+        path.unlink(missing_ok=True)
     while not _renamed(temporary, path):
         with contextlib.suppress(FileNotFoundError):  # the one in the way is gone: try again
             if strangers := _strangers(path, temporary, content.parts):

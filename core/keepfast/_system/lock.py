@@ -130,8 +130,8 @@ def holding_file(path: Path) -> Iterator[None]:
 
 
 def _opened(path: Path) -> BinaryIO | None:
-    if path.exists() and not is_plain_file(path):
-        return None  # a pipe would be waited for
+    if path.is_symlink() or (path.exists() and not is_plain_file(path)):
+        return None  # a link would have a file made elsewhere, and a pipe would be waited for
     try:
         return path.open("ab")
     except FileNotFoundError:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keepfast.plain.generators import of_torch
 from keepfast.tree import Tree
 
 _SHAPES = ("device", "dtype", "Size", "layout", "memory_format")
@@ -59,7 +60,7 @@ def continued(own: Any, array: Any) -> Any:
     """Have a generator of PyTorch go on from a state, one on the host where there is none yet."""
     torch = sys.modules["torch"]
     generator = own if isinstance(own, torch.Generator) else torch.Generator()
-    generator.set_state(torch.from_numpy(np.array(array)))
+    generator.set_state(torch.from_numpy(of_torch(np.array(array))))
     return generator
 
 

@@ -152,11 +152,11 @@ class CheckpointDirectory:
 
         files = {self.path / name: content for name, content in contents.items()}
         if len(files) == 1 and not any(isinstance(content, Filling) for content in files.values()):
-            commit_together(files, index, durable=last)
+            commit_together(files, index, durable=last, follow=False)
         else:  # of which a loss of power may keep a part: the index is of what is durable
             later = dict[Path, Content]()
-            commit_together(files, lambda unnamed: later.update(index(unnamed)) or {})
-            commit_together(later)
+            commit_together(files, lambda unnamed: later.update(index(unnamed)) or {}, follow=False)
+            commit_together(later, follow=False)
         if last:  # what was removed before is behind an fsync now
             self._unsynced = gone
         self._remove({name for checkpoint in gone for name in checkpoint.names})

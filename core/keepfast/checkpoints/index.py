@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, final
 
-from keepfast._system.commit import Unnamed, Write, commit, files_of, size_of
+from keepfast._system.commit import Unnamed, Write, commit_own, files_of, size_of
 from keepfast._system.disk.checksum import crc32
 from keepfast._system.disk.special import content_of, is_plain_file, require_file
 from keepfast._system.lock import holding_file
@@ -248,7 +248,7 @@ def write_index(directory: Path, checkpoints: Iterable[IndexedCheckpoint]) -> No
     """Commit an index; what is going stays so."""
     listed = list(checkpoints)
     kept, going = ([each for each in listed if each.going is going] for going in (False, True))
-    commit(directory / INDEX, index_of(kept, going))
+    commit_own(directory / INDEX, index_of(kept, going))
 
 
 def index_of(checkpoints: Iterable[IndexedCheckpoint], leaving: Iterable[IndexedCheckpoint] = ()) -> Write:

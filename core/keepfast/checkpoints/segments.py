@@ -62,7 +62,7 @@ def _written(directory: Path, file: str | None, name: str, rows: NewRows, store:
         return rows.log
     path = path_of_segment(directory, file)
     about = CheckpointMetadata(format_version=FORMAT_VERSION, keepfast=__version__, module=name)
-    commit_together({path: store.writing(Checkpoint(dict(rows.rows), about.as_mapping()))})
+    commit_together({path: store.writing(Checkpoint(dict(rows.rows), about.as_mapping()))}, follow=False)
     made = IndexedFile.of(path)
     return rows.log.with_segment(Segment(file, made.size, made.digest, rows.parts))
 

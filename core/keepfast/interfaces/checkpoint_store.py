@@ -23,6 +23,9 @@ from keepfast.tree import Tree, map_leaves, require_short_paths, values
 SINGLE = "module"
 """What a module is called that is saved by itself and has no name."""
 
+LAST_TIMESTEP = 10**18 - 1
+"""The last timestep that the name of a file has room for."""
+
 FORMAT_VERSION = 1
 """The version of what `CheckpointMetadata` says; raised when a reader of today could misread it."""
 
@@ -106,6 +109,12 @@ def _count(value: Any) -> int:
     return count
 
 
+def _timestep(value: Any) -> int:
+    if (timestep := _count(value)) > LAST_TIMESTEP:
+        raise ValueError
+    return timestep
+
+
 def _number(value: Any) -> float:
     if isinstance(value, bool | str | bytes):
         raise TypeError
@@ -141,7 +150,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "backends": ("a mapping of texts", _texts),
     "names": ("a mapping", _mapping),
     "time": ("a number", _number),
-    "timestep": ("a whole number of at least 0", _count),
+    "timestep": (f"a whole number from 0 to {LAST_TIMESTEP}", _timestep),
     "metric": ("a mapping of `tag` to a text and of `value` to a number", _metric),
     "resume": ("a mapping", _mapping),
     "logs": ("a mapping", _mapping),

@@ -1,16 +1,28 @@
-"""Random generators of NumPy and Python: what they keep, and how it is put back."""
+"""Random generators of NumPy and Python: what they keep, and how it is put back.
+
+A state says where in its own numbers a generator reads next, which neither NumPy nor PyTorch compare with how many
+there are: a file that says otherwise would have them read whatever memory lies there.
+"""
 
 from __future__ import annotations
 
+import operator
 import random
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from keepfast.errors import LoadMismatch
+from keepfast.errors import LoadMismatch, shown
 from keepfast.interfaces.backend import Mismatch
 from keepfast.tree import Tree, describe
+
+_PLACES = {"MT19937": ("pos", 624), "Philox": ("buffer_pos", 4)}
+"""Of generators of NumPy that keep numbers for later: how the place of the next is called, and how many there are."""
+
+_OF_TORCH, _WORDS = 5056, 624
+"""How many bytes PyTorch's state of a generator on the host has, and how many words its Mersenne twister."""
 
 _NUMPYS = (np.random.Generator, np.random.RandomState, np.random.BitGenerator)
 
@@ -60,12 +72,43 @@ def restore(generator: Any, state: Mapping[str, Any]) -> None:
         raise LoadMismatch(f"a {type(generator).__name__} cannot go on from the file's state: {error}") from error
 
 
+def of_numpy(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of a generator of NumPy, which reads no further than its own numbers.
+
+    Raises:
+        ValueError: if it would.
+    """
+    name, count = _PLACES.get(state["bit_generator"], ("", 0))
+    place = state["state"][name] if name in state["state"] else state.get(name, 0)
+    if isinstance(place, bool) or not 0 <= operator.index(place) <= count:
+        raise ValueError(f"`{name}` is {shown(repr(place))}, and there are {count} numbers")
+    return dict(state)
+
+
+def of_torch(state: NDArray[Any]) -> NDArray[Any]:
+    """Return the state of a generator of PyTorch, which reads no further than its own numbers.
+
+    PyTorch checks the size of a state, and that each of these is one that there can be; not that they agree.
+
+    Args:
+        state: the bytes.
+
+    Raises:
+        ValueError: if it would.
+    """
+    if state.dtype == np.uint8 and state.shape == (_OF_TORCH,):
+        left, place = int(state[8:12].view(np.int32)[0]), int(state[16:24].view(np.uint64)[0])
+        if not 1 <= left <= _WORDS or left + place > _WORDS + 1:
+            raise ValueError(f"it has {left} words left from the {place}th on, and there are {_WORDS}")
+    return state
+
+
 def _set(generator: Any, state: Mapping[str, Any]) -> None:
     if isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = dict(state)
+        generator.bit_generator.state = of_numpy(state)
     elif isinstance(generator, np.random.RandomState):
-        generator.set_state(dict(state))
+        generator.set_state(of_numpy(state))
     elif isinstance(generator, np.random.BitGenerator):
-        generator.state = dict(state)
+        generator.state = of_numpy(state)
     else:
         generator.setstate((state["version"], tuple(state["internal"].tolist()), state["gauss"]))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from keepfast._system.commit import commit
+from keepfast._system.commit import commit_own
 from keepfast._system.disk.bounded import within_memory
 from keepfast._system.disk.directories import make_directory
 from keepfast._system.disk.special import content_of
@@ -147,7 +147,7 @@ class ConfigFile:
             try:
                 text = self._written()
                 if text != self._text:
-                    commit(self._directory / CONFIG, lambda file: file.write(text.encode()))
+                    commit_own(self._directory / CONFIG, lambda file: file.write(text.encode()))
                 self._text = text
             except BaseException:
                 self._told = before  # so that it is tried the next time
@@ -178,7 +178,7 @@ class ConfigFile:
         """
         try:
             make_directory(self._directory)
-            commit(self._directory / CONFIG, lambda file: file.write(self._text.encode()))
+            commit_own(self._directory / CONFIG, lambda file: file.write(self._text.encode()))
         except (OSError, WriteFailed) as error:
             raise _unusable(self._directory, error) from error
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import keepfast
-from keepfast._system.commit import commit_directory
-from keepfast._system.disk.special import is_plain_file, special_kind
+from keepfast._system.commit import Filling, commit_directory, commit_own, commit_together
+from keepfast._system.disk.special import is_plain_file, require_own, special_kind
+from keepfast._system.lock import holding_file
 from keepfast.runs.processes.ownership import LOCK, is_owned
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there are none of these on Windows")
@@ -136,6 +137,27 @@ def test_files_of_the_kernel_are_no_files(place: str, tmp_path: Path) -> None:
         assert (is_plain_file(path), special_kind(path)) == (True, "")
     assert (is_plain_file(kernels), special_kind(kernels)) == (False, "a file of the kernel")
     assert not is_plain_file(tmp_path)
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["there", "dangling"])
+def test_a_link_is_no_file_of_a_run(tmp_path: Path, there: bool) -> None:
+    """It is refused where files are added to, replaced where they are committed, and no lock is made through it."""
+    outside, link = tmp_path / "outside", tmp_path / "link"
+    if there:
+        outside.write_bytes(b"of somebody else")
+    link.symlink_to(outside)
+    with pytest.raises(OSError, match="is a symbolic link, where a file of the run belongs; remove it"):
+        require_own(link)
+    with holding_file(link):
+        assert outside.exists() == there
+    commit_own(link, lambda file: file.write(b"ours"))
+    assert (link.is_symlink(), link.read_bytes()) == (False, b"ours")
+    link.unlink()
+    link.symlink_to(outside)
+    commit_together({link: Filling(lambda path: (path / "data").write_bytes(b"ours"))}, follow=False)
+    assert (link.is_symlink(), (link / "data").read_bytes()) == (False, b"ours")
+    assert outside.exists() == there
+    assert not there or outside.read_bytes() == b"of somebody else"
 
 
 @pytest.mark.timeout(20)

@@ -69,13 +69,17 @@ def require_replaceable(path: Path) -> None:
 
 
 def require_own(path: Path) -> None:
-    """Check that where a file of ours belongs there is no pipe, socket, device or file of the kernel.
+    """Check that where a file of ours belongs there is no pipe, socket, device or file of the kernel, and no link.
+
+    What a link leads to is somebody else's: whoever gave the directory away may have chosen it.
 
     Raises:
         OSError: if there is.
     """
     if kind := special_kind(path):
         raise OSError(errno.EEXIST, f"`{path}` is {kind}, where a file of the run belongs; remove it")
+    if path.is_symlink():
+        raise OSError(errno.EEXIST, f"`{path}` is a symbolic link, where a file of the run belongs; remove it")
 
 
 def require_file(path: Path) -> None:

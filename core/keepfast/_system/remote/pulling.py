@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from keepfast._system.commit import commit
+from keepfast._system.commit import commit_own
 from keepfast._system.disk.directories import make_directory
 from keepfast._system.lock import holding_file
 from keepfast._system.remote.addresses import Address
@@ -54,7 +54,7 @@ def _pull(directory: Path, store: Store, record: Record, layout: Layout) -> None
         record.parts = {**known, **record.parts}
         if not (directory / layout.index).exists():
             make_directory((directory / layout.index).parent)
-            commit(directory / layout.index, lambda file: file.write(index))
+            commit_own(directory / layout.index, lambda file: file.write(index))
     record.index, record.pending = digest_of(index), ""
     record.store(directory)
 
@@ -186,7 +186,7 @@ def _take_index(store: Store, listing: Mapping[str, Object], directory: Path, re
     if layout.index in listing:
         index = store.read(layout.index)
         digests = layout.parts(index)
-        commit(directory / layout.index, lambda file: file.write(index))
+        commit_own(directory / layout.index, lambda file: file.write(index))
     loose = {name: "" for name in names if name.count("/") == 1 and name != layout.index and not _is_hidden(name)}
     former, record.parts = record.parts, parts_of(listing, {**loose, **digests}, layout.checkpoints)
     for name, part in former.items():

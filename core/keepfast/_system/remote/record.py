@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-from keepfast._system.commit import commit
+from keepfast._system.commit import commit_own
 from keepfast._system.disk.directories import make_directory
 from keepfast._system.remote.addresses import is_below
 
@@ -87,7 +87,7 @@ class Record:
         """
         text = json.dumps(asdict(self))
         make_directory(place(directory))
-        commit(place(directory) / _RECORD, lambda file: file.write(text.encode()))
+        commit_own(place(directory) / _RECORD, lambda file: file.write(text.encode()))
 
 
 def place(directory: Path) -> Path:

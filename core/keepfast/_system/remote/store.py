@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, final
 
-from keepfast._system.commit import commit
+from keepfast._system.commit import commit_own
 from keepfast._system.remote.addresses import Address, is_below
 from keepfast._system.warnings import announce
 from keepfast.errors import KeepfastError, MissingDependency, RemoteError, WriteFailed, shown
@@ -109,7 +109,7 @@ class Store:
                     file.seek(0, os.SEEK_END)
 
         with told_as_it_is():
-            fetched = commit(path, write)
+            fetched = commit_own(path, write)
         if size is not None and fetched != size:
             path.unlink()
             raise RemoteError(f"`{self.address / name}` has {size} bytes, and {fetched} came; try again")

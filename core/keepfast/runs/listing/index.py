@@ -17,7 +17,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, final
 
-from keepfast._system.commit import commit
+from keepfast._system.commit import commit_own
 from keepfast._system.disk.special import content_of
 from keepfast.checkpoints.index import CHECKPOINTS
 from keepfast.codec import plain
@@ -263,7 +263,7 @@ def _latest(told: Any) -> Latest:
 def _write_index(directory: Path, lines: Mapping[str, str]) -> None:
     """Write the index, which costs nothing but time where it cannot be written."""
     with contextlib.suppress(OSError, KeepfastError):
-        commit(directory / INDEX, lambda file: file.write(index_text(lines.values())))
+        commit_own(directory / INDEX, lambda file: file.write(index_text(lines.values())))
 
 
 def index_text(lines: Iterable[str]) -> bytes:

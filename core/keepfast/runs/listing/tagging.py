@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
-from keepfast._system.commit import commit
+from keepfast._system.commit import commit_own
 from keepfast._system.disk.special import content_of
 from keepfast.errors import InvalidValue, as_given, shown
 
@@ -74,4 +74,4 @@ def write_label(run: Path, label: Label) -> None:
         WriteFailed: if the operating system refused.
     """
     text = json.dumps({"name": label.name, "tags": list(label.tags)}, indent=1)
-    commit(run / TAGS, lambda file: file.write(text.encode()))
+    commit_own(run / TAGS, lambda file: file.write(text.encode()))
