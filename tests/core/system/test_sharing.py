@@ -70,7 +70,7 @@ def test_a_beginning_that_is_written_twice_is_the_same(path: Path) -> None:
     assert linked_to(path, told(path), in_pieces(bytes(100) + LARGE[100:])) is None
 
 
-@pytest.mark.parametrize("place", [0, 699_999, 700_000, 1 << 20, len(LARGE) - 1])
+@pytest.mark.parametrize("place", [0, 699_999, 700_000, 1 << 18, 1 << 20, len(LARGE) - 1])
 def test_one_byte_makes_another_file(path: Path, place: int) -> None:
     """Wherever it is."""
     other = LARGE[:place] + bytes([LARGE[place] ^ 1]) + LARGE[place + 1 :]
