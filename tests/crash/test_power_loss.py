@@ -23,7 +23,7 @@ import keepfast
 from tests.powerloss import playing
 from tests.powerloss.disk import Disk
 from tests.powerloss.recorder import Recorder
-from tests.powerloss.training import TIMESTEPS, Training
+from tests.powerloss.training import TIMESTEPS, PartlyFrozen, Training
 
 pytestmark = [
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="recorded as Linux names open files"),
@@ -63,6 +63,20 @@ def test_a_training_goes_on_from_what_was_durable(
     told = playing.play(partial(train, Training, settings=SETTINGS[name]), check, tmp_path, name, STATES)
     with capsys.disabled():
         print(f"\n{name}: {told}, and each run went on from what was durable, or newer")
+
+
+@takes_long
+@pytest.mark.parametrize("kept", [{"keep_last": 1}, {"keep_last": 2, "keep_best": 2}], ids=str)
+def test_a_training_whose_files_are_shared_goes_on(
+    tmp_path: Path, kept: dict[str, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Separate files of what does not change, of which names come and go."""
+    settings = {"checkpoint_interval": 3, "store_separately": True, **kept}
+    work, check = partial(train, PartlyFrozen, settings=settings), partial(PartlyFrozen.assert_exact, **settings)
+    told = playing.play(work, check, tmp_path, f"frozen {kept}", STATES)
+    assert len({path.stat().st_ino for path in tmp_path.glob("whole/run/checkpoints/*frozen*")}) == 1
+    with capsys.disabled():
+        print(f"\nshared files, {kept}: {told}, and each run went on from what was durable, or newer")
 
 
 @takes_long

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -13,7 +13,7 @@ import keepfast
 from keepfast.checkpoints.verification import Verdict, verify
 from tests.powerloss.recorder import Recorder
 
-TIMESTEPS, WRITES = 24, 2
+TIMESTEPS, WRITES, UPDATES = 24, 2, 8
 ROWS = 10
 """How many samples a memory holds."""
 
@@ -104,3 +104,22 @@ class Training:
             series = keepfast.read_metrics(training.path / name)["Reward / Total reward (mean)"]
             assert series.steps.tolist() == list(range(WRITES, TIMESTEPS + 1, WRITES)), name
         return start
+
+
+@final
+class PartlyFrozen(Training):
+    """One that does not change most of its numbers, and others but now and then."""
+
+    def make(self) -> dict[str, Any]:
+        made = super().make()
+        self.state.frozen, self.state.target = np.full(3000, 0.5), np.zeros(1000)
+        return {**made, **{name: keepfast.attribute(self.state, name) for name in ("frozen", "target")}}
+
+    def fill(self, number: int) -> None:
+        super().fill(number)
+        self.state.target = np.full(1000, float(number // UPDATES))
+
+    def assert_at(self, timestep: int, *, with_memory: bool) -> None:
+        super().assert_at(timestep, with_memory=with_memory)
+        assert set(self.state.frozen.tolist()) == {0.5}
+        assert set(self.state.target.tolist()) == {float(timestep // UPDATES)}

@@ -27,6 +27,7 @@ from keepfast._system.disk.directories import (
     sync_file,
 )
 from keepfast._system.disk.optional import attempt
+from keepfast._system.disk.sharing import Linked
 from keepfast._system.disk.special import require_replaceable
 from keepfast._system.lock import holding
 from keepfast.errors import InvalidValue, WriteFailed, as_given
@@ -75,8 +76,8 @@ class Unnamed:
     summed: Summed | None = None
 
 
-Content = Write | Filling
-"""What writes a file, or fills a directory."""
+Content = Write | Filling | Linked
+"""What writes a file, fills a directory, or gives a file that is there another name."""
 
 
 @guarded
@@ -314,6 +315,12 @@ def _written(path: Path, content: Content) -> Iterator[Unnamed]:
             _take_mode(temporary, path)
             yield Unnamed(temporary, size)
         return
+    if isinstance(content, Linked):
+        with content.linked(temporary := _hidden(path, secrets.token_hex(6), _SUFFIX)) as is_linked:
+            if is_linked:
+                yield Unnamed(temporary, content.size, content.summed)
+                return
+        content = content.write
     with _locked_temporary(path) as (file, temporary):
         _take_mode(temporary, path)  # before there is anything in it that others were not to read
         told = content(file)

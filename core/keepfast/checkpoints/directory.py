@@ -26,6 +26,7 @@ from keepfast.checkpoints.index import (
 from keepfast.checkpoints.placing import documents_of, file_name, key_of, whole
 from keepfast.checkpoints.retention import Retention
 from keepfast.checkpoints.scan import adoptable, merged, unlisted_segments
+from keepfast.checkpoints.sharing.unchanged import Unchanged
 from keepfast.errors import NotFound
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
 from keepfast.interfaces.format import DirectoryFormat
@@ -45,6 +46,7 @@ class CheckpointDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._doubtful: set[str] = set()
+        self._unchanged = Unchanged()
         self._unsynced: list[IndexedCheckpoint] = []
         """What was removed since the directory was fsynced last, and may be there again after a loss of power."""
 
@@ -121,9 +123,12 @@ class CheckpointDirectory:
         # Neither several names nor that of a directory change in one step.
         if GROUPED not in documents or (best and retention.keep_best > 1) or isinstance(store, DirectoryFormat):
             self._set_aside(set(names.values()), set(documents))
-        contents = {name: store.writing(documents[key]) for key, name in names.items()}
+        documents, shared = self._unchanged.shared(documents, store, best=best)
+        contents = {name: shared.get(key) or store.writing(documents[key]) for key, name in names.items()}
         unwritten = IndexedCheckpoint(timestep, best, {key: IndexedFile(name, 0) for key, name in names.items()})
-        return self._commit(unwritten, metadata, contents, retention, last=last)
+        written = self._commit(unwritten, metadata, contents, retention, last=last)
+        self._unchanged.take_note(self.path, written, documents, shared)
+        return written
 
     def _commit(
         self,

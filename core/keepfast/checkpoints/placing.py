@@ -13,6 +13,7 @@ from typing import Literal, final
 from urllib.parse import quote
 
 from keepfast.checkpoints.index import ASIDE, BEST, GROUPED
+from keepfast.checkpoints.sharing.belonging import leading
 from keepfast.errors import CorruptCheckpoint, InvalidValue
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata
 from keepfast.tree import Tree, flatten
@@ -119,22 +120,32 @@ def whole(documents: Mapping[Path, Checkpoint]) -> Checkpoint:
     Raises:
         CorruptCheckpoint: if the files do not belong together, or, as an `IncompleteSet`, one is missing.
     """
-    first_path, first = next((path, document.about) for path, document in documents.items())
+    first = leading(document.about for document in documents.values())
+    if first is None:
+        raise _strangers(documents)
     modules: dict[str, Tree] = {}
     for path, document in documents.items():
-        if document.about.timestep != first.timestep:
-            raise CorruptCheckpoint(
-                f"`{path}` is of timestep {document.about.timestep}, but `{first_path}` of {first.timestep}; they do "
-                "not belong together"
-            )
-        if document.about.set != first.set:
-            raise CorruptCheckpoint(
-                f"`{path}` and `{first_path}` were not written at the same time; they do not belong together"
-            )
         modules.update(_named_modules(path, document))
     if absent := set(first.modules or ()) - set(modules):
-        raise IncompleteSet(f"`{first_path}` belongs with files of {', '.join(sorted(absent))}, which are not there")
-    return Checkpoint(modules, replace(first, module=None, set=None).as_mapping())
+        path = next(iter(documents))
+        raise IncompleteSet(f"`{path}` belongs with files of {', '.join(sorted(absent))}, which are not there")
+    return Checkpoint(modules, replace(first, module=None, set=None, unchanged=None).as_mapping())
+
+
+def _strangers(documents: Mapping[Path, Checkpoint]) -> CorruptCheckpoint:
+    """Return what says why files do not belong together."""
+    told = {path: document.about for path, document in documents.items()}
+    first_path, first = next(iter(told.items()))
+    for path, about in told.items():
+        if about.timestep != first.timestep and not (about.unchanged or first.unchanged):
+            return CorruptCheckpoint(
+                f"`{path}` is of timestep {about.timestep}, but `{first_path}` of {first.timestep}; they do not belong "
+                "together"
+            )
+    other = next((path for path, about in told.items() if about.set != first.set), first_path)
+    return CorruptCheckpoint(
+        f"`{other}` and `{first_path}` were not written at the same time; they do not belong together"
+    )
 
 
 def _named_modules(path: Path, document: Checkpoint) -> dict[str, Tree]:

@@ -35,6 +35,7 @@ from keepfast.checkpoints.index import (
 )
 from keepfast.checkpoints.placing import Form, form_of, key_of
 from keepfast.checkpoints.segments import problem_of
+from keepfast.checkpoints.sharing.belonging import leading
 from keepfast.errors import InvalidValue, KeepfastError
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata
 from keepfast.interfaces.loading.memory_log import MemoryLog, Segment, path_of_segment, segments_of
@@ -141,7 +142,7 @@ def _unlisted(
     """
     groups: dict[Any, list[_Candidate]] = {}
     known = {name for checkpoint in listed for name in checkpoint.names}
-    for candidate in _candidates(directory, known, thorough=thorough):
+    for candidate in _placed(list(_candidates(directory, known, thorough=thorough))):
         groups.setdefault(candidate.group, []).append(candidate)
     found = [_checkpoint(group) for group in groups.values()]
     ours = [checkpoint for checkpoint, recognised in found if recognised]
@@ -163,6 +164,20 @@ def _candidates(directory: Path, known: set[str], *, thorough: bool) -> Iterable
         if path.suffix in formats and (is_plain_file(path) or path.is_dir()) and formats[path.suffix].owns(path):
             by_name_alone = key == GROUPED and not best and not thorough
             yield _candidate(path, best, key, timestep, _UNREAD if by_name_alone else _content(path))
+
+
+def _placed(candidates: Sequence[_Candidate]) -> Iterable[_Candidate]:
+    """Return files, each that was written for an earlier checkpoint at the place of the one that needs it unchanged."""
+    places = dict[Path, _Candidate]()
+    written = {each.path: each for each in candidates if each.content.own}
+    for needing in (each for each in written.values() if each.content.metadata.unchanged):
+        needed = {(token, key_of(name)) for name, token in (needing.content.metadata.unchanged or {}).items()}
+        for path, each in written.items():
+            key = key_of(each.content.metadata.module or GROUPED)
+            fits = form_of(path.stem, key, needing.timestep or 0) == needing.form and path.suffix == needing.path.suffix
+            if fits and (each.content.metadata.set, key) in needed:
+                places[path] = replace(needing, path=path, key=key, content=each.content)
+    return [places.get(each.path, each) for each in candidates]
 
 
 def _has_others(directory: Path, known: set[str]) -> bool:
@@ -211,16 +226,16 @@ def _checkpoint(group: list[_Candidate]) -> tuple[IndexedCheckpoint, bool]:
     }
     checkpoint = IndexedCheckpoint(group[0].timestep, group[0].best, files, own=False)
     if own and not lost and _is_whole(own, names):
+        about = leading(each.content.metadata for each in own) or own[0].content.metadata
         with contextlib.suppress(InvalidValue):  # it tells of another timestep than its name: somebody renamed it
             told = dict.fromkeys(file for each in own for file in segments_of(each.content.metadata.logs))
-            checkpoint = replace(checkpoint.described_by(own[0].content.metadata), segments=tuple(told))
+            checkpoint = replace(checkpoint.described_by(about), segments=tuple(told))
     return checkpoint, bool(own) or GROUPED in files
 
 
 def _is_whole(own: Sequence[_Candidate], modules: set[str]) -> bool:
     keys = {candidate.key for candidate in own}
-    sets = {candidate.content.metadata.set for candidate in own}
-    return len(sets) == 1 and (GROUPED in keys or modules <= keys)
+    return leading(each.content.metadata for each in own) is not None and (GROUPED in keys or modules <= keys)
 
 
 def _content(path: Path) -> _Content:

@@ -51,6 +51,8 @@ class CheckpointMetadata:
         logs: where the rows of memories lie that the file itself does not hold, by name; see `MemoryLog`.
         set: an id that the files of one checkpoint share, where each module has a file of its own.
         module: the name of the file's module, where it holds one alone.
+        unchanged: the id of those files of the checkpoint that were written for an earlier one, as their modules did
+            not change since, by module.
     """
 
     format_version: int | None = None
@@ -66,6 +68,7 @@ class CheckpointMetadata:
     logs: Mapping[str, Any] | None = None
     set: str | None = None
     module: str | None = None
+    unchanged: Mapping[str, str] | None = None
 
     @property
     def written_by_keepfast(self) -> bool:
@@ -156,6 +159,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "logs": ("a mapping", _mapping),
     "set": ("a text", _text),
     "module": ("a text", _text),
+    "unchanged": ("a mapping of texts", _texts),
 }
 """What each key of a file's metadata may have for a value, in words, and what checks it."""
 

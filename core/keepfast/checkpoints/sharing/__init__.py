@@ -1,0 +1,1 @@
+"""Separate files of modules that did not change: checkpoints share them."""
