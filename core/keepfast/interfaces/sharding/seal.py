@@ -16,6 +16,7 @@ from keepfast._system.commit import files_of
 from keepfast._system.disk.checksum import crc32
 from keepfast._system.disk.directories import sync_named
 from keepfast._system.disk.special import is_plain_file, require_file
+from keepfast._system.side_by_side import side_by_side
 from keepfast.errors import CorruptCheckpoint
 
 SEAL = "keepfast.json"
@@ -54,11 +55,13 @@ def settled(directory: Path, rank: int, size: int) -> dict[str, list[Any]]:
         rank: this process's number.
         size: how many there are.
     """
-    found = {}
-    for name in names_in(directory)[rank::size]:
-        sync_named(directory / name)
-        found[name] = digest_of(directory / name)
-    return found
+    names = names_in(directory)[rank::size]
+    return dict(zip(names, side_by_side(_settled, [directory / name for name in names]), strict=True))
+
+
+def _settled(path: Path) -> list[Any]:
+    sync_named(path)
+    return digest_of(path)
 
 
 def write_seal(directory: Path, document: Mapping[str, Any]) -> None:
