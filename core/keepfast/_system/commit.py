@@ -10,7 +10,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,12 +19,14 @@ from typing import BinaryIO, final
 from keepfast._system.arguments.guarding import guarded
 from keepfast._system.disk.checksum import Summed
 from keepfast._system.disk.directories import (
+    Durable,
     file_of,
     link_or_copy,
     make_directory,
     move_directory,
     sync_directory,
     sync_file,
+    sync_named,
 )
 from keepfast._system.disk.optional import attempt
 from keepfast._system.disk.sharing import Linked
@@ -51,7 +53,8 @@ class Filling:
     """What becomes a directory.
 
     Attributes:
-        fill: gets the path of an empty directory and writes files into it, and into directories below it.
+        fill: gets the path of an empty directory and writes files into it, and into directories below it; may return
+            which of them are `Durable`.
         parts: patterns of the names in it. A directory of that name that was there before is replaced only if all it
             holds is of these names, or of names that the new one has.
     """
@@ -310,8 +313,8 @@ def _written(path: Path, content: Content) -> Iterator[Unnamed]:
     """Write a file or a directory under a temporary name; removed unless it is renamed."""
     if isinstance(content, Filling):
         with _locked_temporary_directory(path) as temporary:
-            content.fill(temporary)
-            size = _sync_files(temporary)
+            told = content.fill(temporary)
+            size = _sync_files(temporary, told.names if isinstance(told, Durable) else ())
             _take_mode(temporary, path)
             yield Unnamed(temporary, size)
         return
@@ -338,14 +341,19 @@ def _take_mode(temporary: Path, path: Path) -> None:
             attempt("file modes", lambda: temporary.chmod(mode), lambda: None)
 
 
-def _sync_files(directory: Path) -> int:
-    """Make all files below a directory durable under their names; return their size in bytes."""
+def _sync_files(directory: Path, durable: Collection[str] = ()) -> int:
+    """Make all files below a directory durable under their names; return their size in bytes.
+
+    Args:
+        directory: the directory.
+        durable: the files of which only the names may not be durable yet.
+    """
     size = 0
     for folder, _, names in os.walk(directory, topdown=False):
-        for name in names:
-            with Path(folder, name).open("r+b") as file:
-                sync_file(file.fileno())
-                size += os.fstat(file.fileno()).st_size
+        for file in (Path(folder, name) for name in names):
+            if file.relative_to(directory).as_posix() not in durable:
+                sync_named(file)
+            size += file.stat().st_size
         sync_directory(Path(folder))
     return size
 

@@ -23,6 +23,7 @@ from keepfast._system.commit import (
     size_of,
     sweep,
 )
+from keepfast._system.disk.directories import Durable
 
 
 def fill(directory: Path) -> None:
@@ -79,6 +80,24 @@ def test_every_file_is_durable_before_the_name_and_the_name_before_the_return(
     for each in inner[:-1]:
         assert before.index(each.stat().st_ino) < before.index(each.parent.stat().st_ino)
     assert synced[len(before) :] == [tmp_path.stat().st_ino]
+
+
+def test_a_file_that_whoever_filled_made_durable_is_not_fsynced_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name is: the directories are fsynced, and the files that are not told of."""
+    synced = list[int]()
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: [fsync(descriptor), synced.append(os.fstat(descriptor).st_ino)])
+
+    def filled(directory: Path) -> Durable:
+        fill(directory)
+        return Durable(frozenset({"below/deep/data", "about"}))
+
+    path = tmp_path / "directory"
+    assert commit_directory(path, filled) == 1011
+    expected = [path / "data", path / "below" / "deep", path / "below", path, tmp_path]
+    assert sorted(synced) == sorted(each.stat().st_ino for each in expected)
 
 
 def write(file: Any) -> None:

@@ -49,7 +49,7 @@ class OrbaxStore(ShardedFormat):
             raise
         except (RuntimeError, ValueError) as error:
             raise WriteFailed(f"Orbax could not write `{directory}`: {error}") from error
-        return Written()
+        return self.settled(directory)  # no process is through with Orbax before all are
 
     def read_arrays(
         self, directory: Path, told: Any, outlines: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]

@@ -5,10 +5,24 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from typing import final
 
 from keepfast._system.disk.optional import attempt
 from keepfast.errors import InvalidValue, as_given
+
+
+@final
+@dataclass(frozen=True)
+class Durable:
+    """What whoever filled a directory may return.
+
+    Attributes:
+        names: the files in and below it that were fsynced, and need not be again.
+    """
+
+    names: frozenset[str]
 
 
 def taken(path: str | os.PathLike[str]) -> Path:
@@ -57,6 +71,16 @@ def sync_file(descriptor: int) -> None:
         OSError: if the operating system refused.
     """
     attempt("fsync of files", lambda: os.fsync(descriptor), lambda: None)
+
+
+def sync_named(file: Path) -> None:
+    """Make what was written into a file durable, as `sync_file` does.
+
+    Raises:
+        OSError: if the operating system refused.
+    """
+    with file.open("r+b") as opened:
+        sync_file(opened.fileno())
 
 
 def move_directory(directory: Path, target: Path) -> None:

@@ -7,6 +7,7 @@ import base64
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, final
 
@@ -14,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfast._system.arguments.guarding import guarded_calls
+from keepfast._system.commit import Content, Filling
+from keepfast._system.disk.directories import Durable
 from keepfast.codec import array_bytes, array_from_bytes, check_shape, decode, dtype_of, encode
 from keepfast.errors import CorruptCheckpoint, InvalidValue, NewerFormat, WriteFailed
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 from keepfast.interfaces.format import DirectoryFormat
 from keepfast.interfaces.sharding.arrays import ShardedArray
 from keepfast.interfaces.sharding.peers import Peers
-from keepfast.interfaces.sharding.seal import SEAL, digest_of, names_in, read_seal, write_seal
+from keepfast.interfaces.sharding.seal import SEAL, digest_of, names_in, read_seal, settled, write_seal
 from keepfast.tree import Tree, map_leaves
 
 T = TypeVar("T")
@@ -51,8 +54,8 @@ class Written:
     Attributes:
         told: what `ShardedFormat.finish_arrays` is given of it: values as JSON has them, or such as the framework's
             `Peers` can say.
-        digests: the size and the CRC-32, as eight digits, of each of its files by name, where writing them told; the
-            others are read again for theirs.
+        digests: the size and the CRC-32, as eight digits, of each of its files that is durable, by name. A file of
+            which no process tells is read again by the first, and made durable.
     """
 
     told: Any = None
@@ -79,17 +82,30 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
     peers: Peers | None = None
 
     apart: ClassVar[bool] = False
-    """Whether `write_arrays` asks no other process, so that each begins as soon as it is told where, and they meet once
-    when all have written. Otherwise they agree before it, for a library's processes would wait for one that has nothing
-    to write, and read each other's files for their digests."""
+    """Whether `write_arrays` asks no other process, so that each begins as soon as it is told where. Otherwise they
+    agree before it, for a library's processes would wait for one that has nothing to write."""
 
     @abc.abstractmethod
     def write_arrays(self, arrays: Arrays, directory: Path) -> Written:
-        """Write what this process has of arrays, durable when it returns; all processes call it at once.
+        """Write what this process has of arrays; all processes call it at once.
+
+        Returns:
+            What it wrote; files of which it tells are durable.
 
         Raises:
             OSError: if a file cannot be written, in this process or another.
         """
+
+    def settled(self, directory: Path) -> Written:
+        """Make a share of the files in a directory durable, and return what `write_arrays` tells of it.
+
+        It serves a library that tells no digests, once all processes have written.
+
+        Raises:
+            OSError: if a file cannot be read or made durable.
+        """
+        rank, size = (0, 1) if self.peers is None else (self.peers.rank, self.peers.size)
+        return Written(digests=settled(directory, rank, size))
 
     def finish_arrays(self, directory: Path, told: Sequence[Any]) -> Any:
         """Return what `read_arrays` is told beside the files: values as JSON has them.
@@ -123,9 +139,16 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
 
     def fill(self, content: Checkpoint, directory: Path) -> None:
         """Write a checkpoint with the peers, which are told where."""
+        self._filled(content, directory)
+
+    def writing(self, content: Checkpoint) -> Content:
+        """Return what fills a directory with the peers, and tells what they made durable."""
+        return Filling(partial(self._filled, content), self.parts)
+
+    def _filled(self, content: Checkpoint, directory: Path) -> Durable | None:
         if self.peers is not None:
             self.peers.share({"write": key_of(content), "to": str(directory.absolute())})
-        self._write(content, directory)
+        return self._write(content, directory)
 
     @contextlib.contextmanager
     def leading(self) -> Iterator[Troubles]:
@@ -163,7 +186,8 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
                 self._write(contents.get(said["write"]), Path(said["to"]))
         return Troubles(**said["troubles"])
 
-    def _write(self, content: Checkpoint | None, directory: Path) -> None:
+    def _write(self, content: Checkpoint | None, directory: Path) -> Durable | None:
+        """Write this process's part, and in the first all else; return, in that, which files are durable."""
         parted, failure = self._tried(lambda: self._parted(content))
         if not self.apart:
             _require_none(self._share(_failures(self._gather([failure]))))
@@ -171,39 +195,31 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
         if parted is not None:
             written, failure = self._tried(lambda: self.write_arrays(parted[0], directory))
         said = self._gather([failure, *((written.told, written.digests) if written else (None, {}))])
-        failures, told, digests = _failures(said), None, dict[str, Sequence[Any]]()
-        if said is not None and not failures:
-            told, failure = self._tried(lambda: self.finish_arrays(directory, [each[1] for each in said]))
-            failures = _failures([[failure]])
-            digests = {name: digest for each in said for name, digest in each[2].items()}
-        digests = self._digested(directory, failures, digests)
-        if self.peers is None or self.peers.first:
-            assert parted is not None  # noqa: S101  (or it would have failed)
-            write_seal(directory, {**parted[1], "arrays": told, "files": digests})
+        if said is None:  # what the first makes of it, it says at the end
+            return None
+        _require_none(_failures(said))
+        known = {name: digest for each in said for name, digest in each[2].items()}
+        finished, failure = self._tried(lambda: self._finished(directory, [each[1] for each in said], known))
+        _require_none(_failures([[failure]]))
+        assert parted is not None  # noqa: S101  (or it would have failed)
+        assert finished is not None  # noqa: S101
+        told, digests = finished
+        write_seal(directory, {**parted[1], "arrays": told, "files": digests})
+        return Durable(frozenset(known))
 
-    def _digested(
-        self, directory: Path, failures: list[str], known: Mapping[str, Sequence[Any]]
-    ) -> dict[str, Sequence[Any]]:
-        """Return, in the first process, the digest of each file; what is not known is read, by all where that helps.
+    def _finished(
+        self, directory: Path, told: Sequence[Any], known: Mapping[str, Sequence[Any]]
+    ) -> tuple[Any, dict[str, Sequence[Any]]]:
+        """Finish the arrays, and return what `finish_arrays` did and the digest of each file; what is unknown is read.
 
         Raises:
-            WriteFailed: if anything failed.
+            WriteFailed: if what another process wrote is not to be seen.
         """
-        first = self.peers is None or self.peers.first
-        listed, failure = self._tried(lambda: names_in(directory) if first and not failures else [])
-        failures, names = [*failures, *_failures([[failure]])], listed or []
-        if not failures and (unseen := sorted(known.keys() - set(names))):
-            failures = [f"`{unseen[0]}` was written, and is not in `{directory}` as the first process sees it"]
-        rest, rank, size = [name for name in names if name not in known], 0, 1
-        if not self.apart:
-            failures, rest = self._share([failures, rest])
-            rank, size = (0, 1) if self.peers is None else (self.peers.rank, self.peers.size)
-        _require_none(failures)
-        read, failure = self._tried(lambda: {name: digest_of(directory / name) for name in rest[rank::size]})
-        said: list[Any] | None = [[failure, read]] if self.apart else self._gather([failure, read])
-        _require_none(_failures(said))
-        found = {**known, **{name: digest for _, each in said or () for name, digest in each.items()}}
-        return {name: found[name] for name in names}
+        finished = self.finish_arrays(directory, told)
+        names = names_in(directory)
+        if unseen := sorted(known.keys() - set(names)):
+            raise WriteFailed(f"`{unseen[0]}` was written, and is not in `{directory}` as the first process sees it")
+        return finished, {name: known[name] if name in known else digest_of(directory / name) for name in names}
 
     def _tried(self, act: Callable[[], T]) -> tuple[T | None, str | None]:
         """Return what an act returns, or else how it failed, which becomes the error of all processes."""

@@ -14,7 +14,9 @@ from typing import Any
 
 from keepfast._system.commit import files_of
 from keepfast._system.disk.checksum import crc32
+from keepfast._system.disk.directories import sync_named
 from keepfast._system.disk.special import is_plain_file, require_file
+from keepfast._system.side_by_side import side_by_side
 from keepfast.errors import CorruptCheckpoint
 
 SEAL = "keepfast.json"
@@ -43,6 +45,23 @@ def names_in(directory: Path) -> list[str]:
     """Return the files in and below a directory but for its seal, in the order of their names."""
     names = (file.relative_to(directory).as_posix() for file in files_of(directory))
     return [name for name in names if name != SEAL]
+
+
+def settled(directory: Path, rank: int, size: int) -> dict[str, list[Any]]:
+    """Make this process's share of the files in a directory durable, and return their digests by name.
+
+    Args:
+        directory: the directory, in which no process writes any more.
+        rank: this process's number.
+        size: how many there are.
+    """
+    names = names_in(directory)[rank::size]
+    return dict(zip(names, side_by_side(_settled, [directory / name for name in names]), strict=True))
+
+
+def _settled(path: Path) -> list[Any]:
+    sync_named(path)
+    return digest_of(path)
 
 
 def write_seal(directory: Path, document: Mapping[str, Any]) -> None:
