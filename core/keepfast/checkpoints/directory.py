@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
-from keepfast._system.commit import Content, Filling, Unnamed, commit_together, is_copy_of, link, make_durable, sweep
-from keepfast._system.disk.directories import make_directory, sync_directory
+from keepfast._system.commit import Content, Filling, Unnamed, commit_together, link, make_durable, sweep
+from keepfast._system.disk.directories import is_copy_of, make_directory, sync_directory
 from keepfast._system.remote.elsewhere import bring, names_elsewhere
 from keepfast.checkpoints import segments
 from keepfast.checkpoints.index import (

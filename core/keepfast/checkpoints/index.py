@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, final
 
-from keepfast._system.commit import Unnamed, Write, commit_own, files_of, size_of
+from keepfast._system.commit import Unnamed, Write, commit_own
 from keepfast._system.disk.checksum import crc32
+from keepfast._system.disk.directories import files_of, size_of
 from keepfast._system.disk.special import content_of, is_plain_file, require_file
 from keepfast._system.lock import holding_file
 from keepfast.errors import InvalidValue

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
 
-from keepfast._system.commit import size_of
+from keepfast._system.disk.directories import size_of
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata
 from keepfast.interfaces.loading.memory_log import path_of_segment
 from keepfast.plugins.formats import read_checkpoint

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, final
 
-from keepfast._system.commit import files_of, size_of
+from keepfast._system.disk.directories import files_of, size_of
 from keepfast._system.disk.special import is_plain_file
 from keepfast._system.remote.elsewhere import names_elsewhere
 from keepfast.checkpoints.index import (

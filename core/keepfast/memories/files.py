@@ -16,7 +16,7 @@ from typing import Any, final
 from keepfast._system.arguments.checks import listed
 from keepfast._system.arguments.guarding import guarded
 from keepfast._system.background import wait_for_writing
-from keepfast._system.commit import size_of
+from keepfast._system.disk.directories import size_of
 from keepfast._system.warnings import warn
 from keepfast.errors import InvalidValue, KeepfastError, MissingDependency, NotFound
 from keepfast.interfaces.memory_exporter import MemorySnapshot

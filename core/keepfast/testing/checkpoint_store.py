@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from keepfast._system.commit import files_of, size_of
+from keepfast._system.disk.directories import files_of, size_of
 from keepfast.codec import dtype_of
 from keepfast.errors import CorruptCheckpoint
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore

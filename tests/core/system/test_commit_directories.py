@@ -16,14 +16,11 @@ from keepfast._system.commit import (
     commit,
     commit_directory,
     commit_together,
-    files_of,
-    is_link_of,
     link,
     remove_directory,
-    size_of,
     sweep,
 )
-from keepfast._system.disk.directories import Durable
+from keepfast._system.disk.directories import Durable, files_of, is_link_of, size_of
 
 
 def fill(directory: Path) -> None:

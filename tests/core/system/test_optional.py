@@ -16,8 +16,9 @@ import pytest
 
 import keepfast
 from keepfast._system import lock
-from keepfast._system.commit import commit_directory, is_copy_of, link
+from keepfast._system.commit import commit_directory, link
 from keepfast._system.disk import mapping, optional
+from keepfast._system.disk.directories import is_copy_of
 from keepfast._system.memory.spacious import spacious_zeros
 from tests.core.formats import shard_store
 

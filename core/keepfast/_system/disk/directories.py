@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import filecmp
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -188,3 +190,30 @@ def _no_path(text: str, most: int | None) -> str:
     except UnicodeEncodeError:
         return "it holds half of a character, which no file system can name"
     return "" if most is None or longest <= most else f"a part of it has {longest} bytes, and {most} are allowed"
+
+
+def is_link_of(path: Path, other: Path) -> bool:
+    """Say whether two names are of one file, or of two directories that hold the same files under the same names."""
+    return _agree(path, other, Path.samefile)
+
+
+def is_copy_of(path: Path, other: Path) -> bool:
+    """Say whether two files, or two directories under the same names, hold the same bytes, as `link` leaves them."""
+    return _agree(path, other, lambda one, two: one.samefile(two) or filecmp.cmp(one, two, shallow=False))
+
+
+def _agree(path: Path, other: Path, same: Callable[[Path, Path], bool]) -> bool:
+    if path.is_dir() and other.is_dir():
+        own, theirs = ({file.relative_to(root): file for file in files_of(root)} for root in (path, other))
+        return own.keys() == theirs.keys() and all(same(file, theirs[name]) for name, file in own.items())
+    return path.is_file() and other.is_file() and same(path, other)
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return a file itself, or all files in and below a directory, in the order of their names."""
+    return sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path]
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files in and below a directory."""
+    return sum(file.stat().st_size for file in files_of(path))

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, final
 
-from keepfast._system.commit import files_of
-from keepfast._system.disk.directories import link_or_copy, make_directory
+from keepfast._system.disk.directories import files_of, link_or_copy, make_directory
 from keepfast._system.remote.record import Part, Record, as_seen, digest_of, place
 from keepfast._system.remote.store import TEMPORARY, Store
 

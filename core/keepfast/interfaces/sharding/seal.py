@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keepfast._system.commit import files_of
 from keepfast._system.disk.checksum import crc32
-from keepfast._system.disk.directories import sync_named
+from keepfast._system.disk.directories import files_of, sync_named
 from keepfast._system.disk.special import is_plain_file, require_file
 from keepfast._system.side_by_side import side_by_side
 from keepfast.errors import CorruptCheckpoint
