@@ -308,8 +308,9 @@ def _written(path: Path, content: Content) -> Iterator[Unnamed]:
 def _take_mode(temporary: Path, path: Path) -> None:
     """Give what is about to replace a file or a directory its mode."""
     with contextlib.suppress(FileNotFoundError):
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode != stat.S_IMODE(temporary.stat().st_mode):
+        about = path.lstat()
+        mode = stat.S_IMODE(about.st_mode)
+        if not stat.S_ISLNK(about.st_mode) and mode != stat.S_IMODE(temporary.stat().st_mode):
             attempt("file modes", lambda: temporary.chmod(mode), lambda: None)
 
 

@@ -10,6 +10,7 @@ from typing import Any, final
 
 from keepfast._system.commit import Content, Filling, Unnamed, commit_together, link, make_durable, sweep
 from keepfast._system.disk.directories import is_copy_of, make_directory, sync_directory
+from keepfast._system.disk.special import leads_away
 from keepfast._system.remote.elsewhere import bring, names_elsewhere
 from keepfast.checkpoints import segments
 from keepfast.checkpoints.index import (
@@ -191,10 +192,10 @@ class CheckpointDirectory:
     def _remove(self, names: Iterable[str]) -> None:
         """Remove files and directories of which a format knows that Keepfast wrote them, whatever the index says."""
         for path in (self.path / name for name in names):
-            if path.is_symlink():
-                path.unlink(missing_ok=True)
-            elif (owner := owner_of(path)) is not None and owner.wrote(path):
-                owner.remove(path)
+            if path.parent != self.path and leads_away(path.parent):
+                continue  # it is a link to the rows of another run
+            if (owner := owner_of(path)) is not None and owner.wrote(path):
+                path.unlink() if path.is_symlink() else owner.remove(path)
 
     def _is_first(self, metadata: CheckpointMetadata, retention: Retention) -> bool:
         """Say whether a best checkpoint is the very best, which alone has no timestep in its name."""

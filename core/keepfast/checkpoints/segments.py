@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from keepfast._system.commit import commit_together, sweep
+from keepfast._system.disk.special import leads_away
 from keepfast._version import __version__
 from keepfast.checkpoints.index import IndexedCheckpoint, IndexedFile
 from keepfast.checkpoints.placing import key_of
@@ -74,7 +75,8 @@ def needed(checkpoints: Iterable[IndexedCheckpoint]) -> set[str]:
 
 def present(directory: Path) -> set[str]:
     """Return the segments that are there."""
-    files = (path.relative_to(directory).as_posix() for path in directory.glob(f"*{LOG}/segment_*"))
+    logs = (log for log in directory.glob(f"*{LOG}") if not leads_away(log))
+    files = (path.relative_to(directory).as_posix() for log in logs for path in log.glob("segment_*"))
     return {file for file in files if is_segment(file)}
 
 
@@ -96,7 +98,7 @@ def bytes_told(directory: Path, checkpoint: IndexedCheckpoint) -> str:
 def sweep_logs(directory: Path) -> None:
     """Remove what killed saves left behind among the segments."""
     for log in directory.glob(f"*{LOG}"):
-        if log.is_dir():
+        if log.is_dir() and not leads_away(log):
             sweep(log)
 
 

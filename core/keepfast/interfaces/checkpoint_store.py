@@ -153,7 +153,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "backends": ("a mapping of texts", _texts),
     "names": ("a mapping", _mapping),
     "time": ("a number", _number),
-    "timestep": (f"a whole number from 0 to {LAST_TIMESTEP}", _timestep),
+    "timestep": ("a whole number of 0 to 10**18 - 1", _timestep),
     "metric": ("a mapping of `tag` to a text and of `value` to a number", _metric),
     "resume": ("a mapping", _mapping),
     "logs": ("a mapping", _mapping),

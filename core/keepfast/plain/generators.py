@@ -1,30 +1,27 @@
-"""Random generators of NumPy and Python: what they keep, and how it is put back.
-
-A state says where in its own numbers a generator reads next, which neither NumPy nor PyTorch compare with how many
-there are: a file that says otherwise would have them read whatever memory lies there.
-"""
+"""Random generators of NumPy and Python: what they keep, and how it is put back."""
 
 from __future__ import annotations
 
+import math
 import operator
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast.errors import LoadMismatch, shown
+from keepfast.errors import LoadMismatch, as_given
 from keepfast.interfaces.backend import Mismatch
 from keepfast.tree import Tree, describe
-
-_PLACES = {"MT19937": ("pos", 624), "Philox": ("buffer_pos", 4)}
-"""Of generators of NumPy that keep numbers for later: how the place of the next is called, and how many there are."""
 
 _OF_TORCH, _WORDS = 5056, 624
 """How many bytes PyTorch's state of a generator on the host has, and how many words its Mersenne twister."""
 
 _NUMPYS = (np.random.Generator, np.random.RandomState, np.random.BitGenerator)
+
+_LAST = {"pos": 624, "buffer_pos": 4}
+"""How far the places may be that a generator draws on from, by name; NumPy reads beyond its memory at any other."""
 
 
 def includes(node: object) -> bool:
@@ -67,22 +64,52 @@ def restore(generator: Any, state: Mapping[str, Any]) -> None:
         LoadMismatch: if the numbers in it are none that such a generator can have.
     """
     try:
+        require_like(capture(generator), state)
         _set(generator, state)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise LoadMismatch(f"a {type(generator).__name__} cannot go on from the file's state: {error}") from error
 
 
-def of_numpy(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state of a generator of NumPy, which reads no further than its own numbers.
+def require_like(own: Any, state: Any, name: str = "state") -> None:
+    """Check a state before a generator is given it: NumPy and Python take much with which they cannot draw.
+
+    Args:
+        own: a state of a generator of that kind.
+        state: what a file has in its place; what it has beside is passed over.
+        name: what is checked, for errors.
 
     Raises:
-        ValueError: if it would.
+        ValueError: if a part of it is none of such a generator's; KeyError, TypeError or OverflowError likewise.
     """
-    name, count = _PLACES.get(state["bit_generator"], ("", 0))
-    place = state["state"][name] if name in state["state"] else state.get(name, 0)
-    if isinstance(place, bool) or not 0 <= operator.index(place) <= count:
-        raise ValueError(f"`{name}` is {shown(repr(place))}, and there are {count} numbers")
-    return dict(state)
+    if isinstance(own, Mapping | tuple):
+        kind, theirs = (Mapping, dict(own)) if isinstance(own, Mapping) else (Sequence, dict(enumerate(own)))
+        if not isinstance(state, kind) or (kind is Sequence and len(state) != len(own)):
+            raise TypeError(f"`{name}` is {as_given(state)}; allowed: {len(own)} parts")
+        for key, part in theirs.items():
+            require_like(part, state[key], str(key))
+    elif isinstance(own, np.ndarray):
+        _require_array_like(own, np.asarray(state), name)
+    elif isinstance(own, int):
+        _require_place(operator.index(state), name)
+    elif not isinstance(own, str):
+        _require_left(state, name)
+
+
+def _require_place(number: int, name: str) -> None:
+    if name in _LAST and not 0 <= number <= _LAST[name]:
+        raise ValueError(f"`{name}` is {as_given(number)}; allowed: 0 to {_LAST[name]}")
+
+
+def _require_left(state: Any, name: str) -> None:
+    """Check the second of two numbers that Python and NumPy draw at once, None where it was given out."""
+    if state is not None and not (isinstance(state, float | int | np.floating) and math.isfinite(state)):
+        raise ValueError(f"`{name}` is {as_given(state)}; allowed: a number or None")
+
+
+def _require_array_like(own: NDArray[Any], saved: NDArray[Any], name: str) -> None:
+    kinds = "ui" if own.dtype.kind in "ui" else own.dtype.kind
+    if saved.shape != own.shape or saved.dtype.kind not in kinds:
+        raise ValueError(f"`{name}` is {saved.dtype} of the shape {saved.shape}; allowed: {own.dtype} of {own.shape}")
 
 
 def of_torch(state: NDArray[Any]) -> NDArray[Any]:
@@ -105,10 +132,10 @@ def of_torch(state: NDArray[Any]) -> NDArray[Any]:
 
 def _set(generator: Any, state: Mapping[str, Any]) -> None:
     if isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = of_numpy(state)
+        generator.bit_generator.state = dict(state)
     elif isinstance(generator, np.random.RandomState):
-        generator.set_state(of_numpy(state))
+        generator.set_state(dict(state))
     elif isinstance(generator, np.random.BitGenerator):
-        generator.state = of_numpy(state)
+        generator.state = dict(state)
     else:
         generator.setstate((state["version"], tuple(state["internal"].tolist()), state["gauss"]))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keepfast.interfaces.backend import Backend
-from keepfast.plain.generators import of_numpy
+from keepfast.plain import generators
 
 
 def capture_random_state(backends: Iterable[Backend]) -> dict[str, Any]:
@@ -24,9 +24,10 @@ def capture_random_state(backends: Iterable[Backend]) -> dict[str, Any]:
 
 def restore_random_state(state: Mapping[str, Any], backends: Iterable[Backend]) -> None:
     """Put back what `capture_random_state` returned; a framework that it has nothing for is left alone."""
+    generators.require_like(capture_random_state(()), {"backends": {}, **state})
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(np.asarray(internal).tolist()), gauss))  # files of before have them one by one
-    np.random.set_state(of_numpy(state["numpy"]))  # noqa: NPY002  (as above)
+    np.random.set_state(state["numpy"])  # noqa: NPY002  (as above)
     for backend in backends:
         if backend.name in state["backends"]:
             backend.set_random_state(state["backends"][backend.name])

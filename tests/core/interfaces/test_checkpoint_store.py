@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import keepfast
 from keepfast.checkpoints.inspection import inspect
-from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata
+from keepfast.interfaces.checkpoint_store import LAST_TIMESTEP, Checkpoint, CheckpointMetadata
 from keepfast.plugins.formats import format_of, read_checkpoint
 
 FIRST = ["format_version", "keepfast", "backend", "modules", "time"]
@@ -90,6 +90,7 @@ LIES: list[tuple[str, Any]] = [
     ("format_version", "one"), ("format_version", -1), ("keepfast", 1), ("backend", ["torch"]),
     ("modules", "policy"), ("modules", [1]), ("modules", 5), ("time", "now"), ("time", True),
     ("timestep", "abc"), ("timestep", -5), ("timestep", 1.5), ("timestep", True),
+    ("timestep", 10**18), ("timestep", 2**63), ("timestep", 10**400), ("timestep", float("nan")), ("timestep", [5]),
     ("metric", 3), ("metric", {}), ("metric", {"tag": "a"}), ("metric", {"tag": 1, "value": 1.0}),
     ("metric", {"tag": "a", "value": "high"}), ("metric", {"tag": "a", "value": 10**400}),
     ("resume", []), ("resume", 1), ("set", 1), ("module", 4),
@@ -139,7 +140,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "backend": st.text(),
     "modules": st.lists(st.text()).map(tuple),
     "time": st.floats(allow_nan=False),
-    "timestep": st.integers(0),
+    "timestep": st.integers(0, LAST_TIMESTEP),
     "metric": st.fixed_dictionaries({"tag": st.text(), "value": st.floats(allow_nan=False)}),
     "resume": st.dictionaries(st.text(), st.integers()),
     "set": st.text(),

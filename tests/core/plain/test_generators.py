@@ -1,75 +1,108 @@
-"""States of random generators that a file may have: none has a generator read beyond its own numbers."""
+"""Generators of NumPy and Python, and what files may have in the place of their states."""
 
 from __future__ import annotations
 
-import copy
-import json
-from collections.abc import Callable
+import random
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import keepfast
-from keepfast.plain.generators import capture, of_torch, restore
-from keepfast.runs.random_state import capture_random_state, check_random_state
+from keepfast.errors import LoadMismatch
+from keepfast.plain import generators
+from keepfast.plain.generators import of_torch
 
-MAKERS: dict[str, tuple[Callable[[], Any], int]] = {
-    "RandomState": (lambda: np.random.RandomState(0), 624),
-    "MT19937": (lambda: np.random.MT19937(0), 624),
-    "Generator of MT19937": (lambda: np.random.Generator(np.random.MT19937(0)), 624),
-    "Philox": (lambda: np.random.Generator(np.random.Philox(0)), 4),
+_BITS = (np.random.MT19937, np.random.PCG64, np.random.PCG64DXSM, np.random.Philox, np.random.SFC64)
+MAKERS: dict[str, Any] = {each.__name__: lambda each=each: np.random.Generator(each(1)) for each in _BITS} | {
+    "RandomState": lambda: np.random.RandomState(1),
+    "bits": lambda: np.random.Philox(1),
+    "Random": lambda: random.Random(1),
 }
-"""Generators of NumPy that keep numbers for later, and how many."""
 
-WRONG = [-(2**31), -1, 1, 10**8, 2**31 - 1, 2**70, 1.5, True, None, "1"]
-"""Places; a positive one is beyond the last."""
+WILD: dict[str, Any] = {
+    "none": None,
+    "text": "x",
+    "bytes": b"x",
+    "list": [],
+    "mapping": {},
+    "real": 1.5,
+    "below": -1,
+    "far below": -(2**31),
+    "beyond": 625,
+    "far": 2**31 - 10,
+    "long": 10**400,
+    "no array": np.zeros(0, np.uint32),
+    "long array": np.zeros(10_000, np.uint32),
+    "real array": np.zeros(624),
+    "complex array": np.zeros(4, complex),
+}
 
 
-def with_place(state: dict[str, Any], place: Any) -> dict[str, Any]:
-    changed = copy.deepcopy(state)
-    inner, name = (changed["state"], "pos") if "pos" in changed["state"] else (changed, "buffer_pos")
-    inner[name] = place
-    return changed
+def _draw(generator: Any) -> Any:
+    if isinstance(generator, np.random.BitGenerator):
+        generator = np.random.Generator(generator)
+    if isinstance(generator, np.random.Generator):
+        return [*generator.random(4), *generator.integers(5, size=3, dtype=np.int32)]
+    if isinstance(generator, np.random.RandomState):
+        return [*generator.rand(3), *generator.randn(3)]
+    return [generator.random(), generator.gauss(0, 1), generator.gauss(0, 1)]
 
 
-@pytest.mark.parametrize("place", WRONG)
+def _places(tree: Any, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    inner = tree.items() if isinstance(tree, Mapping) else ()
+    return [at, *(place for key, each in inner for place in _places(each, (*at, key)))]
+
+
+def _with(tree: Any, at: tuple[str, ...], value: Any) -> Any:
+    return {**tree, at[0]: _with(tree[at[0]], at[1:], value)} if at else value
+
+
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_place_beyond_the_numbers_is_refused(name: str, place: Any) -> None:
-    """As NumPy itself does not; the generator is as it was."""
-    make, count = MAKERS[name]
-    generator = make()
-    before = json.dumps(capture(generator), default=np.ndarray.tolist)
-    wrong = count + place if isinstance(place, int) and place > 0 and place is not True else place
-    with pytest.raises(keepfast.LoadMismatch, match="cannot go on from the file's state"):
-        restore(generator, with_place(capture(generator), wrong))
-    assert json.dumps(capture(generator), default=np.ndarray.tolist) == before
+def test_whatever_a_file_has_for_a_state_a_generator_draws_or_says_no(name: str) -> None:
+    """NumPy reads beyond its memory where a place is none, and takes arrays of any length; Python any text."""
+    state = generators.capture(MAKERS[name]())
+    for place in _places(state):
+        for wild in WILD.values():
+            generator, changed = MAKERS[name](), _with(state, place, wild)
+            try:
+                assert isinstance(changed, Mapping)
+                generators.restore(generator, changed)
+            except (LoadMismatch, AssertionError):
+                continue
+            assert all(np.isfinite(np.array(_draw(generator), float))), (place, wild)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "wild"),
+    [
+        ("MT19937", ("state", "pos"), 625),
+        ("MT19937", ("state", "pos"), -1),
+        ("RandomState", ("state", "pos"), 10**6),
+        ("RandomState", ("state", "key"), np.zeros(10_000, np.uint32)),
+        ("RandomState", ("state", "key"), np.zeros(624)),
+        ("Philox", ("buffer_pos",), 5),
+        ("bits", ("buffer_pos",), -(10**8)),
+        ("SFC64", ("state", "state"), np.zeros(1)),
+        ("Random", ("gauss",), "x"),
+    ],
+)
+def test_what_a_generator_could_not_draw_with_is_refused(name: str, place: tuple[str, ...], wild: Any) -> None:
+    """And it goes on as it was."""
+    generator, same = MAKERS[name](), MAKERS[name]()
+    with pytest.raises(LoadMismatch, match=place[-1]):
+        generators.restore(generator, _with(generators.capture(generator), place, wild))
+    assert _draw(generator) == _draw(same)
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_every_place_among_the_numbers_is_taken(name: str) -> None:
-    """The first, the one behind the last, and any between."""
-    make, count = MAKERS[name]
-    for place in range(count + 1):
-        generator = make()
-        restore(generator, with_place(capture(generator), place))
-
-
-@pytest.mark.parametrize("name", ["PCG64", "PCG64DXSM", "SFC64"])
-def test_generators_without_such_a_place_go_on(name: str) -> None:
-    """What they keep is numbers alone."""
-    generator, other = (np.random.Generator(getattr(np.random, name)(seed)) for seed in (0, 1))
-    restore(other, capture(generator))
-    assert other.random() == generator.random()
-
-
-def test_what_everybody_draws_from_is_checked_as_well(numpy_backend: Any) -> None:
-    """NumPy's own state of before, which a resume puts back; a draw would end the process."""
-    state = capture_random_state([numpy_backend])
-    state["numpy"] = with_place(state["numpy"], 10**8)
-    with pytest.raises(ValueError, match="there are 624 numbers"):
-        check_random_state(state, [numpy_backend])
+def test_a_generator_goes_on_from_its_state(name: str) -> None:
+    """At each place that it can be at."""
+    generator, other = MAKERS[name](), MAKERS[name]()
+    for _ in range(700):
+        generators.restore(other, generators.capture(generator))
+        assert _draw(other) == _draw(generator)
 
 
 def torchs(left: int, place: int) -> NDArray[np.uint8]:

@@ -82,6 +82,11 @@ def require_own(path: Path) -> None:
         raise OSError(errno.EEXIST, f"`{path}` is a symbolic link, where a file of the run belongs; remove it")
 
 
+def leads_away(path: Path) -> bool:
+    """Say whether a path is a symbolic link to what lies neither in its directory nor below."""
+    return path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(path.parent))
+
+
 def require_file(path: Path) -> None:
     """Check that a path is not of a pipe, a socket, a device or a file of the kernel, which might never come to an end.
 
