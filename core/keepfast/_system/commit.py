@@ -291,7 +291,7 @@ def _written(path: Path, content: Content) -> Iterator[Unnamed]:
             yield Unnamed(temporary, size)
         return
     if isinstance(content, Linked):
-        with content.linked(temporary := _hidden(path, secrets.token_hex(6), _SUFFIX)) as is_linked:
+        with content.linked(temporary := _hidden(path, secrets.token_hex(6), _SUFFIX), path) as is_linked:
             if is_linked:
                 yield Unnamed(temporary, content.size, content.summed)
                 return

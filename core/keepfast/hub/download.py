@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from keepfast._system.arguments.guarding import guarded
+from keepfast._system.commit import commit
 from keepfast._system.disk.directories import make_directory
 from keepfast.errors import HubError, InvalidValue
 from keepfast.hub.failures import endpoint, told
@@ -119,7 +120,11 @@ def pull(repo_id: str, directory: str | Path, revision: str | None = None) -> li
     if not any(name.endswith(_CHECKPOINTS) for name in wanted):
         raise InvalidValue(f"`{repo_id}` holds no checkpoint; it has: {', '.join(names) or '(no files)'}")
     make_directory(directory)
-    return [
-        Path(shutil.copyfile(download_model_from_huggingface(repo_id, name, revision), directory / name))
-        for name in wanted
-    ]
+    return [_copied(download_model_from_huggingface(repo_id, name, revision), directory / name) for name in wanted]
+
+
+def _copied(source: str | Path, path: Path) -> Path:
+    """Copy a file to a path; what was there is replaced, not written into, for it may have other names."""
+    with Path(source).open("rb") as content:
+        commit(path, lambda file: shutil.copyfileobj(content, file))
+    return path

@@ -113,6 +113,17 @@ def test_a_damaged_download_is_fetched_once_more(published: Hub) -> None:
         keepfast.hub.download_model_from_huggingface("org/ppo", "other.safetensors")
 
 
+def test_a_pull_writes_into_no_file_that_has_other_names(hub: Hub, run: Path, tmp_path: Path) -> None:
+    """What it replaces may be a file that checkpoints share."""
+    keepfast.hub.push(run, "someone/walker")
+    (first, *_) = keepfast.hub.pull("someone/walker", tmp_path / "pulled")
+    content = first.read_bytes()
+    first.write_bytes(b"before")
+    first.with_name("other").hardlink_to(first)
+    keepfast.hub.pull("someone/walker", tmp_path / "pulled")
+    assert (first.read_bytes(), first.with_name("other").read_bytes()) == (content, b"before")
+
+
 def test_a_run_is_pushed_and_pulled(hub: Hub, run: Path, tmp_path: Path) -> None:
     """Checkpoint, configuration, results, metrics, card and picture arrive; what is pulled loads with equal values."""
     address = keepfast.hub.push(run, "org/pushed", environment="Pendulum-v1")

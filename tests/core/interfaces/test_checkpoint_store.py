@@ -29,6 +29,7 @@ def run(net: Net, directory: Path, **settings: Any) -> Path:
     with keepfast.Experiment(cfg, timesteps=10) as experiment:
         experiment.register(policy=net, value=net)
         for timestep in range(10):
+            net.arrays["body"]["bias"] += 1.0  # what did not change would not be written again where files are separate
             experiment.track_data("a", float(timestep))
             experiment.step(timestep)
     return directory / "run" / "checkpoints"

@@ -180,3 +180,15 @@ def test_a_file_gets_no_names_without_end(path: Path, monkeypatch: pytest.Monkey
     assert linked_to(path, identity, in_pieces(LARGE)) is not None
     os.link(path, path.with_name("second"))
     assert linked_to(path, identity, in_pieces(LARGE)) is None
+
+
+def test_a_file_of_another_mode_is_written(path: Path) -> None:
+    """What replaces a file that others may not read is none that they may."""
+    other = path.with_name("other")
+    other.write_bytes(b"before")
+    other.chmod(0o600)
+    linked = linked_to(path, told(path), in_pieces(LARGE))
+    assert linked is not None
+    commit_together({other: linked})
+    assert (other.read_bytes(), other.stat().st_mode & 0o777) == (LARGE, 0o600)
+    assert path.stat().st_mode & 0o777 != 0o600

@@ -45,10 +45,15 @@ class Linked:
         return self.identity[2]
 
     @contextlib.contextmanager
-    def linked(self, other: Path) -> Iterator[bool]:
-        """Give the file another name, locked, and gone at the end unless it was renamed; says whether it has it."""
+    def linked(self, other: Path, replaced: Path) -> Iterator[bool]:
+        """Give the file another name, locked, and gone at the end unless it was renamed; says whether it has it.
+
+        Args:
+            other: the name.
+            replaced: what it is about to replace, whose mode, where it is there, must be the file's.
+        """
         with contextlib.ExitStack() as stack:
-            yield self._link(other, stack)
+            yield self._link(other, stack) and _has_mode_of(replaced, other)
 
     def _link(self, other: Path, stack: contextlib.ExitStack) -> bool:
         with contextlib.suppress(OSError):  # whatever forbids it, the file can be written
@@ -58,6 +63,12 @@ class Linked:
             stack.enter_context(holding(file.fileno(), wait=False))
             return identity_of(other) == self.identity
         return False
+
+
+def _has_mode_of(path: Path, other: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mode == other.stat().st_mode
+    return not path.exists()
 
 
 def identity_of(path: Path) -> Identity | None:
