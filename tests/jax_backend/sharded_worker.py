@@ -99,7 +99,8 @@ def fill() -> None:
 
 def acknowledge(durable: Any) -> None:
     if not durable.is_best:
-        (DIRECTORY / "durable").write_text(str(durable.timestep))
+        (fresh := DIRECTORY / "fresh").write_text(str(durable.timestep))
+        fresh.replace(DIRECTORY / "durable")  # a kill may come between the opening of a file and the writing
 
 
 def require(agent: Agent, timestep: int) -> None:

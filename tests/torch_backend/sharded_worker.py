@@ -111,7 +111,9 @@ def fill(directory: str) -> None:
 def acknowledge(path: Path, durable: Any) -> None:
     """Note a periodic checkpoint that is on disk; the best of a timestep is there before."""
     if not durable.is_best:
-        path.write_text(str(durable.timestep))
+        fresh = path.with_name("fresh")  # a kill may come between the opening of a file and the writing
+        fresh.write_text(str(durable.timestep))
+        fresh.replace(path)
 
 
 def require(policy: torch.nn.Module, timestep: int) -> None:
