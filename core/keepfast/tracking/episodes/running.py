@@ -125,13 +125,16 @@ class RunningEpisodes:
             total += step
         if self._scale != 1.0 or not all(map(math.isfinite, (total, *returns, *(each for each, _ in finished)))):
             return False
-        self._maximum = max(self._maximum, *(float(max(row)) for row in rows))
-        self._minimum = min(self._minimum, *(float(min(row)) for row in rows))
+        self._extend(max(float(max(row)) for row in rows), min(float(min(row)) for row in rows))
         self._sum, self._count = float(total), self._count + rewards.size
         self._returns[:], self._lengths[:] = returns, lengths
         self.ended += len(finished)
         self._finished.extend(finished)
         return True
+
+    def _extend(self, maximum: float, minimum: float) -> None:
+        """Take the most and the least of a chunk; of zeros with both signs NumPy gives the one or the other."""
+        self._maximum, self._minimum = max(self._maximum, maximum) + 0.0, min(self._minimum, minimum) + 0.0
 
     def _room(self, rewards: NDArray[Any]) -> Floats:
         """Return an array for a chunk in double precision, the same one each time where it is large enough."""
@@ -154,7 +157,7 @@ class RunningEpisodes:
                 finite.reshape(-1)[left_out] = False
             maximum = float(exact.max(initial=-np.inf, where=finite))
             minimum = float(exact.min(initial=np.inf, where=finite))
-        self._maximum, self._minimum = max(self._maximum, maximum), min(self._minimum, minimum)
+        self._extend(maximum, minimum)
         self._count += count - bad
         self._sum = self._sum_with(exact)
 

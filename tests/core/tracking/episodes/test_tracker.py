@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keepfast import InvalidValue, KeepfastWarning, ShapeMismatch, codec
@@ -173,6 +173,7 @@ def test_rewards_that_are_not_finite_stay_out(run: list[list[Step]]) -> None:
         assert tracker.statistics() == pytest.approx(reference.statistics())
 
 
+@example(num_envs=1, numbers=[0.0, 0.0, 0.0, 0.0, -0.0, 0.0, 0.0], ends=[False])
 @given(
     num_envs=st.integers(1, 7),
     numbers=st.lists(st.floats(-1e300, 1e300) | st.sampled_from([math.nan, math.inf, -0.0, 1e308]), min_size=7),
