@@ -134,8 +134,7 @@ def commit_together(
         with contextlib.ExitStack() as stack:
             while left:
                 for path, content in left.items():
-                    target = _written_to(path) if follow else path
-                    require_replaceable(target)
+                    target = _written_to(path, follow=follow)
                     make_directory(target.parent)
                     written[path] = (target, stack.enter_context(_written(target, content)))
                 unnamed = {path: part for path, (_, part) in written.items()}
@@ -161,8 +160,18 @@ def commit_own(path: Path, write: Write) -> int:
     return commit_together({path: write}, follow=False)[path]
 
 
-def _written_to(path: Path) -> Path:
-    """Return where the bytes go: beside what a symbolic link points at, which is replaced in its place."""
+def _written_to(path: Path, *, follow: bool) -> Path:
+    """Return where the bytes go: beside what a symbolic link points at, which is replaced in its place.
+
+    Raises:
+        OSError: if what is there is not to be replaced.
+    """
+    target = _followed(path) if follow else path
+    require_replaceable(target)
+    return target
+
+
+def _followed(path: Path) -> Path:
     if not path.is_symlink():
         return path
     target = Path(os.path.realpath(path))

@@ -121,12 +121,13 @@ def of_torch(state: NDArray[Any]) -> NDArray[Any]:
         state: the bytes.
 
     Raises:
-        ValueError: if it would.
+        LoadMismatch: if it would.
     """
     if state.dtype == np.uint8 and state.shape == (_OF_TORCH,):
         left, place = int(state[8:12].view(np.int32)[0]), int(state[16:24].view(np.uint64)[0])
         if not 1 <= left <= _WORDS or left + place > _WORDS + 1:
-            raise ValueError(f"it has {left} words left from the {place}th on, and there are {_WORDS}")
+            told = f"it has {left} words left from the {place}th on, and there are {_WORDS}"
+            raise LoadMismatch(f"a Generator cannot go on from the file's state: {told}")
     return state
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -507,10 +508,9 @@ def test_a_name_set_aside_is_durable_before_the_index_says_so(
     assert before == [*aside, "fsync directory", "fsync"]
 
 
-def write_and_die(
-    directory: CheckpointDirectory, monkeypatch: pytest.MonkeyPatch, renames: int, timestep: int, **options: Any
-) -> None:
-    """Write a checkpoint, killed after so many renames."""
+@contextlib.contextmanager
+def killed_after(monkeypatch: pytest.MonkeyPatch, renames: int) -> Iterator[None]:
+    """Have what is within end after so many renames, as a kill would."""
     replace, done = os.replace, 0
 
     def dying(source: Any, target: Any) -> None:
@@ -523,7 +523,15 @@ def write_and_die(
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", dying)
         with contextlib.suppress(KeyboardInterrupt):
-            write(directory, timestep, **options)
+            yield
+
+
+def write_and_die(
+    directory: CheckpointDirectory, monkeypatch: pytest.MonkeyPatch, renames: int, timestep: int, **options: Any
+) -> None:
+    """Write a checkpoint, killed after so many renames."""
+    with killed_after(monkeypatch, renames):
+        write(directory, timestep, **options)
 
 
 @pytest.mark.parametrize("renames", range(6))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import shutil
@@ -23,6 +22,7 @@ from keepfast.checkpoints.verification import verify
 from keepfast.errors import CorruptCheckpoint, WriteFailed
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata
 from keepfast.plugins.formats import read_checkpoint, stores
+from tests.core.checkpoints.test_directory import killed_after
 
 SUFFIXES = [
     pytest.param(suffix, marks=pytest.mark.needs(*packages))
@@ -329,19 +329,8 @@ def test_a_kill_between_the_renames_leaves_one_or_the_other(
     """Of the same timestep again, or of the best, whose files are replaced one by one."""
     score = 1.0 if best else None
     write(directory, 10, head=1.0, score=score)
-    replace, done = os.replace, 0
-
-    def dying(source: Any, target: Any) -> None:
-        nonlocal done
-        if done == renames:
-            raise KeyboardInterrupt
-        done += 1
-        replace(source, target)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "replace", dying)
-        with contextlib.suppress(KeyboardInterrupt):
-            write(directory, 20 if best else 10, head=2.0, score=2.0 if best else None)
+    with killed_after(monkeypatch, renames):
+        write(directory, 20 if best else 10, head=2.0, score=2.0 if best else None)
     after = CheckpointDirectory(directory.path)
     after.sweep()
     after.adopt()

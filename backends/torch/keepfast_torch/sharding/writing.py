@@ -13,7 +13,6 @@ from typing import Any, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemWriter
 from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata, MetadataIndex, TensorProperties
@@ -80,7 +79,7 @@ def finish(directory: Path, told: Sequence[Any]) -> dict[str, list[Any]]:
 def _naming(directory: Path) -> Iterator[None]:
     try:
         yield
-    except (RuntimeError, ValueError, CheckpointException) as error:  # the last of which is no `Exception`
+    except (RuntimeError, ValueError) as error:
         raise WriteFailed(f"torch.distributed.checkpoint could not write `{directory}`: {error}") from error
 
 
@@ -114,8 +113,9 @@ class _Stream:
         self._file, self._out = file, SummedFile(file)
 
     def write(self, data: Any) -> int:
-        self._out.write(memoryview(data))
-        return memoryview(data).nbytes
+        view = memoryview(data)
+        self._out.write(view)
+        return view.nbytes
 
     def tell(self) -> int:
         return self._out.position
