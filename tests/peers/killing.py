@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keepfast
+from keepfast.plain.packing import is_packed, unpack
 
 BESIDE = ("time/", "Perf/", "performance/")
 """How tags begin whose values are the clock's."""
@@ -45,7 +46,8 @@ def killed_at_its_first_checkpoint(program: str, directory: Path) -> None:
 
 def last_checkpoint(directory: Path) -> dict[str, Any]:
     paths = [path for path in directory.glob("runs/*/checkpoints/agent_*") if path.suffix != ".json"]
-    return dict(keepfast.read_checkpoint(max(paths, key=lambda path: int(path.stem.rpartition("_")[2]))))
+    states = keepfast.read_checkpoint(max(paths, key=lambda path: int(path.stem.rpartition("_")[2])))
+    return {name: unpack(state) if is_packed(state) else state for name, state in states.items()}
 
 
 def metrics(directory: Path) -> dict[str, Any]:
@@ -57,12 +59,10 @@ def metrics(directory: Path) -> dict[str, Any]:
 def without_times(node: Any) -> Any:
     """Return a tree without what the clock told: the ages of episodes, and rates of steps."""
     if isinstance(node, dict):
-        if "keys" in node and "values" in node:
-            kept = [(key, value) for key, value in zip(node["keys"], node["values"], strict=True) if is_no_time(key)]
-            return [[key, without_times(value)] for key, value in kept]
-        if "names" in node and "values" in node:
-            kept = [(key, value) for key, value in zip(node["names"], node["values"], strict=True) if is_no_time(key)]
-            return [[key, without_times(value)] for key, value in kept]
+        for names, values in (("keys", "values"), ("names", "values"), ("keys", "columns")):
+            if names in node and values in node:
+                pairs = zip(node[names], node[values], strict=True)
+                return [[key, without_times(value)] for key, value in pairs if is_no_time(key)]
         return {key: without_times(value) for key, value in node.items() if is_no_time(key)}
     return [without_times(each) for each in node] if isinstance(node, list | tuple) else node
 
