@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.commit import Content, Filling, Unnamed, commit_together, link, make_durable, sweep
-from keepfast._system.disk.directories import is_copy_of, make_directory, sync_directory
+from keepfast._system.disk.directories import is_copy_of, make_directory, names_in, sync_directory
 from keepfast._system.disk.special import leads_away
 from keepfast._system.remote.elsewhere import bring, names_elsewhere
 from keepfast.checkpoints import segments
@@ -32,7 +32,7 @@ from keepfast.errors import NotFound
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointMetadata, CheckpointStore
 from keepfast.interfaces.format import DirectoryFormat
 from keepfast.interfaces.loading.memory_log import LOG, NewRows
-from keepfast.plugins.formats import owner_of, read_checkpoint
+from keepfast.plugins.formats import owner_of, read_checkpoint, stores
 from keepfast.tree import Tree
 
 
@@ -151,9 +151,10 @@ class CheckpointDirectory:
             written = replace(replace(unwritten, files=files).described_by(metadata), own=True)
             others = self._others(written)
             gone = self._removable(written, others, retention) if last else []
-            kept = [each for each in [*others, written] if each not in gone]
+            kept = _without(gone, [*others, written])
             unneeded = segments.needed(read_index(self.path)) - segments.needed(kept)
-            back = [each for each in self._unsynced if not any(each.names & one.names for one in (*kept, *gone))]
+            listed = {name for checkpoint in (*kept, *gone) for name in checkpoint.names}
+            back = [checkpoint for checkpoint in self._unsynced if not checkpoint.names & listed]
             return {self.path / INDEX: index_of(kept, [*gone, *back])}
 
         files = {self.path / name: content for name, content in contents.items()}
@@ -191,10 +192,12 @@ class CheckpointDirectory:
 
     def _remove(self, names: Iterable[str]) -> None:
         """Remove files and directories of which a format knows that Keepfast wrote them, whatever the index says."""
-        for path in (self.path / name for name in names):
+        paths = [self.path / name for name in names]
+        formats = stores() if paths else {}
+        for path in paths:
             if path.parent != self.path and leads_away(path.parent):
                 continue  # it is a link to the rows of another run
-            if (owner := owner_of(path)) is not None and owner.wrote(path):
+            if (owner := owner_of(path, formats)) is not None and owner.wrote(path):
                 path.unlink() if path.is_symlink() else owner.remove(path)
 
     def _is_first(self, metadata: CheckpointMetadata, retention: Retention) -> bool:
@@ -238,19 +241,19 @@ class CheckpointDirectory:
 
     def _others(self, written: IndexedCheckpoint) -> list[IndexedCheckpoint]:
         """Return what is listed and there beside a checkpoint that takes the place of whatever has its names."""
-        elsewhere = names_elsewhere(self.path)
+        there = names_in(self.path) | names_elsewhere(self.path)
         return [
-            replace(checkpoint, going=False)
+            replace(checkpoint, going=False) if checkpoint.going else checkpoint
             for checkpoint in read_index(self.path)
-            if not checkpoint.names & written.names
-            and any(name in elsewhere or (self.path / name).exists() for name in checkpoint.names)
+            if not checkpoint.names & written.names and checkpoint.names & there
         ]
 
     def _removable(
         self, written: IndexedCheckpoint, others: Sequence[IndexedCheckpoint], retention: Retention
     ) -> list[IndexedCheckpoint]:
-        gone = [checkpoint for checkpoint in others if _is_replaced(checkpoint, [*others, written])]
-        kept = [checkpoint for checkpoint in [*others, written] if checkpoint not in gone]
+        live = {_place(checkpoint) for checkpoint in (*others, written) if not _is_stand_in(checkpoint)}
+        gone = [found for found in others if found.own and _is_stand_in(found) and _place(found) in live]
+        kept = _without(gone, [*others, written])
         # What was just written stays, also where a resume from further back left later ones behind.
         return gone + [checkpoint for checkpoint in retention.removable(kept) if checkpoint is not written]
 
@@ -316,7 +319,8 @@ class CheckpointDirectory:
             later = [checkpoint for checkpoint in self.checkpoints() if (checkpoint.timestep or 0) > after]
             marked = [replace(checkpoint, superseded=True) for checkpoint in later]
             if later != marked:
-                write_index(self.path, [checkpoint for checkpoint in listed if checkpoint not in later] + marked)
+                names = {name for checkpoint in later for name in checkpoint.names}
+                write_index(self.path, [found for found in listed if not found.names & names] + marked)
 
     def checkpoints(self) -> list[IndexedCheckpoint]:
         """Return every checkpoint there is, indexed or not, by timestep."""
@@ -397,14 +401,19 @@ def _other_names(checkpoint: IndexedCheckpoint, keys: set[str], *, aside: bool) 
     }
 
 
-def _is_replaced(checkpoint: IndexedCheckpoint, others: Sequence[IndexedCheckpoint]) -> bool:
-    """Say whether one that was set aside, or a periodic one that was superseded, has another in its place."""
-    dispensable = checkpoint.own and (checkpoint.is_aside or (checkpoint.superseded and not checkpoint.best))
-    return dispensable and any(
-        (other.timestep, other.best) == (checkpoint.timestep, checkpoint.best)
-        and not (other.is_aside or (other.superseded and not other.best))
-        for other in others
-    )
+def _is_stand_in(checkpoint: IndexedCheckpoint) -> bool:
+    """Say whether it was set aside, or is a periodic one that was superseded: it gives way to another in its place."""
+    return checkpoint.is_aside or (checkpoint.superseded and not checkpoint.best)
+
+
+def _place(checkpoint: IndexedCheckpoint) -> tuple[int | None, bool]:
+    return checkpoint.timestep, checkpoint.best
+
+
+def _without(some: Iterable[IndexedCheckpoint], checkpoints: Iterable[IndexedCheckpoint]) -> list[IndexedCheckpoint]:
+    """Return checkpoints but for some of them, which are known by their being the same objects."""
+    left_out = set(map(id, some))
+    return [checkpoint for checkpoint in checkpoints if id(checkpoint) not in left_out]
 
 
 def _is_top(checkpoint: IndexedCheckpoint) -> bool:

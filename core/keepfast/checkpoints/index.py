@@ -9,13 +9,14 @@ import operator
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, final
 
 from keepfast._system.commit import Unnamed, Write, commit_own
 from keepfast._system.disk.checksum import crc32
-from keepfast._system.disk.directories import files_of, size_of
+from keepfast._system.disk.directories import files_of, names_in, size_of
 from keepfast._system.disk.special import content_of, is_plain_file, require_file
 from keepfast._system.lock import holding_file
 from keepfast.errors import InvalidValue
@@ -34,7 +35,10 @@ BEST = "best_"
 ASIDE = "_previous"
 """How the names of separate files end, before the extension, while others take their place."""
 
-_TAIL = re.compile(rf"(_(?P<timestep>\d{{1,18}})({ASIDE})?)?\.[^/\\]+")
+_LINES = ",\n"
+"""What stands between two rows, one a line: as good to read as more of them."""
+
+_TAIL = re.compile(rf"(_(?P<timestep>\d{{1,18}})(?P<aside>{ASIDE})?)?\.[^/\\]+")
 
 _T = TypeVar("_T")
 
@@ -110,20 +114,31 @@ class IndexedCheckpoint:
     @property
     def is_aside(self) -> bool:
         """Say whether its files were given other names while new ones of the same timestep are written."""
-        tail = re.compile(rf"_0*{self.timestep}{ASIDE}\.[^/\\]+")
         starts = {file.name: f"{BEST if self.best else ''}{key}" for key, file in self.files.items()}
-        return any(name.startswith(start) and tail.fullmatch(name[len(start) :]) for name, start in starts.items())
+        return any(ASIDE in name and self._is_aside(name, start) for name, start in starts.items())
+
+    def _is_aside(self, name: str, start: str) -> bool:
+        tail = _TAIL.fullmatch(name[len(start) :]) if name.startswith(start) else None
+        return tail is not None and tail["aside"] is not None and int(tail["timestep"]) == self.timestep
+
+    @functools.cached_property
+    def line(self) -> str:
+        """Return what is listed of it, as JSON; whether it is going is told by where it stands."""
+        row = {each.name: getattr(self, each.name) for each in fields(self)}
+        row["files"] = {key: vars(file) for key, file in self.files.items()}
+        left_out = {"going"} if self.segments else {"going", "segments"}
+        return json.dumps({name: value for name, value in row.items() if name not in left_out})
 
     @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> IndexedCheckpoint:
-        """Return the checkpoint that a row of the index describes.
+    def from_json(cls, row: Mapping[str, Any], *, going: bool = False) -> IndexedCheckpoint:
+        """Return the checkpoint that a row of the index describes, or of what it lists as going.
 
         Raises:
             InvalidValue: if the row is not of our making. Retention removes what rows name, so each name must be one
                 that a file of this row's key and timestep has.
         """
         try:
-            made = _of_row(row)
+            made = _of_row(row, going)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise InvalidValue(f"a row of the index makes no sense ({type(error).__name__}: {error})") from error
         wrong = [file.name for key, file in made.files.items() if not _may_have(made, key, file.name)]
@@ -158,7 +173,7 @@ def _may_have(checkpoint: IndexedCheckpoint, key: str, name: str) -> bool:
     return checkpoint.best if tail["timestep"] is None else int(tail["timestep"]) == checkpoint.timestep
 
 
-def _of_row(row: Mapping[str, Any]) -> IndexedCheckpoint:
+def _of_row(row: Mapping[str, Any], going: bool) -> IndexedCheckpoint:
     told = CheckpointMetadata.of({key: row[key] for key in ("timestep", "modules", "metric", "time")})
     return IndexedCheckpoint(
         timestep=told.timestep,
@@ -171,6 +186,7 @@ def _of_row(row: Mapping[str, Any]) -> IndexedCheckpoint:
         own=_checked(row["own"], bool),
         superseded=_checked(row.get("superseded", False), bool),
         segments=tuple(map(_segment, row.get("segments", ()))),
+        going=going,
     )
 
 
@@ -224,22 +240,38 @@ def _read(directory: Path) -> tuple[list[IndexedCheckpoint], str | None]:
             [],
             f"`{path}` cannot be read ({type(error).__name__}: {error}); `keepfast index --rebuild` makes it again",
         )
-    found = [each for each in listed if not each.going or any((directory / name).exists() for name in each.names)]
+    there = names_in(directory) if any(each.going for each in listed) else set()
+    found = [each for each in listed if not each.going or each.names & there]
     return found, f"`{path}` is damaged: {wrong}; `keepfast index --rebuild` makes it again" if wrong else None
 
 
-@functools.lru_cache(maxsize=4)
-def _parsed(text: bytes) -> tuple[tuple[IndexedCheckpoint, ...], str]:
-    """Return what the text of an index lists, and what is wrong with a row of it, "" where nothing is.
+_Listed = tuple[tuple[IndexedCheckpoint, ...], str]
+"""What an index lists, and what is wrong with a row of it, "" where nothing is."""
 
-    A run reads its own index several times for each checkpoint, and it is what it wrote itself.
-    """
+_known: dict[bytes, _Listed] = {}
+"""What the last few indexes list, by their text: a run reads its own several times for each checkpoint."""
+
+_MOST_KNOWN = 4
+
+
+def _parsed(text: bytes) -> _Listed:
+    return _known.get(text) or _remembered(text, _listed_in(text))
+
+
+def _remembered(text: bytes, listed: _Listed) -> _Listed:
+    for oldest in list(_known)[: max(0, len(_known) - _MOST_KNOWN + 1)]:
+        _known.pop(oldest, None)  # another thread may have been quicker
+    _known[text] = listed
+    return listed
+
+
+def _listed_in(text: bytes) -> _Listed:
     document = json.loads(text.decode())
     rows, leaving = _checked(document["checkpoints"], list), _checked(document.get("leaving", []), list)
     found, problem = list[IndexedCheckpoint](), ""
     for index, row in enumerate([*rows, *leaving]):
         try:
-            found.append(replace(IndexedCheckpoint.from_json(row), going=index >= len(rows)))
+            found.append(IndexedCheckpoint.from_json(row, going=index >= len(rows)))
         except InvalidValue as error:
             problem = str(error)
     return tuple(found), problem
@@ -259,24 +291,18 @@ def index_of(checkpoints: Iterable[IndexedCheckpoint], leaving: Iterable[Indexed
         checkpoints: what it lists.
         leaving: what is removed as soon as it is durable: known for what it is by whoever finds it there after a kill.
     """
-    parts = {"checkpoints": list(checkpoints), "leaving": list(leaving)}
-    rows: dict[str, list[dict[str, Any]]] = {"checkpoints": []}
-    rows |= {part: [_row(each) for each in sorted(listed, key=order)] for part, listed in parts.items() if listed}
-    lists = [f'"{part}": [\n{_lines(listed)}\n]' for part, listed in rows.items()]
-    text = "{" + ",\n".join([f'"version": {_INDEX_VERSION}', *lists]) + "}"
-    return lambda file: file.write(text.encode())
+    kept, going = (
+        sorted(map(partial(_as, going), listed), key=order) for going, listed in ((False, checkpoints), (True, leaving))
+    )
+    parts = {"checkpoints": kept, "leaving": going} if going else {"checkpoints": kept}
+    lists = [f'"{part}": [\n{_LINES.join(each.line for each in listed)}\n]' for part, listed in parts.items()]
+    text = ("{" + _LINES.join([f'"version": {_INDEX_VERSION}', *lists]) + "}").encode()
+    _remembered(text, ((*kept, *going), ""))
+    return lambda file: file.write(text)
 
 
-def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return rows of JSON, one a line: as good to read as more of them, and made by what is written in C."""
-    return ",\n".join(json.dumps(row) for row in rows)
-
-
-def _row(checkpoint: IndexedCheckpoint) -> dict[str, Any]:
-    """Return what is listed of a checkpoint; whether it is going is told by where it stands."""
-    row = vars(checkpoint) | {"files": {key: vars(file) for key, file in checkpoint.files.items()}}
-    left_out = {"going"} if checkpoint.segments else {"going", "segments"}
-    return {name: value for name, value in row.items() if name not in left_out}
+def _as(going: bool, checkpoint: IndexedCheckpoint) -> IndexedCheckpoint:
+    return checkpoint if checkpoint.going is going else replace(checkpoint, going=going)
 
 
 def order(checkpoint: IndexedCheckpoint) -> tuple[bool, int, list[str]]:

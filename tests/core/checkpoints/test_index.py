@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import keepfast
+from keepfast.checkpoints import index
 from keepfast.checkpoints.directory import CheckpointDirectory
-from keepfast.checkpoints.index import IndexedCheckpoint, exclusive, file_digest, index_problem, read_index
+from keepfast.checkpoints.index import (
+    IndexedCheckpoint,
+    exclusive,
+    file_digest,
+    index_problem,
+    read_index,
+    write_index,
+)
 from keepfast.checkpoints.retention import Retention
+from keepfast.formats.checkpoints.safetensors import SafetensorsStore
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata
 
 FILE = {"name": "agent_100.pt", "size": 1, "digest": ""}
@@ -163,3 +175,61 @@ def test_an_index_that_cannot_be_read_is_told(tmp_path: Path, content: str) -> N
     (tmp_path / "index.json").write_text(content)
     assert read_index(tmp_path) == []
     assert "index.json` cannot be read" in str(index_problem(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"superseded": True},
+        {"own": False, "metric": None, "modules": [], "time": 0.0},
+        {"best": True, "files": {"agent": {**FILE, "name": "best_agent.pt"}}},
+        {"files": {"policy": {**FILE, "name": "policy_100_previous.pt", "digest": "crc32:00000001"}}},
+        {"segments": ["memory_log/segment_100_0123abcd.npz"]},
+        {"timestep": 10**17, "files": {"ü_1": {**FILE, "name": f"ü_1_{10**17}.pt"}}, "time": 1.1},
+    ],
+)
+@pytest.mark.parametrize("going", [False, True])
+def test_what_was_written_is_known_as_it_would_be_read(tmp_path: Path, change: dict[str, Any], going: bool) -> None:
+    """A run reads its own index all the time, and does not parse what it has written."""
+    checkpoint = IndexedCheckpoint.from_json({**ROW, **change})
+    write_index(tmp_path, [replace(checkpoint, going=going), IndexedCheckpoint.from_json(ROW | OTHER)])
+    for name in checkpoint.names:
+        (tmp_path / name).touch()
+    known = read_index(tmp_path)
+    index._known.clear()
+    assert known == read_index(tmp_path)
+    assert len(known) == 2
+    assert [each.going for each in known] == ([False, True] if going else [False, False])
+
+
+OTHER = {"timestep": 3, "files": {"agent": {**FILE, "name": "agent_3.pt"}}}
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize("keep_last", [None, 1])
+def test_a_checkpoint_among_ten_times_as_many_takes_no_hundred_times_as_long(
+    tmp_path: Path, keep_last: int | None
+) -> None:
+    """Also where all of them were superseded, which an index may say, and a run that is started anew does."""
+
+    def seconds(count: int) -> float:
+        path = tmp_path / str(count)
+        path.mkdir()
+        names = {timestep: f"agent_{timestep}.pt" for timestep in range(10, count + 10)}
+        rows: list[dict[str, Any]] = [
+            {**ROW, "superseded": True, "timestep": timestep, "files": {"agent": {**FILE, "name": name}}}
+            for timestep, name in names.items()
+        ]
+        (path / "index.json").write_text(json.dumps({"version": 1, "checkpoints": rows}))
+        for name in names.values():
+            (path / name).write_bytes(b"x")
+        directory, before = CheckpointDirectory(path), time.process_time()
+        metadata = CheckpointMetadata(timestep=5, modules=("policy",), resume={})
+        retention = Retention(keep_last, None, 1, "max")
+        state = {"policy": {"w": np.zeros(3, np.float32)}}
+        directory.write(state, metadata, SafetensorsStore(), separately=False, best=False, retention=retention)
+        return time.process_time() - before
+
+    seconds(1)
+    assert seconds(3000) < 25 * seconds(300)

@@ -209,6 +209,15 @@ def _agree(path: Path, other: Path, same: Callable[[Path, Path], bool]) -> bool:
     return path.is_file() and other.is_file() and same(path, other)
 
 
+def names_in(directory: Path) -> set[str]:
+    """Return the names of what is in a directory, where there is one; links that lead nowhere are left out."""
+    try:
+        with os.scandir(directory) as found:
+            return {each.name for each in found if not each.is_symlink() or os.path.exists(each)}  # noqa: PTH110
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
 def files_of(path: Path) -> list[Path]:
     """Return a file itself, or all files in and below a directory, in the order of their names."""
     return sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
@@ -97,8 +99,9 @@ def place(directory: Path) -> Path:
 
 def run_of(path: Path) -> Path | None:
     """Return the run's directory that a path is, or lies in, where it is one of an object store's."""
-    for directory in (path, *path.parents)[:4]:
-        if directory.name and (place(directory) / _RECORD).exists():
+    for directory in (path, *islice(path.parents, 3)):
+        # Every checkpoint asks, and a path object for each name would take most of the time.
+        if directory.name and os.path.exists(f"{directory.parent}/.{directory.name}{_KEPT}/{_RECORD}"):  # noqa: PTH110
             return directory
     return None
 

@@ -59,6 +59,8 @@ class Origin:
         self._warnings: dict[str, int] = {}
         self._resumed: dict[str, Any] | None = None
         self._ended: dict[str, Any] | None = None
+        self._known: tuple[tuple[Any, ...], tuple[object, ...]] | None = None
+        self._found: dict[str, Any] = {}
         if setting:
             CODE.begin()
         self._waits = bool(setting) and not CODE.is_known
@@ -118,15 +120,28 @@ class Origin:
         return found
 
     def _provenance(self) -> dict[str, Any]:
-        frameworks = told()
-        environment = self._environment()
+        """Return where the start comes from, found anew where something of it is new: every checkpoint asks."""
+        facts = told(), CODE.machine, CODE.told(changes=self._setting is True)
+        objects = self._environment(), self._config()
+        if self._known is None or facts != self._known[0] or tuple(map(id, objects)) != tuple(map(id, self._known[1])):
+            self._found, self._known = self._provenance_of(*facts, *objects), (facts, objects)
+        return self._found
+
+    def _provenance_of(
+        self,
+        frameworks: Mapping[str, Mapping[str, Any]],
+        drivers: Mapping[str, Any],
+        git: Mapping[str, Any],
+        environment: object,
+        config: Mapping[str, Any],
+    ) -> dict[str, Any]:
         found = {
             **call(),
             "python": python(),
-            "machine": {**machine(), **CODE.machine},
-            "git": CODE.told(changes=self._setting is True),
+            "machine": {**machine(), **drivers},
+            "git": git,
             "environment": None if environment is None else environment_id(environment),
-            "seeds": {key: seed for key, seed in seeds_of(masked(self._config()), frameworks).items() if seed != MASK},
+            "seeds": {key: seed for key, seed in seeds_of(masked(config), frameworks).items() if seed != MASK},
             "frameworks": {name: dict(about) for name, about in frameworks.items()},
             "packages": packages(),
         }
