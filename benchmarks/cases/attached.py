@@ -13,7 +13,7 @@ from benchmarks.measure import AtMost, Row, Settings, installed
 OTHER_SKRL = "KEEPFAST_SKRL"
 """Names a folder with the other line of skrl than the one that is installed."""
 
-ROUNDS = 7
+ROUNDS = 5
 
 
 def rows(settings: Settings) -> Iterator[Row]:
