@@ -30,10 +30,19 @@ _ALIKE = (tuple, frozenset, complex)
 """Keys of which a file can have any number with one hash: those of texts and bytes are another's in each process."""
 
 _PLAIN_KEYS = (str, bytes, bool, int, type(None), float, complex, Unread, Pickled)
-_OF_ONE = frozenset((int, bool, float, type(None), Unread))
-"""What has no length; asked for first, for it is most of what functions are given."""
-
 _SIZED = (str, bytes, bytearray, tuple, list, dict, set, frozenset)
+
+
+@final
+class _HasLength(dict[type, bool]):
+    """Whether the length of what is of a class is charged, each class looked at once: it is asked of all arguments."""
+
+    def __missing__(self, kind: type) -> bool:
+        self[kind] = issubclass(kind, _SIZED)
+        return self[kind]
+
+
+_has_length = _HasLength()
 
 
 @final
@@ -71,11 +80,11 @@ class Budget:
         """Charge the lengths of what a function is given, and of what is in it where that is a tuple."""
         amount = 1 + len(arguments)
         for argument in arguments:
-            if type(argument) not in _OF_ONE and isinstance(argument, _SIZED):
+            if _has_length[type(argument)]:
                 amount += len(argument)
                 if type(argument) is tuple and len(argument) < 16:
                     for part in argument:
-                        if type(part) not in _OF_ONE and isinstance(part, _SIZED):
+                        if _has_length[type(part)]:
                             amount += len(part)
         self._left -= amount
         if self._left < 0:
