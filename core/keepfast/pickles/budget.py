@@ -49,10 +49,10 @@ _has_length = _HasLength()
 class Budget:
     """What is left of the work that a pickle of its size may ask for."""
 
-    __slots__ = ("_alike", "_left", "_made")
+    __slots__ = ("_alike", "_made", "left")
 
     def __init__(self, size: int) -> None:
-        self._left = _WORK + _WORK_IN_A_BYTE * size
+        self.left = _WORK + _WORK_IN_A_BYTE * size
         self._alike, self._made = Counter[int](), count(1 << 64)
 
     def spend(self, amount: int) -> None:
@@ -61,8 +61,8 @@ class Budget:
         Raises:
             UnpicklingError: if it is more than that.
         """
-        self._left -= amount
-        if self._left < 0:
+        self.left -= amount
+        if self.left < 0:
             raise pickle.UnpicklingError("the pickle asks for more than one of its size may")
 
     def fresh(self) -> int:
@@ -86,8 +86,8 @@ class Budget:
                     for part in argument:
                         if _has_length[type(part)]:
                             amount += len(part)
-        self._left -= amount
-        if self._left < 0:
+        self.left -= amount
+        if self.left < 0:
             self.spend(0)
 
 

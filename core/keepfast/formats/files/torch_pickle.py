@@ -290,7 +290,7 @@ class StoredTensor:
             storage: what is stored.
             swapped: whether its numbers have the other byte order than those of this machine.
         """
-        if not self.conjugate and not self.negative and not swapped:
+        if not (self.conjugate or self.negative or swapped):
             return storage
         dtype = _known_dtype(self.dtype)
         numbers = storage[: storage.nbytes // dtype.itemsize * dtype.itemsize].view(dtype)
@@ -336,18 +336,15 @@ class StorageReference(NamedTuple):
 @functools.lru_cache(maxsize=256)
 def _of_class(name: str) -> tuple[str, int]:
     """Return the dtype of a class of storages, as a reference tells it, and the size of what it counts."""
-    if name in _UNTYPED_CLASSES:
-        return "uint8", 1
-    dtype = _DTYPE_OF_CLASS.get(name)
-    return (name, 1) if dtype is None else (dtype, _known_dtype(dtype).itemsize)
+    dtype = _DTYPE_OF_CLASS.get(name, "uint8" if name in _UNTYPED_CLASSES else name)
+    return dtype, 1 if dtype == name else _known_dtype(dtype).itemsize
 
 
 def _stored(reference: Any) -> StorageReference:
     """Return what a persistent reference describes."""
     kind, storage_class, key, _location, numel = reference
-    if kind != "storage" or not (
-        isinstance(storage_class, Unread) and isinstance(key, str | int) and isinstance(numel, int)
-    ):
+    known = isinstance(storage_class, Unread) and isinstance(key, str | int) and isinstance(numel, int)
+    if kind != "storage" or not known:
         raise pickle.UnpicklingError("a persistent reference is not to a storage")
     dtype, size = _of_class(storage_class.name)
     return tuple.__new__(StorageReference, (str(key), numel * size, dtype))  # the class's own way takes twice as long
@@ -365,15 +362,10 @@ def _rebuild(
 
 
 def _ints(values: Any) -> tuple[int, ...]:
-    return values if type(values) is tuple and {*map(type, values)} <= _WHOLE else tuple(map(_int, values))
-
-
-_WHOLE = {int}
+    return values if type(values) is tuple and {*map(type, values)} <= {int} else tuple(map(_int, values))
 
 
 def _int(value: Any) -> int:
-    if type(value) is int:
-        return value
     if isinstance(value, bool):
         raise pickle.UnpicklingError("a place or a size of a tensor is a truth value")
     return operator.index(value)
@@ -385,6 +377,13 @@ def _rebuild_v2(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -
 
 def _rebuild_v3(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> StoredTensor | Unread:
     return _rebuild(storage, offset, size, stride, rest[2], rest[3] if len(rest) > 3 else None)
+
+
+def _again(made: Any, reference: Any) -> tuple[StorageReference, StoredTensor | None]:
+    """Return what `_stored` makes of a reference, and `_rebuild` of that, which made a tensor like it before."""
+    storage = _stored(reference)
+    place = (*storage[:2], made.dtype, made.offset, made.shape, made.strides) if type(made) is StoredTensor else None
+    return storage, StoredTensor(*place) if place else None
 
 
 @final
@@ -497,4 +496,4 @@ def load_tree(file: BinaryIO) -> Tree:
         keepfast.pickles.machine.CodeRefused: if it names what Python's own library may run.
         Exception: nearly any, if it is damaged.
     """
-    return safe_load(file, _ADMITTED, _stored, _is_harmless)
+    return safe_load(file, _ADMITTED, _stored, _is_harmless, _again)
