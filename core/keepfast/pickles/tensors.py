@@ -78,7 +78,7 @@ def make_tensor(machine: _Machine, again: Again, at: int) -> int | None:
      flag, hooks, put_hooks, dtype, put_given, put_made) = found.groups()  # fmt: skip
     parts = word, kind, length, place, many, begin, shape, steps, flag, hooks, dtype
     spelling = machine.spellings.get(parts) or _spelling(machine, parts)
-    written = put_key + put_said + put_shape + put_steps + put_hooks + put_given + put_made
+    written = b"".join((put_key, put_said, put_shape, put_steps, put_hooks, put_given, put_made))
     numbers = _numbers(memo, written, 5 + bool(put_shape) + bool(put_steps))
     if spelling.length != len(key) or None in spelling.given or numbers is None or not memo.keys().isdisjoint(numbers):
         return None
@@ -95,7 +95,8 @@ def make_tensor(machine: _Machine, again: Again, at: int) -> int | None:
     if numbers:
         given = (storage, *spelling.given, hung, of[5]) if dtype else (storage, *spelling.given, hung)
         shaped = spelling.given[1 if put_shape else 2 : 3 if put_steps else 2]
-        memo.update(zip(numbers, (reference[2], reference, *shaped, hung, given, made), strict=True))
+        for number, part in zip(numbers, (reference[2], reference, *shaped, hung, given, made), strict=True):
+            memo[number] = part
     return end
 
 

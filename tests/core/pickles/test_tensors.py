@@ -189,6 +189,7 @@ SPELLED = {
     "hooks that are filled afterwards": kept(1, *range(300, 307)) + kept(2, *range(400, 407)) + b"j\x94\1\0\0K\1K\2s0",
     "parts that are asked for": kept(1, *range(300, 307)) + kept(2, *range(400, 407)) + b"j\x91\1\0\0aj\x95\1\0\0a",
     "a key of another length": TENSOR % 1 + TENSOR.replace(b"X\1", b"X\2") % 2,
+    "a key that is longer than its length": TENSOR % 1 + TENSOR % 12,
     "a long key": TENSOR % 1 + TENSOR.replace(b"X\1\0\0\0", b"X\x0f\0\0\0") % 123456789012345,
     "two numbers where one belongs": TENSOR % 1 + TENSOR.replace(b"QK\0K\3\x85", b"QK\0K\7K\3\x85") % 2,
     "a number too few": TENSOR % 1 + TENSOR.replace(b"K\3\x85", b"K\3\x86") % 2,
