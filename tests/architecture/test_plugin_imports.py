@@ -49,6 +49,7 @@ BEYOND: dict[str, str] = {
     "keepfast._system.memory.spacious.spacious_tensors": "memories larger than the machine's; NumPy's zeros do too",
     "keepfast._system.memory.giving.is_given": "tells an array that nobody else has; others copy",
     "keepfast._system.memory.giving.taken": "keeps such an array; others call `numpy.array`",
+    "keepfast._system.memory.garbage.unsearched": "spares a file of many entries a quarter of its time; others wait",
     "keepfast._system.memory.room.Room": "memory that files are read into; others call `numpy.empty`",
     "keepfast._system.memory.room.memory_for": "the same for copies",
     "keepfast._system.memory.staging.copied": "a copy into warm memory; others call `numpy.array`",

@@ -30,20 +30,29 @@ _ALIKE = (tuple, frozenset, complex)
 """Keys of which a file can have any number with one hash: those of texts and bytes are another's in each process."""
 
 _PLAIN_KEYS = (str, bytes, bool, int, type(None), float, complex, Unread, Pickled)
-_OF_ONE = frozenset((int, bool, float, type(None), Unread))
-"""What has no length; asked for first, for it is most of what functions are given."""
-
 _SIZED = (str, bytes, bytearray, tuple, list, dict, set, frozenset)
+
+
+@final
+class _HasLength(dict[type, bool]):
+    """Whether the length of what is of a class is charged, each class looked at once: it is asked of all arguments."""
+
+    def __missing__(self, kind: type) -> bool:
+        self[kind] = issubclass(kind, _SIZED)
+        return self[kind]
+
+
+_has_length = _HasLength()
 
 
 @final
 class Budget:
     """What is left of the work that a pickle of its size may ask for."""
 
-    __slots__ = ("_alike", "_left", "_made")
+    __slots__ = ("_alike", "_made", "left")
 
     def __init__(self, size: int) -> None:
-        self._left = _WORK + _WORK_IN_A_BYTE * size
+        self.left = _WORK + _WORK_IN_A_BYTE * size
         self._alike, self._made = Counter[int](), count(1 << 64)
 
     def spend(self, amount: int) -> None:
@@ -52,8 +61,8 @@ class Budget:
         Raises:
             UnpicklingError: if it is more than that.
         """
-        self._left -= amount
-        if self._left < 0:
+        self.left -= amount
+        if self.left < 0:
             raise pickle.UnpicklingError("the pickle asks for more than one of its size may")
 
     def fresh(self) -> int:
@@ -71,14 +80,14 @@ class Budget:
         """Charge the lengths of what a function is given, and of what is in it where that is a tuple."""
         amount = 1 + len(arguments)
         for argument in arguments:
-            if type(argument) not in _OF_ONE and isinstance(argument, _SIZED):
+            if _has_length[type(argument)]:
                 amount += len(argument)
                 if type(argument) is tuple and len(argument) < 16:
                     for part in argument:
-                        if type(part) not in _OF_ONE and isinstance(part, _SIZED):
+                        if _has_length[type(part)]:
                             amount += len(part)
-        self._left -= amount
-        if self._left < 0:
+        self.left -= amount
+        if self.left < 0:
             self.spend(0)
 
 

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, final
 
 from keepfast.pickles.budget import SHARED, Budget, StandIn, checked_key, require_at_most, require_few_parts
 from keepfast.pickles.objects import Pickled
+from keepfast.pickles.tensors import Again, Spelling, make_tensor
 from keepfast.pickles.written import index, quoted, real, whole
 from keepfast.tree import Unread
 
@@ -34,10 +35,6 @@ Instead = Callable[[Unread, list[Any]], Any]
 """Makes what stands for an object that is not made, of the name of its class and of what that would be given."""
 
 
-def _itself(name: Unread, _given: list[Any]) -> Unread:
-    return name
-
-
 @final
 class CodeRefused(Exception):
     """A pickle names something, as ``module.name``, that is not in the table."""
@@ -48,7 +45,11 @@ class CodeRefused(Exception):
 
 
 def safe_load(
-    file: BinaryIO, admitted: Admitted, persistent: Persistent = None, may_be_unread: MayBeUnread = None
+    file: BinaryIO,
+    admitted: Admitted,
+    persistent: Persistent = None,
+    may_be_unread: MayBeUnread = None,
+    again: Again | None = None,
 ) -> Any:
     """Return what a pickle of containers, numbers, strings and bytes, and of what a table admits beside them, holds.
 
@@ -61,13 +62,14 @@ def safe_load(
         persistent: turns what the pickle says of data kept outside it into that data.
         may_be_unread: says which other names are harmless as long as nobody imports them. They, and whatever the pickle
             makes of them, are `keepfast.tree.Unread`, and so are names of the table without a function.
+        again: makes a tensor like another; with it, tensors take less time, and are the same.
 
     Raises:
         CodeRefused: if the pickle names anything else; nothing of it has run.
         Exception: nearly any, if it is damaged.
     """
     content = file.read()
-    value = _Machine(content, admitted, persistent, may_be_unread).checked()
+    value = _Machine(content, admitted, persistent, may_be_unread, again=again).checked()
     require_at_most(len(content), value)
     return value
 
@@ -84,13 +86,9 @@ def load_objects(content: bytes, persistent: Persistent = None) -> Any:
         UnpicklingError: if it is damaged, or asks for more than a pickle of its size may.
         Exception: nearly any other, if it is damaged.
     """
-    value = _Machine(content, {}, persistent, _any_name, Pickled.made).checked()
+    value = _Machine(content, {}, persistent, lambda _module, _name: True, Pickled.made).checked()
     require_few_parts(len(content) + SHARED, value)
     return value
-
-
-def _any_name(_module: str, _name: str) -> bool:
-    return True
 
 
 @final
@@ -111,15 +109,17 @@ class _Machine:
         admitted: Admitted,
         persistent: Persistent,
         may_be_unread: MayBeUnread,
-        instead: Instead = _itself,
+        instead: Instead = lambda name, _given: name,
+        again: Again | None = None,
     ) -> None:
         self.content, self._admitted, self._instead = content, admitted, instead
-        self._persistent, self._may_be_unread = persistent, may_be_unread
+        self._persistent, self._may_be_unread, self._again = persistent, may_be_unread, again
+        self.spellings: dict[tuple[bytes, ...], Spelling] = {}
         self.stack: list[Any] = []
         self._marked: list[list[Any]] = []
         self.memo = _Memo()
-        self._budget = Budget(len(content))
-        self._frame_end = self._no_frame = len(content) + 1
+        self.budget = Budget(len(content))
+        self.frame_end = self._no_frame = len(content) + 1
 
     def checked(self) -> Any:
         """Return what `run` does; what is not there is damage.
@@ -140,11 +140,18 @@ class _Machine:
         content, at, stop, instructions = self.content, 0, pickle.STOP[0], _INSTRUCTIONS
         while (code := content[at]) != stop:
             at = instructions[code](self, at + 1)
-            if at >= self._frame_end:
+            if at >= self.frame_end:
                 self._end_frame(at)
         if at + 1 != len(content):
             raise pickle.UnpicklingError(f"has {len(content) - at - 1:,} bytes behind its end, as if it were two")
         return self.stack.pop()
+
+    def run_marked(self, at: int, end: int) -> None:
+        """Run from behind a mark to the end of an instruction."""
+        self._marked.append(self.stack)
+        self.stack = []
+        while at < end:
+            at = _INSTRUCTIONS[self.content[at]](self, at + 1)
 
     def line(self, at: int) -> tuple[bytes, int]:
         end = self.content.index(b"\n", at)
@@ -158,15 +165,15 @@ class _Machine:
     def frame(self, at: int) -> int:
         (length,) = _LENGTH.unpack_from(self.content, at)
         at += _LENGTH.size
-        if self._frame_end != self._no_frame or length > len(self.content) - at:
+        if self.frame_end != self._no_frame or length > len(self.content) - at:
             raise pickle.UnpicklingError("the pickle has a frame that ends in another, or behind the pickle")
-        self._frame_end = at + length
+        self.frame_end = at + length
         return at
 
     def _end_frame(self, at: int) -> None:
-        if at > self._frame_end:
+        if at > self.frame_end:
             raise pickle.UnpicklingError("the pickle has a frame that ends within an instruction")
-        self._frame_end = self._no_frame
+        self.frame_end = self._no_frame
 
     def refuse(self, at: int) -> int:
         raise pickle.UnpicklingError(f"the pickle has the instruction {self.content[at - 1 : at]!r}, which is not run")
@@ -178,6 +185,8 @@ class _Machine:
         return found
 
     def mark(self, at: int) -> int:
+        if self._again and self.content.startswith(b"(", at) and (end := make_tensor(self, self._again, at)):
+            return end
         self._marked.append(self.stack)
         self.stack = []
         return at
@@ -210,7 +219,7 @@ class _Machine:
     def set_item(self, at: int) -> int:
         value, key = self.stack.pop(), self.stack.pop()
         into = self._top(dict)
-        into[checked_key(key, self._budget, id(into))] = value
+        into[checked_key(key, self.budget, id(into))] = value
         return at
 
     def set_items(self, at: int) -> int:
@@ -220,12 +229,12 @@ class _Machine:
 
     def _put(self, into: dict[Any, Any], pairs: list[Any]) -> None:
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            into[key if type(key) is str else checked_key(key, self._budget, id(into))] = value
+            into[key if type(key) is str else checked_key(key, self.budget, id(into))] = value
 
     def add_all(self, at: int) -> int:
         members = self._since_mark()
         into = self._top(set)
-        into.update(checked_key(each, self._budget, id(into)) for each in members)
+        into.update(checked_key(each, self.budget, id(into)) for each in members)
         return at
 
     def _top(self, kind: type[Any]) -> Any:
@@ -252,8 +261,8 @@ class _Machine:
         return made
 
     def frozenset_of(self, members: list[Any]) -> frozenset[Any]:
-        into = self._budget.fresh()
-        return frozenset(checked_key(each, self._budget, into) for each in members)
+        into = self.budget.fresh()
+        return frozenset(checked_key(each, self.budget, into) for each in members)
 
     def memoize(self, at: int) -> int:
         self.memo[len(self.memo)] = self.stack[-1]
@@ -311,7 +320,7 @@ class _Machine:
         if full not in self._admitted and not (self._may_be_unread and self._may_be_unread(module, name)):
             raise CodeRefused(full)
         found = self._admitted.get(full)
-        return StandIn(found, self._budget) if callable(found) else Unread(full)
+        return StandIn(found, self.budget) if callable(found) else Unread(full)
 
     def call(self, at: int) -> int:
         stack = self.stack
@@ -340,23 +349,23 @@ class _Machine:
         change = getattr(type(made), "__setstate__", None)
         if change is None:
             raise pickle.UnpicklingError(f"the pickle tries to change a {type(made).__name__}")
-        self._budget.spend_on(state if type(state) is tuple else (state,))
+        self.budget.spend_on(state if type(state) is tuple else (state,))
         change(made, state)
         return at
 
     def persist(self, at: int) -> int:
-        self.stack[-1] = self._outside(self.stack[-1])
+        self.stack[-1] = self.outside(self.stack[-1])
         return at
 
     def persist_line(self, at: int) -> int:
         line, at = self.line(at)
-        self.stack.append(self._outside(_ASCII(line)))
+        self.stack.append(self.outside(_ASCII(line)))
         return at
 
-    def _outside(self, what: Any) -> Any:
+    def outside(self, what: Any) -> Any:
         if self._persistent is None:
             raise pickle.UnpicklingError("the pickle refers to data outside it")
-        self._budget.spend_on((what,))
+        self.budget.spend_on((what,))
         return self._persistent(what)
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.filesize import decimal
 
+from keepfast._system.memory.garbage import unsearched
 from keepfast._system.remote.addresses import address_of, as_address
 from keepfast.cli import console
 from keepfast.cli.inspection.choosing import chosen, grouped
@@ -49,7 +48,7 @@ def runs(
 
     A run that cannot be read is passed over with a warning.
     """
-    with _all_kept():
+    with unsearched():  # among ten thousand runs there is no garbage until all are shown
         found = chosen(_read(directory, rebuild=rebuild), where or [], sort, reverse=reverse)
         if group:
             _show_groups(found, group, as_json=as_json)
@@ -57,18 +56,6 @@ def runs(
             console.print_json({"kind": "runs", "runs": [document_of(run) for run in found]})
         else:
             _show(found, directory)
-
-
-@contextlib.contextmanager
-def _all_kept() -> Iterator[None]:
-    """Have nobody look for garbage among ten thousand runs, of which there is none until all are shown."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _read(directory: Path, *, rebuild: bool) -> list[Run]:

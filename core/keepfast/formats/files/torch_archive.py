@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from keepfast import codec
 from keepfast._system.disk.bounded import opened_zip
 from keepfast._system.disk.checksum import Summed
+from keepfast._system.memory.garbage import unsearched
 from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError, Unreadable, shown
 from keepfast.formats.files.numpy_pickle import PickledArray, PickledDtype
 from keepfast.formats.files.sealed import Damage, naming, verified, warn_of_anew
@@ -92,7 +93,7 @@ def read_archive(
         CorruptFile: `error`, if the file is damaged, or holds or names anything but tensors and plain containers.
         OSError: if it cannot be opened.
     """
-    with verified(path, error, mapped=mapped) as file:
+    with unsearched(), verified(path, error, mapped=mapped) as file:
         if file.read(len(_LEGACY_BEGINNING)) == _LEGACY_BEGINNING:
             raise Unreadable(
                 "it is in the layout of PyTorch before 1.6; convert it once: "
@@ -115,7 +116,7 @@ def read_within(path: Path, start: int, length: int) -> Tree:
     Raises:
         CorruptCheckpoint: as for `read_archive`; names the file.
     """
-    with path.open("rb") as file, naming(path):
+    with unsearched(), path.open("rb") as file, naming(path):
         file.seek(start)
         return _Reader(io.BytesIO(file.read(length)), path).read()[0]
 
