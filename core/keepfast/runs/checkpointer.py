@@ -100,10 +100,7 @@ class Checkpointer:
         self.improvement = Improvement(config.best_metric, config.best_mode, config.best_min_episodes)
         self.seconds = config.checkpoint_seconds
         self._callbacks: list[Callable[[Durable], object]] = []
-        self._tellers: list[Callable[[], object]] = [
-            tell_lacking,
-            lambda: self.directory.spared.tell(spared),
-        ]
+        self._tellers: list[Callable[[], object]] = [tell_lacking, lambda: self.directory.spared.tell(spared)]
         self._untracked = UntrackedMetric(config.best_metric)
         self._growth = Growth()
         self._lacking = Lacking(config)
