@@ -11,6 +11,7 @@ from typing import Any, final
 
 from keepfast._system.commit import commit_own
 from keepfast._system.disk.directories import make_directory
+from keepfast._system.disk.special import content_of, require_file
 from keepfast._system.remote.addresses import is_below
 
 _RECORD = "record.json"
@@ -68,7 +69,8 @@ class Record:
     def of(cls, directory: Path) -> Record:
         """Return what is kept of a run's directory, nothing where nothing is, or where a name leads out of it."""
         try:
-            told = json.loads((place(directory) / _RECORD).read_bytes())
+            require_file(path := place(directory) / _RECORD)
+            told = json.loads(content_of(path))
             parts = {name: Part(**part) for name, part in told.pop("parts").items()}
             found = cls(**told, parts=parts)
             return found if all(map(is_below, found._names())) else cls()
