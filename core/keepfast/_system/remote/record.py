@@ -16,6 +16,7 @@ from keepfast._system.remote.addresses import is_below
 
 _RECORD = "record.json"
 _KEPT = ".remote"
+_MOST = 1 << 63
 
 
 @final
@@ -73,9 +74,31 @@ class Record:
             told = json.loads(content_of(path))
             parts = {name: Part(**part) for name, part in told.pop("parts").items()}
             found = cls(**told, parts=parts)
-            return found if all(map(is_below, found._names())) else cls()
+            return found if found._is_sound() and all(map(is_below, found._names())) else cls()
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return cls()
+
+    def _is_sound(self) -> bool:
+        """Say whether each thing is of its kind, as whatever lies there may have been written by anybody."""
+        parts = self.parts.values()
+        texts = [
+            self.address,
+            self.index,
+            self.pending,
+            self.token,
+            *self.tags.values(),
+            *(each.digest for each in parts),
+        ]
+        lists = [*self.files.values(), *(each.inner for each in parts if each.inner is not None)]
+        numbers = [*(each.size for each in parts), *(number for seen in self.files.values() for number in seen)]
+        return (
+            all(isinstance(text, str) for text in texts)
+            and all(isinstance(each, list) for each in lists)
+            and all(type(number) is int and abs(number) < _MOST for number in numbers)
+            and isinstance(self.is_complete, bool)
+            and type(self.leased_until) in (int, float)
+            and abs(self.leased_until) < _MOST
+        )
 
     def _names(self) -> list[str]:
         inner = [each for part in self.parts.values() for each in part.inner or []]
