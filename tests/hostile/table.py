@@ -229,6 +229,10 @@ def runs() -> Iterator[Row]:
     yield Row("pipes", OF_RUNS, _pipes)
     yield Row("lock", ("run", "runs", "start", "show"), partial(_special_lock, os.mkfifo))
     yield Row("endless lock", ("run", "start"), partial(_special_lock, lambda path: path.symlink_to("/proc/kmsg")))
+    yield Row("looping", OF_RUNS, _looping)
+    yield Row("record", ("run", "resume", "inspect", "show"), partial(_record, os.mkfifo))
+    yield Row("endless record", ("run", "resume"), partial(_record, lambda path: path.symlink_to("/dev/zero")))
+    yield Row("statistics", ("migrate", "foreign"), _statistics)
     yield Row("directories", OF_RUNS, _directories)
     yield Row("names", OF_RUNS, _names)
 
@@ -328,6 +332,33 @@ def _special_lock(make: Callable[[Path], None], directory: Path) -> Path:
     (directory / "run" / "checkpoints").mkdir(parents=True)
     make(directory / "run" / ".keepfast.lock")
     return directory / "run"
+
+
+def _looping(directory: Path) -> Path:
+    """Make a run whose checkpoints lie behind a link to itself."""
+    (directory / "run").mkdir()
+    (directory / "run" / "config.json").write_text('{"agent": "PPO", "timesteps": 5, "config": {}}')
+    (directory / "run" / "checkpoints").symlink_to("checkpoints")
+    return directory / "run"
+
+
+def _record(make: Callable[[Path], None], directory: Path) -> Path:
+    """Make a run beside which there is what is none of an object store's record."""
+    (directory / ".run.remote").mkdir()
+    make(directory / ".run.remote" / "record.json")
+    return file("run/config.json", b'{"agent": "PPO", "timesteps": 5, "config": {}}')(directory)
+
+
+def _statistics(directory: Path) -> Path:
+    """Make an archive as that of an agent of stable-baselines3, with a pipe in the place of its statistics."""
+    (data := directory / "x.zip").write_bytes(b"")
+    with zipfile.ZipFile(data, "w") as archived:
+        for name in ("data", "_stable_baselines3_version", "system_info.txt"):
+            archived.writestr(name, "{}")
+        inner = archive(directory / "inner.pth", b"}" + text("mlp.weight") + tensor((1,), (1,)) + b"s.").read_bytes()
+        archived.writestr("policy.pth", inner)
+    os.mkfifo(directory / "x_vecnormalize.pkl")
+    return data
 
 
 def _directories(directory: Path) -> Path:

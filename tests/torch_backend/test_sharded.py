@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +228,36 @@ def test_a_part_elsewhere_is_refused(tmp_path: Path) -> None:
     write_seal(path, document)
     with pytest.raises(keepfast.CorruptCheckpoint, match="said to be in"):
         keepfast.load(network(), path)
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_a_directory_of_torchs_own_is_put_aside_and_not_removed(tmp_path: Path) -> None:
+    """Under the name of the next checkpoint, or in a row of the index that retention lets go."""
+    import torch.distributed.checkpoint as dcp
+
+    checkpoints = tmp_path / "run" / "checkpoints"
+    for name in ("agent_2.dcp", "agent_3.dcp"):
+        with warnings.catch_warnings(action="ignore"):  # that it is alone
+            dcp.save({"w": torch.ones(3)}, checkpoint_id=checkpoints / name)
+    own = [contents(checkpoints / name) for name in ("agent_2.dcp", "agent_3.dcp")]
+    row = {
+        "timestep": 3, "best": False, "modules": [], "metric": None, "time": 1.0, "versions": {}, "own": True,
+        "files": {"agent": {"name": "agent_3.dcp", "size": 1, "digest": ""}},
+    }  # fmt: skip
+    (checkpoints / "index.json").write_text(json.dumps({"version": 1, "checkpoints": [row]}))
+    cfg = {"directory": str(tmp_path), "experiment_name": "run", "writers": [], "checkpoint_interval": 2}
+    cfg |= {"checkpoint_format": "dcp", "keep_last": 1}
+    with (
+        pytest.warns(keepfast.KeepfastWarning) as told,
+        keepfast.Experiment(cfg, timesteps=4) as experiment,
+    ):
+        experiment.register(policy=torch.nn.Linear(2, 2))
+        for timestep in range(4):
+            experiment.step(timestep)
+    assert [str(each.message) for each in told if "agent_2.replaced.dcp` now" in str(each.message)]
+    assert [contents(checkpoints / name) for name in ("agent_2.replaced.dcp", "agent_3.dcp")] == own
+    assert not (checkpoints / "agent_2.dcp").exists()
+    assert DcpStore().wrote(checkpoints / "agent_4.dcp")

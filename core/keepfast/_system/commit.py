@@ -113,6 +113,7 @@ def commit_together(
     *,
     durable: bool = True,
     follow: bool = True,
+    before: Callable[[Path], object] = lambda _: None,
 ) -> dict[Path, int]:
     """Write several files or directories; each is renamed only once all are durable under temporary names.
 
@@ -122,6 +123,7 @@ def commit_together(
             index of them; it is renamed behind them.
         durable: whether the directories are fsynced, without which a power loss may undo any of the renames.
         follow: whether what a symbolic link of such a name points at is replaced, rather than the link itself.
+        before: is given each name right before the new one gets it.
 
     Returns:
         The size of each in bytes, that of a directory being the size of all files in it.
@@ -141,6 +143,7 @@ def commit_together(
                 left, about = dict(about(unnamed) if about else {}), None
                 contents = {**contents, **left}
             for path, (target, part) in written.items():
+                before(target)
                 _put_in_place(part.path, target, contents[path])
     except OSError as error:
         raise WriteFailed(f"cannot write `{path}`: {_reason(error)}; what was there before is untouched") from error

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
 from keepfast._system.commit import Content, Filling, Unnamed, commit_together, link, make_durable, sweep
 from keepfast._system.disk.directories import is_copy_of, make_directory, names_in, sync_directory
+from keepfast._system.disk.sparing import put_aside
 from keepfast._system.disk.special import leads_away
 from keepfast._system.remote.elsewhere import bring, names_elsewhere
+from keepfast._system.tally import Tally
 from keepfast.checkpoints import segments
 from keepfast.checkpoints.index import (
     ASIDE,
@@ -48,6 +52,8 @@ class CheckpointDirectory:
         self.path = path
         self._doubtful: set[str] = set()
         self._unchanged = Unchanged()
+        self.spared = Tally()
+        """What had the name of a checkpoint and was none of ours, by its path; why is the name that it has now."""
         self._unsynced: list[IndexedCheckpoint] = []
         """What was removed since the directory was fsynced last, and may be there again after a loss of power."""
 
@@ -127,7 +133,7 @@ class CheckpointDirectory:
         documents, shared = self._unchanged.shared(documents, store, best=best)
         contents = {name: shared.get(key) or store.writing(documents[key]) for key, name in names.items()}
         unwritten = IndexedCheckpoint(timestep, best, {key: IndexedFile(name, 0) for key, name in names.items()})
-        written = self._commit(unwritten, metadata, contents, retention, last=last)
+        written = self._commit(unwritten, metadata, contents, retention, store, last=last)
         self._unchanged.take_note(self.path, written, documents, shared)
         return written
 
@@ -137,6 +143,7 @@ class CheckpointDirectory:
         metadata: CheckpointMetadata,
         contents: Mapping[str, Content],
         retention: Retention,
+        store: CheckpointStore,
         *,
         last: bool,
     ) -> IndexedCheckpoint:
@@ -158,17 +165,23 @@ class CheckpointDirectory:
             return {self.path / INDEX: index_of(kept, [*gone, *back])}
 
         files = {self.path / name: content for name, content in contents.items()}
+        before = partial(self._spare, store)
         if len(files) == 1 and not any(isinstance(content, Filling) for content in files.values()):
-            commit_together(files, index, durable=last, follow=False)
+            commit_together(files, index, durable=last, follow=False, before=before)
         else:  # of which a loss of power may keep a part: the index is of what is durable
             later = dict[Path, Content]()
-            commit_together(files, lambda unnamed: later.update(index(unnamed)) or {}, follow=False)
+            commit_together(files, lambda unnamed: later.update(index(unnamed)) or {}, follow=False, before=before)
             commit_together(later, follow=False)
         if last:  # what was removed before is behind an fsync now
             self._unsynced = gone
         self._remove({name for checkpoint in gone for name in checkpoint.names})
         self._remove(unneeded)
         return written
+
+    def _spare(self, store: CheckpointStore, path: Path) -> None:
+        """Give what has the name of a checkpoint and was not written by Keepfast another one, and take note of it."""
+        if path.name != INDEX and os.path.lexists(path) and not path.is_symlink() and not _is_of(store, path):
+            self.spared.count(str(path), str(put_aside(path)))
 
     def _finish_removing(self) -> None:
         """Remove what is left of checkpoints that retention was about to remove, where all that was to stay is there.
@@ -199,6 +212,10 @@ class CheckpointDirectory:
                 continue  # it is a link to the rows of another run
             if (owner := owner_of(path, formats)) is not None and owner.wrote(path):
                 path.unlink() if path.is_symlink() else owner.remove(path)
+
+    def _is_ours(self, name: str) -> bool:
+        owner = owner_of(self.path / name)
+        return owner is not None and (self.path / name).exists() and _is_of(owner, self.path / name)
 
     def _is_first(self, metadata: CheckpointMetadata, retention: Retention) -> bool:
         """Say whether a best checkpoint is the very best, which alone has no timestep in its name."""
@@ -232,7 +249,7 @@ class CheckpointDirectory:
         others = _other_names(checkpoint, keys, aside=not checkpoint.best)
         if set(others.values()) & (names | checkpoint.names):
             others = _other_names(checkpoint, keys, aside=True)
-        present = {key: file.name for key, file in checkpoint.files.items() if (self.path / file.name).exists()}
+        present = {key: file.name for key, file in checkpoint.files.items() if self._is_ours(file.name)}
         self._remove(others[key] for key in present)
         for key, name in present.items():
             link(self.path / name, self.path / others[key])
@@ -376,6 +393,13 @@ class CheckpointDirectory:
         needed = [name for name in indexed.segments if name.partition("/")[0].removesuffix(LOG) not in unwanted]
         for name in (*indexed.names, *needed):
             bring(self.path / name)
+
+
+def _is_of(store: CheckpointStore, path: Path) -> bool:
+    try:
+        return path.is_dir() == isinstance(store, DirectoryFormat) and store.wrote(path)
+    except OSError:  # who cannot read it cannot know
+        return False
 
 
 def _with_logs(document: Checkpoint, logs: Mapping[str, Any]) -> Checkpoint:

@@ -10,6 +10,7 @@ Somebody's own files may lie beside checkpoints, so a name that ends in a number
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import re
@@ -40,6 +41,9 @@ from keepfast.errors import InvalidValue, KeepfastError
 from keepfast.interfaces.checkpoint_store import CheckpointMetadata
 from keepfast.interfaces.loading.memory_log import MemoryLog, Segment, path_of_segment, segments_of
 from keepfast.plugins.formats import read_checkpoint, stores
+
+_NO_DIRECTORY = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""What the system says where there is nothing to list: the last of a link to itself."""
 
 _NUMBERED = re.compile(r"^(?P<key>.+)_(?P<timestep>\d{1,18})$")
 
@@ -184,8 +188,10 @@ def _has_others(directory: Path, known: set[str]) -> bool:
     """Say whether there is anything beside what is known and the index, as there seldom is at a checkpoint."""
     try:
         names = os.listdir(directory)  # noqa: PTH208  (a path for each name would cost more than all of this)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+    except OSError as error:
+        if error.errno in _NO_DIRECTORY:
+            return False
+        raise
     return any(not name.startswith(".") and name != INDEX and name not in known for name in names)
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from keyword import iskeyword
 from typing import Any, final
 
 import numpy as np
 
 from keepfast._version import __version__
+from keepfast.errors import shown
 from keepfast.metrics.frames import Series
 
+_LONGEST_TEXT, _LONGEST_CELL = 200, 1000
 _WIDTH, _HEIGHT, _EDGE = 640, 320, 48
 
 
@@ -53,43 +57,53 @@ def card(facts: Facts, *, curve: bool) -> str:
         facts: what it tells.
         curve: whether there is a picture of the reward.
     """
-    title = f"{facts.agent} on {facts.environment}" if facts.environment else facts.agent
+    agent, environment = _cell(facts.agent), _cell(facts.environment)
+    title = f"{agent} on {environment}" if environment else agent
     parts = [f"---\n{_metadata(facts)}---\n", f"# {title}", f"Mean reward: **{facts.score}**"]
     parts += ["![the reward over the training](curve.svg)"] if curve else []
-    rows = {"Algorithm": facts.agent, "Environment": facts.environment or "not known"}
-    rows |= {"Modules": ", ".join(facts.modules), "Timestep": facts.results.get("timestep", "not known")}
+    rows = {"Algorithm": agent, "Environment": environment or "not known"}
+    modules = _cell(", ".join(facts.modules), _LONGEST_CELL)
+    rows |= {"Modules": modules, "Timestep": facts.results.get("timestep", "not known")}
     parts.append("\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())]))
     parts.append(f"## Loading it\n\n{_loading(facts)}")
     parts.append(f"Made with Keepfast {__version__}.")
     return "\n\n".join(parts) + "\n"
 
 
+def _cell(text: str, most: int = _LONGEST_TEXT) -> str:
+    """Return text of a run as it stands in a card: short, on one line, in one cell of a table."""
+    return shown(text, most).replace("|", "\\|")
+
+
 def _loading(facts: Facts) -> str:
     """Return how it is loaded: four lines for each framework, the other one's by migration."""
     address = f"hf://{facts.repo_id}/{facts.checkpoint}"
-    first = facts.modules[0] if facts.modules else "policy"
-    load = f'keepfast.load({first}, "{address}", modules=["{first}"])'
-    migrate = f'keepfast.migrate({{"{first}": {first}}}, "{address}")'
+    module = facts.modules[0] if facts.modules else "policy"
+    first = module if module.isidentifier() and not iskeyword(module) and len(module) < _LONGEST_TEXT else "policy"
+    name = json.dumps(shown(module))
+    load = f'keepfast.load({first}, "{address}", modules=[{name}])'
+    migrate = f'keepfast.migrate({{{name}: {first}}}, "{address}")'
     return "\n\n".join(
         f"{title}:\n\n```python\nimport keepfast\nfrom my_networks import {first}\n\n"
-        f"report = {load if facts.backend in (name, 'plain') else migrate}\n```"
-        for title, name in (("PyTorch", "torch"), ("JAX", "jax"))
+        f"report = {load if facts.backend in (backend, 'plain') else migrate}\n```"
+        for title, backend in (("PyTorch", "torch"), ("JAX", "jax"))
     )
 
 
 def _metadata(facts: Facts) -> str:
     """Return the front matter; JSON is YAML, so each value is written as JSON."""
-    tags = [facts.environment, "reinforcement-learning", "deep-reinforcement-learning", "keepfast"]
+    agent, environment = shown(facts.agent), shown(facts.environment)
+    tags = [environment, "reinforcement-learning", "deep-reinforcement-learning", "keepfast"]
     metric = {"type": "mean_reward", "value": facts.score, "name": "mean_reward", "verified": False}
     result = {
         "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
-        "dataset": {"name": facts.environment or "not known", "type": facts.environment or "not known"},
+        "dataset": {"name": environment or "not known", "type": environment or "not known"},
         "metrics": [metric],
     }
     rows = {
         "library_name": "keepfast",
         "tags": [tag for tag in tags if tag],
-        "model-index": [{"name": facts.agent, "results": [result]}],
+        "model-index": [{"name": agent, "results": [result]}],
     }
     return "".join(f"{key}: {json.dumps(value)}\n" for key, value in rows.items())
 
@@ -100,10 +114,11 @@ def evaluation(facts: Facts) -> str:
     The form is that of https://huggingface.co/docs/hub/eval-results.
     """
     row: dict[str, Any] = {
-        "dataset": {"id": facts.environment or "unknown", "task_id": "reinforcement-learning"},
+        "dataset": {"id": shown(facts.environment) or "unknown", "task_id": "reinforcement-learning"},
         "value": facts.results.get("mean_reward"),
     }
-    if (time := facts.results.get("time")) is not None:
+    with contextlib.suppress(TypeError, ValueError, OverflowError, OSError):  # it is told of none, or of none there is
+        time = facts.results["time"]
         row["date"] = datetime.fromtimestamp(time, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     deviation, episodes = facts.results.get("std_reward"), facts.results.get("episodes")
     told = [

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from keepfast._system.arguments.guarding import guarded
 from keepfast._system.commit import commit
 from keepfast._system.disk.directories import make_directory
-from keepfast.errors import HubError, InvalidValue
+from keepfast.errors import HubError, InvalidValue, shown
 from keepfast.hub.failures import endpoint, told
 from keepfast.plugins.locations import writable
 
@@ -22,6 +22,10 @@ _SHA256, _SHA1 = 64, 40
 _CHUNK = 1 << 20
 
 _EXTRA = {"config.json", "results.json", "metrics.json", "README.md"}
+_LONGEST_LIST, _LONGEST_NAME = 1000, 200
+_PLACES = frozenset("/\\:")
+"""What leads elsewhere, on one system or another."""
+
 _CHECKPOINTS = (".pt", ".safetensors", ".msgpack", ".pickle")
 
 
@@ -116,11 +120,18 @@ def pull(repo_id: str, directory: str | Path, revision: str | None = None) -> li
         names = huggingface_hub.HfApi(endpoint=endpoint(), library_name="keepfast").list_repo_files(
             repo_id, revision=revision
         )
-    wanted = [name for name in names if "/" not in name and (name in _EXTRA or name.endswith((*_CHECKPOINTS, ".svg")))]
+    wanted = [name for name in names if _is_plain(name) and (name in _EXTRA or name.endswith((*_CHECKPOINTS, ".svg")))]
     if not any(name.endswith(_CHECKPOINTS) for name in wanted):
-        raise InvalidValue(f"`{repo_id}` holds no checkpoint; it has: {', '.join(names) or '(no files)'}")
+        has = shown(", ".join(names), _LONGEST_LIST) or "(no files)"
+        raise InvalidValue(f"`{repo_id}` holds no checkpoint; it has: {has}")
     make_directory(directory)
     return [_copied(download_model_from_huggingface(repo_id, name, revision), directory / name) for name in wanted]
+
+
+def _is_plain(name: str) -> bool:
+    """Say whether a name, which somebody chose, is of a file in a directory on any system, and can be shown."""
+    short = len(name.encode("utf-8", "replace")) <= _LONGEST_NAME
+    return short and name.isprintable() and not name.startswith(".") and not _PLACES.intersection(name)
 
 
 def _copied(source: str | Path, path: Path) -> Path:

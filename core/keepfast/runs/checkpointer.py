@@ -33,7 +33,7 @@ from keepfast.modules.registered import RegisteredModule, copy_all, format_name,
 from keepfast.modules.table import ModuleTable
 from keepfast.plugins.discovery import registry
 from keepfast.runs.artifacts.promised import Durable, Promised
-from keepfast.runs.in_vain import REFUSED, VANISHED, Lacking, UntrackedMetric, all_refused, first_refused
+from keepfast.runs.in_vain import REFUSED, VANISHED, Lacking, UntrackedMetric, all_refused, first_refused, spared
 from keepfast.runs.processes.together import Together
 from keepfast.runs.schedule import Schedule, Turns
 from keepfast.tree import Tree
@@ -100,7 +100,7 @@ class Checkpointer:
         self.improvement = Improvement(config.best_metric, config.best_mode, config.best_min_episodes)
         self.seconds = config.checkpoint_seconds
         self._callbacks: list[Callable[[Durable], object]] = []
-        self._tellers: list[Callable[[], object]] = [tell_lacking]
+        self._tellers: list[Callable[[], object]] = [tell_lacking, lambda: self.directory.spared.tell(spared)]
         self._untracked = UntrackedMetric(config.best_metric)
         self._growth = Growth()
         self._lacking = Lacking(config)

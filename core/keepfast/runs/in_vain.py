@@ -176,6 +176,11 @@ REFUSED, VANISHED = "checkpoint", "vanished"
 """What is counted of checkpoints: those that could not be stored, and files that were removed."""
 
 
+def spared(name: str, count: Count) -> str:
+    """Return what to tell of a file that had the name of a checkpoint and was none of ours."""
+    return f"`{name}` was not written by Keepfast and had the name of a checkpoint; it is `{count.first}` now"
+
+
 def first_refused(name: str, count: Count) -> str:
     """Return what is told of the first checkpoint that could not be stored, or of files that were removed."""
     if name == VANISHED:

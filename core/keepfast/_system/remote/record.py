@@ -13,10 +13,12 @@ from typing import Any, final
 
 from keepfast._system.commit import commit_own
 from keepfast._system.disk.directories import make_directory
+from keepfast._system.disk.special import content_of, require_file
 from keepfast._system.remote.addresses import is_below
 
 _RECORD = "record.json"
 _KEPT = ".remote"
+_MOST = 1 << 63
 
 
 @final
@@ -70,12 +72,35 @@ class Record:
     def of(cls, directory: Path) -> Record:
         """Return what is kept of a run's directory, nothing where nothing is, or where a name leads out of it."""
         try:
-            told = json.loads((place(directory) / _RECORD).read_bytes())
+            require_file(path := place(directory) / _RECORD)
+            told = json.loads(content_of(path))
             parts = {name: Part(**part) for name, part in told.pop("parts").items()}
             found = cls(**told, parts=parts)
-            return found if all(map(is_below, found._names())) else cls()
+            return found if found._is_sound() and all(map(is_below, found._names())) else cls()
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return cls()
+
+    def _is_sound(self) -> bool:
+        """Say whether each thing is of its kind, as whatever lies there may have been written by anybody."""
+        parts = self.parts.values()
+        texts = [
+            self.address,
+            self.index,
+            self.pending,
+            self.token,
+            *self.tags.values(),
+            *(each.digest for each in parts),
+        ]
+        lists = [*self.files.values(), *(each.inner for each in parts if each.inner is not None)]
+        numbers = [*(each.size for each in parts), *(number for seen in self.files.values() for number in seen)]
+        return (
+            all(isinstance(text, str) for text in texts)
+            and all(isinstance(each, list) for each in lists)
+            and all(type(number) is int and abs(number) < _MOST for number in numbers)
+            and isinstance(self.is_complete, bool)
+            and type(self.leased_until) in (int, float)
+            and abs(self.leased_until) < _MOST
+        )
 
     def _names(self) -> list[str]:
         inner = [each for part in self.parts.values() for each in part.inner or []]

@@ -16,12 +16,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from keepfast._system.disk.directories import make_directory
-from keepfast._system.remote.addresses import Address, address_of
+from keepfast._system.disk.special import require_file
+from keepfast._system.remote.addresses import Address, address_of, is_below
 from keepfast._system.remote.record import Record, place
 from keepfast.errors import RemoteError, shown
 
 _ADDRESS = ".address"
 _COPIES = "copies"
+_LONGEST_ADDRESS = 1 << 14
 _GIGABYTES_16 = 16 << 30
 _RESTING_SECONDS = 3600.0
 """What was used so short a time ago is not removed."""
@@ -69,8 +71,11 @@ def address_at(path: Path) -> Address | None:
     if root not in path.parents:
         return None
     first, *rest = path.relative_to(root).parts
-    with contextlib.suppress(OSError):
-        if address := address_of((root / first / _ADDRESS).read_text(encoding="utf-8")):
+    with contextlib.suppress(OSError, ValueError):
+        require_file(marked := root / first / _ADDRESS)
+        with marked.open("rb") as file:
+            told = file.read(_LONGEST_ADDRESS).decode()
+        if address := address_of(told):
             return address / "/".join(rest) if rest else address
     return None
 
@@ -78,8 +83,9 @@ def address_at(path: Path) -> Address | None:
 def kept() -> Iterator[tuple[Path, Record]]:
     """Yield the directories of runs in the spool, and those of copies, with what is known of each."""
     for record in sorted(spool().rglob(".*.remote/record.json")):
-        directory = record.parent.with_name(record.parent.name.removeprefix(".").removesuffix(".remote"))
-        yield directory, Record.of(directory)
+        name = record.parent.name.removeprefix(".").removesuffix(".remote")
+        if is_below(name):  # of a run, and not what all lie in
+            yield (directory := record.parent.with_name(name)), Record.of(directory)
 
 
 def clean(is_in_use: Callable[[Path], bool]) -> None:

@@ -23,7 +23,7 @@ from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 from keepfast.interfaces.format import DirectoryFormat
 from keepfast.interfaces.sharding.arrays import ShardedArray
 from keepfast.interfaces.sharding.peers import Peers
-from keepfast.interfaces.sharding.seal import SEAL, digest_of, names_in, read_seal, settled, write_seal
+from keepfast.interfaces.sharding.seal import SEAL, digest_of, is_sealed, names_in, read_seal, settled, write_seal
 from keepfast.tree import Tree, map_leaves
 
 T = TypeVar("T")
@@ -136,6 +136,10 @@ class ShardedFormat(DirectoryFormat[Checkpoint], CheckpointStore):
     def takes(self, dtype: np.dtype[Any]) -> bool:
         """Say whether the format's library writes arrays of a dtype; others go into the seal."""
         return dtype.kind in "biufc"
+
+    def wrote(self, path: Path) -> bool:
+        """Say whether a directory has our seal."""
+        return self.owns(path) and is_sealed(path)
 
     def fill(self, content: Checkpoint, directory: Path) -> None:
         """Write a checkpoint with the peers, which are told where."""

@@ -7,6 +7,8 @@ has none was never whole.
 from __future__ import annotations
 
 import json
+import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -67,6 +69,16 @@ def write_seal(directory: Path, document: Mapping[str, Any]) -> None:
     """Write the seal of a directory; `document` has the digest of each file by name, as ``files``."""
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=True).encode()
     (directory / SEAL).write_bytes(text + b"\n%08x\n" % crc32(text))
+
+
+def is_sealed(directory: Path) -> bool:
+    """Say whether a directory has what looks like a seal of ours, which may be damaged."""
+    if not is_plain_file(path := directory / SEAL) or path.is_symlink():
+        return False
+    with path.open("rb") as file:
+        beginning = file.read(1)
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+        return beginning == b"{" and re.fullmatch(rb"\n[0-9a-f]{8}\n", file.read(_TAIL)) is not None
 
 
 def read_seal(directory: Path) -> dict[str, Any]:

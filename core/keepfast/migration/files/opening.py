@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from keepfast._system.disk.bounded import opened_zip
+from keepfast._system.disk.special import special_kind
 from keepfast.errors import CorruptCheckpoint, KeepfastError, shown
 from keepfast.interfaces.checkpoint_store import Checkpoint, CheckpointStore
 from keepfast.plugins.discovery import registry
@@ -38,9 +39,14 @@ _FORMATS = {kind: name for name, kind in _KINDS.items() if name is not None}
 
 
 def kind_of(path: Path) -> Kind:
-    """Return what a file is, by its first bytes and, of an archive, by its members; or that it is a directory."""
+    """Return what a file is, by its first bytes and, of an archive, by its members; or that it is a directory.
+
+    What is no file is of no kind: a pipe beside an archive is not waited for.
+    """
     if path.is_dir():
         return "directory"
+    if special_kind(path):
+        return "other"
     with path.open("rb") as file:
         beginning = file.read(16)
     if beginning[:4] == _ZIP:

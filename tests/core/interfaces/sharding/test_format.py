@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -330,3 +331,37 @@ def test_a_seal_of_a_later_version_is_told(tmp_path: Path) -> None:
     write_seal(path, {**read_seal(path), "version": 2})
     with pytest.raises(keepfast.NewerFormat, match="of the version 2"):
         RowsStore().read(path)
+
+
+FOREIGN_SEALS: dict[str, bytes | None] = {
+    "none": None,
+    "of another tool": b'{"files": {}}',
+    "empty": b"",
+    "short": b"\n01234567\n",
+    "no line of its own": b'{"files":{}}01234567\n',
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN_SEALS.values(), ids=FOREIGN_SEALS)
+def test_a_directory_without_our_seal_is_not_ours(tmp_path: Path, content: bytes | None) -> None:
+    """What another tool wrote under such a name, nobody removes; what is damaged is still ours."""
+    store, path = SealStore(), tmp_path / "agent_5.seal"
+    store.save(keepfast.Checkpoint({"policy": {"w": WHOLE}}, {"timestep": 5}), path)
+    assert store.wrote(path)
+    sealed = (path / SEAL).read_bytes()
+    (path / SEAL).write_bytes(sealed[:5] + b"~" + sealed[6:])
+    assert store.wrote(path)
+    (path / SEAL).unlink()
+    if content is not None:
+        (path / SEAL).write_bytes(content)
+    assert not store.wrote(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right of their own there")
+def test_a_link_to_a_seal_is_none(tmp_path: Path) -> None:
+    """Whoever made it may have linked any file of ours."""
+    store = SealStore()
+    store.save(keepfast.Checkpoint({"policy": {"w": WHOLE}}, {"timestep": 5}), tmp_path / "agent_5.seal")
+    (tmp_path / "agent_6.seal").mkdir()
+    (tmp_path / "agent_6.seal" / SEAL).symlink_to(tmp_path / "agent_5.seal" / SEAL)
+    assert not store.wrote(tmp_path / "agent_6.seal")
