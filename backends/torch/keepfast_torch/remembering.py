@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -56,14 +55,21 @@ def remember(tensor: torch.Tensor, *, numbers: bool = True) -> Callable[[], None
         tensor: the tensor.
         numbers: whether to keep its values, and not its memory and its gradient alone.
     """
-    if is_lazy(tensor):
-        return remember_uninitialized(tensor)
-    if is_spread(tensor):
-        return remember(local_of(tensor), numbers=numbers)
-    with outside() if is_mode_on() else contextlib.nullcontext():
-        data, gradient = tensor.data, tensor.grad if tensor.is_leaf else None
-        kept = _copied(memory_of(data)) if numbers else None
-        gradients = None if gradient is None else gradient.data
+    if type(tensor) not in PLAIN:
+        if is_lazy(tensor):
+            return remember_uninitialized(tensor)
+        if is_spread(tensor):
+            return remember(local_of(tensor), numbers=numbers)
+    if not is_mode_on():
+        return _remembered(tensor, numbers=numbers)
+    with outside():
+        return _remembered(tensor, numbers=numbers)
+
+
+def _remembered(tensor: torch.Tensor, *, numbers: bool) -> Callable[[], None]:
+    data, gradient = tensor.data, tensor.grad if tensor.is_leaf else None
+    kept = _copied(memory_of(data)) if numbers else None
+    gradients = None if gradient is None else gradient.data
 
     def back() -> None:
         with outside(), writable(tensor, data):
