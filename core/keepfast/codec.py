@@ -309,8 +309,9 @@ def _decode(stored: Any, get: GetArray = _outline) -> Tree:
 
 def _decode_kind(kind: str, body: Any, get: GetArray) -> Tree:
     if kind in _MAPPINGS:
-        keys = few_alike([_decode(key) for key, _ in body])
-        return _MAPPINGS[kind](dict(zip(keys, [_decode(child, get) for _, child in body], strict=True)))
+        keys = few_alike([key if type(key) is str else _decode(key) for key, _ in body])
+        children = [child if type(child) in _AS_THEY_ARE else _decode(child, get) for _, child in body]
+        return _MAPPINGS[kind](dict(zip(keys, children, strict=True)))
     match kind:
         case "array":
             return get(body)

@@ -158,11 +158,18 @@ _PLAIN = (bool, int, float, str, type(None))
 
 def _items(node: Tree) -> Iterator[tuple[Any, Tree]] | None:
     """Return the (key, child) pairs of a container, or None for a leaf."""
-    if type(node) in _LEAVES:
+    kind = type(node)
+    if kind in _LEAVES:
         return None
-    if isinstance(node, dict | Mapping):
-        return iter(node.items())
+    if kind is dict or _is_mapping(node.__class__):
+        pairs: Iterator[tuple[Any, Tree]] = iter(node.items())
+        return pairs
     return iter(enumerate(node)) if isinstance(node, list | tuple) else None
+
+
+@functools.lru_cache(maxsize=256)
+def _is_mapping(kind: type) -> bool:
+    return issubclass(kind, Mapping)
 
 
 _LEAVES = frozenset({bool, int, float, str, bytes, type(None), np.ndarray})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -114,6 +115,12 @@ def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
     return dtype_of(str(dtype).removeprefix("torch."))
 
 
+@functools.lru_cache(maxsize=256)
+def _torch_dtype(dtype: np.dtype[Any]) -> Any:
+    """Return PyTorch's dtype of the name of one of NumPy, which takes NumPy long to tell; None where it has none."""
+    return getattr(torch, dtype.name, None)
+
+
 def tensor_copy(array: NDArray[Any]) -> torch.Tensor:
     """Return an independent tensor on the CPU with the values and dtype of a NumPy array.
 
@@ -123,7 +130,7 @@ def tensor_copy(array: NDArray[Any]) -> torch.Tensor:
     Raises:
         TypeError: if PyTorch has no such dtype.
     """
-    dtype: Any = getattr(torch, array.dtype.name, None)
+    dtype = _torch_dtype(array.dtype)
     if dtype in _CARRIERS:
         return torch.from_numpy(np.array(array.view(_bits(array)), order="C")).view(dtype)
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
@@ -148,7 +155,7 @@ def own_tensor(array: NDArray[Any]) -> torch.Tensor:
     """Return a tensor that is the caller's alone: over an array that is given, or a copy; see `tensor_copy`."""
     if not is_given(array):
         return tensor_copy(array)
-    dtype: Any = getattr(torch, array.dtype.name, None)
+    dtype = _torch_dtype(array.dtype)
     return torch.from_numpy(array.view(_bits(array))).view(dtype) if dtype in _CARRIERS else torch.from_numpy(array)
 
 

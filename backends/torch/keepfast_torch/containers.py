@@ -15,15 +15,12 @@ from keepfast.plain.numbers import is_number, kind_of
 from keepfast.tree import Tree, describe, items, rebuild, with_versions
 from keepfast_torch.arrays import DTYPES, own_tensor, require_memory
 from keepfast_torch.modes import real_value
-from keepfast_torch.sharding.tensors import is_spread, require_parts, spread_like
+from keepfast_torch.sharding.tensors import PLAIN, is_spread, require_parts, spread_like
 
 _NUMBER = (bool, int, float, complex)
 _PLAIN = (type(None), str, bytes, *_NUMBER)
 
 _PLAIN_KINDS = frozenset(_PLAIN)
-
-_OWN_MEMORY = (torch.Tensor, torch.nn.Parameter)
-"""The common types of tensor, which are surely no wrappers of others."""
 
 
 def plain(node: Any, path: str = "", stand_in: Callable[[Any], Tree] | None = None) -> Tree:
@@ -43,7 +40,7 @@ def plain(node: Any, path: str = "", stand_in: Callable[[Any], Tree] | None = No
     kind = type(node)
     if kind in _PLAIN_KINDS and stand_in is None:
         return node
-    is_tensor = kind in _OWN_MEMORY or isinstance(node, torch.Tensor)
+    is_tensor = kind in PLAIN or isinstance(node, torch.Tensor)
     children = None if is_tensor else items(list(node) if isinstance(node, deque) else node)
     if children is None:
         if stand_in is not None and (stored := stand_in(node)) is not node:
@@ -111,7 +108,7 @@ def _check(tensor: torch.Tensor, path: str) -> None:
         require_memory(real_value(tensor))
     except InvalidValue as error:
         raise UsageError(f"`{path}` has no values: {error}") from None
-    if type(tensor) not in _OWN_MEMORY and hasattr(tensor, "__tensor_flatten__"):
+    if type(tensor) not in PLAIN and hasattr(tensor, "__tensor_flatten__"):
         raise UnsupportedModule(
             f"`{path}` is a {_kind(tensor)}, which has its values in other tensors and cannot be stored; allowed: "
             "tensors with values of their own. Gather or convert it in `state_dict`"
@@ -163,8 +160,10 @@ def unlike(path: str, own: Any, saved: Any) -> Iterator[Mismatch]:
 def _child(own: Tree, key: Any) -> Tree:
     """Return what is there of an entry of a file, or what is beside it and of one kind, as it would be."""
     if isinstance(own, Mapping):
+        if key in own:
+            return own[key]
         kept = [*own.values()]
-        return own[key] if key in own else kept[0] if kept and all(map(_is_of_numpy, kept)) else None
+        return kept[0] if kept and all(map(_is_of_numpy, kept)) else None
     is_sequence = isinstance(own, list | tuple | deque) and isinstance(key, int)
     return own[min(key, len(own) - 1)] if is_sequence and own else None
 

@@ -23,7 +23,9 @@ def overlaps(tensor: torch.Tensor) -> bool:
     """Say whether a tensor has more numbers than there are in its memory."""
     if is_spread(tensor):
         return False
-    return tensor.layout == torch.strided and not tensor.is_meta and tensor.numel() > memory_of(tensor).numel()
+    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_contiguous():
+        return False
+    return tensor.numel() > memory_of(tensor).numel()
 
 
 def fill(tensor: torch.Tensor, values: torch.Tensor) -> None:

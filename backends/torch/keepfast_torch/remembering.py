@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from keepfast._system.memory.room import memory_for
 from keepfast_torch.arrays import DTYPES, with_bits
 from keepfast_torch.modes import is_mode_on, outside, writable
 from keepfast_torch.overlapping import memory_of
-from keepfast_torch.sharding.tensors import is_spread, local_of
+from keepfast_torch.sharding.tensors import PLAIN, is_spread, local_of
 from keepfast_torch.uninitialized import Uninitialized, is_lazy, remember_uninitialized
 
 
@@ -21,12 +20,16 @@ def place_of(tensor: object) -> int | None:
     """Return the address of a tensor's memory; None of anything else, and of what has no memory of this kind."""
     if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_meta:
         return None
+    if type(tensor) in PLAIN:
+        return _address(tensor)
     if isinstance(tensor, Uninitialized):
         return None
     if is_spread(tensor):
         return place_of(local_of(tensor))
-    if is_lazy(tensor):
-        return 0
+    return 0 if is_lazy(tensor) else _address(tensor)
+
+
+def _address(tensor: torch.Tensor) -> int | None:
     try:
         return tensor.data_ptr()
     except RuntimeError:  # it is made of other tensors, or stands for values to come
@@ -35,7 +38,7 @@ def place_of(tensor: object) -> int | None:
 
 def exposed(tensor: Any) -> NDArray[Any] | None:
     """Return the memory of a tensor to write to, of which autograd and whoever looks at its version are told."""
-    if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or is_mode_on():
+    if type(tensor) not in PLAIN or is_mode_on():
         return None
     if not tensor.is_cpu or tensor.layout != torch.strided or tensor.dtype not in DTYPES or tensor.is_inference():
         return None
@@ -52,22 +55,28 @@ def remember(tensor: torch.Tensor, *, numbers: bool = True) -> Callable[[], None
         tensor: the tensor.
         numbers: whether to keep its values, and not its memory and its gradient alone.
     """
-    if is_lazy(tensor):
-        return remember_uninitialized(tensor)
-    if is_spread(tensor):
-        return remember(local_of(tensor), numbers=numbers)
-    with outside() if is_mode_on() else contextlib.nullcontext():
-        data, gradient = tensor.data, tensor.grad if tensor.is_leaf else None
-        span = memory_of(data)
-        kept = _copied(span) if numbers else None
-        gradients = None if gradient is None else gradient.data
+    if type(tensor) not in PLAIN:
+        if is_lazy(tensor):
+            return remember_uninitialized(tensor)
+        if is_spread(tensor):
+            return remember(local_of(tensor), numbers=numbers)
+    if not is_mode_on():
+        return _remembered(tensor, numbers=numbers)
+    with outside():
+        return _remembered(tensor, numbers=numbers)
+
+
+def _remembered(tensor: torch.Tensor, *, numbers: bool) -> Callable[[], None]:
+    data, gradient = tensor.data, tensor.grad if tensor.is_leaf else None
+    kept = _copied(memory_of(data)) if numbers else None
+    gradients = None if gradient is None else gradient.data
 
     def back() -> None:
-        with outside(), writable(tensor, span):
+        with outside(), writable(tensor, data):
             if (tensor.data_ptr(), tensor.shape, tensor.stride()) != (data.data_ptr(), data.shape, data.stride()):
                 tensor.data = data
             if kept is not None:
-                span.copy_(kept)
+                memory_of(data).copy_(kept)
             if gradient is not None and gradients is not None and tensor.grad is not gradient:
                 gradient.data = gradients
                 tensor.grad = gradient

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, final
@@ -100,11 +100,11 @@ class _Before:
         self._remembered = Remembered(
             *(self._value, module.backend, captured), numbers=numbers, besides=self._own.values()
         )
+        arrays, self._others = _sorted(captured)
         # What `capture` copies, or has from where nobody else sees it, is given back by a restore.
-        strange = {path for path, leaf in leaves(captured) if is_array(leaf) and not self._is_put_back(leaf)}
-        copied = module.backend.host_copy(map_leaves(lambda path, leaf: leaf if path in strange else None, captured))
-        self._copies = {path: leaf for path, leaf in leaves(copied) if path in strange}
-        self._others = {path: leaf for path, leaf in leaves(captured) if not is_array(leaf)}
+        is_memory = module.is_memory
+        strange = {path for path, leaf in arrays.items() if is_memory or not self._remembered.reaches(leaf)}
+        self._copies = _copied(module.backend, captured, strange) if strange else {}
 
     def exchanged(self, state: Tree) -> Tree:
         """Return the state to restore, with the module's own arrays where they have their numbers already."""
@@ -112,9 +112,6 @@ class _Before:
             return state
         self._exchange.make()
         return map_leaves(lambda path, leaf: self._own.get(path, leaf), state)
-
-    def _is_put_back(self, leaf: Any) -> bool:
-        return self._remembered.reaches(leaf) and not self._module.is_memory
 
     def put_back(self) -> None:
         """Make the module what it was, by a restore of its own where nothing else does.
@@ -145,12 +142,26 @@ class _Before:
             raise LoadFailed("its state is another one than before, also after the old one was loaded again")
 
     def _is_as_it_was(self) -> bool:
-        now = dict(leaves(self._module.capture()))
-        others = {path: repr(leaf) for path, leaf in now.items() if not is_array(leaf)}
-        arrays = {path: leaf for path, leaf in now.items() if path in self._copies}
+        found, left = _sorted(self._module.capture())
+        others = {path: repr(leaf) for path, leaf in left.items()}
+        arrays = {path: leaf for path, leaf in found.items() if path in self._copies}
         if others != {path: repr(leaf) for path, leaf in self._others.items()} or arrays.keys() != self._copies.keys():
             return False
         return all(map(_are_same_bits, self._module.backend.host_copy(list(arrays.values())), self._copies.values()))
+
+
+def _sorted(captured: Tree) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arrays of a captured tree by path, and all else of it."""
+    arrays, others = dict[str, Any](), dict[str, Any]()
+    for path, leaf in leaves(captured):
+        (arrays if is_array(leaf) else others)[path] = leaf
+    return arrays, others
+
+
+def _copied(backend: Backend, captured: Tree, paths: Container[str]) -> dict[str, Any]:
+    """Return copies of the arrays of a captured tree at these paths."""
+    copied = backend.host_copy(map_leaves(lambda path, leaf: leaf if path in paths else None, captured))
+    return {path: leaf for path, leaf in leaves(copied) if path in paths}
 
 
 def _exchange(module: RegisteredModule, captured: Tree, state: Tree, device: Any) -> tuple[dict[str, Any], Exchange]:
@@ -161,7 +172,9 @@ def _exchange(module: RegisteredModule, captured: Tree, state: Tree, device: Any
     if isinstance(module.module, Place) or isinstance(state, Converted) or module.is_open:
         return {}, Exchange([])
     given = {path: leaf for path, leaf in leaves(state) if isinstance(leaf, np.ndarray) and is_given(leaf)}
-    own = {path: leaf for path, leaf in leaves(captured) if given and is_array(leaf)}
+    if not given:
+        return {}, Exchange([])
+    own = {path: leaf for path, leaf in leaves(captured) if is_array(leaf)}
     spans = {path: span for path, leaf in own.items() if (span := _span(module.backend, leaf)) is not None}
     pairs = {}
     for path in apart(spans):

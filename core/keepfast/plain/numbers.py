@@ -6,6 +6,7 @@ dimensions where that can hold exactly this number, and the other way round.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,11 @@ def kind_of(leaf: Any) -> str:
     """Return the kind of a number or an array: ``bool``, ``int``, ``float``, ``complex``, or "" of anything else."""
     if not is_array(leaf):
         return next((kind.__name__ for kind in NUMBERS if isinstance(leaf, kind)), "")
-    name = dtype_name(leaf)
+    return _kind_of_dtype(dtype_name(leaf))
+
+
+@functools.lru_cache(maxsize=256)
+def _kind_of_dtype(name: str) -> str:
     return next((kind for kind in _TAKES if name.startswith((kind, f"u{kind}", f"b{kind}"))), "")  # uint8, bfloat16
 
 

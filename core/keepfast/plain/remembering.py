@@ -22,7 +22,7 @@ import numpy as np
 from keepfast._system.memory.room import memory_for
 from keepfast.interfaces.backend import Backend
 from keepfast.plain import generators
-from keepfast.tree import Tree, leaves
+from keepfast.tree import Tree, values
 
 Back = Callable[[], None]
 """Puts one thing back as it was."""
@@ -59,8 +59,10 @@ class Remembered:
         self, root: Any, backend: Backend, captured: Tree, *, numbers: bool = True, besides: Iterable[Any] = ()
     ) -> None:
         self._backend, self._numbers, self._seen, self._back = backend, numbers, dict[int, Any](), list[Back]()
-        self._told = {place for _, leaf in leaves(captured) if (place := self._place(leaf)) is not None}
-        self._besides = {self._place(array) for array in besides}
+        self._captured = captured  # by whose parts' ids places are known
+        self._places = {id(leaf): self._place(leaf) for leaf in values(captured) if type(leaf) not in _LEAVES}
+        self._told = set(self._places.values()) - {None}
+        self._besides = {self._place_of(array) for array in besides}
         self.reached: set[int] = set()
         self._walk(root, -1)
 
@@ -71,8 +73,12 @@ class Remembered:
 
     def reaches(self, leaf: Any) -> bool:
         """Say whether a leaf of the captured tree is among what is put back, or can never change."""
-        place = self._place(leaf)
+        place = self._place_of(leaf)
         return place is None or place in self.reached
+
+    def _place_of(self, leaf: Any) -> int | None:
+        """Return the place of a leaf, mostly of the captured tree, whose places were asked for once."""
+        return self._places[id(leaf)] if id(leaf) in self._places else self._place(leaf)
 
     def _place(self, leaf: Any) -> int | None:
         """Return where the memory of an array is that can be written to; None of all else."""
@@ -84,13 +90,16 @@ class Remembered:
         stack = [(root, depth)]
         while stack:
             node, depth = stack.pop()
-            if type(node) in _LEAVES or isinstance(node, _CLOSED) or id(node) in self._seen:
+            if type(node) in _LEAVES or id(node) in self._seen:
                 continue
             self._seen[id(node)] = node
-            if type(node) is dict:  # as most are
-                kept = dict(node)
-                self._back.append(functools.partial(_put_entries, node, kept))
-                stack += [(child, depth) for child in kept.values()]
+            if type(node) is dict or type(node) is OrderedDict:  # as most are, and most of them empty
+                for own in (node,) if type(node) is dict else (node, vars(node)):
+                    kept = dict(own)
+                    self._back.append(functools.partial(_put_entries, own, kept))
+                    stack += [(child, depth) for child in kept.values() if type(child) not in _LEAVES]
+            elif isinstance(node, _CLOSED):
+                continue
             elif (place := self._place(node)) is not None:
                 self._keep_array(node, place)
             elif generators.includes(node):

@@ -52,6 +52,21 @@ def test_values_and_containers_are_put_back_where_they_are() -> None:
     assert (root.slots.value, hasattr(root.slots, "late")) == ([1], False)
 
 
+def test_an_ordered_dict_is_put_back_with_its_own_attributes() -> None:
+    """PyTorch hangs versions on a state dict, and a hook may hang anything on what a module has; it may be empty."""
+    order: OrderedDict[str, Any] = OrderedDict(x=[1])
+    empty: OrderedDict[str, Any] = OrderedDict()
+    vars(order)["told"] = {"version": [1]}
+    before = remembered(SimpleNamespace(order=order, empty=empty))
+    order["x"].append(2)
+    order["y"] = empty["new"] = 1
+    vars(order)["told"]["version"].append(2)
+    vars(order)["more"] = vars(empty)["more"] = 1
+    before.put_back()
+    assert (dict(order), vars(order)) == ({"x": [1]}, {"told": {"version": [1]}})
+    assert (dict(empty), vars(empty)) == ({}, {})
+
+
 @pytest.mark.parametrize("make", [np.random.default_rng, np.random.RandomState, random.Random])
 def test_generators_are_put_back(make: Any) -> None:
     """One that was drawn from draws the same again."""

@@ -28,8 +28,14 @@ class Piece:
     array: NDArray[Any]
 
 
+PLAIN = (torch.Tensor, torch.nn.Parameter)
+"""The common types of tensor, which are surely no wrappers of others, and have memory of their own."""
+
+
 def is_spread(tensor: object) -> bool:
     """Say whether a tensor is a DTensor; none is where their package was never imported."""
+    if type(tensor) in PLAIN:
+        return False
     package = sys.modules.get("torch.distributed.tensor")
     return package is not None and isinstance(tensor, package.DTensor)
 

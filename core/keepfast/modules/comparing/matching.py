@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Container, Iterable, Iterator,
 from dataclasses import dataclass, replace
 from typing import Any, final
 
+import numpy as np
+
 from keepfast.interfaces.backend import Mismatch
 from keepfast.interfaces.loading.conversion import Conversion, Converted, FileEntries
 from keepfast.interfaces.loading.report import Entry, Status
@@ -44,6 +46,8 @@ class Match:
     state: Tree
     is_loadable: bool = True
 
+
+_LOADED: Status = "loaded"
 
 Convert = Callable[[FileEntries], Conversion | None]
 """Asks a module what it makes of a file; it returns None where it takes the file as it is."""
@@ -130,8 +134,12 @@ class _Pairing:
                 entries.append(Entry(module, path, "missing", expected=describe(leaf)))
                 continue
             theirs, source = self.theirs[self.at[path]], _if_other(self.paths[self.at[path]], path)
-            status, value = _compare(leaf, theirs, cast=options.cast, free=free, any_shape=path in resizable)
-            entry = Entry(module, path, status, describe(leaf), describe(theirs), source, cast=value is not theirs)
+            known = told = describe(theirs)
+            status, value = _LOADED, theirs
+            if not _are_alike(leaf, theirs):
+                status, value = _compare(leaf, theirs, cast=options.cast, free=free, any_shape=path in resizable)
+                known = describe(leaf)
+            entry = Entry(module, path, status, known, told, source, cast=value is not theirs)
             entries += _opened(entry, theirs) if isinstance(theirs, Whole) and status == "loaded" else [entry]
             if status == "loaded":
                 chosen[path] = value
@@ -211,12 +219,24 @@ def match_open(
     }
     entries, chosen = [], {}
     for path, leaf in theirs.items():
-        status, chosen[path] = _compare_open(own[path], leaf, cast=cast) if path in own else ("loaded", leaf)
-        known = describe(own[path]) if path in own else ""
-        entries.append(Entry(module, path, status, known, describe(leaf), cast=chosen[path] is not leaf))
+        known = told = describe(leaf)
+        status, chosen[path] = _LOADED, leaf
+        if path not in own:
+            known = ""
+        elif not _are_alike(own[path], leaf):
+            status, chosen[path] = _compare_open(own[path], leaf, cast=cast)
+            known = describe(own[path])
+        entries.append(Entry(module, path, status, known, told, cast=chosen[path] is not leaf))
     wrong = {entry.path: entry for entry in entries if entry.status != "loaded"} | differing
     state = map_leaves(lambda path, _leaf: chosen[path], found)
     return Match(tuple(wrong.values() if wrong else entries), state, is_loadable=not wrong)
+
+
+def _are_alike(own: Any, found: Any) -> bool:
+    """Say whether two leaves are arrays of one shape and dtype, as most are: whatever the options, one is loaded."""
+    if type(found) is not np.ndarray or not is_array(own):
+        return False
+    return tuple(own.shape) == found.shape and dtype_name(own) == dtype_name(found)
 
 
 def _compare(own: Any, found: Any, *, cast: bool, free: bool, any_shape: bool = False) -> tuple[Status, Any]:
