@@ -141,6 +141,18 @@ def test_the_index_says_what_is_there(directory: CheckpointDirectory) -> None:
     assert file["digest"].startswith("crc32:")
 
 
+@pytest.mark.parametrize("left", ["nothing", "a link that leads nowhere"])
+def test_what_somebody_removed_is_listed_no_longer(directory: CheckpointDirectory, left: str) -> None:
+    for timestep in (100, 200):
+        write(directory, timestep)
+    (directory.path / "agent_100.pt").unlink()
+    if left != "nothing":
+        (directory.path / "agent_100.pt").symlink_to("elsewhere")
+    write(directory, 300)
+    rows = json.loads((directory.path / "index.json").read_text())["checkpoints"]
+    assert [row["timestep"] for row in rows] == [200, 300]
+
+
 def test_a_deleted_index_loses_nothing(directory: CheckpointDirectory, separately: bool) -> None:
     """Without it every checkpoint is still found and read; modules named `critic_1` are no timesteps."""
     for timestep in (100, 200):
