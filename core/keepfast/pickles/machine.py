@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, final
 
 from keepfast.pickles.budget import SHARED, Budget, StandIn, checked_key, require_at_most, require_few_parts
 from keepfast.pickles.objects import Pickled
-from keepfast.pickles.tensors import Again, Spelling, make_tensor
+from keepfast.pickles.tensors import Again, Layout, Spelling, make_tensor
 from keepfast.pickles.written import index, quoted, real, whole
 from keepfast.tree import Unread
 
@@ -113,8 +113,9 @@ class _Machine:
         again: Again | None = None,
     ) -> None:
         self.content, self._admitted, self._instead = content, admitted, instead
-        self._persistent, self._may_be_unread, self._again = persistent, may_be_unread, again
+        self.persistent, self._may_be_unread, self._again = persistent, may_be_unread, again
         self.spellings: dict[tuple[bytes, ...], Spelling] = {}
+        self.layout: Layout | None = None
         self.stack: list[Any] = []
         self._marked: list[list[Any]] = []
         self.memo = _Memo()
@@ -363,10 +364,10 @@ class _Machine:
         return at
 
     def outside(self, what: Any) -> Any:
-        if self._persistent is None:
+        if self.persistent is None:
             raise pickle.UnpicklingError("the pickle refers to data outside it")
         self.budget.spend_on((what,))
-        return self._persistent(what)
+        return self.persistent(what)
 
 
 _Instruction = Callable[[_Machine, int], int]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, final
 
 from keepfast.pickles.budget import StandIn
@@ -20,9 +20,9 @@ from keepfast.tree import Unread
 if TYPE_CHECKING:
     from keepfast.pickles.machine import _Machine
 
-Again = Callable[[Any, Any], tuple[Any, Any]]
-"""Makes of a tensor, and of a reference to another storage of the same kind, what `persistent` makes of that, and what
-the tensor's function would make of it; None in the place of the latter where it cannot be told."""
+Again = Callable[[Any, Any, str], tuple[Any, Any]]
+"""Makes of a tensor, what `persistent` made of its storage, and the key of another one of the same kind what these are
+of that; None in the place of the tensor where it cannot be told."""
 
 _NUMBER, _GET, _PUT = rb"(?:K.|M..|J...[\0-\x7f])", rb"(?:h.|j....)", rb"(r....|\x94|)"
 _INTS = rb"(\)|" + _NUMBER + rb"{1,3}[\x85-\x87]|\(" + _NUMBER + rb"{0,64}t)"
@@ -36,7 +36,12 @@ _found = re.compile(
 """From the second of the two marks on: of a number below zero, or of a part that is kept under one below 256, none."""
 
 _each = re.compile(_NUMBER, re.DOTALL).findall
-_FAR = {kept: struct.Struct("<" + "xI" * kept) for kept in (5, 6, 7)}
+_KEY, _PUTS = 4, (5, 8, 11, 13, 16, 18, 19)
+"""The groups of the storage's key, and of the instructions that keep its parts."""
+
+_FAR = 5
+"""The bytes of an instruction that keeps a part under a number that is told."""
+
 _OF_HOOKS = 1
 """What a call without arguments is charged, as that which makes a tensor's hooks is each time."""
 
@@ -48,21 +53,58 @@ _MOST = 1 << 10
 class Spelling:
     """A way to spell a tensor, and what came of the first that was spelled in it."""
 
-    __slots__ = ("_dtype", "_hooks", "_kind", "_place", "_word", "charge", "given", "length", "made", "many", "of")
+    __slots__ = ("_dtype", "_hooks", "_kind", "_place", "_word", "charge", "given", "layouts", "length", "made", "many",
+                 "of", "storage", "typed")  # fmt: skip
 
     def __init__(self, *parts: bytes) -> None:
         word, kind, length, place, many, begin, shape, steps, flag, hooks, dtype = parts
         self._word, self._place, self._kind = _part(word), _part(place), _number(kind)
         self._hooks, self._dtype = _number(hooks), _part(dtype)
-        self.length, self.many = length[1], _number(many)
+        self.length, self.many, self.typed = length[1], _number(many), bool(dtype)
         self.given = _number(begin), _ints(shape), _ints(steps), flag == b"\x88"
         self.of: tuple[Any, ...] = ()
-        self.charge, self.made = 0, None
+        self.charge, self.made, self.storage = 0, None, None
+        self.layouts: dict[tuple[bytes, ...], Layout] = {}
 
     def named(self, function: Any, memo: Mapping[int, Any]) -> tuple[Any, ...]:
         """Return what is named in it: the function, and what the memo has."""
         get = memo.get
         return function, get(*self._word), get(self._kind), get(*self._place), get(self._hooks), get(*self._dtype)
+
+
+@final
+class Layout:
+    """Where a spelling's bytes are, with its parts kept in one way: of most tensors they are those of the one before.
+
+    Args:
+        found: the first that was found so.
+        spelling: how it is spelled.
+        written: where each of its parts is kept, in the groups of the pattern.
+        keeps_shape: whether its shape is kept.
+        keeps_steps: whether its strides are.
+    """
+
+    __slots__ = ("_bytes", "_unpack", "kept", "shaped", "size", "spelling", "told")
+
+    def __init__(self, found: re.Match[bytes], spelling: Spelling, *, keeps_shape: bool, keeps_steps: bool) -> None:
+        self.spelling, self.size = spelling, found.end() - found.start()
+        self.kept = 5 + keeps_shape + keeps_steps if found[_PUTS[0]] else 0
+        self.told = found[_PUTS[0]][:1] == b"r"
+        self.shaped = spelling.given[1 if keeps_shape else 2 : 3 if keeps_steps else 2]
+        spans = [(found.end(group) - 4, found.end(group)) for group in _PUTS if self.told and found[group]]
+        at, layout = found.start(), "<"
+        for kind, (begin, end) in (("s", found.span(_KEY)), *(("I", span) for span in spans)):
+            layout += f"{begin - at}s{end - begin if kind == 's' else ''}{kind}"
+            at = end
+        self._unpack = struct.Struct(f"{layout}{found.end() - at}s").unpack_from
+        self._bytes = self._unpack(found.string, found.start())[::2]
+
+    def read(self, content: bytes, at: int) -> tuple[Any, ...] | None:
+        """Return a storage's key, and the numbers that are told; None where something else stands there."""
+        if at + self.size > len(content):
+            return None
+        parts = self._unpack(content, at)
+        return parts[1::2] if parts[::2] == self._bytes and parts[1].isdigit() else None
 
 
 def make_tensor(machine: _Machine, again: Again, at: int) -> int | None:
@@ -71,33 +113,53 @@ def make_tensor(machine: _Machine, again: Again, at: int) -> int | None:
     Returns:
         Where its last instruction ends; None where that is for the machine to do.
     """
-    found, memo, stack = _found(machine.content, at), machine.memo, machine.stack
-    if found is None or (end := found.end()) > machine.frame_end or not stack:
+    layout = machine.layout
+    parts = layout.read(machine.content, at) if layout else None
+    if layout is None or parts is None:
+        if (found := _found(machine.content, at)) is None or (layout := _layout(machine, found)) is None:
+            return None
+        parts = layout.read(machine.content, at)
+    memo, stack, spelling, end = machine.memo, machine.stack, layout.spelling, at + layout.size
+    if end > machine.frame_end or not stack or not parts:
         return None
-    (word, kind, length, key, put_key, place, many, put_said, begin, shape, put_shape, steps, put_steps,
-     flag, hooks, put_hooks, dtype, put_given, put_made) = found.groups()  # fmt: skip
-    parts = word, kind, length, place, many, begin, shape, steps, flag, hooks, dtype
-    spelling = machine.spellings.get(parts) or _spelling(machine, parts)
-    written = b"".join((put_key, put_said, put_shape, put_steps, put_hooks, put_given, put_made))
-    numbers = _numbers(memo, written, 5 + bool(put_shape) + bool(put_steps))
-    if spelling.length != len(key) or None in spelling.given or numbers is None or not memo.keys().isdisjoint(numbers):
+    key, *told = parts
+    numbers = told if layout.told else range(len(memo), len(memo) + layout.kept)
+    if not memo.keys().isdisjoint(numbers):
         return None
     of = spelling.named(stack[-1], memo)
     if of != spelling.of:
-        _learn(machine, at, end, spelling, of, len(key))
+        _learn(machine, at, end, spelling, of, key)
         return end
-    charge, reference = spelling.charge + len(key), (of[1], of[2], key.decode(), of[3], spelling.many)
-    storage, made = again(spelling.made, reference)
+    charge, name = spelling.charge + len(key), key.decode()
+    storage, made = again(spelling.made, spelling.storage, name)
     if made is None or charge + _OF_HOOKS > machine.budget.left:
         return None
     machine.budget.spend(charge)
     hung, stack[-1] = of[4](), made
     if numbers:
-        given = (storage, *spelling.given, hung, of[5]) if dtype else (storage, *spelling.given, hung)
-        shaped = spelling.given[1 if put_shape else 2 : 3 if put_steps else 2]
-        for number, part in zip(numbers, (reference[2], reference, *shaped, hung, given, made), strict=True):
-            memo[number] = part
+        given = (storage, *spelling.given, hung, of[5]) if spelling.typed else (storage, *spelling.given, hung)
+        reference = of[1], of[2], name, of[3], spelling.many
+        memo.update(zip(numbers, (name, reference, *layout.shaped, hung, given, made), strict=True))
     return end
+
+
+def _layout(machine: _Machine, found: re.Match[bytes]) -> Layout | None:
+    """Return how a tensor stands there, and remember it; None where its parts are kept in several ways, or wrong."""
+    (word, kind, length, key, put_key, place, many, put_said, begin, shape, put_shape, steps, put_steps,
+     flag, hooks, put_hooks, dtype, put_given, put_made) = found.groups()  # fmt: skip
+    parts = word, kind, length, place, many, begin, shape, steps, flag, hooks, dtype
+    spelling = machine.spellings.get(parts) or _spelling(machine, parts)
+    written = b"".join((put_key, put_said, put_shape, put_steps, put_hooks, put_given, put_made))
+    kept = 5 + bool(put_shape) + bool(put_steps)
+    far = len(written) == _FAR * kept
+    if spelling.length != len(key) or None in spelling.given or not (far or written in (b"", b"\x94" * kept)):
+        return None
+    how = put_key[:1], put_shape[:1], put_steps[:1]
+    if (layout := spelling.layouts.get(how)) is None:
+        layout = Layout(found, spelling, keeps_shape=bool(put_shape), keeps_steps=bool(put_steps))
+        spelling.layouts[how] = layout
+    machine.layout = layout
+    return layout
 
 
 def _spelling(machine: _Machine, parts: tuple[bytes, ...]) -> Spelling:
@@ -107,25 +169,18 @@ def _spelling(machine: _Machine, parts: tuple[bytes, ...]) -> Spelling:
     return made
 
 
-def _learn(machine: _Machine, at: int, end: int, spelling: Spelling, of: tuple[Any, ...], length: int) -> None:
+def _learn(machine: _Machine, at: int, end: int, spelling: Spelling, of: tuple[Any, ...], key: bytes) -> None:
     """Have the machine make a tensor, and note what came of it, where all it is made of is known and plain."""
     left = machine.budget.left
     machine.run_marked(at, end)
     if {*map(type, of)} <= _PLAIN and type(of[0]) is StandIn and type(of[4]) is StandIn:
         spelling.of, spelling.made = of, machine.stack[-1]
-        spelling.charge = left - machine.budget.left - length - _OF_HOOKS
+        refer = machine.persistent or (lambda what: what)  # there is one: the machine has just referred to a storage
+        spelling.storage = refer((of[1], of[2], key.decode(), of[3], spelling.many))
+        spelling.charge = left - machine.budget.left - len(key) - _OF_HOOKS
 
 
 _PLAIN = {StandIn, Unread, str}
-
-
-def _numbers(memo: Mapping[int, Any], written: bytes, kept: int) -> Sequence[int] | None:
-    """Return the numbers under which the parts are kept, none where they are not; None where they differ in how."""
-    if len(written) == 5 * kept:
-        return _FAR[kept].unpack(written)
-    if written == b"\x94" * kept:
-        return range(len(memo), len(memo) + kept)
-    return None if written else ()
 
 
 def _part(written: bytes) -> tuple[int, Any]:

@@ -202,6 +202,10 @@ def read_digested(file: BinaryIO, start: int, nbytes: int) -> tuple[NDArray[np.u
     file.seek(start)
     data = file.room.take(nbytes) if isinstance(file, ReadFile) else np.empty(nbytes, np.uint8)
     view, digest, done = data.data, 0, 0
+    if nbytes <= _CHUNK and (done := file.readinto(view)):  # type: ignore[attr-defined]  # every real file has it
+        if done == nbytes:
+            return data, crc32(view)
+        digest = crc32(view[:done])
     while done < nbytes:
         count = file.readinto(view[done : done + _CHUNK])  # type: ignore[attr-defined]  # every real file has it
         if not count:

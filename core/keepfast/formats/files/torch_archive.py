@@ -228,11 +228,12 @@ class _Reader:
 
     def _storage(self, tensor: StoredTensor) -> NDArray[np.uint8]:
         """Return a tensor's storage, which those over the same one share, and is read once."""
-        if tensor.key not in self._storages:
-            self._storages[tensor.key] = self._record(f"data/{tensor.key}", "storage")
-        storage = self._storages[tensor.key]
+        if (storage := self._storages.get(tensor.key)) is None:
+            storage = self._storages[tensor.key] = self._record(f"data/{tensor.key}", "storage")
         if storage.nbytes != tensor.nbytes:
             raise Damage("storage", f"has {storage.nbytes} bytes where {tensor.nbytes} belong")
+        if not (tensor.conjugate or tensor.negative or self._swapped):
+            return storage
         numbers = tensor.key, tensor.dtype, tensor.conjugate, tensor.negative
         if numbers not in self._resolved:
             self._resolved[numbers] = tensor.resolved(storage, swapped=self._swapped)

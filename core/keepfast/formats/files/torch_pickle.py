@@ -304,14 +304,26 @@ class StoredTensor:
         Raises:
             ValueError: if it does not lie within the storage.
         """
-        dtype = _known_dtype(self.dtype)
-        if min((self.offset, *self.shape, *self.strides), default=0) < 0 or len(self.shape) != len(self.strides):
-            raise ValueError(f"a tensor has the shape {self.shape} and the strides {self.strides}")
-        check_shape(self.shape)
-        if 0 in self.shape:
-            return np.empty(self.shape, dtype)
-        strides = tuple(stride * dtype.itemsize for stride in self.strides)
-        return np.ndarray(self.shape, dtype, storage.data, self.offset * dtype.itemsize, strides)
+        dtype, start, strides = _placed(self.dtype, self.offset, self.shape, self.strides)
+        return np.ndarray(self.shape, dtype, None if strides is None else storage.data, start, strides)
+
+
+@functools.lru_cache(maxsize=1024)
+def _placed(
+    name: str, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> tuple[np.dtype[Any], int, tuple[int, ...] | None]:
+    """Return a tensor's dtype, and where its numbers begin and how far apart they are, in bytes; None of no numbers.
+
+    Raises:
+        ValueError: if that is nowhere.
+    """
+    dtype = _known_dtype(name)
+    if min((offset, *shape, *strides), default=0) < 0 or len(shape) != len(strides):
+        raise ValueError(f"a tensor has the shape {shape} and the strides {strides}")
+    check_shape(shape)
+    if 0 in shape:
+        return dtype, 0, None
+    return dtype, offset * dtype.itemsize, tuple(stride * dtype.itemsize for stride in strides)
 
 
 _DTYPE_OF_CLASS = {f"torch.{storage}": dtype for dtype, storage in _TYPED.items()}
@@ -379,11 +391,10 @@ def _rebuild_v3(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -
     return _rebuild(storage, offset, size, stride, rest[2], rest[3] if len(rest) > 3 else None)
 
 
-def _again(made: Any, reference: Any) -> tuple[StorageReference, StoredTensor | None]:
-    """Return what `_stored` makes of a reference, and `_rebuild` of that, which made a tensor like it before."""
-    storage = _stored(reference)
-    place = (*storage[:2], made.dtype, made.offset, made.shape, made.strides) if type(made) is StoredTensor else None
-    return storage, StoredTensor(*place) if place else None
+def _again(made: Any, storage: StorageReference, key: str) -> tuple[StorageReference, StoredTensor | None]:
+    """Return what `_stored` makes of the key of a storage like another, and `_rebuild` of that."""
+    place = (key, storage[1], made.dtype, made.offset, made.shape, made.strides) if type(made) is StoredTensor else None
+    return tuple.__new__(StorageReference, (key, *storage[1:])), StoredTensor(*place) if place else None
 
 
 @final
