@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +244,10 @@ def test_a_damaged_file_of_a_set_belongs_to_it(directory: CheckpointDirectory) -
     assert newest.names == {"policy_200.pt", "critic_1_200.pt"}
     with pytest.raises(keepfast.CorruptCheckpoint):
         directory.read(newest)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right of their own there")
+def test_behind_a_link_to_itself_there_is_nothing(tmp_path: Path) -> None:
+    """As where there is no directory."""
+    (tmp_path / "checkpoints").symlink_to("checkpoints")
+    assert CheckpointDirectory(tmp_path / "checkpoints").checkpoints() == []

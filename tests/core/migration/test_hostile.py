@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import sys
 import zipfile
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from keepfast.migration.files.opening import kind_of
 from tests.hostile import read_all, refused
 from tests.hostile.attacks import ATTACKS
 from tests.hostile.making import archive, tensor, text
@@ -92,3 +94,11 @@ def test_the_members_of_an_archive_are_bounded(tmp_path: Path) -> None:
     lying[place + 24 : place + 28] = (10).to_bytes(4, "little")
     (tmp_path / "lying.zip").write_bytes(lying)
     assert refused(read_all([("foreign", path) for path in [*files, tmp_path / "lying.zip"]])) == {}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(os.name == "nt", reason="there are no such pipes there")
+def test_a_pipe_is_of_no_kind_and_not_waited_for(tmp_path: Path) -> None:
+    """It may lie beside an archive, in the place of its statistics."""
+    os.mkfifo(tmp_path / "vecnormalize.pkl")
+    assert kind_of(tmp_path / "vecnormalize.pkl") == "other"
