@@ -23,9 +23,7 @@ def overlaps(tensor: torch.Tensor) -> bool:
     """Say whether a tensor has more numbers than there are in its memory."""
     if is_spread(tensor):
         return False
-    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_contiguous():
-        return False
-    return tensor.numel() > memory_of(tensor).numel()
+    return tensor.layout == torch.strided and not tensor.is_meta and tensor.numel() > memory_of(tensor).numel()
 
 
 def fill(tensor: torch.Tensor, values: torch.Tensor) -> None:
