@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from keepfast.formats.files import torch_pickle
-from keepfast.formats.files.torch_pickle import StoredTensor, TreePickler
+from keepfast.formats.files.stored_tensor import StoredTensor
+from keepfast.formats.files.torch_pickle import TreePickler
 from keepfast.pickles import machine as machines
 from keepfast.pickles import tensors
 from keepfast.pickles.budget import StandIn

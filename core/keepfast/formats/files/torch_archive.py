@@ -26,7 +26,8 @@ from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError, Unrea
 from keepfast.formats.files.numpy_pickle import PickledArray, PickledDtype
 from keepfast.formats.files.sealed import Damage, naming, verified, warn_of_anew
 from keepfast.formats.files.sealed_zip import ALIGNMENT, SealedZipReader, SealedZipWriter
-from keepfast.formats.files.torch_pickle import StorageReference, StoredTensor, TreePickler, is_foreign, load_tree
+from keepfast.formats.files.stored_tensor import StorageReference, StoredTensor
+from keepfast.formats.files.torch_pickle import TreePickler, is_foreign, load_tree
 from keepfast.pickles.machine import CodeRefused
 from keepfast.tree import Tree, Unread, values, versions_of, with_versions
 
