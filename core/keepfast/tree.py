@@ -161,15 +161,10 @@ def _items(node: Tree) -> Iterator[tuple[Any, Tree]] | None:
     kind = type(node)
     if kind in _LEAVES:
         return None
-    if kind is dict or _is_mapping(node.__class__):
+    if kind is dict or isinstance(node, Mapping):
         pairs: Iterator[tuple[Any, Tree]] = iter(node.items())
         return pairs
     return iter(enumerate(node)) if isinstance(node, list | tuple) else None
-
-
-@functools.lru_cache(maxsize=256)
-def _is_mapping(kind: type) -> bool:
-    return issubclass(kind, Mapping)
 
 
 _LEAVES = frozenset({bool, int, float, str, bytes, type(None), np.ndarray})

@@ -168,6 +168,7 @@ REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\nq\0ctorch\nFloatStorage\nq\1X\7\0
 
 BEGINNING = b"\x80\2" + REBUILD + b"ccollections\nOrderedDict\nq\4]"
 TENSOR = b"h\0((h\2h\1X\1\0\0\0%dh\3K\3tQK\0K\3\x85K\1\x85\x89h\4)RtRa"
+LONGER = TENSOR.replace(b"X\1", b"X\3").replace(b"%d", b"%b")
 KEPT = b"h\0((h\2h\1X\1\0\0\0%dr%bh\3K\3tr%bQK\0K\3\x85r%bK\1\x85r%b\x89h\4)Rr%btr%bRr%ba"  # of seven parts
 
 
@@ -191,7 +192,11 @@ SPELLED = {
     "parts that are asked for": kept(1, *range(300, 307)) + kept(2, *range(400, 407)) + b"j\x91\1\0\0aj\x95\1\0\0a",
     "a key of another length": TENSOR % 1 + TENSOR.replace(b"X\1", b"X\2") % 2,
     "a key that is longer than its length": TENSOR % 1 + TENSOR % 12,
+    "instructions of digits behind a key": TENSOR % 120 + TENSOR % 120,
     "a long key": TENSOR % 1 + TENSOR.replace(b"X\1\0\0\0", b"X\x0f\0\0\0") % 123456789012345,
+    "a key of half a character": LONGER % b"100" + LONGER % b"101" + LONGER % b"\xed\xa0\x80" + LONGER % b"abc",
+    "the one and the other by turns": (TENSOR % 1 + kept(2, *range(300, 307)) + LONGER % b"103") * 2 + TENSOR % 4,
+    "what is cut": (TENSOR % 1 + TENSOR % 2)[:-9],
     "two numbers where one belongs": TENSOR % 1 + TENSOR.replace(b"QK\0K\3\x85", b"QK\0K\7K\3\x85") % 2,
     "a number too few": TENSOR % 1 + TENSOR.replace(b"K\3\x85", b"K\3\x86") % 2,
     "no function": TENSOR[2:] % 1,
