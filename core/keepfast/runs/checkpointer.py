@@ -171,10 +171,8 @@ class Checkpointer:
             self._untracked.written(statistics)
         if self.enabled or self._follows:
             self.improvement.judge(statistics, episodes, timestep)
-        if not (self.is_on and self._config.keep_best and self._modules):
-            return
         takes_part = self._takes_part()
-        if takes_part or self._follows:
+        if (takes_part or self._follows) and self.is_on and self._config.keep_best and self._modules:
             capture = self._capture_for_best if takes_part else lambda: ({}, {})
             with contextlib.suppress(WriteFailed):  # told with the next checkpoint, which is lost too
                 self.best.judge(statistics, episodes, timestep, capture, self.together.first)
