@@ -33,6 +33,8 @@ class Hooks:
         self._model, self.experiment, self._state = model, experiment, state
         self._before = {name: getattr(model, name) for name in ("_init_callback", "collect_rollouts")}
         self._completed, self.after = model.num_timesteps, 0
+        self._normalize: Any = None
+        self._steps: list[tuple[Any, Any, Any]] = []
         self._output = OutputFormat(self)
 
     def put(self) -> None:
@@ -65,7 +67,7 @@ class Hooks:
         if self._output not in model.logger.output_formats:
             model.logger.output_formats.append(self._output)
         given = callback if isinstance(callback, list) else [] if callback is None else [callback]
-        begun = self._before["_init_callback"]([*given, Callback(self)], progress_bar)
+        begun = self._before["_init_callback"]([*given, Callback(self)] if given else Callback(self), progress_bar)
         self._state.go_on()
         return begun
 
@@ -80,24 +82,32 @@ class Hooks:
     def _collect(self, *args: Any, **kwargs: Any) -> Any:
         """Complete what was collected and learned before, and collect more."""
         self.complete()
+        self._normalize = self._model.get_vec_normalize_env()
         return self._before["collect_rollouts"](*args, **kwargs)
 
     def complete(self) -> None:
         """Complete the timesteps of the model that are not yet; writes and checkpoints where that is due."""
+        steps, self._steps = self._steps, []
+        for step in steps:
+            self.experiment.record_transition(*step)
         if self._model.num_timesteps > self._completed:
             self._completed = self._model.num_timesteps
             self.experiment.step(self._completed - 1)
 
     def record(self, values: Mapping[str, Any]) -> None:
-        """Track one step of the environments."""
-        normalize = self._model.get_vec_normalize_env()
-        rewards = values["rewards"] if normalize is None else normalize.get_original_reward()
-        dones = np.asarray(values["dones"], bool)
-        if not dones.any():
-            self.experiment.record_transition(rewards, dones, dones)
-            return
-        truncated = np.array([bool(info.get("TimeLimit.truncated", False)) for info in values["infos"]])
-        self.experiment.record_transition(rewards, dones & ~truncated, dones & truncated)
+        """Keep one step of the environments, to be tracked with those of its rollout.
+
+        Between two steps a network was run, and the processor has forgotten all that there is of tracking by then: a
+        step that is tracked at once costs several times what it does behind others.
+        """
+        normalize = self._normalize
+        rewards = values["rewards"].copy() if normalize is None else normalize.get_original_reward()
+        dones = np.array(values["dones"], bool)
+        truncated = dones
+        if np.count_nonzero(dones):
+            truncated = np.array([bool(info.get("TimeLimit.truncated", False)) for info in values["infos"]])
+            dones, truncated = dones & ~truncated, dones & truncated
+        self._steps.append((rewards, dones, truncated))
 
 
 def _end(model: Any) -> int:
