@@ -26,6 +26,7 @@ BEYOND: dict[str, str] = {
     "keepfast._system.arguments.guarding.tell_outside": "the same, in a call of every step",
     "keepfast._system.commit.commit_directory": "Minari's data sets hold their own name; `fill` knows none",
     "keepfast._system.disk.bounded.opened_zip": "bounds the directory of an archive; others trust `zipfile.ZipFile`",
+    "keepfast._system.disk.bounded.require_few_records": "the same limit for a directory that core reads itself",
     "keepfast._system.disk.bounded.require_room": "asks for memory before polars, which ends the process without",
     "keepfast._system.disk.special.content_of": "reads what lies beside a csv, which may be a link to what has no end",
     "keepfast._system.disk.checksum.crc32": "the fastest there is, for every byte of a file; others use `zlib.crc32`",

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, final
 
 from keepfast.pickles.budget import SHARED, Budget, StandIn, checked_key, require_at_most, require_few_parts
 from keepfast.pickles.objects import Pickled
-from keepfast.pickles.tensors import Again, Layout, Spelling, make_tensor
+from keepfast.pickles.tensors import Again, Layout, Spelling, make_entries, make_tensor
 from keepfast.pickles.written import index, quoted, real, whole
 from keepfast.tree import Unread
 
@@ -187,7 +187,7 @@ class _Machine:
 
     def mark(self, at: int) -> int:
         if self._again and self.content.startswith(b"(", at) and (end := make_tensor(self, self._again, at)):
-            return end
+            return make_entries(self, self._again, end)
         self._marked.append(self.stack)
         self.stack = []
         return at

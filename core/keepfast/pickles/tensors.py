@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, final
 
 from keepfast.pickles.budget import StandIn
@@ -40,7 +40,9 @@ _KEY, _PUTS = 4, (5, 8, 11, 13, 16, 18, 19)
 """The groups of the storage's key, and of the instructions that keep its parts."""
 
 _FAR = 5
-"""The bytes of an instruction that keeps a part under a number that is told."""
+"""The bytes of an instruction with a number of four, as that which keeps a part under a number that is told."""
+
+_INDEX = struct.Struct("<I").unpack_from
 
 _OF_HOOKS = 1
 """What a call without arguments is charged, as that which makes a tensor's hooks is each time."""
@@ -130,17 +132,63 @@ def make_tensor(machine: _Machine, again: Again, at: int) -> int | None:
     if of != spelling.of:
         _learn(machine, at, end, spelling, of, key)
         return end
+    made = _made(machine, again, layout, key, numbers)
+    if made is None:
+        return None
+    stack[-1] = made
+    return end
+
+
+def make_entries(machine: _Machine, again: Again, at: int) -> int:
+    """Put the tensors on the stack that stand behind the one before, each with the key of an entry before it.
+
+    Returns:
+        Where the last of them ends; where the one before ended if what stands there is for the machine to do.
+    """
+    content, memo, stack, layout = machine.content, machine.memo, machine.stack, machine.layout
+    if layout is None or machine.frame_end <= len(content) or (layout.kept and not layout.told):
+        return at
+    if not (of := layout.spelling.of) or of != layout.spelling.named(of[0], memo):
+        return at
+    function, read, told = of[0], layout.read, layout.told
+    while content.startswith(b"X", at) and at + _FAR < len(content):
+        begin = at + _FAR
+        behind = end = begin + _INDEX(content, at + 1)[0]
+        behind += _FAR if told else 0
+        is_near = content.startswith(b"h", behind)
+        mark = behind + (2 if is_near else _FAR)
+        if not content.startswith(b"((", mark) or not (is_near or content.startswith(b"j", behind)):
+            break
+        number = content[behind + 1] if is_near else _INDEX(content, behind + 1)[0]
+        parts = read(content, mark + 1)
+        if parts is None or memo.get(number) is not function:
+            break
+        text, (key, *numbers) = content[begin:end].decode("utf-8", "surrogatepass"), parts
+        if told:
+            numbers.insert(0, _INDEX(content, end + 1)[0])
+            if not content.startswith(b"r", end) or not memo.keys().isdisjoint(numbers):
+                break
+        if (made := _made(machine, again, layout, key, numbers, text)) is None:
+            break
+        stack += (text, made)
+        at = mark + 1 + layout.size
+    return at
+
+
+def _made(machine: _Machine, again: Again, layout: Layout, key: bytes, numbers: Collection[int], *before: str) -> Any:
+    """Return a tensor that is laid out as one before, its parts kept; None where that is for the machine to do."""
+    spelling, of = layout.spelling, layout.spelling.of
     charge, name = spelling.charge + len(key), key.decode()
     storage, made = again(spelling.made, spelling.storage, name)
     if made is None or charge + _OF_HOOKS > machine.budget.left:
         return None
     machine.budget.spend(charge)
-    hung, stack[-1] = of[4](), made
+    hung = of[4]()
     if numbers:
         given = (storage, *spelling.given, hung, of[5]) if spelling.typed else (storage, *spelling.given, hung)
         reference = of[1], of[2], name, of[3], spelling.many
-        memo.update(zip(numbers, (name, reference, *layout.shaped, hung, given, made), strict=True))
-    return end
+        machine.memo.update(zip(numbers, (*before, name, reference, *layout.shaped, hung, given, made), strict=True))
+    return made
 
 
 def _layout(machine: _Machine, found: re.Match[bytes]) -> Layout | None:

@@ -91,9 +91,9 @@ def same(content: bytes) -> bool:
 def at_once(content: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
     """Return how many tensors of a pickle were made at once, and how many of these the machine made first."""
     counted: dict[str, int] = Counter()
-    make, learn = tensors.make_tensor, tensors._learn
+    make, learn = tensors._made, tensors._learn
 
-    def making(*given: Any) -> int | None:
+    def making(*given: Any) -> Any:
         made = make(*given)
         counted["made"] += made is not None
         return made
@@ -103,10 +103,10 @@ def at_once(content: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
         learn(*given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(machines, "make_tensor", making)
+        patched.setattr(tensors, "_made", making)
         patched.setattr(tensors, "_learn", learning)
         outcome(content, at_once=True)
-    return counted["made"] - counted["learned"], counted["learned"]
+    return counted["made"], counted["learned"]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -169,6 +169,7 @@ REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\nq\0ctorch\nFloatStorage\nq\1X\7\0
 BEGINNING = b"\x80\2" + REBUILD + b"ccollections\nOrderedDict\nq\4]"
 TENSOR = b"h\0((h\2h\1X\1\0\0\0%dh\3K\3tQK\0K\3\x85K\1\x85\x89h\4)RtRa"
 LONGER = TENSOR.replace(b"X\1", b"X\3").replace(b"%d", b"%b")
+ENTRY = b"X\1\0\0\0k" + TENSOR.removesuffix(b"a")
 KEPT = b"h\0((h\2h\1X\1\0\0\0%dr%bh\3K\3tr%bQK\0K\3\x85r%bK\1\x85r%b\x89h\4)Rr%btr%bRr%ba"  # of seven parts
 
 
@@ -183,6 +184,11 @@ SPELLED = {
     "another function of the same number": TENSOR % 1 + b"ctorch._utils\n_rebuild_tensor_v3\nq\0000" + TENSOR % 2,
     "a place that is no text": TENSOR % 1 + b"]q\0030" + TENSOR % 2,
     "a place that grows": b"]q\0030" + TENSOR % 1 + b"h\3(K\1K\1K\1e0" + TENSOR % 2,
+    "entries": TENSOR % 1 + b"(" + ENTRY % 2 + ENTRY % 3 + ENTRY % 4 + b"e",
+    "entries behind a place that is no text": TENSOR % 1 + b"]q\0030(" + ENTRY % 2 + ENTRY % 3 + ENTRY % 4 + b"e",
+    "entries behind another function": TENSOR % 1 + b"cbuiltins\nset\nq\0040(" + ENTRY % 2 + ENTRY % 3 + b"e",
+    "an entry whose key is half a character": TENSOR % 1 + b"(" + ENTRY % 2 + (ENTRY % 3).replace(b"k", b"\xed") + b"e",
+    "entries that are cut": TENSOR % 1 + b"(" + ENTRY % 2 + (ENTRY % 3)[:-9],
     "hooks that are no function": TENSOR % 1 + b"Nq\0040" + TENSOR % 2,
     "hooks of another function": TENSOR % 1 + b"cbuiltins\nset\nq\0040" + TENSOR % 2,
     "a part that is kept over the hooks": kept(1, *range(300, 307)) + kept(2, 4, *range(400, 406)) + TENSOR % 3,

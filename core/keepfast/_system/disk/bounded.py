@@ -63,13 +63,18 @@ def opened_zip(file: BinaryIO | Path) -> zipfile.ZipFile:
     """
     if isinstance(file, Path):
         with file.open("rb") as opened:
-            _require_few_records(opened)
+            require_few_records(opened)
     else:
-        _require_few_records(file)
+        require_few_records(file)
     return zipfile.ZipFile(file)
 
 
-def _require_few_records(file: BinaryIO) -> None:
+def require_few_records(file: BinaryIO) -> None:
+    """Check that an archive's directory has no more records than one of a file of its size may have.
+
+    Raises:
+        BadZipFile: if it has.
+    """
     size = file.seek(0, os.SEEK_END)
     start, length = _directory(file, size)
     most = (_ROOM + _TIMES * size) // _OF_A_RECORD

@@ -27,7 +27,6 @@ from typing import Any, BinaryIO, final
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfast._system.disk.bounded import opened_zip
 from keepfast._system.disk.checksum import Summed
 from keepfast.errors import Unreadable, shown
 from keepfast.formats.files.sealed import (
@@ -39,6 +38,7 @@ from keepfast.formats.files.sealed import (
     read_digested,
     wrong_digest,
 )
+from keepfast.formats.files.zip_directory import Record, read_directory
 
 ALIGNMENT = 64
 ZIP64_LIMIT = 0xFFFFFFFF
@@ -223,42 +223,47 @@ class SealedZipReader:
     def __init__(self, file: BinaryIO, *, always_summed: bool = True) -> None:
         self._file = file
         try:
-            self._zip = opened_zip(file)
+            self._directory = read_directory(file)
             self._size = file.seek(0, 2)
-            self._starts = {info.filename: self._data_offset(info) for info in self._zip.infolist()}
+            self._starts = {record.name: self._data_offset(record) for record in self._directory.records}
         except Exception as error:  # zipfile raises nearly anything for bytes that are no archive
             raise Damage("zip directory", f"cannot be read ({error})") from error
-        marked, self.anew = self._zip.comment.startswith(SEAL), not self._ends_as_ours()
+        records = self._directory.records
+        self._records = {record.name: record for record in records}
+        marked, self.anew = self._directory.comment.startswith(SEAL), not self._ends_as_ours()
         self.sealed, self.was_sealed = marked and not self.anew, marked and self.anew
         if not marked and (_ended_as_sealed(file) or _commented_as_sealed(file)):
             raise Damage("seal", "is not what was written")
-        self._summed = always_summed or self.sealed or any(info.CRC for info in self._zip.infolist())
+        self._summed = always_summed or self.sealed or any(record.digest for record in records)
         if self.sealed:
-            check_seal(file, [(self._starts[info.filename], info.compress_size) for info in self._zip.infolist()])
-        if min((info.header_offset for info in self._zip.infolist()), default=not self.sealed) != 0:
+            check_seal(file, [(self._starts[record.name], record.size) for record in records])
+        if min((record.header for record in records), default=not self.sealed) != 0:
             # An archive that is the tail of another file, as when a file that holds one is truncated right behind it.
             raise Damage("zip directory", "does not describe this file")
         self._check_sizes()
 
     def _ends_as_ours(self) -> bool:
         """Say whether the directory ends as we, and PyTorch, write it; `zipfile` found none if that was damaged."""
-        return any(_is_locator(self._file, comment) for comment in (len(self._zip.comment), len(SEAL) + SEAL_DIGITS))
+        return any(
+            _is_locator(self._file, comment) for comment in (len(self._directory.comment), len(SEAL) + SEAL_DIGITS)
+        )
 
     def _check_sizes(self) -> None:
         """Check, before anything is read, that no record takes more memory than it has bytes in the file."""
         end, inflated = 0, 0
-        for info in sorted(self._zip.infolist(), key=lambda info: self._starts[info.filename]):
-            if (start := self._starts[info.filename]) < end:
-                raise Damage(info.filename, "shares its bytes with another record")
-            end = start + info.compress_size
-            if info.compress_type == zipfile.ZIP_STORED:
-                if info.file_size != info.compress_size:
-                    raise Damage(info.filename, f"has {info.compress_size} bytes where {info.file_size} are told")
-            elif info.compress_type != zipfile.ZIP_DEFLATED:
-                name = shown(info.filename)
-                raise Unreadable(f"the record `{name}` is compressed in a way of its own ({info.compress_type})")
+        for start, (name, _, size, length, _, method) in sorted(
+            (self._starts[record.name], record) for record in self._directory.records
+        ):
+            if start < end:
+                raise Damage(name, "shares its bytes with another record")
+            end = start + size
+            if method == zipfile.ZIP_STORED:
+                if length != size:
+                    raise Damage(name, f"has {size} bytes where {length} are told")
+            elif method != zipfile.ZIP_DEFLATED:
+                raise Unreadable(f"the record `{shown(name)}` is compressed in a way of its own ({method})")
             else:
-                inflated += info.file_size
+                inflated += length
         if inflated > _INFLATED + _TIMES * self._size:
             raise Unreadable(
                 f"its compressed records would take {inflated:,} bytes of memory, which a file of {self._size:,} may "
@@ -268,7 +273,7 @@ class SealedZipReader:
     @property
     def names(self) -> list[str]:
         """Return the names of the records, in order."""
-        return self._zip.namelist()
+        return [record.name for record in self._directory.records]
 
     def document(self) -> bytes | None:
         """Return what `SealedZipWriter.finish` was given; None where there is none, or another tool was at it since.
@@ -276,7 +281,7 @@ class SealedZipReader:
         Raises:
             Damage: if there is one that no seal protects.
         """
-        place = self._zip.start_dir - _DOCUMENT.size
+        place = self._directory.start - _DOCUMENT.size
         self._file.seek(max(place, 0))
         found = self._file.read(_DOCUMENT.size)
         length, mark = _DOCUMENT.unpack(found) if place >= 0 else (0, b"")
@@ -290,14 +295,14 @@ class SealedZipReader:
         self._file.seek(place - length)
         return self._file.read(length)
 
-    def _data_offset(self, info: zipfile.ZipInfo) -> int:
-        self._file.seek(info.header_offset)
+    def _data_offset(self, record: Record) -> int:
+        self._file.seek(record.header)
         header = _LOCAL.unpack(self._file.read(_LOCAL.size))
         if header[0] != b"PK\3\4":
-            raise ValueError(f"the record `{info.filename}` has no header where it should be")
-        start = info.header_offset + _LOCAL.size + int(header[-2]) + int(header[-1])
-        if start + info.compress_size > self._size:
-            raise ValueError(f"the record `{info.filename}` ends after the file")
+            raise ValueError(f"the record `{record.name}` has no header where it should be")
+        start: int = record.header + _LOCAL.size + header[-2] + header[-1]
+        if start + record.size > self._size:
+            raise ValueError(f"the record `{record.name}` ends after the file")
         return start
 
     def read(self, name: str) -> NDArray[np.uint8]:
@@ -307,22 +312,22 @@ class SealedZipReader:
             KeyError: if there is no such record.
             Damage: if the bytes are not those that were written.
         """
-        info = self._zip.getinfo(name)
+        record = self._records[name]
         try:
-            if info.compress_type != zipfile.ZIP_STORED:
-                return self._inflated(info)
-            data, digest = read_digested(self._file, self._starts[name], info.file_size)
+            if record.method != zipfile.ZIP_STORED:
+                return self._inflated(record)
+            data, digest = read_digested(self._file, self._starts[name], record.size)
         except Exception as error:  # a damaged compressed record raises nearly anything
             raise Damage(name, f"cannot be read ({error})") from error
-        if digest != info.CRC and self._summed:
-            raise wrong_digest(name, digest, info.CRC)
+        if digest != record.digest and self._summed:
+            raise wrong_digest(name, digest, record.digest)
         return data
 
-    def _inflated(self, info: zipfile.ZipInfo) -> NDArray[np.uint8]:
+    def _inflated(self, record: Record) -> NDArray[np.uint8]:
         """Return the bytes of a compressed record; zipfile compares their CRC-32 at the end."""
-        data, done = np.empty(info.file_size, np.uint8), 0
-        with self._zip.open(info) as record:
-            while chunk := record.read(_CHUNK):
+        data, done = np.empty(record.length, np.uint8), 0
+        with self._directory.opened(record.name) as inflated:
+            while chunk := inflated.read(_CHUNK):
                 data[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
                 done += len(chunk)
         if done != len(data):
