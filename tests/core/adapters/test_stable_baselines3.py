@@ -242,6 +242,22 @@ def test_what_its_logger_writes_is_tracked_but_what_is_no_curve(attached: tuple[
     assert found["Episode / Total timesteps (mean)"].values.tolist() == [5.0]
 
 
+def test_what_was_stepped_before_a_rollout_broke_off_is_tracked(attached: tuple[Any, keepfast.Experiment]) -> None:
+    """Its steps are tracked together, also where there are fewer of them than there were to be."""
+    model, experiment = attached
+    step, left = model.env.step, iter(range(5))  # and an episode ends with the fifth
+
+    def stepped(actions: Any) -> Any:
+        next(left)
+        return step(actions)
+
+    model.env.step = stepped
+    with pytest.raises(StopIteration):
+        model.learn(16)
+    experiment.close()
+    assert keepfast.read_metrics(experiment.directory)["Episode / Total timesteps (mean)"].values.tolist() == [5.0]
+
+
 def test_a_resumed_model_that_counts_from_zero_is_refused(tmp_path: Path) -> None:
     """The error says how to call `learn`."""
     model, experiment = begun(tmp_path)

@@ -80,26 +80,28 @@ class Hooks:
             )
 
     def _collect(self, *args: Any, **kwargs: Any) -> Any:
-        """Complete what was collected and learned before, and collect more."""
+        """Complete what was collected and learned before, and collect more, which is tracked once that ends.
+
+        Between two steps a network is run, and the processor has forgotten all that there is of tracking by then: a
+        step that is tracked at once costs several times what it does behind others.
+        """
         self.complete()
         self._normalize = self._model.get_vec_normalize_env()
-        return self._before["collect_rollouts"](*args, **kwargs)
+        try:
+            return self._before["collect_rollouts"](*args, **kwargs)
+        finally:
+            steps, self._steps = self._steps, []
+            for step in steps:
+                self.experiment.record_transition(*step)
 
     def complete(self) -> None:
         """Complete the timesteps of the model that are not yet; writes and checkpoints where that is due."""
-        steps, self._steps = self._steps, []
-        for step in steps:
-            self.experiment.record_transition(*step)
         if self._model.num_timesteps > self._completed:
             self._completed = self._model.num_timesteps
             self.experiment.step(self._completed - 1)
 
     def record(self, values: Mapping[str, Any]) -> None:
-        """Keep one step of the environments, to be tracked with those of its rollout.
-
-        Between two steps a network was run, and the processor has forgotten all that there is of tracking by then: a
-        step that is tracked at once costs several times what it does behind others.
-        """
+        """Keep one step of the environments until its rollout ends."""
         normalize = self._normalize
         rewards = values["rewards"].copy() if normalize is None else normalize.get_original_reward()
         dones = np.array(values["dones"], bool)
