@@ -17,6 +17,7 @@ directory and the last record we have, as `torch.save` has, what archives of fou
 
 from __future__ import annotations
 
+import functools
 import struct
 import zipfile
 from collections.abc import Iterable
@@ -110,16 +111,15 @@ class SealedZipWriter:
             (name.encode(), [memoryview(part) for part in (data if isinstance(data, tuple) else (data,))])
             for name, data in records
         ]
+        before = b""
         for name, parts in named:
-            offset, size = self._out.position, sum(part.nbytes for part in parts)
-            entry = _Entry(name, offset, size)
-            self._out.structure(_local_header(entry))
-            digest = 0
+            entry = _Entry(name, self._out.position + len(before), sum(part.nbytes for part in parts))
+            self._out.structure(before + _local_header(name, entry.offset, entry.size))
             for part in parts:
-                digest = self._out.payload(part, digest)
-            entry.digest = digest
-            self._out.structure(_data_descriptor(entry))
+                entry.digest = self._out.payload(part, entry.digest)
+            before = _data_descriptor(entry)
             self._entries.append(entry)
+        self._out.structure(before)
 
     def finish(self, document: bytes = b"") -> Summed | None:
         """Write the directory and the seal, and before them a document, if there is one; see `SealedWriter.finish`."""
@@ -131,13 +131,16 @@ class SealedZipWriter:
         return self._out.finish()
 
 
-def _local_header(entry: _Entry) -> bytes:
+@functools.lru_cache(maxsize=1024)
+def _local_header(name: bytes, offset: int, size: int) -> bytes:
+    """Return what stands before a record; that of a checkpoint is mostly what it was in the one before."""
+    entry = _Entry(name, offset, size)
     extra = entry.zip64
-    unpadded = entry.offset + _LOCAL.size + len(entry.name) + len(extra) + 4
+    unpadded = offset + _LOCAL.size + len(name) + len(extra) + 4
     padding = -unpadded % ALIGNMENT
     extra += struct.pack("<2sH", b"FB", padding) + b"Z" * padding
-    fields = (b"PK\3\4", 0, entry.flags, 0, 0, 0, 0, 0, 0, len(entry.name), len(extra))
-    return _LOCAL.pack(*fields) + entry.name + extra
+    fields = (b"PK\3\4", 0, entry.flags, 0, 0, 0, 0, 0, 0, len(name), len(extra))
+    return _LOCAL.pack(*fields) + name + extra
 
 
 def _data_descriptor(entry: _Entry) -> bytes:
