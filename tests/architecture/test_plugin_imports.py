@@ -67,6 +67,7 @@ BEYOND: dict[str, str] = {
     "keepfast.plain.numbers.is_number": "a part of the same rule",
     "keepfast.plain.numbers.kind_of": "a part of the same rule",
     "keepfast.pickles.machine.CodeRefused": "what the machine for pickles says of code; others use `torch.load`",
+    "keepfast.pickles.tensors.Again": "has tensors made of others; others use `torch.load`",
     "keepfast.pickles.machine.safe_load": "reads pickles and runs nothing of them; others use `torch.load`",
     "keepfast.metrics.tfrecord.frame": "event files are TensorBoard's format, which core reads and the writer writes",
 }

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, BinaryIO, final
 
 from keepfast.pickles.budget import SHARED, Budget, StandIn, checked_key, require_at_most, require_few_parts
+from keepfast.pickles.memo import Memo
 from keepfast.pickles.objects import Pickled
 from keepfast.pickles.tensors import Again, Layout, Spelling, make_entries, make_tensor
 from keepfast.pickles.written import index, quoted, real, whole
@@ -62,7 +63,7 @@ def safe_load(
         persistent: turns what the pickle says of data kept outside it into that data.
         may_be_unread: says which other names are harmless as long as nobody imports them. They, and whatever the pickle
             makes of them, are `keepfast.tree.Unread`, and so are names of the table without a function.
-        again: makes a tensor like another; with it, tensors take less time, and are the same.
+        again: make a tensor like another; with them, tensors take less time, and are the same.
 
     Raises:
         CodeRefused: if the pickle names anything else; nothing of it has run.
@@ -92,14 +93,6 @@ def load_objects(content: bytes, persistent: Persistent = None) -> Any:
 
 
 @final
-class _Memo(dict[int, Any]):
-    """The parts of a pickle that it refers to, by their numbers."""
-
-    def __missing__(self, number: int) -> Any:
-        raise pickle.UnpicklingError(f"the pickle refers to its part {number}, which it has not")
-
-
-@final
 class _Machine:
     """Runs one pickle; each instruction is given where its argument begins, and returns where that ends."""
 
@@ -118,7 +111,7 @@ class _Machine:
         self.layout: Layout | None = None
         self.stack: list[Any] = []
         self._marked: list[list[Any]] = []
-        self.memo = _Memo()
+        self.memo = Memo()
         self.budget = Budget(len(content))
         self.frame_end = self._no_frame = len(content) + 1
 
@@ -266,7 +259,10 @@ class _Machine:
         return frozenset(checked_key(each, self.budget, into) for each in members)
 
     def memoize(self, at: int) -> int:
-        self.memo[len(self.memo)] = self.stack[-1]
+        memo = self.memo
+        if memo.later:
+            memo.make_all()
+        memo[len(memo)] = self.stack[-1]
         return at
 
     def keep(self, at: int) -> int:

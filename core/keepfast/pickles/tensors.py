@@ -11,18 +11,48 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 from keepfast.pickles.budget import StandIn
 from keepfast.tree import Unread
 
 if TYPE_CHECKING:
     from keepfast.pickles.machine import _Machine
+    from keepfast.pickles.memo import Memo
 
-Again = Callable[[Any, Any, str], tuple[Any, Any]]
-"""Makes of a tensor, what `persistent` made of its storage, and the key of another one of the same kind what these are
-of that; None in the place of the tensor where it cannot be told."""
+
+@final
+class Again(NamedTuple):
+    """How one tensor is made of another that differs in nothing but its storage.
+
+    Attributes:
+        tensor: makes it of the other and of the storage's key; None where it cannot be told.
+        storage: makes of what `persistent` made of the other's storage, and of the key, what it makes of this one's.
+    """
+
+    tensor: Callable[[Any, str], Any]
+    storage: Callable[[Any, str], Any]
+
+
+@final
+class First(NamedTuple):
+    """The first tensor that was spelled in a way.
+
+    Attributes:
+        of: what is named in it.
+        made: the tensor.
+        storage: what `persistent` made of its storage.
+        charge: what it was charged, but for its storage's key.
+    """
+
+    of: tuple[Any, ...]
+    made: Any
+    storage: Any
+    charge: int
+
+
+_NONE = First((), None, None, 0)
 
 _NUMBER, _GET, _PUT = rb"(?:K.|M..|J...[\0-\x7f])", rb"(?:h.|j....)", rb"(r....|\x94|)"
 _INTS = rb"(\)|" + _NUMBER + rb"{1,3}[\x85-\x87]|\(" + _NUMBER + rb"{0,64}t)"
@@ -47,16 +77,15 @@ _INDEX = struct.Struct("<I").unpack_from
 _OF_HOOKS = 1
 """What a call without arguments is charged, as that which makes a tensor's hooks is each time."""
 
-_MOST = 1 << 10
-"""How many ways to spell a tensor are remembered at most."""
+_MOST, _MOST_ENTRIES = 1 << 10, 1 << 6
+"""How many ways to spell a tensor are remembered at most, and of each layout how many of entries."""
 
 
 @final
 class Spelling:
     """A way to spell a tensor, and what came of the first that was spelled in it."""
 
-    __slots__ = ("_dtype", "_hooks", "_kind", "_place", "_word", "charge", "given", "layouts", "length", "made", "many",
-                 "of", "storage", "typed")  # fmt: skip
+    __slots__ = ("_dtype", "_hooks", "_kind", "_place", "_word", "first", "given", "layouts", "length", "many", "typed")
 
     def __init__(self, *parts: bytes) -> None:
         word, kind, length, place, many, begin, shape, steps, flag, hooks, dtype = parts
@@ -64,8 +93,7 @@ class Spelling:
         self._hooks, self._dtype = _number(hooks), _part(dtype)
         self.length, self.many, self.typed = length[1], _number(many), bool(dtype)
         self.given = _number(begin), _ints(shape), _ints(steps), flag == b"\x88"
-        self.of: tuple[Any, ...] = ()
-        self.charge, self.made, self.storage = 0, None, None
+        self.first = _NONE
         self.layouts: dict[tuple[bytes, ...], Layout] = {}
 
     def named(self, function: Any, memo: Mapping[int, Any]) -> tuple[Any, ...]:
@@ -75,38 +103,83 @@ class Spelling:
 
 
 @final
+class Form:
+    """Bytes that are the same each time, with others between them.
+
+    Args:
+        same: those.
+        between: the kinds of the others, as `struct` spells them.
+    """
+
+    __slots__ = ("_unpack", "between", "same", "size")
+
+    def __init__(self, same: tuple[bytes, ...], between: tuple[str, ...]) -> None:
+        self.same, self.between = same, between
+        layout = "".join(f"{len(before)}s{kind}" for before, kind in zip(same, between, strict=False))
+        unpacked = struct.Struct(f"<{layout}{len(same[-1])}s")
+        self._unpack, self.size = unpacked.unpack_from, unpacked.size
+
+    def read(self, content: bytes, at: int) -> tuple[Any, ...] | None:
+        """Return what stands between; None where something else stands there."""
+        if at + self.size > len(content):
+            return None
+        parts = self._unpack(content, at)
+        return parts[1::2] if parts[::2] == self.same else None
+
+
+@final
 class Layout:
     """Where a spelling's bytes are, with its parts kept in one way: of most tensors they are those of the one before.
 
     Args:
         found: the first that was found so.
         spelling: how it is spelled.
-        written: where each of its parts is kept, in the groups of the pattern.
         keeps_shape: whether its shape is kept.
         keeps_steps: whether its strides are.
     """
 
-    __slots__ = ("_bytes", "_unpack", "kept", "shaped", "size", "spelling", "told")
+    __slots__ = ("entries", "form", "kept", "shaped", "spelling", "told")
 
     def __init__(self, found: re.Match[bytes], spelling: Spelling, *, keeps_shape: bool, keeps_steps: bool) -> None:
-        self.spelling, self.size = spelling, found.end() - found.start()
+        self.spelling = spelling
         self.kept = 5 + keeps_shape + keeps_steps if found[_PUTS[0]] else 0
         self.told = found[_PUTS[0]][:1] == b"r"
         self.shaped = spelling.given[1 if keeps_shape else 2 : 3 if keeps_steps else 2]
         spans = [(found.end(group) - 4, found.end(group)) for group in _PUTS if self.told and found[group]]
-        at, layout = found.start(), "<"
-        for kind, (begin, end) in (("s", found.span(_KEY)), *(("I", span) for span in spans)):
-            layout += f"{begin - at}s{end - begin if kind == 's' else ''}{kind}"
-            at = end
-        self._unpack = struct.Struct(f"{layout}{found.end() - at}s").unpack_from
-        self._bytes = self._unpack(found.string, found.start())[::2]
+        ends = [found.start(), *(end for _, end in (found.span(_KEY), *spans))]
+        begins = [begin for begin, _ in (found.span(_KEY), *spans)] + [found.end()]
+        same = tuple(found.string[end:begin] for end, begin in zip(ends, begins, strict=True))
+        self.form = Form(same, (f"{len(found[_KEY])}s", *("I" for _ in spans)))
+        self.entries: dict[tuple[int, bytes], Form] = {}
 
-    def read(self, content: bytes, at: int) -> tuple[Any, ...] | None:
-        """Return a storage's key, and the numbers that are told; None where something else stands there."""
-        if at + self.size > len(content):
+    def entry(self, memo: Memo, function: Any, content: bytes, at: int) -> Form | None:
+        """Return how an entry stands there: its key, where the function is kept, and a tensor of this layout."""
+        begin = at + _FAR
+        if not content.startswith(b"X", at) or begin > len(content):
             return None
-        parts = self._unpack(content, at)
-        return parts[1::2] if parts[::2] == self._bytes and parts[1].isdigit() else None
+        (length,) = _INDEX(content, at + 1)
+        behind = begin + length + (_FAR if self.told else 0)
+        call = content[behind : behind + (2 if content.startswith(b"h", behind) else _FAR)]
+        if call[:1] not in (b"h", b"j") or memo.get(_number(call)) is not function:
+            return None
+        if (form := self.entries.get((length, call))) is None:
+            if len(self.entries) >= _MOST_ENTRIES:
+                self.entries.clear()
+            before, *same = self.form.same
+            told = (b"r",) if self.told else ()
+            form = Form(
+                (content[at:begin], *told, call + b"(" + before, *same),
+                (f"{length}s", *("I" for _ in told), *self.form.between),
+            )
+            self.entries[length, call] = form
+        return form
+
+    def parts(self, again: Again, first: First, made: Any, name: str, *before: str) -> tuple[Any, ...]:
+        """Return what is kept of a tensor, in order: what stands before it, its parts, and itself."""
+        spelling, of = self.spelling, first.of
+        storage, hung = again.storage(first.storage, name), of[4].charged()
+        given = (storage, *spelling.given, hung, of[5]) if spelling.typed else (storage, *spelling.given, hung)
+        return (*before, name, (of[1], of[2], name, of[3], spelling.many), *self.shaped, hung, given, made)
 
 
 def make_tensor(machine: _Machine, again: Again, at: int) -> int | None:
@@ -116,23 +189,25 @@ def make_tensor(machine: _Machine, again: Again, at: int) -> int | None:
         Where its last instruction ends; None where that is for the machine to do.
     """
     layout = machine.layout
-    parts = layout.read(machine.content, at) if layout else None
+    parts = layout.form.read(machine.content, at) if layout else None
     if layout is None or parts is None:
         if (found := _found(machine.content, at)) is None or (layout := _layout(machine, found)) is None:
             return None
-        parts = layout.read(machine.content, at)
-    memo, stack, spelling, end = machine.memo, machine.stack, layout.spelling, at + layout.size
-    if end > machine.frame_end or not stack or not parts:
+        parts = layout.form.read(machine.content, at)
+    memo, stack, spelling, end = machine.memo, machine.stack, layout.spelling, at + layout.form.size
+    if end > machine.frame_end or not stack or not parts or not parts[0].isdigit():
         return None
     key, *told = parts
-    numbers = told if layout.told else range(len(memo), len(memo) + layout.kept)
-    if not memo.keys().isdisjoint(numbers):
-        return None
+    if layout.kept and not layout.told:
+        memo.make_all()
+        told = [*range(len(memo), len(memo) + layout.kept)]
     of = spelling.named(stack[-1], memo)
-    if of != spelling.of:
+    if of != spelling.first.of:
+        if not memo.is_free(told):
+            return None
         _learn(machine, at, end, spelling, of, key)
         return end
-    made = _made(machine, again, layout, key, numbers)
+    made = _made(machine, again, layout, key, told)
     if made is None:
         return None
     stack[-1] = made
@@ -148,46 +223,36 @@ def make_entries(machine: _Machine, again: Again, at: int) -> int:
     content, memo, stack, layout = machine.content, machine.memo, machine.stack, machine.layout
     if layout is None or machine.frame_end <= len(content) or (layout.kept and not layout.told):
         return at
-    if not (of := layout.spelling.of) or of != layout.spelling.named(of[0], memo):
+    if not (of := layout.spelling.first.of) or of != layout.spelling.named(of[0], memo):
         return at
-    function, read, told = of[0], layout.read, layout.told
-    while content.startswith(b"X", at) and at + _FAR < len(content):
-        begin = at + _FAR
-        behind = end = begin + _INDEX(content, at + 1)[0]
-        behind += _FAR if told else 0
-        is_near = content.startswith(b"h", behind)
-        mark = behind + (2 if is_near else _FAR)
-        if not content.startswith(b"((", mark) or not (is_near or content.startswith(b"j", behind)):
-            break
-        number = content[behind + 1] if is_near else _INDEX(content, behind + 1)[0]
-        parts = read(content, mark + 1)
-        if parts is None or memo.get(number) is not function:
-            break
-        text, (key, *numbers) = content[begin:end].decode("utf-8", "surrogatepass"), parts
-        if told:
-            numbers.insert(0, _INDEX(content, end + 1)[0])
-            if not content.startswith(b"r", end) or not memo.keys().isdisjoint(numbers):
-                break
-        if (made := _made(machine, again, layout, key, numbers, text)) is None:
-            break
+    form, numbers = None, list[int]()
+    while True:
+        parts = form.read(content, at) if form else None
+        if form is None or parts is None:
+            form = layout.entry(memo, of[0], content, at)
+            if form is None or (parts := form.read(content, at)) is None:
+                return at
+        if layout.told:
+            before, number, key, *numbers = parts
+            numbers.insert(0, number)
+        else:
+            before, key = parts
+        text = before.decode("utf-8", "surrogatepass")
+        if not key.isdigit() or (made := _made(machine, again, layout, key, numbers, text)) is None:
+            return at
         stack += (text, made)
-        at = mark + 1 + layout.size
-    return at
+        at += form.size
 
 
-def _made(machine: _Machine, again: Again, layout: Layout, key: bytes, numbers: Collection[int], *before: str) -> Any:
+def _made(machine: _Machine, again: Again, layout: Layout, key: bytes, numbers: list[int], *before: str) -> Any:
     """Return a tensor that is laid out as one before, its parts kept; None where that is for the machine to do."""
-    spelling, of = layout.spelling, layout.spelling.of
-    charge, name = spelling.charge + len(key), key.decode()
-    storage, made = again(spelling.made, spelling.storage, name)
-    if made is None or charge + _OF_HOOKS > machine.budget.left:
+    first, name = layout.spelling.first, key.decode()
+    made, charge = again.tensor(first.made, name), first.charge + len(key) + _OF_HOOKS
+    if made is None or charge > machine.budget.left:
         return None
-    machine.budget.spend(charge)
-    hung = of[4]()
-    if numbers:
-        given = (storage, *spelling.given, hung, of[5]) if spelling.typed else (storage, *spelling.given, hung)
-        reference = of[1], of[2], name, of[3], spelling.many
-        machine.memo.update(zip(numbers, (*before, name, reference, *layout.shaped, hung, given, made), strict=True))
+    if numbers and not machine.memo.keep(numbers, layout.parts, again, first, made, name, *before):
+        return None
+    machine.budget.left -= charge
     return made
 
 
@@ -222,10 +287,10 @@ def _learn(machine: _Machine, at: int, end: int, spelling: Spelling, of: tuple[A
     left = machine.budget.left
     machine.run_marked(at, end)
     if {*map(type, of)} <= _PLAIN and type(of[0]) is StandIn and type(of[4]) is StandIn:
-        spelling.of, spelling.made = of, machine.stack[-1]
         refer = machine.persistent or (lambda what: what)  # there is one: the machine has just referred to a storage
-        spelling.storage = refer((of[1], of[2], key.decode(), of[3], spelling.many))
-        spelling.charge = left - machine.budget.left - len(key) - _OF_HOOKS
+        storage = refer((of[1], of[2], key.decode(), of[3], spelling.many))
+        charge = left - machine.budget.left - len(key) - _OF_HOOKS
+        spelling.first = First(of, machine.stack[-1], storage, charge)
 
 
 _PLAIN = {StandIn, Unread, str}

@@ -643,6 +643,18 @@ def test_a_storage_of_another_size_than_its_reference_tells_is_refused(path: Pat
         PtStore().load(path)
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("content", [bytes(16), b""])
+def test_two_records_of_one_name_are_refused(path: Path, content: bytes) -> None:
+    """Of which readers take the first, or the last."""
+    torch.save({"x": torch.arange(2.0)}, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        name = next(name for name in archive.namelist() if name.endswith("data/0"))
+        archive.writestr(name, content)
+    with pytest.raises(CorruptCheckpoint, match="two records of one name"):
+        PtStore().load(path)
+
+
 def test_a_file_of_another_byte_order_is_read(path: Path) -> None:
     """Its numbers are those that PyTorch gives, of every dtype."""
     tensors = {

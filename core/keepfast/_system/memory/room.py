@@ -28,6 +28,8 @@ _used: ContextVar[Room | None] = ContextVar("room", default=None)
 class _Owner(np.ndarray[Any, Any]):
     """The owner of memory of a room, by which arrays over it are known."""
 
+    __slots__ = ()
+
 
 @final
 class Room:

@@ -46,6 +46,9 @@ ZIP64_LIMIT = 0xFFFFFFFF
 """Sizes and offsets from here on do not fit the fields of the original zip format."""
 
 _LOCAL = struct.Struct("<4s5H3I2H")
+_HEADER = struct.Struct("<4s22x2H")
+"""Of what `_LOCAL` is, what tells where the record's bytes begin."""
+
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END64 = struct.Struct("<4sQ2H2I4Q")
 _END64_LOCATOR = struct.Struct("<4sIQI")
@@ -228,18 +231,21 @@ class SealedZipReader:
         try:
             self._directory = read_directory(file)
             self._size = file.seek(0, 2)
-            self._starts = {record.name: self._data_offset(record) for record in self._directory.records}
+            places = self._located(self._directory.records)
         except Exception as error:  # zipfile raises nearly anything for bytes that are no archive
             raise Damage("zip directory", f"cannot be read ({error})") from error
         records = self._directory.records
-        self._records = {record.name: record for record in records}
+        self._places = {record.name: (start, record) for start, record in places}
+        self._ordered = sorted(places)
+        if len(self._places) != len(records):
+            raise Damage("zip directory", "has two records of one name")
         marked, self.anew = self._directory.comment.startswith(SEAL), not self._ends_as_ours()
         self.sealed, self.was_sealed = marked and not self.anew, marked and self.anew
         if not marked and (_ended_as_sealed(file) or _commented_as_sealed(file)):
             raise Damage("seal", "is not what was written")
         self._summed = always_summed or self.sealed or any(record.digest for record in records)
         if self.sealed:
-            check_seal(file, [(self._starts[record.name], record.size) for record in records])
+            check_seal(file, [(start, record.size) for start, record in self._ordered])
         if min((record.header for record in records), default=not self.sealed) != 0:
             # An archive that is the tail of another file, as when a file that holds one is truncated right behind it.
             raise Damage("zip directory", "does not describe this file")
@@ -254,9 +260,7 @@ class SealedZipReader:
     def _check_sizes(self) -> None:
         """Check, before anything is read, that no record takes more memory than it has bytes in the file."""
         end, inflated = 0, 0
-        for start, (name, _, size, length, _, method) in sorted(
-            (self._starts[record.name], record) for record in self._directory.records
-        ):
+        for start, (name, _, size, length, _, method) in self._ordered:
             if start < end:
                 raise Damage(name, "shares its bytes with another record")
             end = start + size
@@ -298,15 +302,20 @@ class SealedZipReader:
         self._file.seek(place - length)
         return self._file.read(length)
 
-    def _data_offset(self, record: Record) -> int:
-        self._file.seek(record.header)
-        header = _LOCAL.unpack(self._file.read(_LOCAL.size))
-        if header[0] != b"PK\3\4":
-            raise ValueError(f"the record `{record.name}` has no header where it should be")
-        start: int = record.header + _LOCAL.size + header[-2] + header[-1]
-        if start + record.size > self._size:
-            raise ValueError(f"the record `{record.name}` ends after the file")
-        return start
+    def _located(self, records: list[Record]) -> list[tuple[int, Record]]:
+        """Return where the bytes of each record begin, which the header before them tells."""
+        seek, read, unpack, located, end = self._file.seek, self._file.read, _HEADER.unpack, [], self._size
+        for record in records:
+            name, header, size, _, _, _ = record
+            seek(header)
+            mark, named, extra = unpack(read(_HEADER.size))
+            if mark != b"PK\3\4":
+                raise ValueError(f"the record `{name}` has no header where it should be")
+            start = header + _HEADER.size + named + extra
+            if start + size > end:
+                raise ValueError(f"the record `{name}` ends after the file")
+            located.append((start, record))
+        return located
 
     def read(self, name: str) -> NDArray[np.uint8]:
         """Return the verified bytes of a record, in memory of their own.
@@ -315,15 +324,16 @@ class SealedZipReader:
             KeyError: if there is no such record.
             Damage: if the bytes are not those that were written.
         """
-        record = self._records[name]
+        start, record = self._places[name]
+        _, _, size, _, written, method = record
         try:
-            if record.method != zipfile.ZIP_STORED:
+            if method != zipfile.ZIP_STORED:
                 return self._inflated(record)
-            data, digest = read_digested(self._file, self._starts[name], record.size)
+            data, digest = read_digested(self._file, start, size)
         except Exception as error:  # a damaged compressed record raises nearly anything
             raise Damage(name, f"cannot be read ({error})") from error
-        if digest != record.digest and self._summed:
-            raise wrong_digest(name, digest, record.digest)
+        if digest != written and self._summed:
+            raise wrong_digest(name, digest, written)
         return data
 
     def _inflated(self, record: Record) -> NDArray[np.uint8]:

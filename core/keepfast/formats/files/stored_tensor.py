@@ -15,13 +15,15 @@ known_dtype = functools.cache(dtype_of)
 """The dtype of a name, of which there are few, and which are asked for with every tensor."""
 
 
+_Placed = tuple[np.dtype[Any], int, tuple[int, ...] | None]
+
+
 @final
 @dataclass(slots=True, eq=False)
-class StoredTensor:
-    """A tensor that a pickle describes, before its storage is read.
+class TensorLayout:
+    """What a pickle says of a tensor beside which storage is its own: most tensors have it in common with others.
 
     Attributes:
-        key: the storage's key: its record is ``data/{key}``.
         nbytes: the storage's size.
         dtype: the tensor's dtype, as NumPy names it.
         offset: where it begins in the storage, in elements.
@@ -31,7 +33,6 @@ class StoredTensor:
         negative: whether they are its negatives.
     """
 
-    key: str
     nbytes: int
     dtype: str
     offset: int
@@ -39,6 +40,7 @@ class StoredTensor:
     strides: tuple[int, ...]
     conjugate: bool = False
     negative: bool = False
+    _placed: _Placed | None = None
 
     def resolved(self, storage: NDArray[np.uint8], *, swapped: bool = False) -> NDArray[np.uint8]:
         """Return a storage with the tensor's own numbers: itself, unless it holds their conjugates or negatives.
@@ -58,19 +60,33 @@ class StoredTensor:
         return (-numbers if self.negative else numbers).view(np.uint8)
 
     def over(self, storage: NDArray[np.uint8]) -> NDArray[Any]:
-        """Return the tensor over its storage, which is `resolved`, sharing the memory.
+        """Return a tensor over its storage, which is `resolved`, sharing the memory.
 
         Raises:
             ValueError: if it does not lie within the storage.
         """
-        dtype, start, strides = _placed(self.dtype, self.offset, self.shape, self.strides)
-        return np.ndarray(self.shape, dtype, None if strides is None else storage.data, start, strides)
+        if (placed := self._placed) is None:
+            placed = self._placed = _place(self.dtype, self.offset, self.shape, self.strides)
+        dtype, start, strides = placed
+        return np.ndarray(self.shape, dtype, None if strides is None else storage, start, strides)
+
+
+@final
+@dataclass(slots=True, eq=False)
+class StoredTensor:
+    """A tensor that a pickle describes, before its storage is read.
+
+    Attributes:
+        key: the storage's key: its record is ``data/{key}``.
+        layout: how it lies there.
+    """
+
+    key: str
+    layout: TensorLayout
 
 
 @functools.lru_cache(maxsize=1024)
-def _placed(
-    name: str, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
-) -> tuple[np.dtype[Any], int, tuple[int, ...] | None]:
+def _place(name: str, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> _Placed:
     """Return a tensor's dtype, and where its numbers begin and how far apart they are, in bytes; None of no numbers.
 
     Raises:

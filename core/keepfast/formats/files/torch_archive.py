@@ -26,7 +26,7 @@ from keepfast.errors import CorruptCheckpoint, CorruptFile, KeepfastError, Unrea
 from keepfast.formats.files.numpy_pickle import PickledArray, PickledDtype
 from keepfast.formats.files.sealed import Damage, naming, verified, warn_of_anew
 from keepfast.formats.files.sealed_zip import ALIGNMENT, SealedZipReader, SealedZipWriter
-from keepfast.formats.files.stored_tensor import StorageReference, StoredTensor
+from keepfast.formats.files.stored_tensor import StorageReference, StoredTensor, TensorLayout
 from keepfast.formats.files.torch_pickle import TreePickler, is_foreign, load_tree
 from keepfast.pickles.machine import CodeRefused
 from keepfast.tree import Tree, Unread, values, versions_of, with_versions
@@ -196,7 +196,7 @@ class _Reader:
 
     def _fill(self, node: Any, trail: _Trail) -> Tree:
         """Return clean containers with arrays in them for those that the pickle described."""
-        if isinstance(node, StoredTensor):
+        if type(node) is StoredTensor:
             return self._tensor(node, trail)
         if type(node) in _LEAVES:
             return node
@@ -219,7 +219,7 @@ class _Reader:
 
     def _tensor(self, tensor: StoredTensor, trail: _Trail) -> NDArray[Any]:
         try:
-            return tensor.over(self._storage(tensor))
+            return tensor.layout.over(self._storage(tensor.key, tensor.layout))
         except Damage as damage:
             raise Damage(_entry(trail), damage.reason) from damage
         except Unreadable as error:
@@ -227,17 +227,17 @@ class _Reader:
         except (ValueError, TypeError) as error:
             raise Damage(_entry(trail), f"does not lie within its storage ({error})") from error
 
-    def _storage(self, tensor: StoredTensor) -> NDArray[np.uint8]:
+    def _storage(self, key: str, layout: TensorLayout) -> NDArray[np.uint8]:
         """Return a tensor's storage, which those over the same one share, and is read once."""
-        if (storage := self._storages.get(tensor.key)) is None:
-            storage = self._storages[tensor.key] = self._record(f"data/{tensor.key}", "storage")
-        if storage.nbytes != tensor.nbytes:
-            raise Damage("storage", f"has {storage.nbytes} bytes where {tensor.nbytes} belong")
-        if not (tensor.conjugate or tensor.negative or self._swapped):
+        if (storage := self._storages.get(key)) is None:
+            storage = self._storages[key] = self._record("data/" + key, "storage")
+        if storage.nbytes != layout.nbytes:
+            raise Damage("storage", f"has {storage.nbytes} bytes where {layout.nbytes} belong")
+        if not (layout.conjugate or layout.negative or self._swapped):
             return storage
-        numbers = tensor.key, tensor.dtype, tensor.conjugate, tensor.negative
+        numbers = key, layout.dtype, layout.conjugate, layout.negative
         if numbers not in self._resolved:
-            self._resolved[numbers] = tensor.resolved(storage, swapped=self._swapped)
+            self._resolved[numbers] = layout.resolved(storage, swapped=self._swapped)
         return self._resolved[numbers]
 
 

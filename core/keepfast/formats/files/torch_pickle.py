@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from keepfast.errors import InvalidValue
 from keepfast.formats.files.numpy_pickle import NUMPY_AND_JAX
-from keepfast.formats.files.stored_tensor import StorageReference, StoredTensor, known_dtype
+from keepfast.formats.files.stored_tensor import StorageReference, StoredTensor, TensorLayout, known_dtype
 from keepfast.pickles.machine import safe_load
+from keepfast.pickles.tensors import Again
 from keepfast.tree import Tree, Unread, versions_of
 
 _TYPED = {
@@ -279,8 +280,10 @@ def _rebuild(
     name = (dtype.name if dtype else own).removeprefix("torch.")
     if name not in _TYPED and name not in _UNTYPED:
         return Unread(f"torch.Tensor of {name}")
-    place = key, nbytes, name, _int(offset), _ints(size), _ints(stride)
-    return StoredTensor(*place, bool(bits.get("conj")), bool(bits.get("neg"))) if bits else StoredTensor(*place)
+    layout = TensorLayout(nbytes, name, _int(offset), _ints(size), _ints(stride))
+    if bits:
+        layout.conjugate, layout.negative = bool(bits.get("conj")), bool(bits.get("neg"))
+    return StoredTensor(key, layout)
 
 
 def _ints(values: Any) -> tuple[int, ...]:
@@ -301,10 +304,16 @@ def _rebuild_v3(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -
     return _rebuild(storage, offset, size, stride, rest[2], rest[3] if len(rest) > 3 else None)
 
 
-def _again(made: Any, storage: StorageReference, key: str) -> tuple[StorageReference, StoredTensor | None]:
-    """Return what `_stored` makes of the key of a storage like another, and `_rebuild` of that."""
-    place = (key, storage[1], made.dtype, made.offset, made.shape, made.strides) if type(made) is StoredTensor else None
-    return tuple.__new__(StorageReference, (key, *storage[1:])), StoredTensor(*place) if place else None
+def _another_tensor(one: Any, key: str) -> StoredTensor | None:
+    return StoredTensor(key, one.layout) if type(one) is StoredTensor else None
+
+
+def _another_storage(one: StorageReference, key: str) -> StorageReference:
+    return tuple.__new__(StorageReference, (key, *one[1:]))
+
+
+AGAIN = Again(_another_tensor, _another_storage)
+"""What `_rebuild` and `_stored` make, of what they made of a tensor that differs in nothing but its storage's key."""
 
 
 @final
@@ -417,4 +426,4 @@ def load_tree(file: BinaryIO) -> Tree:
         keepfast.pickles.machine.CodeRefused: if it names what Python's own library may run.
         Exception: nearly any, if it is damaged.
     """
-    return safe_load(file, _ADMITTED, _stored, _is_harmless, _again)
+    return safe_load(file, _ADMITTED, _stored, _is_harmless, AGAIN)

@@ -15,9 +15,13 @@ from typing import IO, BinaryIO, NamedTuple, final
 from keepfast._system.disk.bounded import opened_zip, require_few_records
 
 _END, _END64, _LOCATOR = struct.Struct("<4s4H2IH"), struct.Struct("<4sQ2H2I4Q"), struct.Struct("<4sIQI")
-_ENTRY = struct.Struct("<4s6H3I5H2I")
+_ENTRY = struct.Struct("<4s2xH2xH4x3IH6s6xI")
+"""Of a record in the directory, what is told of it here, and what is 0 where it has no more than a name."""
 _LONGEST_END = 0xFFFF + _END.size + _END64.size + _LOCATOR.size
 """How much there is behind a directory at most, nearly all of it a comment."""
+
+_NO_MORE = bytes(6)
+"""The lengths of a record's extra field and comment, and the number of its disk."""
 
 _NEEDED = 45
 """The newest version of the format that a record needs here."""
@@ -116,10 +120,8 @@ def _usual_records(directory: bytes, count: int) -> list[Record] | None:
     records, at, unpack, made = list[Record](), 0, _ENTRY.unpack_from, tuple.__new__
     try:
         while at < len(directory):
-            mark, _, needed, _, method, _, _, digest, size, length, named, extra, comment, disk, _, _, header = unpack(
-                directory, at
-            )
-            if mark != b"PK\1\2" or method or extra or comment or disk or needed > _NEEDED or size != length:
+            mark, needed, method, digest, size, length, named, more, header = unpack(directory, at)
+            if mark != b"PK\1\2" or method or more != _NO_MORE or needed > _NEEDED or size != length:
                 return None
             at += _ENTRY.size + named
             name = directory[at - named : at].decode("ascii")
