@@ -643,6 +643,16 @@ def test_a_storage_of_another_size_than_its_reference_tells_is_refused(path: Pat
         PtStore().load(path)
 
 
+def test_an_archive_without_its_seal_is_refused(path: Path) -> None:
+    """By whoever cut it off, and told zip readers that there was no comment."""
+    save({"x": np.arange(2.0)}, path, timestep=7)
+    content = path.read_bytes()
+    ended = content.rindex(b"PK\5\6") + 20
+    path.write_bytes(content[:ended] + b"\0\0")
+    with pytest.raises(CorruptCheckpoint, match="seal is not what was written"):
+        PtStore().load(path)
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("content", [bytes(16), b""])
 def test_two_records_of_one_name_are_refused(path: Path, content: bytes) -> None:

@@ -199,6 +199,9 @@ SPELLED = {
     "two parts of one number": kept(1, *range(300, 307)) + kept(2, 310, 311, 312, 313, 310, 311, 311) + b"j6\1\0\0a",
     "hooks that are filled afterwards": kept(1, *range(300, 307)) + kept(2, *range(400, 407)) + b"j\x94\1\0\0K\1K\2s0",
     "parts that are asked for": kept(1, *range(300, 307)) + kept(2, *range(400, 407)) + b"j\x91\1\0\0aj\x95\1\0\0a",
+    "a part that was kept over the place": kept(1, 3, *range(300, 306))
+    + b"X\3\0\0\0cpuq\0030"
+    + kept(2, *range(400, 407)),
     "parts with a gap": kept(1, *range(300, 307)) + kept(2, *range(400, 406), 407) + b"j\x96\1\0\0a",
     "parts before others": kept(1, *range(500, 507)) + kept(2, *range(400, 407)) + b"j\x94\1\0\0a",
     "parts that fall among others": kept(1, *range(300, 307)) + kept(2, *range(400, 407)) + kept(3, *range(404, 411)),
